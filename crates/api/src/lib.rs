@@ -1,0 +1,3 @@
+//! The object model of Kubernetes v1.36, without I/O.
+
+pub mod object;
