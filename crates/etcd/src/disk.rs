@@ -22,7 +22,7 @@ pub trait Disk: Send + Sync + 'static {
 
 /// One open file.
 pub trait DiskFile: Send {
-    fn len(&self) -> io::Result<u64>;
+    fn size(&self) -> io::Result<u64>;
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Reserves room for `len` bytes, so that a later write cannot find the disk full.
@@ -85,7 +85,7 @@ impl Disk for Directory {
 }
 
 impl DiskFile for RealFile {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
     }
 
@@ -223,7 +223,7 @@ impl MemoryHandle {
 }
 
 impl DiskFile for MemoryHandle {
-    fn len(&self) -> io::Result<u64> {
+    fn size(&self) -> io::Result<u64> {
         self.file(|f, _| Ok(f.now.len() as u64))
     }
 
@@ -253,7 +253,7 @@ impl DiskFile for MemoryHandle {
     }
 
     fn allocate(&mut self, len: u64) -> io::Result<()> {
-        let have = self.len()?;
+        let have = self.size()?;
         if have < len {
             let zeros = vec![0; usize::try_from(len - have).map_err(io::Error::other)?];
             self.write_at(have, &zeros)?;

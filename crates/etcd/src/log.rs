@@ -53,13 +53,11 @@ impl Log {
     /// Replays the log from segment `first` on (older ones are covered by a snapshot) and opens it for appending.
     pub fn open(disk: &dyn Disk, first: u64, mut each: impl FnMut(Entry)) -> Result<Log, LogError> {
         let all: Vec<u64> = segments(disk)?.into_iter().filter(|s| *s >= first).collect();
-        let mut expect = first;
         let mut last = None;
-        for (i, sequence) in all.iter().copied().enumerate() {
+        for (i, (sequence, expect)) in all.iter().copied().zip(first..).enumerate() {
             if sequence != expect {
                 return Err(LogError::Missing(name(expect)));
             }
-            expect += 1;
             let segment = name(sequence);
             let file = disk.open(&segment)?;
             let bytes = read_all(&*file)?;
@@ -184,7 +182,7 @@ fn ends_here(bytes: &Bytes, offset: u64) -> bool {
 }
 
 pub(crate) fn read_all(file: &dyn DiskFile) -> io::Result<Bytes> {
-    let len = usize::try_from(file.len()?).map_err(io::Error::other)?;
+    let len = usize::try_from(file.size()?).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     let mut at = 0;
     while at < len {
