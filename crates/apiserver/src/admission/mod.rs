@@ -1,0 +1,68 @@
+//! Admission: what is added to an object before it is checked, and what is refused after. One file a plugin.
+
+mod default_storage_class;
+mod limit_ranger;
+mod namespace_lifecycle;
+mod node_restriction;
+mod pod_defaults;
+mod priority;
+mod resource_quota;
+mod service_account;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use resource_quota::Charge;
+
+use crate::http::status::Result;
+use crate::http::user::User;
+use crate::registry::Registry;
+use crate::registry::resource::Resource;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    Create,
+    Update,
+    Delete,
+    Connect,
+}
+
+/// What is asked, as the plugins see it.
+pub struct Attributes<'a> {
+    pub registry: &'a Arc<Registry>,
+    pub user: &'a User,
+    pub operation: Operation,
+    pub resource: &'a Resource,
+    pub subresource: &'a str,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    pub dry_run: bool,
+}
+
+impl Attributes<'_> {
+    /// Whether this writes the resource itself, not a subresource.
+    pub fn is(&self, group: &str, plural: &str, operation: Operation) -> bool {
+        self.subresource.is_empty() && self.operation == operation && self.resource.is(group, plural)
+    }
+}
+
+/// The mutating plugins, in upstream's order.
+pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+    namespace_lifecycle::admit(attributes)?;
+    limit_ranger::mutate(attributes, tree);
+    service_account::mutate(attributes, tree)?;
+    pod_defaults::taint_nodes_by_condition(attributes, tree);
+    priority::mutate(attributes, tree)?;
+    pod_defaults::default_toleration_seconds(attributes, tree);
+    pod_defaults::runtime_class(attributes, tree)?;
+    default_storage_class::mutate(attributes, tree);
+    node_restriction::mutate(attributes, tree, old)
+}
+
+/// The validating plugins. The charge must be kept when the write is made, else it is given back.
+pub async fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
+    limit_ranger::validate(attributes, tree)?;
+    node_restriction::validate(attributes, tree, old)?;
+    resource_quota::charge(attributes, tree, old).await
+}

@@ -1,0 +1,41 @@
+//! NamespaceLifecycle: nothing is made in a namespace that does not exist or ends, and three namespaces never end.
+
+use serde_json::json;
+
+use crate::admission::{Attributes, Operation};
+use crate::http::status::{ApiError, Result};
+use crate::strategy::text;
+
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+pub fn admit(attributes: &Attributes<'_>) -> Result<()> {
+    if attributes.is("", "namespaces", Operation::Delete) && IMMORTAL.contains(&attributes.name) {
+        let why = "this namespace may not be deleted";
+        return Err(attributes.resource.forbidden(attributes.name, why));
+    }
+    if attributes.operation != Operation::Create || !attributes.resource.namespaced || attributes.namespace.is_empty() {
+        return Ok(());
+    }
+    // access reviews ask about namespaces that need not exist
+    if attributes.resource.group == "authorization.k8s.io" {
+        return Ok(());
+    }
+    let Some(namespace) = attributes.registry.get("", "namespaces", "", attributes.namespace) else {
+        return Err(ApiError::not_found("", "namespaces", attributes.namespace));
+    };
+    let terminating = namespace.object.meta.deleting
+        || namespace.tree().is_ok_and(|n| text(&n, &["status", "phase"]) == Some("Terminating"));
+    if !terminating {
+        return Ok(());
+    }
+    let why = format!(
+        "unable to create new content in namespace {} because it is being terminated",
+        attributes.namespace
+    );
+    let mut error = attributes.resource.forbidden(attributes.name, &why);
+    if let Some(details) = error.details.as_mut().and_then(|d| d.as_object_mut()) {
+        let message = format!("namespace {} is being terminated", attributes.namespace);
+        details.insert("causes".into(), json!([{ "reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace" }]));
+    }
+    Err(error)
+}

@@ -1,0 +1,91 @@
+//! ServiceAccount: every pod runs as a service account and gets its token as a projected volume.
+
+use serde_json::{Value, json};
+
+use crate::admission::{Attributes, Operation};
+use crate::http::status::Result;
+use crate::registry::metadata;
+use crate::strategy::text;
+
+const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// Seconds: one hour and seven, so that a kubelet renews before an hour has passed.
+const EXPIRATION: i64 = 3607;
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
+    if !attributes.is("", "pods", Operation::Create) {
+        return Ok(());
+    }
+    let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
+    if tree.pointer("/metadata/annotations").is_some_and(|a| a.get(MIRROR).is_some()) {
+        if text(tree, &["spec", "serviceAccountName"]).is_some_and(|n| !n.is_empty()) {
+            return refuse("a mirror pod may not reference service accounts");
+        }
+        let volumes = tree.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+        if volumes.into_iter().any(|v| v.get("secret").is_some()) {
+            return refuse("a mirror pod may not reference secrets");
+        }
+        return Ok(());
+    }
+    if text(tree, &["spec", "serviceAccountName"]).unwrap_or_default().is_empty() {
+        tree["spec"]["serviceAccountName"] = json!("default");
+    }
+    let name = text(tree, &["spec", "serviceAccountName"]).unwrap_or_default().to_owned();
+    tree["spec"]["serviceAccount"] = json!(name);
+    let Some(account) = attributes.registry.get("", "serviceaccounts", attributes.namespace, &name) else {
+        let why = format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", attributes.namespace);
+        return refuse(&why);
+    };
+    let account = account.tree()?;
+    let automount = |tree: &Value, path: &str| tree.pointer(path).and_then(Value::as_bool);
+    let mount = automount(tree, "/spec/automountServiceAccountToken")
+        .or_else(|| automount(&account, "/automountServiceAccountToken"))
+        .unwrap_or(true);
+    if mount {
+        mount_token(attributes, tree);
+    }
+    let own = tree.pointer("/spec/imagePullSecrets").and_then(Value::as_array).is_some_and(|s| !s.is_empty());
+    if let Some(secrets) = account.get("imagePullSecrets").filter(|_| !own) {
+        tree["spec"]["imagePullSecrets"] = secrets.clone();
+    }
+    Ok(())
+}
+
+fn mount_token(attributes: &Attributes<'_>, tree: &mut Value) {
+    let volumes = tree.pointer("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
+    let existing = volumes.iter().find_map(|v| {
+        let name = text(v, &["name"])?;
+        name.starts_with("kube-api-access-").then(|| name.to_owned())
+    });
+    let volume = existing.clone().unwrap_or_else(|| format!("kube-api-access-{}", metadata::suffix(attributes.registry)));
+    let mut used = false;
+    for field in ["initContainers", "containers"] {
+        let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else { continue };
+        for container in list {
+            let mounts = container.get("volumeMounts").and_then(Value::as_array).cloned().unwrap_or_default();
+            if mounts.iter().any(|m| text(m, &["mountPath"]) == Some(MOUNT_PATH)) {
+                continue;
+            }
+            let mut mounts = mounts;
+            mounts.push(json!({ "name": volume, "readOnly": true, "mountPath": MOUNT_PATH }));
+            container["volumeMounts"] = Value::Array(mounts);
+            used = true;
+        }
+    }
+    if !used || existing.is_some() {
+        return;
+    }
+    let mut volumes = volumes;
+    volumes.push(json!({
+        "name": volume,
+        "projected": {
+            "defaultMode": 420,
+            "sources": [
+                { "serviceAccountToken": { "expirationSeconds": EXPIRATION, "path": "token" } },
+                { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+                { "downwardAPI": { "items": [{ "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" } }] } },
+            ],
+        },
+    }));
+    tree["spec"]["volumes"] = Value::Array(volumes);
+}

@@ -1,0 +1,185 @@
+//! `metav1.Status`: the error every refused request is answered with, in upstream's reasons and wording.
+
+use api::field::FieldError;
+use serde_json::{Value, json};
+
+/// An API error. Its JSON form is a `Status` of `Failure`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    pub code: u16,
+    pub reason: &'static str,
+    pub message: String,
+    pub details: Option<Value>,
+}
+
+pub type Result<T, E = ApiError> = std::result::Result<T, E>;
+
+fn qualified(group: &str, resource: &str) -> String {
+    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+}
+
+impl ApiError {
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { code, reason, message: message.into(), details: None }
+    }
+
+    fn about(mut self, group: &str, kind: &str, name: &str) -> ApiError {
+        let mut details = json!({ "name": name, "group": group, "kind": kind });
+        if let Some(map) = details.as_object_mut() {
+            map.retain(|_, v| v.as_str() != Some(""));
+        }
+        self.details = Some(details);
+        self
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> ApiError {
+        ApiError::new(400, "BadRequest", message)
+    }
+
+    pub fn unauthorized() -> ApiError {
+        ApiError::new(401, "Unauthorized", "Unauthorized")
+    }
+
+    pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
+        let what = qualified(group, resource);
+        let message = if name.is_empty() {
+            format!("{what} is forbidden: {why}")
+        } else {
+            format!("{what} {name:?} is forbidden: {why}")
+        };
+        ApiError::new(403, "Forbidden", message).about(group, resource, name)
+    }
+
+    pub fn not_found(group: &str, resource: &str, name: &str) -> ApiError {
+        let message = format!("{} {name:?} not found", qualified(group, resource));
+        ApiError::new(404, "NotFound", message).about(group, resource, name)
+    }
+
+    /// There is no such path or resource type.
+    pub fn no_such_path() -> ApiError {
+        let mut e = ApiError::new(404, "NotFound", "the server could not find the requested resource");
+        e.details = Some(json!({}));
+        e
+    }
+
+    pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> ApiError {
+        let message = format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
+        ApiError::new(405, "MethodNotAllowed", message).about(group, resource, "")
+    }
+
+    pub fn not_acceptable(accepted: &str) -> ApiError {
+        let message = format!("only the following media types are accepted: {accepted}");
+        ApiError::new(406, "NotAcceptable", message)
+    }
+
+    pub fn already_exists(group: &str, resource: &str, name: &str) -> ApiError {
+        let message = format!("{} {name:?} already exists", qualified(group, resource));
+        ApiError::new(409, "AlreadyExists", message).about(group, resource, name)
+    }
+
+    pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
+        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
+        ApiError::new(409, "Conflict", message).about(group, resource, name)
+    }
+
+    /// The object changed since it was read.
+    pub fn modified(group: &str, resource: &str, name: &str) -> ApiError {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        ApiError::conflict(group, resource, name, why)
+    }
+
+    /// Server-side apply met fields of other managers.
+    pub fn apply_conflict(message: String, causes: Vec<Value>) -> ApiError {
+        let mut e = ApiError::new(409, "Conflict", message);
+        e.details = Some(json!({ "causes": causes }));
+        e
+    }
+
+    pub fn expired(message: impl Into<String>) -> ApiError {
+        ApiError::new(410, "Expired", message)
+    }
+
+    pub fn too_old(asked: u64, oldest: u64) -> ApiError {
+        ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
+    }
+
+    pub fn too_large(limit: usize) -> ApiError {
+        let message = format!("Request entity too large: limit is {limit}");
+        ApiError::new(413, "RequestEntityTooLarge", message)
+    }
+
+    pub fn unsupported_media_type(message: impl Into<String>) -> ApiError {
+        ApiError::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// The object breaks rules of its kind.
+    pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> ApiError {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let all = match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let message = format!("{} {name:?} is invalid: {all}", qualified(group, kind));
+        let mut e = ApiError::new(422, "Invalid", message).about(group, kind, name);
+        if let Some(Value::Object(details)) = &mut e.details {
+            details.insert("causes".into(), errors.iter().map(FieldError::cause).collect());
+        }
+        e
+    }
+
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> ApiError {
+        let mut e = ApiError::new(429, "TooManyRequests", message);
+        e.details = Some(json!({ "retryAfterSeconds": retry_after_seconds }));
+        e
+    }
+
+    pub fn internal(message: impl std::fmt::Display) -> ApiError {
+        let mut e = ApiError::new(500, "InternalError", format!("Internal error occurred: {message}"));
+        e.details = Some(json!({ "causes": [{ "message": message.to_string() }] }));
+        e
+    }
+
+    pub fn unavailable(message: impl Into<String>) -> ApiError {
+        ApiError::new(503, "ServiceUnavailable", message)
+    }
+
+    pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> ApiError {
+        let mut e = ApiError::new(504, "Timeout", format!("Timeout: {}", message.into()));
+        e.details = Some(json!({ "retryAfterSeconds": retry_after_seconds }));
+        e
+    }
+
+    /// The `Status` object.
+    pub fn status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        });
+        if let Some(details) = &self.details {
+            status["details"] = details.clone();
+        }
+        status
+    }
+
+    pub fn retry_after(&self) -> Option<u64> {
+        self.details.as_ref()?.get("retryAfterSeconds")?.as_u64()
+    }
+}
+
+impl From<etcd::StoreError> for ApiError {
+    fn from(error: etcd::StoreError) -> ApiError {
+        match error {
+            etcd::StoreError::Compacted { .. } => {
+                ApiError::expired("The provided continue parameter is too old to display a consistent list result.")
+            }
+            etcd::StoreError::Unavailable(why) => ApiError::unavailable(why),
+            other => ApiError::internal(other),
+        }
+    }
+}

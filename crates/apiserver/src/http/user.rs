@@ -1,0 +1,51 @@
+//! Who a request comes from.
+
+use std::collections::BTreeMap;
+
+/// An authenticated user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct User {
+    pub name: String,
+    pub uid: String,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+pub const ANONYMOUS: &str = "system:anonymous";
+pub const AUTHENTICATED: &str = "system:authenticated";
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub const MASTERS: &str = "system:masters";
+const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+
+impl User {
+    pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
+        User {
+            name: name.into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).chain([AUTHENTICATED.to_owned()]).collect(),
+            ..User::default()
+        }
+    }
+
+    pub fn anonymous() -> User {
+        User { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..User::default() }
+    }
+
+    /// The name that a service account authenticates as.
+    pub fn service_account_name(namespace: &str, name: &str) -> String {
+        format!("{SERVICE_ACCOUNT}{namespace}:{name}")
+    }
+
+    /// The namespace and name of a service account.
+    pub fn service_account(&self) -> Option<(&str, &str)> {
+        self.name.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')
+    }
+
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+
+    /// The name of the node, for `system:node:<name>` of the group `system:nodes`.
+    pub fn node_name(&self) -> Option<&str> {
+        self.name.strip_prefix("system:node:").filter(|_| self.in_group("system:nodes"))
+    }
+}

@@ -1,0 +1,253 @@
+//! Response bodies: single objects, lists and errors in each encoding, written from the cached bytes.
+
+use std::sync::Arc;
+
+use api::schema::proto;
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+
+use crate::http::negotiate::{Accept, Encoding, Transform};
+use crate::http::status::{ApiError, Result};
+use crate::registry::cached::Cached;
+use crate::registry::resource::Resource;
+use crate::table;
+
+/// Every response's body.
+pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// Bytes per frame of a streamed list.
+const CHUNK: usize = 64 << 10;
+
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+fn respond(code: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A JSON document.
+pub fn json_response(code: StatusCode, value: &Value) -> Response<Body> {
+    respond(code, "application/json", full(value.to_string()))
+}
+
+/// A tree of a built-in kind that is not stored (`Status`, `TokenReview`, `Scale`, ...).
+pub fn tree_response(code: StatusCode, accept: Accept, tree: &Value) -> Response<Body> {
+    let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
+    match accept.encoding {
+        Encoding::Json => json_response(code, tree),
+        Encoding::Yaml => match to_yaml(tree) {
+            Ok(yaml) => respond(code, Encoding::Yaml.media_type(), full(yaml)),
+            Err(error) => json_response(StatusCode::INTERNAL_SERVER_ERROR, &error.status()),
+        },
+        Encoding::Protobuf => {
+            let schema = api::schema::Schema::builtin();
+            let Some(root) = schema.type_named(text("apiVersion"), text("kind")) else {
+                return json_response(code, tree);
+            };
+            let raw = schema.encode_proto(root, tree);
+            let body = proto::wrap_unknown(text("apiVersion"), text("kind"), &raw);
+            respond(code, Encoding::Protobuf.media_type(), full(body))
+        }
+    }
+}
+
+pub fn error_response(accept: Accept, error: &ApiError) -> Response<Body> {
+    let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = tree_response(code, accept, &error.status());
+    if let Some(seconds) = error.retry_after() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+pub fn to_yaml(tree: &Value) -> Result<String> {
+    serde_saphyr::to_string(tree).map_err(ApiError::internal)
+}
+
+/// The object's JSON in the version that was asked for.
+fn json_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
+    resource.present(object)
+}
+
+/// The object's own protobuf message in the version that was asked for.
+fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
+    if resource.is_stored_as_served(object) {
+        return object.protobuf(resource);
+    }
+    let tree: Value = serde_json::from_slice(&json_of(resource, object)?).map_err(ApiError::internal)?;
+    resource.encode_protobuf(&tree)
+}
+
+/// `PartialObjectMetadata` of an object.
+fn metadata_of(object: &Cached) -> Result<Value> {
+    #[derive(serde::Deserialize)]
+    struct Partial {
+        metadata: Value,
+    }
+    let partial: Partial = serde_json::from_slice(&object.object.bytes).map_err(ApiError::internal)?;
+    Ok(json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": partial.metadata }))
+}
+
+/// The bytes of one object under a transformation and encoding.
+pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Result<Bytes> {
+    let tree = match accept.transform {
+        Transform::Whole => match accept.encoding {
+            Encoding::Json => return json_of(resource, object),
+            Encoding::Protobuf => {
+                let raw = protobuf_of(resource, object)?;
+                return Ok(proto::wrap_unknown(&resource.api_version(), &resource.kind, &raw).into());
+            }
+            Encoding::Yaml => serde_json::from_slice(&json_of(resource, object)?).map_err(ApiError::internal)?,
+        },
+        Transform::Metadata => metadata_of(object)?,
+        Transform::Table => table::of(resource, std::slice::from_ref(&json_of(resource, object)?), None, true)?,
+    };
+    encode_tree(&tree, accept.encoding)
+}
+
+fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
+    let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
+    match encoding {
+        Encoding::Json => Ok(serde_json::to_vec(tree).map_err(ApiError::internal)?.into()),
+        Encoding::Yaml => Ok(to_yaml(tree)?.into()),
+        Encoding::Protobuf => {
+            let schema = api::schema::Schema::builtin();
+            let root = schema
+                .type_named(text("apiVersion"), text("kind"))
+                .ok_or_else(|| ApiError::not_acceptable("application/json, application/yaml"))?;
+            Ok(proto::wrap_unknown(text("apiVersion"), text("kind"), &schema.encode_proto(root, tree)).into())
+        }
+    }
+}
+
+pub fn object_response(code: StatusCode, resource: &Resource, object: &Cached, accept: Accept) -> Result<Response<Body>> {
+    let body = encode_object(resource, object, accept)?;
+    Ok(respond(code, accept.encoding.media_type(), full(body)))
+}
+
+/// What stands in a list's metadata.
+#[derive(Debug, Clone, Default)]
+pub struct ListMeta {
+    pub revision: u64,
+    pub continue_token: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+impl ListMeta {
+    fn tree(&self) -> Value {
+        let mut meta = json!({ "resourceVersion": self.revision.to_string() });
+        if let Some(token) = &self.continue_token {
+            meta["continue"] = json!(token);
+        }
+        if let Some(remaining) = self.remaining {
+            meta["remainingItemCount"] = json!(remaining);
+        }
+        meta
+    }
+}
+
+/// A list, streamed from the cached bytes.
+pub fn list_response(
+    resource: &Arc<Resource>,
+    items: Vec<Arc<Cached>>,
+    meta: &ListMeta,
+    accept: Accept,
+    table_objects: table::Include,
+) -> Result<Response<Body>> {
+    let media_type = accept.encoding.media_type();
+    match (accept.transform, accept.encoding) {
+        (Transform::Whole, Encoding::Json) => {
+            let head = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree() });
+            Ok(respond(StatusCode::OK, media_type, json_list(resource.clone(), &head, items)))
+        }
+        (Transform::Whole, Encoding::Protobuf) => {
+            let raw = items.iter().map(|o| protobuf_of(resource, o)).collect::<Result<Vec<_>>>()?;
+            let list = proto::encode_list(&meta.tree(), raw.iter().map(|b| &b[..]));
+            let body = proto::wrap_unknown(&resource.api_version(), &resource.list_kind, &list);
+            Ok(respond(StatusCode::OK, media_type, full(body)))
+        }
+        (transform, encoding) => {
+            let tree = match transform {
+                Transform::Table => {
+                    let objects = items.iter().map(|o| json_of(resource, o)).collect::<Result<Vec<_>>>()?;
+                    let mut tree = table::of_included(resource, &objects, table_objects, true)?;
+                    tree["metadata"] = meta.tree();
+                    tree
+                }
+                Transform::Metadata => {
+                    let items = items.iter().map(|o| metadata_of(o)).collect::<Result<Vec<_>>>()?;
+                    json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(), "items": items })
+                }
+                Transform::Whole => {
+                    let items = items
+                        .iter()
+                        .map(|o| serde_json::from_slice(&json_of(resource, o)?).map_err(ApiError::internal))
+                        .collect::<Result<Vec<Value>>>()?;
+                    json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(), "items": items })
+                }
+            };
+            Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
+        }
+    }
+}
+
+/// Header, cached bytes, commas, footer.
+fn json_list(resource: Arc<Resource>, head: &Value, items: Vec<Arc<Cached>>) -> Body {
+    let mut first = head.to_string();
+    // the head is an object: its last character is the brace that the items go before
+    first.pop();
+    first.push_str(",\"items\":[");
+    let type_prefix = format!("\"apiVersion\":\"{}\",\"kind\":\"{}\",", resource.api_version(), resource.kind);
+    let strip = !resource.is_custom();
+    let mut rest = items.into_iter();
+    let mut pending = Some(first);
+    let mut begun = false;
+    let mut ended = false;
+    let chunks = stream::iter(std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let mut out = BytesMut::with_capacity(CHUNK + (CHUNK >> 2));
+        if let Some(first) = pending.take() {
+            out.put_slice(first.as_bytes());
+        }
+        while out.len() < CHUNK {
+            let Some(object) = rest.next() else {
+                out.put_slice(b"]}\n");
+                ended = true;
+                break;
+            };
+            let bytes = match json_of(&resource, &object) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    ended = true;
+                    return Some(Err(std::io::Error::other(error)));
+                }
+            };
+            if begun {
+                out.put_u8(b',');
+            }
+            begun = true;
+            // items of a built-in list do not repeat their type
+            match bytes.get(1..).and_then(|b| b.strip_prefix(type_prefix.as_bytes())) {
+                Some(rest) if strip => {
+                    out.put_u8(b'{');
+                    out.put_slice(rest);
+                }
+                _ => out.put_slice(&bytes),
+            }
+        }
+        Some(Ok(Frame::data(out.freeze())))
+    }));
+    StreamBody::new(chunks).boxed_unsync()
+}

@@ -1,0 +1,329 @@
+//! The watch cache of one resource: every object by key, the recent events, and who waits for which.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use etcd::{Event, EventKind, Sink};
+use tokio::sync::mpsc;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::cached::{Cached, Prepared};
+use crate::registry::resource::Resource;
+
+/// Events that are kept however old they are.
+const RING_MIN: usize = 128;
+/// Events that are kept at most.
+const RING_MAX: usize = 65_536;
+/// An event older than this goes when there are more than `RING_MIN`.
+const RING_AGE: Duration = Duration::from_secs(180);
+/// Events a watcher may be behind before it is dropped.
+const WATCHER_QUEUE: usize = 8192;
+
+/// A change of one object.
+#[derive(Debug)]
+pub struct Change {
+    pub revision: u64,
+    /// The object after the change; for a deletion, its last state under the deletion's revision.
+    pub current: Arc<Cached>,
+    pub previous: Option<Arc<Cached>>,
+    pub deleted: bool,
+    /// The JSON watch frame of this change for a watcher whose selector does not change the event's type.
+    frame: OnceLock<Bytes>,
+}
+
+impl Change {
+    pub fn natural_type(&self) -> &'static str {
+        match (self.deleted, &self.previous) {
+            (true, _) => "DELETED",
+            (false, None) => "ADDED",
+            (false, Some(_)) => "MODIFIED",
+        }
+    }
+
+    /// `{"type":...,"object":...}` and a line end, encoded once for all watchers.
+    pub fn json_frame(&self) -> Bytes {
+        self.frame.get_or_init(|| json_frame(self.natural_type(), &self.current.object.bytes)).clone()
+    }
+}
+
+/// One JSON watch event.
+pub fn json_frame(kind: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}
+
+/// The narrowest index that covers what a watcher can match.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    All,
+    Namespace(Box<str>),
+    /// `namespace/name` or `name`.
+    Key(Box<str>),
+    /// The first selectable field of the resource has this value (`spec.nodeName` of pods).
+    Field(Box<str>),
+}
+
+#[derive(Debug)]
+struct Watcher {
+    id: u64,
+    queue: mpsc::Sender<Arc<Change>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    objects: BTreeMap<Box<str>, Arc<Cached>>,
+    ring: VecDeque<(Instant, Arc<Change>)>,
+    /// Every event after this revision is in the ring.
+    complete_after: u64,
+    watchers: HashMap<Scope, Vec<Watcher>>,
+    next_watcher: u64,
+}
+
+/// The cache of one resource.
+#[derive(Debug)]
+pub struct Cache {
+    resource: Arc<Resource>,
+    inner: RwLock<Inner>,
+    revision: AtomicU64,
+}
+
+/// A registered watcher; unregisters when dropped. The queue ends when the watcher was too slow.
+#[derive(Debug)]
+pub struct Subscription {
+    cache: Arc<Cache>,
+    scope: Scope,
+    id: u64,
+    pub queue: mpsc::Receiver<Arc<Change>>,
+}
+
+/// A consistent picture of part of a resource.
+#[derive(Debug)]
+pub struct Listing {
+    pub revision: u64,
+    pub items: Vec<Arc<Cached>>,
+}
+
+impl Cache {
+    /// Fills a cache from the store and keeps it current.
+    pub async fn start(resource: Arc<Resource>, store: &dyn etcd::Store) -> Result<Arc<Cache>> {
+        let cache =
+            Arc::new(Cache { resource: resource.clone(), inner: RwLock::default(), revision: AtomicU64::new(0) });
+        let range = etcd::KeyRange::prefix(resource.prefix.as_bytes());
+        let content = store.subscribe(range, cache.clone()).await?;
+        let mut inner = cache.write();
+        for kv in content.kvs {
+            let Some(key) = cache.object_key(&kv.key) else { continue };
+            // an event may have overtaken the content: newer wins
+            if inner.objects.get(&key).is_none_or(|o| o.revision() < kv.mod_revision) {
+                match Cached::from_store(&resource, kv.value) {
+                    Ok(object) => {
+                        inner.objects.insert(key, Arc::new(object));
+                    }
+                    Err(error) => tracing::error!(key = ?kv.key, %error, "stored object cannot be read; it is not served"),
+                }
+            }
+        }
+        inner.complete_after = inner.complete_after.max(content.revision);
+        drop(inner);
+        cache.revision.fetch_max(content.revision, Ordering::AcqRel);
+        Ok(cache)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn object_key(&self, key: &[u8]) -> Option<Box<str>> {
+        std::str::from_utf8(key.strip_prefix(self.resource.prefix.as_bytes())?).ok().map(Into::into)
+    }
+
+    /// The revision that this cache reflects.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
+    }
+
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Cached>> {
+        let inner = self.read();
+        if namespace.is_empty() {
+            inner.objects.get(name).cloned()
+        } else {
+            inner.objects.get(&*format!("{namespace}/{name}")).cloned()
+        }
+    }
+
+    /// All objects of a namespace, or of all.
+    pub fn list(&self, namespace: &str) -> Listing {
+        let inner = self.read();
+        let items = if namespace.is_empty() {
+            inner.objects.values().cloned().collect()
+        } else {
+            within(&inner.objects, namespace).map(|(_, o)| o.clone()).collect()
+        };
+        Listing { revision: self.revision(), items }
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.read().objects.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Registers a watcher for everything after `since`, which is handed out at once, or for everything after now
+    /// together with the present objects when `since` is `None`.
+    ///
+    /// # Errors
+    /// `410` when events after `since` are gone.
+    pub fn watch(
+        self: &Arc<Self>,
+        scope: Scope,
+        namespace: &str,
+        since: Option<u64>,
+    ) -> Result<(Subscription, Listing, Vec<Arc<Change>>)> {
+        let mut inner = self.write();
+        let mut backlog = Vec::new();
+        let mut items = Vec::new();
+        match since {
+            Some(since) => {
+                if since < inner.complete_after {
+                    return Err(ApiError::too_old(since, inner.complete_after));
+                }
+                let first = inner.ring.partition_point(|(_, c)| c.revision <= since);
+                backlog.extend(inner.ring.range(first..).map(|(_, c)| c.clone()));
+            }
+            None if namespace.is_empty() => items.extend(inner.objects.values().cloned()),
+            None => items.extend(within(&inner.objects, namespace).map(|(_, o)| o.clone())),
+        }
+        let (sender, queue) = mpsc::channel(WATCHER_QUEUE);
+        let id = inner.next_watcher;
+        inner.next_watcher += 1;
+        inner.watchers.entry(scope.clone()).or_default().push(Watcher { id, queue: sender });
+        let listing = Listing { revision: self.revision(), items };
+        Ok((Subscription { cache: self.clone(), scope, id, queue }, listing, backlog))
+    }
+
+    /// Ends all watches: the resource is no longer served.
+    pub fn close(&self) {
+        self.write().watchers.clear();
+    }
+
+    fn apply_one(&self, inner: &mut Inner, event: &Event, now: Instant) {
+        let Some(key) = self.object_key(&event.kv.key) else { return };
+        let previous = inner.objects.get(&key).cloned();
+        let revision = event.kv.mod_revision;
+        let change = match event.kind {
+            EventKind::Put => {
+                let hint = event.hint.as_ref().and_then(|h| h.downcast_ref::<Prepared>());
+                let made = match hint {
+                    Some(prepared) => Ok(Cached::from_prepared(prepared, event.kv.value.clone(), revision)),
+                    None => Cached::from_store(&self.resource, event.kv.value.clone()),
+                };
+                let current = match made {
+                    Ok(current) => Arc::new(current),
+                    Err(error) => {
+                        tracing::error!(key = ?event.kv.key, %error, "stored object cannot be read; it is not served");
+                        return;
+                    }
+                };
+                inner.objects.insert(key.clone(), current.clone());
+                Change { revision, current, previous, deleted: false, frame: OnceLock::new() }
+            }
+            EventKind::Delete => {
+                let Some(last) = inner.objects.remove(&key) else { return };
+                let current = Arc::new(last.restamped(revision));
+                Change { revision, current, previous: Some(last), deleted: true, frame: OnceLock::new() }
+            }
+        };
+        let change = Arc::new(change);
+        notify(&mut inner.watchers, &key, &change);
+        inner.ring.push_back((now, change));
+        while inner.ring.len() > RING_MIN {
+            let Some((at, oldest)) = inner.ring.front() else { break };
+            if inner.ring.len() <= RING_MAX && now.duration_since(*at) < RING_AGE {
+                break;
+            }
+            inner.complete_after = oldest.revision;
+            inner.ring.pop_front();
+        }
+    }
+
+    fn unsubscribe(&self, scope: &Scope, id: u64) {
+        let mut inner = self.write();
+        if let Some(watchers) = inner.watchers.get_mut(scope) {
+            watchers.retain(|w| w.id != id);
+            if watchers.is_empty() {
+                inner.watchers.remove(scope);
+            }
+        }
+    }
+}
+
+fn within<'a>(
+    objects: &'a BTreeMap<Box<str>, Arc<Cached>>,
+    namespace: &str,
+) -> impl Iterator<Item = (&'a Box<str>, &'a Arc<Cached>)> {
+    let start: Box<str> = format!("{namespace}/").into();
+    // '0' follows '/'
+    let end: Box<str> = format!("{namespace}0").into();
+    objects.range((Bound::Included(start), Bound::Excluded(end)))
+}
+
+fn notify(watchers: &mut HashMap<Scope, Vec<Watcher>>, key: &str, change: &Arc<Change>) {
+    if watchers.is_empty() {
+        return;
+    }
+    let mut send = |scope: Scope| {
+        if let Some(list) = watchers.get_mut(&scope) {
+            // a full queue: the watcher is too slow and is told so by the end of its queue
+            list.retain(|w| w.queue.try_send(change.clone()).is_ok());
+        }
+    };
+    send(Scope::All);
+    if let Some((namespace, _)) = key.split_once('/') {
+        send(Scope::Namespace(namespace.into()));
+    }
+    send(Scope::Key(key.into()));
+    let field = change.current.fields.first();
+    if let Some(value) = field {
+        send(Scope::Field(value.clone()));
+    }
+    if let Some(before) = change.previous.as_ref().and_then(|p| p.fields.first())
+        && Some(before) != field
+    {
+        send(Scope::Field(before.clone()));
+    }
+}
+
+impl Sink for Cache {
+    fn apply(&self, revision: u64, events: &[Event]) {
+        if !events.is_empty() {
+            let now = Instant::now();
+            let mut inner = self.write();
+            for event in events {
+                self.apply_one(&mut inner, event, now);
+            }
+        }
+        self.revision.store(revision, Ordering::Release);
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.cache.unsubscribe(&self.scope, self.id);
+    }
+}

@@ -1,0 +1,163 @@
+//! One stored version of an object as the watch cache holds it, and its encodings.
+
+use std::sync::{Arc, OnceLock};
+
+use api::object::{Meta, Object};
+use bytes::Bytes;
+use serde_json::Value;
+use smallvec::SmallVec;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::resource::Resource;
+
+/// Values of the fields that a resource's field selectors know, in the order of its `selectable` list.
+pub type Fields = SmallVec<[Box<str>; 4]>;
+
+/// An object with what selectors ask for and, once somebody wanted it, its protobuf form.
+#[derive(Debug)]
+pub struct Cached {
+    pub object: Arc<Object>,
+    pub fields: Fields,
+    /// Where in `object.bytes` the digits of the resourceVersion begin.
+    revision_at: u32,
+    protobuf: OnceLock<Bytes>,
+}
+
+/// What a writer knows of the object before its revision is assigned; spares the cache parsing the bytes.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pub meta: Meta,
+    pub fields: Fields,
+    pub revision_at: u32,
+}
+
+/// Canonical JSON without the digits of its resourceVersion.
+#[derive(Debug)]
+pub struct Encoded {
+    pub bytes: Bytes,
+    pub prepared: Prepared,
+}
+
+const REVISION: &str = "\"resourceVersion\":\"";
+
+impl Encoded {
+    /// Writes the canonical form of a tree: `apiVersion` and `kind` first, then its fields sorted by name,
+    /// with room for the resourceVersion.
+    pub fn of(resource: &Resource, tree: &mut Value) -> Result<Encoded> {
+        let fields = resource.selectable_values(tree);
+        let object = tree.as_object_mut().ok_or_else(|| ApiError::internal("object is not a JSON object"))?;
+        if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.remove("selfLink");
+            meta.insert("resourceVersion".into(), Value::String(String::new()));
+        } else {
+            return Err(ApiError::internal("object has no metadata"));
+        }
+        let mut out = Vec::with_capacity(1024);
+        write_canonical(tree, &mut out)?;
+        let bytes = Bytes::from(out);
+        let revision_at = find_revision(&bytes)?;
+        let parsed = Object::parse(bytes.clone()).map_err(ApiError::internal)?;
+        let prepared = Prepared { meta: parsed.meta.clone(), fields, revision_at };
+        Ok(Encoded { bytes, prepared })
+    }
+
+    /// The put of this object.
+    pub fn value(&self) -> etcd::Value {
+        etcd::Value::Stamped { bytes: self.bytes.clone(), at: self.prepared.revision_at as usize }
+    }
+
+    /// The object as it will be at `revision`, without storing it.
+    pub fn at(&self, revision: Option<u64>) -> Cached {
+        match revision {
+            Some(revision) => Cached::from_prepared(&self.prepared, self.value().stamp(revision), revision),
+            None => Cached::from_prepared(&self.prepared, self.bytes.clone(), 0),
+        }
+    }
+}
+
+/// `apiVersion`, `kind` and `metadata` first, then the other fields sorted by name.
+pub fn write_canonical(tree: &Value, out: &mut Vec<u8>) -> Result<()> {
+    let object = tree.as_object().ok_or_else(|| ApiError::internal("object is not a JSON object"))?;
+    const FIRST: [&str; 3] = ["apiVersion", "kind", "metadata"];
+    let first = FIRST.iter().filter_map(|key| object.get_key_value(*key));
+    let rest = object.iter().filter(|(key, _)| !FIRST.contains(&key.as_str()));
+    out.push(b'{');
+    for (i, (key, value)) in first.chain(rest).enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        serde_json::to_writer(&mut *out, key).map_err(ApiError::internal)?;
+        out.push(b':');
+        serde_json::to_writer(&mut *out, value).map_err(ApiError::internal)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+/// `metadata` stands before every field of the kind, and within it only maps of strings can hold the same text, escaped.
+fn find_revision(bytes: &[u8]) -> Result<u32> {
+    let at = bytes
+        .windows(REVISION.len())
+        .position(|w| w == REVISION.as_bytes())
+        .ok_or_else(|| ApiError::internal("object has no resourceVersion"))?;
+    u32::try_from(at + REVISION.len()).map_err(ApiError::internal)
+}
+
+impl Cached {
+    pub fn from_prepared(prepared: &Prepared, bytes: Bytes, revision: u64) -> Cached {
+        let meta = Meta { resource_version: revision, ..prepared.meta.clone() };
+        Cached {
+            object: Arc::new(Object { meta, bytes }),
+            fields: prepared.fields.clone(),
+            revision_at: prepared.revision_at,
+            protobuf: OnceLock::new(),
+        }
+    }
+
+    /// Reads an object back from the store.
+    pub fn from_store(resource: &Resource, bytes: Bytes) -> Result<Cached> {
+        let tree: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
+        let fields = resource.selectable_values(&tree);
+        let revision_at = find_revision(&bytes)?;
+        let object = Object::parse(bytes).map_err(ApiError::internal)?;
+        Ok(Cached { object, fields, revision_at, protobuf: OnceLock::new() })
+    }
+
+    /// The same object under another resourceVersion: what a deletion reports.
+    pub fn restamped(&self, revision: u64) -> Cached {
+        let at = self.revision_at as usize;
+        let bytes = &self.object.bytes;
+        let end = at + bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let mut out = Vec::with_capacity(bytes.len() + 4);
+        out.extend_from_slice(&bytes[..at]);
+        out.extend_from_slice(revision.to_string().as_bytes());
+        out.extend_from_slice(&bytes[end..]);
+        Cached {
+            object: Arc::new(Object {
+                meta: Meta { resource_version: revision, ..self.object.meta.clone() },
+                bytes: Bytes::from(out),
+            }),
+            fields: self.fields.clone(),
+            revision_at: self.revision_at,
+            protobuf: OnceLock::new(),
+        }
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.object.meta.resource_version
+    }
+
+    /// The object as a tree.
+    pub fn tree(&self) -> Result<Value> {
+        serde_json::from_slice(&self.object.bytes).map_err(ApiError::internal)
+    }
+
+    /// The object's own protobuf message, made once.
+    pub fn protobuf(&self, resource: &Resource) -> Result<Bytes> {
+        if let Some(done) = self.protobuf.get() {
+            return Ok(done.clone());
+        }
+        let made = resource.encode_protobuf(&self.tree()?)?;
+        Ok(self.protobuf.get_or_init(|| made).clone())
+    }
+}

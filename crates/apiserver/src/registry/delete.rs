@@ -1,0 +1,234 @@
+//! DELETE: at once, gracefully, or waiting for finalizers and dependents.
+
+use std::sync::Arc;
+
+use api::apply;
+use etcd::{Compare, CompareTarget, KeyRange, Op, Put, Txn};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::admission::{self, Attributes, Operation};
+use crate::http::request_info::Query;
+use crate::http::status::{ApiError, Result};
+use crate::registry::cached::{Cached, Encoded};
+use crate::registry::write::Write;
+use crate::registry::{format_time, metadata};
+
+const ATTEMPTS: usize = 8;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// `metav1.DeleteOptions`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    pub grace_period_seconds: Option<i64>,
+    pub preconditions: Option<Preconditions>,
+    pub orphan_dependents: Option<bool>,
+    pub propagation_policy: Option<String>,
+    pub dry_run: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Preconditions {
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+impl DeleteOptions {
+    /// Reads the body, or the query where there is no body.
+    pub fn read(body: Option<Value>, query: &Query) -> Result<DeleteOptions> {
+        let mut options = match body {
+            Some(tree) => serde_json::from_value(tree).map_err(|e| ApiError::bad_request(e.to_string()))?,
+            None => DeleteOptions {
+                grace_period_seconds: match query.text("gracePeriodSeconds") {
+                    Some(text) => Some(text.parse().map_err(|_| {
+                        ApiError::bad_request(format!("gracePeriodSeconds {text:?} is not a number"))
+                    })?),
+                    None => None,
+                },
+                propagation_policy: query.text("propagationPolicy").map(Into::into),
+                orphan_dependents: query.text("orphanDependents").map(|v| v == "true"),
+                ..DeleteOptions::default()
+            },
+        };
+        options.dry_run.extend(query.all("dryRun").iter().cloned());
+        if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(ApiError::bad_request(why));
+        }
+        if let Some(policy) = &options.propagation_policy
+            && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
+        {
+            let error = api::field::FieldError::not_supported(
+                "propagationPolicy",
+                json!(policy),
+                &["Background", "Foreground", "Orphan"],
+            );
+            return Err(ApiError::invalid("", "DeleteOptions", "", &[error]));
+        }
+        Ok(options)
+    }
+}
+
+/// What a deletion did.
+#[derive(Debug)]
+pub enum Deleted {
+    /// It is gone.
+    Now(Arc<Cached>),
+    /// It is marked and goes when whoever it waits for lets it.
+    Later(Arc<Cached>),
+}
+
+/// The finalizers that the propagation policy asks for, in place of those of another policy.
+fn propagation(options: &DeleteOptions, orphan_by_default: bool, present: &[String]) -> Vec<String> {
+    let policy = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
+        (Some("Orphan"), _) | (None, Some(true)) => Some(ORPHAN),
+        (Some("Foreground"), _) => Some(FOREGROUND),
+        (Some(_), _) | (None, Some(false)) => None,
+        (None, None) if present.iter().any(|f| f == ORPHAN) => Some(ORPHAN),
+        (None, None) if present.iter().any(|f| f == FOREGROUND) => Some(FOREGROUND),
+        (None, None) => orphan_by_default.then_some(ORPHAN),
+    };
+    let mut kept: Vec<String> = present.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned().collect();
+    kept.extend(policy.map(Into::into));
+    kept
+}
+
+impl Write<'_> {
+    /// Deletes an object as the options say.
+    pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Deleted> {
+        let resource = &self.served.resource;
+        for _ in 0..ATTEMPTS {
+            let current = self.served.cache.get(self.namespace, name).ok_or_else(|| resource.not_found(name))?;
+            check_preconditions(self, options, &current, name)?;
+            let old = resource.to_served(current.tree()?);
+            let attributes = Attributes {
+                registry: self.registry,
+                user: &self.options.user,
+                operation: Operation::Delete,
+                resource,
+                subresource: &self.options.subresource,
+                namespace: self.namespace,
+                name,
+                dry_run: self.options.dry_run,
+            };
+            admission::validate(&attributes, &Value::Null, Some(&old)).await?.keep();
+            let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
+            let finalizers = propagation(options, resource.strategy.orphan_by_default, &present);
+            let grace = (resource.strategy.grace)(&old, options.grace_period_seconds).unwrap_or(0);
+            let namespace_content = resource.is("", "namespaces")
+                && old.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty());
+            let op_key = resource.key(self.namespace, name);
+            let compare =
+                vec![Compare { key: op_key.clone(), target: CompareTarget::ModRevision(current.revision()) }];
+            if finalizers.is_empty() && grace == 0 && !namespace_content {
+                if self.options.dry_run {
+                    return Ok(Deleted::Now(current));
+                }
+                let success = vec![Op::Delete(KeyRange::One(op_key))];
+                let result = self.registry.store.txn(Txn { compare, success, failure: Vec::new() }).await?;
+                if result.succeeded {
+                    crate::allocator::release(resource, &old);
+                    return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
+                }
+                continue;
+            }
+            let Some(tree) = self.mark(&old, &finalizers, grace, namespace_content)? else {
+                return Ok(Deleted::Later(current));
+            };
+            let mut stored = resource.to_stored(tree);
+            let encoded = Encoded::of(resource, &mut stored)?;
+            if self.options.dry_run {
+                return Ok(Deleted::Later(Arc::new(encoded.at(Some(current.revision())))));
+            }
+            let hint = Some(Arc::new(encoded.prepared.clone()) as _);
+            let success = vec![Op::Put(Put { key: op_key, value: encoded.value(), lease: 0, hint })];
+            let result = self.registry.store.txn(Txn { compare, success, failure: Vec::new() }).await?;
+            if result.succeeded {
+                return Ok(Deleted::Later(Arc::new(encoded.at(Some(result.revision)))));
+            }
+        }
+        Err(ApiError::modified(&resource.group, &resource.plural, name))
+    }
+
+    /// The object marked as being deleted; `None` when it is marked as well as it can be.
+    fn mark(&self, old: &Value, finalizers: &[String], grace: i64, terminating: bool) -> Result<Option<Value>> {
+        let mut tree = old.clone();
+        let marked = !metadata::text(old, "deletionTimestamp").is_empty();
+        let now = self.registry.environment.now();
+        let metadata = metadata::of(&mut tree)?;
+        let before = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
+        // a second deletion may only shorten the wait
+        if !marked || before.is_some_and(|b| grace < b) {
+            let at = now.checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(now);
+            metadata.insert("deletionTimestamp".into(), json!(format_time(at)));
+            metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
+            // a deletion is a change that observers of the generation must see
+            if let Some(generation) = metadata.get("generation").and_then(Value::as_i64) {
+                metadata.insert("generation".into(), json!(generation + 1));
+            }
+        }
+        if finalizers.is_empty() {
+            metadata.remove("finalizers");
+        } else {
+            metadata.insert("finalizers".into(), json!(finalizers));
+        }
+        if terminating {
+            tree["status"]["phase"] = json!("Terminating");
+        }
+        if tree == *old {
+            return Ok(None);
+        }
+        let context = api::apply::ManagerContext {
+            manager: self.options.manager.clone(),
+            operation: "Update".into(),
+            subresource: String::new(),
+            api_version: self.served.resource.api_version(),
+            now: self.registry.timestamp(),
+            force: false,
+        };
+        let resource = &self.served.resource;
+        apply::track_update(resource.schema.get(), resource.root, Some(old), &mut tree, &context);
+        Ok(Some(tree))
+    }
+}
+
+fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cached, name: &str) -> Result<()> {
+    let Some(wanted) = &options.preconditions else { return Ok(()) };
+    let resource = &write.served.resource;
+    let conflict = |what: &str, wanted: &str, found: &str| {
+        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
+        Err(ApiError::conflict(&resource.group, &resource.plural, name, &why))
+    };
+    let meta = &current.object.meta;
+    if let Some(uid) = &wanted.uid
+        && **uid != *meta.uid
+    {
+        return conflict("UID", uid, &meta.uid);
+    }
+    if let Some(revision) = &wanted.resource_version
+        && *revision != meta.resource_version.to_string()
+    {
+        return conflict("ResourceVersion", revision, &meta.resource_version.to_string());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_policy_decides_which_finalizer_stays() {
+        let options = |policy: Option<&str>| DeleteOptions { propagation_policy: policy.map(Into::into), ..Default::default() };
+        let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(propagation(&options(None), false, &own(&["a/b"])), ["a/b"]);
+        assert_eq!(propagation(&options(None), true, &[]), [ORPHAN]);
+        assert_eq!(propagation(&options(Some("Background")), true, &[]), [""; 0]);
+        assert_eq!(propagation(&options(Some("Foreground")), true, &own(&[ORPHAN, "a/b"])), ["a/b", FOREGROUND]);
+        assert_eq!(propagation(&options(Some("Background")), false, &own(&[FOREGROUND])), [""; 0]);
+        assert_eq!(propagation(&options(None), false, &own(&[FOREGROUND])), [FOREGROUND]);
+    }
+}

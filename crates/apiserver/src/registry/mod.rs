@@ -1,0 +1,261 @@
+//! The registry: every resource that is served, its cache, and the verbs on it.
+
+pub mod body;
+pub mod cache;
+pub mod cached;
+pub mod delete;
+pub mod metadata;
+pub mod patch;
+pub mod read;
+pub mod resource;
+pub mod selection;
+pub mod watch;
+pub mod write;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+
+use crate::http::status::Result;
+use crate::registry::cache::Cache;
+use crate::registry::cached::Cached;
+use crate::registry::resource::{Conversion, Resource, SchemaRef, Subresource};
+use crate::strategy::Strategy;
+
+/// A resource in one version with the cache it shares with its other versions.
+#[derive(Debug, Clone)]
+pub struct Served {
+    pub resource: Arc<Resource>,
+    pub cache: Arc<Cache>,
+}
+
+/// What is served now; replaced whole when a custom resource comes or goes.
+#[derive(Debug, Default, Clone)]
+pub struct Catalog {
+    /// By group, version, plural.
+    served: BTreeMap<(String, String, String), Served>,
+}
+
+impl Catalog {
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
+        self.served.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+    }
+
+    /// The resource in the version it is stored in.
+    pub fn stored(&self, group: &str, plural: &str) -> Option<&Served> {
+        self.served.values().find(|s| s.resource.is(group, plural) && s.resource.stored_as == s.resource.api_version())
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Served> {
+        self.served.values()
+    }
+
+    pub fn insert(&mut self, served: Served) {
+        let r = &served.resource;
+        self.served.insert((r.group.clone(), r.version.clone(), r.plural.clone()), served);
+    }
+
+    /// Takes a resource out in all versions.
+    pub fn remove(&mut self, group: &str, plural: &str) {
+        self.served.retain(|_, s| !s.resource.is(group, plural));
+    }
+}
+
+/// Where time and chance come from.
+pub trait Environment: Send + Sync {
+    fn now(&self) -> Timestamp;
+    fn random(&self, into: &mut [u8]);
+}
+
+/// The machine's clock and random numbers.
+#[derive(Debug)]
+pub struct Machine;
+
+impl Environment for Machine {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    fn random(&self, into: &mut [u8]) {
+        if let Err(error) = getrandom::fill(into) {
+            // without randomness no uid or token may be made
+            tracing::error!(%error, "the system gives no random numbers");
+            std::process::abort();
+        }
+    }
+}
+
+/// The registry.
+pub struct Registry {
+    pub store: Arc<dyn etcd::Store>,
+    pub environment: Arc<dyn Environment>,
+    catalog: ArcSwap<Catalog>,
+    /// One change of the catalog at a time.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Registry {
+    /// Fills the caches of all built-in resources.
+    pub async fn start(store: Arc<dyn etcd::Store>, environment: Arc<dyn Environment>) -> Result<Registry> {
+        let mut catalog = Catalog::default();
+        let mut caches: BTreeMap<String, Arc<Cache>> = BTreeMap::new();
+        for resource in builtin_resources() {
+            let resource = Arc::new(resource);
+            if resource.verbs.iter().all(|v| v == "create") {
+                // reviews are answered, never kept
+                continue;
+            }
+            let cache = match caches.get(&resource.prefix) {
+                Some(cache) => cache.clone(),
+                None => {
+                    let cache = Cache::start(resource.clone(), &*store).await?;
+                    caches.insert(resource.prefix.clone(), cache.clone());
+                    cache
+                }
+            };
+            catalog.insert(Served { resource, cache });
+        }
+        Ok(Registry { store, environment, catalog: ArcSwap::from_pointee(catalog), changing: tokio::sync::Mutex::new(()) })
+    }
+
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.catalog.load_full()
+    }
+
+    /// Serves another resource, in all its versions.
+    pub async fn serve(&self, versions: Vec<Resource>) -> Result<()> {
+        let _one = self.changing.lock().await;
+        let Some(first) = versions.first() else { return Ok(()) };
+        let old = self.catalog.load().all().find(|s| s.resource.is(&first.group, &first.plural)).cloned();
+        let mut next = Catalog::clone(&self.catalog.load());
+        next.remove(&first.group, &first.plural);
+        let mut cache = old.map(|s| s.cache);
+        for resource in versions {
+            let resource = Arc::new(resource);
+            let shared = match &cache {
+                Some(cache) => cache.clone(),
+                None => Cache::start(resource.clone(), &*self.store).await?,
+            };
+            cache = Some(shared.clone());
+            next.insert(Served { resource, cache: shared });
+        }
+        self.catalog.store(Arc::new(next));
+        Ok(())
+    }
+
+    /// Stops serving a resource; its watches end.
+    pub async fn withdraw(&self, group: &str, plural: &str) {
+        let _one = self.changing.lock().await;
+        let mut next = Catalog::clone(&self.catalog.load());
+        if let Some(served) = next.all().find(|s| s.resource.is(group, plural)) {
+            served.cache.close();
+        }
+        next.remove(group, plural);
+        self.catalog.store(Arc::new(next));
+    }
+
+    /// An object of a built-in kind, for the parts of the server that read the cluster's state.
+    pub fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Cached>> {
+        self.catalog.load().stored(group, plural)?.cache.get(namespace, name)
+    }
+
+    /// All objects of a kind in a namespace, or in all.
+    pub fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Cached>> {
+        self.catalog.load().stored(group, plural).map(|s| s.cache.list(namespace).items).unwrap_or_default()
+    }
+
+    /// The present time as objects carry it.
+    pub fn timestamp(&self) -> String {
+        format_time(self.environment.now())
+    }
+
+    /// A random version 4 UUID.
+    pub fn uid(&self) -> String {
+        let mut b = [0u8; 16];
+        self.environment.random(&mut b);
+        b[6] = (b[6] & 0x0f) | 0x40;
+        b[8] = (b[8] & 0x3f) | 0x80;
+        let hex: String = b.iter().map(|x| format!("{x:02x}")).collect();
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// RFC 3339 with whole seconds, as `metav1.Time`.
+pub fn format_time(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The rows of the resource table as the registry serves them.
+fn builtin_resources() -> Vec<Resource> {
+    let schema = api::schema::Schema::builtin();
+    api::resources::all()
+        .iter()
+        .filter_map(|row| {
+            let api_version = row.api_version();
+            let root = schema.type_named(&api_version, row.kind)?;
+            Some(Resource {
+                group: row.group.into(),
+                version: row.version.into(),
+                kind: row.kind.into(),
+                list_kind: row.list_kind.into(),
+                plural: row.plural.into(),
+                singular: row.singular.into(),
+                short_names: row.short_names.iter().map(|s| (*s).into()).collect(),
+                categories: row.categories.iter().map(|s| (*s).into()).collect(),
+                namespaced: row.namespaced,
+                verbs: row.verbs.iter().map(|s| (*s).into()).collect(),
+                subresources: row
+                    .subresources
+                    .iter()
+                    .map(|s| Subresource {
+                        name: s.name.into(),
+                        kind: s.kind.into(),
+                        group: s.group.into(),
+                        version: s.version.into(),
+                        verbs: s.verbs.iter().map(|v| (*v).into()).collect(),
+                    })
+                    .collect(),
+                prefix: storage_prefix(row.group, row.plural),
+                selectable: row.selectable_fields.iter().map(|s| (*s).into()).collect(),
+                schema: SchemaRef::Builtin,
+                root,
+                strategy: Strategy::of(row.group, row.plural),
+                columns: None,
+                scale: None,
+                stored_as: stored_version(row.group, row.plural).map_or_else(|| api_version.clone(), Into::into),
+                conversion: match (row.group, row.plural) {
+                    ("" | "events.k8s.io", "events") => Conversion::Function(crate::strategy::convert::event),
+                    ("autoscaling", _) => Conversion::Function(crate::strategy::convert::autoscaler),
+                    _ => Conversion::Rename,
+                },
+            })
+        })
+        .collect()
+}
+
+/// Of resources served in several groups or versions, the one that is stored.
+fn stored_version(group: &str, plural: &str) -> Option<&'static str> {
+    match (group, plural) {
+        ("" | "events.k8s.io", "events") => Some("v1"),
+        ("autoscaling", "horizontalpodautoscalers") => Some("autoscaling/v2"),
+        _ => None,
+    }
+}
+
+/// Upstream's key prefix of a resource.
+pub fn storage_prefix(group: &str, plural: &str) -> String {
+    let place = match (group, plural) {
+        ("", "services") => "services/specs",
+        ("", "endpoints") => "services/endpoints",
+        ("", "nodes") => "minions",
+        ("", "replicationcontrollers") => "controllers",
+        ("networking.k8s.io", "ingresses") => "ingress",
+        ("coordination.k8s.io", "leases") => "leases",
+        ("events.k8s.io", "events") => "events",
+        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => return format!("/registry/{group}/{plural}/"),
+        (_, plural) => plural,
+    };
+    format!("/registry/{place}/")
+}

@@ -1,0 +1,99 @@
+//! PATCH: JSON Patch, JSON Merge Patch, strategic merge patch and server-side apply, each onto the served version.
+
+use serde_json::Value;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::resource::Resource;
+
+/// The four media types of a patch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+/// What upstream allows one JSON Patch to hold.
+const MAX_OPERATIONS: usize = 10_000;
+
+impl PatchKind {
+    /// # Errors
+    /// `415` for any other media type, or a strategic merge of a custom resource.
+    pub fn of(content_type: Option<&str>, resource: &Resource) -> Result<PatchKind> {
+        let name = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let kind = match name {
+            "application/json-patch+json" => PatchKind::Json,
+            "application/merge-patch+json" => PatchKind::Merge,
+            "application/strategic-merge-patch+json" if !resource.is_custom() => PatchKind::Strategic,
+            "application/apply-patch+yaml" => PatchKind::Apply,
+            _ => {
+                let mut known = vec!["application/json-patch+json", "application/merge-patch+json"];
+                if !resource.is_custom() {
+                    known.push("application/strategic-merge-patch+json");
+                }
+                known.push("application/apply-patch+yaml");
+                let message = format!(
+                    "the body of the request was in an unknown format - accepted media types include: {}",
+                    known.join(", ")
+                );
+                return Err(ApiError::unsupported_media_type(message));
+            }
+        };
+        Ok(kind)
+    }
+}
+
+/// A patch that was read.
+#[derive(Debug)]
+pub enum Patch {
+    Json(json_patch::Patch),
+    Merge(Value),
+    Strategic(Value),
+}
+
+impl Patch {
+    pub fn parse(kind: PatchKind, body: &[u8]) -> Result<Patch> {
+        let bad = |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
+        Ok(match kind {
+            PatchKind::Json => {
+                let patch: json_patch::Patch = serde_json::from_slice(body).map_err(bad)?;
+                if patch.0.len() > MAX_OPERATIONS {
+                    let message = format!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
+                        patch.0.len()
+                    );
+                    return Err(ApiError::new(413, "RequestEntityTooLarge", message));
+                }
+                Patch::Json(patch)
+            }
+            PatchKind::Merge => Patch::Merge(serde_json::from_slice(body).map_err(bad)?),
+            PatchKind::Strategic | PatchKind::Apply => Patch::Strategic(serde_json::from_slice(body).map_err(bad)?),
+        })
+    }
+
+    /// The object after the patch; not yet checked against the schema.
+    pub fn apply(&self, resource: &Resource, old: &Value) -> Result<Value> {
+        match self {
+            Patch::Json(patch) => {
+                let mut tree = old.clone();
+                json_patch::patch(&mut tree, patch)
+                    .map_err(|e| ApiError::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {e}")))?;
+                Ok(tree)
+            }
+            Patch::Merge(patch) => {
+                if !patch.is_object() {
+                    return Err(ApiError::bad_request("merge patch must be a JSON object"));
+                }
+                let mut tree = old.clone();
+                json_patch::merge(&mut tree, patch);
+                Ok(tree)
+            }
+            Patch::Strategic(patch) => resource
+                .schema
+                .get()
+                .strategic_merge(resource.root, old, patch)
+                .map_err(|e| ApiError::bad_request(e.to_string())),
+        }
+    }
+}

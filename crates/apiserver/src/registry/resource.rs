@@ -1,0 +1,206 @@
+//! What the registry knows of one resource in one version, built-in or custom.
+
+use std::sync::Arc;
+
+use api::schema::{Schema, TypeId};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::cached::{Cached, Fields};
+use crate::strategy::Strategy;
+
+/// The schema that a resource is decoded by.
+#[derive(Debug, Clone)]
+pub enum SchemaRef {
+    Builtin,
+    Custom(Arc<Schema>),
+}
+
+impl SchemaRef {
+    pub fn get(&self) -> &Schema {
+        match self {
+            SchemaRef::Builtin => Schema::builtin(),
+            SchemaRef::Custom(schema) => schema,
+        }
+    }
+}
+
+/// A subresource as discovery names it.
+#[derive(Debug, Clone)]
+pub struct Subresource {
+    pub name: String,
+    pub kind: String,
+    /// Group and version of the body when they differ from the resource's.
+    pub group: String,
+    pub version: String,
+    pub verbs: Vec<String>,
+}
+
+/// A printer column of a custom resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub kind: String,
+    pub format: String,
+    pub description: String,
+    pub priority: i32,
+    pub json_path: String,
+}
+
+/// One resource in one version.
+#[derive(Debug)]
+pub struct Resource {
+    pub group: String,
+    pub version: String,
+    pub kind: String,
+    pub list_kind: String,
+    pub plural: String,
+    pub singular: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    pub namespaced: bool,
+    pub verbs: Vec<String>,
+    pub subresources: Vec<Subresource>,
+    /// Where its objects are kept, as upstream: `/registry/pods/`.
+    pub prefix: String,
+    /// Field paths that field selectors may use beside `metadata.name` and `metadata.namespace`. The first is indexed.
+    pub selectable: Vec<String>,
+    pub schema: SchemaRef,
+    pub root: TypeId,
+    pub strategy: &'static Strategy,
+    /// The columns of a custom resource; built-in kinds have theirs in `table`.
+    pub columns: Option<Vec<Column>>,
+    /// Dotted paths of `scale` for a custom resource: spec replicas, status replicas, label selector.
+    pub scale: Option<ScalePaths>,
+    /// `group/version` that objects are stored in, and how they get there and back.
+    pub stored_as: String,
+    pub conversion: Conversion,
+}
+
+/// How objects move between the served and the stored version.
+#[derive(Debug, Clone, Copy)]
+pub enum Conversion {
+    /// The versions differ in nothing but their name.
+    Rename,
+    /// `to` is the version wanted.
+    Function(fn(tree: Value, to: &str) -> Value),
+}
+
+/// Where a custom resource keeps what its `scale` subresource shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: String,
+    pub status_replicas: String,
+    pub label_selector: Option<String>,
+}
+
+/// The value at a dotted path.
+pub fn at_path<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').filter(|p| !p.is_empty()).try_fold(tree, |at, key| at.get(key))
+}
+
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// `deployments.apps`, or `pods` in the core group.
+    pub fn qualified(&self) -> String {
+        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+    }
+
+    pub fn is(&self, group: &str, plural: &str) -> bool {
+        self.group == group && self.plural == plural
+    }
+
+    pub fn is_custom(&self) -> bool {
+        matches!(self.schema, SchemaRef::Custom(_))
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The store's key of an object.
+    pub fn key(&self, namespace: &str, name: &str) -> Bytes {
+        if namespace.is_empty() {
+            Bytes::from(format!("{}{name}", self.prefix))
+        } else {
+            Bytes::from(format!("{}{namespace}/{name}", self.prefix))
+        }
+    }
+
+    /// What the object has in the fields that selectors may use; an absent field is the empty string, as upstream.
+    pub fn selectable_values(&self, tree: &Value) -> Fields {
+        self.selectable
+            .iter()
+            .map(|path| match at_path(tree, path) {
+                None | Some(Value::Null) => self.strategy.absent_field(path).into(),
+                Some(Value::String(s)) => s.as_str().into(),
+                Some(other) => other.to_string().into(),
+            })
+            .collect()
+    }
+
+    pub fn encode_protobuf(&self, tree: &Value) -> Result<Bytes> {
+        if self.is_custom() {
+            let accepted = "application/json, application/yaml";
+            return Err(ApiError::not_acceptable(accepted));
+        }
+        Ok(Bytes::from(self.schema.get().encode_proto(self.root, tree)))
+    }
+
+    fn convert(&self, mut tree: Value, to: &str) -> Value {
+        if tree.get("apiVersion").and_then(Value::as_str) == Some(to) {
+            return tree;
+        }
+        match self.conversion {
+            Conversion::Rename => {
+                tree["apiVersion"] = Value::String(to.to_owned());
+                tree
+            }
+            Conversion::Function(convert) => convert(tree, to),
+        }
+    }
+
+    /// A tree of the served version in the stored one.
+    pub fn to_stored(&self, tree: Value) -> Value {
+        self.convert(tree, &self.stored_as)
+    }
+
+    /// A stored tree in the served version.
+    pub fn to_served(&self, tree: Value) -> Value {
+        self.convert(tree, &self.api_version())
+    }
+
+    /// Whether the cached bytes are in the served version.
+    pub fn is_stored_as_served(&self, object: &Cached) -> bool {
+        let served = format!("{{\"apiVersion\":\"{}\",", self.api_version());
+        object.object.bytes.starts_with(served.as_bytes())
+    }
+
+    /// The object's JSON in the served version.
+    pub fn present(&self, object: &Cached) -> Result<Bytes> {
+        if self.is_stored_as_served(object) {
+            return Ok(object.object.bytes.clone());
+        }
+        let tree = self.to_served(object.tree()?);
+        let mut out = Vec::with_capacity(object.object.bytes.len() + 64);
+        crate::registry::cached::write_canonical(&tree, &mut out)?;
+        Ok(out.into())
+    }
+
+    pub fn not_found(&self, name: &str) -> ApiError {
+        ApiError::not_found(&self.group, &self.plural, name)
+    }
+
+    pub fn forbidden(&self, name: &str, why: &str) -> ApiError {
+        ApiError::forbidden(&self.group, &self.plural, name, why)
+    }
+
+    pub fn invalid(&self, name: &str, errors: &[api::field::FieldError]) -> ApiError {
+        ApiError::invalid(&self.group, &self.kind, name, errors)
+    }
+}

@@ -1,0 +1,305 @@
+//! WATCH: a stream of frames over the cache's changes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::schema::proto;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::http::negotiate::{Accept, Encoding, Transform};
+use crate::http::request_info::Query;
+use crate::http::status::{ApiError, Result};
+use crate::registry::Served;
+use crate::registry::body::{self, Body};
+use crate::registry::cache::{Change, Subscription, json_frame};
+use crate::registry::cached::Cached;
+use crate::registry::read::parse_revision;
+use crate::registry::resource::Resource;
+use crate::registry::selection::Selection;
+use crate::table;
+
+/// How often a watcher that asked for bookmarks hears the revision it has reached.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// Ends a watch when the client names no time: upstream draws between 30 and 60 minutes.
+const LONGEST: Duration = Duration::from_secs(45 * 60);
+
+/// What the client asked for.
+#[derive(Debug)]
+pub struct WatchOptions {
+    since: Option<u64>,
+    bookmarks: bool,
+    /// Ends the initial events with an annotated bookmark.
+    initial_events: bool,
+    timeout: Duration,
+    include: table::Include,
+}
+
+impl WatchOptions {
+    pub fn parse(query: &Query) -> Result<WatchOptions> {
+        let forbid = |field: &'static str, why: &'static str| {
+            Err(ApiError::invalid("", "ListOptions", "", &[api::field::FieldError::forbidden(field, why)]))
+        };
+        let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
+        let matching = query.text("resourceVersionMatch");
+        match (initial, matching) {
+            (Some(_), None) => {
+                return forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            }
+            (Some(_), Some(m)) if m != "NotOlderThan" => {
+                return forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+            }
+            (None, Some(_)) => {
+                return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+            }
+            _ => {}
+        }
+        let bookmarks = query.flag("allowWatchBookmarks");
+        let since = match query.text("resourceVersion") {
+            None | Some("0") => None,
+            Some(text) => Some(parse_revision(text)?),
+        };
+        let timeout = match query.text("timeoutSeconds") {
+            Some(text) => {
+                let seconds: u64 =
+                    text.parse().map_err(|_| ApiError::bad_request(format!("timeoutSeconds {text:?} is not a number")))?;
+                if seconds == 0 { LONGEST } else { Duration::from_secs(seconds) }
+            }
+            None => LONGEST,
+        };
+        Ok(WatchOptions {
+            since: if initial == Some(true) { None } else { since },
+            bookmarks,
+            initial_events: initial == Some(true),
+            timeout,
+            include: table::Include::parse(query)?,
+        })
+    }
+}
+
+/// Writes events in the form the client takes.
+struct Framer {
+    resource: Arc<Resource>,
+    accept: Accept,
+    include: table::Include,
+    /// A table's first event carries the columns.
+    first: bool,
+}
+
+impl Framer {
+    fn change(&mut self, kind: &'static str, change: &Change, object: &Cached) -> Result<Bytes> {
+        let plain = self.accept.encoding == Encoding::Json && self.accept.transform == Transform::Whole;
+        if plain
+            && kind == change.natural_type()
+            && std::ptr::eq(object, &*change.current)
+            && self.resource.is_stored_as_served(object)
+        {
+            return Ok(change.json_frame());
+        }
+        self.object(kind, object)
+    }
+
+    fn object(&mut self, kind: &'static str, object: &Cached) -> Result<Bytes> {
+        if self.accept.transform == Transform::Table {
+            let bytes = self.resource.present(object)?;
+            let tree = table::of_included(&self.resource, &[bytes], self.include, std::mem::take(&mut self.first))?;
+            return self.tree(kind, &tree);
+        }
+        let one = body::encode_object(&self.resource, object, self.accept)?;
+        Ok(match self.accept.encoding {
+            Encoding::Json => json_frame(kind, &one),
+            Encoding::Yaml => yaml_frame(kind, &self.resource.present(object)?)?,
+            Encoding::Protobuf => proto::watch_frame(kind, &one).into(),
+        })
+    }
+
+    fn tree(&self, kind: &'static str, tree: &Value) -> Result<Bytes> {
+        let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
+        match self.accept.encoding {
+            Encoding::Json => Ok(json_frame(kind, tree.to_string().as_bytes())),
+            Encoding::Yaml => yaml_frame(kind, tree.to_string().as_bytes()),
+            Encoding::Protobuf => {
+                let schema = api::schema::Schema::builtin();
+                let root = schema
+                    .type_named(text("apiVersion"), text("kind"))
+                    .ok_or_else(|| ApiError::not_acceptable("application/json"))?;
+                let one = proto::wrap_unknown(text("apiVersion"), text("kind"), &schema.encode_proto(root, tree));
+                Ok(proto::watch_frame(kind, &one).into())
+            }
+        }
+    }
+
+    /// An object of the kind with nothing but a resourceVersion.
+    fn bookmark(&self, revision: u64, ends_initial: bool) -> Result<Bytes> {
+        let mut tree = json!({
+            "kind": self.resource.kind,
+            "apiVersion": self.resource.api_version(),
+            "metadata": { "resourceVersion": revision.to_string(), "creationTimestamp": null },
+        });
+        if ends_initial {
+            tree["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        match self.accept.transform {
+            Transform::Metadata => {
+                tree["kind"] = json!("PartialObjectMetadata");
+                tree["apiVersion"] = json!("meta.k8s.io/v1");
+            }
+            Transform::Table => {
+                let cells = Value::Array(Vec::new());
+                tree = json!({
+                    "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                    "metadata": { "resourceVersion": revision.to_string() },
+                    "columnDefinitions": [],
+                    "rows": [{ "cells": cells, "object": { "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"] } }],
+                });
+            }
+            Transform::Whole => {}
+        }
+        self.tree("BOOKMARK", &tree)
+    }
+}
+
+fn yaml_frame(kind: &str, object: &[u8]) -> Result<Bytes> {
+    let object: Value = serde_json::from_slice(object).map_err(ApiError::internal)?;
+    Ok(format!("{}---\n", body::to_yaml(&json!({ "type": kind, "object": object }))?).into())
+}
+
+/// The state of one watch.
+struct Stream {
+    subscription: Option<Subscription>,
+    selection: Selection,
+    framer: Framer,
+    served: Served,
+    pending: std::collections::VecDeque<Bytes>,
+    ends: Instant,
+    next_bookmark: Option<Instant>,
+    told: u64,
+}
+
+/// Answers WATCH.
+pub fn watch(served: &Served, selection: Selection, query: &Query, accept: Accept) -> Result<Response<Body>> {
+    let options = WatchOptions::parse(query)?;
+    let mut stream = Stream::open(served, selection, &options, accept)?;
+    let media_type = match accept.encoding {
+        Encoding::Json => HeaderValue::from_static("application/json"),
+        Encoding::Yaml => HeaderValue::from_static("application/yaml;stream=watch"),
+        Encoding::Protobuf => HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch"),
+    };
+    // headers go out before the first event
+    stream.pending.shrink_to_fit();
+    let frames = stream::unfold(stream, |mut stream| async move {
+        let bytes = stream.next().await?;
+        Some((Ok(Frame::data(bytes)), stream))
+    });
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    Ok(response)
+}
+
+impl Stream {
+    fn open(served: &Served, selection: Selection, options: &WatchOptions, accept: Accept) -> Result<Stream> {
+        let scope = selection.scope(&served.resource);
+        let resource = served.resource.clone();
+        let framer = Framer { resource, accept, include: options.include, first: true };
+        let now = Instant::now();
+        let mut stream = Stream {
+            subscription: None,
+            selection,
+            framer,
+            served: served.clone(),
+            pending: std::collections::VecDeque::new(),
+            ends: now + options.timeout,
+            next_bookmark: options.bookmarks.then_some(now + BOOKMARK_EVERY),
+            told: options.since.unwrap_or(0),
+        };
+        match served.cache.watch(scope, &stream.selection.namespace, options.since) {
+            Ok((subscription, listing, backlog)) => {
+                stream.subscription = Some(subscription);
+                for object in listing.items.iter().filter(|o| stream.selection.matches(o)) {
+                    let frame = stream.framer.object("ADDED", object)?;
+                    stream.pending.push_back(frame);
+                }
+                if options.since.is_none() {
+                    stream.told = listing.revision;
+                }
+                if options.initial_events && options.bookmarks {
+                    stream.pending.push_back(stream.framer.bookmark(listing.revision, true)?);
+                }
+                for change in backlog {
+                    if let Some(frame) = stream.frame(&change)? {
+                        stream.pending.push_back(frame);
+                    }
+                }
+            }
+            // a watch that cannot go on is told so inside the stream
+            Err(error) => stream.pending.push_back(stream.framer.tree("ERROR", &error.status())?),
+        }
+        Ok(stream)
+    }
+
+    fn frame(&mut self, change: &Change) -> Result<Option<Bytes>> {
+        if change.revision <= self.told {
+            return Ok(None);
+        }
+        let Some(kind) = self.selection.event_type(change) else { return Ok(None) };
+        self.told = change.revision;
+        if kind == "DELETED" && !change.deleted {
+            // it left the selection: show what it was, at the revision it left
+            let last = change.previous.as_ref().unwrap_or(&change.current).restamped(change.revision);
+            return self.framer.object(kind, &last).map(Some);
+        }
+        self.framer.change(kind, change, &change.current).map(Some)
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.pending.pop_front() {
+                return Some(frame);
+            }
+            let subscription = self.subscription.as_mut()?;
+            let wake = self.next_bookmark.map_or(self.ends, |at| at.min(self.ends));
+            tokio::select! {
+                change = subscription.queue.recv() => match change {
+                    Some(change) => match self.frame(&change) {
+                        Ok(Some(frame)) => return Some(frame),
+                        Ok(None) => {}
+                        Err(error) => return self.fail(&error),
+                    },
+                    None => {
+                        let error = ApiError::expired("the watch fell behind or the resource is no longer served");
+                        return self.fail(&error);
+                    }
+                },
+                () = tokio::time::sleep_until(wake) => {
+                    let now = Instant::now();
+                    if now >= self.ends {
+                        return None;
+                    }
+                    self.next_bookmark = Some(now + BOOKMARK_EVERY);
+                    let revision = self.served.cache.revision();
+                    // what is queued must be seen before a bookmark passes it
+                    if revision > self.told && self.subscription.as_ref().is_some_and(|s| s.queue.is_empty()) {
+                        self.told = revision;
+                        return match self.framer.bookmark(revision, false) {
+                            Ok(frame) => Some(frame),
+                            Err(error) => self.fail(&error),
+                        };
+                    }
+                }
+            }
+        }
+    }
+
+    /// The last frame: why the watch ends.
+    fn fail(&mut self, error: &ApiError) -> Option<Bytes> {
+        self.subscription = None;
+        self.framer.tree("ERROR", &error.status()).ok()
+    }
+}

@@ -1,0 +1,291 @@
+//! Create and update: from a decoded tree to a stored object.
+
+use std::sync::Arc;
+
+use api::apply::{self, ManagerContext};
+use etcd::{Compare, CompareTarget, Op, OpResponse, Put, Txn};
+use serde_json::Value;
+
+use crate::admission::{self, Attributes, Operation};
+use crate::http::status::{ApiError, Result};
+use crate::http::user::User;
+use crate::registry::cached::{Cached, Encoded};
+use crate::registry::{Registry, Served, metadata};
+
+/// Upstream retries a conflicting write of its own this many times before it gives up.
+const ATTEMPTS: usize = 8;
+/// Seconds that Events live.
+const EVENT_TTL: i64 = 3600;
+
+/// Who writes, and how.
+#[derive(Debug, Clone)]
+pub struct WriteOptions {
+    pub user: Arc<User>,
+    pub dry_run: bool,
+    /// `metadata.managedFields[].manager`.
+    pub manager: String,
+    pub subresource: String,
+}
+
+/// The parts of a write that a caller's change is made in.
+pub struct Write<'a> {
+    pub registry: &'a Arc<Registry>,
+    pub served: &'a Served,
+    pub namespace: &'a str,
+    pub options: &'a WriteOptions,
+}
+
+impl Write<'_> {
+    fn manager(&self, operation: &'static str, force: bool) -> ManagerContext {
+        ManagerContext {
+            manager: self.options.manager.clone(),
+            operation: operation.into(),
+            subresource: self.options.subresource.clone(),
+            api_version: self.served.resource.api_version(),
+            now: self.registry.timestamp(),
+            force,
+        }
+    }
+
+    pub fn apply_context(&self, force: bool) -> ManagerContext {
+        self.manager("Apply", force)
+    }
+
+    fn attributes<'b>(&'b self, operation: Operation, name: &'b str) -> Attributes<'b> {
+        Attributes {
+            registry: self.registry,
+            user: &self.options.user,
+            operation,
+            resource: &self.served.resource,
+            subresource: &self.options.subresource,
+            namespace: self.namespace,
+            name,
+            dry_run: self.options.dry_run,
+        }
+    }
+
+    /// Stores a new object. `tree` is of the served version, decoded and defaulted. `applied` says that server-side
+    /// apply has written the managed fields already.
+    pub async fn create(&self, mut tree: Value, applied: bool) -> Result<Arc<Cached>> {
+        let resource = &self.served.resource;
+        if resource.strategy.has_status
+            && let Some(object) = tree.as_object_mut()
+            // a node registers together with its status
+            && !resource.is("", "nodes")
+        {
+            object.remove("status");
+        }
+        metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
+        (resource.strategy.prepare_create)(&mut tree);
+        let name = metadata::text(&tree, "name").to_owned();
+        let attributes = self.attributes(Operation::Create, &name);
+        admission::mutate(&attributes, &mut tree, None)?;
+        if !resource.is_custom() {
+            let schema = resource.schema.get();
+            schema.default(resource.root, &mut tree);
+            schema.normalize(resource.root, &mut tree);
+        }
+        let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
+        self.check(&tree, None)?;
+        if !applied {
+            apply::track_update(resource.schema.get(), resource.root, None, &mut tree, &self.manager("Update", false));
+        }
+        let charge = admission::validate(&attributes, &tree, None).await?;
+        let mut stored = resource.to_stored(tree);
+        let encoded = Encoded::of(resource, &mut stored)?;
+        if self.options.dry_run {
+            return Ok(Arc::new(encoded.at(None)));
+        }
+        let key = resource.key(self.namespace, &name);
+        let lease = if resource.plural == "events" { self.registry.store.lease_grant(0, EVENT_TTL).await? } else { 0 };
+        let txn = Txn {
+            compare: vec![Compare { key: key.clone(), target: CompareTarget::ModRevision(0) }],
+            success: vec![Op::Put(Put {
+                key,
+                value: encoded.value(),
+                lease,
+                hint: Some(Arc::new(encoded.prepared.clone())),
+            })],
+            failure: Vec::new(),
+        };
+        let result = self.registry.store.txn(txn).await?;
+        if !result.succeeded {
+            return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
+        }
+        allocated.keep();
+        charge.keep();
+        stored_object(&encoded, &result.responses, result.revision)
+    }
+
+    /// Changes an object by `change`, which gets it in the served version and may be called again when another writer
+    /// was first, unless the caller insists on a resourceVersion.
+    pub async fn update(
+        &self,
+        name: &str,
+        mut change: impl FnMut(&Value) -> Result<Change>,
+    ) -> Result<Arc<Cached>> {
+        let resource = &self.served.resource;
+        for _ in 0..ATTEMPTS {
+            let current = self.served.cache.get(self.namespace, name).ok_or_else(|| resource.not_found(name))?;
+            let old = resource.to_served(current.tree()?);
+            let Change { mut tree, uid, revision, applied } = change(&old)?;
+            if let Some(uid) = uid
+                && *uid != *current.object.meta.uid
+            {
+                let why = format!(
+                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    current.object.meta.uid
+                );
+                return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+            }
+            if revision.is_some_and(|r| r != current.revision()) {
+                return Err(ApiError::modified(&resource.group, &resource.plural, name));
+            }
+            metadata::prepare_update(&mut tree, &old)?;
+            self.confine(&mut tree, &old);
+            (resource.strategy.prepare_update)(&mut tree, &old);
+            let attributes = self.attributes(Operation::Update, name);
+            admission::mutate(&attributes, &mut tree, Some(&old))?;
+            if !resource.is_custom() {
+                let schema = resource.schema.get();
+                schema.default(resource.root, &mut tree);
+                schema.normalize(resource.root, &mut tree);
+            }
+            metadata::bump_generation(resource, &mut tree, &old)?;
+            let mut allocated =
+                crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
+            self.check(&tree, Some(&old))?;
+            if same(&tree, &old) {
+                return Ok(current);
+            }
+            if !applied {
+                let context = self.manager("Update", false);
+                apply::track_update(resource.schema.get(), resource.root, Some(&old), &mut tree, &context);
+            }
+            let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
+            let ends = ends_now(&tree, &old);
+            let mut stored = resource.to_stored(tree);
+            let encoded = Encoded::of(resource, &mut stored)?;
+            if self.options.dry_run {
+                return Ok(Arc::new(encoded.at(Some(current.revision()))));
+            }
+            let key = resource.key(self.namespace, name);
+            let op = if ends {
+                Op::Delete(etcd::KeyRange::One(key.clone()))
+            } else {
+                let hint = Some(Arc::new(encoded.prepared.clone()) as _);
+                Op::Put(Put { key: key.clone(), value: encoded.value(), lease: 0, hint })
+            };
+            let txn = Txn {
+                compare: vec![Compare { key, target: CompareTarget::ModRevision(current.revision()) }],
+                success: vec![op],
+                failure: Vec::new(),
+            };
+            let result = self.registry.store.txn(txn).await?;
+            if result.succeeded {
+                allocated.keep();
+                charge.keep();
+                if ends {
+                    crate::allocator::release(resource, &old);
+                    return Ok(Arc::new(encoded.at(Some(result.revision))));
+                }
+                return stored_object(&encoded, &result.responses, result.revision);
+            }
+            if revision.is_some() {
+                return Err(ApiError::modified(&resource.group, &resource.plural, name));
+            }
+        }
+        Err(ApiError::modified(&resource.group, &resource.plural, name))
+    }
+
+    /// Keeps a write to what its path may change: the object without its status, or the status alone.
+    fn confine(&self, new: &mut Value, old: &Value) {
+        let strategy = self.served.resource.strategy;
+        match self.options.subresource.as_str() {
+            "" => {
+                if strategy.has_status {
+                    crate::strategy::keep(new, old, "status");
+                }
+            }
+            "status" => {
+                let mut result = old.clone();
+                crate::strategy::keep(&mut result, new, "status");
+                if let (Some(to), Some(from)) =
+                    (result.get_mut("metadata").and_then(Value::as_object_mut), new.get("metadata"))
+                {
+                    // a status writer may mark the object, but not claim or free it
+                    let keys: &[&str] =
+                        if self.served.resource.is_custom() { &["managedFields"] } else { &["labels", "annotations", "managedFields"] };
+                    for key in keys {
+                        match from.get(*key) {
+                            Some(value) => to.insert((*key).into(), value.clone()),
+                            None => to.remove(*key),
+                        };
+                    }
+                }
+                *new = result;
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self, tree: &Value, old: Option<&Value>) -> Result<()> {
+        let resource = &self.served.resource;
+        let mut errors = metadata::validate(resource, tree, old);
+        if resource.is_custom() {
+            errors.extend(resource.schema.get().validate_structural(resource.root, tree));
+        }
+        errors.extend((resource.strategy.validate)(tree, old));
+        if errors.is_empty() {
+            return Ok(());
+        }
+        Err(resource.invalid(metadata::text(tree, "name"), &errors))
+    }
+}
+
+/// What a caller made of an object.
+pub struct Change {
+    pub tree: Value,
+    /// Must be the object's uid.
+    pub uid: Option<String>,
+    /// Must be the object's resourceVersion.
+    pub revision: Option<u64>,
+    /// Server-side apply has written the managed fields already.
+    pub applied: bool,
+}
+
+/// Whether nothing would change but the record of who wrote.
+fn same(new: &Value, old: &Value) -> bool {
+    let strip = |tree: &Value| {
+        let mut tree = tree.clone();
+        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+            // an apply that changes only the owners of fields is a change; a time alone is not
+            if let Some(Value::Array(entries)) = metadata.get_mut("managedFields") {
+                for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+                    entry.remove("time");
+                }
+            }
+        }
+        tree
+    };
+    strip(new) == strip(old)
+}
+
+/// Whether an update removes the last thing that a deletion waited for.
+fn ends_now(new: &Value, old: &Value) -> bool {
+    let waits = |tree: &Value| {
+        tree.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty())
+    };
+    let grace = new.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    !metadata::text(old, "deletionTimestamp").is_empty() && waits(old) && !waits(new) && grace == 0
+}
+
+fn stored_object(encoded: &Encoded, responses: &[OpResponse], revision: u64) -> Result<Arc<Cached>> {
+    match responses.first() {
+        Some(OpResponse::Put { value, .. }) => {
+            Ok(Arc::new(Cached::from_prepared(&encoded.prepared, value.clone(), revision)))
+        }
+        _ => Err(ApiError::internal("the store answered a put with something else")),
+    }
+}

@@ -1,0 +1,132 @@
+//! What is particular to a kind when it is created, updated or deleted: one `Strategy` row each, most of them the default.
+
+mod cluster;
+mod pod;
+mod service;
+mod workload;
+
+use api::field::FieldError;
+use serde_json::Value;
+
+
+/// The rules of one resource.
+#[derive(Debug)]
+pub struct Strategy {
+    /// `spec` and `status` are written by different paths.
+    pub has_status: bool,
+    /// `metadata.generation` counts changes of the spec.
+    pub has_generation: bool,
+    /// PUT of a name that does not exist creates it.
+    pub create_on_update: bool,
+    /// An update may leave out the resourceVersion.
+    pub unconditional_update: bool,
+    /// Sets what clients may not, before admission.
+    pub prepare_create: fn(&mut Value),
+    /// Restores what this path may not change.
+    pub prepare_update: fn(new: &mut Value, old: &Value),
+    /// Rules beyond the schema; `old` is there on update.
+    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
+    pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
+    /// The value of a selectable field that is absent.
+    pub absent: fn(path: &str) -> &'static str,
+    /// Dependents survive the deletion unless the caller says otherwise.
+    pub orphan_by_default: bool,
+}
+
+pub const DEFAULT: Strategy = Strategy {
+    has_status: true,
+    has_generation: false,
+    create_on_update: false,
+    unconditional_update: true,
+    prepare_create: |_| {},
+    prepare_update: |_, _| {},
+    validate: |_, _| Vec::new(),
+    grace: |_, _| None,
+    absent: |_| "",
+    orphan_by_default: false,
+};
+
+/// A kind without status.
+const PLAIN: Strategy = Strategy { has_status: false, ..DEFAULT };
+/// A kind whose spec is counted.
+const COUNTED: Strategy = Strategy { has_generation: true, ..DEFAULT };
+
+static DEFAULT_ROW: Strategy = DEFAULT;
+static PLAIN_ROW: Strategy = PLAIN;
+static COUNTED_ROW: Strategy = COUNTED;
+static CUSTOM_ROW: Strategy = Strategy { unconditional_update: false, ..PLAIN };
+static CUSTOM_STATUS_ROW: Strategy = Strategy { unconditional_update: false, has_generation: true, ..DEFAULT };
+static LEASE_ROW: Strategy = Strategy { create_on_update: true, unconditional_update: false, ..PLAIN };
+static COUNTED_PLAIN_ROW: Strategy = Strategy { has_generation: true, ..PLAIN };
+
+impl Strategy {
+    pub fn absent_field(&self, path: &str) -> &'static str {
+        (self.absent)(path)
+    }
+
+    /// The rules of a built-in resource.
+    pub fn of(group: &str, plural: &str) -> &'static Strategy {
+        match (group, plural) {
+            ("", "pods") => &pod::POD,
+            ("", "services") => &service::SERVICE,
+            ("", "namespaces") => &cluster::NAMESPACE,
+            ("", "nodes") => &cluster::NODE,
+            ("", "secrets") => &cluster::SECRET,
+            ("", "configmaps") => &cluster::CONFIG_MAP,
+            ("", "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
+            ("", "events") | ("events.k8s.io", "events") => &cluster::EVENT,
+            ("", "endpoints" | "limitranges" | "podtemplates" | "serviceaccounts") => &cluster::CREATABLE,
+            ("", "replicationcontrollers") => &workload::ORPHANING,
+            ("apps", "deployments") => &workload::DEPLOYMENT,
+            ("apps", "statefulsets" | "daemonsets" | "replicasets") => &workload::SELECTING,
+            ("apps", "controllerrevisions") => &PLAIN_ROW,
+            ("batch", "jobs") => &workload::JOB,
+            ("batch", "cronjobs") => &COUNTED_ROW,
+            ("coordination.k8s.io", _) => &LEASE_ROW,
+            ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,
+            ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
+            ("policy" | "networking.k8s.io" | "autoscaling", _) if plural != "networkpolicies" => &COUNTED_ROW,
+            ("networking.k8s.io", _) => &COUNTED_PLAIN_ROW,
+            ("discovery.k8s.io", _) | ("admissionregistration.k8s.io", _) => &COUNTED_PLAIN_ROW,
+            ("flowcontrol.apiserver.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
+            ("storage.k8s.io" | "scheduling.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
+            _ => &DEFAULT_ROW,
+        }
+    }
+
+    /// The rules of a custom resource.
+    pub fn custom(has_status: bool) -> &'static Strategy {
+        if has_status { &CUSTOM_STATUS_ROW } else { &CUSTOM_ROW }
+    }
+}
+
+/// The text at a path of keys.
+pub fn text<'a>(tree: &'a Value, path: &[&str]) -> Option<&'a str> {
+    path.iter().try_fold(tree, |at, key| at.get(key))?.as_str()
+}
+
+/// Copies a top-level field of `old` over `new`'s, or removes it.
+pub fn keep(new: &mut Value, old: &Value, field: &str) {
+    let Some(object) = new.as_object_mut() else { return };
+    match old.get(field) {
+        Some(value) => {
+            object.insert(field.to_owned(), value.clone());
+        }
+        None => {
+            object.remove(field);
+        }
+    }
+}
+
+/// A field may not change after creation.
+pub fn immutable(new: &Value, old: Option<&Value>, path: &[&str]) -> Vec<FieldError> {
+    let Some(old) = old else { return Vec::new() };
+    let get = |tree: &Value| path.iter().try_fold(tree, |at, key| at.get(key)).cloned();
+    let (before, after) = (get(old), get(new));
+    if before == after {
+        return Vec::new();
+    }
+    vec![FieldError::invalid(path.join("."), after.unwrap_or(Value::Null), "field is immutable")]
+}
+
