@@ -106,7 +106,9 @@ impl Object {
         let m = partial.metadata;
         let resource_version = match &*m.resource_version {
             "" => 0,
-            text => text.parse().map_err(|_| ObjectError::ResourceVersion(text.to_owned()))?,
+            text => text
+                .parse()
+                .map_err(|_| ObjectError::ResourceVersion(text.to_owned()))?,
         };
         Ok(Arc::new(Object {
             meta: Meta {

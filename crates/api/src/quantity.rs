@@ -1,0 +1,316 @@
+//! Resource quantities (`100m`, `1.5Gi`, `2e3`): parsing, arithmetic, and the canonical text.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::str::FromStr;
+
+/// The family of suffixes a quantity is written with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `n u m k M G T P E`
+    DecimalSi,
+    /// `Ki Mi Gi Ti Pi Ei`
+    BinarySi,
+    /// `e3`
+    DecimalExponent,
+}
+
+/// A fixed-point number with nine decimals, and the way it was written.
+#[derive(Debug, Clone, Copy)]
+pub struct Quantity {
+    /// Billionths. Bounded by upstream to 2^63-1 units, so sums of many fit.
+    nanos: i128,
+    format: Format,
+}
+
+/// Why a text is not a quantity; the messages are upstream's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum QuantityError {
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    Format,
+    #[error("unable to parse quantity's suffix")]
+    Suffix,
+    #[error("unable to parse numeric part of quantity")]
+    Numeric,
+}
+
+const NANO: i128 = 1_000_000_000;
+const MAX: i128 = i64::MAX as i128 * NANO;
+const DECIMAL: [(&str, i32); 10] = [
+    ("n", -9),
+    ("u", -6),
+    ("m", -3),
+    ("", 0),
+    ("k", 3),
+    ("M", 6),
+    ("G", 9),
+    ("T", 12),
+    ("P", 15),
+    ("E", 18),
+];
+const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+
+impl Quantity {
+    pub const ZERO: Quantity = Quantity {
+        nanos: 0,
+        format: Format::DecimalSi,
+    };
+
+    pub fn new(value: i64, format: Format) -> Self {
+        Self {
+            nanos: i128::from(value) * NANO,
+            format,
+        }
+    }
+
+    pub fn from_milli(milli: i64, format: Format) -> Self {
+        Self {
+            nanos: i128::from(milli) * 1_000_000,
+            format,
+        }
+    }
+
+    pub fn is_zero(&self) -> bool {
+        self.nanos == 0
+    }
+
+    pub fn is_negative(&self) -> bool {
+        self.nanos < 0
+    }
+
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    fn scaled_up(&self, unit: i128) -> i64 {
+        let quotient = self.nanos / unit;
+        let away = (self.nanos % unit).signum();
+        (quotient + away).clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    }
+
+    /// Whole units, rounded away from zero.
+    pub fn value(&self) -> i64 {
+        self.scaled_up(NANO)
+    }
+
+    /// Thousandths, rounded away from zero.
+    pub fn milli_value(&self) -> i64 {
+        self.scaled_up(1_000_000)
+    }
+
+    /// Units as a float, for ratios.
+    pub fn as_f64(&self) -> f64 {
+        self.nanos as f64 / NANO as f64
+    }
+
+    /// The sum; a zero takes over the other's format.
+    pub fn add(&self, other: &Quantity) -> Quantity {
+        let format = if self.is_zero() { other.format } else { self.format };
+        Quantity {
+            nanos: self.nanos.saturating_add(other.nanos),
+            format,
+        }
+    }
+
+    pub fn sub(&self, other: &Quantity) -> Quantity {
+        self.add(&Quantity {
+            nanos: -other.nanos,
+            format: other.format,
+        })
+    }
+}
+
+impl PartialEq for Quantity {
+    fn eq(&self, other: &Self) -> bool {
+        self.nanos == other.nanos
+    }
+}
+
+impl Eq for Quantity {}
+
+impl PartialOrd for Quantity {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Quantity {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.nanos.cmp(&other.nanos)
+    }
+}
+
+/// What a suffix multiplies by: `base` to the power of `exponent`.
+fn suffix(text: &str) -> Result<(Format, i32, i32), QuantityError> {
+    if let Some((_, exponent)) = DECIMAL.iter().find(|(s, _)| *s == text) {
+        return Ok((Format::DecimalSi, 10, *exponent));
+    }
+    if let Some(power) = BINARY.iter().position(|s| *s == text) {
+        return Ok((Format::BinarySi, 2, power as i32 * 10));
+    }
+    match text.as_bytes() {
+        [b'e' | b'E', digits @ ..] if !digits.is_empty() => {
+            let exponent = text[1..].parse::<i32>().map_err(|_| QuantityError::Suffix)?;
+            Ok((Format::DecimalExponent, 10, exponent))
+        }
+        _ => Err(QuantityError::Suffix),
+    }
+}
+
+impl FromStr for Quantity {
+    type Err = QuantityError;
+
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        let (negative, unsigned) = match text.as_bytes().first().ok_or(QuantityError::Format)? {
+            b'-' => (true, &text[1..]),
+            b'+' => (false, &text[1..]),
+            _ => (false, text),
+        };
+        let end = unsigned
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(unsigned.len());
+        let (number, tail) = unsigned.split_at(end);
+        let letters = tail.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+        let digits = letters.strip_prefix(['+', '-']).unwrap_or(letters);
+        if number.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+            return Err(QuantityError::Format);
+        }
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
+            return Err(QuantityError::Numeric);
+        }
+        let (format, base, exponent) = suffix(tail)?;
+        // Digits beyond what any amount below 2^63 with nine decimals needs only decide the rounding.
+        let mut digits = whole.trim_start_matches('0').to_owned();
+        digits.push_str(fraction);
+        let mut scale = -(fraction.len() as i64) + 9 + if base == 10 { i64::from(exponent) } else { 0 };
+        let significant = digits.trim_start_matches('0').trim_end_matches('0');
+        scale += (digits.len() - digits.trim_end_matches('0').len()) as i64;
+        if significant.is_empty() {
+            return Ok(Quantity { nanos: 0, format });
+        }
+        let mut round_up = false;
+        let kept = if significant.len() > 28 {
+            round_up = true;
+            scale += (significant.len() - 28) as i64;
+            &significant[..28]
+        } else {
+            significant
+        };
+        let mut value: i128 = kept.parse().map_err(|_| QuantityError::Numeric)?;
+        let huge = i128::MAX / 4;
+        if base == 2 {
+            value = value.checked_mul(1i128 << exponent).unwrap_or(huge);
+        }
+        while scale > 0 && value < huge {
+            value = value.checked_mul(10).unwrap_or(huge);
+            scale -= 1;
+        }
+        while scale < 0 && value > 0 {
+            round_up |= value % 10 != 0;
+            value /= 10;
+            scale += 1;
+        }
+        // A non-zero amount is never rounded to nothing.
+        let nanos = (value + i128::from(round_up)).min(MAX);
+        Ok(Quantity {
+            nanos: if negative { -nanos } else { nanos },
+            format,
+        })
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.nanos == 0 {
+            return f.write_str("0");
+        }
+        let whole = self.nanos % NANO == 0;
+        let small = self.nanos.abs() < 1024 * NANO;
+        if self.format == Format::BinarySi && whole && !small {
+            let mut value = self.nanos / NANO;
+            let mut power = 0;
+            while value % 1024 == 0 && power < 6 {
+                value /= 1024;
+                power += 1;
+            }
+            return write!(f, "{value}{}", BINARY[power]);
+        }
+        let mut value = self.nanos;
+        let mut exponent = -9;
+        while value % 1000 == 0 && exponent < 18 {
+            value /= 1000;
+            exponent += 3;
+        }
+        if self.format == Format::DecimalExponent {
+            return if exponent == 0 {
+                write!(f, "{value}")
+            } else {
+                write!(f, "{value}e{exponent}")
+            };
+        }
+        let name = DECIMAL.iter().find(|(_, e)| *e == exponent).map_or("", |(s, _)| s);
+        write!(f, "{value}{name}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_written_in_canonical_form() {
+        for (text, canonical) in [
+            ("0", "0"),
+            ("0Gi", "0"),
+            ("100m", "100m"),
+            ("0.5", "500m"),
+            (".5", "500m"),
+            ("1.", "1"),
+            ("1000", "1k"),
+            ("1000m", "1"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("0.1Ki", "102400m"),
+            ("1023", "1023"),
+            ("512Ki", "512Ki"),
+            ("1e3", "1e3"),
+            ("100E", "9223372036854775807"),
+            ("1E", "1E"),
+            ("-1.5", "-1500m"),
+            ("1.0000000001", "1000000001n"),
+            ("+3", "3"),
+            ("12e-1", "1200e-3"),
+        ] {
+            assert_eq!(text.parse::<Quantity>().unwrap().to_string(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_quantity_is_refused_in_upstreams_words() {
+        for (text, error) in [
+            ("", QuantityError::Format),
+            ("x", QuantityError::Format),
+            ("1 Gi", QuantityError::Format),
+            ("1.1.1", QuantityError::Numeric),
+            ("1Kib", QuantityError::Format),
+            ("1mm", QuantityError::Suffix),
+            ("1e", QuantityError::Suffix),
+            (".", QuantityError::Numeric),
+        ] {
+            assert_eq!(text.parse::<Quantity>(), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn values_round_away_from_zero_and_sums_keep_the_format() {
+        let q = |s: &str| s.parse::<Quantity>().unwrap();
+        assert_eq!(
+            (q("1100m").value(), q("100m").milli_value(), q("1n").value()),
+            (2, 100, 1)
+        );
+        assert_eq!(q("0").add(&q("1Gi")).to_string(), "1Gi");
+        assert_eq!(q("2Gi").sub(&q("1Gi")).to_string(), "1Gi");
+        assert!(q("1Gi") > q("1G") && q("1000m") == q("1"));
+    }
+}

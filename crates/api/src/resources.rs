@@ -1,0 +1,234 @@
+//! The resource table: one row per resource that v1.36 serves by default, from `data/resources.txt`.
+//! Regenerate with `gen/resources.py`.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use crate::gvk::GroupVersionKind;
+use crate::schema::{Schema, TypeId};
+
+/// One subresource of a resource, such as `pods/binding`.
+#[derive(Debug)]
+pub struct Subresource {
+    pub name: &'static str,
+    /// Group, version and kind of the body.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub verbs: Vec<&'static str>,
+}
+
+/// One resource in one version.
+#[derive(Debug)]
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    /// Whether this is the group's preferred version.
+    pub preferred: bool,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub kind: &'static str,
+    pub list_kind: String,
+    pub namespaced: bool,
+    pub short_names: Vec<&'static str>,
+    pub categories: Vec<&'static str>,
+    pub verbs: Vec<&'static str>,
+    pub subresources: Vec<Subresource>,
+    /// Beside `metadata.name` and `metadata.namespace`, which every resource has.
+    pub field_selectors: Vec<&'static str>,
+    pub type_id: TypeId,
+}
+
+impl Resource {
+    pub fn gvk(&self) -> GroupVersionKind {
+        GroupVersionKind::new(self.group, self.version, self.kind)
+    }
+
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        crate::gvk::join_api_version(self.group, self.version)
+    }
+
+    pub fn has_verb(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    pub fn subresource(&self, name: &str) -> Option<&Subresource> {
+        self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// Whether a field selector may name `field`.
+    pub fn selects_by(&self, field: &str) -> bool {
+        field == "metadata.name"
+            || (field == "metadata.namespace" && self.namespaced)
+            || self.field_selectors.contains(&field)
+    }
+}
+
+struct Table {
+    rows: Vec<Resource>,
+    by_plural: HashMap<(&'static str, &'static str, &'static str), usize>,
+    by_kind: HashMap<(&'static str, &'static str, &'static str), usize>,
+}
+
+fn list(text: &'static str) -> Vec<&'static str> {
+    if text == "-" {
+        Vec::new()
+    } else {
+        text.split(',').collect()
+    }
+}
+
+fn dash(text: &'static str) -> &'static str {
+    if text == "-" { "" } else { text }
+}
+
+fn parse(text: &'static str, schema: &Schema) -> Table {
+    let mut rows: Vec<Resource> = Vec::new();
+    for line in text.lines() {
+        if let Some(sub) = line.strip_prefix(' ') {
+            let mut words = sub.split(' ');
+            let (Some(row), Some(name), Some(group), Some(version), Some(kind), Some(verbs)) = (
+                rows.last_mut(),
+                words.next(),
+                words.next(),
+                words.next(),
+                words.next(),
+                words.next(),
+            ) else {
+                continue;
+            };
+            let verbs = list(verbs);
+            row.subresources.push(Subresource {
+                name,
+                group: dash(group),
+                version,
+                kind: dash(kind),
+                verbs,
+            });
+            continue;
+        }
+        let words: Vec<&'static str> = line.split(' ').collect();
+        let [
+            group,
+            version,
+            plural,
+            kind,
+            singular,
+            scope,
+            short_names,
+            categories,
+            verbs,
+            fields,
+        ] = words[..]
+        else {
+            continue;
+        };
+        let group = dash(group);
+        let Some(type_id) = schema.type_for(&GroupVersionKind::new(group, version, kind)) else {
+            continue;
+        };
+        rows.push(Resource {
+            group,
+            version,
+            // Upstream's discovery names the preferred version of a group first.
+            preferred: !rows.iter().any(|r| r.group == group && r.version != version),
+            plural,
+            singular: dash(singular),
+            kind,
+            list_kind: format!("{kind}List"),
+            namespaced: scope == "Namespaced",
+            short_names: list(short_names),
+            categories: list(categories),
+            verbs: list(verbs),
+            subresources: Vec::new(),
+            field_selectors: list(fields),
+            type_id,
+        });
+    }
+    let by_plural = rows
+        .iter()
+        .enumerate()
+        .map(|(i, r)| ((r.group, r.version, r.plural), i))
+        .collect();
+    let by_kind = rows
+        .iter()
+        .enumerate()
+        .map(|(i, r)| ((r.group, r.version, r.kind), i))
+        .collect();
+    Table {
+        rows,
+        by_plural,
+        by_kind,
+    }
+}
+
+fn table() -> &'static Table {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    TABLE.get_or_init(|| parse(include_str!("../data/resources.txt"), Schema::builtin()))
+}
+
+/// Every built-in resource, groups in upstream's order of discovery.
+pub fn all() -> &'static [Resource] {
+    &table().rows
+}
+
+/// The resource of a request path.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    let table = table();
+    table.by_plural.get(&(group, version, plural)).map(|&i| &table.rows[i])
+}
+
+/// The resource whose objects are of a kind.
+pub fn find_kind(gvk: &GroupVersionKind) -> Option<&'static Resource> {
+    let table = table();
+    table
+        .by_kind
+        .get(&(gvk.group.as_str(), gvk.version.as_str(), gvk.kind.as_str()))
+        .map(|&i| &table.rows[i])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_table_has_a_type() {
+        let rows = include_str!("../data/resources.txt")
+            .lines()
+            .filter(|l| !l.starts_with(' '))
+            .count();
+        assert_eq!(all().len(), rows);
+        assert!(rows > 60);
+    }
+
+    #[test]
+    fn pods_have_their_names_and_subresources() {
+        let pods = find("", "v1", "pods").unwrap();
+        assert_eq!(
+            (pods.kind, pods.singular, pods.namespaced, pods.preferred),
+            ("Pod", "pod", true, true)
+        );
+        assert_eq!(pods.short_names, ["po"]);
+        let eviction = pods.subresource("eviction").unwrap();
+        assert_eq!(
+            (eviction.group, eviction.version, eviction.kind),
+            ("policy", "v1", "Eviction")
+        );
+        assert!(
+            pods.selects_by("spec.nodeName") && pods.selects_by("metadata.namespace") && !pods.selects_by("spec.x")
+        );
+    }
+
+    #[test]
+    fn a_group_prefers_the_version_it_names_first() {
+        assert!(find("autoscaling", "v2", "horizontalpodautoscalers").unwrap().preferred);
+        assert!(!find("autoscaling", "v1", "horizontalpodautoscalers").unwrap().preferred);
+        assert!(
+            find_kind(&GroupVersionKind::from_api_version("apps/v1", "Deployment"))
+                .unwrap()
+                .preferred
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! The protobuf envelope of the API: `k8s\0` and a `runtime.Unknown` around each object; watch frames; lists put
+//! together from items that are encoded already.
+
+use crate::schema::json::DecodeError;
+use crate::schema::proto_decode::{Fields, Wire, utf8};
+use crate::schema::proto_encode::Reversed;
+
+/// What every protobuf body begins with.
+pub const MAGIC: [u8; 4] = *b"k8s\0";
+
+/// The content of an envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown<'b> {
+    pub api_version: String,
+    pub kind: String,
+    /// The object's own message.
+    pub raw: &'b [u8],
+}
+
+/// Puts an object's message into the envelope.
+pub fn wrap_unknown(api_version: &str, kind: &str, raw: &[u8]) -> Vec<u8> {
+    let mut out = Reversed::default();
+    // contentType and contentEncoding are always written, and empty.
+    out.bytes(4, b"");
+    out.bytes(3, b"");
+    out.bytes(2, raw);
+    let start = out.len();
+    out.bytes(2, kind.as_bytes());
+    out.bytes(1, api_version.as_bytes());
+    out.close(1, start);
+    out.raw(&MAGIC);
+    out.finish()
+}
+
+/// Opens an envelope. `None` if the bytes have none.
+pub fn unwrap_unknown(bytes: &[u8]) -> Option<Result<Unknown<'_>, DecodeError>> {
+    Some(open(bytes.strip_prefix(&MAGIC)?))
+}
+
+fn open(bytes: &[u8]) -> Result<Unknown<'_>, DecodeError> {
+    let mut unknown = Unknown {
+        api_version: String::new(),
+        kind: String::new(),
+        raw: &[],
+    };
+    let mut fields = Fields(bytes);
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Wire::Bytes(meta)) => {
+                let mut meta = Fields(meta);
+                while let Some(field) = meta.next()? {
+                    match field {
+                        (1, Wire::Bytes(b)) => unknown.api_version = utf8(b)?,
+                        (2, Wire::Bytes(b)) => unknown.kind = utf8(b)?,
+                        _ => {}
+                    }
+                }
+            }
+            (2, Wire::Bytes(raw)) => unknown.raw = raw,
+            _ => {}
+        }
+    }
+    Ok(unknown)
+}
+
+/// A `metav1.WatchEvent` around an object in its envelope, without the frame's length.
+pub fn watch_event(event_type: &str, enveloped: &[u8]) -> Vec<u8> {
+    let mut out = Reversed::default();
+    let start = out.len();
+    out.bytes(1, enveloped);
+    out.close(2, start);
+    out.bytes(1, event_type.as_bytes());
+    out.finish()
+}
+
+/// A frame of a protobuf watch stream: the length, four bytes big-endian, and the event.
+pub fn watch_frame(event_type: &str, enveloped: &[u8]) -> Vec<u8> {
+    let event = watch_event(event_type, enveloped);
+    let mut out = Vec::with_capacity(event.len() + 4);
+    out.extend((event.len() as u32).to_be_bytes());
+    out.extend(event);
+    out
+}
+
+/// `metav1.ListMeta` as a message. `remaining` is `remainingItemCount`.
+pub fn list_meta(resource_version: &str, continue_token: &str, remaining: Option<i64>) -> Vec<u8> {
+    let mut out = Reversed::default();
+    if let Some(n) = remaining {
+        out.number(4, n);
+    }
+    out.bytes(3, continue_token.as_bytes());
+    out.bytes(2, resource_version.as_bytes());
+    out.bytes(1, b"");
+    out.finish()
+}
+
+fn forward_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// The message of a list, from its metadata and its items' messages (without envelopes). Every list type has
+/// metadata as field 1 and items as field 2.
+pub fn list<'b>(meta: &[u8], items: impl IntoIterator<Item = &'b [u8]>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (tag, bytes) in std::iter::once((1u8, meta)).chain(items.into_iter().map(|i| (2u8, i))) {
+        out.push(tag << 3 | 2);
+        forward_varint(bytes.len() as u64, &mut out);
+        out.extend_from_slice(bytes);
+    }
+    out
+}

@@ -1,0 +1,404 @@
+//! Decodes JSON and YAML by the schema in one pass: types and ranges are checked, unknown fields dropped and reported,
+//! duplicate fields reported.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::schema::{Scalar, Schema, Shape, TypeId, scalar};
+
+/// Why a body is not of its type. The message is what upstream's decoder says, where practical.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct DecodeError(pub String);
+
+/// A decoded object and what strict decoding objects to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decoded {
+    pub value: Value,
+    /// Paths such as `spec.containers[0].foo`.
+    pub unknown: Vec<String>,
+    pub duplicate: Vec<String>,
+}
+
+impl Decoded {
+    /// The messages of strict field validation, as upstream words them.
+    pub fn strict_errors(&self) -> Vec<String> {
+        let unknown = self.unknown.iter().map(|p| format!("unknown field \"{p}\""));
+        let duplicate = self.duplicate.iter().map(|p| format!("duplicate field \"{p}\""));
+        unknown.chain(duplicate).collect()
+    }
+}
+
+impl Schema {
+    /// Decodes a JSON document.
+    pub fn decode_json(&self, root: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let decoded = self.decode_with(root, &mut deserializer)?;
+        deserializer.end().map_err(|e| DecodeError(e.to_string()))?;
+        Ok(decoded)
+    }
+
+    /// Decodes one YAML document.
+    pub fn decode_yaml(&self, root: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
+        let value: Value =
+            serde_saphyr::from_slice(bytes).map_err(|e| DecodeError(format!("error converting YAML to JSON: {e}")))?;
+        self.decode_value(root, value)
+    }
+
+    /// Checks a tree against the schema and drops what the schema does not know: for the result of a patch.
+    pub fn decode_value(&self, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
+        self.decode_with(root, value)
+    }
+
+    fn decode_with<'de, D: Deserializer<'de>>(&self, root: TypeId, deserializer: D) -> Result<Decoded, DecodeError> {
+        let context = Context {
+            schema: self,
+            found: RefCell::default(),
+        };
+        let seed = Seed {
+            context: &context,
+            ty: root,
+            owner: None,
+            path: &Path::Root,
+        };
+        match seed.deserialize(deserializer) {
+            Ok(value) => {
+                let found = context.found.into_inner();
+                Ok(Decoded {
+                    value,
+                    unknown: found.unknown,
+                    duplicate: found.duplicate,
+                })
+            }
+            // The text of serde's error has a position appended, which upstream's has not.
+            Err(e) => Err(DecodeError(
+                context.found.into_inner().error.unwrap_or_else(|| e.to_string()),
+            )),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    unknown: Vec<String>,
+    duplicate: Vec<String>,
+    error: Option<String>,
+}
+
+struct Context<'s> {
+    schema: &'s Schema,
+    found: RefCell<Found>,
+}
+
+/// The way from the root, on the stack; only written out when something is wrong.
+enum Path<'p> {
+    Root,
+    Key(&'p Path<'p>, &'p str),
+    Index(&'p Path<'p>, usize),
+}
+
+impl Path<'_> {
+    fn write(&self, out: &mut String, indexes: bool) {
+        match self {
+            Path::Root => {}
+            Path::Key(parent, key) => {
+                parent.write(out, indexes);
+                if !out.is_empty() {
+                    out.push('.');
+                }
+                out.push_str(key);
+            }
+            Path::Index(parent, index) => {
+                parent.write(out, indexes);
+                if indexes {
+                    out.push_str(&format!("[{index}]"));
+                }
+            }
+        }
+    }
+
+    fn text(&self, indexes: bool) -> String {
+        let mut out = String::new();
+        self.write(&mut out, indexes);
+        out
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Seed<'a> {
+    context: &'a Context<'a>,
+    ty: TypeId,
+    /// The struct that the value is a field of.
+    owner: Option<TypeId>,
+    path: &'a Path<'a>,
+}
+
+impl<'a> Seed<'a> {
+    fn shape(&self) -> &'a Shape {
+        self.context.schema.shape(self.ty)
+    }
+
+    fn scalar(&self) -> Option<Scalar> {
+        match self.shape() {
+            Shape::Scalar(s) => Some(*s),
+            _ => None,
+        }
+    }
+
+    fn fail<E: serde::de::Error>(&self, message: String) -> E {
+        let error = E::custom(&message);
+        self.context.found.borrow_mut().error.get_or_insert(message);
+        error
+    }
+
+    fn mismatch<E: serde::de::Error>(&self, found: &str) -> E {
+        let schema = self.context.schema;
+        let expected = schema.go_name(self.ty);
+        let place = match self.owner {
+            Some(owner) => {
+                let name = schema.go_name(owner);
+                let name = name.rsplit('.').next().unwrap_or_default().to_owned();
+                format!("struct field {name}.{}", self.path.text(false))
+            }
+            None => "value".to_owned(),
+        };
+        self.fail(format!(
+            "json: cannot unmarshal {found} into Go {place} of type {expected}"
+        ))
+    }
+
+    fn integer<E: serde::de::Error>(&self, fits32: bool, fits64: bool, number: Value) -> Result<Value, E> {
+        match self.scalar() {
+            Some(Scalar::Int32) if fits32 => Ok(number),
+            Some(Scalar::Int64) if fits64 => Ok(number),
+            Some(Scalar::IntOrString) if fits32 => Ok(number),
+            Some(Scalar::Double | Scalar::Quantity | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(number),
+            Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString) => {
+                Err(self.mismatch(&format!("number {number}")))
+            }
+            _ => Err(self.mismatch("number")),
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+/// Any JSON, noting duplicate keys.
+struct Free<'a> {
+    context: &'a Context<'a>,
+    path: &'a Path<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Free<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Free<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_string<E: serde::de::Error>(self, v: String) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        while let Some(item) = {
+            let path = Path::Index(self.path, out.len());
+            items.next_element_seed(Free {
+                context: self.context,
+                path: &path,
+            })?
+        } {
+            out.push(item);
+        }
+        Ok(Value::Array(out))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let path = Path::Key(self.path, &key);
+            let value = entries.next_value_seed(Free {
+                context: self.context,
+                path: &path,
+            })?;
+            if out.contains_key(&key) {
+                self.context.found.borrow_mut().duplicate.push(path.text(true));
+            }
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context.schema.go_name(self.ty))
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
+        match self.scalar() {
+            Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::SchemaOrBool) => Ok(v.into()),
+            _ => Err(self.mismatch("bool")),
+        }
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Value, E> {
+        self.integer(i32::try_from(v).is_ok(), true, v.into())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Value, E> {
+        self.integer(i32::try_from(v).is_ok(), i64::try_from(v).is_ok(), v.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
+        self.integer(false, false, v.into())
+    }
+
+    fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Value, E> {
+        self.visit_string(v.to_owned())
+    }
+
+    fn visit_string<E: serde::de::Error>(self, v: String) -> Result<Value, E> {
+        match self.scalar() {
+            Some(Scalar::String | Scalar::IntOrString | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(v.into()),
+            Some(s @ (Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::Quantity)) => {
+                match scalar::check_text(s, &v) {
+                    Ok(()) => Ok(v.into()),
+                    Err(message) => Err(self.fail(message)),
+                }
+            }
+            _ => Err(self.mismatch("string")),
+        }
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let schema = self.context.schema;
+        let item_type = match self.shape() {
+            Shape::List { item, .. } | Shape::WrappedList { item } => *item,
+            Shape::Scalar(Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::SchemaOrStrings) => {
+                return Free {
+                    context: self.context,
+                    path: self.path,
+                }
+                .visit_seq(items);
+            }
+            Shape::Scalar(Scalar::SchemaOrArray) => schema
+                .json_schema
+                .ok_or_else(|| A::Error::custom("no type for JSON schemas"))?,
+            _ => return Err(self.mismatch("array")),
+        };
+        let mut out = Vec::new();
+        while let Some(item) = {
+            let path = Path::Index(self.path, out.len());
+            items.next_element_seed(Seed {
+                ty: item_type,
+                path: &path,
+                ..self
+            })?
+        } {
+            out.push(item);
+        }
+        Ok(Value::Array(out))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let schema = self.context.schema;
+        let (structure, value_type) = match self.shape() {
+            Shape::Struct(_) => (Some(self.ty), None),
+            Shape::Map { value } => (None, Some(*value)),
+            Shape::Scalar(Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1) => {
+                return Free {
+                    context: self.context,
+                    path: self.path,
+                }
+                .visit_map(entries);
+            }
+            Shape::Scalar(Scalar::SchemaOrArray | Scalar::SchemaOrBool | Scalar::SchemaOrStrings) => {
+                (schema.json_schema, None)
+            }
+            _ => return Err(self.mismatch("object")),
+        };
+        let mut out = Map::new();
+        let mut ignored: Vec<String> = Vec::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            let path = Path::Key(self.path, &key);
+            let (ty, owner) = match (structure, value_type) {
+                (Some(s), _) => match schema.field(s, &key) {
+                    Some(field) => (field.ty, structure),
+                    None => {
+                        entries.next_value::<serde::de::IgnoredAny>()?;
+                        let list = if ignored.contains(&key) {
+                            &mut self.context.found.borrow_mut().duplicate
+                        } else {
+                            &mut self.context.found.borrow_mut().unknown
+                        };
+                        list.push(path.text(true));
+                        ignored.push(key);
+                        continue;
+                    }
+                },
+                (None, Some(value)) => (value, self.owner),
+                (None, None) => return Err(A::Error::custom("no type for JSON schemas")),
+            };
+            let value = entries.next_value_seed(Seed {
+                context: self.context,
+                ty,
+                owner,
+                path: &path,
+            })?;
+            if out.contains_key(&key) {
+                self.context.found.borrow_mut().duplicate.push(path.text(true));
+            }
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
