@@ -1,8 +1,12 @@
 //! The object model of Kubernetes v1.36, without I/O.
 
+pub mod apply;
+pub mod field;
 pub mod gvk;
+pub mod names;
 pub mod object;
 pub mod quantity;
 pub mod resources;
 pub mod schema;
+pub mod selectors;
 pub mod time;

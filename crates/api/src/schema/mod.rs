@@ -14,6 +14,7 @@ pub mod normalize;
 pub mod proto_decode;
 pub mod proto_encode;
 pub mod scalar;
+pub mod strategic_merge;
 mod table;
 
 pub use json::{DecodeError, Decoded};

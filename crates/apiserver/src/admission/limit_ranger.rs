@@ -102,8 +102,8 @@ fn sum(tree: &Value, kind: &str) -> Value {
         let map = container.pointer(&format!("/resources/{kind}")).and_then(Value::as_object);
         for (name, value) in map.into_iter().flatten() {
             if let Some(q) = value.as_str().and_then(|v| v.parse::<Quantity>().ok()) {
-                let total = totals.entry(name.clone()).or_default();
-                *total = total.clone() + q;
+                let total = totals.entry(name.clone()).or_insert(Quantity::ZERO);
+                *total = total.add(&q);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use resource_quota::Charge;
+pub use resource_quota::{Charge, Turns};
 
 use crate::http::status::Result;
 use crate::http::user::User;
@@ -48,7 +48,7 @@ impl Attributes<'_> {
 }
 
 /// The mutating plugins, in upstream's order.
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     namespace_lifecycle::admit(attributes)?;
     limit_ranger::mutate(attributes, tree);
     service_account::mutate(attributes, tree)?;
@@ -57,7 +57,7 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value, old: Option<&Value>
     pod_defaults::default_toleration_seconds(attributes, tree);
     pod_defaults::runtime_class(attributes, tree)?;
     default_storage_class::mutate(attributes, tree);
-    node_restriction::mutate(attributes, tree, old)
+    Ok(())
 }
 
 /// The validating plugins. The charge must be kept when the write is made, else it is given back.

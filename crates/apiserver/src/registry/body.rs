@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use api::schema::proto;
+use api::gvk::GroupVersionKind;
+use api::schema::{Schema, envelope};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -50,12 +51,17 @@ pub fn tree_response(code: StatusCode, accept: Accept, tree: &Value) -> Response
             Err(error) => json_response(StatusCode::INTERNAL_SERVER_ERROR, &error.status()),
         },
         Encoding::Protobuf => {
-            let schema = api::schema::Schema::builtin();
-            let Some(root) = schema.type_named(text("apiVersion"), text("kind")) else {
+            let schema = Schema::builtin();
+            let Some(root) = schema.type_for(&GroupVersionKind::from_api_version(text("apiVersion"), text("kind"))) else {
                 return json_response(code, tree);
             };
-            let raw = schema.encode_proto(root, tree);
-            let body = proto::wrap_unknown(text("apiVersion"), text("kind"), &raw);
+            let raw = match schema.encode_proto(root, tree) {
+                Ok(raw) => raw,
+                Err(error) => {
+                    return json_response(StatusCode::INTERNAL_SERVER_ERROR, &ApiError::internal(error).status());
+                }
+            };
+            let body = envelope::wrap_unknown(text("apiVersion"), text("kind"), &raw);
             respond(code, Encoding::Protobuf.media_type(), full(body))
         }
     }
@@ -105,7 +111,7 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
             Encoding::Json => return json_of(resource, object),
             Encoding::Protobuf => {
                 let raw = protobuf_of(resource, object)?;
-                return Ok(proto::wrap_unknown(&resource.api_version(), &resource.kind, &raw).into());
+                return Ok(envelope::wrap_unknown(&resource.api_version(), &resource.kind, &raw).into());
             }
             Encoding::Yaml => serde_json::from_slice(&json_of(resource, object)?).map_err(ApiError::internal)?,
         },
@@ -115,17 +121,18 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
     encode_tree(&tree, accept.encoding)
 }
 
-fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
+pub fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
     let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     match encoding {
         Encoding::Json => Ok(serde_json::to_vec(tree).map_err(ApiError::internal)?.into()),
         Encoding::Yaml => Ok(to_yaml(tree)?.into()),
         Encoding::Protobuf => {
-            let schema = api::schema::Schema::builtin();
+            let schema = Schema::builtin();
             let root = schema
                 .type_named(text("apiVersion"), text("kind"))
                 .ok_or_else(|| ApiError::not_acceptable("application/json, application/yaml"))?;
-            Ok(proto::wrap_unknown(text("apiVersion"), text("kind"), &schema.encode_proto(root, tree)).into())
+            let raw = schema.encode_proto(root, tree).map_err(ApiError::internal)?;
+            Ok(envelope::wrap_unknown(text("apiVersion"), text("kind"), &raw).into())
         }
     }
 }
@@ -172,8 +179,11 @@ pub fn list_response(
         }
         (Transform::Whole, Encoding::Protobuf) => {
             let raw = items.iter().map(|o| protobuf_of(resource, o)).collect::<Result<Vec<_>>>()?;
-            let list = proto::encode_list(&meta.tree(), raw.iter().map(|b| &b[..]));
-            let body = proto::wrap_unknown(&resource.api_version(), &resource.list_kind, &list);
+            let remaining = meta.remaining.and_then(|n| i64::try_from(n).ok());
+            let token = meta.continue_token.as_deref().unwrap_or_default();
+            let head = envelope::list_meta(&meta.revision.to_string(), token, remaining);
+            let list = envelope::list(&head, raw.iter().map(|b| &b[..]));
+            let body = envelope::wrap_unknown(&resource.api_version(), &resource.list_kind, &list);
             Ok(respond(StatusCode::OK, media_type, full(body)))
         }
         (transform, encoding) => {

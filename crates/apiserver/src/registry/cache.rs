@@ -94,6 +94,8 @@ pub struct Cache {
     resource: Arc<Resource>,
     inner: RwLock<Inner>,
     revision: AtomicU64,
+    /// The revision of the last change of this resource.
+    changed: AtomicU64,
 }
 
 /// A registered watcher; unregisters when dropped. The queue ends when the watcher was too slow.
@@ -115,8 +117,12 @@ pub struct Listing {
 impl Cache {
     /// Fills a cache from the store and keeps it current.
     pub async fn start(resource: Arc<Resource>, store: &dyn etcd::Store) -> Result<Arc<Cache>> {
-        let cache =
-            Arc::new(Cache { resource: resource.clone(), inner: RwLock::default(), revision: AtomicU64::new(0) });
+        let cache = Arc::new(Cache {
+            resource: resource.clone(),
+            inner: RwLock::default(),
+            revision: AtomicU64::new(0),
+            changed: AtomicU64::new(0),
+        });
         let range = etcd::KeyRange::prefix(resource.prefix.as_bytes());
         let content = store.subscribe(range, cache.clone()).await?;
         let mut inner = cache.write();
@@ -135,6 +141,7 @@ impl Cache {
         inner.complete_after = inner.complete_after.max(content.revision);
         drop(inner);
         cache.revision.fetch_max(content.revision, Ordering::AcqRel);
+        cache.changed.fetch_max(content.revision, Ordering::AcqRel);
         Ok(cache)
     }
 
@@ -153,6 +160,11 @@ impl Cache {
     /// The revision that this cache reflects.
     pub fn revision(&self) -> u64 {
         self.revision.load(Ordering::Acquire)
+    }
+
+    /// The revision of the last change of this resource: what is compiled from it is current while this stays.
+    pub fn changed(&self) -> u64 {
+        self.changed.load(Ordering::Acquire)
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Cached>> {
@@ -317,6 +329,8 @@ impl Sink for Cache {
             for event in events {
                 self.apply_one(&mut inner, event, now);
             }
+            drop(inner);
+            self.changed.store(revision, Ordering::Release);
         }
         self.revision.store(revision, Ordering::Release);
     }

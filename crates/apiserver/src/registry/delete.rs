@@ -130,7 +130,7 @@ impl Write<'_> {
                 let success = vec![Op::Delete(KeyRange::One(op_key))];
                 let result = self.registry.store.txn(Txn { compare, success, failure: Vec::new() }).await?;
                 if result.succeeded {
-                    crate::allocator::release(resource, &old);
+
                     return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
                 }
                 continue;

@@ -6,6 +6,7 @@ pub mod cached;
 pub mod delete;
 pub mod metadata;
 pub mod patch;
+pub mod pod_resources;
 pub mod read;
 pub mod resource;
 pub mod selection;
@@ -91,6 +92,7 @@ impl Environment for Machine {
 pub struct Registry {
     pub store: Arc<dyn etcd::Store>,
     pub environment: Arc<dyn Environment>,
+    pub quota_turns: crate::admission::Turns,
     catalog: ArcSwap<Catalog>,
     /// One change of the catalog at a time.
     changing: tokio::sync::Mutex<()>,
@@ -117,7 +119,13 @@ impl Registry {
             };
             catalog.insert(Served { resource, cache });
         }
-        Ok(Registry { store, environment, catalog: ArcSwap::from_pointee(catalog), changing: tokio::sync::Mutex::new(()) })
+        Ok(Registry {
+            store,
+            environment,
+            quota_turns: crate::admission::Turns::default(),
+            catalog: ArcSwap::from_pointee(catalog),
+            changing: tokio::sync::Mutex::new(()),
+        })
     }
 
     pub fn catalog(&self) -> Arc<Catalog> {
@@ -189,17 +197,15 @@ pub fn format_time(at: Timestamp) -> String {
 
 /// The rows of the resource table as the registry serves them.
 fn builtin_resources() -> Vec<Resource> {
-    let schema = api::schema::Schema::builtin();
     api::resources::all()
         .iter()
-        .filter_map(|row| {
+        .map(|row| {
             let api_version = row.api_version();
-            let root = schema.type_named(&api_version, row.kind)?;
-            Some(Resource {
+            Resource {
                 group: row.group.into(),
                 version: row.version.into(),
                 kind: row.kind.into(),
-                list_kind: row.list_kind.into(),
+                list_kind: row.list_kind.clone(),
                 plural: row.plural.into(),
                 singular: row.singular.into(),
                 short_names: row.short_names.iter().map(|s| (*s).into()).collect(),
@@ -218,9 +224,9 @@ fn builtin_resources() -> Vec<Resource> {
                     })
                     .collect(),
                 prefix: storage_prefix(row.group, row.plural),
-                selectable: row.selectable_fields.iter().map(|s| (*s).into()).collect(),
+                selectable: row.field_selectors.iter().map(|s| (*s).into()).collect(),
                 schema: SchemaRef::Builtin,
-                root,
+                root: row.type_id,
                 strategy: Strategy::of(row.group, row.plural),
                 columns: None,
                 scale: None,
@@ -230,7 +236,7 @@ fn builtin_resources() -> Vec<Resource> {
                     ("autoscaling", _) => Conversion::Function(crate::strategy::convert::autoscaler),
                     _ => Conversion::Rename,
                 },
-            })
+            }
         })
         .collect()
 }

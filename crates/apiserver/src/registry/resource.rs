@@ -149,7 +149,7 @@ impl Resource {
             let accepted = "application/json, application/yaml";
             return Err(ApiError::not_acceptable(accepted));
         }
-        Ok(Bytes::from(self.schema.get().encode_proto(self.root, tree)))
+        Ok(Bytes::from(self.schema.get().encode_proto(self.root, tree).map_err(ApiError::internal)?))
     }
 
     fn convert(&self, mut tree: Value, to: &str) -> Value {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::schema::proto;
+use api::schema::envelope;
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -114,22 +114,17 @@ impl Framer {
         Ok(match self.accept.encoding {
             Encoding::Json => json_frame(kind, &one),
             Encoding::Yaml => yaml_frame(kind, &self.resource.present(object)?)?,
-            Encoding::Protobuf => proto::watch_frame(kind, &one).into(),
+            Encoding::Protobuf => envelope::watch_frame(kind, &one).into(),
         })
     }
 
     fn tree(&self, kind: &'static str, tree: &Value) -> Result<Bytes> {
-        let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
         match self.accept.encoding {
             Encoding::Json => Ok(json_frame(kind, tree.to_string().as_bytes())),
             Encoding::Yaml => yaml_frame(kind, tree.to_string().as_bytes()),
             Encoding::Protobuf => {
-                let schema = api::schema::Schema::builtin();
-                let root = schema
-                    .type_named(text("apiVersion"), text("kind"))
-                    .ok_or_else(|| ApiError::not_acceptable("application/json"))?;
-                let one = proto::wrap_unknown(text("apiVersion"), text("kind"), &schema.encode_proto(root, tree));
-                Ok(proto::watch_frame(kind, &one).into())
+                let one = body::encode_tree(tree, Encoding::Protobuf)?;
+                Ok(envelope::watch_frame(kind, &one).into())
             }
         }
     }

@@ -79,7 +79,7 @@ impl Write<'_> {
         (resource.strategy.prepare_create)(&mut tree);
         let name = metadata::text(&tree, "name").to_owned();
         let attributes = self.attributes(Operation::Create, &name);
-        admission::mutate(&attributes, &mut tree, None)?;
+        admission::mutate(&attributes, &mut tree)?;
         if !resource.is_custom() {
             let schema = resource.schema.get();
             schema.default(resource.root, &mut tree);
@@ -145,7 +145,7 @@ impl Write<'_> {
             self.confine(&mut tree, &old);
             (resource.strategy.prepare_update)(&mut tree, &old);
             let attributes = self.attributes(Operation::Update, name);
-            admission::mutate(&attributes, &mut tree, Some(&old))?;
+            admission::mutate(&attributes, &mut tree)?;
             if !resource.is_custom() {
                 let schema = resource.schema.get();
                 schema.default(resource.root, &mut tree);
@@ -186,7 +186,7 @@ impl Write<'_> {
                 allocated.keep();
                 charge.keep();
                 if ends {
-                    crate::allocator::release(resource, &old);
+
                     return Ok(Arc::new(encoded.at(Some(result.revision))));
                 }
                 return stored_object(&encoded, &result.responses, result.revision);

@@ -1,7 +1,8 @@
 //! What is particular to a kind when it is created, updated or deleted: one `Strategy` row each, most of them the default.
 
 mod cluster;
-mod pod;
+pub mod convert;
+pub mod pod;
 mod service;
 mod workload;
 

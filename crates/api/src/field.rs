@@ -1,0 +1,193 @@
+//! Field errors: what is wrong with one field of an object, in upstream's wording.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldErrorKind {
+    Required,
+    Invalid,
+    TypeInvalid,
+    NotSupported,
+    Forbidden,
+    Duplicate,
+    NotFound,
+    TooLong,
+    TooMany,
+    Internal,
+}
+
+impl FieldErrorKind {
+    /// The `reason` of a status cause.
+    pub fn reason(self) -> &'static str {
+        match self {
+            FieldErrorKind::Required => "FieldValueRequired",
+            FieldErrorKind::Invalid => "FieldValueInvalid",
+            FieldErrorKind::TypeInvalid => "FieldValueTypeInvalid",
+            FieldErrorKind::NotSupported => "FieldValueNotSupported",
+            FieldErrorKind::Forbidden => "FieldValueForbidden",
+            FieldErrorKind::Duplicate => "FieldValueDuplicate",
+            FieldErrorKind::NotFound => "FieldValueNotFound",
+            FieldErrorKind::TooLong => "FieldValueTooLong",
+            FieldErrorKind::TooMany => "FieldValueTooMany",
+            FieldErrorKind::Internal => "InternalError",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            FieldErrorKind::Required => "Required value",
+            FieldErrorKind::Invalid | FieldErrorKind::TypeInvalid => "Invalid value",
+            FieldErrorKind::NotSupported => "Unsupported value",
+            FieldErrorKind::Forbidden => "Forbidden",
+            FieldErrorKind::Duplicate => "Duplicate value",
+            FieldErrorKind::NotFound => "Not found",
+            FieldErrorKind::TooLong => "Too long",
+            FieldErrorKind::TooMany => "Too many",
+            FieldErrorKind::Internal => "Internal error",
+        }
+    }
+}
+
+/// One thing wrong with one field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldError {
+    pub kind: FieldErrorKind,
+    /// `spec.containers[0].name`
+    pub field: String,
+    /// Shown for the kinds that speak of a value.
+    pub bad_value: Option<Value>,
+    pub detail: String,
+}
+
+impl FieldError {
+    fn new(
+        kind: FieldErrorKind,
+        field: impl Into<String>,
+        bad: Option<Value>,
+        detail: impl Into<String>,
+    ) -> FieldError {
+        FieldError {
+            kind,
+            field: field.into(),
+            bad_value: bad,
+            detail: detail.into(),
+        }
+    }
+
+    pub fn required(field: impl Into<String>, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::Required, field, None, detail)
+    }
+
+    pub fn invalid(field: impl Into<String>, bad: Value, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::Invalid, field, Some(bad), detail)
+    }
+
+    pub fn type_invalid(field: impl Into<String>, bad: Value, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::TypeInvalid, field, Some(bad), detail)
+    }
+
+    pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::Forbidden, field, None, detail)
+    }
+
+    pub fn duplicate(field: impl Into<String>, bad: Value) -> FieldError {
+        FieldError::new(FieldErrorKind::Duplicate, field, Some(bad), "")
+    }
+
+    pub fn not_found(field: impl Into<String>, bad: Value) -> FieldError {
+        FieldError::new(FieldErrorKind::NotFound, field, Some(bad), "")
+    }
+
+    /// `supported` is listed in order.
+    pub fn not_supported(field: impl Into<String>, bad: Value, supported: &[&str]) -> FieldError {
+        let mut sorted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        sorted.sort();
+        let detail = if sorted.is_empty() {
+            String::new()
+        } else {
+            format!("supported values: {}", sorted.join(", "))
+        };
+        FieldError::new(FieldErrorKind::NotSupported, field, Some(bad), detail)
+    }
+
+    pub fn too_long(field: impl Into<String>, max: usize) -> FieldError {
+        FieldError::new(
+            FieldErrorKind::TooLong,
+            field,
+            None,
+            format!("may not be more than {max} bytes"),
+        )
+    }
+
+    pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> FieldError {
+        let detail = format!("must have at most {max} items");
+        FieldError::new(FieldErrorKind::TooMany, field, Some(json!(actual)), detail)
+    }
+
+    /// The error without the field's name: what a cause's message says.
+    pub fn body(&self) -> String {
+        let mut out = self.kind.text().to_owned();
+        if let Some(bad) = &self.bad_value {
+            out.push_str(": ");
+            match bad {
+                Value::Object(_) | Value::Array(_) | Value::Null | Value::Number(_) | Value::Bool(_) => {
+                    out.push_str(&bad.to_string())
+                }
+                Value::String(s) => out.push_str(&format!("{s:?}")),
+            }
+        }
+        if !self.detail.is_empty() {
+            out.push_str(": ");
+            out.push_str(&self.detail);
+        }
+        out
+    }
+
+    /// The `StatusCause`.
+    pub fn cause(&self) -> Value {
+        json!({ "reason": self.kind.reason(), "message": self.body(), "field": self.field })
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            f.write_str(&self.body())
+        } else {
+            write!(f, "{}: {}", self.field, self.body())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_read_as_upstreams() {
+        let cases = [
+            (FieldError::required("spec.x", ""), "spec.x: Required value"),
+            (
+                FieldError::invalid("spec.x", json!("y"), "why"),
+                "spec.x: Invalid value: \"y\": why",
+            ),
+            (
+                FieldError::invalid("spec.n", json!(-1), "why"),
+                "spec.n: Invalid value: -1: why",
+            ),
+            (
+                FieldError::not_supported("spec.t", json!("z"), &["b", "a"]),
+                "spec.t: Unsupported value: \"z\": supported values: \"a\", \"b\"",
+            ),
+            (
+                FieldError::duplicate("spec.l[1]", json!("a")),
+                "spec.l[1]: Duplicate value: \"a\"",
+            ),
+        ];
+        for (error, want) in cases {
+            assert_eq!(error.to_string(), want);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Label and field selectors, in their text form and as `metav1.LabelSelector`.
+
+use serde_json::Value;
+
+use crate::names;
+
+/// Why a selector does not parse, as upstream words it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SelectorError(pub String);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Operator {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    DoesNotExist,
+    GreaterThan(i64),
+    LessThan(i64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+}
+
+/// A conjunction of requirements on labels; none selects everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    requirements: Vec<Requirement>,
+}
+
+impl Requirement {
+    fn matches(&self, value: Option<&str>) -> bool {
+        match &self.operator {
+            Operator::In(values) => value.is_some_and(|v| values.iter().any(|x| x == v)),
+            // an absent label is in no set
+            Operator::NotIn(values) => value.is_none_or(|v| values.iter().all(|x| x != v)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::GreaterThan(n) => value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *n),
+            Operator::LessThan(n) => value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *n),
+        }
+    }
+}
+
+impl LabelSelector {
+    /// Parses `a=b,c!=d,e in (f,g),!h,i,j>1`.
+    pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
+        let mut requirements = Vec::new();
+        for term in split_terms(text) {
+            let term = term.trim();
+            if term.is_empty() {
+                if text.trim().is_empty() {
+                    continue;
+                }
+                let why = "unable to parse requirement: found '', expected: identifier, or '!'";
+                return Err(SelectorError(why.into()));
+            }
+            requirements.push(parse_requirement(term)?);
+        }
+        Ok(LabelSelector { requirements })
+    }
+
+    /// Reads `matchLabels` and `matchExpressions`.
+    pub fn from_tree(tree: &Value) -> Result<LabelSelector, SelectorError> {
+        let mut requirements = Vec::new();
+        for (key, value) in tree.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+            let value = value.as_str().unwrap_or_default().to_owned();
+            requirements.push(requirement(key, Operator::In(vec![value]))?);
+        }
+        for expression in tree
+            .get("matchExpressions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let key = expression.get("key").and_then(Value::as_str).unwrap_or_default();
+            let list = expression.get("values").and_then(Value::as_array).into_iter().flatten();
+            let values: Vec<String> = list.filter_map(|v| v.as_str().map(Into::into)).collect();
+            let operator = match expression.get("operator").and_then(Value::as_str).unwrap_or_default() {
+                "In" => Operator::In(values),
+                "NotIn" => Operator::NotIn(values),
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                other => {
+                    return Err(SelectorError(format!(
+                        "{other:?} is not a valid label selector operator"
+                    )));
+                }
+            };
+            if matches!(&operator, Operator::In(v) | Operator::NotIn(v) if v.is_empty()) {
+                return Err(SelectorError(
+                    "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty".into(),
+                ));
+            }
+            requirements.push(requirement(key, operator)?);
+        }
+        Ok(LabelSelector { requirements })
+    }
+
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    pub fn matches<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.requirements.iter().all(|r| r.matches(get(&r.key)))
+    }
+}
+
+/// Splits at commas that are not inside parentheses.
+fn split_terms(text: &str) -> Vec<&str> {
+    let mut terms = Vec::new();
+    let (mut depth, mut start) = (0i32, 0);
+    for (i, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                terms.push(&text[start..i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+fn requirement(key: &str, operator: Operator) -> Result<Requirement, SelectorError> {
+    if let Some(problem) = names::qualified_name_errors(key).first() {
+        return Err(SelectorError(format!("key: Invalid value: {key:?}: {problem}")));
+    }
+    if let Operator::In(values) | Operator::NotIn(values) = &operator {
+        for value in values {
+            if let Some(problem) = names::label_value_errors(value).first() {
+                return Err(SelectorError(format!(
+                    "values[0][{key}]: Invalid value: {value:?}: {problem}"
+                )));
+            }
+        }
+    }
+    Ok(Requirement {
+        key: key.to_owned(),
+        operator,
+    })
+}
+
+fn parse_requirement(term: &str) -> Result<Requirement, SelectorError> {
+    let bad = |why: String| SelectorError(format!("unable to parse requirement: {why}"));
+    if let Some(key) = term.strip_prefix('!') {
+        return requirement(key.trim(), Operator::DoesNotExist).map_err(|e| bad(e.0));
+    }
+    let one = |value: &str| vec![value.trim().to_owned()];
+    let number = |value: &str| {
+        value.trim().parse::<i64>().map_err(|_| {
+            bad(format!(
+                "values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
+                value.trim()
+            ))
+        })
+    };
+    let (key, operator) = if let Some((key, value)) = term.split_once("!=") {
+        (key, Operator::NotIn(one(value)))
+    } else if let Some((key, value)) = term.split_once("==") {
+        (key, Operator::In(one(value)))
+    } else if let Some((key, value)) = term.split_once('=') {
+        (key, Operator::In(one(value)))
+    } else if let Some((key, value)) = term.split_once('>') {
+        (key, Operator::GreaterThan(number(value)?))
+    } else if let Some((key, value)) = term.split_once('<') {
+        (key, Operator::LessThan(number(value)?))
+    } else if let Some((head, list)) = term.split_once('(') {
+        let list = list
+            .trim_end()
+            .strip_suffix(')')
+            .ok_or_else(|| bad("found '', expected: ',' or ')'".into()))?;
+        let values = list.split(',').map(|v| v.trim().to_owned()).collect();
+        let mut words = head.split_whitespace();
+        match (words.next(), words.next(), words.next()) {
+            (Some(key), Some("in"), None) => (key, Operator::In(values)),
+            (Some(key), Some("notin"), None) => (key, Operator::NotIn(values)),
+            _ => {
+                return Err(bad(format!(
+                    "found '{}', expected: in, notin, =, ==, !=, gt, lt",
+                    head.trim()
+                )));
+            }
+        }
+    } else {
+        (term, Operator::Exists)
+    };
+    let key = key.trim();
+    if let Some((_, rest)) = key.split_once(char::is_whitespace) {
+        return Err(bad(format!(
+            "found '{}', expected: in, notin, =, ==, !=, gt, lt",
+            rest.trim()
+        )));
+    }
+    requirement(key, operator).map_err(|e| bad(e.0))
+}
+
+/// One term of a field selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldTerm {
+    pub field: String,
+    pub value: String,
+    /// `=` or `==`; otherwise `!=`.
+    pub equal: bool,
+}
+
+/// A conjunction of terms on fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldSelector {
+    terms: Vec<FieldTerm>,
+}
+
+impl FieldSelector {
+    /// Parses `metadata.name=a,status.phase!=Running`; `\` escapes commas and equal signs.
+    pub fn parse(text: &str) -> Result<FieldSelector, SelectorError> {
+        let mut terms = Vec::new();
+        for term in split_escaped(text, ',').into_iter().filter(|t| !t.is_empty()) {
+            let invalid = || SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"));
+            let at = find_unescaped_equals(term).ok_or_else(invalid)?;
+            let (left, right) = (&term[..at], &term[at + 1..]);
+            let (field, equal) = match left.strip_suffix('!') {
+                Some(field) => (field, false),
+                None => (left, true),
+            };
+            let value = if equal {
+                right.strip_prefix('=').unwrap_or(right)
+            } else {
+                right
+            };
+            terms.push(FieldTerm {
+                field: field.to_owned(),
+                value: unescape(value).ok_or_else(invalid)?,
+                equal,
+            });
+        }
+        Ok(FieldSelector { terms })
+    }
+
+    pub fn terms(&self) -> &[FieldTerm] {
+        &self.terms
+    }
+}
+
+fn split_escaped(text: &str, at: char) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut escaped) = (0, false);
+    for (i, c) in text.char_indices() {
+        if escaped {
+            escaped = false;
+        } else if c == '\\' {
+            escaped = true;
+        } else if c == at {
+            parts.push(&text[start..i]);
+            start = i + c.len_utf8();
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn find_unescaped_equals(term: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (i, c) in term.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '=' => return Some(i),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => match chars.next()? {
+                c @ ('\\' | ',' | '=') => out.push(c),
+                _ => return None,
+            },
+            ',' | '=' => return None,
+            c => out.push(c),
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_selectors_select() {
+        let labels = [("a", "b"), ("n", "5"), ("x.io/y", "")];
+        let get = |key: &str| labels.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
+        let cases = [
+            ("", true),
+            ("a=b", true),
+            ("a==c", false),
+            ("a!=c,z!=1", true),
+            ("a in (c, b)", true),
+            ("a notin (b)", false),
+            ("z notin (b)", true),
+            ("x.io/y", true),
+            ("!z", true),
+            ("!a", false),
+            ("n>4,n<6", true),
+        ];
+        for (text, want) in cases {
+            assert_eq!(LabelSelector::parse(text).unwrap().matches(get), want, "{text}");
+        }
+        for text in ["a in b", "a=b=c", "a,,b", "-a", "n>x", "a in (b"] {
+            assert!(LabelSelector::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn field_selectors_split_and_unescape() {
+        let parsed = FieldSelector::parse(r"metadata.name=a\,b,status.phase!=Running,x==y").unwrap();
+        let terms: Vec<_> = parsed
+            .terms()
+            .iter()
+            .map(|t| (t.field.as_str(), t.value.as_str(), t.equal))
+            .collect();
+        assert_eq!(
+            terms,
+            [
+                ("metadata.name", "a,b", true),
+                ("status.phase", "Running", false),
+                ("x", "y", true)
+            ]
+        );
+        assert!(FieldSelector::parse("nothing").is_err());
+    }
+}

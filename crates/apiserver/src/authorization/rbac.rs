@@ -1,0 +1,284 @@
+//! RBAC: roles and bindings compiled into a snapshot by subject; a request reads it and nothing else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use crate::authorization::Attributes;
+use crate::http::user::User;
+use crate::registry::Registry;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+
+/// `PolicyRule`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicyRule {
+    pub verbs: Vec<String>,
+    #[serde(rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
+    pub non_resource_urls: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub api_groups: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resource_names: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Role {
+    rules: Option<Vec<PolicyRule>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Binding {
+    subjects: Option<Vec<Subject>>,
+    role_ref: RoleRef,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Subject {
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RoleRef {
+    kind: String,
+    name: String,
+}
+
+fn any(list: &[String], value: &str) -> bool {
+    list.iter().any(|v| v == "*" || v == value)
+}
+
+impl PolicyRule {
+    pub fn allows(&self, a: &Attributes<'_>) -> bool {
+        if !any(&self.verbs, a.verb) {
+            return false;
+        }
+        if !a.is_resource {
+            return self.non_resource_urls.iter().any(|url| match url.strip_suffix('*') {
+                Some(prefix) => a.path.starts_with(prefix),
+                None => url == a.path,
+            });
+        }
+        any(&self.api_groups, a.group)
+            && self.allows_resource(a)
+            && (self.resource_names.is_empty() || self.resource_names.iter().any(|n| n == a.name))
+    }
+
+    fn allows_resource(&self, a: &Attributes<'_>) -> bool {
+        self.resources.iter().any(|r| {
+            if r == "*" {
+                return true;
+            }
+            match r.split_once('/') {
+                None => a.subresource.is_empty() && r == a.resource,
+                Some(("*", sub)) => sub == a.subresource,
+                Some((resource, sub)) => resource == a.resource && (sub == a.subresource),
+            }
+        })
+    }
+
+    /// Whether everything that `other` permits is permitted by one of `rules`.
+    pub fn covered_by(&self, rules: &[PolicyRule]) -> bool {
+        let one = |verb: &String| -> bool {
+            let urls = self.non_resource_urls.iter().all(|url| {
+                rules.iter().any(|r| {
+                    any(&r.verbs, verb)
+                        && r.non_resource_urls.iter().any(|have| {
+                            have == url || have.strip_suffix('*').is_some_and(|p| url.starts_with(p))
+                        })
+                })
+            });
+            let resources = self.api_groups.iter().all(|group| {
+                self.resources.iter().all(|resource| {
+                    let named = |name: Option<&String>| {
+                        rules.iter().any(|r| {
+                            any(&r.verbs, verb)
+                                && any(&r.api_groups, group)
+                                && (any(&r.resources, resource)
+                                    || resource.split_once('/').is_some_and(|(_, s)| r.resources.iter().any(|x| *x == format!("*/{s}"))))
+                                && (r.resource_names.is_empty() || name.is_some_and(|n| r.resource_names.contains(n)))
+                        })
+                    };
+                    if self.resource_names.is_empty() { named(None) } else { self.resource_names.iter().all(|n| named(Some(n))) }
+                })
+            });
+            urls && resources
+        };
+        self.verbs.iter().all(one)
+    }
+}
+
+/// Rules granted to one subject: everywhere, and by namespace.
+#[derive(Debug, Default)]
+struct Grants {
+    everywhere: Vec<Arc<[PolicyRule]>>,
+    within: HashMap<String, Vec<Arc<[PolicyRule]>>>,
+}
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    /// When each kind had last changed.
+    of: [u64; 4],
+    users: HashMap<String, Grants>,
+    groups: HashMap<String, Grants>,
+}
+
+/// The RBAC authorizer.
+pub struct Rbac {
+    registry: Arc<Registry>,
+    snapshot: ArcSwap<Snapshot>,
+    compiling: Mutex<()>,
+}
+
+impl Rbac {
+    pub fn new(registry: Arc<Registry>) -> Rbac {
+        Rbac { registry, snapshot: ArcSwap::default(), compiling: Mutex::new(()) }
+    }
+
+    fn versions(&self) -> [u64; 4] {
+        let catalog = self.registry.catalog();
+        KINDS.map(|kind| catalog.stored(GROUP, kind).map_or(0, |s| s.cache.changed()))
+    }
+
+    fn current(&self) -> Arc<Snapshot> {
+        let versions = self.versions();
+        let now = self.snapshot.load_full();
+        if now.of == versions {
+            return now;
+        }
+        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.snapshot.load_full();
+        if now.of == versions {
+            return now;
+        }
+        let next = Arc::new(self.compile(versions));
+        self.snapshot.store(next.clone());
+        next
+    }
+
+    fn compile(&self, of: [u64; 4]) -> Snapshot {
+        let roles = |kind: &str| -> HashMap<String, Arc<[PolicyRule]>> {
+            let objects = self.registry.list(GROUP, kind, "");
+            let rules = |o: &crate::registry::cached::Cached| o.object.decode::<Role>().ok()?.rules;
+            objects.iter().map(|o| (o.object.key(), rules(o).unwrap_or_default().into())).collect()
+        };
+        let (cluster, namespaced) = (roles("clusterroles"), roles("roles"));
+        let mut snapshot = Snapshot { of, ..Snapshot::default() };
+        for kind in ["clusterrolebindings", "rolebindings"] {
+            for object in self.registry.list(GROUP, kind, "") {
+                let Ok(binding) = object.object.decode::<Binding>() else { continue };
+                let namespace = &*object.object.meta.namespace;
+                let rules = match binding.role_ref.kind.as_str() {
+                    "ClusterRole" => cluster.get(&binding.role_ref.name),
+                    _ => namespaced.get(&format!("{namespace}/{}", binding.role_ref.name)),
+                };
+                let Some(rules) = rules else { continue };
+                for subject in binding.subjects.into_iter().flatten() {
+                    let grants = match subject.kind.as_str() {
+                        "User" => snapshot.users.entry(subject.name),
+                        "Group" => snapshot.groups.entry(subject.name),
+                        "ServiceAccount" => {
+                            let home = if subject.namespace.is_empty() { namespace } else { &subject.namespace };
+                            snapshot.users.entry(User::service_account_name(home, &subject.name))
+                        }
+                        _ => continue,
+                    }
+                    .or_default();
+                    if namespace.is_empty() {
+                        grants.everywhere.push(rules.clone());
+                    } else {
+                        grants.within.entry(namespace.to_owned()).or_default().push(rules.clone());
+                    }
+                }
+            }
+        }
+        snapshot
+    }
+
+    fn visit(&self, user: &User, namespace: &str, mut each: impl FnMut(&PolicyRule) -> bool) -> bool {
+        let snapshot = self.current();
+        let own = snapshot.users.get(&user.name);
+        let groups = user.groups.iter().filter_map(|g| snapshot.groups.get(g));
+        for grants in own.into_iter().chain(groups) {
+            let here = grants.within.get(namespace).into_iter().flatten();
+            for rules in grants.everywhere.iter().chain(here) {
+                if rules.iter().any(&mut each) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    pub fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        self.visit(user, attributes.namespace, |rule| rule.allows(attributes))
+    }
+
+    /// Everything that a user may do in a namespace.
+    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
+        let mut rules = Vec::new();
+        self.visit(user, namespace, |rule| {
+            rules.push(rule.clone());
+            false
+        });
+        rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> PolicyRule {
+        let own = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
+        PolicyRule { verbs: own(verbs), api_groups: own(groups), resources: own(resources), resource_names: own(names), non_resource_urls: vec![] }
+    }
+
+    #[test]
+    fn rules_match_resources_subresources_and_names() {
+        let ask = |resource: &'static str, subresource: &'static str, name: &'static str| Attributes {
+            verb: "get",
+            is_resource: true,
+            resource,
+            subresource,
+            name,
+            ..Attributes::default()
+        };
+        let cases = [
+            (rule(&["get"], &[""], &["pods"], &[]), ask("pods", "", "a"), true),
+            (rule(&["get"], &[""], &["pods"], &[]), ask("pods", "log", "a"), false),
+            (rule(&["get"], &[""], &["pods/log"], &[]), ask("pods", "log", "a"), true),
+            (rule(&["get"], &[""], &["*/log"], &[]), ask("pods", "log", "a"), true),
+            (rule(&["*"], &["*"], &["*"], &[]), ask("pods", "log", "a"), true),
+            (rule(&["get"], &["apps"], &["pods"], &[]), ask("pods", "", "a"), false),
+            (rule(&["get"], &[""], &["pods"], &["a"]), ask("pods", "", "a"), true),
+            (rule(&["get"], &[""], &["pods"], &["a"]), ask("pods", "", "b"), false),
+            (rule(&["list"], &[""], &["pods"], &[]), ask("pods", "", "a"), false),
+        ];
+        for (i, (rule, attributes, want)) in cases.iter().enumerate() {
+            assert_eq!(rule.allows(attributes), *want, "case {i}");
+        }
+    }
+
+    #[test]
+    fn a_rule_is_covered_only_by_one_that_permits_as_much() {
+        let wide = rule(&["*"], &["*"], &["*"], &[]);
+        let narrow = rule(&["get"], &[""], &["pods"], &["a"]);
+        assert!(narrow.covered_by(&[wide.clone()]));
+        assert!(!wide.covered_by(&[narrow.clone()]));
+        assert!(narrow.covered_by(&[rule(&["get"], &[""], &["pods"], &["a", "b"])]));
+        assert!(!rule(&["get"], &[""], &["pods"], &[]).covered_by(&[narrow]));
+    }
+}

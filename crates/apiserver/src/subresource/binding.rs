@@ -1,0 +1,65 @@
+//! `pods/binding`: gives a pod its node.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::Served;
+use crate::registry::body::{self, Body};
+use crate::registry::write::{Change, Write};
+use crate::server::resources::decode_kind;
+use crate::server::{ApiServer, Request};
+use crate::strategy::text;
+
+pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
+    let binding = decode_kind(request, api::schema::Schema::builtin(), &[("v1", "Binding")])?;
+    let name = &request.info.name;
+    let node = text(&binding, &["target", "name"]).unwrap_or_default().to_owned();
+    let kind = text(&binding, &["target", "kind"]).unwrap_or_default();
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        errors.push(api::field::FieldError::not_supported("target.kind", json!(kind), &["Node", "<empty>"]));
+    }
+    if node.is_empty() {
+        errors.push(api::field::FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        return Err(ApiError::invalid("", "Binding", name, &errors));
+    }
+    let uid = text(&binding, &["metadata", "uid"]).filter(|u| !u.is_empty()).map(Into::into);
+    let mut options = request.write_options()?;
+    options.subresource = "binding".into();
+    let write = Write { registry: &server.registry, served, namespace: &request.info.namespace, options: &options };
+    let now = server.registry.timestamp();
+    let conflict = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
+    write
+        .update(name, |old| {
+            if text(old, &["metadata", "deletionTimestamp"]).is_some() {
+                return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+            }
+            if let Some(bound) = text(old, &["spec", "nodeName"]).filter(|n| !n.is_empty()) {
+                return conflict(&format!("pod {name} is already assigned to node {bound:?}"));
+            }
+            if old.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
+                return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
+            }
+            let mut tree = old.clone();
+            tree["spec"]["nodeName"] = json!(node);
+            if let Some(annotations) = binding.pointer("/metadata/annotations").and_then(Value::as_object) {
+                for (key, value) in annotations {
+                    tree["metadata"]["annotations"][key] = value.clone();
+                }
+            }
+            let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
+            let conditions = tree.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+            let mut conditions: Vec<Value> = conditions.into_iter().filter(|c| c["type"] != "PodScheduled").collect();
+            conditions.push(condition);
+            tree["status"]["conditions"] = Value::Array(conditions);
+            Ok(Change { tree, uid: uid.clone(), revision: None, applied: false })
+        })
+        .await?;
+    let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    Ok(body::tree_response(StatusCode::CREATED, request.accept, &status))
+}

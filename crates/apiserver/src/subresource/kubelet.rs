@@ -1,0 +1,157 @@
+//! Connections to kubelets and to what pods and services serve: one HTTP/1.1 request each, upgraded or streamed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::body::Body;
+
+/// Opens connections to kubelets as the API server.
+#[derive(Clone)]
+pub struct KubeletClient {
+    tls: TlsConnector,
+}
+
+/// Where to connect.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+}
+
+/// Headers that are of one connection and not passed on.
+const HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::HOST,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::TRAILER,
+];
+
+impl KubeletClient {
+    /// All arguments are PEM: the authority of the kubelets' certificates, and our own certificate and key.
+    pub fn new(authority: &str, certificate: &str, key: &str) -> Result<KubeletClient> {
+        let mut roots = RootCertStore::empty();
+        for der in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            roots.add(der.map_err(ApiError::internal)?).map_err(ApiError::internal)?;
+        }
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<std::result::Result<Vec<_>, _>>();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(ApiError::internal)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(ApiError::internal)?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain.map_err(ApiError::internal)?, key)
+            .map_err(ApiError::internal)?;
+        Ok(KubeletClient { tls: TlsConnector::from(Arc::new(config)) })
+    }
+
+    /// Passes a request on and the answer back; both ways for good when the other side switches protocols.
+    pub async fn forward(
+        &self,
+        to: &Endpoint,
+        method: Method,
+        path_and_query: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+        upgrade: Option<OnUpgrade>,
+    ) -> Result<Response<Body>> {
+        let unreachable = |e: &dyn std::fmt::Display| {
+            ApiError::internal(format!("error dialing backend: dial tcp {}:{}: {e}", to.host, to.port))
+        };
+        let stream = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(|e| unreachable(&e))?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let uri: Uri = path_and_query.parse().map_err(|e| ApiError::bad_request(format!("path {path_and_query:?}: {e}")))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        for (name, value) in headers {
+            // credentials are for us and nobody behind us
+            if !HOP.contains(name) && name != header::AUTHORIZATION && name != header::CONTENT_LENGTH {
+                request.headers_mut().append(name, value.clone());
+            }
+        }
+        let host = format!("{}:{}", to.host, to.port);
+        request.headers_mut().insert(header::HOST, host.parse().map_err(ApiError::internal)?);
+        if upgrade.is_some() {
+            request.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
+        }
+        if to.tls {
+            let ip: std::result::Result<IpAddr, _> = to.host.parse();
+            let name = match ip {
+                Ok(ip) => ServerName::IpAddress(ip.into()),
+                Err(_) => ServerName::try_from(to.host.clone()).map_err(ApiError::internal)?,
+            };
+            let stream = self.tls.connect(name, stream).await.map_err(|e| unreachable(&e))?;
+            exchange(stream, request, upgrade).await
+        } else {
+            exchange(stream, request, upgrade).await
+        }
+    }
+}
+
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, upgrade: Option<OnUpgrade>) -> Result<Response<Body>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let failed = |e: hyper::Error| ApiError::internal(format!("error trying to reach the backend: {e}"));
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to a backend ended");
+        }
+    });
+    let mut response = sender.send_request(request).await.map_err(failed)?;
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        let Some(upgrade) = upgrade else {
+            return Err(ApiError::internal("the backend switched protocols without being asked"));
+        };
+        let theirs = hyper::upgrade::on(&mut response);
+        tokio::spawn(join(upgrade, theirs));
+    }
+    let (mut parts, body) = response.into_parts();
+    parts.headers.remove(header::TRANSFER_ENCODING);
+    Ok(Response::from_parts(parts, stream_body(body, sender)))
+}
+
+/// The body as it comes; the connection lives as long as it is read.
+fn stream_body(body: Incoming, sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>) -> Body {
+    let alive = move |e: hyper::Error| {
+        let _ = &sender;
+        std::io::Error::other(e)
+    };
+    body.map_err(alive).boxed_unsync()
+}
+
+async fn join(ours: OnUpgrade, theirs: OnUpgrade) {
+    let (ours, theirs) = match tokio::try_join!(ours, theirs) {
+        Ok(both) => both,
+        Err(error) => {
+            tracing::debug!(%error, "a connection could not be upgraded");
+            return;
+        }
+    };
+    let (mut ours, mut theirs) = (TokioIo::new(ours), TokioIo::new(theirs));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await {
+        tracing::debug!(%error, "an upgraded connection ended");
+    }
+}

@@ -1,0 +1,40 @@
+//! Subresources: one file for each family.
+
+mod binding;
+mod connect;
+mod eviction;
+pub mod kubelet;
+mod partial;
+mod scale;
+mod token;
+
+use std::sync::Arc;
+
+use http::Response;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::Served;
+use crate::registry::body::Body;
+use crate::server::{ApiServer, Request};
+
+/// Answers a request for a subresource other than `status`.
+pub async fn answer(server: &Arc<ApiServer>, served: Served, request: Request) -> Result<Response<Body>> {
+    let resource = served.resource.clone();
+    let subresource = request.info.subresource.clone();
+    let allowed = resource.subresource(&subresource).is_some_and(|s| s.verbs.iter().any(|v| v == request.info.verb));
+    if !allowed && !matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") {
+        return Err(ApiError::method_not_allowed(&resource.group, &resource.plural, request.info.verb));
+    }
+    match (resource.plural.as_str(), subresource.as_str()) {
+        (_, "scale") => scale::answer(server, &served, &request).await,
+        ("pods", "binding") => binding::create(server, &served, &request).await,
+        ("pods", "eviction") => eviction::create(server, &served, &request).await,
+        ("pods", "log" | "exec" | "attach" | "portforward") => connect::pod(server, &served, request).await,
+        ("pods" | "services" | "nodes", "proxy") => connect::proxy(server, &served, request).await,
+        ("pods", "ephemeralcontainers" | "resize")
+        | ("certificatesigningrequests", "approval")
+        | ("namespaces", "finalize") => partial::answer(server, &served, &request).await,
+        ("serviceaccounts", "token") => token::create(server, &request).await,
+        _ => Err(ApiError::new(501, "NotImplemented", format!("{}/{subresource} is not implemented", resource.plural))),
+    }
+}
