@@ -1,6 +1,7 @@
 //! The object model of Kubernetes v1.36, without I/O.
 
 pub mod apply;
+pub mod defaults;
 pub mod field;
 pub mod gvk;
 pub mod names;

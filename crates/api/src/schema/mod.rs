@@ -15,6 +15,7 @@ pub mod proto_decode;
 pub mod proto_encode;
 pub mod scalar;
 pub mod strategic_merge;
+pub mod structural;
 mod table;
 
 pub use json::{DecodeError, Decoded};
@@ -142,6 +143,8 @@ pub struct Schema {
     kinds: HashMap<GroupVersionKind, TypeId>,
     /// `JSONSchemaProps`, which the schema-or-something scalars contain.
     json_schema: Option<TypeId>,
+    /// Of a custom resource: what its structural schema demands.
+    rules: structural::RuleTable,
 }
 
 impl Schema {

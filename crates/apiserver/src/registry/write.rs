@@ -82,7 +82,7 @@ impl Write<'_> {
         admission::mutate(&attributes, &mut tree)?;
         if !resource.is_custom() {
             let schema = resource.schema.get();
-            schema.default(resource.root, &mut tree);
+            schema.set_defaults(resource.root, &mut tree);
             schema.normalize(resource.root, &mut tree);
         }
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
@@ -148,7 +148,7 @@ impl Write<'_> {
             admission::mutate(&attributes, &mut tree)?;
             if !resource.is_custom() {
                 let schema = resource.schema.get();
-                schema.default(resource.root, &mut tree);
+                schema.set_defaults(resource.root, &mut tree);
                 schema.normalize(resource.root, &mut tree);
             }
             metadata::bump_generation(resource, &mut tree, &old)?;

@@ -232,7 +232,7 @@ impl ApiServer {
     /// Defaults, and for custom resources pruning.
     fn complete(&self, served: &Served, mut tree: Value) -> Result<Value> {
         let schema = served.resource.schema.get();
-        schema.default(served.resource.root, &mut tree);
+        schema.set_defaults(served.resource.root, &mut tree);
         Ok(tree)
     }
 

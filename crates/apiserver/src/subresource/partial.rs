@@ -66,7 +66,7 @@ fn merge(subresource: &str, new: &Value, old: &Value) -> Result<Value> {
 fn recheck(resource: &Resource, tree: Value) -> Result<Value> {
     let decoded = resource.schema.get().decode_value(resource.root, tree);
     let mut tree = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?.value;
-    resource.schema.get().default(resource.root, &mut tree);
+    resource.schema.get().set_defaults(resource.root, &mut tree);
     Ok(tree)
 }
 

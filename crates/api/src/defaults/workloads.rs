@@ -1,0 +1,176 @@
+//! Defaults of the kinds that make pods or are about them, and of a few others.
+
+use serde_json::{Map, Value, json};
+
+use crate::defaults::core::{claim_spec, template};
+use crate::defaults::{items, made, object, set};
+
+type Object = Map<String, Value>;
+
+pub fn default(kind: &str, top: &mut Object) {
+    let Some(spec) = made(top, "spec") else { return };
+    match kind {
+        "Deployment" => {
+            set(spec, "replicas", 1);
+            set(spec, "revisionHistoryLimit", 10);
+            set(spec, "progressDeadlineSeconds", 600);
+            if let Some(strategy) = made(spec, "strategy") {
+                set(strategy, "type", "RollingUpdate");
+                if strategy.get("type").is_some_and(|t| t == "RollingUpdate")
+                    && let Some(rolling) = made(strategy, "rollingUpdate")
+                {
+                    set(rolling, "maxUnavailable", "25%");
+                    set(rolling, "maxSurge", "25%");
+                }
+            }
+            template(spec);
+        }
+        "ReplicaSet" => {
+            set(spec, "replicas", 1);
+            template(spec);
+        }
+        "DaemonSet" => {
+            set(spec, "revisionHistoryLimit", 10);
+            if let Some(strategy) = made(spec, "updateStrategy") {
+                set(strategy, "type", "RollingUpdate");
+                if strategy.get("type").is_some_and(|t| t == "RollingUpdate")
+                    && let Some(rolling) = made(strategy, "rollingUpdate")
+                {
+                    set(rolling, "maxUnavailable", 1);
+                    set(rolling, "maxSurge", 0);
+                }
+            }
+            template(spec);
+        }
+        "StatefulSet" => {
+            set(spec, "podManagementPolicy", "OrderedReady");
+            set(spec, "replicas", 1);
+            set(spec, "revisionHistoryLimit", 10);
+            if let Some(strategy) = made(spec, "updateStrategy") {
+                set(strategy, "type", "RollingUpdate");
+                if strategy.get("type").is_some_and(|t| t == "RollingUpdate")
+                    && let Some(rolling) = made(strategy, "rollingUpdate")
+                {
+                    set(rolling, "partition", 0);
+                }
+            }
+            if let Some(policy) = made(spec, "persistentVolumeClaimRetentionPolicy") {
+                set(policy, "whenDeleted", "Retain");
+                set(policy, "whenScaled", "Retain");
+            }
+            for claim in items(spec, "volumeClaimTemplates") {
+                set(claim, "apiVersion", "v1");
+                set(claim, "kind", "PersistentVolumeClaim");
+                if let Some(spec) = made(claim, "spec") {
+                    claim_spec(spec);
+                }
+                if let Some(status) = made(claim, "status") {
+                    set(status, "phase", "Pending");
+                }
+            }
+            template(spec);
+        }
+        "Job" => job(spec),
+        "CronJob" => {
+            set(spec, "concurrencyPolicy", "Allow");
+            set(spec, "suspend", false);
+            set(spec, "successfulJobsHistoryLimit", 3);
+            set(spec, "failedJobsHistoryLimit", 1);
+            if let Some(inner) = object(spec, "jobTemplate").and_then(|t| object(t, "spec")) {
+                template(inner);
+            }
+        }
+        "HorizontalPodAutoscaler" => set(spec, "minReplicas", 1),
+        _ => {}
+    }
+}
+
+fn job(spec: &mut Object) {
+    let given = |spec: &Object, key: &str| spec.get(key).is_some_and(|v| !v.is_null());
+    if !given(spec, "completions") && !given(spec, "parallelism") {
+        set(spec, "completions", 1);
+    }
+    set(spec, "parallelism", 1);
+    if given(spec, "backoffLimitPerIndex") {
+        set(spec, "backoffLimit", i32::MAX);
+    } else {
+        set(spec, "backoffLimit", 6);
+    }
+    set(spec, "completionMode", "NonIndexed");
+    set(spec, "suspend", false);
+    set(spec, "manualSelector", false);
+    if spec.get("manualSelector") == Some(&Value::Bool(false)) {
+        // only an explicit true is shown
+        spec.remove("manualSelector");
+    }
+    let policy = if given(spec, "podFailurePolicy") {
+        "Failed"
+    } else {
+        "TerminatingOrFailed"
+    };
+    set(spec, "podReplacementPolicy", policy);
+    if let Some(failure) = object(spec, "podFailurePolicy") {
+        for rule in items(failure, "rules") {
+            items(rule, "onPodConditions").for_each(|c| set(c, "status", "True"));
+        }
+    }
+    template(spec);
+}
+
+/// A policy without types is for ingress, and for egress if it has such rules.
+pub fn network_policy(top: &mut Object) {
+    let Some(spec) = object(top, "spec") else { return };
+    let egress = spec
+        .get("egress")
+        .and_then(Value::as_array)
+        .is_some_and(|e| !e.is_empty());
+    let types = if egress {
+        json!(["Ingress", "Egress"])
+    } else {
+        json!(["Ingress"])
+    };
+    set(spec, "policyTypes", types);
+    for (rules, _) in [("ingress", "from"), ("egress", "to")] {
+        for rule in items(spec, rules) {
+            items(rule, "ports").for_each(|p| set(p, "protocol", "TCP"));
+        }
+    }
+}
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+pub fn binding(top: &mut Object) {
+    if let Some(role) = object(top, "roleRef") {
+        set(role, "apiGroup", RBAC);
+        if role.get("apiGroup").is_some_and(|g| g == "") {
+            role.insert("apiGroup".into(), json!(RBAC));
+        }
+    }
+    for subject in items(top, "subjects") {
+        let kind = subject.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if matches!(kind, "User" | "Group") {
+            set(subject, "apiGroup", RBAC);
+        }
+    }
+}
+
+pub fn endpoint_slice(top: &mut Object) {
+    for port in items(top, "ports") {
+        set(port, "name", "");
+        set(port, "protocol", "TCP");
+    }
+}
+
+pub fn definition(top: &mut Object) {
+    let Some(spec) = object(top, "spec") else { return };
+    if let Some(names) = made(spec, "names") {
+        let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if !kind.is_empty() {
+            set(names, "singular", kind.to_lowercase());
+            set(names, "listKind", format!("{kind}List"));
+        }
+    }
+    if let Some(conversion) = made(spec, "conversion") {
+        set(conversion, "strategy", "None");
+    }
+}
