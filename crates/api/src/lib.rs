@@ -6,6 +6,7 @@ pub mod field;
 pub mod gvk;
 pub mod names;
 pub mod object;
+pub mod openapi;
 pub mod quantity;
 pub mod resources;
 pub mod schema;

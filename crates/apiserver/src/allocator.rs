@@ -32,7 +32,10 @@ struct InFlight {
 
 fn in_flight() -> std::sync::MutexGuard<'static, InFlight> {
     static STATE: OnceLock<Mutex<InFlight>> = OnceLock::new();
-    STATE.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner)
+    STATE
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Sets the ranges, once, before the server starts.
@@ -44,7 +47,8 @@ pub fn configure(ranges: Ranges) {
 
 impl Ranges {
     fn size(&self) -> u32 {
-        1u32.checked_shl(32 - u32::from(self.service_prefix)).unwrap_or(u32::MAX)
+        1u32.checked_shl(32 - u32::from(self.service_prefix))
+            .unwrap_or(u32::MAX)
     }
 
     /// The address of the `kubernetes` Service.
@@ -91,22 +95,34 @@ impl Drop for Reservation {
     }
 }
 
-
 struct Used {
     addresses: HashSet<Ipv4Addr>,
     ports: HashSet<(u16, String)>,
 }
 
 fn used(registry: &Registry, except: (&str, &str)) -> Result<Used> {
-    let mut used = Used { addresses: HashSet::new(), ports: HashSet::new() };
+    let mut used = Used {
+        addresses: HashSet::new(),
+        ports: HashSet::new(),
+    };
     for object in registry.list("", "services", "") {
         if (&*object.object.meta.namespace, &*object.object.meta.name) == except {
             continue;
         }
         let tree = object.tree()?;
-        let ips = tree.pointer("/spec/clusterIPs").and_then(Value::as_array).into_iter().flatten();
-        used.addresses.extend(ips.filter_map(|ip| ip.as_str()?.parse::<Ipv4Addr>().ok()));
-        for port in tree.pointer("/spec/ports").and_then(Value::as_array).into_iter().flatten() {
+        let ips = tree
+            .pointer("/spec/clusterIPs")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        used.addresses
+            .extend(ips.filter_map(|ip| ip.as_str()?.parse::<Ipv4Addr>().ok()));
+        for port in tree
+            .pointer("/spec/ports")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             if let Some(number) = node_port(port) {
                 used.ports.insert((number, protocol(port)));
             }
@@ -119,7 +135,10 @@ fn used(registry: &Registry, except: (&str, &str)) -> Result<Used> {
 }
 
 fn node_port(port: &Value) -> Option<u16> {
-    port.get("nodePort").and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
+    port.get("nodePort")
+        .and_then(Value::as_u64)
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p != 0)
 }
 
 fn protocol(port: &Value) -> String {
@@ -138,7 +157,9 @@ pub fn allocate(
     if !resource.is("", "services") {
         return Ok(reservation);
     }
-    let ranges = RANGES.get().ok_or_else(|| ApiError::internal("service ranges are not configured"))?;
+    let ranges = RANGES
+        .get()
+        .ok_or_else(|| ApiError::internal("service ranges are not configured"))?;
     let name = metadata::text(tree, "name").to_owned();
     let namespace = metadata::text(tree, "namespace").to_owned();
     let invalid = |errors: FieldError| resource.invalid(&name, &[errors]);
@@ -159,17 +180,20 @@ pub fn allocate(
     let address = match if asked.is_empty() { had } else { &asked } {
         "None" => "None".to_owned(),
         "" => {
-            let free = free_address(registry, ranges, |a| used.addresses.contains(&a) || state.addresses.contains(&a))
-                .ok_or_else(|| ApiError::internal("failed to allocate IP: range is full"))?;
+            let free = free_address(registry, ranges, |a| {
+                used.addresses.contains(&a) || state.addresses.contains(&a)
+            })
+            .ok_or_else(|| ApiError::internal("failed to allocate IP: range is full"))?;
             hold(dry_run, &mut state.addresses, &mut reservation.addresses, free);
             free.to_string()
         }
         text if text == had => text.to_owned(),
         text => {
             let problem = match text.parse::<IpAddr>() {
-                Ok(IpAddr::V4(v4)) if !ranges.contains(v4) => {
-                    Some(format!("failed to allocate IP {v4}: the provided IP ({v4}) is not in the valid range. The range of valid IPs is {}/{}", ranges.service_network, ranges.service_prefix))
-                }
+                Ok(IpAddr::V4(v4)) if !ranges.contains(v4) => Some(format!(
+                    "failed to allocate IP {v4}: the provided IP ({v4}) is not in the valid range. The range of valid IPs is {}/{}",
+                    ranges.service_network, ranges.service_prefix
+                )),
                 Ok(IpAddr::V4(v4)) if used.addresses.contains(&v4) || state.addresses.contains(&v4) => {
                     Some(format!("failed to allocate IP {v4}: provided IP is already allocated"))
                 }
@@ -189,9 +213,16 @@ pub fn allocate(
     let spec = &mut tree["spec"];
     spec["clusterIP"] = json!(address);
     spec["clusterIPs"] = json!([address]);
-    let has_selector = spec.get("selector").and_then(Value::as_object).is_some_and(|s| !s.is_empty());
+    let has_selector = spec
+        .get("selector")
+        .and_then(Value::as_object)
+        .is_some_and(|s| !s.is_empty());
     if spec.get("ipFamilyPolicy").is_none() {
-        let policy = if address == "None" && !has_selector { "RequireDualStack" } else { "SingleStack" };
+        let policy = if address == "None" && !has_selector {
+            "RequireDualStack"
+        } else {
+            "SingleStack"
+        };
         spec["ipFamilyPolicy"] = json!(policy);
     }
     if spec.get("ipFamilies").is_none() {
@@ -200,8 +231,14 @@ pub fn allocate(
     }
     let wants_ports = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
         && spec.get("allocateLoadBalancerNodePorts") != Some(&Value::Bool(false));
-    let old_ports = old.and_then(|o| o.pointer("/spec/ports")).and_then(Value::as_array).cloned().unwrap_or_default();
-    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return Ok(reservation) };
+    let old_ports = old
+        .and_then(|o| o.pointer("/spec/ports"))
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
+        return Ok(reservation);
+    };
     for (i, port) in ports.iter_mut().enumerate() {
         let protocol = protocol(port);
         if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
@@ -212,21 +249,29 @@ pub fn allocate(
             }
             continue;
         }
-        let kept = old_ports.iter().find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
+        let kept = old_ports
+            .iter()
+            .find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
         match node_port(port).or_else(|| kept.and_then(node_port)) {
             Some(number) => {
                 let mine = old_ports.iter().any(|o| node_port(o) == Some(number));
                 let key = (number, protocol);
                 let problem = if !ranges.node_ports.contains(&number) {
                     let (low, high) = (ranges.node_ports.start(), ranges.node_ports.end());
-                    Some(format!("provided port is not in the valid range. The range of valid ports is {low}-{high}"))
+                    Some(format!(
+                        "provided port is not in the valid range. The range of valid ports is {low}-{high}"
+                    ))
                 } else if !mine && (used.ports.contains(&key) || state.ports.contains(&key)) {
                     Some("provided port is already allocated".to_owned())
                 } else {
                     None
                 };
                 if let Some(why) = problem {
-                    return Err(invalid(FieldError::invalid(format!("spec.ports[{i}].nodePort"), json!(number), why)));
+                    return Err(invalid(FieldError::invalid(
+                        format!("spec.ports[{i}].nodePort"),
+                        json!(number),
+                        why,
+                    )));
                 }
                 port["nodePort"] = json!(number);
                 if !mine {
@@ -234,7 +279,9 @@ pub fn allocate(
                 }
             }
             None if wants_ports => {
-                let taken = |p: u16| used.ports.contains(&(p, protocol.clone())) || state.ports.contains(&(p, protocol.clone()));
+                let taken = |p: u16| {
+                    used.ports.contains(&(p, protocol.clone())) || state.ports.contains(&(p, protocol.clone()))
+                };
                 let free = free_port(registry, ranges, taken)
                     .ok_or_else(|| ApiError::internal("failed to allocate a nodePort: range is full"))?;
                 port["nodePort"] = json!(free);
@@ -267,12 +314,18 @@ fn free_address(registry: &Registry, ranges: &Ranges, taken: impl Fn(Ipv4Addr) -
     let start = random(registry) % upper.max(1);
     let base = u32::from(ranges.service_network) + 1;
     let first = (0..upper).map(|i| reserved + (start + i) % upper);
-    first.chain(0..reserved).map(|offset| Ipv4Addr::from(base + offset)).find(|a| !taken(*a))
+    first
+        .chain(0..reserved)
+        .map(|offset| Ipv4Addr::from(base + offset))
+        .find(|a| !taken(*a))
 }
 
 fn free_port(registry: &Registry, ranges: &Ranges, taken: impl Fn(u16) -> bool) -> Option<u16> {
     let low = *ranges.node_ports.start();
     let count = u32::from(ranges.node_ports.end() - low) + 1;
     let start = random(registry) % count;
-    (0..count).filter_map(|i| u16::try_from((start + i) % count).ok()).map(|o| low + o).find(|p| !taken(*p))
+    (0..count)
+        .filter_map(|i| u16::try_from((start + i) % count).ok())
+        .map(|o| low + o)
+        .find(|p| !taken(*p))
 }

@@ -1,0 +1,44 @@
+//! kube-apiserver: the one place where components meet.
+
+pub mod admission;
+pub mod allocator;
+pub mod authentication;
+pub mod authorization;
+pub mod custom;
+pub mod http;
+pub mod registry;
+pub mod server;
+pub mod strategy;
+pub mod subresource;
+pub mod table;
+
+use serde_json::{Value, json};
+
+/// What `/version` says.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// Build metadata: `v1.36.3+skiff1`.
+    pub git_version: String,
+    pub git_commit: String,
+    pub build_date: String,
+}
+
+impl Version {
+    pub fn document(&self) -> Value {
+        json!({
+            "major": "1",
+            "minor": "36",
+            "emulationMajor": "1",
+            "emulationMinor": "36",
+            "minCompatibilityMajor": "1",
+            "minCompatibilityMinor": "35",
+            "gitVersion": self.git_version,
+            "gitCommit": self.git_commit,
+            "gitTreeState": "clean",
+            "buildDate": self.build_date,
+            "goVersion": "none (rust)",
+            "compiler": "rustc",
+            "platform": "linux/amd64",
+        })
+    }
+}

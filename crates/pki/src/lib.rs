@@ -25,6 +25,21 @@ pub enum PkiError {
     Halves { path: PathBuf },
 }
 
+/// A PKCS #8 key as PEM.
+pub fn private_key_pem(der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .filter_map(|l| std::str::from_utf8(l).ok())
+        .collect();
+    format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        lines.join("\n")
+    )
+}
+
 /// Writes a file so that a reader sees either the old or the whole new content.
 pub fn write_file(path: &Path, content: &[u8], mode: u32) -> Result<(), PkiError> {
     let failed = |source| PkiError::File {

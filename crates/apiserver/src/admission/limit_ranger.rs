@@ -19,7 +19,14 @@ fn applies(attributes: &Attributes<'_>) -> bool {
 fn limits(attributes: &Attributes<'_>) -> Vec<Value> {
     let ranges = attributes.registry.list("", "limitranges", attributes.namespace);
     let trees = ranges.iter().filter_map(|r| r.tree().ok());
-    trees.flat_map(|r| r.pointer("/spec/limits").and_then(Value::as_array).cloned().unwrap_or_default()).collect()
+    trees
+        .flat_map(|r| {
+            r.pointer("/spec/limits")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        })
+        .collect()
 }
 
 /// Gives containers the defaults of the namespace.
@@ -30,7 +37,9 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) {
     let limits = limits(attributes);
     for limit in limits.iter().filter(|l| text(l, &["type"]) == Some("Container")) {
         for field in ["initContainers", "containers"] {
-            let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else { continue };
+            let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
+                continue;
+            };
             for container in list {
                 fill(container, "limits", limit.get("default"));
                 fill(container, "requests", limit.get("defaultRequest"));
@@ -85,21 +94,34 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    let all = if problems.len() == 1 { problems.remove(0) } else { format!("[{}]", problems.join(", ")) };
+    let all = if problems.len() == 1 {
+        problems.remove(0)
+    } else {
+        format!("[{}]", problems.join(", "))
+    };
     Err(attributes.resource.forbidden(attributes.name, &all))
 }
 
 fn containers(tree: &Value) -> impl Iterator<Item = &Value> {
-    ["containers", "initContainers"]
-        .into_iter()
-        .flat_map(|f| tree.pointer(&format!("/spec/{f}")).and_then(Value::as_array).into_iter().flatten())
+    ["containers", "initContainers"].into_iter().flat_map(|f| {
+        tree.pointer(&format!("/spec/{f}"))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    })
 }
 
 fn sum(tree: &Value, kind: &str) -> Value {
     let mut totals: BTreeMap<String, Quantity> = BTreeMap::new();
-    let list = tree.pointer("/spec/containers").and_then(Value::as_array).into_iter().flatten();
+    let list = tree
+        .pointer("/spec/containers")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     for container in list {
-        let map = container.pointer(&format!("/resources/{kind}")).and_then(Value::as_object);
+        let map = container
+            .pointer(&format!("/resources/{kind}"))
+            .and_then(Value::as_object);
         for (name, value) in map.into_iter().flatten() {
             if let Some(q) = value.as_str().and_then(|v| v.parse::<Quantity>().ok()) {
                 let total = totals.entry(name.clone()).or_insert(Quantity::ZERO);
@@ -107,27 +129,49 @@ fn sum(tree: &Value, kind: &str) -> Value {
             }
         }
     }
-    Value::Object(totals.into_iter().map(|(k, v)| (k, json!(v.to_string()))).collect::<Map<_, _>>())
+    Value::Object(
+        totals
+            .into_iter()
+            .map(|(k, v)| (k, json!(v.to_string())))
+            .collect::<Map<_, _>>(),
+    )
 }
 
 fn check(limit: &Value, kind: &str, requests: Option<&Value>, limits: Option<&Value>, problems: &mut Vec<String>) {
-    let names = |key: &str| limit.get(key).and_then(Value::as_object).into_iter().flatten().map(|(k, v)| (k.clone(), v.clone()));
+    let names = |key: &str| {
+        limit
+            .get(key)
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+    };
     for (name, bound) in names("min") {
-        let Some(least) = bound.as_str().and_then(|b| b.parse::<Quantity>().ok()) else { continue };
+        let Some(least) = bound.as_str().and_then(|b| b.parse::<Quantity>().ok()) else {
+            continue;
+        };
         let shown = bound.as_str().unwrap_or_default();
         match quantity(requests, &name) {
-            None => problems.push(format!("minimum {name} usage per {kind} is {shown}.  No request is specified")),
+            None => problems.push(format!(
+                "minimum {name} usage per {kind} is {shown}.  No request is specified"
+            )),
             Some(q) if q < least => {
-                problems.push(format!("minimum {name} usage per {kind} is {shown}, but request is {q}"));
+                problems.push(format!(
+                    "minimum {name} usage per {kind} is {shown}, but request is {q}"
+                ));
             }
             _ => {}
         }
     }
     for (name, bound) in names("max") {
-        let Some(most) = bound.as_str().and_then(|b| b.parse::<Quantity>().ok()) else { continue };
+        let Some(most) = bound.as_str().and_then(|b| b.parse::<Quantity>().ok()) else {
+            continue;
+        };
         let shown = bound.as_str().unwrap_or_default();
         match quantity(limits, &name) {
-            None => problems.push(format!("maximum {name} usage per {kind} is {shown}.  No limit is specified")),
+            None => problems.push(format!(
+                "maximum {name} usage per {kind} is {shown}.  No limit is specified"
+            )),
             Some(q) if q > most => {
                 problems.push(format!("maximum {name} usage per {kind} is {shown}, but limit is {q}"));
             }

@@ -24,7 +24,9 @@ pub fn admit(attributes: &Attributes<'_>) -> Result<()> {
         return Err(ApiError::not_found("", "namespaces", attributes.namespace));
     };
     let terminating = namespace.object.meta.deleting
-        || namespace.tree().is_ok_and(|n| text(&n, &["status", "phase"]) == Some("Terminating"));
+        || namespace
+            .tree()
+            .is_ok_and(|n| text(&n, &["status", "phase"]) == Some("Terminating"));
     if !terminating {
         return Ok(());
     }
@@ -35,7 +37,10 @@ pub fn admit(attributes: &Attributes<'_>) -> Result<()> {
     let mut error = attributes.resource.forbidden(attributes.name, &why);
     if let Some(details) = error.details.as_mut().and_then(|d| d.as_object_mut()) {
         let message = format!("namespace {} is being terminated", attributes.namespace);
-        details.insert("causes".into(), json!([{ "reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace" }]));
+        details.insert(
+            "causes".into(),
+            json!([{ "reason": "NamespaceTerminating", "message": message, "field": "metadata.namespace" }]),
+        );
     }
     Err(error)
 }

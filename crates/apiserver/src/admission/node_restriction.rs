@@ -25,7 +25,9 @@ const OWN_LABELS: [&str; 11] = [
 ];
 
 pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    let Some(node) = attributes.user.node_name() else { return Ok(()) };
+    let Some(node) = attributes.user.node_name() else {
+        return Ok(());
+    };
     let refuse = |why: String| Err(attributes.resource.forbidden(attributes.name, &why));
     let resource = attributes.resource;
     if resource.is("", "pods") {
@@ -33,10 +35,16 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) 
     }
     if resource.is("", "nodes") {
         if attributes.name != node {
-            return refuse(format!("node {node:?} is not allowed to modify node {:?}", attributes.name));
+            return refuse(format!(
+                "node {node:?} is not allowed to modify node {:?}",
+                attributes.name
+            ));
         }
         if attributes.operation == Operation::Delete {
-            return refuse(format!("node {node:?} is not allowed to delete node {:?}", attributes.name));
+            return refuse(format!(
+                "node {node:?} is not allowed to delete node {:?}",
+                attributes.name
+            ));
         }
         return labels_and_taints(node, tree, old).or_else(refuse);
     }
@@ -56,13 +64,19 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
     let bound_here = |pod: &Value| text(pod, &["spec", "nodeName"]) == Some(node);
     match (attributes.subresource, attributes.operation) {
         ("", Operation::Create) => {
-            let mirror = tree.pointer("/metadata/annotations").is_some_and(|a| a.get("kubernetes.io/config.mirror").is_some());
+            let mirror = tree
+                .pointer("/metadata/annotations")
+                .is_some_and(|a| a.get("kubernetes.io/config.mirror").is_some());
             if !mirror {
                 let name = text(tree, &["metadata", "name"]).unwrap_or_default();
-                return Err(format!("pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods (pod {name:?})"));
+                return Err(format!(
+                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods (pod {name:?})"
+                ));
             }
             if !bound_here(tree) {
-                return Err(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
+                return Err(format!(
+                    "node {node:?} can only create pods with spec.nodeName set to itself"
+                ));
             }
             Ok(())
         }
@@ -70,8 +84,14 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
             if old.is_some_and(bound_here) {
                 return Ok(());
             }
-            let what = if attributes.operation == Operation::Delete { "delete pods" } else { "update pod status for pods" };
-            Err(format!("node {node:?} can only {what} with spec.nodeName set to itself"))
+            let what = if attributes.operation == Operation::Delete {
+                "delete pods"
+            } else {
+                "update pod status for pods"
+            };
+            Err(format!(
+                "node {node:?} can only {what} with spec.nodeName set to itself"
+            ))
         }
         ("eviction" | "binding" | "log" | "exec" | "attach" | "portforward" | "proxy", _) => Ok(()),
         (sub, _) => Err(format!("unexpected pod subresource {sub:?} for node {node:?}")),
@@ -80,13 +100,21 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
 
 fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::result::Result<(), String> {
     let labels = |t: Option<&Value>| {
-        t.and_then(|t| t.pointer("/metadata/labels")).and_then(Value::as_object).cloned().unwrap_or_default()
+        t.and_then(|t| t.pointer("/metadata/labels"))
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default()
     };
     let (before, after) = (labels(old), labels(Some(tree)));
-    let changed = before.keys().chain(after.keys()).filter(|k| before.get(*k) != after.get(*k));
+    let changed = before
+        .keys()
+        .chain(after.keys())
+        .filter(|k| before.get(*k) != after.get(*k));
     for key in changed {
         let namespace = key.split_once('/').map_or("", |(n, _)| n);
-        let kubernetes = ["kubernetes.io", "k8s.io"].iter().any(|d| namespace == *d || namespace.ends_with(&format!(".{d}")));
+        let kubernetes = ["kubernetes.io", "k8s.io"]
+            .iter()
+            .any(|d| namespace == *d || namespace.ends_with(&format!(".{d}")));
         let kubelet = namespace == "kubelet.kubernetes.io"
             || namespace.ends_with(".kubelet.kubernetes.io")
             || namespace == "node.kubernetes.io"

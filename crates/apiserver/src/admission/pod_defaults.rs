@@ -28,7 +28,11 @@ pub fn default_toleration_seconds(attributes: &Attributes<'_>, tree: &mut Value)
     if !attributes.is("", "pods", Operation::Create) {
         return;
     }
-    let list = tree.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
+    let list = tree
+        .pointer("/spec/tolerations")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let mut tolerations = list;
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = tolerations.iter().any(|t| {
@@ -37,7 +41,8 @@ pub fn default_toleration_seconds(attributes: &Attributes<'_>, tree: &mut Value)
             (its == key || its.is_empty()) && (effect == "NoExecute" || effect.is_empty())
         });
         if !tolerated {
-            tolerations.push(json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }));
+            tolerations
+                .push(json!({ "key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300 }));
         }
     }
     tree["spec"]["tolerations"] = Value::Array(tolerations);
@@ -50,7 +55,10 @@ pub fn runtime_class(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()
     }
     let name = text(tree, &["spec", "runtimeClassName"]).unwrap_or_default().to_owned();
     if name.is_empty() {
-        if tree.pointer("/spec/overhead").is_some_and(|o| o.as_object().is_some_and(|o| !o.is_empty())) {
+        if tree
+            .pointer("/spec/overhead")
+            .is_some_and(|o| o.as_object().is_some_and(|o| !o.is_empty()))
+        {
             let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
             return Err(attributes.resource.forbidden(attributes.name, why));
         }
@@ -82,7 +90,11 @@ pub fn runtime_class(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()
         }
     }
     if let Some(extra) = class.pointer("/scheduling/tolerations").and_then(Value::as_array) {
-        let mut list = tree.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
+        let mut list = tree
+            .pointer("/spec/tolerations")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         list.extend(extra.iter().filter(|t| !list.contains(t)).cloned().collect::<Vec<_>>());
         tree["spec"]["tolerations"] = Value::Array(list);
     }

@@ -10,7 +10,9 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     if !attributes.is("", "pods", Operation::Create) {
         return Ok(());
     }
-    let name = text(tree, &["spec", "priorityClassName"]).unwrap_or_default().to_owned();
+    let name = text(tree, &["spec", "priorityClassName"])
+        .unwrap_or_default()
+        .to_owned();
     let class = if name.is_empty() {
         let default = default_class(attributes)?;
         if let Some(class) = &default {
@@ -18,7 +20,10 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         }
         default
     } else {
-        match attributes.registry.get("scheduling.k8s.io", "priorityclasses", "", &name) {
+        match attributes
+            .registry
+            .get("scheduling.k8s.io", "priorityclasses", "", &name)
+        {
             Some(found) => Some(found.tree()?),
             None => {
                 let why = format!("no PriorityClass with name {name} was found");
@@ -27,7 +32,10 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         }
     };
     let value = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);
-    let policy = class.as_ref().and_then(|c| text(c, &["preemptionPolicy"])).unwrap_or("PreemptLowerPriority");
+    let policy = class
+        .as_ref()
+        .and_then(|c| text(c, &["preemptionPolicy"]))
+        .unwrap_or("PreemptLowerPriority");
     if let Some(asked) = tree.pointer("/spec/priority").and_then(Value::as_i64)
         && asked != value
     {
@@ -49,7 +57,9 @@ fn default_class(attributes: &Attributes<'_>) -> Result<Option<Value>> {
     for object in attributes.registry.list("scheduling.k8s.io", "priorityclasses", "") {
         let class = object.tree()?;
         if class["globalDefault"] == true
-            && best.as_ref().is_none_or(|b| class["value"].as_i64() < b["value"].as_i64())
+            && best
+                .as_ref()
+                .is_none_or(|b| class["value"].as_i64() < b["value"].as_i64())
         {
             best = Some(class);
         }

@@ -51,7 +51,10 @@ pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BT
         }
         ("", "services") => {
             add("services".into(), one());
-            let ports = tree.pointer("/spec/ports").and_then(Value::as_array).map_or(0, Vec::len);
+            let ports = tree
+                .pointer("/spec/ports")
+                .and_then(Value::as_array)
+                .map_or(0, Vec::len);
             let ports = Quantity::new(i64::try_from(ports).unwrap_or(0), api::quantity::Format::DecimalSi);
             match text(tree, &["spec", "type"]) {
                 Some("NodePort") => add("services.nodeports".into(), ports),
@@ -67,8 +70,14 @@ pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BT
             let asked = tree.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
             if let Some(q) = asked.and_then(|a| a.parse::<Quantity>().ok()) {
                 if let Some(class) = text(tree, &["spec", "storageClassName"]) {
-                    add(format!("{class}.storageclass.storage.k8s.io/requests.storage"), q.clone());
-                    add(format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"), one());
+                    add(
+                        format!("{class}.storageclass.storage.k8s.io/requests.storage"),
+                        q.clone(),
+                    );
+                    add(
+                        format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"),
+                        one(),
+                    );
                 }
                 add("requests.storage".into(), q);
             }
@@ -84,7 +93,9 @@ pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BT
 /// Whether a quota's scopes take in the object.
 pub fn in_scope(quota: &Value, tree: &Value) -> bool {
     let best_effort = crate::strategy::pod::qos_class(tree) == "BestEffort";
-    let terminating = tree.pointer("/spec/activeDeadlineSeconds").is_some_and(|v| !v.is_null());
+    let terminating = tree
+        .pointer("/spec/activeDeadlineSeconds")
+        .is_some_and(|v| !v.is_null());
     let class = text(tree, &["spec", "priorityClassName"]).unwrap_or_default();
     let holds = |scope: &str| match scope {
         "Terminating" => terminating,
@@ -94,13 +105,25 @@ pub fn in_scope(quota: &Value, tree: &Value) -> bool {
         "PriorityClass" => !class.is_empty(),
         _ => false,
     };
-    let scopes = quota.pointer("/spec/scopes").and_then(Value::as_array).into_iter().flatten();
+    let scopes = quota
+        .pointer("/spec/scopes")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let plain = scopes.filter_map(Value::as_str).all(holds);
-    let terms = quota.pointer("/spec/scopeSelector/matchExpressions").and_then(Value::as_array).into_iter().flatten();
+    let terms = quota
+        .pointer("/spec/scopeSelector/matchExpressions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     plain
         && terms.into_iter().all(|term| {
             let scope = text(term, &["scopeName"]).unwrap_or_default();
-            let values = term.get("values").and_then(Value::as_array).cloned().unwrap_or_default();
+            let values = term
+                .get("values")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             match text(term, &["operator"]) {
                 Some("In") if scope == "PriorityClass" => values.iter().any(|v| v == class),
                 Some("NotIn") if scope == "PriorityClass" => values.iter().all(|v| v != class),
@@ -120,7 +143,13 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
         }
         _ => false,
     };
-    if !counted || !attributes.resource.namespaced || attributes.registry.list("", "resourcequotas", attributes.namespace).is_empty() {
+    if !counted
+        || !attributes.resource.namespaced
+        || attributes
+            .registry
+            .list("", "resourcequotas", attributes.namespace)
+            .is_empty()
+    {
         return Ok(Charge::default());
     }
     let turn = attributes.registry.quota_turns.turn(attributes.namespace).await;
@@ -149,7 +178,10 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
 
 /// The quota's new usage; `None` if the write does not concern it.
 fn admit(attributes: &Attributes<'_>, quota: &Value, delta: &BTreeMap<String, Quantity>) -> Result<Option<Value>> {
-    let hard = quota.pointer("/status/hard").or_else(|| quota.pointer("/spec/hard")).and_then(Value::as_object);
+    let hard = quota
+        .pointer("/status/hard")
+        .or_else(|| quota.pointer("/spec/hard"))
+        .and_then(Value::as_object);
     let parse = |v: &Value| v.as_str().and_then(|s| s.parse::<Quantity>().ok());
     let (mut asked, mut had, mut limited) = (Vec::new(), Vec::new(), Vec::new());
     let mut missing = Vec::new();
@@ -157,7 +189,10 @@ fn admit(attributes: &Attributes<'_>, quota: &Value, delta: &BTreeMap<String, Qu
     let mut concerned = false;
     for (key, limit) in hard.into_iter().flatten() {
         let Some(limit) = parse(limit) else { continue };
-        let compute = matches!(key.as_str(), "cpu" | "memory") || key.starts_with("requests.cpu") || key.starts_with("requests.memory") || key.starts_with("limits.");
+        let compute = matches!(key.as_str(), "cpu" | "memory")
+            || key.starts_with("requests.cpu")
+            || key.starts_with("requests.memory")
+            || key.starts_with("limits.");
         let Some(change) = delta.get(key) else {
             if compute && attributes.resource.is("", "pods") {
                 missing.push(key.clone());
@@ -196,21 +231,33 @@ fn admit(attributes: &Attributes<'_>, quota: &Value, delta: &BTreeMap<String, Qu
 
 async fn store_usage(attributes: &Attributes<'_>, name: &str, used: Value) -> Result<()> {
     let catalog = attributes.registry.catalog();
-    let Some(served) = catalog.stored("", "resourcequotas") else { return Ok(()) };
+    let Some(served) = catalog.stored("", "resourcequotas") else {
+        return Ok(());
+    };
     let options = WriteOptions {
         user: Arc::new(User::new("system:apiserver", &["system:masters"])),
         dry_run: false,
         manager: "kube-apiserver".into(),
         subresource: "status".into(),
     };
-    let write = Write { registry: attributes.registry, served, namespace: attributes.namespace, options: &options };
+    let write = Write {
+        registry: attributes.registry,
+        served,
+        namespace: attributes.namespace,
+        options: &options,
+    };
     let change = |old: &Value| {
         let mut tree = old.clone();
         tree["status"]["used"] = used.clone();
         if tree.pointer("/status/hard").is_none() {
             tree["status"]["hard"] = tree.pointer("/spec/hard").cloned().unwrap_or_default();
         }
-        Ok(Change { tree, uid: None, revision: None, applied: false })
+        Ok(Change {
+            tree,
+            uid: None,
+            revision: None,
+            applied: false,
+        })
     };
     // boxed: a quota's own status write passes through admission again
     Box::pin(write.update(name, change)).await.map(|_| ())

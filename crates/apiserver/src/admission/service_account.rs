@@ -17,23 +17,41 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         return Ok(());
     }
     let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
-    if tree.pointer("/metadata/annotations").is_some_and(|a| a.get(MIRROR).is_some()) {
+    if tree
+        .pointer("/metadata/annotations")
+        .is_some_and(|a| a.get(MIRROR).is_some())
+    {
         if text(tree, &["spec", "serviceAccountName"]).is_some_and(|n| !n.is_empty()) {
             return refuse("a mirror pod may not reference service accounts");
         }
-        let volumes = tree.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
+        let volumes = tree
+            .pointer("/spec/volumes")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         if volumes.into_iter().any(|v| v.get("secret").is_some()) {
             return refuse("a mirror pod may not reference secrets");
         }
         return Ok(());
     }
-    if text(tree, &["spec", "serviceAccountName"]).unwrap_or_default().is_empty() {
+    if text(tree, &["spec", "serviceAccountName"])
+        .unwrap_or_default()
+        .is_empty()
+    {
         tree["spec"]["serviceAccountName"] = json!("default");
     }
-    let name = text(tree, &["spec", "serviceAccountName"]).unwrap_or_default().to_owned();
+    let name = text(tree, &["spec", "serviceAccountName"])
+        .unwrap_or_default()
+        .to_owned();
     tree["spec"]["serviceAccount"] = json!(name);
-    let Some(account) = attributes.registry.get("", "serviceaccounts", attributes.namespace, &name) else {
-        let why = format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", attributes.namespace);
+    let Some(account) = attributes
+        .registry
+        .get("", "serviceaccounts", attributes.namespace, &name)
+    else {
+        let why = format!(
+            "error looking up service account {}/{name}: serviceaccount {name:?} not found",
+            attributes.namespace
+        );
         return refuse(&why);
     };
     let account = account.tree()?;
@@ -44,7 +62,10 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     if mount {
         mount_token(attributes, tree);
     }
-    let own = tree.pointer("/spec/imagePullSecrets").and_then(Value::as_array).is_some_and(|s| !s.is_empty());
+    let own = tree
+        .pointer("/spec/imagePullSecrets")
+        .and_then(Value::as_array)
+        .is_some_and(|s| !s.is_empty());
     if let Some(secrets) = account.get("imagePullSecrets").filter(|_| !own) {
         tree["spec"]["imagePullSecrets"] = secrets.clone();
     }
@@ -52,17 +73,29 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
 }
 
 fn mount_token(attributes: &Attributes<'_>, tree: &mut Value) {
-    let volumes = tree.pointer("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
+    let volumes = tree
+        .pointer("/spec/volumes")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let existing = volumes.iter().find_map(|v| {
         let name = text(v, &["name"])?;
         name.starts_with("kube-api-access-").then(|| name.to_owned())
     });
-    let volume = existing.clone().unwrap_or_else(|| format!("kube-api-access-{}", metadata::suffix(attributes.registry)));
+    let volume = existing
+        .clone()
+        .unwrap_or_else(|| format!("kube-api-access-{}", metadata::suffix(attributes.registry)));
     let mut used = false;
     for field in ["initContainers", "containers"] {
-        let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else { continue };
+        let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
+            continue;
+        };
         for container in list {
-            let mounts = container.get("volumeMounts").and_then(Value::as_array).cloned().unwrap_or_default();
+            let mounts = container
+                .get("volumeMounts")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             if mounts.iter().any(|m| text(m, &["mountPath"]) == Some(MOUNT_PATH)) {
                 continue;
             }

@@ -43,7 +43,12 @@ pub fn authenticate(registry: &Registry, token: &str) -> Option<User> {
         return None;
     }
     let mut groups = vec!["system:bootstrappers".to_owned()];
-    for group in data("auth-extra-groups").unwrap_or_default().split(',').map(str::trim).filter(|g| !g.is_empty()) {
+    for group in data("auth-extra-groups")
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .filter(|g| !g.is_empty())
+    {
         if !group.starts_with(GROUP_PREFIX) {
             return None;
         }

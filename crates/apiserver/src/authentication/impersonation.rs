@@ -13,16 +13,29 @@ pub type Asked = (User, Vec<(&'static str, &'static str, String, String, String)
 
 /// Reads the headers; `None` when none is there.
 pub fn asked(headers: &HeaderMap) -> Result<Option<Asked>> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
     let name = text("impersonate-user");
     let uid = text("impersonate-uid");
-    let groups: Vec<String> =
-        headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).map(Into::into).collect();
+    let groups: Vec<String> = headers
+        .get_all("impersonate-group")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .map(Into::into)
+        .collect();
     let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, value) in headers {
         if let Some(key) = key.as_str().strip_prefix("impersonate-extra-") {
             let key = percent_decode_str(key).decode_utf8_lossy().into_owned();
-            extra.entry(key).or_default().push(value.to_str().unwrap_or_default().to_owned());
+            extra
+                .entry(key)
+                .or_default()
+                .push(value.to_str().unwrap_or_default().to_owned());
         }
     }
     if name.is_empty() {
@@ -33,17 +46,35 @@ pub fn asked(headers: &HeaderMap) -> Result<Option<Asked>> {
         return Err(ApiError::bad_request(why));
     }
     let mut checks = Vec::new();
-    let mut user = User { name: name.clone(), uid: uid.clone(), groups: groups.clone(), extra: extra.clone() };
+    let mut user = User {
+        name: name.clone(),
+        uid: uid.clone(),
+        groups: groups.clone(),
+        extra: extra.clone(),
+    };
     if let Some((namespace, account)) = user.service_account() {
-        checks.push(("", "serviceaccounts", String::new(), namespace.to_owned(), account.to_owned()));
-        let all = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        checks.push((
+            "",
+            "serviceaccounts",
+            String::new(),
+            namespace.to_owned(),
+            account.to_owned(),
+        ));
+        let all = [
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+        ];
         if groups.is_empty() {
             user.groups.extend(all);
         }
     } else {
         checks.push(("", "users", String::new(), String::new(), name));
     }
-    checks.extend(groups.iter().map(|g| ("", "groups", String::new(), String::new(), g.clone())));
+    checks.extend(
+        groups
+            .iter()
+            .map(|g| ("", "groups", String::new(), String::new(), g.clone())),
+    );
     let authentication = "authentication.k8s.io";
     if !uid.is_empty() {
         checks.push((authentication, "uids", String::new(), String::new(), uid));
@@ -52,7 +83,11 @@ pub fn asked(headers: &HeaderMap) -> Result<Option<Asked>> {
         let one = |value: String| (authentication, "userextras", key.clone(), String::new(), value);
         checks.extend(values.into_iter().map(one));
     }
-    let implied = if user.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
+    let implied = if user.name == ANONYMOUS {
+        UNAUTHENTICATED
+    } else {
+        AUTHENTICATED
+    };
     if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
         user.groups.push(implied.to_owned());
     }

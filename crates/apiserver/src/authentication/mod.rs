@@ -50,7 +50,11 @@ impl Authenticator {
             return self.token(&token, &[]).await.ok_or_else(ApiError::unauthorized);
         }
         let open = OPEN.iter().any(|p| path == *p || path.starts_with(&format!("{p}/")));
-        if self.anonymous || open { Ok(User::anonymous()) } else { Err(ApiError::unauthorized()) }
+        if self.anonymous || open {
+            Ok(User::anonymous())
+        } else {
+            Err(ApiError::unauthorized())
+        }
     }
 
     /// Whose token this is, for these audiences (none: the API server's own).
@@ -71,7 +75,9 @@ impl Authenticator {
 fn websocket_token(headers: &HeaderMap) -> Option<String> {
     use base64::Engine;
     let protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
-    let encoded = protocols.split(',').find_map(|p| p.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
+    let encoded = protocols
+        .split(',')
+        .find_map(|p| p.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
     let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
     String::from_utf8(bytes).ok()
 }

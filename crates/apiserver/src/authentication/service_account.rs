@@ -3,7 +3,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
@@ -48,7 +50,12 @@ impl TokenIssuer {
             .map_err(|e| ApiError::internal(format!("service account key: {e}")))?;
         let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
         let key_id = URL_SAFE_NO_PAD.encode(digest.as_ref());
-        Ok(TokenIssuer { key, key_id, issuer, audiences })
+        Ok(TokenIssuer {
+            key,
+            key_id,
+            issuer,
+            audiences,
+        })
     }
 
     /// The public key as a JSON Web Key Set.
@@ -88,8 +95,10 @@ impl TokenIssuer {
         let encode = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
         let signed = format!("{}.{}", encode(&header), encode(&claims));
         let random = SystemRandom::new();
-        let signature =
-            self.key.sign(&random, signed.as_bytes()).map_err(|_| ApiError::internal("cannot sign a token"))?;
+        let signature = self
+            .key
+            .sign(&random, signed.as_bytes())
+            .map_err(|_| ApiError::internal("cannot sign a token"))?;
         Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref())))
     }
 
@@ -106,12 +115,21 @@ impl TokenIssuer {
         key.verify(signed.as_bytes(), &decode(signature)?).ok()?;
         let claims: Value = serde_json::from_slice(&decode(claims)?).ok()?;
         let now = registry.environment.now().as_second();
-        if claims["iss"] != self.issuer.as_str() || claims["exp"].as_i64()? <= now || claims["nbf"].as_i64()? > now + 60 {
+        if claims["iss"] != self.issuer.as_str() || claims["exp"].as_i64()? <= now || claims["nbf"].as_i64()? > now + 60
+        {
             return None;
         }
-        let accepted = if audiences.is_empty() { &self.audiences } else { audiences };
+        let accepted = if audiences.is_empty() {
+            &self.audiences
+        } else {
+            audiences
+        };
         let own = claims["aud"].as_array()?;
-        if !own.iter().filter_map(Value::as_str).any(|a| accepted.iter().any(|b| a == b)) {
+        if !own
+            .iter()
+            .filter_map(Value::as_str)
+            .any(|a| accepted.iter().any(|b| a == b))
+        {
             return None;
         }
         self.still_there(registry, &claims)
@@ -142,7 +160,8 @@ impl TokenIssuer {
         user.uid = uid.to_owned();
         let mut extra = |key: &str, value: &Value| {
             if let Some(value) = value.as_str() {
-                user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+                user.extra
+                    .insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
             }
         };
         if let Some(jti) = claims["jti"].as_str() {

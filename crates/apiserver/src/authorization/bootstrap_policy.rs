@@ -26,19 +26,33 @@ pub async fn reconcile(registry: &Arc<Registry>) -> Result<()> {
     let mut writes = Vec::new();
     for wanted in policy {
         let plural = format!("{}s", wanted["kind"].as_str().unwrap_or_default().to_lowercase());
-        let Some(served) = catalog.stored("rbac.authorization.k8s.io", &plural).cloned() else { continue };
+        let Some(served) = catalog.stored("rbac.authorization.k8s.io", &plural).cloned() else {
+            continue;
+        };
         let (registry, options) = (registry.clone(), options.clone());
         writes.push(async move {
             let text = |key: &str| wanted["metadata"][key].as_str().unwrap_or_default().to_owned();
             let (namespace, name) = (text("namespace"), text("name"));
-            let write = Write { registry: &registry, served: &served, namespace: &namespace, options: &options };
+            let write = Write {
+                registry: &registry,
+                served: &served,
+                namespace: &namespace,
+                options: &options,
+            };
             if served.cache.get(&namespace, &name).is_none() {
                 return match write.create(wanted, false).await {
                     Err(error) if error.reason == "AlreadyExists" => Ok(()),
                     other => other.map(|_| ()),
                 };
             }
-            let change = |old: &Value| Ok(Change { tree: repaired(old, &wanted), uid: None, revision: None, applied: false });
+            let change = |old: &Value| {
+                Ok(Change {
+                    tree: repaired(old, &wanted),
+                    uid: None,
+                    revision: None,
+                    applied: false,
+                })
+            };
             write.update(&name, change).await.map(|_| ())
         });
     }
@@ -52,7 +66,9 @@ fn repaired(old: &Value, wanted: &Value) -> Value {
         return tree;
     }
     for field in ["rules", "subjects"] {
-        let Some(list) = wanted.get(field).and_then(Value::as_array) else { continue };
+        let Some(list) = wanted.get(field).and_then(Value::as_array) else {
+            continue;
+        };
         let mut have = old.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
         let missing: Vec<Value> = list.iter().filter(|item| !have.contains(item)).cloned().collect();
         if !missing.is_empty() {

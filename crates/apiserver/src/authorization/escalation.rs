@@ -40,7 +40,11 @@ pub fn check(server: &ApiServer, resource: &Resource, request: &Request, tree: &
         _ => {
             let kind = tree["roleRef"]["kind"].as_str().unwrap_or_default();
             let role = tree["roleRef"]["name"].as_str().unwrap_or_default();
-            let (plural, home) = if kind == "ClusterRole" { ("clusterroles", "") } else { ("roles", namespace) };
+            let (plural, home) = if kind == "ClusterRole" {
+                ("clusterroles", "")
+            } else {
+                ("roles", namespace)
+            };
             if allowed("bind", plural, role) {
                 return Ok(());
             }
@@ -66,7 +70,9 @@ pub fn check(server: &ApiServer, resource: &Resource, request: &Request, tree: &
 }
 
 fn rules_of(tree: &Value) -> Vec<PolicyRule> {
-    tree.get("rules").and_then(|r| serde_json::from_value(r.clone()).ok()).unwrap_or_default()
+    tree.get("rules")
+        .and_then(|r| serde_json::from_value(r.clone()).ok())
+        .unwrap_or_default()
 }
 
 fn describe(rule: &PolicyRule) -> String {

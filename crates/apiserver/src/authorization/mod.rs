@@ -76,7 +76,10 @@ pub struct Authorizer {
 
 impl Authorizer {
     pub fn new(registry: Arc<Registry>) -> Authorizer {
-        Authorizer { rbac: Rbac::new(registry.clone()), registry }
+        Authorizer {
+            rbac: Rbac::new(registry.clone()),
+            registry,
+        }
     }
 
     /// Whether the user may.

@@ -17,12 +17,16 @@ pub fn decide(registry: &Registry, node: &str, a: &Attributes<'_>) -> Option<boo
             Some(!a.name.is_empty() && refers(registry, node, a))
         }
         ("", "persistentvolumes") if a.verb == "get" => Some(volume_is_used(registry, node, a.name)),
-        ("", "serviceaccounts") if a.verb == "create" && a.subresource == "token" => {
-            Some(pods_of(registry, node, a.namespace).iter().any(|p| p["spec"]["serviceAccountName"] == a.name))
-        }
-        ("", "serviceaccounts") if a.verb == "get" => {
-            Some(pods_of(registry, node, a.namespace).iter().any(|p| p["spec"]["serviceAccountName"] == a.name))
-        }
+        ("", "serviceaccounts") if a.verb == "create" && a.subresource == "token" => Some(
+            pods_of(registry, node, a.namespace)
+                .iter()
+                .any(|p| p["spec"]["serviceAccountName"] == a.name),
+        ),
+        ("", "serviceaccounts") if a.verb == "get" => Some(
+            pods_of(registry, node, a.namespace)
+                .iter()
+                .any(|p| p["spec"]["serviceAccountName"] == a.name),
+        ),
         ("", "pods") => match (a.verb, a.subresource) {
             ("get" | "list" | "watch" | "create" | "delete", "") | ("create", "eviction") => Some(true),
             ("patch" | "update", "status") => Some(true),
@@ -47,7 +51,8 @@ pub fn decide(registry: &Registry, node: &str, a: &Attributes<'_>) -> Option<boo
             ("create", "selfnodeclient" | "selfnodeserver") => Some(true),
             _ => None,
         },
-        ("authentication.k8s.io", "tokenreviews") | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews")
+        ("authentication.k8s.io", "tokenreviews")
+        | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews")
             if a.verb == "create" =>
         {
             Some(true)
@@ -59,7 +64,10 @@ pub fn decide(registry: &Registry, node: &str, a: &Attributes<'_>) -> Option<boo
 
 fn pods_of(registry: &Registry, node: &str, namespace: &str) -> Vec<Value> {
     let pods = registry.list("", "pods", namespace);
-    pods.iter().filter(|p| p.fields.first().is_some_and(|n| **n == *node)).filter_map(|p| p.tree().ok()).collect()
+    pods.iter()
+        .filter(|p| p.fields.first().is_some_and(|n| **n == *node))
+        .filter_map(|p| p.tree().ok())
+        .collect()
 }
 
 fn refers(registry: &Registry, node: &str, a: &Attributes<'_>) -> bool {
@@ -92,19 +100,33 @@ fn references(pod: &Value, each: &mut dyn FnMut(&str, &str)) {
     }
     let volume_source = |v: &Value, each: &mut dyn FnMut(&str, &str)| {
         each("configmaps", &name(v.pointer("/configMap/name")));
-        each("secrets", &name(v.pointer("/secret/secretName").or_else(|| v.pointer("/secret/name"))));
+        each(
+            "secrets",
+            &name(v.pointer("/secret/secretName").or_else(|| v.pointer("/secret/name"))),
+        );
     };
     let pod_name = name(pod.pointer("/metadata/name"));
     for volume in list(spec, "volumes") {
         volume_source(&volume, each);
-        each("persistentvolumeclaims", &name(volume.pointer("/persistentVolumeClaim/claimName")));
+        each(
+            "persistentvolumeclaims",
+            &name(volume.pointer("/persistentVolumeClaim/claimName")),
+        );
         if volume.get("ephemeral").is_some() {
-            each("persistentvolumeclaims", &format!("{pod_name}-{}", name(volume.get("name"))));
+            each(
+                "persistentvolumeclaims",
+                &format!("{pod_name}-{}", name(volume.get("name"))),
+            );
         }
         for source in volume.get("projected").map(|p| list(p, "sources")).unwrap_or_default() {
             volume_source(&source, each);
         }
-        for place in ["/csi/nodePublishSecretRef/name", "/iscsi/secretRef/name", "/cephfs/secretRef/name", "/rbd/secretRef/name"] {
+        for place in [
+            "/csi/nodePublishSecretRef/name",
+            "/iscsi/secretRef/name",
+            "/cephfs/secretRef/name",
+            "/rbd/secretRef/name",
+        ] {
             each("secrets", &name(volume.pointer(place)));
         }
     }

@@ -95,9 +95,9 @@ impl PolicyRule {
             let urls = self.non_resource_urls.iter().all(|url| {
                 rules.iter().any(|r| {
                     any(&r.verbs, verb)
-                        && r.non_resource_urls.iter().any(|have| {
-                            have == url || have.strip_suffix('*').is_some_and(|p| url.starts_with(p))
-                        })
+                        && r.non_resource_urls
+                            .iter()
+                            .any(|have| have == url || have.strip_suffix('*').is_some_and(|p| url.starts_with(p)))
                 })
             });
             let resources = self.api_groups.iter().all(|group| {
@@ -107,11 +107,17 @@ impl PolicyRule {
                             any(&r.verbs, verb)
                                 && any(&r.api_groups, group)
                                 && (any(&r.resources, resource)
-                                    || resource.split_once('/').is_some_and(|(_, s)| r.resources.iter().any(|x| *x == format!("*/{s}"))))
+                                    || resource
+                                        .split_once('/')
+                                        .is_some_and(|(_, s)| r.resources.iter().any(|x| *x == format!("*/{s}"))))
                                 && (r.resource_names.is_empty() || name.is_some_and(|n| r.resource_names.contains(n)))
                         })
                     };
-                    if self.resource_names.is_empty() { named(None) } else { self.resource_names.iter().all(|n| named(Some(n))) }
+                    if self.resource_names.is_empty() {
+                        named(None)
+                    } else {
+                        self.resource_names.iter().all(|n| named(Some(n)))
+                    }
                 })
             });
             urls && resources
@@ -144,7 +150,11 @@ pub struct Rbac {
 
 impl Rbac {
     pub fn new(registry: Arc<Registry>) -> Rbac {
-        Rbac { registry, snapshot: ArcSwap::default(), compiling: Mutex::new(()) }
+        Rbac {
+            registry,
+            snapshot: ArcSwap::default(),
+            compiling: Mutex::new(()),
+        }
     }
 
     fn versions(&self) -> [u64; 4] {
@@ -172,13 +182,21 @@ impl Rbac {
         let roles = |kind: &str| -> HashMap<String, Arc<[PolicyRule]>> {
             let objects = self.registry.list(GROUP, kind, "");
             let rules = |o: &crate::registry::cached::Cached| o.object.decode::<Role>().ok()?.rules;
-            objects.iter().map(|o| (o.object.key(), rules(o).unwrap_or_default().into())).collect()
+            objects
+                .iter()
+                .map(|o| (o.object.key(), rules(o).unwrap_or_default().into()))
+                .collect()
         };
         let (cluster, namespaced) = (roles("clusterroles"), roles("roles"));
-        let mut snapshot = Snapshot { of, ..Snapshot::default() };
+        let mut snapshot = Snapshot {
+            of,
+            ..Snapshot::default()
+        };
         for kind in ["clusterrolebindings", "rolebindings"] {
             for object in self.registry.list(GROUP, kind, "") {
-                let Ok(binding) = object.object.decode::<Binding>() else { continue };
+                let Ok(binding) = object.object.decode::<Binding>() else {
+                    continue;
+                };
                 let namespace = &*object.object.meta.namespace;
                 let rules = match binding.role_ref.kind.as_str() {
                     "ClusterRole" => cluster.get(&binding.role_ref.name),
@@ -190,7 +208,11 @@ impl Rbac {
                         "User" => snapshot.users.entry(subject.name),
                         "Group" => snapshot.groups.entry(subject.name),
                         "ServiceAccount" => {
-                            let home = if subject.namespace.is_empty() { namespace } else { &subject.namespace };
+                            let home = if subject.namespace.is_empty() {
+                                namespace
+                            } else {
+                                &subject.namespace
+                            };
                             snapshot.users.entry(User::service_account_name(home, &subject.name))
                         }
                         _ => continue,
@@ -199,7 +221,11 @@ impl Rbac {
                     if namespace.is_empty() {
                         grants.everywhere.push(rules.clone());
                     } else {
-                        grants.within.entry(namespace.to_owned()).or_default().push(rules.clone());
+                        grants
+                            .within
+                            .entry(namespace.to_owned())
+                            .or_default()
+                            .push(rules.clone());
                     }
                 }
             }
@@ -243,7 +269,13 @@ mod tests {
 
     fn rule(verbs: &[&str], groups: &[&str], resources: &[&str], names: &[&str]) -> PolicyRule {
         let own = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-        PolicyRule { verbs: own(verbs), api_groups: own(groups), resources: own(resources), resource_names: own(names), non_resource_urls: vec![] }
+        PolicyRule {
+            verbs: own(verbs),
+            api_groups: own(groups),
+            resources: own(resources),
+            resource_names: own(names),
+            non_resource_urls: vec![],
+        }
     }
 
     #[test]

@@ -63,8 +63,13 @@ impl Accept {
         }
         for clause in header.split(',') {
             let mut parts = clause.split(';').map(str::trim);
-            let Some(encoding) = parts.next().and_then(Encoding::of_media_type) else { continue };
-            let mut accept = Accept { encoding, ..Accept::default() };
+            let Some(encoding) = parts.next().and_then(Encoding::of_media_type) else {
+                continue;
+            };
+            let mut accept = Accept {
+                encoding,
+                ..Accept::default()
+            };
             let (mut wanted, mut group, mut version) = (None, None, None);
             for part in parts {
                 match part.split_once('=') {
@@ -93,7 +98,12 @@ impl Accept {
 /// # Errors
 /// `415` for a media type that is not known.
 pub fn body_encoding(content_type: Option<&str>) -> Result<Encoding> {
-    let name = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    let name = content_type
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim();
     match name {
         // curl -d sends this without being asked
         "application/x-www-form-urlencoded" => Ok(Encoding::Json),
@@ -116,7 +126,10 @@ mod tests {
         let cases = [
             (None, Some((Encoding::Json, Transform::Whole))),
             (Some(kubectl), Some((Encoding::Json, Transform::Table))),
-            (Some("application/cbor, application/vnd.kubernetes.protobuf"), Some((Encoding::Protobuf, Transform::Whole))),
+            (
+                Some("application/cbor, application/vnd.kubernetes.protobuf"),
+                Some((Encoding::Protobuf, Transform::Whole)),
+            ),
             (Some("application/json;as=Unknown"), None),
             (Some("text/html"), None),
             (Some("text/html, */*;q=0.8"), Some((Encoding::Json, Transform::Whole))),

@@ -52,20 +52,29 @@ impl Query {
 
     /// Go's reading of a boolean parameter: present and neither `0` nor `false` is true.
     pub fn flag(&self, key: &str) -> bool {
-        self.get(key).is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "0" | "false"))
+        self.get(key)
+            .is_some_and(|v| !matches!(v.to_ascii_lowercase().as_str(), "0" | "false"))
     }
 }
 
 fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
+    percent_decode_str(&text.replace('+', " "))
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 impl RequestInfo {
     pub fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
-        let mut info = RequestInfo { path: path.to_owned(), verb: method_verb(method), ..RequestInfo::default() };
-        let mut parts = path.trim_matches('/').split('/').filter(|p| !p.is_empty()).map(|p| {
-            percent_decode_str(p).decode_utf8_lossy().into_owned()
-        });
+        let mut info = RequestInfo {
+            path: path.to_owned(),
+            verb: method_verb(method),
+            ..RequestInfo::default()
+        };
+        let mut parts = path
+            .trim_matches('/')
+            .split('/')
+            .filter(|p| !p.is_empty())
+            .map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned());
         match parts.next().as_deref() {
             Some("api") => {}
             Some("apis") => match parts.next() {
@@ -166,17 +175,32 @@ mod tests {
             ("GET", "/api/v1/namespaces/a/pods?watch=0", "list /v1 a pods/ "),
             ("GET", "/api/v1/watch/namespaces/a/pods/b", "watch /v1 a pods/ b"),
             ("GET", "/api/v1/namespaces/a", "get /v1 a namespaces/ a"),
-            ("PUT", "/api/v1/namespaces/a/finalize", "update /v1 a namespaces/finalize a"),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 a deployments/ "),
+            (
+                "PUT",
+                "/api/v1/namespaces/a/finalize",
+                "update /v1 a namespaces/finalize a",
+            ),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection apps/v1 a deployments/ ",
+            ),
             ("POST", "/api/v1/namespaces", "create /v1  namespaces/ "),
-            ("GET", "/api/v1/nodes?fieldSelector=metadata.name%3Dn1", "list /v1  nodes/ n1"),
+            (
+                "GET",
+                "/api/v1/nodes?fieldSelector=metadata.name%3Dn1",
+                "list /v1  nodes/ n1",
+            ),
             ("GET", "/apis/apps/v1", "get apps/v1  / "),
             ("GET", "/version", "get /  / "),
         ];
         for (method, uri, want) in cases {
             let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
             let i = RequestInfo::parse(&method.parse().unwrap(), path, &Query::parse(query));
-            let got = format!("{} {}/{} {} {}/{} {}", i.verb, i.group, i.version, i.namespace, i.resource, i.subresource, i.name);
+            let got = format!(
+                "{} {}/{} {} {}/{} {}",
+                i.verb, i.group, i.version, i.namespace, i.resource, i.subresource, i.name
+            );
             assert_eq!(got, want, "{method} {uri}");
         }
     }

@@ -16,12 +16,21 @@ pub struct ApiError {
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 fn qualified(group: &str, resource: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+    if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    }
 }
 
 impl ApiError {
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { code, reason, message: message.into(), details: None }
+        ApiError {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> ApiError {
@@ -64,7 +73,10 @@ impl ApiError {
     }
 
     pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> ApiError {
-        let message = format!("{verb} is not supported on resources of kind {:?}", qualified(group, resource));
+        let message = format!(
+            "{verb} is not supported on resources of kind {:?}",
+            qualified(group, resource)
+        );
         ApiError::new(405, "MethodNotAllowed", message).about(group, resource, "")
     }
 
@@ -79,7 +91,10 @@ impl ApiError {
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
-        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", qualified(group, resource));
+        let message = format!(
+            "Operation cannot be fulfilled on {} {name:?}: {why}",
+            qualified(group, resource)
+        );
         ApiError::new(409, "Conflict", message).about(group, resource, name)
     }
 

@@ -21,13 +21,21 @@ impl User {
     pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
         User {
             name: name.into(),
-            groups: groups.iter().map(|g| (*g).to_owned()).chain([AUTHENTICATED.to_owned()]).collect(),
+            groups: groups
+                .iter()
+                .map(|g| (*g).to_owned())
+                .chain([AUTHENTICATED.to_owned()])
+                .collect(),
             ..User::default()
         }
     }
 
     pub fn anonymous() -> User {
-        User { name: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..User::default() }
+        User {
+            name: ANONYMOUS.into(),
+            groups: vec![UNAUTHENTICATED.into()],
+            ..User::default()
+        }
     }
 
     /// The name that a service account authenticates as.
@@ -46,6 +54,8 @@ impl User {
 
     /// The name of the node, for `system:node:<name>` of the group `system:nodes`.
     pub fn node_name(&self) -> Option<&str> {
-        self.name.strip_prefix("system:node:").filter(|_| self.in_group("system:nodes"))
+        self.name
+            .strip_prefix("system:node:")
+            .filter(|_| self.in_group("system:nodes"))
     }
 }

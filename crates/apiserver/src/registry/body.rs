@@ -52,7 +52,8 @@ pub fn tree_response(code: StatusCode, accept: Accept, tree: &Value) -> Response
         },
         Encoding::Protobuf => {
             let schema = Schema::builtin();
-            let Some(root) = schema.type_for(&GroupVersionKind::from_api_version(text("apiVersion"), text("kind"))) else {
+            let Some(root) = schema.type_for(&GroupVersionKind::from_api_version(text("apiVersion"), text("kind")))
+            else {
                 return json_response(code, tree);
             };
             let raw = match schema.encode_proto(root, tree) {
@@ -71,7 +72,9 @@ pub fn error_response(accept: Accept, error: &ApiError) -> Response<Body> {
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = tree_response(code, accept, &error.status());
     if let Some(seconds) = error.retry_after() {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -116,7 +119,7 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
             Encoding::Yaml => serde_json::from_slice(&json_of(resource, object)?).map_err(ApiError::internal)?,
         },
         Transform::Metadata => metadata_of(object)?,
-        Transform::Table => table::of(resource, std::slice::from_ref(&json_of(resource, object)?), None, true)?,
+        Transform::Table => table::of(resource, std::slice::from_ref(&json_of(resource, object)?))?,
     };
     encode_tree(&tree, accept.encoding)
 }
@@ -129,7 +132,7 @@ pub fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
         Encoding::Protobuf => {
             let schema = Schema::builtin();
             let root = schema
-                .type_named(text("apiVersion"), text("kind"))
+                .type_for(&GroupVersionKind::from_api_version(text("apiVersion"), text("kind")))
                 .ok_or_else(|| ApiError::not_acceptable("application/json, application/yaml"))?;
             let raw = schema.encode_proto(root, tree).map_err(ApiError::internal)?;
             Ok(envelope::wrap_unknown(text("apiVersion"), text("kind"), &raw).into())
@@ -137,7 +140,12 @@ pub fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
     }
 }
 
-pub fn object_response(code: StatusCode, resource: &Resource, object: &Cached, accept: Accept) -> Result<Response<Body>> {
+pub fn object_response(
+    code: StatusCode,
+    resource: &Resource,
+    object: &Cached,
+    accept: Accept,
+) -> Result<Response<Body>> {
     let body = encode_object(resource, object, accept)?;
     Ok(respond(code, accept.encoding.media_type(), full(body)))
 }
@@ -174,11 +182,19 @@ pub fn list_response(
     let media_type = accept.encoding.media_type();
     match (accept.transform, accept.encoding) {
         (Transform::Whole, Encoding::Json) => {
-            let head = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree() });
-            Ok(respond(StatusCode::OK, media_type, json_list(resource.clone(), &head, items)))
+            let head =
+                json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree() });
+            Ok(respond(
+                StatusCode::OK,
+                media_type,
+                json_list(resource.clone(), &head, items),
+            ))
         }
         (Transform::Whole, Encoding::Protobuf) => {
-            let raw = items.iter().map(|o| protobuf_of(resource, o)).collect::<Result<Vec<_>>>()?;
+            let raw = items
+                .iter()
+                .map(|o| protobuf_of(resource, o))
+                .collect::<Result<Vec<_>>>()?;
             let remaining = meta.remaining.and_then(|n| i64::try_from(n).ok());
             let token = meta.continue_token.as_deref().unwrap_or_default();
             let head = envelope::list_meta(&meta.revision.to_string(), token, remaining);
@@ -217,7 +233,11 @@ fn json_list(resource: Arc<Resource>, head: &Value, items: Vec<Arc<Cached>>) -> 
     // the head is an object: its last character is the brace that the items go before
     first.pop();
     first.push_str(",\"items\":[");
-    let type_prefix = format!("\"apiVersion\":\"{}\",\"kind\":\"{}\",", resource.api_version(), resource.kind);
+    let type_prefix = format!(
+        "\"apiVersion\":\"{}\",\"kind\":\"{}\",",
+        resource.api_version(),
+        resource.kind
+    );
     let strip = !resource.is_custom();
     let mut rest = items.into_iter();
     let mut pending = Some(first);

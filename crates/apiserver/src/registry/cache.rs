@@ -46,7 +46,9 @@ impl Change {
 
     /// `{"type":...,"object":...}` and a line end, encoded once for all watchers.
     pub fn json_frame(&self) -> Bytes {
-        self.frame.get_or_init(|| json_frame(self.natural_type(), &self.current.object.bytes)).clone()
+        self.frame
+            .get_or_init(|| json_frame(self.natural_type(), &self.current.object.bytes))
+            .clone()
     }
 }
 
@@ -134,7 +136,9 @@ impl Cache {
                     Ok(object) => {
                         inner.objects.insert(key, Arc::new(object));
                     }
-                    Err(error) => tracing::error!(key = ?kv.key, %error, "stored object cannot be read; it is not served"),
+                    Err(error) => {
+                        tracing::error!(key = ?kv.key, %error, "stored object cannot be read; it is not served")
+                    }
                 }
             }
         }
@@ -154,7 +158,9 @@ impl Cache {
     }
 
     fn object_key(&self, key: &[u8]) -> Option<Box<str>> {
-        std::str::from_utf8(key.strip_prefix(self.resource.prefix.as_bytes())?).ok().map(Into::into)
+        std::str::from_utf8(key.strip_prefix(self.resource.prefix.as_bytes())?)
+            .ok()
+            .map(Into::into)
     }
 
     /// The revision that this cache reflects.
@@ -184,7 +190,10 @@ impl Cache {
         } else {
             within(&inner.objects, namespace).map(|(_, o)| o.clone()).collect()
         };
-        Listing { revision: self.revision(), items }
+        Listing {
+            revision: self.revision(),
+            items,
+        }
     }
 
     /// How many objects there are.
@@ -224,9 +233,25 @@ impl Cache {
         let (sender, queue) = mpsc::channel(WATCHER_QUEUE);
         let id = inner.next_watcher;
         inner.next_watcher += 1;
-        inner.watchers.entry(scope.clone()).or_default().push(Watcher { id, queue: sender });
-        let listing = Listing { revision: self.revision(), items };
-        Ok((Subscription { cache: self.clone(), scope, id, queue }, listing, backlog))
+        inner
+            .watchers
+            .entry(scope.clone())
+            .or_default()
+            .push(Watcher { id, queue: sender });
+        let listing = Listing {
+            revision: self.revision(),
+            items,
+        };
+        Ok((
+            Subscription {
+                cache: self.clone(),
+                scope,
+                id,
+                queue,
+            },
+            listing,
+            backlog,
+        ))
     }
 
     /// Ends all watches: the resource is no longer served.
@@ -235,7 +260,9 @@ impl Cache {
     }
 
     fn apply_one(&self, inner: &mut Inner, event: &Event, now: Instant) {
-        let Some(key) = self.object_key(&event.kv.key) else { return };
+        let Some(key) = self.object_key(&event.kv.key) else {
+            return;
+        };
         let previous = inner.objects.get(&key).cloned();
         let revision = event.kv.mod_revision;
         let change = match event.kind {
@@ -253,12 +280,24 @@ impl Cache {
                     }
                 };
                 inner.objects.insert(key.clone(), current.clone());
-                Change { revision, current, previous, deleted: false, frame: OnceLock::new() }
+                Change {
+                    revision,
+                    current,
+                    previous,
+                    deleted: false,
+                    frame: OnceLock::new(),
+                }
             }
             EventKind::Delete => {
                 let Some(last) = inner.objects.remove(&key) else { return };
                 let current = Arc::new(last.restamped(revision));
-                Change { revision, current, previous: Some(last), deleted: true, frame: OnceLock::new() }
+                Change {
+                    revision,
+                    current,
+                    previous: Some(last),
+                    deleted: true,
+                    frame: OnceLock::new(),
+                }
             }
         };
         let change = Arc::new(change);

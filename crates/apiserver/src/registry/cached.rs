@@ -45,7 +45,9 @@ impl Encoded {
     /// with room for the resourceVersion.
     pub fn of(resource: &Resource, tree: &mut Value) -> Result<Encoded> {
         let fields = resource.selectable_values(tree);
-        let object = tree.as_object_mut().ok_or_else(|| ApiError::internal("object is not a JSON object"))?;
+        let object = tree
+            .as_object_mut()
+            .ok_or_else(|| ApiError::internal("object is not a JSON object"))?;
         if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.remove("selfLink");
             meta.insert("resourceVersion".into(), Value::String(String::new()));
@@ -57,13 +59,20 @@ impl Encoded {
         let bytes = Bytes::from(out);
         let revision_at = find_revision(&bytes)?;
         let parsed = Object::parse(bytes.clone()).map_err(ApiError::internal)?;
-        let prepared = Prepared { meta: parsed.meta.clone(), fields, revision_at };
+        let prepared = Prepared {
+            meta: parsed.meta.clone(),
+            fields,
+            revision_at,
+        };
         Ok(Encoded { bytes, prepared })
     }
 
     /// The put of this object.
     pub fn value(&self) -> etcd::Value {
-        etcd::Value::Stamped { bytes: self.bytes.clone(), at: self.prepared.revision_at as usize }
+        etcd::Value::Stamped {
+            bytes: self.bytes.clone(),
+            at: self.prepared.revision_at as usize,
+        }
     }
 
     /// The object as it will be at `revision`, without storing it.
@@ -77,7 +86,9 @@ impl Encoded {
 
 /// `apiVersion`, `kind` and `metadata` first, then the other fields sorted by name.
 pub fn write_canonical(tree: &Value, out: &mut Vec<u8>) -> Result<()> {
-    let object = tree.as_object().ok_or_else(|| ApiError::internal("object is not a JSON object"))?;
+    let object = tree
+        .as_object()
+        .ok_or_else(|| ApiError::internal("object is not a JSON object"))?;
     const FIRST: [&str; 3] = ["apiVersion", "kind", "metadata"];
     let first = FIRST.iter().filter_map(|key| object.get_key_value(*key));
     let rest = object.iter().filter(|(key, _)| !FIRST.contains(&key.as_str()));
@@ -105,7 +116,10 @@ fn find_revision(bytes: &[u8]) -> Result<u32> {
 
 impl Cached {
     pub fn from_prepared(prepared: &Prepared, bytes: Bytes, revision: u64) -> Cached {
-        let meta = Meta { resource_version: revision, ..prepared.meta.clone() };
+        let meta = Meta {
+            resource_version: revision,
+            ..prepared.meta.clone()
+        };
         Cached {
             object: Arc::new(Object { meta, bytes }),
             fields: prepared.fields.clone(),
@@ -120,7 +134,12 @@ impl Cached {
         let fields = resource.selectable_values(&tree);
         let revision_at = find_revision(&bytes)?;
         let object = Object::parse(bytes).map_err(ApiError::internal)?;
-        Ok(Cached { object, fields, revision_at, protobuf: OnceLock::new() })
+        Ok(Cached {
+            object,
+            fields,
+            revision_at,
+            protobuf: OnceLock::new(),
+        })
     }
 
     /// The same object under another resourceVersion: what a deletion reports.
@@ -134,7 +153,10 @@ impl Cached {
         out.extend_from_slice(&bytes[end..]);
         Cached {
             object: Arc::new(Object {
-                meta: Meta { resource_version: revision, ..self.object.meta.clone() },
+                meta: Meta {
+                    resource_version: revision,
+                    ..self.object.meta.clone()
+                },
                 bytes: Bytes::from(out),
             }),
             fields: self.fields.clone(),

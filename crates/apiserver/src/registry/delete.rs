@@ -39,20 +39,21 @@ pub struct Preconditions {
 impl DeleteOptions {
     /// Reads the body, or the query where there is no body.
     pub fn read(body: Option<Value>, query: &Query) -> Result<DeleteOptions> {
-        let mut options = match body {
-            Some(tree) => serde_json::from_value(tree).map_err(|e| ApiError::bad_request(e.to_string()))?,
-            None => DeleteOptions {
-                grace_period_seconds: match query.text("gracePeriodSeconds") {
-                    Some(text) => Some(text.parse().map_err(|_| {
-                        ApiError::bad_request(format!("gracePeriodSeconds {text:?} is not a number"))
-                    })?),
-                    None => None,
+        let mut options =
+            match body {
+                Some(tree) => serde_json::from_value(tree).map_err(|e| ApiError::bad_request(e.to_string()))?,
+                None => DeleteOptions {
+                    grace_period_seconds: match query.text("gracePeriodSeconds") {
+                        Some(text) => Some(text.parse().map_err(|_| {
+                            ApiError::bad_request(format!("gracePeriodSeconds {text:?} is not a number"))
+                        })?),
+                        None => None,
+                    },
+                    propagation_policy: query.text("propagationPolicy").map(Into::into),
+                    orphan_dependents: query.text("orphanDependents").map(|v| v == "true"),
+                    ..DeleteOptions::default()
                 },
-                propagation_policy: query.text("propagationPolicy").map(Into::into),
-                orphan_dependents: query.text("orphanDependents").map(|v| v == "true"),
-                ..DeleteOptions::default()
-            },
-        };
+            };
         options.dry_run.extend(query.all("dryRun").iter().cloned());
         if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
             let why = "orphanDependents and deletionPropagation cannot be both set";
@@ -91,7 +92,11 @@ fn propagation(options: &DeleteOptions, orphan_by_default: bool, present: &[Stri
         (None, None) if present.iter().any(|f| f == FOREGROUND) => Some(FOREGROUND),
         (None, None) => orphan_by_default.then_some(ORPHAN),
     };
-    let mut kept: Vec<String> = present.iter().filter(|f| *f != ORPHAN && *f != FOREGROUND).cloned().collect();
+    let mut kept: Vec<String> = present
+        .iter()
+        .filter(|f| *f != ORPHAN && *f != FOREGROUND)
+        .cloned()
+        .collect();
     kept.extend(policy.map(Into::into));
     kept
 }
@@ -101,7 +106,11 @@ impl Write<'_> {
     pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Deleted> {
         let resource = &self.served.resource;
         for _ in 0..ATTEMPTS {
-            let current = self.served.cache.get(self.namespace, name).ok_or_else(|| resource.not_found(name))?;
+            let current = self
+                .served
+                .cache
+                .get(self.namespace, name)
+                .ok_or_else(|| resource.not_found(name))?;
             check_preconditions(self, options, &current, name)?;
             let old = resource.to_served(current.tree()?);
             let attributes = Attributes {
@@ -119,18 +128,30 @@ impl Write<'_> {
             let finalizers = propagation(options, resource.strategy.orphan_by_default, &present);
             let grace = (resource.strategy.grace)(&old, options.grace_period_seconds).unwrap_or(0);
             let namespace_content = resource.is("", "namespaces")
-                && old.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty());
+                && old
+                    .pointer("/spec/finalizers")
+                    .and_then(Value::as_array)
+                    .is_some_and(|f| !f.is_empty());
             let op_key = resource.key(self.namespace, name);
-            let compare =
-                vec![Compare { key: op_key.clone(), target: CompareTarget::ModRevision(current.revision()) }];
+            let compare = vec![Compare {
+                key: op_key.clone(),
+                target: CompareTarget::ModRevision(current.revision()),
+            }];
             if finalizers.is_empty() && grace == 0 && !namespace_content {
                 if self.options.dry_run {
                     return Ok(Deleted::Now(current));
                 }
                 let success = vec![Op::Delete(KeyRange::One(op_key))];
-                let result = self.registry.store.txn(Txn { compare, success, failure: Vec::new() }).await?;
+                let result = self
+                    .registry
+                    .store
+                    .txn(Txn {
+                        compare,
+                        success,
+                        failure: Vec::new(),
+                    })
+                    .await?;
                 if result.succeeded {
-
                     return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
                 }
                 continue;
@@ -144,8 +165,21 @@ impl Write<'_> {
                 return Ok(Deleted::Later(Arc::new(encoded.at(Some(current.revision())))));
             }
             let hint = Some(Arc::new(encoded.prepared.clone()) as _);
-            let success = vec![Op::Put(Put { key: op_key, value: encoded.value(), lease: 0, hint })];
-            let result = self.registry.store.txn(Txn { compare, success, failure: Vec::new() }).await?;
+            let success = vec![Op::Put(Put {
+                key: op_key,
+                value: encoded.value(),
+                lease: 0,
+                hint,
+            })];
+            let result = self
+                .registry
+                .store
+                .txn(Txn {
+                    compare,
+                    success,
+                    failure: Vec::new(),
+                })
+                .await?;
             if result.succeeded {
                 return Ok(Deleted::Later(Arc::new(encoded.at(Some(result.revision)))));
             }
@@ -196,7 +230,9 @@ impl Write<'_> {
 }
 
 fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cached, name: &str) -> Result<()> {
-    let Some(wanted) = &options.preconditions else { return Ok(()) };
+    let Some(wanted) = &options.preconditions else {
+        return Ok(());
+    };
     let resource = &write.served.resource;
     let conflict = |what: &str, wanted: &str, found: &str| {
         let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
@@ -222,13 +258,22 @@ mod tests {
 
     #[test]
     fn the_policy_decides_which_finalizer_stays() {
-        let options = |policy: Option<&str>| DeleteOptions { propagation_policy: policy.map(Into::into), ..Default::default() };
+        let options = |policy: Option<&str>| DeleteOptions {
+            propagation_policy: policy.map(Into::into),
+            ..Default::default()
+        };
         let own = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         assert_eq!(propagation(&options(None), false, &own(&["a/b"])), ["a/b"]);
         assert_eq!(propagation(&options(None), true, &[]), [ORPHAN]);
         assert_eq!(propagation(&options(Some("Background")), true, &[]), [""; 0]);
-        assert_eq!(propagation(&options(Some("Foreground")), true, &own(&[ORPHAN, "a/b"])), ["a/b", FOREGROUND]);
-        assert_eq!(propagation(&options(Some("Background")), false, &own(&[FOREGROUND])), [""; 0]);
+        assert_eq!(
+            propagation(&options(Some("Foreground")), true, &own(&[ORPHAN, "a/b"])),
+            ["a/b", FOREGROUND]
+        );
+        assert_eq!(
+            propagation(&options(Some("Background")), false, &own(&[FOREGROUND])),
+            [""; 0]
+        );
         assert_eq!(propagation(&options(None), false, &own(&[FOREGROUND])), [FOREGROUND]);
     }
 }

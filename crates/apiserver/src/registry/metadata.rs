@@ -10,16 +10,23 @@ use crate::registry::resource::Resource;
 
 /// The metadata of a tree, made if it is not there.
 pub fn of(tree: &mut Value) -> Result<&mut Map<String, Value>> {
-    let object = tree.as_object_mut().ok_or_else(|| ApiError::bad_request("object is not a JSON object"))?;
+    let object = tree
+        .as_object_mut()
+        .ok_or_else(|| ApiError::bad_request("object is not a JSON object"))?;
     let metadata = object.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     if metadata.is_null() {
         *metadata = Value::Object(Map::new());
     }
-    metadata.as_object_mut().ok_or_else(|| ApiError::bad_request("metadata is not a JSON object"))
+    metadata
+        .as_object_mut()
+        .ok_or_else(|| ApiError::bad_request("metadata is not a JSON object"))
 }
 
 pub fn text<'a>(tree: &'a Value, key: &str) -> &'a str {
-    tree.get("metadata").and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or_default()
+    tree.get("metadata")
+        .and_then(|m| m.get(key))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// Letters and digits that cannot be confused or form words.
@@ -31,7 +38,10 @@ const GENERATED_BASE: usize = 58;
 pub fn suffix(registry: &Registry) -> String {
     let mut random = [0u8; 5];
     registry.environment.random(&mut random);
-    random.iter().map(|b| char::from(SUFFIX[usize::from(*b) % SUFFIX.len()])).collect()
+    random
+        .iter()
+        .map(|b| char::from(SUFFIX[usize::from(*b) % SUFFIX.len()]))
+        .collect()
 }
 
 /// Gives a new object its name, uid, time and first generation.
@@ -48,7 +58,12 @@ pub fn prepare_create(registry: &Registry, resource: &Resource, tree: &mut Value
         let name = format!("{base}{}", suffix(registry));
         metadata.insert("name".into(), json!(name));
     }
-    for key in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
+    for key in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+    ] {
         metadata.remove(key);
     }
     metadata.insert("uid".into(), json!(uid));
@@ -69,7 +84,15 @@ pub fn prepare_create(registry: &Registry, resource: &Resource, tree: &mut Value
 /// Keeps what an update may not change.
 pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
     let metadata = of(new)?;
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "namespace", "name"] {
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "namespace",
+        "name",
+    ] {
         match old.get("metadata").and_then(|m| m.get(key)) {
             Some(value) => {
                 metadata.insert(key.into(), value.clone());
@@ -108,7 +131,10 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
     let metadata = new.get("metadata");
     let name = text(new, "name");
     if name.is_empty() {
-        errors.push(FieldError::required("metadata.name", "name or generateName is required"));
+        errors.push(FieldError::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
     } else if old.is_none() {
         for problem in name_errors(resource, name) {
             errors.push(FieldError::invalid("metadata.name", json!(name), problem));
@@ -134,7 +160,13 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
     if size > 256 << 10 {
         errors.push(FieldError::too_long("metadata.annotations", 256 << 10));
     }
-    let list = |key: &str| metadata.and_then(|m| m.get(key)).and_then(Value::as_array).into_iter().flatten();
+    let list = |key: &str| {
+        metadata
+            .and_then(|m| m.get(key))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     let mut controllers = 0;
     for (i, owner) in list("ownerReferences").enumerate() {
         for key in ["apiVersion", "kind", "name", "uid"] {
@@ -147,7 +179,10 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
         controllers += usize::from(owner.get("controller") == Some(&Value::Bool(true)));
     }
     if controllers > 1 {
-        let value = metadata.and_then(|m| m.get("ownerReferences")).cloned().unwrap_or_default();
+        let value = metadata
+            .and_then(|m| m.get("ownerReferences"))
+            .cloned()
+            .unwrap_or_default();
         let why = "Only one reference can have Controller set to true";
         errors.push(FieldError::invalid("metadata.ownerReferences", value, why));
     }
@@ -159,8 +194,12 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
     if let Some(old) = old
         && !text(old, "deletionTimestamp").is_empty()
     {
-        let had: Vec<&Value> =
-            old.pointer("/metadata/finalizers").and_then(Value::as_array).into_iter().flatten().collect();
+        let had: Vec<&Value> = old
+            .pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .collect();
         let added: Vec<&Value> = list("finalizers").filter(|f| !had.contains(f)).collect();
         if !added.is_empty() {
             let shown: Vec<String> = added.iter().map(|f| f.to_string()).collect();

@@ -41,12 +41,15 @@ pub struct Catalog {
 
 impl Catalog {
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
-        self.served.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.served
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
     /// The resource in the version it is stored in.
     pub fn stored(&self, group: &str, plural: &str) -> Option<&Served> {
-        self.served.values().find(|s| s.resource.is(group, plural) && s.resource.stored_as == s.resource.api_version())
+        self.served
+            .values()
+            .find(|s| s.resource.is(group, plural) && s.resource.stored_as == s.resource.api_version())
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Served> {
@@ -55,7 +58,8 @@ impl Catalog {
 
     pub fn insert(&mut self, served: Served) {
         let r = &served.resource;
-        self.served.insert((r.group.clone(), r.version.clone(), r.plural.clone()), served);
+        self.served
+            .insert((r.group.clone(), r.version.clone(), r.plural.clone()), served);
     }
 
     /// Takes a resource out in all versions.
@@ -136,7 +140,12 @@ impl Registry {
     pub async fn serve(&self, versions: Vec<Resource>) -> Result<()> {
         let _one = self.changing.lock().await;
         let Some(first) = versions.first() else { return Ok(()) };
-        let old = self.catalog.load().all().find(|s| s.resource.is(&first.group, &first.plural)).cloned();
+        let old = self
+            .catalog
+            .load()
+            .all()
+            .find(|s| s.resource.is(&first.group, &first.plural))
+            .cloned();
         let mut next = Catalog::clone(&self.catalog.load());
         next.remove(&first.group, &first.plural);
         let mut cache = old.map(|s| s.cache);
@@ -147,7 +156,10 @@ impl Registry {
                 None => Cache::start(resource.clone(), &*self.store).await?,
             };
             cache = Some(shared.clone());
-            next.insert(Served { resource, cache: shared });
+            next.insert(Served {
+                resource,
+                cache: shared,
+            });
         }
         self.catalog.store(Arc::new(next));
         Ok(())
@@ -171,7 +183,11 @@ impl Registry {
 
     /// All objects of a kind in a namespace, or in all.
     pub fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Cached>> {
-        self.catalog.load().stored(group, plural).map(|s| s.cache.list(namespace).items).unwrap_or_default()
+        self.catalog
+            .load()
+            .stored(group, plural)
+            .map(|s| s.cache.list(namespace).items)
+            .unwrap_or_default()
     }
 
     /// The present time as objects carry it.
@@ -186,7 +202,14 @@ impl Registry {
         b[6] = (b[6] & 0x0f) | 0x40;
         b[8] = (b[8] & 0x3f) | 0x80;
         let hex: String = b.iter().map(|x| format!("{x:02x}")).collect();
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        format!(
+            "{}-{}-{}-{}-{}",
+            &hex[..8],
+            &hex[8..12],
+            &hex[12..16],
+            &hex[16..20],
+            &hex[20..]
+        )
     }
 }
 

@@ -21,7 +21,12 @@ impl PatchKind {
     /// # Errors
     /// `415` for any other media type, or a strategic merge of a custom resource.
     pub fn of(content_type: Option<&str>, resource: &Resource) -> Result<PatchKind> {
-        let name = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let name = content_type
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
         let kind = match name {
             "application/json-patch+json" => PatchKind::Json,
             "application/merge-patch+json" => PatchKind::Merge,
@@ -77,8 +82,13 @@ impl Patch {
         match self {
             Patch::Json(patch) => {
                 let mut tree = old.clone();
-                json_patch::patch(&mut tree, patch)
-                    .map_err(|e| ApiError::new(422, "Invalid", format!("the server rejected our request due to an error in our request: {e}")))?;
+                json_patch::patch(&mut tree, patch).map_err(|e| {
+                    ApiError::new(
+                        422,
+                        "Invalid",
+                        format!("the server rejected our request due to an error in our request: {e}"),
+                    )
+                })?;
                 Ok(tree)
             }
             Patch::Merge(patch) => {

@@ -8,8 +8,13 @@ use serde_json::Value;
 pub type Resources = BTreeMap<String, Quantity>;
 
 fn of(container: &Value, kind: &str) -> Resources {
-    let map = container.pointer(&format!("/resources/{kind}")).and_then(Value::as_object);
-    map.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.parse().ok()?))).collect()
+    let map = container
+        .pointer(&format!("/resources/{kind}"))
+        .and_then(Value::as_object);
+    map.into_iter()
+        .flatten()
+        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.parse().ok()?)))
+        .collect()
 }
 
 fn add(total: &mut Resources, more: &Resources) {
@@ -28,7 +33,12 @@ fn raise(total: &mut Resources, least: &Resources) {
 }
 
 fn whole(pod: &Value, kind: &str) -> Resources {
-    let list = |field: &str| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).into_iter().flatten();
+    let list = |field: &str| {
+        pod.pointer(&format!("/spec/{field}"))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     let mut total = Resources::new();
     for container in list("containers") {
         add(&mut total, &of(container, kind));

@@ -44,7 +44,9 @@ pub fn parse_revision(text: &str) -> Result<u64> {
 impl ListOptions {
     pub fn parse(query: &Query) -> Result<ListOptions> {
         let limit = match query.text("limit") {
-            Some(text) => text.parse().map_err(|_| ApiError::bad_request(format!("limit {text:?} is not a number")))?,
+            Some(text) => text
+                .parse()
+                .map_err(|_| ApiError::bad_request(format!("limit {text:?} is not a number")))?,
             None => 0,
         };
         let matching = query.text("resourceVersionMatch");
@@ -54,27 +56,42 @@ impl ListOptions {
             None => None,
         };
         let forbid = |field: &'static str, why: &'static str| {
-            Err(ApiError::invalid("", "ListOptions", "", &[api::field::FieldError::forbidden(field, why)]))
+            Err(ApiError::invalid(
+                "",
+                "ListOptions",
+                "",
+                &[api::field::FieldError::forbidden(field, why)],
+            ))
         };
         if let Some(matching) = matching {
             if version.is_none() {
-                return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden unless resourceVersion is provided");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
+                );
             }
             if token.is_some() {
-                return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden when continue is provided");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden when continue is provided",
+                );
             }
             if !matches!(matching, "Exact" | "NotOlderThan") {
                 let allowed = ["Exact", "NotOlderThan"];
-                let error =
-                    api::field::FieldError::not_supported("resourceVersionMatch", matching.into(), &allowed);
+                let error = api::field::FieldError::not_supported("resourceVersionMatch", matching.into(), &allowed);
                 return Err(ApiError::invalid("", "ListOptions", "", &[error]));
             }
             if matching == "Exact" && version == Some("0") {
-                return forbid("resourceVersionMatch", "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                );
             }
         }
         if token.is_some() && version.is_some_and(|v| v != "0") {
-            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let revision = match version {
             Some(text) => {
@@ -101,16 +118,30 @@ fn decode_continue(text: &str) -> Result<(u64, String)> {
 
 fn encode_continue(revision: u64, start: String) -> Result<String> {
     let rv = i64::try_from(revision).map_err(ApiError::internal)?;
-    let token = Continue { v: "meta.k8s.io/v1".into(), rv, start };
+    let token = Continue {
+        v: "meta.k8s.io/v1".into(),
+        rv,
+        start,
+    };
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).map_err(ApiError::internal)?))
 }
 
 /// Answers GET of one object.
-pub fn get(registry: &Registry, served: &Served, namespace: &str, name: &str, query: &Query, accept: Accept) -> Result<Response<Body>> {
+pub fn get(
+    registry: &Registry,
+    served: &Served,
+    namespace: &str,
+    name: &str,
+    query: &Query,
+    accept: Accept,
+) -> Result<Response<Body>> {
     if let Some(text) = query.text("resourceVersion") {
         not_in_the_future(registry, parse_revision(text)?)?;
     }
-    let object = served.cache.get(namespace, name).ok_or_else(|| served.resource.not_found(name))?;
+    let object = served
+        .cache
+        .get(namespace, name)
+        .ok_or_else(|| served.resource.not_found(name))?;
     body::object_response(StatusCode::OK, &served.resource, &object, accept)
 }
 
@@ -120,7 +151,8 @@ fn not_in_the_future(registry: &Registry, revision: u64) -> Result<()> {
         let message = format!("Too large resource version: {revision}, current: {current}");
         let mut error = ApiError::timeout(message, 1);
         if let Some(details) = error.details.as_mut().and_then(|d| d.as_object_mut()) {
-            let cause = serde_json::json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
+            let cause =
+                serde_json::json!({ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" });
             details.insert("causes".into(), serde_json::json!([cause]));
         }
         return Err(error);
@@ -160,7 +192,10 @@ pub async fn select(
     let (revision, all) = match exact {
         Some(revision) => (revision, at_revision(registry, served, selection, revision).await?),
         None => {
-            if let Some(name) = selection.name().filter(|_| !selection.namespace.is_empty() || !served.resource.namespaced) {
+            if let Some(name) = selection
+                .name()
+                .filter(|_| !selection.namespace.is_empty() || !served.resource.namespaced)
+            {
                 let revision = served.cache.revision();
                 let found = served.cache.get(&selection.namespace, name);
                 (revision, found.into_iter().collect())
@@ -170,7 +205,10 @@ pub async fn select(
             }
         }
     };
-    let mut meta = ListMeta { revision, ..ListMeta::default() };
+    let mut meta = ListMeta {
+        revision,
+        ..ListMeta::default()
+    };
     let start = options.token.as_ref().map(|(_, start)| start.as_str());
     let mut matching: Vec<Arc<Cached>> = all
         .into_iter()
@@ -190,16 +228,31 @@ pub async fn select(
 }
 
 /// The resource as it was at a revision.
-async fn at_revision(registry: &Registry, served: &Served, selection: &Selection, revision: u64) -> Result<Vec<Arc<Cached>>> {
+async fn at_revision(
+    registry: &Registry,
+    served: &Served,
+    selection: &Selection,
+    revision: u64,
+) -> Result<Vec<Arc<Cached>>> {
     let resource = &served.resource;
     let prefix = match selection.namespace.as_str() {
         "" => resource.prefix.clone(),
         namespace => format!("{}{namespace}/", resource.prefix),
     };
     let range = etcd::KeyRange::prefix(prefix.as_bytes());
-    let found = registry.store.range(range, 0, Some(revision)).await.map_err(|e| match e {
-        etcd::StoreError::FutureRevision { .. } => not_in_the_future(registry, revision).err().unwrap_or_else(|| e.into()),
-        other => other.into(),
-    })?;
-    found.kvs.into_iter().map(|kv| Ok(Arc::new(Cached::from_store(resource, kv.value)?))).collect()
+    let found = registry
+        .store
+        .range(range, 0, Some(revision))
+        .await
+        .map_err(|e| match e {
+            etcd::StoreError::FutureRevision { .. } => {
+                not_in_the_future(registry, revision).err().unwrap_or_else(|| e.into())
+            }
+            other => other.into(),
+        })?;
+    found
+        .kvs
+        .into_iter()
+        .map(|kv| Ok(Arc::new(Cached::from_store(resource, kv.value)?)))
+        .collect()
 }

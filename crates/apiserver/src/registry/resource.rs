@@ -97,18 +97,28 @@ pub struct ScalePaths {
 
 /// The value at a dotted path.
 pub fn at_path<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').filter(|p| !p.is_empty()).try_fold(tree, |at, key| at.get(key))
+    path.split('.')
+        .filter(|p| !p.is_empty())
+        .try_fold(tree, |at, key| at.get(key))
 }
 
 impl Resource {
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// `deployments.apps`, or `pods` in the core group.
     pub fn qualified(&self) -> String {
-        if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            self.plural.clone()
+        } else {
+            format!("{}.{}", self.plural, self.group)
+        }
     }
 
     pub fn is(&self, group: &str, plural: &str) -> bool {
@@ -149,7 +159,12 @@ impl Resource {
             let accepted = "application/json, application/yaml";
             return Err(ApiError::not_acceptable(accepted));
         }
-        Ok(Bytes::from(self.schema.get().encode_proto(self.root, tree).map_err(ApiError::internal)?))
+        Ok(Bytes::from(
+            self.schema
+                .get()
+                .encode_proto(self.root, tree)
+                .map_err(ApiError::internal)?,
+        ))
     }
 
     fn convert(&self, mut tree: Value, to: &str) -> Value {

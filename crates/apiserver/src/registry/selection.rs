@@ -27,7 +27,10 @@ impl Selection {
     /// # Errors
     /// `400` when one does not parse or names a field that the resource does not know.
     pub fn parse(resource: &Resource, namespace: &str, query: &Query) -> Result<Selection> {
-        let mut selection = Selection { namespace: namespace.to_owned(), ..Selection::default() };
+        let mut selection = Selection {
+            namespace: namespace.to_owned(),
+            ..Selection::default()
+        };
         if let Some(text) = query.text("labelSelector") {
             let parsed = LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
             selection.labels = Some(parsed);
@@ -56,9 +59,11 @@ impl Selection {
                 }
             }
             field => {
-                let at = resource.selectable.iter().position(|f| f == field).ok_or_else(|| {
-                    ApiError::bad_request(format!("field label not supported: {field}"))
-                })?;
+                let at = resource
+                    .selectable
+                    .iter()
+                    .position(|f| f == field)
+                    .ok_or_else(|| ApiError::bad_request(format!("field label not supported: {field}")))?;
                 self.fields.push((at, value.to_owned(), equal));
             }
         }
@@ -67,7 +72,11 @@ impl Selection {
 
     /// A selection of one object.
     pub fn one(namespace: &str, name: &str) -> Selection {
-        Selection { namespace: namespace.to_owned(), name: Some(name.to_owned()), ..Selection::default() }
+        Selection {
+            namespace: namespace.to_owned(),
+            name: Some(name.to_owned()),
+            ..Selection::default()
+        }
     }
 
     /// Narrows the selection to one name, as a watch of `.../{name}` asks.
@@ -91,9 +100,10 @@ impl Selection {
             && (self.namespace.is_empty() || *self.namespace == *meta.namespace)
             && self.name.as_deref().is_none_or(|n| n == &*meta.name)
             && self.name_not.iter().all(|n| **n != *meta.name)
-            && self.fields.iter().all(|(at, value, equal)| {
-                (object.fields.get(*at).map_or("", |v| v) == value) == *equal
-            })
+            && self
+                .fields
+                .iter()
+                .all(|(at, value, equal)| (object.fields.get(*at).map_or("", |v| v) == value) == *equal)
             && self.labels.as_ref().is_none_or(|l| l.matches(|key| meta.label(key)))
     }
 
@@ -111,7 +121,11 @@ impl Selection {
         if let Some((_, value, _)) = self.fields.iter().find(|(at, _, equal)| *at == 0 && *equal) {
             return Scope::Field(value.as_str().into());
         }
-        if self.namespace.is_empty() { Scope::All } else { Scope::Namespace(self.namespace.as_str().into()) }
+        if self.namespace.is_empty() {
+            Scope::All
+        } else {
+            Scope::Namespace(self.namespace.as_str().into())
+        }
     }
 
     /// What a change is to this watcher: an object that begins to match is added, one that ceases to is deleted.

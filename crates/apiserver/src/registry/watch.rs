@@ -43,19 +43,33 @@ pub struct WatchOptions {
 impl WatchOptions {
     pub fn parse(query: &Query) -> Result<WatchOptions> {
         let forbid = |field: &'static str, why: &'static str| {
-            Err(ApiError::invalid("", "ListOptions", "", &[api::field::FieldError::forbidden(field, why)]))
+            Err(ApiError::invalid(
+                "",
+                "ListOptions",
+                "",
+                &[api::field::FieldError::forbidden(field, why)],
+            ))
         };
         let initial = query.get("sendInitialEvents").map(|_| query.flag("sendInitialEvents"));
         let matching = query.text("resourceVersionMatch");
         match (initial, matching) {
             (Some(_), None) => {
-                return forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+                return forbid(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                );
             }
             (Some(_), Some(m)) if m != "NotOlderThan" => {
-                return forbid("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+                return forbid(
+                    "resourceVersionMatch",
+                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+                );
             }
             (None, Some(_)) => {
-                return forbid("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided");
+                return forbid(
+                    "resourceVersionMatch",
+                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+                );
             }
             _ => {}
         }
@@ -66,9 +80,14 @@ impl WatchOptions {
         };
         let timeout = match query.text("timeoutSeconds") {
             Some(text) => {
-                let seconds: u64 =
-                    text.parse().map_err(|_| ApiError::bad_request(format!("timeoutSeconds {text:?} is not a number")))?;
-                if seconds == 0 { LONGEST } else { Duration::from_secs(seconds) }
+                let seconds: u64 = text
+                    .parse()
+                    .map_err(|_| ApiError::bad_request(format!("timeoutSeconds {text:?} is not a number")))?;
+                if seconds == 0 {
+                    LONGEST
+                } else {
+                    Duration::from_secs(seconds)
+                }
             }
             None => LONGEST,
         };
@@ -194,7 +213,9 @@ pub fn watch(served: &Served, selection: Selection, query: &Query, accept: Accep
     let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, media_type);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     Ok(response)
 }
 
@@ -202,7 +223,12 @@ impl Stream {
     fn open(served: &Served, selection: Selection, options: &WatchOptions, accept: Accept) -> Result<Stream> {
         let scope = selection.scope(&served.resource);
         let resource = served.resource.clone();
-        let framer = Framer { resource, accept, include: options.include, first: true };
+        let framer = Framer {
+            resource,
+            accept,
+            include: options.include,
+            first: true,
+        };
         let now = Instant::now();
         let mut stream = Stream {
             subscription: None,
@@ -225,7 +251,9 @@ impl Stream {
                     stream.told = listing.revision;
                 }
                 if options.initial_events && options.bookmarks {
-                    stream.pending.push_back(stream.framer.bookmark(listing.revision, true)?);
+                    stream
+                        .pending
+                        .push_back(stream.framer.bookmark(listing.revision, true)?);
                 }
                 for change in backlog {
                     if let Some(frame) = stream.frame(&change)? {
@@ -243,11 +271,17 @@ impl Stream {
         if change.revision <= self.told {
             return Ok(None);
         }
-        let Some(kind) = self.selection.event_type(change) else { return Ok(None) };
+        let Some(kind) = self.selection.event_type(change) else {
+            return Ok(None);
+        };
         self.told = change.revision;
         if kind == "DELETED" && !change.deleted {
             // it left the selection: show what it was, at the revision it left
-            let last = change.previous.as_ref().unwrap_or(&change.current).restamped(change.revision);
+            let last = change
+                .previous
+                .as_ref()
+                .unwrap_or(&change.current)
+                .restamped(change.revision);
             return self.framer.object(kind, &last).map(Some);
         }
         self.framer.change(kind, change, &change.current).map(Some)

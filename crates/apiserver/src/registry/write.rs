@@ -88,7 +88,13 @@ impl Write<'_> {
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
         if !applied {
-            apply::track_update(resource.schema.get(), resource.root, None, &mut tree, &self.manager("Update", false));
+            apply::track_update(
+                resource.schema.get(),
+                resource.root,
+                None,
+                &mut tree,
+                &self.manager("Update", false),
+            );
         }
         let charge = admission::validate(&attributes, &tree, None).await?;
         let mut stored = resource.to_stored(tree);
@@ -97,9 +103,16 @@ impl Write<'_> {
             return Ok(Arc::new(encoded.at(None)));
         }
         let key = resource.key(self.namespace, &name);
-        let lease = if resource.plural == "events" { self.registry.store.lease_grant(0, EVENT_TTL).await? } else { 0 };
+        let lease = if resource.plural == "events" {
+            self.registry.store.lease_grant(0, EVENT_TTL).await?
+        } else {
+            0
+        };
         let txn = Txn {
-            compare: vec![Compare { key: key.clone(), target: CompareTarget::ModRevision(0) }],
+            compare: vec![Compare {
+                key: key.clone(),
+                target: CompareTarget::ModRevision(0),
+            }],
             success: vec![Op::Put(Put {
                 key,
                 value: encoded.value(),
@@ -119,16 +132,21 @@ impl Write<'_> {
 
     /// Changes an object by `change`, which gets it in the served version and may be called again when another writer
     /// was first, unless the caller insists on a resourceVersion.
-    pub async fn update(
-        &self,
-        name: &str,
-        mut change: impl FnMut(&Value) -> Result<Change>,
-    ) -> Result<Arc<Cached>> {
+    pub async fn update(&self, name: &str, mut change: impl FnMut(&Value) -> Result<Change>) -> Result<Arc<Cached>> {
         let resource = &self.served.resource;
         for _ in 0..ATTEMPTS {
-            let current = self.served.cache.get(self.namespace, name).ok_or_else(|| resource.not_found(name))?;
+            let current = self
+                .served
+                .cache
+                .get(self.namespace, name)
+                .ok_or_else(|| resource.not_found(name))?;
             let old = resource.to_served(current.tree()?);
-            let Change { mut tree, uid, revision, applied } = change(&old)?;
+            let Change {
+                mut tree,
+                uid,
+                revision,
+                applied,
+            } = change(&old)?;
             if let Some(uid) = uid
                 && *uid != *current.object.meta.uid
             {
@@ -174,10 +192,18 @@ impl Write<'_> {
                 Op::Delete(etcd::KeyRange::One(key.clone()))
             } else {
                 let hint = Some(Arc::new(encoded.prepared.clone()) as _);
-                Op::Put(Put { key: key.clone(), value: encoded.value(), lease: 0, hint })
+                Op::Put(Put {
+                    key: key.clone(),
+                    value: encoded.value(),
+                    lease: 0,
+                    hint,
+                })
             };
             let txn = Txn {
-                compare: vec![Compare { key, target: CompareTarget::ModRevision(current.revision()) }],
+                compare: vec![Compare {
+                    key,
+                    target: CompareTarget::ModRevision(current.revision()),
+                }],
                 success: vec![op],
                 failure: Vec::new(),
             };
@@ -186,7 +212,6 @@ impl Write<'_> {
                 allocated.keep();
                 charge.keep();
                 if ends {
-
                     return Ok(Arc::new(encoded.at(Some(result.revision))));
                 }
                 return stored_object(&encoded, &result.responses, result.revision);
@@ -210,12 +235,16 @@ impl Write<'_> {
             "status" => {
                 let mut result = old.clone();
                 crate::strategy::keep(&mut result, new, "status");
-                if let (Some(to), Some(from)) =
-                    (result.get_mut("metadata").and_then(Value::as_object_mut), new.get("metadata"))
-                {
+                if let (Some(to), Some(from)) = (
+                    result.get_mut("metadata").and_then(Value::as_object_mut),
+                    new.get("metadata"),
+                ) {
                     // a status writer may mark the object, but not claim or free it
-                    let keys: &[&str] =
-                        if self.served.resource.is_custom() { &["managedFields"] } else { &["labels", "annotations", "managedFields"] };
+                    let keys: &[&str] = if self.served.resource.is_custom() {
+                        &["managedFields"]
+                    } else {
+                        &["labels", "annotations", "managedFields"]
+                    };
                     for key in keys {
                         match from.get(*key) {
                             Some(value) => to.insert((*key).into(), value.clone()),
@@ -275,17 +304,24 @@ fn same(new: &Value, old: &Value) -> bool {
 /// Whether an update removes the last thing that a deletion waited for.
 fn ends_now(new: &Value, old: &Value) -> bool {
     let waits = |tree: &Value| {
-        tree.pointer("/metadata/finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty())
+        tree.pointer("/metadata/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|f| !f.is_empty())
     };
-    let grace = new.pointer("/metadata/deletionGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(0);
+    let grace = new
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     !metadata::text(old, "deletionTimestamp").is_empty() && waits(old) && !waits(new) && grace == 0
 }
 
 fn stored_object(encoded: &Encoded, responses: &[OpResponse], revision: u64) -> Result<Arc<Cached>> {
     match responses.first() {
-        Some(OpResponse::Put { value, .. }) => {
-            Ok(Arc::new(Cached::from_prepared(&encoded.prepared, value.clone(), revision)))
-        }
+        Some(OpResponse::Put { value, .. }) => Ok(Arc::new(Cached::from_prepared(
+            &encoded.prepared,
+            value.clone(),
+            revision,
+        ))),
         _ => Err(ApiError::internal("the store answered a put with something else")),
     }
 }

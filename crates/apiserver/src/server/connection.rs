@@ -54,7 +54,10 @@ pub struct Certificate(ArcSwap<CertifiedKey>);
 
 impl Certificate {
     pub fn new(certificate: &str, key: &str) -> Result<Arc<Certificate>, ServeError> {
-        Ok(Arc::new(Certificate(ArcSwap::from_pointee(certified(certificate, key)?))))
+        Ok(Arc::new(Certificate(ArcSwap::from_pointee(certified(
+            certificate,
+            key,
+        )?))))
     }
 
     /// Connections made from now on see the new certificate.
@@ -65,7 +68,9 @@ impl Certificate {
 }
 
 fn certified(certificate: &str, key: &str) -> Result<CertifiedKey, ServeError> {
-    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(tls_error)?;
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(tls_error)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(tls_error)?;
     let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(tls_error)?;
     Ok(CertifiedKey::new(chain, key))
@@ -126,14 +131,22 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: TlsAccept
                     return;
                 }
             };
-            let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).and_then(|c| certificate::user(c));
+            let certificate = stream
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|c| c.first())
+                .and_then(|c| certificate::user(c));
             let certificate = certificate.map(Arc::new);
             let service = service_fn(move |request| {
                 let (server, certificate) = (server.clone(), certificate.clone());
                 async move { Ok::<_, Infallible>(receive(&server, request, certificate.as_deref(), peer).await) }
             });
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(32));
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(32));
             builder
                 .http2()
                 .timer(TokioTimer::new())
@@ -141,7 +154,9 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: TlsAccept
                 .keep_alive_interval(Some(Duration::from_secs(30)))
                 .initial_stream_window_size(1 << 20)
                 .initial_connection_window_size(4 << 20);
-            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+            let connection = builder
+                .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                .into_owned();
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, %peer, "connection ended");
             }

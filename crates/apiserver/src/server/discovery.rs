@@ -6,9 +6,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::registry::Catalog;
 use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
-use crate::registry::Catalog;
 use crate::server::{ApiServer, Request};
 
 /// The documents; made from the catalog when asked for, which clients do seldom thanks to their ETag.
@@ -43,7 +43,18 @@ const ORDER: [&str; 22] = [
 
 /// `/`
 pub fn root() -> Response<Body> {
-    let paths = ["/api", "/api/v1", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"];
+    let paths = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ];
     body::json_response(StatusCode::OK, &json!({ "paths": paths }))
 }
 
@@ -83,7 +94,10 @@ fn priority(version: &str) -> Priority {
         }
         Some((3, rest.parse().ok()?, 0))
     };
-    Priority(std::cmp::Reverse(numbers(version).unwrap_or((0, 0, 0))), version.to_owned())
+    Priority(
+        std::cmp::Reverse(numbers(version).unwrap_or((0, 0, 0))),
+        version.to_owned(),
+    )
 }
 
 fn strings(list: &[String]) -> Vec<&str> {
@@ -105,7 +119,11 @@ fn entry(resource: &Resource) -> Entry<'_> {
             .map(|s| SubEntry {
                 name: &s.name,
                 group: &s.group,
-                version: if s.version.is_empty() { &resource.version } else { &s.version },
+                version: if s.version.is_empty() {
+                    &resource.version
+                } else {
+                    &s.version
+                },
                 kind: &s.kind,
                 verbs: strings(&s.verbs),
             })
@@ -117,13 +135,25 @@ fn groups(catalog: &Catalog) -> Groups<'_> {
     let mut groups: Groups<'_> = BTreeMap::new();
     let mut add = |group, version: &str, entry| {
         let place = ORDER.iter().position(|g| *g == group).unwrap_or(ORDER.len());
-        groups.entry((place, group)).or_default().entry(priority(version)).or_default().push(entry);
+        groups
+            .entry((place, group))
+            .or_default()
+            .entry(priority(version))
+            .or_default()
+            .push(entry);
     };
     for served in catalog.all() {
-        add(&served.resource.group, &served.resource.version, entry(&served.resource));
+        add(
+            &served.resource.group,
+            &served.resource.version,
+            entry(&served.resource),
+        );
     }
     // reviews are answered but not kept: the catalog does not have them
-    for row in api::resources::all().iter().filter(|r| r.verbs.iter().all(|v| *v == "create")) {
+    for row in api::resources::all()
+        .iter()
+        .filter(|r| r.verbs.iter().all(|v| *v == "create"))
+    {
         add(
             row.group,
             row.version,
@@ -220,7 +250,11 @@ fn aggregated(groups: &Groups<'_>, core: bool) -> Value {
                 .collect();
             list.push(json!({ "version": version.1, "resources": resources, "freshness": "Current" }));
         }
-        let metadata = if name.is_empty() { json!({ "creationTimestamp": null }) } else { json!({ "name": name, "creationTimestamp": null }) };
+        let metadata = if name.is_empty() {
+            json!({ "creationTimestamp": null })
+        } else {
+            json!({ "name": name, "creationTimestamp": null })
+        };
         items.push(json!({ "metadata": metadata, "versions": list }));
     }
     json!({ "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items })
@@ -229,7 +263,10 @@ fn aggregated(groups: &Groups<'_>, core: bool) -> Value {
 /// Whether the client asks for the aggregated form.
 fn wants_aggregated(request: &Request) -> bool {
     let accept = request.header("accept").unwrap_or_default();
-    let first = accept.split(',').find(|c| c.trim().starts_with("application/json")).unwrap_or_default();
+    let first = accept
+        .split(',')
+        .find(|c| c.trim().starts_with("application/json"))
+        .unwrap_or_default();
     let mut parameters = first.split(';').map(str::trim);
     first.contains("as=APIGroupDiscoveryList") && parameters.any(|p| p == "v=v2")
 }
@@ -258,7 +295,10 @@ impl Documents {
                 Some(json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": by_client }))
             }
             ["apis"] => {
-                let list = groups.iter().filter(|((_, n), _)| !n.is_empty()).map(|((_, n), v)| group_document(n, v));
+                let list = groups
+                    .iter()
+                    .filter(|((_, n), _)| !n.is_empty())
+                    .map(|((_, n), v)| group_document(n, v));
                 Some(json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list.collect::<Vec<_>>() }))
             }
             ["api", version] => resources("", version),

@@ -24,9 +24,12 @@ impl Health {
             "ping" | "log" => Some(true),
             // the store has a revision as soon as it is open
             "etcd" => Some(server.registry.store.revision() > 0),
-            "poststarthook/rbac/bootstrap-roles" => {
-                Some(server.registry.get("rbac.authorization.k8s.io", "clusterroles", "", "cluster-admin").is_some())
-            }
+            "poststarthook/rbac/bootstrap-roles" => Some(
+                server
+                    .registry
+                    .get("rbac.authorization.k8s.io", "clusterroles", "", "cluster-admin")
+                    .is_some(),
+            ),
             "shutdown" => Some(!self.stopping.load(std::sync::atomic::Ordering::Relaxed)),
             _ => None,
         }
@@ -65,10 +68,16 @@ impl Health {
 
     /// One check: `/readyz/etcd`.
     pub fn one(&self, server: &ApiServer, path: &str) -> Result<Response<Body>> {
-        let (_, check) = path.trim_start_matches('/').split_once('/').ok_or_else(ApiError::no_such_path)?;
+        let (_, check) = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .ok_or_else(ApiError::no_such_path)?;
         match self.passes(server, check) {
             Some(true) => Ok(plain(StatusCode::OK, "ok".into())),
-            Some(false) => Ok(plain(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {check} failed\n"))),
+            Some(false) => Ok(plain(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("internal server error: {check} failed\n"),
+            )),
             None => Err(ApiError::no_such_path()),
         }
     }
@@ -77,7 +86,10 @@ impl Health {
 fn plain(code: StatusCode, text: String) -> Response<Body> {
     let mut response = Response::new(body::full(text));
     *response.status_mut() = code;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     response
 }
 
@@ -94,14 +106,25 @@ pub fn openid_configuration(issuer: &TokenIssuer) -> Value {
 
 /// `/metrics` in the Prometheus text format.
 pub fn metrics(server: &ApiServer) -> Response<Body> {
-    let mut text = String::from("# HELP apiserver_storage_objects Number of stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n");
+    let mut text = String::from(
+        "# HELP apiserver_storage_objects Number of stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n",
+    );
     for served in server.registry.catalog().all() {
         let resource = &served.resource;
         if resource.stored_as == resource.api_version() {
-            text.push_str(&format!("apiserver_storage_objects{{resource=\"{}\"}} {}\n", resource.qualified(), served.cache.len()));
+            text.push_str(&format!(
+                "apiserver_storage_objects{{resource=\"{}\"}} {}\n",
+                resource.qualified(),
+                served.cache.len()
+            ));
         }
     }
-    text.push_str("# HELP apiserver_storage_revision The revision of the datastore.\n# TYPE apiserver_storage_revision counter\n");
-    text.push_str(&format!("apiserver_storage_revision {}\n", server.registry.store.revision()));
+    text.push_str(
+        "# HELP apiserver_storage_revision The revision of the datastore.\n# TYPE apiserver_storage_revision counter\n",
+    );
+    text.push_str(&format!(
+        "apiserver_storage_revision {}\n",
+        server.registry.store.revision()
+    ));
     plain(StatusCode::OK, text)
 }

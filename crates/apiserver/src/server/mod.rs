@@ -87,14 +87,32 @@ impl ApiServer {
             // who: a certificate, a token, or nobody
             let user = match known {
                 Some(user) => user,
-                None => Arc::new(self.authenticator.authenticate(&parts.headers, &info.path, certificate).await?),
+                None => Arc::new(
+                    self.authenticator
+                        .authenticate(&parts.headers, &info.path, certificate)
+                        .await?,
+                ),
             };
             // as whom: one user may be allowed to act as another
             let user = self.impersonate(&parts.headers, user)?;
             // whether: Node and RBAC
             self.authorize(&user, &info)?;
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-            self.dispatch(Request { method, uri, headers, body, upgrade, info, query, accept, user }, negotiated).await
+            self.dispatch(
+                Request {
+                    method,
+                    uri,
+                    headers,
+                    body,
+                    upgrade,
+                    info,
+                    query,
+                    accept,
+                    user,
+                },
+                negotiated,
+            )
+            .await
         };
         let mut response = match done.await {
             Ok(response) => response,
@@ -102,7 +120,13 @@ impl ApiServer {
                 if error.code >= 500 {
                     tracing::warn!(%error, code = error.code, "request failed");
                 }
-                body::error_response(Accept { transform: Default::default(), ..accept }, &error)
+                body::error_response(
+                    Accept {
+                        transform: Default::default(),
+                        ..accept
+                    },
+                    &error,
+                )
             }
         };
         let id = self.registry.uid();
@@ -113,7 +137,9 @@ impl ApiServer {
     }
 
     fn impersonate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>> {
-        let Some((other, checks)) = impersonation::asked(headers)? else { return Ok(user) };
+        let Some((other, checks)) = impersonation::asked(headers)? else {
+            return Ok(user);
+        };
         for (group, resource, subresource, namespace, name) in checks {
             let attributes = Attributes {
                 verb: "impersonate",
@@ -139,7 +165,12 @@ impl ApiServer {
         }
         let why = attributes.refusal(user);
         if info.is_resource {
-            return Err(ApiError::forbidden(&info.group, &attributes.full_resource(), &info.name, &why));
+            return Err(ApiError::forbidden(
+                &info.group,
+                &attributes.full_resource(),
+                &info.name,
+                &why,
+            ));
         }
         let mut error = ApiError::new(403, "Forbidden", format!("forbidden: {why}"));
         error.details = Some(serde_json::json!({}));
@@ -149,7 +180,10 @@ impl ApiServer {
     async fn dispatch(self: &Arc<Self>, request: Request, negotiated: Result<Accept>) -> Result<Response<Body>> {
         if request.info.is_resource {
             // tables and protobuf are of resources; proxies negotiate with whom they proxy to
-            if !matches!(request.info.subresource.as_str(), "log" | "proxy" | "exec" | "attach" | "portforward") {
+            if !matches!(
+                request.info.subresource.as_str(),
+                "log" | "proxy" | "exec" | "attach" | "portforward"
+            ) {
                 negotiated?;
             }
             return self.resource(request).await;
@@ -158,9 +192,10 @@ impl ApiServer {
             "" => Ok(discovery::root()),
             "/version" => Ok(body::json_response(StatusCode::OK, &self.version.document())),
             "/openid/v1/jwks" => Ok(body::json_response(StatusCode::OK, &self.authenticator.tokens.jwks())),
-            "/.well-known/openid-configuration" => {
-                Ok(body::json_response(StatusCode::OK, &health::openid_configuration(&self.authenticator.tokens)))
-            }
+            "/.well-known/openid-configuration" => Ok(body::json_response(
+                StatusCode::OK,
+                &health::openid_configuration(&self.authenticator.tokens),
+            )),
             "/metrics" => Ok(health::metrics(self)),
             path if path == "/healthz" || path == "/livez" || path == "/readyz" => {
                 Ok(self.health.answer(self, path, &request.query))
@@ -180,7 +215,10 @@ impl ApiServer {
 /// Adds `Warning` headers (RFC 7234, code 299).
 pub fn add_warnings(response: &mut Response<Body>, warnings: &Warnings) {
     for text in &warnings.0 {
-        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        let escaped = text
+            .replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace(['\n', '\r'], " ");
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
             response.headers_mut().append(http::header::WARNING, value);
         }

@@ -82,11 +82,26 @@ impl Request {
         let schema = resource.schema.get();
         let bad = |e: &dyn std::fmt::Display| {
             let kind = &resource.kind;
-            ApiError::bad_request(format!("{kind} in version {:?} cannot be handled as a {kind}: {e}", resource.version))
+            ApiError::bad_request(format!(
+                "{kind} in version {:?} cannot be handled as a {kind}: {e}",
+                resource.version
+            ))
         };
         let decoded = match self.encoding()? {
+            Encoding::Json if resource.is_custom() => {
+                let value = serde_json::from_slice(&self.body).map_err(|e| bad(&e))?;
+                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
+            }
+            Encoding::Yaml if resource.is_custom() => {
+                let value = serde_saphyr::from_slice(&self.body).map_err(|e| bad(&e))?;
+                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
+            }
             Encoding::Json => schema.decode_json(resource.root, &self.body).map_err(|e| bad(&e))?,
             Encoding::Yaml => schema.decode_yaml(resource.root, &self.body).map_err(|e| bad(&e))?,
+            Encoding::Protobuf if resource.is_custom() => {
+                let why = "custom resources are not sent as protobuf";
+                return Err(ApiError::unsupported_media_type(why));
+            }
             Encoding::Protobuf => {
                 let unknown = envelope::unwrap_unknown(&self.body)
                     .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?
@@ -94,7 +109,11 @@ impl Request {
                 let mut value = schema.decode_proto(resource.root, unknown.raw).map_err(|e| bad(&e))?;
                 value["apiVersion"] = json!(unknown.api_version);
                 value["kind"] = json!(unknown.kind);
-                Decoded { value, unknown: Vec::new(), duplicate: Vec::new() }
+                Decoded {
+                    value,
+                    unknown: Vec::new(),
+                    duplicate: Vec::new(),
+                }
             }
         };
         self.check_strict(&decoded.strict_errors(), warnings)?;
@@ -122,36 +141,47 @@ impl Request {
 
     /// A tree that a patch made, held against the schema again.
     fn recheck(&self, resource: &Resource, tree: Value, warnings: &mut Warnings) -> Result<Value> {
-        let decoded = resource
-            .schema
-            .get()
-            .decode_value(resource.root, tree)
-            .map_err(|e| ApiError::bad_request(e.to_string()))?;
+        let decoded = decode_tree(resource, tree)?;
         self.check_strict(&decoded.strict_errors(), warnings)?;
         Ok(decoded.value)
     }
 }
 
+/// A tree held against the resource's schema.
+fn decode_tree(resource: &Resource, tree: Value) -> Result<Decoded> {
+    let schema = resource.schema.get();
+    let decoded = if resource.is_custom() {
+        schema.decode_custom(resource.root, tree)
+    } else {
+        schema.decode_value(resource.root, tree)
+    };
+    decoded.map_err(|e| ApiError::bad_request(e.to_string()))
+}
+
 /// The body must be of the type that the path names; absent, the type is filled in.
 fn check_type(resource: &Resource, tree: &mut Value) -> Result<()> {
     let api_version = resource.api_version();
-    let object = tree.as_object_mut().ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
+    let object = tree
+        .as_object_mut()
+        .ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
     let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, version) = (text(object.get("kind")), text(object.get("apiVersion")));
     if kind.is_empty() && resource.is_custom() {
         return Err(ApiError::bad_request("Object 'Kind' is missing"));
     }
     if (!kind.is_empty() && kind != resource.kind) || (!version.is_empty() && version != api_version) {
-        let message = format!(
-            "the API version in the data ({version}) does not match the expected API version ({api_version})"
-        );
+        let message =
+            format!("the API version in the data ({version}) does not match the expected API version ({api_version})");
         if kind == resource.kind || kind.is_empty() {
             return Err(ApiError::bad_request(message));
         }
         let (group, v) = api::gvk::split_api_version(&version);
         let got = format!("{group}/{v}, Kind={kind}");
         let want = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
-        return Err(ApiError::bad_request(format!("the object provided is unrecognized (must be of type {}): no kind match: {got} is not {want}", resource.kind)));
+        return Err(ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): no kind match: {got} is not {want}",
+            resource.kind
+        )));
     }
     object.insert("kind".into(), json!(resource.kind));
     object.insert("apiVersion".into(), json!(api_version));
@@ -167,7 +197,10 @@ impl ApiServer {
             return self.review(&request).await;
         };
         let resource = &served.resource;
-        if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, "list" | "watch" | "deletecollection") {
+        if resource.namespaced
+            && info.namespace.is_empty()
+            && !matches!(info.verb, "list" | "watch" | "deletecollection")
+        {
             return Err(ApiError::no_such_path());
         }
         if !resource.namespaced && !info.namespace.is_empty() && !resource.is("", "namespaces") {
@@ -183,10 +216,21 @@ impl ApiServer {
             }
         }
         if !resource.verbs.iter().any(|v| v == info.verb) {
-            return Err(ApiError::method_not_allowed(&resource.group, &resource.plural, info.verb));
+            return Err(ApiError::method_not_allowed(
+                &resource.group,
+                &resource.plural,
+                info.verb,
+            ));
         }
         match info.verb {
-            "get" => read::get(&self.registry, &served, self.namespace_of(&request, resource), &info.name, &request.query, request.accept),
+            "get" => read::get(
+                &self.registry,
+                &served,
+                self.namespace_of(&request, resource),
+                &info.name,
+                &request.query,
+                request.accept,
+            ),
             "list" => {
                 let selection = Selection::parse(resource, &info.namespace, &request.query)?;
                 read::list(&self.registry, &served, &selection, &request.query, request.accept).await
@@ -204,13 +248,21 @@ impl ApiServer {
             "patch" => self.patch(&served, &request).await,
             "delete" => self.delete(&served, &request).await,
             "deletecollection" => self.delete_collection(&served, &request).await,
-            _ => Err(ApiError::method_not_allowed(&resource.group, &resource.plural, info.verb)),
+            _ => Err(ApiError::method_not_allowed(
+                &resource.group,
+                &resource.plural,
+                info.verb,
+            )),
         }
     }
 
     /// The namespace that the object's key has: none for namespaces themselves.
     fn namespace_of<'a>(&self, request: &'a Request, resource: &Resource) -> &'a str {
-        if resource.namespaced { &request.info.namespace } else { "" }
+        if resource.namespaced {
+            &request.info.namespace
+        } else {
+            ""
+        }
     }
 
     async fn create(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
@@ -221,7 +273,12 @@ impl ApiServer {
         self.guard(served, request, &tree)?;
         let options = request.write_options()?;
         let tree = self.complete(served, tree)?;
-        let write = Write { registry: &self.registry, served, namespace: &namespace, options: &options };
+        let write = Write {
+            registry: &self.registry,
+            served,
+            namespace: &namespace,
+            options: &options,
+        };
         let created = write.create(tree, false).await?;
         self.after_write(served, &created).await?;
         let mut response = body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)?;
@@ -248,7 +305,10 @@ impl ApiServer {
             return Err(resource.invalid("", &[error]));
         }
         if name != request.info.name {
-            let why = format!("the name of the object ({name}) does not match the name on the URL ({})", request.info.name);
+            let why = format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                request.info.name
+            );
             return Err(ApiError::bad_request(why));
         }
         self.guard(served, request, &tree)?;
@@ -258,12 +318,27 @@ impl ApiServer {
             "" | "0" => None,
             text => Some(read::parse_revision(text)?),
         };
-        if revision.is_none() && !resource.strategy.unconditional_update && served.cache.get(&namespace, &name).is_some() {
-            let error = api::field::FieldError::invalid("metadata.resourceVersion", json!(0), "must be specified for an update");
+        if revision.is_none()
+            && !resource.strategy.unconditional_update
+            && served.cache.get(&namespace, &name).is_some()
+        {
+            let error = api::field::FieldError::invalid(
+                "metadata.resourceVersion",
+                json!(0),
+                "must be specified for an update",
+            );
             return Err(resource.invalid(&name, &[error]));
         }
-        let write = Write { registry: &self.registry, served, namespace: &namespace, options: &options };
-        if resource.strategy.create_on_update && options.subresource.is_empty() && served.cache.get(&namespace, &name).is_none() {
+        let write = Write {
+            registry: &self.registry,
+            served,
+            namespace: &namespace,
+            options: &options,
+        };
+        if resource.strategy.create_on_update
+            && options.subresource.is_empty()
+            && served.cache.get(&namespace, &name).is_none()
+        {
             if revision.is_some() {
                 return Err(resource.not_found(&name));
             }
@@ -273,7 +348,14 @@ impl ApiServer {
         }
         let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
         let updated = write
-            .update(&name, |_| Ok(Change { tree: tree.clone(), uid: uid.clone(), revision, applied: false }))
+            .update(&name, |_| {
+                Ok(Change {
+                    tree: tree.clone(),
+                    uid: uid.clone(),
+                    revision,
+                    applied: false,
+                })
+            })
             .await?;
         self.after_write(served, &updated).await?;
         let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
@@ -286,7 +368,12 @@ impl ApiServer {
         let kind = PatchKind::of(request.header("content-type"), resource)?;
         let options = request.write_options()?;
         let namespace = self.namespace_of(request, resource).to_owned();
-        let write = Write { registry: &self.registry, served, namespace: &namespace, options: &options };
+        let write = Write {
+            registry: &self.registry,
+            served,
+            namespace: &namespace,
+            options: &options,
+        };
         if kind == PatchKind::Apply {
             return self.apply(served, request, &write).await;
         }
@@ -305,13 +392,21 @@ impl ApiServer {
                 check_type(resource, &mut tree)?;
                 check_identity(resource, name, &tree)?;
                 self.guard(served, request, &tree)?;
-                let revision = match (metadata::text(&tree, "resourceVersion"), metadata::text(old, "resourceVersion")) {
+                let revision = match (
+                    metadata::text(&tree, "resourceVersion"),
+                    metadata::text(old, "resourceVersion"),
+                ) {
                     (new, old) if new == old || new.is_empty() => None,
                     (new, _) => Some(read::parse_revision(new)?),
                 };
                 let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
                 let tree = self.complete(served, tree)?;
-                Ok(Change { tree, uid, revision, applied: false })
+                Ok(Change {
+                    tree,
+                    uid,
+                    revision,
+                    applied: false,
+                })
             })
             .await?;
         self.after_write(served, &updated).await?;
@@ -329,9 +424,9 @@ impl ApiServer {
         let force = request.query.flag("force");
         let mut warnings = Warnings::default();
         let schema = resource.schema.get();
-        let decoded = schema
-            .decode_yaml(resource.root, &request.body)
+        let body: Value = serde_saphyr::from_slice(&request.body)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+        let decoded = decode_tree(resource, body)?;
         request.check_strict(&decoded.strict_errors(), &mut warnings)?;
         let mut config = decoded.value;
         check_type(resource, &mut config)?;
@@ -383,7 +478,12 @@ impl ApiServer {
                     "" => None,
                     text => Some(read::parse_revision(text)?),
                 };
-                Ok(Change { tree, uid, revision, applied: true })
+                Ok(Change {
+                    tree,
+                    uid,
+                    revision,
+                    applied: true,
+                })
             })
             .await?;
         self.after_write(served, &updated).await?;
@@ -407,7 +507,12 @@ impl ApiServer {
         let mut write_options = request.write_options()?;
         write_options.dry_run = dry_run(&options.dry_run)?;
         let namespace = self.namespace_of(request, resource).to_owned();
-        let write = Write { registry: &self.registry, served, namespace: &namespace, options: &write_options };
+        let write = Write {
+            registry: &self.registry,
+            served,
+            namespace: &namespace,
+            options: &write_options,
+        };
         match write.delete(&request.info.name, &options).await? {
             Deleted::Later(object) => {
                 self.after_write(served, &object).await?;
@@ -418,7 +523,15 @@ impl ApiServer {
                     self.after_delete(served, &object).await;
                 }
                 // pods and a few others answer with what they were, as upstream
-                let returns_object = ["pods", "persistentvolumeclaims", "persistentvolumes", "services", "serviceaccounts", "podtemplates", "resourcequotas"];
+                let returns_object = [
+                    "pods",
+                    "persistentvolumeclaims",
+                    "persistentvolumes",
+                    "services",
+                    "serviceaccounts",
+                    "podtemplates",
+                    "resourcequotas",
+                ];
                 if resource.group.is_empty() && returns_object.contains(&resource.plural.as_str()) {
                     return body::object_response(StatusCode::OK, resource, &object, request.accept);
                 }
@@ -442,7 +555,12 @@ impl ApiServer {
         let (items, meta) = read::select(&self.registry, served, &selection, &list).await?;
         for object in &items {
             let namespace = object.object.meta.namespace.to_string();
-            let write = Write { registry: &self.registry, served, namespace: &namespace, options: &write_options };
+            let write = Write {
+                registry: &self.registry,
+                served,
+                namespace: &namespace,
+                options: &write_options,
+            };
             match write.delete(&object.object.meta.name, &options).await {
                 Ok(Deleted::Now(object)) if !write_options.dry_run => self.after_delete(served, &object).await,
                 Ok(_) => {}
@@ -451,7 +569,13 @@ impl ApiServer {
                 Err(error) => return Err(error),
             }
         }
-        body::list_response(resource, items, &meta, request.accept, crate::table::Include::parse(&request.query)?)
+        body::list_response(
+            resource,
+            items,
+            &meta,
+            request.accept,
+            crate::table::Include::parse(&request.query)?,
+        )
     }
 
     /// Rules that need to know who asks: roles may not grant more than their author has.
@@ -486,7 +610,9 @@ pub fn decode_kind(request: &Request, schema: &api::schema::Schema, types: &[(&s
         let gvk = api::gvk::GroupVersionKind::from_api_version(version, kind);
         Some((*version, *kind, schema.type_for(&gvk)?))
     });
-    let (version, kind, root) = found.next().ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
+    let (version, kind, root) = found
+        .next()
+        .ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
     let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(e.to_string());
     let mut tree = match request.encoding()? {
         Encoding::Json => schema.decode_json(root, &request.body).map_err(|e| bad(&e))?.value,
@@ -509,7 +635,9 @@ fn check_namespace(resource: &Resource, tree: &mut Value, namespace: &str) -> Re
         if own.is_empty() {
             metadata::of(tree)?.insert("namespace".into(), json!(namespace));
         } else if own != namespace {
-            let why = format!("the namespace of the provided object does not match the namespace sent on the request: {own} is not {namespace}");
+            let why = format!(
+                "the namespace of the provided object does not match the namespace sent on the request: {own} is not {namespace}"
+            );
             return Err(ApiError::bad_request(why));
         }
     } else if !own.is_empty() {

@@ -36,7 +36,8 @@ impl ApiServer {
     /// Answers a POST of a review; anything else that the catalog does not have is not there.
     pub async fn review(self: &Arc<Self>, request: &Request) -> Result<Response<Body>> {
         let info = &request.info;
-        let row = api::resources::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
+        let row =
+            api::resources::find(&info.group, &info.version, &info.resource).ok_or_else(ApiError::no_such_path)?;
         if !info.subresource.is_empty() || !info.name.is_empty() {
             return Err(ApiError::no_such_path());
         }
@@ -57,7 +58,13 @@ impl ApiServer {
             }
             "SelfSubjectReview" => tree["status"] = json!({ "userInfo": user_info(&request.user) }),
             "SelfSubjectRulesReview" => self.review_rules(&request.user, &mut tree),
-            other => return Err(ApiError::new(501, "NotImplemented", format!("{other} is not implemented"))),
+            other => {
+                return Err(ApiError::new(
+                    501,
+                    "NotImplemented",
+                    format!("{other} is not implemented"),
+                ));
+            }
         }
         Ok(body::tree_response(StatusCode::CREATED, request.accept, &tree))
     }
@@ -78,14 +85,20 @@ impl ApiServer {
     fn review_access(&self, request: &Request, kind: &str, tree: &mut Value) -> Result<()> {
         let namespace = text(tree, "/spec/resourceAttributes/namespace");
         if kind == "LocalSubjectAccessReview" && namespace != request.info.namespace {
-            let why = format!("spec.resourceAttributes.namespace must match namespace: {}", request.info.namespace);
+            let why = format!(
+                "spec.resourceAttributes.namespace must match namespace: {}",
+                request.info.namespace
+            );
             return Err(ApiError::bad_request(why));
         }
         let user = User {
             name: text(tree, "/spec/user").to_owned(),
             uid: text(tree, "/spec/uid").to_owned(),
             groups: strings(tree, "/spec/groups"),
-            extra: tree.pointer("/spec/extra").and_then(|e| serde_json::from_value(e.clone()).ok()).unwrap_or_default(),
+            extra: tree
+                .pointer("/spec/extra")
+                .and_then(|e| serde_json::from_value(e.clone()).ok())
+                .unwrap_or_default(),
         };
         if user.name.is_empty() && user.groups.is_empty() {
             let why = "at least one of user or group must be specified";

@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use crate::strategy::{DEFAULT, PLAIN, Strategy, immutable, text};
 
 /// Kinds that a PUT may create.
-pub static CREATABLE: Strategy = Strategy { create_on_update: true, ..PLAIN };
+pub static CREATABLE: Strategy = Strategy {
+    create_on_update: true,
+    ..PLAIN
+};
 
 pub static NAMESPACE: Strategy = Strategy {
     prepare_create: |object| {
@@ -43,7 +46,10 @@ pub static NODE: Strategy = Strategy {
     ..DEFAULT
 };
 
-pub static EVENT: Strategy = Strategy { create_on_update: true, ..PLAIN };
+pub static EVENT: Strategy = Strategy {
+    create_on_update: true,
+    ..PLAIN
+};
 
 pub static SECRET: Strategy = Strategy {
     validate: |new, old| {
@@ -113,7 +119,9 @@ pub static CONFIG_MAP: Strategy = Strategy {
 
 /// What `immutable: true` of ConfigMaps and Secrets forbids.
 fn frozen(new: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<FieldError> {
-    let Some(old) = old.filter(|o| o.get("immutable") == Some(&Value::Bool(true))) else { return Vec::new() };
+    let Some(old) = old.filter(|o| o.get("immutable") == Some(&Value::Bool(true))) else {
+        return Vec::new();
+    };
     let mut errors = Vec::new();
     let why = "field is immutable when `immutable` is set";
     if new.get("immutable") != Some(&Value::Bool(true)) {
@@ -128,11 +136,19 @@ fn frozen(new: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<FieldError> 
 }
 
 fn key_errors(object: &Value, field: &str) -> Vec<FieldError> {
-    let keys = object.get(field).and_then(Value::as_object).into_iter().flat_map(|m| m.keys());
+    let keys = object
+        .get(field)
+        .and_then(Value::as_object)
+        .into_iter()
+        .flat_map(|m| m.keys());
     let mut errors = Vec::new();
     for key in keys {
         for problem in api::names::config_map_key_errors(key) {
-            errors.push(FieldError::invalid(format!("{field}[{key}]"), Value::String(key.clone()), problem));
+            errors.push(FieldError::invalid(
+                format!("{field}[{key}]"),
+                Value::String(key.clone()),
+                problem,
+            ));
         }
     }
     errors

@@ -61,8 +61,12 @@ pub fn autoscaler(mut tree: Value, to: &str) -> Value {
         }
         if let Some(status) = tree.get_mut("status") {
             if let Some(Value::Array(current)) = take(status, "currentMetrics") {
-                let cpu = current.iter().find(|m| m["type"] == "Resource" && m["resource"]["name"] == "cpu");
-                let used = cpu.and_then(|m| m.pointer("/resource/current/averageUtilization")).cloned();
+                let cpu = current
+                    .iter()
+                    .find(|m| m["type"] == "Resource" && m["resource"]["name"] == "cpu");
+                let used = cpu
+                    .and_then(|m| m.pointer("/resource/current/averageUtilization"))
+                    .cloned();
                 put(status, "currentCPUUtilizationPercentage", used);
                 if !current.is_empty() {
                     annotate.push((CURRENT, Value::Array(current)));
@@ -124,7 +128,8 @@ mod tests {
 
     #[test]
     fn an_event_survives_the_way_to_the_other_group_and_back() {
-        let core = json!({ "apiVersion": "v1", "message": "m", "involvedObject": { "name": "p" }, "reportingComponent": "k" });
+        let core =
+            json!({ "apiVersion": "v1", "message": "m", "involvedObject": { "name": "p" }, "reportingComponent": "k" });
         let other = event(core.clone(), "events.k8s.io/v1");
         assert_eq!(other["note"], "m");
         assert_eq!(other["reportingController"], "k");

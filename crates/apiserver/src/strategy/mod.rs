@@ -9,7 +9,6 @@ mod workload;
 use api::field::FieldError;
 use serde_json::Value;
 
-
 /// The rules of one resource.
 #[derive(Debug)]
 pub struct Strategy {
@@ -49,17 +48,51 @@ pub const DEFAULT: Strategy = Strategy {
 };
 
 /// A kind without status.
-const PLAIN: Strategy = Strategy { has_status: false, ..DEFAULT };
+const PLAIN: Strategy = Strategy {
+    has_status: false,
+    ..DEFAULT
+};
 /// A kind whose spec is counted.
-const COUNTED: Strategy = Strategy { has_generation: true, ..DEFAULT };
+const COUNTED: Strategy = Strategy {
+    has_generation: true,
+    ..DEFAULT
+};
 
 static DEFAULT_ROW: Strategy = DEFAULT;
 static PLAIN_ROW: Strategy = PLAIN;
 static COUNTED_ROW: Strategy = COUNTED;
-static CUSTOM_ROW: Strategy = Strategy { unconditional_update: false, ..PLAIN };
-static CUSTOM_STATUS_ROW: Strategy = Strategy { unconditional_update: false, has_generation: true, ..DEFAULT };
-static LEASE_ROW: Strategy = Strategy { create_on_update: true, unconditional_update: false, ..PLAIN };
-static COUNTED_PLAIN_ROW: Strategy = Strategy { has_generation: true, ..PLAIN };
+static CUSTOM_ROW: Strategy = Strategy {
+    unconditional_update: false,
+    ..PLAIN
+};
+static CUSTOM_STATUS_ROW: Strategy = Strategy {
+    unconditional_update: false,
+    has_generation: true,
+    ..DEFAULT
+};
+static DEFINITION_ROW: Strategy = Strategy {
+    validate: crate::custom::validate,
+    ..COUNTED
+};
+/// What would change every request if it were obeyed must not be stored as long as it is not.
+static REFUSED_ROW: Strategy = Strategy {
+    validate: |_, _| {
+        vec![FieldError::forbidden(
+            "",
+            "admission webhooks and policies are not supported by this server",
+        )]
+    },
+    ..COUNTED
+};
+static LEASE_ROW: Strategy = Strategy {
+    create_on_update: true,
+    unconditional_update: false,
+    ..PLAIN
+};
+static COUNTED_PLAIN_ROW: Strategy = Strategy {
+    has_generation: true,
+    ..PLAIN
+};
 
 impl Strategy {
     pub fn absent_field(&self, path: &str) -> &'static str {
@@ -89,8 +122,10 @@ impl Strategy {
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
             ("policy" | "networking.k8s.io" | "autoscaling", _) if plural != "networkpolicies" => &COUNTED_ROW,
             ("networking.k8s.io", _) => &COUNTED_PLAIN_ROW,
-            ("discovery.k8s.io", _) | ("admissionregistration.k8s.io", _) => &COUNTED_PLAIN_ROW,
-            ("flowcontrol.apiserver.k8s.io" | "apiextensions.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
+            ("discovery.k8s.io", _) => &COUNTED_PLAIN_ROW,
+            ("apiextensions.k8s.io", _) => &DEFINITION_ROW,
+            ("admissionregistration.k8s.io", _) => &REFUSED_ROW,
+            ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
             ("storage.k8s.io" | "scheduling.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
             _ => &DEFAULT_ROW,
         }
@@ -128,6 +163,9 @@ pub fn immutable(new: &Value, old: Option<&Value>, path: &[&str]) -> Vec<FieldEr
     if before == after {
         return Vec::new();
     }
-    vec![FieldError::invalid(path.join("."), after.unwrap_or(Value::Null), "field is immutable")]
+    vec![FieldError::invalid(
+        path.join("."),
+        after.unwrap_or(Value::Null),
+        "field is immutable",
+    )]
 }
-

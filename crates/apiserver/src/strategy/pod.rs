@@ -8,7 +8,10 @@ use crate::strategy::{DEFAULT, Strategy, text};
 pub static POD: Strategy = Strategy {
     has_generation: true,
     prepare_create: |pod| {
-        let gated = pod.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty());
+        let gated = pod
+            .pointer("/spec/schedulingGates")
+            .and_then(Value::as_array)
+            .is_some_and(|g| !g.is_empty());
         let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
         if gated {
             status["conditions"] = json!([{
@@ -26,7 +29,9 @@ pub static POD: Strategy = Strategy {
         if !scheduled || ended {
             return Some(0);
         }
-        let own = pod.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+        let own = pod
+            .pointer("/spec/terminationGracePeriodSeconds")
+            .and_then(Value::as_i64);
         // a negative period is read as one second
         Some(asked.or(own).unwrap_or(30)).map(|s| if s < 0 { 1 } else { s })
     },
@@ -41,7 +46,12 @@ const COMPUTE: [&str; 2] = ["cpu", "memory"];
 
 /// `Guaranteed`, `Burstable` or `BestEffort`, from the requests and limits of all containers.
 pub fn qos_class(pod: &Value) -> &'static str {
-    let list = |field: &str| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).into_iter().flatten();
+    let list = |field: &str| {
+        pod.pointer(&format!("/spec/{field}"))
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+    };
     let mut any = false;
     let mut guaranteed = true;
     let mut containers = list("containers").chain(list("initContainers")).peekable();
@@ -51,8 +61,12 @@ pub fn qos_class(pod: &Value) -> &'static str {
     for container in containers {
         for resource in COMPUTE {
             let get = |kind: &str| {
-                let value = container.pointer(&format!("/resources/{kind}/{resource}")).and_then(Value::as_str);
-                value.and_then(|v| v.parse::<api::quantity::Quantity>().ok()).filter(|q| !q.is_zero())
+                let value = container
+                    .pointer(&format!("/resources/{kind}/{resource}"))
+                    .and_then(Value::as_str);
+                value
+                    .and_then(|v| v.parse::<api::quantity::Quantity>().ok())
+                    .filter(|q| !q.is_zero())
             };
             let (request, limit) = (get("requests"), get("limits"));
             any |= request.is_some() || limit.is_some();
@@ -114,11 +128,19 @@ pub fn validate_template(spec: Option<&Value>, path: &str) -> Vec<FieldError> {
         if let Some(value) = text(spec, &[field])
             && !allowed.contains(&value)
         {
-            errors.push(FieldError::not_supported(format!("{path}.{field}"), json!(value), allowed));
+            errors.push(FieldError::not_supported(
+                format!("{path}.{field}"),
+                json!(value),
+                allowed,
+            ));
         }
     };
     one_of(&mut errors, "restartPolicy", &["Always", "OnFailure", "Never"]);
-    one_of(&mut errors, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
+    one_of(
+        &mut errors,
+        "dnsPolicy",
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+    );
     for (field, least) in [("terminationGracePeriodSeconds", 0), ("activeDeadlineSeconds", 1)] {
         if let Some(value) = spec.get(field).and_then(Value::as_i64)
             && value < least
@@ -150,7 +172,11 @@ fn check_label(errors: &mut Vec<FieldError>, path: &str, name: &str) {
 }
 
 fn validate_container(errors: &mut Vec<FieldError>, container: &Value, path: &str, volumes: &[&str]) {
-    check_label(errors, &format!("{path}.name"), text(container, &["name"]).unwrap_or_default());
+    check_label(
+        errors,
+        &format!("{path}.name"),
+        text(container, &["name"]).unwrap_or_default(),
+    );
     let image = text(container, &["image"]).unwrap_or_default();
     if image.is_empty() {
         errors.push(FieldError::required(format!("{path}.image"), ""));
@@ -161,15 +187,29 @@ fn validate_container(errors: &mut Vec<FieldError>, container: &Value, path: &st
     let policy = text(container, &["imagePullPolicy"]).unwrap_or("IfNotPresent");
     let policies = ["Always", "IfNotPresent", "Never"];
     if !policies.contains(&policy) {
-        errors.push(FieldError::not_supported(format!("{path}.imagePullPolicy"), json!(policy), &policies));
+        errors.push(FieldError::not_supported(
+            format!("{path}.imagePullPolicy"),
+            json!(policy),
+            &policies,
+        ));
     }
-    let list = |field: &str| container.get(field).and_then(Value::as_array).into_iter().flatten().enumerate();
+    let list = |field: &str| {
+        container
+            .get(field)
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .enumerate()
+    };
     for (i, mount) in list("volumeMounts") {
         let name = text(mount, &["name"]).unwrap_or_default();
         if name.is_empty() {
             errors.push(FieldError::required(format!("{path}.volumeMounts[{i}].name"), ""));
         } else if !volumes.contains(&name) {
-            errors.push(FieldError::not_found(format!("{path}.volumeMounts[{i}].name"), json!(name)));
+            errors.push(FieldError::not_found(
+                format!("{path}.volumeMounts[{i}].name"),
+                json!(name),
+            ));
         }
         if text(mount, &["mountPath"]).unwrap_or_default().is_empty() {
             errors.push(FieldError::required(format!("{path}.volumeMounts[{i}].mountPath"), ""));
@@ -181,12 +221,20 @@ fn validate_container(errors: &mut Vec<FieldError>, container: &Value, path: &st
             errors.push(FieldError::required(format!("{path}.ports[{i}].containerPort"), ""));
         } else if !(1..=65535).contains(&number) {
             let why = "must be between 1 and 65535, inclusive";
-            errors.push(FieldError::invalid(format!("{path}.ports[{i}].containerPort"), json!(number), why));
+            errors.push(FieldError::invalid(
+                format!("{path}.ports[{i}].containerPort"),
+                json!(number),
+                why,
+            ));
         }
         let protocol = text(port, &["protocol"]).unwrap_or("TCP");
         if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
             let supported = ["SCTP", "TCP", "UDP"];
-            errors.push(FieldError::not_supported(format!("{path}.ports[{i}].protocol"), json!(protocol), &supported));
+            errors.push(FieldError::not_supported(
+                format!("{path}.ports[{i}].protocol"),
+                json!(protocol),
+                &supported,
+            ));
         }
     }
     for (i, variable) in list("env") {
@@ -198,14 +246,22 @@ fn validate_container(errors: &mut Vec<FieldError>, container: &Value, path: &st
 }
 
 fn validate_resources(errors: &mut Vec<FieldError>, container: &Value, path: &str) {
-    let map = |kind: &str| container.pointer(&format!("/resources/{kind}")).and_then(Value::as_object);
+    let map = |kind: &str| {
+        container
+            .pointer(&format!("/resources/{kind}"))
+            .and_then(Value::as_object)
+    };
     let quantity = |v: &Value| v.as_str().and_then(|s| s.parse::<api::quantity::Quantity>().ok());
     for kind in ["limits", "requests"] {
         for (name, value) in map(kind).into_iter().flatten() {
             let at = format!("{path}.resources.{kind}[{name}]");
             match quantity(value) {
                 Some(q) if q.is_negative() => {
-                    errors.push(FieldError::invalid(at, value.clone(), "must be greater than or equal to 0"));
+                    errors.push(FieldError::invalid(
+                        at,
+                        value.clone(),
+                        "must be greater than or equal to 0",
+                    ));
                 }
                 _ => {}
             }
@@ -218,7 +274,11 @@ fn validate_resources(errors: &mut Vec<FieldError>, container: &Value, path: &st
         {
             let text = limit.and_then(Value::as_str).unwrap_or_default();
             let why = format!("must be less than or equal to {name} limit of {text}");
-            errors.push(FieldError::invalid(format!("{path}.resources.requests"), request.clone(), why));
+            errors.push(FieldError::invalid(
+                format!("{path}.resources.requests"),
+                request.clone(),
+                why,
+            ));
         }
     }
 }
@@ -239,7 +299,12 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
     keep(&mut munged, "activeDeadlineSeconds");
     keep(&mut munged, "schedulingGates");
     let added = |field: &str| {
-        let list = |tree: &Value| tree.pointer(&format!("/spec/{field}")).and_then(Value::as_array).cloned().unwrap_or_default();
+        let list = |tree: &Value| {
+            tree.pointer(&format!("/spec/{field}"))
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+        };
         let now = list(new);
         list(old).iter().all(|t| now.contains(t))
     };
@@ -247,12 +312,18 @@ fn validate_update(new: &Value, old: &Value) -> Vec<FieldError> {
         keep(&mut munged, "tolerations");
     }
     // may be set to 1 by a forced deletion
-    let grace = |tree: &Value| tree.pointer("/spec/terminationGracePeriodSeconds").and_then(Value::as_i64);
+    let grace = |tree: &Value| {
+        tree.pointer("/spec/terminationGracePeriodSeconds")
+            .and_then(Value::as_i64)
+    };
     if grace(old).is_some_and(|s| s < 0) && grace(new) == Some(1) {
         keep(&mut munged, "terminationGracePeriodSeconds");
     }
     // a gated pod's placement may be narrowed
-    let gated = old.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty());
+    let gated = old
+        .pointer("/spec/schedulingGates")
+        .and_then(Value::as_array)
+        .is_some_and(|g| !g.is_empty());
     if gated {
         keep(&mut munged, "nodeSelector");
         keep(&mut munged, "affinity");
@@ -279,7 +350,15 @@ mod tests {
         assert_eq!(qos_class(&pod(json!({}))), "BestEffort");
         assert_eq!(qos_class(&pod(json!({ "requests": { "cpu": "1" } }))), "Burstable");
         assert_eq!(qos_class(&pod(json!({ "limits": both }))), "Guaranteed");
-        assert_eq!(qos_class(&pod(json!({ "limits": both, "requests": { "cpu": "1000m", "memory": "1Gi" } }))), "Guaranteed");
-        assert_eq!(qos_class(&pod(json!({ "limits": both, "requests": { "cpu": "1m" } }))), "Burstable");
+        assert_eq!(
+            qos_class(&pod(
+                json!({ "limits": both, "requests": { "cpu": "1000m", "memory": "1Gi" } })
+            )),
+            "Guaranteed"
+        );
+        assert_eq!(
+            qos_class(&pod(json!({ "limits": both, "requests": { "cpu": "1m" } }))),
+            "Burstable"
+        );
     }
 }

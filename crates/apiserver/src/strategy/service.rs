@@ -55,7 +55,11 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         }
         let protocol = text(port, &["protocol"]).unwrap_or("TCP");
         if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            errors.push(FieldError::not_supported(format!("{at}.protocol"), json!(protocol), &["SCTP", "TCP", "UDP"]));
+            errors.push(FieldError::not_supported(
+                format!("{at}.protocol"),
+                json!(protocol),
+                &["SCTP", "TCP", "UDP"],
+            ));
         }
         if !numbers.insert((number, protocol.to_owned())) {
             errors.push(FieldError::duplicate(at, port.clone()));
@@ -66,7 +70,11 @@ fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
         let after = text(new, &["spec", "clusterIP"]).unwrap_or_default();
         let external = [kind, text(old, &["spec", "type"]).unwrap_or_default()].contains(&"ExternalName");
         if !before.is_empty() && before != after && !external {
-            let why = if after.is_empty() { "primary clusterIP can not be unset" } else { "may not change once set" };
+            let why = if after.is_empty() {
+                "primary clusterIP can not be unset"
+            } else {
+                "may not change once set"
+            };
             errors.push(FieldError::invalid("spec.clusterIPs[0]", json!([after]), why));
         }
     }

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use crate::strategy::{COUNTED, Strategy, immutable, text};
 
 /// Deployments: the selector must fit the template and never changes.
-pub static DEPLOYMENT: Strategy = Strategy { validate: |new, old| validate(new, old, &["spec", "selector"]), ..COUNTED };
+pub static DEPLOYMENT: Strategy = Strategy {
+    validate: |new, old| validate(new, old, &["spec", "selector"]),
+    ..COUNTED
+};
 
 /// ReplicaSets, StatefulSets, DaemonSets.
 pub static SELECTING: Strategy = Strategy {
@@ -22,7 +25,11 @@ pub static SELECTING: Strategy = Strategy {
 };
 
 /// ReplicationControllers leave their pods when nothing is said.
-pub static ORPHANING: Strategy = Strategy { orphan_by_default: true, validate: |new, _| non_negative(new), ..COUNTED };
+pub static ORPHANING: Strategy = Strategy {
+    orphan_by_default: true,
+    validate: |new, _| non_negative(new),
+    ..COUNTED
+};
 
 pub static JOB: Strategy = Strategy {
     orphan_by_default: true,
@@ -75,7 +82,11 @@ fn validate(new: &Value, old: Option<&Value>, selector: &[&str]) -> Vec<FieldErr
     match spec.and_then(|s| s.get("selector")) {
         None => errors.push(FieldError::required("spec.selector", "")),
         Some(selector) => match LabelSelector::from_tree(selector) {
-            Err(problem) => errors.push(FieldError::invalid("spec.selector", selector.clone(), problem.to_string())),
+            Err(problem) => errors.push(FieldError::invalid(
+                "spec.selector",
+                selector.clone(),
+                problem.to_string(),
+            )),
             Ok(parsed) => {
                 let labels = new.pointer("/spec/template/metadata/labels");
                 if parsed.is_empty() {
@@ -98,15 +109,28 @@ fn validate(new: &Value, old: Option<&Value>, selector: &[&str]) -> Vec<FieldErr
             errors.push(FieldError::not_supported(path, json!(policy), &["Always"]));
         }
     }
-    errors.extend(crate::strategy::pod::validate_template(new.pointer("/spec/template/spec"), "spec.template.spec"));
+    errors.extend(crate::strategy::pod::validate_template(
+        new.pointer("/spec/template/spec"),
+        "spec.template.spec",
+    ));
     errors
 }
 
 fn non_negative(new: &Value) -> Vec<FieldError> {
-    let fields = ["replicas", "minReadySeconds", "revisionHistoryLimit", "parallelism", "completions", "backoffLimit"];
+    let fields = [
+        "replicas",
+        "minReadySeconds",
+        "revisionHistoryLimit",
+        "parallelism",
+        "completions",
+        "backoffLimit",
+    ];
     let mut errors = Vec::new();
     for field in fields {
-        if let Some(value) = new.pointer(&format!("/spec/{field}")).filter(|v| v.as_i64().is_some_and(|n| n < 0)) {
+        if let Some(value) = new
+            .pointer(&format!("/spec/{field}"))
+            .filter(|v| v.as_i64().is_some_and(|n| n < 0))
+        {
             let why = "must be greater than or equal to 0";
             errors.push(FieldError::invalid(format!("spec.{field}"), value.clone(), why));
         }

@@ -20,7 +20,11 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let kind = text(&binding, &["target", "kind"]).unwrap_or_default();
     let mut errors = Vec::new();
     if !matches!(kind, "" | "Node") {
-        errors.push(api::field::FieldError::not_supported("target.kind", json!(kind), &["Node", "<empty>"]));
+        errors.push(api::field::FieldError::not_supported(
+            "target.kind",
+            json!(kind),
+            &["Node", "<empty>"],
+        ));
     }
     if node.is_empty() {
         errors.push(api::field::FieldError::required("target.name", ""));
@@ -28,10 +32,17 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     if !errors.is_empty() {
         return Err(ApiError::invalid("", "Binding", name, &errors));
     }
-    let uid = text(&binding, &["metadata", "uid"]).filter(|u| !u.is_empty()).map(Into::into);
+    let uid = text(&binding, &["metadata", "uid"])
+        .filter(|u| !u.is_empty())
+        .map(Into::into);
     let mut options = request.write_options()?;
     options.subresource = "binding".into();
-    let write = Write { registry: &server.registry, served, namespace: &request.info.namespace, options: &options };
+    let write = Write {
+        registry: &server.registry,
+        served,
+        namespace: &request.info.namespace,
+        options: &options,
+    };
     let now = server.registry.timestamp();
     let conflict = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
     write
@@ -42,7 +53,11 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
             if let Some(bound) = text(old, &["spec", "nodeName"]).filter(|n| !n.is_empty()) {
                 return conflict(&format!("pod {name} is already assigned to node {bound:?}"));
             }
-            if old.pointer("/spec/schedulingGates").and_then(Value::as_array).is_some_and(|g| !g.is_empty()) {
+            if old
+                .pointer("/spec/schedulingGates")
+                .and_then(Value::as_array)
+                .is_some_and(|g| !g.is_empty())
+            {
                 return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
             }
             let mut tree = old.clone();
@@ -52,12 +67,22 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
                     tree["metadata"]["annotations"][key] = value.clone();
                 }
             }
-            let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
-            let conditions = tree.pointer("/status/conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+            let condition =
+                json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
+            let conditions = tree
+                .pointer("/status/conditions")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
             let mut conditions: Vec<Value> = conditions.into_iter().filter(|c| c["type"] != "PodScheduled").collect();
             conditions.push(condition);
             tree["status"]["conditions"] = Value::Array(conditions);
-            Ok(Change { tree, uid: uid.clone(), revision: None, applied: false })
+            Ok(Change {
+                tree,
+                uid: uid.clone(),
+                revision: None,
+                applied: false,
+            })
         })
         .await?;
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });

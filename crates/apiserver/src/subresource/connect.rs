@@ -21,34 +21,70 @@ fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
 
 /// The kubelet of a node.
 fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
-    let object = server.registry.get("", "nodes", "", node).ok_or_else(|| ApiError::not_found("", "nodes", node))?;
+    let object = server
+        .registry
+        .get("", "nodes", "", node)
+        .ok_or_else(|| ApiError::not_found("", "nodes", node))?;
     let tree = object.tree()?;
-    let addresses = tree.pointer("/status/addresses").and_then(Value::as_array).cloned().unwrap_or_default();
-    let of = |kind: &str| addresses.iter().find(|a| a["type"] == kind).and_then(|a| a["address"].as_str());
+    let addresses = tree
+        .pointer("/status/addresses")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let of = |kind: &str| {
+        addresses
+            .iter()
+            .find(|a| a["type"] == kind)
+            .and_then(|a| a["address"].as_str())
+    };
     let host = of("InternalIP").or_else(|| of("Hostname")).or_else(|| of("ExternalIP"));
     let host = host.ok_or_else(|| ApiError::internal(format!("no preferred addresses found for node {node:?}")))?;
-    let port = tree.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
-    let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(KUBELET_PORT);
-    Ok(Endpoint { host: host.to_owned(), port, tls: true })
+    let port = tree
+        .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
+        .and_then(Value::as_u64);
+    let port = port
+        .and_then(|p| u16::try_from(p).ok())
+        .filter(|p| *p != 0)
+        .unwrap_or(KUBELET_PORT);
+    Ok(Endpoint {
+        host: host.to_owned(),
+        port,
+        tls: true,
+    })
 }
 
 /// The container that is meant: the one asked for, or the only one.
 fn container(resource: &Resource, pod: &Value, asked: Option<&str>, name: &str) -> Result<String> {
-    let list = |field: &str| pod.pointer(&format!("/spec/{field}")).and_then(Value::as_array).cloned().unwrap_or_default();
-    let names = |field: &str| list(field).iter().filter_map(|c| c["name"].as_str().map(str::to_owned)).collect::<Vec<_>>();
+    let list = |field: &str| {
+        pod.pointer(&format!("/spec/{field}"))
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let names = |field: &str| {
+        list(field)
+            .iter()
+            .filter_map(|c| c["name"].as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
     let (main, init) = (names("containers"), names("initContainers"));
     let ephemeral = names("ephemeralContainers");
     if let Some(asked) = asked {
         if [&main, &init, &ephemeral].iter().any(|l| l.iter().any(|n| n == asked)) {
             return Ok(asked.to_owned());
         }
-        return Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}")));
+        return Err(ApiError::bad_request(format!(
+            "container {asked} is not valid for pod {name}"
+        )));
     }
     match main.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(resource.not_found(name)),
         many => {
-            let mut why = format!("a container name must be specified for pod {name}, choose one of: [{}]", many.join(" "));
+            let mut why = format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                many.join(" ")
+            );
             if !init.is_empty() {
                 why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }
@@ -62,13 +98,19 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
     let info = &request.info;
     // a WebSocket begins with a GET: it must not do what takes `create`
     if info.subresource != "log" && info.verb == "get" {
-        let attributes = Attributes { verb: "create", ..Attributes::of(info) };
+        let attributes = Attributes {
+            verb: "create",
+            ..Attributes::of(info)
+        };
         if !server.authorizer.allows(&request.user, &attributes) {
             let why = attributes.refusal(&request.user);
             return Err(ApiError::forbidden("", &attributes.full_resource(), &info.name, &why));
         }
     }
-    let object = served.cache.get(&info.namespace, &info.name).ok_or_else(|| served.resource.not_found(&info.name))?;
+    let object = served
+        .cache
+        .get(&info.namespace, &info.name)
+        .ok_or_else(|| served.resource.not_found(&info.name))?;
     let pod = object.tree()?;
     let node = text(&pod, "/spec/nodeName");
     if info.subresource == "log" {
@@ -80,10 +122,16 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         let query = without(request.uri.query(), "container");
         let path = format!("/containerLogs/{}/{}/{container}?{query}", info.namespace, info.name);
         let to = kubelet(server, node)?;
-        return server.kubelets.forward(&to, Method::GET, &path, &request.headers, request.body, None).await;
+        return server
+            .kubelets
+            .forward(&to, Method::GET, &path, &request.headers, request.body, None)
+            .await;
     }
     if node.is_empty() {
-        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", info.name)));
+        return Err(ApiError::bad_request(format!(
+            "pod {} does not have a host assigned",
+            info.name
+        )));
     }
     let to = kubelet(server, node)?;
     let query = request.uri.query().unwrap_or_default();
@@ -98,12 +146,27 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
     if request.upgrade.is_none() {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
-    server.kubelets.forward(&to, request.method, &path, &request.headers, request.body, request.upgrade).await
+    server
+        .kubelets
+        .forward(
+            &to,
+            request.method,
+            &path,
+            &request.headers,
+            request.body,
+            request.upgrade,
+        )
+        .await
 }
 
 fn without(query: Option<&str>, key: &str) -> String {
     let prefix = format!("{key}=");
-    query.unwrap_or_default().split('&').filter(|p| !p.is_empty() && !p.starts_with(&prefix)).collect::<Vec<_>>().join("&")
+    query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|p| !p.is_empty() && !p.starts_with(&prefix))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 /// Kubelets name the streams differently: `stdin=true` is `input=1`.
@@ -119,7 +182,12 @@ fn kubelet_query(query: &str) -> String {
         };
         (value == "true" || value == "1").then(|| format!("{name}=1"))
     };
-    query.split('&').filter(|p| !p.is_empty()).filter_map(translate).collect::<Vec<_>>().join("&")
+    query
+        .split('&')
+        .filter(|p| !p.is_empty())
+        .filter_map(translate)
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 /// `[scheme:]name[:port]`
@@ -138,49 +206,100 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
     let (tls, name, port) = split_target(&info.name);
     let (namespace, plural) = (info.namespace.as_str(), served.resource.plural.as_str());
     let home = if plural == "nodes" { "" } else { namespace };
-    let object = served.cache.get(home, name).ok_or_else(|| served.resource.not_found(name))?;
+    let object = served
+        .cache
+        .get(home, name)
+        .ok_or_else(|| served.resource.not_found(name))?;
     let tree = object.tree()?;
     let to = match plural {
         "nodes" => kubelet(server, name)?,
         "pods" => {
             let host = text(&tree, "/status/podIP").to_owned();
             if host.is_empty() {
-                return Err(ApiError::unavailable(format!("address not allowed: pod {name:?} has no IP")));
+                return Err(ApiError::unavailable(format!(
+                    "address not allowed: pod {name:?} has no IP"
+                )));
             }
-            let first = tree.pointer("/spec/containers/0/ports/0/containerPort").and_then(Value::as_u64);
-            let number = port.parse().ok().or(first.and_then(|p| u16::try_from(p).ok())).unwrap_or(80);
-            Endpoint { host, port: number, tls }
+            let first = tree
+                .pointer("/spec/containers/0/ports/0/containerPort")
+                .and_then(Value::as_u64);
+            let number = port
+                .parse()
+                .ok()
+                .or(first.and_then(|p| u16::try_from(p).ok()))
+                .unwrap_or(80);
+            Endpoint {
+                host,
+                port: number,
+                tls,
+            }
         }
         _ => service_endpoint(server, namespace, name, port, tls, &tree)?,
     };
     let query = request.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
     // the path after `proxy`, with its trailing slash
     let raw = request.uri.path();
-    let rest = raw.split_once("/proxy").map_or("/", |(_, rest)| if rest.is_empty() { "/" } else { rest });
+    let rest = raw
+        .split_once("/proxy")
+        .map_or("/", |(_, rest)| if rest.is_empty() { "/" } else { rest });
     let path = format!("{rest}{query}");
     let (method, headers) = (request.method, request.headers);
-    server.kubelets.forward(&to, method, &path, &headers, request.body, request.upgrade).await
+    server
+        .kubelets
+        .forward(&to, method, &path, &headers, request.body, request.upgrade)
+        .await
 }
 
-fn service_endpoint(server: &ApiServer, namespace: &str, name: &str, port: &str, tls: bool, service: &Value) -> Result<Endpoint> {
+fn service_endpoint(
+    server: &ApiServer,
+    namespace: &str,
+    name: &str,
+    port: &str,
+    tls: bool,
+    service: &Value,
+) -> Result<Endpoint> {
     let none = || ApiError::unavailable(format!("no endpoints available for service {name:?}"));
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    let ports = service
+        .pointer("/spec/ports")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let wanted = match port {
         "" => ports.first(),
-        port => ports.iter().find(|p| p["name"] == port || p["port"].as_u64().is_some_and(|n| n.to_string() == port)),
+        port => ports
+            .iter()
+            .find(|p| p["name"] == port || p["port"].as_u64().is_some_and(|n| n.to_string() == port)),
     };
-    let port_name = wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
+    let port_name =
+        wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
     let port_name = port_name["name"].as_str().unwrap_or_default();
     for object in server.registry.list("discovery.k8s.io", "endpointslices", namespace) {
         if object.object.meta.label("kubernetes.io/service-name") != Some(name) {
             continue;
         }
         let slice = object.tree()?;
-        let number = slice["ports"].as_array().into_iter().flatten().find(|p| p["name"].as_str().unwrap_or_default() == port_name);
-        let Some(number) = number.and_then(|p| p["port"].as_u64()).and_then(|p| u16::try_from(p).ok()) else { continue };
-        let ready = slice["endpoints"].as_array().into_iter().flatten().find(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
+        let number = slice["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|p| p["name"].as_str().unwrap_or_default() == port_name);
+        let Some(number) = number
+            .and_then(|p| p["port"].as_u64())
+            .and_then(|p| u16::try_from(p).ok())
+        else {
+            continue;
+        };
+        let ready = slice["endpoints"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
         if let Some(host) = ready.and_then(|e| e["addresses"][0].as_str()) {
-            return Ok(Endpoint { host: host.to_owned(), port: number, tls });
+            return Ok(Endpoint {
+                host: host.to_owned(),
+                port: number,
+                tls,
+            });
         }
     }
     Err(none())

@@ -22,7 +22,10 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         None => DeleteOptions::default(),
     };
     let (namespace, name) = (&request.info.namespace, &request.info.name);
-    let pod = served.cache.get(namespace, name).ok_or_else(|| served.resource.not_found(name))?;
+    let pod = served
+        .cache
+        .get(namespace, name)
+        .ok_or_else(|| served.resource.not_found(name))?;
     let tree = pod.tree()?;
     let phase = text(&tree, &["status", "phase"]).unwrap_or_default();
     let mut write_options = request.write_options()?;
@@ -32,7 +35,12 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     if counts {
         spend_budget(server, &pod.object.meta, namespace, &write_options).await?;
     }
-    let write = Write { registry: &server.registry, served, namespace, options: &write_options };
+    let write = Write {
+        registry: &server.registry,
+        served,
+        namespace,
+        options: &write_options,
+    };
     write.delete(name, &options).await?;
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     Ok(body::tree_response(StatusCode::CREATED, request.accept, &status))
@@ -47,7 +55,9 @@ async fn spend_budget(
     let mut budgets = Vec::new();
     for object in server.registry.list("policy", "poddisruptionbudgets", namespace) {
         let budget = object.tree()?;
-        let selector = budget.pointer("/spec/selector").and_then(|s| LabelSelector::from_tree(s).ok());
+        let selector = budget
+            .pointer("/spec/selector")
+            .and_then(|s| LabelSelector::from_tree(s).ok());
         if selector.is_some_and(|s| s.matches(|key| pod.label(key))) {
             budgets.push(object.object.meta.name.to_string());
         }
@@ -56,15 +66,28 @@ async fn spend_budget(
         [] => Ok(()),
         [name] => {
             let catalog = server.registry.catalog();
-            let Some(served) = catalog.stored("policy", "poddisruptionbudgets") else { return Ok(()) };
+            let Some(served) = catalog.stored("policy", "poddisruptionbudgets") else {
+                return Ok(());
+            };
             let mut options = options.clone();
             options.subresource = "status".into();
-            let write = Write { registry: &server.registry, served, namespace, options: &options };
+            let write = Write {
+                registry: &server.registry,
+                served,
+                namespace,
+                options: &options,
+            };
             let now = server.registry.timestamp();
             write
                 .update(name, |old| {
-                    let allowed = old.pointer("/status/disruptionsAllowed").and_then(Value::as_i64).unwrap_or(0);
-                    let seen = old.pointer("/status/observedGeneration").and_then(Value::as_i64).unwrap_or(0);
+                    let allowed = old
+                        .pointer("/status/disruptionsAllowed")
+                        .and_then(Value::as_i64)
+                        .unwrap_or(0);
+                    let seen = old
+                        .pointer("/status/observedGeneration")
+                        .and_then(Value::as_i64)
+                        .unwrap_or(0);
                     let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
                     if seen < generation || allowed <= 0 {
                         return Err(refused(old, name, seen < generation));
@@ -72,12 +95,19 @@ async fn spend_budget(
                     let mut tree = old.clone();
                     tree["status"]["disruptionsAllowed"] = json!(allowed - 1);
                     tree["status"]["disruptedPods"][&*pod.name] = json!(now);
-                    Ok(Change { tree, uid: None, revision: None, applied: false })
+                    Ok(Change {
+                        tree,
+                        uid: None,
+                        revision: None,
+                        applied: false,
+                    })
                 })
                 .await
                 .map(|_| ())
         }
-        _ => Err(ApiError::internal("This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.")),
+        _ => Err(ApiError::internal(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
+        )),
     }
 }
 

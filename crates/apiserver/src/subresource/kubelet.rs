@@ -49,7 +49,9 @@ impl KubeletClient {
     pub fn new(authority: &str, certificate: &str, key: &str) -> Result<KubeletClient> {
         let mut roots = RootCertStore::empty();
         for der in CertificateDer::pem_slice_iter(authority.as_bytes()) {
-            roots.add(der.map_err(ApiError::internal)?).map_err(ApiError::internal)?;
+            roots
+                .add(der.map_err(ApiError::internal)?)
+                .map_err(ApiError::internal)?;
         }
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<std::result::Result<Vec<_>, _>>();
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(ApiError::internal)?;
@@ -60,7 +62,9 @@ impl KubeletClient {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain.map_err(ApiError::internal)?, key)
             .map_err(ApiError::internal)?;
-        Ok(KubeletClient { tls: TlsConnector::from(Arc::new(config)) })
+        Ok(KubeletClient {
+            tls: TlsConnector::from(Arc::new(config)),
+        })
     }
 
     /// Passes a request on and the answer back; both ways for good when the other side switches protocols.
@@ -76,11 +80,15 @@ impl KubeletClient {
         let unreachable = |e: &dyn std::fmt::Display| {
             ApiError::internal(format!("error dialing backend: dial tcp {}:{}: {e}", to.host, to.port))
         };
-        let stream = TcpStream::connect((to.host.as_str(), to.port)).await.map_err(|e| unreachable(&e))?;
+        let stream = TcpStream::connect((to.host.as_str(), to.port))
+            .await
+            .map_err(|e| unreachable(&e))?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let uri: Uri = path_and_query.parse().map_err(|e| ApiError::bad_request(format!("path {path_and_query:?}: {e}")))?;
+        let uri: Uri = path_and_query
+            .parse()
+            .map_err(|e| ApiError::bad_request(format!("path {path_and_query:?}: {e}")))?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -91,9 +99,13 @@ impl KubeletClient {
             }
         }
         let host = format!("{}:{}", to.host, to.port);
-        request.headers_mut().insert(header::HOST, host.parse().map_err(ApiError::internal)?);
+        request
+            .headers_mut()
+            .insert(header::HOST, host.parse().map_err(ApiError::internal)?);
         if upgrade.is_some() {
-            request.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
+            request
+                .headers_mut()
+                .insert(header::CONNECTION, http::HeaderValue::from_static("Upgrade"));
         }
         if to.tls {
             let ip: std::result::Result<IpAddr, _> = to.host.parse();
@@ -114,7 +126,9 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let failed = |e: hyper::Error| ApiError::internal(format!("error trying to reach the backend: {e}"));
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "connection to a backend ended");

@@ -21,9 +21,15 @@ use crate::server::{ApiServer, Request};
 pub async fn answer(server: &Arc<ApiServer>, served: Served, request: Request) -> Result<Response<Body>> {
     let resource = served.resource.clone();
     let subresource = request.info.subresource.clone();
-    let allowed = resource.subresource(&subresource).is_some_and(|s| s.verbs.iter().any(|v| v == request.info.verb));
+    let allowed = resource
+        .subresource(&subresource)
+        .is_some_and(|s| s.verbs.iter().any(|v| v == request.info.verb));
     if !allowed && !matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") {
-        return Err(ApiError::method_not_allowed(&resource.group, &resource.plural, request.info.verb));
+        return Err(ApiError::method_not_allowed(
+            &resource.group,
+            &resource.plural,
+            request.info.verb,
+        ));
     }
     match (resource.plural.as_str(), subresource.as_str()) {
         (_, "scale") => scale::answer(server, &served, &request).await,
@@ -35,6 +41,10 @@ pub async fn answer(server: &Arc<ApiServer>, served: Served, request: Request) -
         | ("certificatesigningrequests", "approval")
         | ("namespaces", "finalize") => partial::answer(server, &served, &request).await,
         ("serviceaccounts", "token") => token::create(server, &request).await,
-        _ => Err(ApiError::new(501, "NotImplemented", format!("{}/{subresource} is not implemented", resource.plural))),
+        _ => Err(ApiError::new(
+            501,
+            "NotImplemented",
+            format!("{}/{subresource} is not implemented", resource.plural),
+        )),
     }
 }

@@ -33,7 +33,12 @@ fn merge(subresource: &str, new: &Value, old: &Value) -> Result<Value> {
     };
     match subresource {
         "ephemeralcontainers" => {
-            let list = |t: &Value| t.pointer("/spec/ephemeralContainers").and_then(Value::as_array).cloned().unwrap_or_default();
+            let list = |t: &Value| {
+                t.pointer("/spec/ephemeralContainers")
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default()
+            };
             let (before, after) = (list(old), list(new));
             let find = |c: &Value| after.iter().find(|a| a["name"] == c["name"]);
             if before.iter().any(|c| find(c) != Some(c)) {
@@ -44,8 +49,14 @@ fn merge(subresource: &str, new: &Value, old: &Value) -> Result<Value> {
         }
         "resize" => {
             for field in ["containers", "initContainers"] {
-                let news = new.pointer(&format!("/spec/{field}")).and_then(Value::as_array).cloned().unwrap_or_default();
-                let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else { continue };
+                let news = new
+                    .pointer(&format!("/spec/{field}"))
+                    .and_then(Value::as_array)
+                    .cloned()
+                    .unwrap_or_default();
+                let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
+                    continue;
+                };
                 for container in list {
                     if let Some(found) = news.iter().find(|n| n["name"] == container["name"]) {
                         container["resources"] = found.get("resources").cloned().unwrap_or_else(|| json!({}));
@@ -73,36 +84,73 @@ fn recheck(resource: &Resource, tree: Value) -> Result<Value> {
 pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let resource = &served.resource;
     let info = &request.info;
-    let namespace = if resource.namespaced { info.namespace.as_str() } else { "" };
+    let namespace = if resource.namespaced {
+        info.namespace.as_str()
+    } else {
+        ""
+    };
     let name = &info.name;
     let subresource = info.subresource.as_str();
     if info.verb == "get" {
-        return read::get(&server.registry, served, namespace, name, &request.query, request.accept);
+        return read::get(
+            &server.registry,
+            served,
+            namespace,
+            name,
+            &request.query,
+            request.accept,
+        );
     }
     let options = request.write_options()?;
-    let write = Write { registry: &server.registry, served, namespace, options: &options };
+    let write = Write {
+        registry: &server.registry,
+        served,
+        namespace,
+        options: &options,
+    };
     let updated = if info.verb == "patch" {
         let kind = PatchKind::of(request.header("content-type"), resource)?;
         if kind == PatchKind::Apply {
-            return Err(ApiError::unsupported_media_type(format!("server-side apply to {}/{subresource} is not implemented", resource.plural)));
+            return Err(ApiError::unsupported_media_type(format!(
+                "server-side apply to {}/{subresource} is not implemented",
+                resource.plural
+            )));
         }
         let patch = Patch::parse(kind, &request.body)?;
         let change = |old: &Value| {
             let patched = recheck(resource, patch.apply(resource, old)?)?;
-            Ok(Change { tree: merge(subresource, &patched, old)?, uid: None, revision: None, applied: false })
+            Ok(Change {
+                tree: merge(subresource, &patched, old)?,
+                uid: None,
+                revision: None,
+                applied: false,
+            })
         };
         write.update(name, change).await?
     } else {
-        let tree = decode_kind(request, resource.schema.get(), &[(&resource.api_version(), &resource.kind)])?;
+        let tree = decode_kind(
+            request,
+            resource.schema.get(),
+            &[(&resource.api_version(), &resource.kind)],
+        )?;
         let tree = recheck(resource, tree)?;
         let revision = match metadata::text(&tree, "resourceVersion") {
             "" | "0" => None,
             text => Some(parse_revision(text)?),
         };
         let change = |old: &Value| {
-            Ok(Change { tree: merge(subresource, &tree, old)?, uid: None, revision, applied: false })
+            Ok(Change {
+                tree: merge(subresource, &tree, old)?,
+                uid: None,
+                revision,
+                applied: false,
+            })
         };
-        if subresource == "finalize" { finalize(server, served, name, change).await? } else { write.update(name, change).await? }
+        if subresource == "finalize" {
+            finalize(server, served, name, change).await?
+        } else {
+            write.update(name, change).await?
+        }
     };
     body::object_response(StatusCode::OK, resource, &updated, request.accept)
 }
@@ -123,7 +171,11 @@ async fn finalize(
         if revision.is_some_and(|r| r != current.revision()) {
             return Err(ApiError::modified(&resource.group, &resource.plural, name));
         }
-        let waits = |path: &str| tree.pointer(path).and_then(Value::as_array).is_some_and(|f| !f.is_empty());
+        let waits = |path: &str| {
+            tree.pointer(path)
+                .and_then(Value::as_array)
+                .is_some_and(|f| !f.is_empty())
+        };
         let gone = current.object.meta.deleting && !waits("/spec/finalizers") && !waits("/metadata/finalizers");
         let encoded = Encoded::of(resource, &mut tree)?;
         let key = resource.key("", name);
@@ -131,10 +183,26 @@ async fn finalize(
             Op::Delete(KeyRange::One(key.clone()))
         } else {
             let hint = Some(Arc::new(encoded.prepared.clone()) as _);
-            Op::Put(Put { key: key.clone(), value: encoded.value(), lease: 0, hint })
+            Op::Put(Put {
+                key: key.clone(),
+                value: encoded.value(),
+                lease: 0,
+                hint,
+            })
         };
-        let compare = vec![Compare { key, target: CompareTarget::ModRevision(current.revision()) }];
-        let result = server.registry.store.txn(Txn { compare, success: vec![op], failure: Vec::new() }).await?;
+        let compare = vec![Compare {
+            key,
+            target: CompareTarget::ModRevision(current.revision()),
+        }];
+        let result = server
+            .registry
+            .store
+            .txn(Txn {
+                compare,
+                success: vec![op],
+                failure: Vec::new(),
+            })
+            .await?;
         if result.succeeded {
             return Ok(Arc::new(encoded.at(Some(result.revision))));
         }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::body::{self, Body};
+use crate::registry::metadata;
 use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::parse_revision;
 use crate::registry::resource::{Resource, at_path};
 use crate::registry::write::{Change, Write};
-use crate::registry::metadata;
 use crate::server::resources::decode_kind;
 use crate::server::{ApiServer, Request};
 
@@ -23,15 +23,28 @@ fn selector_text(resource: &Resource, tree: &Value) -> String {
     }
     let selector = tree.pointer("/spec/selector");
     // a ReplicationController's selector is a plain map
-    let labels = selector.map(|s| s.get("matchLabels").unwrap_or(s)).and_then(Value::as_object);
+    let labels = selector
+        .map(|s| s.get("matchLabels").unwrap_or(s))
+        .and_then(Value::as_object);
     let mut terms: Vec<String> = labels
         .into_iter()
         .flatten()
         .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
         .collect();
-    for e in selector.and_then(|s| s.get("matchExpressions")).and_then(Value::as_array).into_iter().flatten() {
+    for e in selector
+        .and_then(|s| s.get("matchExpressions"))
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let key = e["key"].as_str().unwrap_or_default();
-        let list = e["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",");
+        let list = e["values"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect::<Vec<_>>()
+            .join(",");
         terms.push(match e["operator"].as_str().unwrap_or_default() {
             "In" => format!("{key} in ({list})"),
             "NotIn" => format!("{key} notin ({list})"),
@@ -49,7 +62,10 @@ fn spec_path(resource: &Resource) -> &str {
 
 fn scale_of(resource: &Resource, tree: &Value) -> Value {
     let number = |path: &str| at_path(tree, path).and_then(Value::as_i64).unwrap_or(0);
-    let status = resource.scale.as_ref().map_or("status.replicas", |p| &p.status_replicas);
+    let status = resource
+        .scale
+        .as_ref()
+        .map_or("status.replicas", |p| &p.status_replicas);
     let mut scale = json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
@@ -86,26 +102,46 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let resource = &served.resource;
     let (namespace, name) = (&request.info.namespace, &request.info.name);
     if request.info.verb == "get" {
-        let object = served.cache.get(namespace, name).ok_or_else(|| resource.not_found(name))?;
+        let object = served
+            .cache
+            .get(namespace, name)
+            .ok_or_else(|| resource.not_found(name))?;
         let tree = resource.to_served(object.tree()?);
-        return Ok(body::tree_response(StatusCode::OK, request.accept, &scale_of(resource, &tree)));
+        return Ok(body::tree_response(
+            StatusCode::OK,
+            request.accept,
+            &scale_of(resource, &tree),
+        ));
     }
     let options = request.write_options()?;
-    let write = Write { registry: &server.registry, served, namespace, options: &options };
+    let write = Write {
+        registry: &server.registry,
+        served,
+        namespace,
+        options: &options,
+    };
     let schema = api::schema::Schema::builtin();
     let wanted: Box<dyn Fn(&Value) -> Result<Value> + Send + Sync> = if request.info.verb == "patch" {
-        let builtin = server.registry.catalog().stored("apps", "deployments").map(|s| s.resource.clone());
+        let builtin = server
+            .registry
+            .catalog()
+            .stored("apps", "deployments")
+            .map(|s| s.resource.clone());
         let kind = PatchKind::of(request.header("content-type"), builtin.as_deref().unwrap_or(resource))?;
         if kind == PatchKind::Apply {
-            return Err(ApiError::unsupported_media_type("server-side apply to a scale is not implemented"));
+            return Err(ApiError::unsupported_media_type(
+                "server-side apply to a scale is not implemented",
+            ));
         }
         let patch = Patch::parse(kind, &request.body)?;
         let gvk = api::gvk::GroupVersionKind::new("autoscaling", "v1", "Scale");
-        let root = schema.type_for(&gvk).ok_or_else(|| ApiError::internal("Scale has no schema"))?;
+        let root = schema
+            .type_for(&gvk)
+            .ok_or_else(|| ApiError::internal("Scale has no schema"))?;
         Box::new(move |scale| match &patch {
-            Patch::Strategic(tree) => {
-                schema.strategic_merge(root, scale, tree).map_err(|e| ApiError::bad_request(e.to_string()))
-            }
+            Patch::Strategic(tree) => schema
+                .strategic_merge(root, scale, tree)
+                .map_err(|e| ApiError::bad_request(e.to_string())),
             Patch::Merge(tree) => {
                 let mut scale = scale.clone();
                 json_patch::merge(&mut scale, tree);
@@ -131,16 +167,28 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 let error = api::field::FieldError::invalid("spec.replicas", json!(replicas), why);
                 return Err(ApiError::invalid("autoscaling", "Scale", name, &[error]));
             }
-            let revision = match (metadata::text(&scale, "resourceVersion"), metadata::text(old, "resourceVersion")) {
+            let revision = match (
+                metadata::text(&scale, "resourceVersion"),
+                metadata::text(old, "resourceVersion"),
+            ) {
                 ("" | "0", _) => None,
                 (new, old) if new == old => None,
                 (new, _) => Some(parse_revision(new)?),
             };
             let mut tree = old.clone();
             set(&mut tree, spec_path(resource), json!(replicas));
-            Ok(Change { tree, uid: None, revision, applied: false })
+            Ok(Change {
+                tree,
+                uid: None,
+                revision,
+                applied: false,
+            })
         })
         .await?;
     let tree = resource.to_served(updated.tree()?);
-    Ok(body::tree_response(StatusCode::OK, request.accept, &scale_of(resource, &tree)))
+    Ok(body::tree_response(
+        StatusCode::OK,
+        request.accept,
+        &scale_of(resource, &tree),
+    ))
 }

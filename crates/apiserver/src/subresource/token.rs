@@ -18,12 +18,20 @@ const LONGEST: i64 = 1 << 32;
 const DEFAULT: i64 = 3600;
 
 pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Response<Body>> {
-    let mut tree = decode_kind(request, api::schema::Schema::builtin(), &[("authentication.k8s.io/v1", "TokenRequest")])?;
+    let mut tree = decode_kind(
+        request,
+        api::schema::Schema::builtin(),
+        &[("authentication.k8s.io/v1", "TokenRequest")],
+    )?;
     let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
     let registry = &server.registry;
-    let account =
-        registry.get("", "serviceaccounts", namespace, name).ok_or_else(|| ApiError::not_found("", "serviceaccounts", name))?;
-    let seconds = tree.pointer("/spec/expirationSeconds").and_then(Value::as_i64).unwrap_or(DEFAULT);
+    let account = registry
+        .get("", "serviceaccounts", namespace, name)
+        .ok_or_else(|| ApiError::not_found("", "serviceaccounts", name))?;
+    let seconds = tree
+        .pointer("/spec/expirationSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(DEFAULT);
     let problem = if seconds < SHORTEST {
         Some("may not specify a duration less than 10 minutes")
     } else if seconds > LONGEST {
@@ -33,9 +41,18 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     };
     if let Some(why) = problem {
         let error = api::field::FieldError::invalid("spec.expirationSeconds", json!(seconds), why);
-        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", name, &[error]));
+        return Err(ApiError::invalid(
+            "authentication.k8s.io",
+            "TokenRequest",
+            name,
+            &[error],
+        ));
     }
-    let asked = tree.pointer("/spec/audiences").and_then(Value::as_array).cloned().unwrap_or_default();
+    let asked = tree
+        .pointer("/spec/audiences")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let mut audiences: Vec<String> = asked.iter().filter_map(|a| a.as_str().map(Into::into)).collect();
     if audiences.is_empty() {
         audiences.clone_from(&server.authenticator.tokens.audiences);
@@ -46,10 +63,20 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     };
     let token = server.authenticator.tokens.issue(
         registry,
-        &TokenRequest { namespace, name, uid: &account.object.meta.uid, audiences: audiences.clone(), seconds, bound, node },
+        &TokenRequest {
+            namespace,
+            name,
+            uid: &account.object.meta.uid,
+            audiences: audiences.clone(),
+            seconds,
+            bound,
+            node,
+        },
     )?;
     let now = registry.environment.now();
-    let expires = now.checked_add(jiff::SignedDuration::from_secs(seconds)).map_err(ApiError::internal)?;
+    let expires = now
+        .checked_add(jiff::SignedDuration::from_secs(seconds))
+        .map_err(ApiError::internal)?;
     tree["spec"]["audiences"] = json!(audiences);
     tree["spec"]["expirationSeconds"] = json!(seconds);
     if tree["spec"].get("boundObjectRef").is_none() {
@@ -63,21 +90,35 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
 type BoundTo = (Option<Bound>, Option<(String, String)>);
 
 fn bound(server: &ApiServer, request: &Request, namespace: &str, reference: &Value) -> Result<BoundTo> {
-    let text = |key: &str| reference.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |key: &str| {
+        reference
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let (kind, name, uid) = (text("kind"), text("name"), text("uid"));
     let (plural, home) = match kind.as_str() {
         "Pod" => ("pods", namespace),
         "Secret" => ("secrets", namespace),
         "Node" => ("nodes", ""),
         other => {
-            let why = format!("cannot bind token to object of type {}, Kind={other}", text("apiVersion"));
+            let why = format!(
+                "cannot bind token to object of type {}, Kind={other}",
+                text("apiVersion")
+            );
             return Err(ApiError::bad_request(why));
         }
     };
-    let object = server.registry.get("", plural, home, &name).ok_or_else(|| ApiError::not_found("", plural, &name))?;
+    let object = server
+        .registry
+        .get("", plural, home, &name)
+        .ok_or_else(|| ApiError::not_found("", plural, &name))?;
     let found = object.object.meta.uid.to_string();
     if !uid.is_empty() && uid != found {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(ApiError::conflict("", plural, &name, &why));
     }
     let mut node = None;
@@ -85,11 +126,17 @@ fn bound(server: &ApiServer, request: &Request, namespace: &str, reference: &Val
         let pod = object.tree()?;
         let account = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
         if account != request.info.name {
-            let why = format!("cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.", request.info.name);
+            let why = format!(
+                "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                request.info.name
+            );
             return Err(ApiError::bad_request(why));
         }
         let node_name = pod["spec"]["nodeName"].as_str().unwrap_or_default().to_owned();
-        let uid = server.registry.get("", "nodes", "", &node_name).map(|n| n.object.meta.uid.to_string());
+        let uid = server
+            .registry
+            .get("", "nodes", "", &node_name)
+            .map(|n| n.object.meta.uid.to_string());
         node = uid.map(|uid| (node_name, uid));
     }
     Ok((Some(Bound { kind, name, uid: found }), node))

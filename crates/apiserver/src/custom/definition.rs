@@ -1,0 +1,212 @@
+//! A `CustomResourceDefinition` checked and turned into resources.
+
+use std::sync::Arc;
+
+use api::field::FieldError;
+use api::schema::Schema;
+use serde_json::{Value, json};
+
+use crate::registry::resource::{Column, Conversion, Resource, ScalePaths, SchemaRef, Subresource};
+use crate::strategy::Strategy;
+
+/// Where the objects of a custom resource are kept.
+pub fn prefix(group: &str, plural: &str) -> String {
+    format!("/registry/{group}/{plural}/")
+}
+
+fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
+    tree.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn strings(tree: &Value, path: &str) -> Vec<String> {
+    let list = tree.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(|v| v.as_str().map(Into::into)).collect()
+}
+
+/// What is wrong with a definition.
+pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let (group, plural) = (text(new, "/spec/group"), text(new, "/spec/names/plural"));
+    let name = text(new, "/metadata/name");
+    if group.is_empty() {
+        errors.push(FieldError::required("spec.group", ""));
+    } else if !group.contains('.') {
+        let why = "should be a domain with at least one dot";
+        errors.push(FieldError::invalid("spec.group", json!(group), why));
+    }
+    if name != format!("{plural}.{group}") {
+        let why = "must be spec.names.plural+\".\"+spec.group";
+        errors.push(FieldError::invalid("metadata.name", json!(name), why));
+    }
+    for field in ["plural", "singular", "kind", "listKind"] {
+        if text(new, &format!("/spec/names/{field}")).is_empty() {
+            errors.push(FieldError::required(format!("spec.names.{field}"), ""));
+        }
+    }
+    let scopes = ["Cluster", "Namespaced"];
+    if !scopes.contains(&text(new, "/spec/scope")) {
+        errors.push(FieldError::not_supported(
+            "spec.scope",
+            json!(text(new, "/spec/scope")),
+            &scopes,
+        ));
+    }
+    if text(new, "/spec/conversion/strategy") == "Webhook" {
+        let why = "webhook conversion is not supported by this server";
+        errors.push(FieldError::forbidden("spec.conversion.strategy", why));
+    }
+    if let Some(old) = old {
+        for path in ["group", "scope"] {
+            let at = format!("/spec/{path}");
+            if text(new, &at) != text(old, &at) {
+                errors.push(FieldError::invalid(
+                    format!("spec.{path}"),
+                    json!(text(new, &at)),
+                    "field is immutable",
+                ));
+            }
+        }
+    }
+    let versions = new
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
+        let why = "must have exactly one version marked as storage version";
+        errors.push(FieldError::invalid("spec.versions", json!(versions.len()), why));
+    }
+    if errors.is_empty()
+        && let Err(found) = compile(new)
+    {
+        errors.extend(found);
+    }
+    errors
+}
+
+/// The served versions of a definition.
+pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
+    let group = text(tree, "/spec/group");
+    let plural = text(tree, "/spec/names/plural");
+    let versions = tree
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let stored = versions
+        .iter()
+        .find(|v| v["storage"] == true)
+        .and_then(|v| v["name"].as_str())
+        .unwrap_or_default();
+    let stored_as = api::gvk::join_api_version(group, stored);
+    let mut resources = Vec::new();
+    for (i, version) in versions.iter().enumerate() {
+        let at = format!("spec.versions[{i}].schema.openAPIV3Schema");
+        let Some(openapi) = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object()) else {
+            return Err(vec![FieldError::required(at, "schemas are required")]);
+        };
+        let (schema, root) = Schema::from_crd(openapi, &at)?;
+        if version["served"] != true {
+            continue;
+        }
+        let api_version = version["name"].as_str().unwrap_or_default();
+        resources.push(Resource {
+            group: group.into(),
+            version: api_version.into(),
+            kind: text(tree, "/spec/names/kind").into(),
+            list_kind: text(tree, "/spec/names/listKind").into(),
+            plural: plural.into(),
+            singular: text(tree, "/spec/names/singular").into(),
+            short_names: strings(tree, "/spec/names/shortNames"),
+            categories: strings(tree, "/spec/names/categories"),
+            namespaced: text(tree, "/spec/scope") == "Namespaced",
+            verbs: [
+                "delete",
+                "deletecollection",
+                "get",
+                "list",
+                "patch",
+                "create",
+                "update",
+                "watch",
+            ]
+            .map(Into::into)
+            .into(),
+            subresources: subresources(tree, version, group, api_version),
+            prefix: prefix(group, plural),
+            selectable: selectable(version),
+            schema: SchemaRef::Custom(Arc::new(schema)),
+            root,
+            strategy: Strategy::custom(version.pointer("/subresources/status").is_some_and(|s| !s.is_null())),
+            columns: Some(columns(version)),
+            scale: scale(version),
+            stored_as: stored_as.clone(),
+            conversion: Conversion::Rename,
+        });
+    }
+    Ok(resources)
+}
+
+fn subresources(tree: &Value, version: &Value, group: &str, name: &str) -> Vec<Subresource> {
+    let verbs = || vec!["get".to_owned(), "patch".to_owned(), "update".to_owned()];
+    let mut all = Vec::new();
+    if version.pointer("/subresources/status").is_some_and(|s| !s.is_null()) {
+        let kind = text(tree, "/spec/names/kind").into();
+        all.push(Subresource {
+            name: "status".into(),
+            kind,
+            group: group.into(),
+            version: name.into(),
+            verbs: verbs(),
+        });
+    }
+    if scale(version).is_some() {
+        all.push(Subresource {
+            name: "scale".into(),
+            kind: "Scale".into(),
+            group: "autoscaling".into(),
+            version: "v1".into(),
+            verbs: verbs(),
+        });
+    }
+    all
+}
+
+fn dotted(path: &str) -> String {
+    path.trim_start_matches('.').to_owned()
+}
+
+fn selectable(version: &Value) -> Vec<String> {
+    let list = version
+        .get("selectableFields")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    list.map(|f| dotted(text(f, "/jsonPath"))).collect()
+}
+
+fn scale(version: &Value) -> Option<ScalePaths> {
+    let scale = version.pointer("/subresources/scale").filter(|s| s.is_object())?;
+    Some(ScalePaths {
+        spec_replicas: dotted(text(scale, "/specReplicasPath")),
+        status_replicas: dotted(text(scale, "/statusReplicasPath")),
+        label_selector: Some(dotted(text(scale, "/labelSelectorPath"))).filter(|p| !p.is_empty()),
+    })
+}
+
+fn columns(version: &Value) -> Vec<Column> {
+    let list = version
+        .get("additionalPrinterColumns")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    list.map(|c| Column {
+        name: text(c, "/name").into(),
+        kind: text(c, "/type").into(),
+        format: text(c, "/format").into(),
+        description: text(c, "/description").into(),
+        priority: c["priority"].as_i64().and_then(|p| i32::try_from(p).ok()).unwrap_or(0),
+        json_path: text(c, "/jsonPath").into(),
+    })
+    .collect()
+}

@@ -1,0 +1,115 @@
+//! Custom resources: a definition that is written becomes a served resource, one that is deleted stops being one.
+
+mod definition;
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::http::status::Result;
+use crate::http::user::User;
+use crate::registry::cached::Cached;
+use crate::registry::write::{Change, Write, WriteOptions};
+use crate::server::ApiServer;
+
+pub use definition::validate;
+
+const GROUP: &str = "apiextensions.k8s.io";
+const PLURAL: &str = "customresourcedefinitions";
+
+/// Serves every definition that is stored: at start.
+pub async fn restore(server: &Arc<ApiServer>) -> Result<()> {
+    for object in server.registry.list(GROUP, PLURAL, "") {
+        written(server, &object).await?;
+    }
+    Ok(())
+}
+
+/// Serves a definition as it is now and says so in its status.
+pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
+    let tree = object.tree()?;
+    if object.object.meta.deleting {
+        return Ok(());
+    }
+    let resources = definition::compile(&tree).map_err(|errors| {
+        crate::http::status::ApiError::invalid(GROUP, "CustomResourceDefinition", &object.object.meta.name, &errors)
+    })?;
+    server.registry.serve(resources).await?;
+    let conditions = tree.pointer("/status/conditions").and_then(Value::as_array);
+    let established = conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == "Established" && c["status"] == "True");
+    if established && tree.pointer("/status/acceptedNames") == tree.pointer("/spec/names") {
+        return Ok(());
+    }
+    let catalog = server.registry.catalog();
+    let Some(served) = catalog.stored(GROUP, PLURAL) else {
+        return Ok(());
+    };
+    let options = WriteOptions {
+        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
+        dry_run: false,
+        manager: "kube-apiserver".into(),
+        subresource: "status".into(),
+    };
+    let write = Write {
+        registry: &server.registry,
+        served,
+        namespace: "",
+        options: &options,
+    };
+    let now = server.registry.timestamp();
+    let change = |old: &Value| {
+        let mut tree = old.clone();
+        let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
+        let versions = list(old, "/spec/versions")
+            .filter(|v| v["storage"] == true)
+            .map(|v| v["name"].clone());
+        tree["status"] = json!({
+            "conditions": [
+                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+            ],
+            "acceptedNames": old.pointer("/spec/names"),
+            "storedVersions": versions.collect::<Vec<_>>(),
+        });
+        Ok(Change {
+            tree,
+            uid: None,
+            revision: None,
+            applied: false,
+        })
+    };
+    write.update(&object.object.meta.name, change).await.map(|_| ())
+}
+
+/// Deletes the objects of a definition that is gone and stops serving it.
+pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
+    let Ok(tree) = object.tree() else { return };
+    let text = |path: &str| {
+        tree.pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
+    let prefix = definition::prefix(&group, &plural);
+    let success = vec![etcd::Op::Delete(etcd::KeyRange::prefix(prefix.as_bytes()))];
+    if let Err(error) = server
+        .registry
+        .store
+        .txn(etcd::Txn {
+            success,
+            ..etcd::Txn::default()
+        })
+        .await
+    {
+        tracing::error!(%error, %group, %plural, "objects of a deleted definition remain");
+    }
+    server.registry.withdraw(&group, &plural).await;
+}
+
+fn list<'a>(tree: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
+    tree.pointer(path).and_then(Value::as_array).into_iter().flatten()
+}

@@ -1,0 +1,101 @@
+//! What a fresh cluster holds: the system namespaces, the default roles, the system's priority classes and the
+//! `kubernetes` Service with its endpoint.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use apiserver::http::status::ApiError;
+use apiserver::http::user::User;
+use apiserver::registry::Registry;
+use apiserver::registry::write::{Write, WriteOptions};
+use serde_json::{Value, json};
+
+/// Creates an object unless it is there.
+async fn ensure(
+    registry: &Arc<Registry>,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    tree: Value,
+) -> Result<(), ApiError> {
+    let catalog = registry.catalog();
+    let served = catalog
+        .stored(group, plural)
+        .ok_or_else(|| ApiError::internal(format!("{plural} is not served")))?;
+    let name = tree
+        .pointer("/metadata/name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if served.cache.get(namespace, name).is_some() {
+        return Ok(());
+    }
+    let options = WriteOptions {
+        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
+        dry_run: false,
+        manager: "kube-apiserver".into(),
+        subresource: String::new(),
+    };
+    let mut tree = tree;
+    let resource = &served.resource;
+    resource.schema.get().set_defaults(resource.root, &mut tree);
+    let write = Write {
+        registry,
+        served,
+        namespace,
+        options: &options,
+    };
+    match write.create(tree, false).await {
+        Err(error) if error.reason == "AlreadyExists" => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Makes what is missing.
+pub async fn bootstrap(
+    registry: &Arc<Registry>,
+    service_ip: IpAddr,
+    advertise: IpAddr,
+    port: u16,
+) -> Result<(), ApiError> {
+    let namespace = |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+    let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
+    futures::future::try_join_all(names.map(|n| ensure(registry, "", "namespaces", "", namespace(n)))).await?;
+    apiserver::authorization::bootstrap_policy::reconcile(registry).await?;
+    let classes = [
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+    ];
+    for (name, value, description) in classes {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": { "name": name }, "value": value, "description": description,
+        });
+        ensure(registry, "scheduling.k8s.io", "priorityclasses", "", class).await?;
+    }
+    let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": service_ip.to_string(),
+            "ports": [{ "name": "https", "port": 443, "targetPort": port, "protocol": "TCP" }],
+        },
+    });
+    ensure(registry, "", "services", "default", service).await?;
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
+        "addressType": "IPv4",
+        "endpoints": [{ "addresses": [advertise.to_string()], "conditions": { "ready": true } }],
+        "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+    });
+    ensure(registry, "discovery.k8s.io", "endpointslices", "default", slice).await
+}

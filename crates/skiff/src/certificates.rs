@@ -1,0 +1,88 @@
+//! The cluster's certificates and keys below `<data-dir>/server/tls`, in k3s's layout.
+
+use std::path::{Path, PathBuf};
+
+use pki::{Authority, Identity, PkiError, Usage};
+use time::OffsetDateTime;
+
+/// What the API server needs of the files.
+pub struct Certificates {
+    dir: PathBuf,
+    pub server_authority: Authority,
+    pub client_authority: Authority,
+    names: Vec<String>,
+}
+
+const SERVING: &str = "serving-kube-apiserver";
+const ADMIN: &str = "client-admin";
+const TO_KUBELETS: &str = "client-kube-apiserver";
+
+impl Certificates {
+    /// Makes what is missing. `names` are the names and addresses that the server is reached by.
+    pub fn prepare(dir: &Path, names: Vec<String>, now: OffsetDateTime) -> Result<Certificates, PkiError> {
+        let certificates = Certificates {
+            dir: dir.to_owned(),
+            server_authority: Authority::load_or_create(dir, "server-ca", now)?,
+            client_authority: Authority::load_or_create(dir, "client-ca", now)?,
+            names,
+        };
+        certificates.renew(now)?;
+        Ok(certificates)
+    }
+
+    /// Issues again what is due. Says whether the serving certificate is new.
+    pub fn renew(&self, now: OffsetDateTime) -> Result<bool, PkiError> {
+        let client =
+            |name: &str, who: &Identity<'_>| self.client_authority.ensure(&self.dir, name, who, &Usage::Client, now);
+        client(
+            ADMIN,
+            &Identity {
+                common_name: "system:admin",
+                organizations: &["system:masters"],
+            },
+        )?;
+        client(
+            TO_KUBELETS,
+            &Identity {
+                common_name: "system:apiserver",
+                organizations: &["system:masters"],
+            },
+        )?;
+        let who = Identity {
+            common_name: "kube-apiserver",
+            organizations: &[],
+        };
+        self.server_authority
+            .ensure(&self.dir, SERVING, &who, &Usage::Server(self.names.clone()), now)
+    }
+
+    fn pair(&self, name: &str) -> Result<(String, String), PkiError> {
+        let read = |suffix: &str| {
+            let path = self.dir.join(format!("{name}.{suffix}"));
+            std::fs::read_to_string(&path).map_err(|source| PkiError::File { path, source })
+        };
+        Ok((read("crt")?, read("key")?))
+    }
+
+    /// The API server's serving certificate and key, as PEM.
+    pub fn serving(&self) -> Result<(String, String), PkiError> {
+        self.pair(SERVING)
+    }
+
+    /// What the API server shows kubelets.
+    pub fn to_kubelets(&self) -> Result<(String, String), PkiError> {
+        self.pair(TO_KUBELETS)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn admin_kubeconfig(&self, server: &str) -> Result<String, PkiError> {
+        let (certificate, key) = self.pair(ADMIN)?;
+        Ok(pki::kubeconfig(
+            "default",
+            server,
+            self.server_authority.certificate(),
+            &certificate,
+            &key,
+        ))
+    }
+}
