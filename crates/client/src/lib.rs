@@ -1,1 +1,26 @@
+//! What every component talks to the API through: requests in process or over HTTPS, caches that follow a
+//! resource, work queues, leader election and events.
 
+mod client;
+mod error;
+mod events;
+mod https;
+mod informer;
+mod kubeconfig;
+mod leader;
+mod resolve;
+mod transport;
+mod watch;
+mod workqueue;
+
+pub use client::{ApiList, Client, DeleteParams, ListParams, Patch, Preconditions};
+pub use error::{Error, Result};
+pub use events::EventRecorder;
+pub use https::{HttpsTransport, TlsConfig};
+pub use informer::{Cache, Change, Indexer, Informer};
+pub use kubeconfig::{Config, Kubeconfig};
+pub use leader::{LeaderElector, LeaderError};
+pub use resolve::{ResolveError, resolve};
+pub use transport::{Body, ListWatch, Transport, WatchEvent, body_of};
+pub use watch::list_watch_over;
+pub use workqueue::{Backoff, WorkQueue, run_workers};

@@ -1,1 +1,33 @@
+//! The node's agent: registers the node, runs the pods bound to it through CRI, and tells the API how they are.
 
+mod admission;
+mod backoff;
+mod cgroups;
+pub mod command;
+mod config;
+mod cri_config;
+mod env;
+mod handlers;
+mod images;
+mod inotify;
+mod kubelet;
+mod lifecycle;
+mod logs;
+mod machine;
+mod node;
+mod node_context;
+mod objects;
+mod pod;
+mod probes;
+mod resources;
+mod runtime;
+mod runtime_pod;
+mod security;
+mod server;
+mod static_pods;
+mod status;
+mod volumes;
+mod worker;
+
+pub use config::{ConfigError, KubeletConfig, ServerTls};
+pub use kubelet::{KubeletError, run};

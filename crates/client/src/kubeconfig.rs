@@ -1,0 +1,222 @@
+//! Kubeconfig files: which server, whom to trust, who we are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use serde::Deserialize;
+
+use crate::{Client, Error, HttpsTransport, Result, TlsConfig};
+
+/// A bearer token, or where it is kept.
+#[derive(Debug, Clone)]
+pub enum Token {
+    Value(String),
+    File(PathBuf),
+}
+
+/// What is needed to reach one API server.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// `https://host:port`, optionally with a path prefix.
+    pub server: String,
+    pub tls: TlsConfig,
+    pub token: Option<Token>,
+    /// The namespace of the context, if it names one.
+    pub namespace: Option<String>,
+}
+
+impl Config {
+    /// The configuration of a pod's service account.
+    pub fn in_cluster() -> Result<Config> {
+        const DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let var =
+            |name: &str| std::env::var(name).map_err(|_| Error::Config(format!("{name} is not set: not in a pod")));
+        let host = var("KUBERNETES_SERVICE_HOST")?;
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        Ok(Config {
+            server: format!("https://{host}:{}", var("KUBERNETES_SERVICE_PORT")?),
+            tls: TlsConfig {
+                ca_pem: Some(read(Path::new(&format!("{DIR}/ca.crt")))?),
+                ..TlsConfig::default()
+            },
+            token: Some(Token::File(format!("{DIR}/token").into())),
+            namespace: std::fs::read_to_string(format!("{DIR}/namespace")).ok(),
+        })
+    }
+
+    /// A client over HTTPS.
+    pub fn client(&self, user_agent: &str) -> Result<Client> {
+        Ok(Client::new(Arc::new(HttpsTransport::new(self)?), user_agent))
+    }
+}
+
+/// A kubeconfig file (`client.authentication.k8s.io` exec plugins are refused).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Kubeconfig {
+    #[serde(rename = "current-context")]
+    pub current_context: String,
+    pub clusters: Vec<Named<Cluster>>,
+    pub contexts: Vec<Named<Context>>,
+    pub users: Vec<Named<User>>,
+    /// Relative paths in the file start here.
+    #[serde(skip)]
+    pub dir: PathBuf,
+}
+
+/// An entry of one of the three lists.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct Named<T> {
+    pub name: String,
+    #[serde(alias = "cluster", alias = "context", alias = "user")]
+    pub value: T,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Cluster {
+    pub server: String,
+    pub tls_server_name: Option<String>,
+    pub insecure_skip_tls_verify: bool,
+    pub certificate_authority: Option<PathBuf>,
+    pub certificate_authority_data: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Context {
+    pub cluster: String,
+    pub user: String,
+    pub namespace: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct User {
+    pub client_certificate: Option<PathBuf>,
+    pub client_certificate_data: Option<String>,
+    pub client_key: Option<PathBuf>,
+    pub client_key_data: Option<String>,
+    pub token: Option<String>,
+    #[serde(rename = "tokenFile")]
+    pub token_file: Option<PathBuf>,
+    pub username: Option<String>,
+    pub exec: Option<serde_json::Value>,
+    #[serde(rename = "auth-provider")]
+    pub auth_provider: Option<serde_json::Value>,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+}
+
+impl Kubeconfig {
+    /// Reads a file.
+    pub fn load(path: impl AsRef<Path>) -> Result<Kubeconfig> {
+        let path = path.as_ref();
+        let text =
+            String::from_utf8(read(path)?).map_err(|_| Error::Config(format!("{}: not text", path.display())))?;
+        let mut config = Kubeconfig::parse(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))?;
+        config.dir = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Ok(config)
+    }
+
+    pub fn parse(text: &str) -> Result<Kubeconfig> {
+        serde_saphyr::from_str(text).map_err(|e| Error::Config(e.to_string()))
+    }
+
+    /// The file's data, or the bytes of base64 text.
+    fn data(&self, text: Option<&String>, path: Option<&PathBuf>, what: &str) -> Result<Option<Vec<u8>>> {
+        if let Some(text) = text.filter(|t| !t.is_empty()) {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text.trim());
+            return bytes.map(Some).map_err(|e| Error::Config(format!("{what}: {e}")));
+        }
+        path.filter(|p| !p.as_os_str().is_empty())
+            .map(|p| read(&self.dir.join(p)))
+            .transpose()
+    }
+
+    /// The settings of a context, by default the current one.
+    pub fn config(&self, context: Option<&str>) -> Result<Config> {
+        let name = context.unwrap_or(&self.current_context);
+        let find_error =
+            |kind: &str, name: &str| Error::Config(format!("{kind} {name:?} does not exist in the kubeconfig"));
+        let context = self
+            .contexts
+            .iter()
+            .find(|c| c.name == name)
+            .ok_or_else(|| find_error("context", name))?;
+        let context = &context.value;
+        let cluster = self
+            .clusters
+            .iter()
+            .find(|c| c.name == context.cluster)
+            .ok_or_else(|| find_error("cluster", &context.cluster))?;
+        let cluster = &cluster.value;
+        let none = User::default();
+        let user = match self.users.iter().find(|u| u.name == context.user) {
+            Some(user) => &user.value,
+            None if context.user.is_empty() => &none,
+            None => return Err(find_error("user", &context.user)),
+        };
+        if user.exec.is_some() || user.auth_provider.is_some() || user.username.is_some() {
+            return Err(Error::Config(format!(
+                "user {:?}: exec plugins, auth providers and passwords are not supported",
+                context.user
+            )));
+        }
+        let token = match (&user.token_file, &user.token) {
+            (Some(path), _) => Some(Token::File(self.dir.join(path))),
+            (None, Some(text)) => Some(Token::Value(text.clone())),
+            (None, None) => None,
+        };
+        Ok(Config {
+            server: cluster.server.clone(),
+            tls: TlsConfig {
+                ca_pem: self.data(
+                    cluster.certificate_authority_data.as_ref(),
+                    cluster.certificate_authority.as_ref(),
+                    "certificate-authority-data",
+                )?,
+                cert_pem: self.data(
+                    user.client_certificate_data.as_ref(),
+                    user.client_certificate.as_ref(),
+                    "client-certificate-data",
+                )?,
+                key_pem: self.data(
+                    user.client_key_data.as_ref(),
+                    user.client_key.as_ref(),
+                    "client-key-data",
+                )?,
+                server_name: cluster.tls_server_name.clone(),
+                insecure: cluster.insecure_skip_tls_verify,
+            },
+            token,
+            namespace: context.namespace.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: c\n  cluster: {server: 'https://127.0.0.1:6443', certificate-authority-data: aGk=}\n\
+        contexts:\n- name: a\n  context: {cluster: c, user: u, namespace: n}\nusers:\n- name: u\n  user: {token: t}\n";
+
+    #[test]
+    fn the_current_context_is_followed() {
+        let config = Kubeconfig::parse(TEXT).unwrap().config(None).unwrap();
+        assert_eq!(config.server, "https://127.0.0.1:6443");
+        assert_eq!(config.tls.ca_pem.as_deref(), Some(&b"hi"[..]));
+        assert!(matches!(config.token, Some(Token::Value(t)) if t == "t"));
+        assert_eq!(config.namespace.as_deref(), Some("n"));
+    }
+
+    #[test]
+    fn a_missing_context_is_named() {
+        let error = Kubeconfig::parse(TEXT).unwrap().config(Some("x")).unwrap_err();
+        assert_eq!(error.to_string(), "context \"x\" does not exist in the kubeconfig");
+    }
+}

@@ -1,0 +1,114 @@
+//! `skiff kubelet`: upstream's main flags.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{ConfigError, KubeletConfig, KubeletError};
+
+/// Flags of the kubelet as a program of its own. Flags win over the file.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kubelet", about = "Runs the pods that are bound to this node")]
+pub struct Args {
+    /// How to reach the API server
+    #[arg(long)]
+    pub kubeconfig: PathBuf,
+    /// A KubeletConfiguration file
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// The node's name in place of the host's
+    #[arg(long)]
+    pub hostname_override: Option<String>,
+    /// The node's addresses, one of each family at most
+    #[arg(long, value_delimiter = ',')]
+    pub node_ip: Vec<IpAddr>,
+    /// Labels for registration, as key=value
+    #[arg(long, value_delimiter = ',')]
+    pub node_labels: Vec<String>,
+    /// Where volumes and other files of pods are
+    #[arg(long)]
+    pub root_dir: Option<PathBuf>,
+    /// The socket of the container runtime
+    #[arg(long)]
+    pub container_runtime_endpoint: Option<String>,
+    /// The cgroup below which pods run
+    #[arg(long)]
+    pub cgroup_root: Option<String>,
+    /// A directory of static pods' manifests
+    #[arg(long)]
+    pub pod_manifest_path: Option<PathBuf>,
+}
+
+/// Why the program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Runtime(#[from] cri::ConnectError),
+    #[error(transparent)]
+    Kubelet(#[from] KubeletError),
+    #[error("--node-labels: {0:?} is not key=value")]
+    Label(String),
+    #[error("no container runtime: give --container-runtime-endpoint")]
+    NoRuntime,
+    #[error("the node has no address: give --node-ip")]
+    NoAddress,
+}
+
+/// Runs until `shutdown`.
+pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = args
+        .hostname_override
+        .clone()
+        .unwrap_or_else(|| host.trim().to_lowercase());
+    let mut config = KubeletConfig::new(&name);
+    let mut endpoint = args.container_runtime_endpoint;
+    if let Some(path) = &args.config {
+        let named = config.apply_file(path)?;
+        endpoint = endpoint.or(named);
+    }
+    config.node_labels = labels(&args.node_labels)?;
+    config.node_ips = args.node_ip;
+    if config.node_ips.is_empty() {
+        config.node_ips.push(default_address().ok_or(CommandError::NoAddress)?);
+    }
+    if let Some(dir) = args.root_dir {
+        config.root_dir = dir;
+    }
+    if let Some(root) = args.cgroup_root {
+        config.cgroup_root = root;
+    }
+    config.static_pod_path = args.pod_manifest_path.or(config.static_pod_path);
+    let client = client::Kubeconfig::load(&args.kubeconfig)?
+        .config(None)?
+        .client("skiff-kubelet")?;
+    let runtime = cri::connect(&endpoint.ok_or(CommandError::NoRuntime)?)?;
+    crate::run(config, client, runtime, shutdown).await?;
+    Ok(())
+}
+
+fn labels(pairs: &[String]) -> Result<BTreeMap<String, String>, CommandError> {
+    let split = |p: &String| {
+        p.split_once('=')
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .ok_or_else(|| CommandError::Label(p.clone()))
+    };
+    pairs.iter().map(split).collect()
+}
+
+/// The address this host would use towards the outside. A connected UDP socket sends nothing.
+fn default_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|a| a.ip())
+        .filter(|ip| !ip.is_unspecified())
+}

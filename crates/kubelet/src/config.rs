@@ -1,0 +1,328 @@
+//! The kubelet's settings, and `KubeletConfiguration` files (`kubelet.config.k8s.io/v1beta1`). Fields that are not
+//! supported are refused, never ignored.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Everything `run` needs to know.
+#[derive(Debug, Clone)]
+pub struct KubeletConfig {
+    pub node_name: String,
+    pub node_ips: Vec<IpAddr>,
+    pub node_labels: BTreeMap<String, String>,
+    pub register_taints: Vec<k8s_openapi::api::core::v1::Taint>,
+    /// `/var/lib/kubelet`.
+    pub root_dir: PathBuf,
+    /// `/var/log/pods`.
+    pub pod_log_dir: PathBuf,
+    /// `/var/log/containers`.
+    pub container_log_links: PathBuf,
+    pub cgroup_root: String,
+    pub cluster_dns: Vec<String>,
+    pub cluster_domain: String,
+    pub resolv_conf: PathBuf,
+    pub static_pod_path: Option<PathBuf>,
+    pub max_pods: i64,
+    pub pod_pids_limit: Option<i64>,
+    pub seccomp_default: bool,
+    pub address: IpAddr,
+    pub port: u16,
+    pub healthz_address: IpAddr,
+    /// 0 switches it off.
+    pub healthz_port: u16,
+    pub server_tls: ServerTls,
+    /// PEM of those who sign client certificates.
+    pub client_ca: Option<Vec<u8>>,
+    pub anonymous: bool,
+    /// Ask the API server about tokens and permissions.
+    pub webhook: bool,
+    /// Bytes of a log before it is rotated, and how many files are kept.
+    pub container_log_max_size: u64,
+    pub container_log_max_files: u32,
+    /// Resources kept from pods, in thousandths.
+    pub reserved: BTreeMap<String, i64>,
+    /// Bytes of memory that must stay available.
+    pub eviction_memory: i64,
+    /// Below 0 only if the kernel lets this process; see `LinuxContainerResources.oom_score_adj`.
+    pub least_oom_score_adj: i64,
+}
+
+/// The serving certificate.
+#[derive(Debug, Clone)]
+pub enum ServerTls {
+    Pem {
+        cert: Vec<u8>,
+        key: Vec<u8>,
+    },
+    /// Made at start, trusted by nobody.
+    SelfSigned,
+}
+
+impl KubeletConfig {
+    pub fn new(node_name: &str) -> KubeletConfig {
+        KubeletConfig {
+            node_name: node_name.to_owned(),
+            node_ips: Vec::new(),
+            node_labels: BTreeMap::new(),
+            register_taints: Vec::new(),
+            root_dir: "/var/lib/kubelet".into(),
+            pod_log_dir: "/var/log/pods".into(),
+            container_log_links: "/var/log/containers".into(),
+            cgroup_root: "/".to_owned(),
+            cluster_dns: Vec::new(),
+            cluster_domain: "cluster.local".to_owned(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            static_pod_path: None,
+            max_pods: 110,
+            pod_pids_limit: None,
+            seccomp_default: false,
+            address: IpAddr::from([0, 0, 0, 0]),
+            port: 10250,
+            healthz_address: IpAddr::from([127, 0, 0, 1]),
+            healthz_port: 10248,
+            server_tls: ServerTls::SelfSigned,
+            client_ca: None,
+            anonymous: false,
+            webhook: true,
+            container_log_max_size: 10 << 20,
+            container_log_max_files: 5,
+            reserved: BTreeMap::new(),
+            eviction_memory: 100 << 20,
+            least_oom_score_adj: least_oom_score_adj(),
+        }
+    }
+}
+
+/// Without CAP_SYS_RESOURCE the kernel refuses a score below the process's own.
+fn least_oom_score_adj() -> i64 {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let caps = status
+        .lines()
+        .find_map(|l| l.strip_prefix("CapEff:"))
+        .and_then(|c| u64::from_str_radix(c.trim(), 16).ok());
+    if caps.is_some_and(|c| c >> CAP_SYS_RESOURCE & 1 == 1) {
+        return -1000;
+    }
+    std::fs::read_to_string("/proc/self/oom_score_adj")
+        .ok()
+        .and_then(|t| t.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Why settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {reason}")]
+    Parse { path: PathBuf, reason: String },
+    #[error("{field}: {reason}")]
+    Field { field: &'static str, reason: String },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    api_version: String,
+    kind: String,
+    #[serde(rename = "staticPodPath")]
+    static_pod_path: Option<PathBuf>,
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    healthz_bind_address: Option<IpAddr>,
+    healthz_port: Option<u16>,
+    tls_cert_file: Option<PathBuf>,
+    tls_private_key_file: Option<PathBuf>,
+    authentication: Authentication,
+    authorization: Authorization,
+    #[serde(rename = "clusterDNS")]
+    cluster_dns: Option<Vec<String>>,
+    cluster_domain: Option<String>,
+    cgroup_driver: Option<String>,
+    cgroup_root: Option<String>,
+    container_runtime_endpoint: Option<String>,
+    resolv_conf: Option<PathBuf>,
+    max_pods: Option<i64>,
+    pod_pids_limit: Option<i64>,
+    seccomp_default: Option<bool>,
+    container_log_max_size: Option<String>,
+    container_log_max_files: Option<u32>,
+    pod_logs_dir: Option<PathBuf>,
+    system_reserved: BTreeMap<String, String>,
+    kube_reserved: BTreeMap<String, String>,
+    eviction_hard: BTreeMap<String, String>,
+    #[serde(rename = "failCgroupV1")]
+    fail_cgroup_v1: Option<bool>,
+    fail_swap_on: Option<bool>,
+    register_node: Option<bool>,
+    register_with_taints: Option<Vec<k8s_openapi::api::core::v1::Taint>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Authentication {
+    anonymous: Enabled,
+    webhook: Enabled,
+    x509: X509,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Enabled {
+    enabled: Option<bool>,
+    cache_ttl: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct X509 {
+    #[serde(rename = "clientCAFile")]
+    client_ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Authorization {
+    mode: Option<String>,
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+impl KubeletConfig {
+    /// Applies a file. The runtime endpoint it names, if any.
+    pub fn apply_file(&mut self, path: &Path) -> Result<Option<String>, ConfigError> {
+        let text = String::from_utf8_lossy(&read(path)?).into_owned();
+        let parse = |reason: String| ConfigError::Parse {
+            path: path.to_owned(),
+            reason,
+        };
+        let file: File = serde_saphyr::from_str(&text).map_err(|e| parse(e.to_string()))?;
+        if file.kind != "KubeletConfiguration" || file.api_version != "kubelet.config.k8s.io/v1beta1" {
+            return Err(parse(format!(
+                "expected kubelet.config.k8s.io/v1beta1 KubeletConfiguration, got {} {}",
+                file.api_version, file.kind
+            )));
+        }
+        let unsupported = |field, reason: &str| {
+            Err(ConfigError::Field {
+                field,
+                reason: reason.to_owned(),
+            })
+        };
+        if file.cgroup_driver.as_deref().is_some_and(|d| d != "cgroupfs") {
+            return unsupported("cgroupDriver", "only cgroupfs is supported");
+        }
+        if file.register_node == Some(false) {
+            return unsupported("registerNode", "the kubelet always registers its node");
+        }
+        if file.authentication.webhook.cache_ttl.is_some() || file.authentication.anonymous.cache_ttl.is_some() {
+            return unsupported("authentication.webhook.cacheTTL", "is not supported");
+        }
+        // Version 1 always works here, and swap is left alone: both fields only ever forbid.
+        let _ = (file.fail_cgroup_v1, file.fail_swap_on);
+        fn set<T>(target: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *target = value;
+            }
+        }
+        set(&mut self.address, file.address);
+        set(&mut self.port, file.port);
+        set(&mut self.healthz_address, file.healthz_bind_address);
+        set(&mut self.healthz_port, file.healthz_port);
+        set(&mut self.cluster_dns, file.cluster_dns);
+        set(&mut self.cluster_domain, file.cluster_domain);
+        set(&mut self.cgroup_root, file.cgroup_root);
+        set(&mut self.resolv_conf, file.resolv_conf);
+        set(&mut self.max_pods, file.max_pods);
+        set(&mut self.seccomp_default, file.seccomp_default);
+        set(&mut self.container_log_max_files, file.container_log_max_files);
+        set(&mut self.pod_log_dir, file.pod_logs_dir);
+        set(&mut self.register_taints, file.register_with_taints);
+        set(&mut self.anonymous, file.authentication.anonymous.enabled);
+        self.static_pod_path = file.static_pod_path.or(self.static_pod_path.take());
+        self.pod_pids_limit = file.pod_pids_limit.filter(|p| *p > 0).or(self.pod_pids_limit);
+        if let Some(path) = file.authentication.x509.client_ca_file {
+            self.client_ca = Some(read(&path)?);
+        }
+        match file.authorization.mode.as_deref() {
+            None | Some("Webhook") => self.webhook = true,
+            Some("AlwaysAllow") => self.webhook = false,
+            Some(other) => return unsupported("authorization.mode", &format!("{other:?} is not a mode")),
+        }
+        if file.authentication.webhook.enabled == Some(false) && self.webhook {
+            return unsupported(
+                "authentication.webhook.enabled",
+                "needs authorization.mode AlwaysAllow when false",
+            );
+        }
+        match (file.tls_cert_file, file.tls_private_key_file) {
+            (Some(cert), Some(key)) => {
+                self.server_tls = ServerTls::Pem {
+                    cert: read(&cert)?,
+                    key: read(&key)?,
+                }
+            }
+            (None, None) => {}
+            _ => return unsupported("tlsCertFile", "needs tlsPrivateKeyFile, and the other way round"),
+        }
+        let quantity = |field: &'static str, text: &str| {
+            let milli = crate::resources::parse_milli(text).and_then(|m| i64::try_from(m).ok());
+            milli.ok_or_else(|| ConfigError::Field {
+                field,
+                reason: format!("{text:?} is not a quantity"),
+            })
+        };
+        if let Some(size) = &file.container_log_max_size {
+            self.container_log_max_size = u64::try_from(quantity("containerLogMaxSize", size)? / 1000).unwrap_or(0);
+        }
+        for (field, amounts) in [
+            ("systemReserved", &file.system_reserved),
+            ("kubeReserved", &file.kube_reserved),
+        ] {
+            for (name, amount) in amounts {
+                *self.reserved.entry(name.clone()).or_insert(0) += quantity(field, amount)?;
+            }
+        }
+        if let Some(memory) = file.eviction_hard.get("memory.available").filter(|m| !m.ends_with('%')) {
+            self.eviction_memory = quantity("evictionHard", memory)? / 1000;
+        }
+        Ok(file.container_runtime_endpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_fields_are_applied_and_unknown_ones_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k.yaml");
+        let head = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n";
+        std::fs::write(
+            &path,
+            format!("{head}clusterDNS: [10.0.0.10]\nmaxPods: 7\ncontainerLogMaxSize: 1Mi\n"),
+        )
+        .unwrap();
+        let mut config = KubeletConfig::new("n");
+        config.apply_file(&path).unwrap();
+        assert_eq!((config.max_pods, config.container_log_max_size), (7, 1 << 20));
+        std::fs::write(&path, format!("{head}topologyManagerPolicy: best-effort\n")).unwrap();
+        assert!(
+            config
+                .apply_file(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("topologyManagerPolicy")
+        );
+    }
+}

@@ -1,0 +1,539 @@
+//! What to do next for a pod: a function of its spec, what the runtime says, what the probes found and the time.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod};
+
+use crate::backoff::Backoffs;
+use crate::pod::{Kind, PodExt, container_hash, is_sidecar, restarts};
+use crate::runtime_pod::{RuntimeContainer, RuntimePod, State};
+
+/// What the probes and hooks of a pod's containers found, by container id.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Probed {
+    /// The startup probe has passed (or there is none) and the postStart hook has run.
+    pub started: HashSet<String>,
+    pub ready: HashMap<String, bool>,
+    pub startup_failed: HashSet<String>,
+    pub liveness_failed: HashSet<String>,
+}
+
+/// A container to start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    pub kind: Kind,
+    pub name: String,
+    pub attempt: u32,
+}
+
+/// A container to stop, and the words of its event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stop {
+    pub kind: Kind,
+    pub id: String,
+    pub name: String,
+    pub message: String,
+    pub cause: StopCause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopCause {
+    Startup,
+    Liveness,
+    Changed,
+    /// The runtime does not know its state; it is stopped before it is made again.
+    Unknown,
+}
+
+/// A container that must wait before it is started again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CrashLoop {
+    pub kind: Kind,
+    pub name: String,
+    pub delay_seconds: i64,
+    pub until: Timestamp,
+}
+
+/// The next steps. All of them may be done at once, but a new sandbox comes before its containers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Stop everything that runs, the sandbox too.
+    pub kill_pod: bool,
+    /// Make sandbox number `n` (after killing the old one).
+    pub create_sandbox: Option<u32>,
+    pub stop: Vec<Stop>,
+    pub start: Vec<Start>,
+    pub crash_loops: Vec<CrashLoop>,
+}
+
+impl Plan {
+    pub fn is_idle(&self) -> bool {
+        !self.kill_pod && self.create_sandbox.is_none() && self.stop.is_empty() && self.start.is_empty()
+    }
+}
+
+/// The key of a container's crash back-off.
+pub fn crash_key(container: &Container) -> String {
+    format!("{}/{}", container.name, container_hash(container))
+}
+
+pub fn timestamp(nanoseconds: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or_default()
+}
+
+struct Step<'a> {
+    pod: &'a Pod,
+    runtime: &'a RuntimePod,
+    probed: &'a Probed,
+    backoffs: &'a Backoffs,
+    now: Timestamp,
+    plan: Plan,
+}
+
+/// Decides the next steps of a pod that is to run.
+pub fn next_steps(pod: &Pod, runtime: &RuntimePod, probed: &Probed, backoffs: &Backoffs, now: Timestamp) -> Plan {
+    let mut step = Step {
+        pod,
+        runtime,
+        probed,
+        backoffs,
+        now,
+        plan: Plan::default(),
+    };
+    let sandbox = runtime.sandbox();
+    let usable = sandbox.filter(|s| s.ready && (pod.host_network() || !s.ips.is_empty()));
+    let several = runtime.sandboxes.iter().filter(|s| s.ready).count() > 1;
+    match usable {
+        Some(sandbox) if !several => step.in_sandbox(&sandbox.id),
+        _ => step.without_sandbox(sandbox.map_or(0, |s| s.attempt + 1)),
+    }
+    step.plan
+}
+
+impl Step<'_> {
+    fn without_sandbox(&mut self, attempt: u32) {
+        self.plan.kill_pod = !self.runtime.stopped();
+        // A pod that must not restart and already ran stays ended.
+        if self.pod.restart_policy() == "Never"
+            && attempt != 0
+            && !self.runtime.containers.is_empty()
+            && !self.any_restartable()
+        {
+            return;
+        }
+        let to_run = self.pod.containers().iter().any(|c| self.wanted(c));
+        if !to_run {
+            return;
+        }
+        self.plan.create_sandbox = Some(attempt);
+        if let Some(first) = self.pod.init_containers().first() {
+            self.start(Kind::Init, first);
+        }
+        if self.pod.init_containers().is_empty() {
+            for container in self.pod.containers() {
+                if self.wanted(container) {
+                    self.start(Kind::Regular, container);
+                }
+            }
+        }
+    }
+
+    fn any_restartable(&self) -> bool {
+        self.pod.containers().iter().any(|c| {
+            self.runtime
+                .newest(&c.name)
+                .is_some_and(|s| s.state == State::Exited && restarts(self.pod, c, s.exit_code))
+        })
+    }
+
+    /// Whether a regular container still has to run.
+    fn wanted(&self, container: &Container) -> bool {
+        match self.runtime.newest(&container.name) {
+            Some(s) if s.state == State::Exited => restarts(self.pod, container, s.exit_code),
+            _ => true,
+        }
+    }
+
+    fn start(&mut self, kind: Kind, container: &Container) {
+        let newest = self.runtime.newest(&container.name);
+        if let Some(last) = newest.filter(|s| s.state == State::Exited)
+            && let Some((delay, until)) =
+                self.backoffs
+                    .waiting(&crash_key(container), timestamp(last.finished_at), self.now)
+        {
+            let name = container.name.clone();
+            self.plan.crash_loops.push(CrashLoop {
+                kind,
+                name,
+                delay_seconds: delay.as_secs(),
+                until,
+            });
+            return;
+        }
+        let attempt = newest.map_or(0, |s| s.attempt + 1);
+        self.plan.start.push(Start {
+            kind,
+            name: container.name.clone(),
+            attempt,
+        });
+    }
+
+    fn stop(&mut self, kind: Kind, status: &RuntimeContainer, cause: StopCause, message: String) {
+        let stop = Stop {
+            kind,
+            id: status.id.clone(),
+            name: status.name.clone(),
+            message,
+            cause,
+        };
+        self.plan.stop.push(stop);
+    }
+
+    fn in_sandbox(&mut self, sandbox: &str) {
+        for container in self.pod.ephemeral_containers() {
+            if self.runtime.newest(&container.name).is_none() {
+                self.start(Kind::Ephemeral, &container);
+            }
+        }
+        if !self.init(sandbox) {
+            return;
+        }
+        let mut keep = 0;
+        for container in self.pod.containers() {
+            let Some(status) = self.runtime.newest_in(sandbox, &container.name) else {
+                if self.wanted(container) {
+                    keep += 1;
+                    self.start(Kind::Regular, container);
+                }
+                continue;
+            };
+            keep += usize::from(self.regular(container, status));
+        }
+        let ephemeral = self
+            .runtime
+            .running()
+            .any(|c| self.pod.ephemeral_containers().iter().any(|e| e.name == c.name));
+        if keep == 0 && !ephemeral {
+            self.plan = Plan {
+                kill_pod: true,
+                ..Plan::default()
+            };
+        }
+    }
+
+    /// Whether the container runs or will run again.
+    fn regular(&mut self, container: &Container, status: &RuntimeContainer) -> bool {
+        let name = &container.name;
+        match status.state {
+            State::Exited => {
+                let again = restarts(self.pod, container, status.exit_code);
+                if again {
+                    self.start(Kind::Regular, container);
+                }
+                again
+            }
+            State::Unknown => {
+                let message = "Container is in \"unknown\" state, try killing it before restart".to_owned();
+                self.stop(Kind::Regular, status, StopCause::Unknown, message);
+                true
+            }
+            State::Created => {
+                self.start(Kind::Regular, container);
+                true
+            }
+            State::Running => {
+                let (cause, mut message) = if self.changed(container, status) {
+                    (StopCause::Changed, format!("Container {name} definition changed"))
+                } else if self.probed.liveness_failed.contains(&status.id) {
+                    (StopCause::Liveness, format!("Container {name} failed liveness probe"))
+                } else if self.probed.startup_failed.contains(&status.id) {
+                    (StopCause::Startup, format!("Container {name} failed startup probe"))
+                } else {
+                    return true;
+                };
+                if restarts(self.pod, container, 1) {
+                    message += ", will be restarted";
+                }
+                self.stop(Kind::Regular, status, cause, message);
+                true
+            }
+        }
+    }
+
+    fn changed(&self, container: &Container, status: &RuntimeContainer) -> bool {
+        status
+            .annotations
+            .get("io.kubernetes.container.hash")
+            .is_some_and(|hash| *hash != container_hash(container))
+    }
+
+    /// Goes through the init containers in order. Whether all have done their part, or had before.
+    fn init(&mut self, sandbox: &str) -> bool {
+        let runtime = self.runtime;
+        let initialized = self
+            .pod
+            .containers()
+            .iter()
+            .any(|c| runtime.newest_in(sandbox, &c.name).is_some());
+        for container in self.pod.init_containers() {
+            let sidecar = is_sidecar(container);
+            if initialized && !sidecar {
+                continue;
+            }
+            let status = runtime.newest_in(sandbox, &container.name);
+            match status {
+                None => {
+                    self.start(Kind::Init, container);
+                    if !initialized {
+                        return false;
+                    }
+                }
+                Some(status) => match status.state {
+                    State::Created => {
+                        self.start(Kind::Init, container);
+                        if !initialized {
+                            return false;
+                        }
+                    }
+                    State::Unknown => {
+                        let message =
+                            "Init container is in \"unknown\" state, try killing it before restart".to_owned();
+                        self.stop(Kind::Init, status, StopCause::Unknown, message);
+                        if !initialized {
+                            return false;
+                        }
+                    }
+                    State::Running if !sidecar => return false,
+                    State::Running => {
+                        let name = &container.name;
+                        if self.changed(container, status) {
+                            self.stop(
+                                Kind::Init,
+                                status,
+                                StopCause::Changed,
+                                format!("Init container {name} definition changed"),
+                            );
+                        } else if self.probed.startup_failed.contains(&status.id) {
+                            self.stop(
+                                Kind::Init,
+                                status,
+                                StopCause::Startup,
+                                format!("Init container {name} failed startup probe"),
+                            );
+                        } else if self.probed.liveness_failed.contains(&status.id) {
+                            self.stop(
+                                Kind::Init,
+                                status,
+                                StopCause::Liveness,
+                                format!("Init container {name} failed liveness probe"),
+                            );
+                        } else if self.probed.started.contains(&status.id) {
+                            continue;
+                        }
+                        if !initialized {
+                            return false;
+                        }
+                    }
+                    State::Exited if sidecar => {
+                        self.start(Kind::Init, container);
+                        if !initialized {
+                            return false;
+                        }
+                    }
+                    State::Exited if status.exit_code == 0 => {}
+                    State::Exited => {
+                        if restarts(self.pod, container, status.exit_code) {
+                            self.start(Kind::Init, container);
+                        } else {
+                            self.plan = Plan {
+                                kill_pod: true,
+                                ..Plan::default()
+                            };
+                        }
+                        return false;
+                    }
+                },
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime_pod::Sandbox;
+    use jiff::SignedDuration;
+
+    fn pod(json: &str) -> Pod {
+        serde_json::from_str(&format!(
+            r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{json}}}"#
+        ))
+        .unwrap()
+    }
+
+    fn container(name: &str, state: State, exit_code: i32) -> RuntimeContainer {
+        RuntimeContainer {
+            id: format!("id-{name}"),
+            name: name.into(),
+            sandbox_id: "s".into(),
+            state,
+            exit_code,
+            finished_at: 1_000_000_000,
+            ..Default::default()
+        }
+    }
+
+    fn runtime(containers: Vec<RuntimeContainer>) -> RuntimePod {
+        let sandbox = Sandbox {
+            id: "s".into(),
+            ready: true,
+            ips: vec!["10.0.0.1".into()],
+            ..Default::default()
+        };
+        RuntimePod {
+            sandboxes: vec![sandbox],
+            containers,
+        }
+    }
+
+    fn backoffs() -> Backoffs {
+        Backoffs::new(SignedDuration::from_secs(10), SignedDuration::from_secs(300))
+    }
+
+    fn plan(pod: &Pod, runtime: &RuntimePod, probed: &Probed) -> Plan {
+        next_steps(pod, runtime, probed, &backoffs(), Timestamp::from_second(2).unwrap())
+    }
+
+    fn names(plan: &Plan) -> Vec<&str> {
+        plan.start.iter().map(|s| s.name.as_str()).collect()
+    }
+
+    const ORDERED: &str = r#"{"initContainers":[{"name":"i1"},{"name":"side","restartPolicy":"Always"},{"name":"i2"}],"containers":[{"name":"a"},{"name":"b"}]}"#;
+
+    #[test]
+    fn a_new_pod_gets_a_sandbox_and_all_its_containers() {
+        let plan = plan(
+            &pod(r#"{"containers":[{"name":"a"},{"name":"b"}]}"#),
+            &RuntimePod::default(),
+            &Probed::default(),
+        );
+        assert_eq!(
+            (plan.create_sandbox, plan.kill_pod, names(&plan)),
+            (Some(0), false, vec!["a", "b"])
+        );
+    }
+
+    #[test]
+    fn init_containers_run_in_order_and_sidecars_let_the_next_begin() {
+        let pod = pod(ORDERED);
+        let mut probed = Probed::default();
+        assert_eq!(names(&plan(&pod, &RuntimePod::default(), &probed)), ["i1"]);
+        assert!(plan(&pod, &runtime(vec![container("i1", State::Running, 0)]), &probed).is_idle());
+        let mut done = vec![container("i1", State::Exited, 0)];
+        assert_eq!(names(&plan(&pod, &runtime(done.clone()), &probed)), ["side"]);
+        done.push(container("side", State::Running, 0));
+        assert!(plan(&pod, &runtime(done.clone()), &probed).is_idle(), "not started yet");
+        probed.started.insert("id-side".into());
+        assert_eq!(names(&plan(&pod, &runtime(done.clone()), &probed)), ["i2"]);
+        done.push(container("i2", State::Exited, 0));
+        assert_eq!(names(&plan(&pod, &runtime(done.clone()), &probed)), ["a", "b"]);
+        done.push(container("a", State::Running, 0));
+        done.push(container("b", State::Running, 0));
+        done[1] = container("side", State::Exited, 1);
+        assert_eq!(
+            names(&plan(&pod, &runtime(done), &probed)),
+            ["side"],
+            "a sidecar comes back while the rest runs"
+        );
+    }
+
+    #[test]
+    fn a_failed_init_container_ends_a_pod_that_never_restarts() {
+        let never = pod(r#"{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"a"}]}"#);
+        let failed = runtime(vec![container("i", State::Exited, 1)]);
+        assert!(plan(&never, &failed, &Probed::default()).kill_pod);
+    }
+
+    #[test]
+    fn restart_policies_decide_what_comes_back() {
+        for (policy, code, again) in [
+            ("Always", 0, true),
+            ("OnFailure", 0, false),
+            ("OnFailure", 1, true),
+            ("Never", 1, false),
+        ] {
+            let pod = pod(&format!(
+                r#"{{"restartPolicy":"{policy}","containers":[{{"name":"a"}}]}}"#
+            ));
+            let plan = plan(
+                &pod,
+                &runtime(vec![container("a", State::Exited, code)]),
+                &Probed::default(),
+            );
+            assert_eq!(
+                (!plan.start.is_empty(), plan.kill_pod),
+                (again, !again),
+                "{policy} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_crashing_container_waits() {
+        let pod = pod(r#"{"containers":[{"name":"a"}]}"#);
+        let mut backoffs = backoffs();
+        let crashed = runtime(vec![container("a", State::Exited, 1)]);
+        backoffs.next(&crash_key(&pod.containers()[0]), timestamp(1_000_000_000));
+        let plan = next_steps(
+            &pod,
+            &crashed,
+            &Probed::default(),
+            &backoffs,
+            Timestamp::from_second(2).unwrap(),
+        );
+        assert!(plan.start.is_empty() && !plan.kill_pod);
+        assert_eq!(plan.crash_loops[0].until.as_second(), 11);
+    }
+
+    #[test]
+    fn a_lost_sandbox_is_made_again_after_the_rest_is_killed() {
+        let pod = pod(r#"{"containers":[{"name":"a"}]}"#);
+        let mut lost = runtime(vec![container("a", State::Running, 0)]);
+        lost.sandboxes[0].ready = false;
+        let plan = plan(&pod, &lost, &Probed::default());
+        assert_eq!(
+            (plan.kill_pod, plan.create_sandbox, names(&plan)),
+            (true, Some(1), vec!["a"])
+        );
+    }
+
+    #[test]
+    fn failed_probes_and_changed_images_stop_a_container() {
+        let pod = pod(r#"{"containers":[{"name":"a","image":"x:2"}]}"#);
+        let running = runtime(vec![container("a", State::Running, 0)]);
+        let failed = Probed {
+            liveness_failed: ["id-a".to_owned()].into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            plan(&pod, &running, &failed).stop[0].message,
+            "Container a failed liveness probe, will be restarted"
+        );
+        let mut old = running;
+        old.containers[0]
+            .annotations
+            .insert("io.kubernetes.container.hash".into(), "other".into());
+        assert_eq!(plan(&pod, &old, &Probed::default()).stop[0].cause, StopCause::Changed);
+    }
+
+    #[test]
+    fn an_ephemeral_container_starts_once() {
+        let pod = pod(r#"{"containers":[{"name":"a"}],"ephemeralContainers":[{"name":"d","image":"x"}]}"#);
+        let mut running = runtime(vec![container("a", State::Running, 0)]);
+        assert_eq!(names(&plan(&pod, &running, &Probed::default())), ["d"]);
+        running.containers.push(container("d", State::Exited, 0));
+        assert!(plan(&pod, &running, &Probed::default()).is_idle());
+    }
+}

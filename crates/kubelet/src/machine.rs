@@ -1,0 +1,89 @@
+//! Facts about the machine: what it has, and how it names itself.
+
+use std::fs;
+use std::path::Path;
+
+#[derive(Debug, Clone, Default)]
+pub struct Machine {
+    pub cpus: i64,
+    /// Bytes.
+    pub memory: i64,
+    /// Bytes of the file system the kubelet's directory is on.
+    pub disk: i64,
+    pub machine_id: String,
+    pub system_uuid: String,
+    pub boot_id: String,
+    pub kernel: String,
+    pub os_image: String,
+    /// As Go names it.
+    pub architecture: &'static str,
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .map(|t| t.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// A line of /proc/meminfo, in bytes.
+pub fn meminfo(key: &str) -> Option<i64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'))?;
+    let kib: i64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Total and available bytes, total and free inodes.
+pub fn disk(path: &Path) -> Option<(u64, u64, u64, u64)> {
+    let s = nix::sys::statvfs::statvfs(path).ok()?;
+    Some((
+        s.blocks() * s.fragment_size(),
+        s.blocks_available() * s.fragment_size(),
+        s.files(),
+        s.files_free(),
+    ))
+}
+
+/// How many threads run, and how many may.
+pub fn pids() -> Option<(i64, i64)> {
+    let load = fs::read_to_string("/proc/loadavg").ok()?;
+    let running = load.split_whitespace().nth(3)?.split('/').nth(1)?.parse().ok()?;
+    let most: i64 = read("/proc/sys/kernel/pid_max").parse().ok()?;
+    let threads: i64 = read("/proc/sys/kernel/threads-max").parse().ok()?;
+    Some((running, most.min(threads)))
+}
+
+impl Machine {
+    pub fn detect(root_dir: &Path) -> Machine {
+        let cpus = read("/proc/cpuinfo")
+            .lines()
+            .filter(|l| l.starts_with("processor"))
+            .count();
+        let os = read("/etc/os-release");
+        let pretty = os
+            .lines()
+            .find_map(|l| l.strip_prefix("PRETTY_NAME="))
+            .unwrap_or("Linux")
+            .trim_matches('"')
+            .to_owned();
+        let machine_id = Some(read("/etc/machine-id"))
+            .filter(|m| !m.is_empty())
+            .unwrap_or_else(|| read("/var/lib/dbus/machine-id"));
+        let uuid = Some(read("/sys/class/dmi/id/product_uuid")).filter(|u| !u.is_empty());
+        Machine {
+            cpus: i64::try_from(cpus).unwrap_or(1).max(1),
+            memory: meminfo("MemTotal").unwrap_or(0),
+            disk: disk(root_dir).and_then(|d| i64::try_from(d.0).ok()).unwrap_or(0),
+            system_uuid: uuid.unwrap_or_else(|| machine_id.clone()),
+            machine_id,
+            boot_id: read("/proc/sys/kernel/random/boot_id"),
+            kernel: read("/proc/sys/kernel/osrelease"),
+            os_image: pretty,
+            architecture: match std::env::consts::ARCH {
+                "x86_64" => "amd64",
+                "aarch64" => "arm64",
+                other => other,
+            },
+        }
+    }
+}

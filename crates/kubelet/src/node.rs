@@ -1,0 +1,418 @@
+//! The node in the API: registration, its status, and the Lease that says it is alive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Error, Patch};
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
+use tokio::sync::Notify;
+
+use crate::config::KubeletConfig;
+use crate::machine::{self, Machine};
+use crate::node_context::NodeContext;
+
+/// What a node of this version says it is.
+const VERSION: &str = "v1.36.3";
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_SECONDS: i32 = 40;
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// An unchanged status is sent this often.
+const REPORT: Duration = Duration::from_secs(300);
+/// Upstream's `nodeStatusMaxImages`.
+const MOST_IMAGES: usize = 50;
+
+/// The reporter of one node.
+#[derive(Debug)]
+pub struct NodeReporter {
+    pub context: Arc<NodeContext>,
+    pub config: KubeletConfig,
+    pub machine: Machine,
+    pub runtime_version: String,
+    /// Told when the runtime may have come or gone.
+    pub nudge: Arc<Notify>,
+}
+
+/// What there is, and what pods may have; in thousandths.
+pub fn capacity(machine: &Machine, config: &KubeletConfig) -> (BTreeMap<String, i64>, BTreeMap<String, i64>) {
+    let capacity: BTreeMap<String, i64> = [
+        ("cpu", machine.cpus * 1000),
+        ("memory", machine.memory.saturating_mul(1000)),
+        ("ephemeral-storage", machine.disk.saturating_mul(1000)),
+        ("hugepages-1Gi", 0),
+        ("hugepages-2Mi", 0),
+        ("pods", config.max_pods * 1000),
+    ]
+    .into_iter()
+    .map(|(k, v)| (k.to_owned(), v))
+    .collect();
+    let mut allocatable = capacity.clone();
+    for (name, amount) in &config.reserved {
+        if let Some(left) = allocatable.get_mut(name) {
+            *left = (*left - amount).max(0);
+        }
+    }
+    if let Some(memory) = allocatable.get_mut("memory") {
+        *memory = (*memory - config.eviction_memory.saturating_mul(1000)).max(0);
+    }
+    if let Some(disk) = allocatable.get_mut("ephemeral-storage") {
+        // Upstream's hard eviction threshold for nodefs is a tenth.
+        *disk = *disk / 10 * 9;
+    }
+    (capacity, allocatable)
+}
+
+fn quantities(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {
+    let text = |name: &str, milli: i64| match name {
+        "cpu" if milli % 1000 != 0 => format!("{milli}m"),
+        "memory" if milli > 0 => format!("{}Ki", milli / 1000 / 1024),
+        _ => (milli / 1000).to_string(),
+    };
+    amounts
+        .iter()
+        .map(|(name, milli)| (name.clone(), Quantity(text(name, *milli))))
+        .collect()
+}
+
+impl NodeReporter {
+    fn labels(&self) -> BTreeMap<String, String> {
+        let arch = self.machine.architecture.to_owned();
+        let mut labels: BTreeMap<String, String> = [
+            ("kubernetes.io/hostname", self.config.node_name.clone()),
+            ("kubernetes.io/os", "linux".to_owned()),
+            ("kubernetes.io/arch", arch.clone()),
+            ("beta.kubernetes.io/os", "linux".to_owned()),
+            ("beta.kubernetes.io/arch", arch),
+        ]
+        .into_iter()
+        .map(|(k, v)| (k.to_owned(), v))
+        .collect();
+        labels.extend(self.config.node_labels.clone());
+        labels
+    }
+
+    /// Reports until dropped: the Lease every ten seconds, the status when it changed.
+    pub async fn run(self) {
+        let mut last: Option<NodeStatus> = None;
+        let mut sent = tokio::time::Instant::now();
+        let mut uid = None;
+        let mut ticks = tokio::time::interval(HEARTBEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut retry = Duration::from_millis(200);
+        loop {
+            if uid.is_none() {
+                match self.register().await {
+                    Ok(node) => uid = node.metadata.uid,
+                    Err(error) => {
+                        tracing::warn!(node = self.config.node_name, %error, "node not registered; trying again");
+                        tokio::time::sleep(retry).await;
+                        retry = (retry * 2).min(Duration::from_secs(7));
+                        continue;
+                    }
+                }
+                self.context
+                    .recorder
+                    .normal(&self.reference(), "Starting", "Starting kubelet.");
+            }
+            tokio::select! {
+                _ = ticks.tick() => {
+                    if let Err(error) = self.renew_lease(uid.as_deref()).await {
+                        tracing::warn!(%error, "node lease not renewed");
+                    }
+                }
+                () = self.nudge.notified() => {}
+            }
+            let status = self.status(last.as_ref()).await;
+            let changed = last.as_ref().is_none_or(|l| !same(l, &status));
+            if !changed && sent.elapsed() < REPORT {
+                continue;
+            }
+            match self.send(&status).await {
+                Ok(()) => {
+                    self.tell_ready(last.as_ref(), &status);
+                    last = Some(status);
+                    sent = tokio::time::Instant::now();
+                }
+                Err(error) if error.is_not_found() => uid = None,
+                Err(error) => tracing::warn!(%error, "node status not sent"),
+            }
+        }
+    }
+
+    fn reference(&self) -> ObjectReference {
+        let name = Some(self.config.node_name.clone());
+        // Upstream's events name the node in place of its uid.
+        ObjectReference {
+            kind: Some("Node".to_owned()),
+            uid: name.clone(),
+            name,
+            ..ObjectReference::default()
+        }
+    }
+
+    fn tell_ready(&self, old: Option<&NodeStatus>, new: &NodeStatus) {
+        let ready = |s: &NodeStatus| {
+            s.conditions
+                .iter()
+                .flatten()
+                .any(|c| c.type_ == "Ready" && c.status == "True")
+        };
+        let now = ready(new);
+        if old.map(ready) != Some(now) {
+            let reason = if now { "NodeReady" } else { "NodeNotReady" };
+            let text = format!("Node {} status is now: {reason}", self.config.node_name);
+            self.context.recorder.normal(&self.reference(), reason, text);
+        }
+    }
+
+    async fn register(&self) -> Result<Node, Error> {
+        let client = &self.context.client;
+        let node = Node {
+            metadata: ObjectMeta {
+                name: Some(self.config.node_name.clone()),
+                labels: Some(self.labels()),
+                annotations: Some(
+                    [(
+                        "volumes.kubernetes.io/controller-managed-attach-detach".to_owned(),
+                        "true".to_owned(),
+                    )]
+                    .into(),
+                ),
+                ..ObjectMeta::default()
+            },
+            spec: Some(NodeSpec {
+                taints: (!self.config.register_taints.is_empty()).then(|| self.config.register_taints.clone()),
+                ..NodeSpec::default()
+            }),
+            status: Some(self.status(None).await),
+        };
+        match client.create(&node).await {
+            Err(error) if error.is_already_exists() => {
+                let patch = serde_json::json!({"metadata": {"labels": self.labels()}});
+                client
+                    .patch::<Node>("", &self.config.node_name, &Patch::Strategic(patch))
+                    .await
+            }
+            other => other,
+        }
+    }
+
+    async fn send(&self, status: &NodeStatus) -> Result<(), Error> {
+        let name = &self.config.node_name;
+        let mut value = serde_json::to_value(status).map_err(|source| Error::Encode {
+            what: "node status",
+            source,
+        })?;
+        if let Some(list) = value["addresses"].as_array_mut() {
+            list.insert(0, serde_json::json!({"$patch": "replace"}));
+        }
+        let patch = Patch::Strategic(serde_json::json!({"status": value}));
+        self.context.client.patch_status::<Node>("", name, &patch).await?;
+        Ok(())
+    }
+
+    async fn renew_lease(&self, uid: Option<&str>) -> Result<(), Error> {
+        let name = &self.config.node_name;
+        let client = &self.context.client;
+        let now = Some(MicroTime(Timestamp::now()));
+        let patch = Patch::Merge(
+            serde_json::json!({"spec": {"renewTime": now, "holderIdentity": name, "leaseDurationSeconds": LEASE_SECONDS}}),
+        );
+        match client.patch::<Lease>(LEASE_NAMESPACE, name, &patch).await {
+            Err(error) if error.is_not_found() => {}
+            other => return other.map(|_| ()),
+        }
+        let owner = uid.map(|uid| {
+            vec![OwnerReference {
+                api_version: "v1".to_owned(),
+                kind: "Node".to_owned(),
+                name: name.clone(),
+                uid: uid.to_owned(),
+                ..OwnerReference::default()
+            }]
+        });
+        let lease = Lease {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(LEASE_NAMESPACE.to_owned()),
+                owner_references: owner,
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(name.clone()),
+                lease_duration_seconds: Some(LEASE_SECONDS),
+                renew_time: now,
+                ..LeaseSpec::default()
+            }),
+        };
+        client.create(&lease).await.map(|_| ())
+    }
+
+    async fn status(&self, last: Option<&NodeStatus>) -> NodeStatus {
+        let now = Timestamp::now();
+        let runtime = self.context.runtime.status().await;
+        let problem = match &runtime {
+            Err(error) => Some(format!("container runtime is down: {error}")),
+            Ok(status) => status
+                .status
+                .iter()
+                .flat_map(|s| &s.conditions)
+                .find(|c| !c.status && matches!(c.r#type.as_str(), "RuntimeReady" | "NetworkReady"))
+                .map(|c| {
+                    let what = if c.r#type == "NetworkReady" {
+                        "container runtime network"
+                    } else {
+                        "container runtime"
+                    };
+                    format!(
+                        "{what} not ready: {}=false reason:{} message:{}",
+                        c.r#type, c.reason, c.message
+                    )
+                }),
+        };
+        let memory_low = machine::meminfo("MemAvailable").is_some_and(|m| m < self.config.eviction_memory);
+        let disk_low = machine::disk(&self.config.root_dir).is_some_and(|(total, free, inodes, inodes_free)| {
+            free < total / 100 || inodes > 0 && inodes_free < inodes / 100
+        });
+        let pids_low = machine::pids().is_some_and(|(running, most)| running >= most);
+        let condition = |type_: &str, on: bool, reasons: (&str, &str), message: String| {
+            let status = if on { "True" } else { "False" };
+            let before = last.and_then(|l| {
+                l.conditions
+                    .iter()
+                    .flatten()
+                    .find(|c| c.type_ == type_ && c.status == status)
+            });
+            NodeCondition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: Some(if on { reasons.0 } else { reasons.1 }.to_owned()),
+                message: Some(message),
+                last_heartbeat_time: Some(Time(now)),
+                last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
+            }
+        };
+        let pressure = |type_: &str, on: bool, reasons: (&str, &str), what: &str| {
+            let text = if on {
+                format!("kubelet has {what}")
+            } else {
+                format!(
+                    "kubelet has {}",
+                    what.replace("insufficient", "sufficient")
+                        .replace("disk pressure", "no disk pressure")
+                )
+            };
+            condition(type_, on, reasons, text)
+        };
+        let conditions = vec![
+            pressure(
+                "MemoryPressure",
+                memory_low,
+                ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
+                "insufficient memory available",
+            ),
+            pressure(
+                "DiskPressure",
+                disk_low,
+                ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
+                "disk pressure",
+            ),
+            pressure(
+                "PIDPressure",
+                pids_low,
+                ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
+                "insufficient PID available",
+            ),
+            condition(
+                "Ready",
+                problem.is_none(),
+                ("KubeletReady", "KubeletNotReady"),
+                problem.unwrap_or_else(|| "kubelet is posting ready status".to_owned()),
+            ),
+        ];
+        let (capacity, allocatable) = capacity(&self.machine, &self.config);
+        let address = |type_: &str, address: String| NodeAddress {
+            type_: type_.to_owned(),
+            address,
+        };
+        let ips = self.context.host_ips.iter().map(|ip| address("InternalIP", ip.clone()));
+        let runtime = runtime.ok();
+        let handlers = runtime
+            .iter()
+            .flat_map(|r| &r.runtime_handlers)
+            .map(|h| NodeRuntimeHandler {
+                name: Some(h.name.clone()),
+                features: h.features.as_ref().map(|f| NodeRuntimeHandlerFeatures {
+                    recursive_read_only_mounts: Some(f.recursive_read_only_mounts),
+                    user_namespaces: Some(f.user_namespaces),
+                }),
+            });
+        let handlers: Vec<_> = handlers.collect();
+        NodeStatus {
+            addresses: Some(
+                ips.chain([address("Hostname", self.config.node_name.clone())])
+                    .collect(),
+            ),
+            capacity: Some(quantities(&capacity)),
+            allocatable: Some(quantities(&allocatable)),
+            conditions: Some(conditions),
+            daemon_endpoints: Some(NodeDaemonEndpoints {
+                kubelet_endpoint: Some(DaemonEndpoint {
+                    port: i32::from(self.config.port),
+                }),
+            }),
+            features: runtime
+                .as_ref()
+                .and_then(|r| r.features.as_ref())
+                .map(|f| NodeFeatures {
+                    supplemental_groups_policy: Some(f.supplemental_groups_policy),
+                }),
+            runtime_handlers: (!handlers.is_empty()).then_some(handlers),
+            images: Some(self.images().await),
+            node_info: Some(NodeSystemInfo {
+                architecture: self.machine.architecture.to_owned(),
+                boot_id: self.machine.boot_id.clone(),
+                container_runtime_version: self.runtime_version.clone(),
+                kernel_version: self.machine.kernel.clone(),
+                kube_proxy_version: String::new(),
+                kubelet_version: VERSION.to_owned(),
+                machine_id: self.machine.machine_id.clone(),
+                operating_system: "linux".to_owned(),
+                os_image: self.machine.os_image.clone(),
+                system_uuid: self.machine.system_uuid.clone(),
+                swap: None,
+            }),
+            ..NodeStatus::default()
+        }
+    }
+
+    async fn images(&self) -> Vec<ContainerImage> {
+        let mut images = self.context.runtime.list_images().await.unwrap_or_default();
+        images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
+        images.truncate(MOST_IMAGES);
+        let of = |i: cri::v1::Image| ContainerImage {
+            names: Some(i.repo_digests.into_iter().chain(i.repo_tags).collect()),
+            size_bytes: i64::try_from(i.size).ok(),
+        };
+        images.into_iter().map(of).collect()
+    }
+}
+
+/// Equal but for the heartbeats.
+fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
+    let still = |s: &NodeStatus| {
+        let mut s = s.clone();
+        for condition in s.conditions.iter_mut().flatten() {
+            condition.last_heartbeat_time = None;
+        }
+        s
+    };
+    still(a) == still(b)
+}

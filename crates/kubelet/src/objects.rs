@@ -1,0 +1,94 @@
+//! ConfigMaps and Secrets that pods of this node use: each followed by one watch of its own for as long as a pod needs it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use client::{Cache, Client, Informer};
+use k8s_openapi::Resource;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use serde::de::DeserializeOwned;
+
+/// Why an object's state is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectsError {
+    #[error("failed to sync {0} cache: timed out waiting for the condition")]
+    NotSynced(&'static str),
+    #[error("{kind} {name:?}: {source}")]
+    Decode {
+        kind: &'static str,
+        name: String,
+        source: serde_json::Error,
+    },
+}
+
+/// One followed object.
+#[derive(Debug)]
+pub struct Held {
+    cache: Cache,
+    key: String,
+}
+
+/// A reference (not even a permission) may reach the API server's authorizer a moment after the pod does.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Held {
+    /// `None` when there is no such object.
+    pub async fn get<K: Resource + DeserializeOwned>(&self) -> Result<Option<K>, ObjectsError> {
+        let kind = if K::KIND == "Secret" { "secret" } else { "configmap" };
+        if tokio::time::timeout(SYNC_TIMEOUT, self.cache.synced()).await.is_err() {
+            return Err(ObjectsError::NotSynced(kind));
+        }
+        self.cache.decode(&self.key).map_err(|source| ObjectsError::Decode {
+            kind,
+            name: self.key.clone(),
+            source,
+        })
+    }
+
+    /// Changes from now on, after one for the present state.
+    pub fn subscribe(&self) -> tokio::sync::mpsc::UnboundedReceiver<client::Change> {
+        self.cache.subscribe()
+    }
+}
+
+/// The watches that are open. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    client: Client,
+    open: Arc<Mutex<HashMap<String, Weak<Held>>>>,
+}
+
+impl Objects {
+    pub fn new(client: Client) -> Objects {
+        Objects {
+            client,
+            open: Arc::default(),
+        }
+    }
+
+    pub fn config_map(&self, namespace: &str, name: &str) -> Arc<Held> {
+        self.hold::<ConfigMap>(namespace, name)
+    }
+
+    pub fn secret(&self, namespace: &str, name: &str) -> Arc<Held> {
+        self.hold::<Secret>(namespace, name)
+    }
+
+    fn hold<K: Resource>(&self, namespace: &str, name: &str) -> Arc<Held> {
+        let id = format!("{}/{namespace}/{name}", K::KIND);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, held| held.strong_count() > 0);
+        if let Some(held) = open.get(&id).and_then(Weak::upgrade) {
+            return held;
+        }
+        let request = Client::collection::<K>(namespace).fields(format!("metadata.name={name}"));
+        let cache = Informer::start(&self.client, request, vec![]);
+        let held = Arc::new(Held {
+            cache,
+            key: format!("{namespace}/{name}"),
+        });
+        open.insert(id, Arc::downgrade(&held));
+        held
+    }
+}

@@ -1,0 +1,166 @@
+//! Probing containers: one task for each probe of each running container, telling the pod's worker what changes.
+
+use std::time::Duration;
+
+use client::EventRecorder;
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Probe};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::handlers::{self, Outcome};
+use crate::runtime::Runtime;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    Startup,
+    Readiness,
+    Liveness,
+}
+
+impl ProbeKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            ProbeKind::Startup => "Startup",
+            ProbeKind::Readiness => "Readiness",
+            ProbeKind::Liveness => "Liveness",
+        }
+    }
+}
+
+/// A probe's verdict on a container changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeResult {
+    pub container_id: String,
+    pub kind: ProbeKind,
+    pub success: bool,
+}
+
+/// Counts results until a threshold is reached.
+#[derive(Debug)]
+pub struct Threshold {
+    success: i32,
+    failure: i32,
+    last: Option<bool>,
+    run: i32,
+}
+
+impl Threshold {
+    pub fn new(probe: &Probe) -> Threshold {
+        Threshold {
+            success: probe.success_threshold.unwrap_or(1).max(1),
+            failure: probe.failure_threshold.unwrap_or(3).max(1),
+            last: None,
+            run: 0,
+        }
+    }
+
+    /// The verdict once this result has come often enough in a row.
+    pub fn count(&mut self, success: bool) -> Option<bool> {
+        self.run = if self.last == Some(success) { self.run + 1 } else { 1 };
+        self.last = Some(success);
+        (self.run >= if success { self.success } else { self.failure }).then_some(success)
+    }
+}
+
+/// What one probe task needs.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub runtime: Runtime,
+    pub recorder: EventRecorder,
+    pub about: ObjectReference,
+    pub container: Container,
+    pub container_id: String,
+    pub pod_ip: String,
+    /// How long the container has been running already.
+    pub age: Duration,
+}
+
+/// Probes until the container fails for good, or (startup) passes; then only readiness goes on. Stops when dropped.
+pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::UnboundedSender<ProbeResult>) {
+    let seconds = |s: Option<i32>, default: i32| Duration::from_secs(s.unwrap_or(default).max(0).unsigned_abs().into());
+    let period = seconds(probe.period_seconds, 10).max(Duration::from_secs(1));
+    let timeout = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
+    let delay = seconds(probe.initial_delay_seconds, 0);
+    tokio::time::sleep(delay.saturating_sub(target.age)).await;
+    let mut threshold = Threshold::new(&probe);
+    let mut told = None;
+    let mut next = Instant::now();
+    loop {
+        let outcome =
+            match tokio::time::timeout(timeout + Duration::from_millis(500), once(&target, &probe, timeout)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Outcome::Failure(
+                    "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
+                ),
+            };
+        if let Outcome::Failure(output) = &outcome {
+            target.recorder.warning(
+                &target.about,
+                "Unhealthy",
+                format!("{} probe failed: {output}", kind.as_str()),
+            );
+        }
+        if let Some(success) = threshold.count(outcome == Outcome::Success)
+            && told != Some(success)
+        {
+            told = Some(success);
+            let result = ProbeResult {
+                container_id: target.container_id.clone(),
+                kind,
+                success,
+            };
+            if results.send(result).is_err() {
+                return;
+            }
+            match (kind, success) {
+                (ProbeKind::Startup, _) | (ProbeKind::Liveness, false) => return,
+                _ => {}
+            }
+        }
+        next += period;
+        let now = Instant::now();
+        if next < now {
+            next = now;
+        }
+        tokio::time::sleep_until(next).await;
+    }
+}
+
+async fn once(target: &Target, probe: &Probe, timeout: Duration) -> Outcome {
+    if let Some(action) = &probe.exec {
+        handlers::exec(
+            &target.runtime,
+            &target.container_id,
+            action.command.as_deref().unwrap_or_default(),
+            timeout,
+        )
+        .await
+    } else if let Some(action) = &probe.http_get {
+        handlers::http_get(&target.container, action, &target.pod_ip, "kube-probe/1.36").await
+    } else if let Some(action) = &probe.tcp_socket {
+        handlers::tcp(&target.container, action, &target.pod_ip).await
+    } else if let Some(action) = &probe.grpc {
+        handlers::grpc(action, &target.pod_ip).await
+    } else {
+        Outcome::Failure("missing probe handler".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_need_their_number_of_results_in_a_row() {
+        let mut t = Threshold::new(&Probe {
+            failure_threshold: Some(2),
+            success_threshold: Some(2),
+            ..Default::default()
+        });
+        let seen: Vec<_> = [false, true, false, false, true, true]
+            .into_iter()
+            .map(|r| t.count(r))
+            .collect();
+        assert_eq!(seen, [None, None, None, Some(false), None, Some(true)]);
+    }
+}

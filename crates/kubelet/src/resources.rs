@@ -1,0 +1,253 @@
+//! Quantities, requests and limits, QoS classes, and the cgroup settings they stand for.
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::pod::{PodExt, is_sidecar};
+
+/// A quantity in thousandths, rounded up. `None` if it is not one.
+pub fn parse_milli(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-'))
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    // Micro and nano are kept exact until the end.
+    let (scale, exponent): (i128, i32) = match suffix {
+        "n" => (1, -9),
+        "u" => (1, -6),
+        "m" => (1, -3),
+        "" => (1, 0),
+        "k" => (1, 3),
+        "M" => (1, 6),
+        "G" => (1, 9),
+        "T" => (1, 12),
+        "P" => (1, 15),
+        "E" => (1, 18),
+        "Ki" => (1 << 10, 0),
+        "Mi" => (1 << 20, 0),
+        "Gi" => (1 << 30, 0),
+        "Ti" => (1 << 40, 0),
+        "Pi" => (1 << 50, 0),
+        "Ei" => (1 << 60, 0),
+        _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
+    };
+    let (negative, number) = match number.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() {
+        return None;
+    }
+    let fraction = &fraction[..fraction.len().min(9)];
+    let digits: i128 = format!("0{whole}{fraction}").parse().ok()?;
+    // value = digits * scale * 10^(exponent - fraction digits); asked for in thousandths.
+    let power = exponent - i32::try_from(fraction.len()).ok()? + 3;
+    let product = digits.checked_mul(scale)?;
+    let milli = if power >= 0 {
+        product.checked_mul(10i128.checked_pow(u32::try_from(power).ok()?)?)?
+    } else {
+        let divisor = 10i128.checked_pow(power.unsigned_abs())?;
+        (product + divisor - 1) / divisor
+    };
+    Some(if negative { -milli } else { milli })
+}
+
+/// Thousandths of a unit: millicores for CPU.
+pub fn milli(quantity: &Quantity) -> i64 {
+    parse_milli(&quantity.0)
+        .and_then(|m| i64::try_from(m).ok())
+        .unwrap_or(0)
+}
+
+/// Whole units, rounded up: bytes for memory.
+pub fn value(quantity: &Quantity) -> i64 {
+    parse_milli(&quantity.0)
+        .and_then(|m| i64::try_from((m + 999).div_euclid(1000)).ok())
+        .unwrap_or(0)
+}
+
+/// What a container asks for, or may use at most, of one resource.
+pub fn get<'a>(container: &'a Container, limits: bool, name: &str) -> Option<&'a Quantity> {
+    let resources = container.resources.as_ref()?;
+    if limits {
+        resources.limits.as_ref()?.get(name)
+    } else {
+        resources.requests.as_ref()?.get(name)
+    }
+}
+
+/// Sum over the pod as the scheduler counts it: the larger of all regular containers with sidecars, and any init
+/// container with the sidecars started before it, plus overhead. In thousandths.
+pub fn pod_total(pod: &Pod, limits: bool, name: &str) -> i64 {
+    let amount = |c: &Container| get(c, limits, name).map_or(0, milli);
+    let mut sidecars = 0i64;
+    let mut peak = 0i64;
+    for container in pod.init_containers() {
+        if is_sidecar(container) {
+            sidecars = sidecars.saturating_add(amount(container));
+            peak = peak.max(sidecars);
+        } else {
+            peak = peak.max(sidecars.saturating_add(amount(container)));
+        }
+    }
+    let regular: i64 = pod.containers().iter().map(amount).sum();
+    let overhead = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.overhead.as_ref())
+        .and_then(|o| o.get(name))
+        .map_or(0, milli);
+    let pod_level = pod.spec.as_ref().and_then(|s| s.resources.as_ref()).and_then(|r| {
+        if limits {
+            r.limits.as_ref()?.get(name)
+        } else {
+            r.requests.as_ref()?.get(name)
+        }
+    });
+    pod_level
+        .map_or(regular.saturating_add(sidecars).max(peak), milli)
+        .saturating_add(overhead)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QosClass {
+    Guaranteed,
+    Burstable,
+    BestEffort,
+}
+
+impl QosClass {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            QosClass::Guaranteed => "Guaranteed",
+            QosClass::Burstable => "Burstable",
+            QosClass::BestEffort => "BestEffort",
+        }
+    }
+}
+
+/// The class the pod has by its CPU and memory.
+pub fn qos_class(pod: &Pod) -> QosClass {
+    if let Some(class) = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) {
+        match class {
+            "Guaranteed" => return QosClass::Guaranteed,
+            "Burstable" => return QosClass::Burstable,
+            "BestEffort" => return QosClass::BestEffort,
+            _ => {}
+        }
+    }
+    let mut any = false;
+    let mut guaranteed = true;
+    for container in pod.containers().iter().chain(pod.init_containers()) {
+        for name in ["cpu", "memory"] {
+            let request = get(container, false, name).map_or(0, milli);
+            let limit = get(container, true, name).map_or(0, milli);
+            any |= request > 0 || limit > 0;
+            guaranteed &= limit > 0 && (request == limit || request == 0 && get(container, false, name).is_none());
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => QosClass::BestEffort,
+        (true, true) => QosClass::Guaranteed,
+        (true, false) => QosClass::Burstable,
+    }
+}
+
+/// Microseconds of one CFS period.
+pub const CPU_PERIOD: i64 = 100_000;
+
+/// `cpu.shares` (v1) of a request; 2 is the kernel's least.
+pub fn cpu_shares(milli_cpu: i64) -> i64 {
+    (milli_cpu * 1024 / 1000).clamp(2, 262_144)
+}
+
+/// `cpu.weight` (v2) of `cpu.shares`, by the formula every runtime uses.
+pub fn cpu_weight(shares: i64) -> i64 {
+    1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
+}
+
+/// `cpu.cfs_quota_us` of a limit; 0 means none.
+pub fn cpu_quota(milli_cpu: i64) -> i64 {
+    if milli_cpu <= 0 {
+        0
+    } else {
+        (milli_cpu * CPU_PERIOD / 1000).max(1000)
+    }
+}
+
+/// How early the kernel kills the container's processes when memory runs out.
+pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
+    if pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.priority)
+        .is_some_and(|p| p >= 2_000_000_000)
+    {
+        return -997;
+    }
+    match qos_class(pod) {
+        QosClass::Guaranteed => -997,
+        QosClass::BestEffort => 1000,
+        QosClass::Burstable => {
+            let request = get(container, false, "memory").map_or(0, value);
+            let score = 1000 - 1000i64.saturating_mul(request) / node_memory.max(1);
+            score.clamp(3, 999)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_are_read_in_all_notations() {
+        for (text, milli) in [
+            ("1", 1000),
+            ("500m", 500),
+            ("0.1", 100),
+            ("1.5Gi", 1_610_612_736_000),
+            ("100k", 100_000_000),
+            ("1e3", 1_000_000),
+            ("1u", 1),
+            ("128Mi", 134_217_728_000),
+            ("-2", -2000),
+        ] {
+            assert_eq!(parse_milli(text), Some(milli), "{text}");
+        }
+        assert_eq!(parse_milli("x"), None);
+        assert_eq!(parse_milli("1Qi"), None);
+    }
+
+    #[test]
+    fn the_classes_follow_requests_and_limits() {
+        let pod = |resources: &str| -> Pod {
+            serde_json::from_str(&format!(
+                r#"{{"spec":{{"containers":[{{"name":"a","resources":{resources}}}]}}}}"#
+            ))
+            .unwrap()
+        };
+        assert_eq!(qos_class(&pod("{}")), QosClass::BestEffort);
+        assert_eq!(qos_class(&pod(r#"{"requests":{"cpu":"1"}}"#)), QosClass::Burstable);
+        assert_eq!(
+            qos_class(&pod(
+                r#"{"requests":{"cpu":"1","memory":"1Gi"},"limits":{"cpu":"1","memory":"1Gi"}}"#
+            )),
+            QosClass::Guaranteed
+        );
+        assert_eq!(
+            qos_class(&pod(
+                r#"{"requests":{"cpu":"1","memory":"1Gi"},"limits":{"cpu":"2","memory":"1Gi"}}"#
+            )),
+            QosClass::Burstable
+        );
+    }
+
+    #[test]
+    fn cpu_settings_have_the_kernels_bounds() {
+        assert_eq!((cpu_shares(0), cpu_shares(1000), cpu_weight(1024)), (2, 1024, 39));
+        assert_eq!((cpu_quota(0), cpu_quota(500), cpu_quota(1)), (0, 50_000, 1000));
+    }
+}

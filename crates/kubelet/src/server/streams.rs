@@ -1,0 +1,201 @@
+//! exec, attach and port-forward: the runtime gives an address, and the connection is carried there byte by byte.
+
+use bytes::Bytes;
+use cri::v1;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::{ServerBody, State, find_container, plain, query};
+use crate::pod::PodExt;
+use crate::runtime_pod::{RuntimePod, State as ContainerState};
+
+fn refuse(status: StatusCode, text: impl Into<String>) -> Response<ServerBody> {
+    plain(status, text)
+}
+
+/// `rest` is namespace/pod[/uid]/container, without the container for port-forward.
+pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<Incoming>) -> Response<ServerBody> {
+    let query = query(&request);
+    let flag = |name: &str| {
+        query
+            .iter()
+            .any(|(k, v)| k == name && matches!(v.as_str(), "1" | "true"))
+    };
+    let command: Vec<String> = query
+        .iter()
+        .filter(|(k, _)| k == "command" || k == "cmd")
+        .map(|(_, v)| v.clone())
+        .collect();
+    let (namespace, pod, container) = match (verb, rest) {
+        ("portForward", [namespace, pod] | [namespace, pod, _]) => (*namespace, *pod, ""),
+        ("portForward", _) => return refuse(StatusCode::NOT_FOUND, "404 page not found\n"),
+        (_, [namespace, pod, container] | [namespace, pod, _, container]) => (*namespace, *pod, *container),
+        _ => return refuse(StatusCode::NOT_FOUND, "404 page not found\n"),
+    };
+    let mut runtime = state.node.runtime.runtime.clone();
+    if verb == "portForward" {
+        let Some(found) = state.table.find(namespace, pod) else {
+            return refuse(StatusCode::NOT_FOUND, "pod does not exist");
+        };
+        let known = match state.node.runtime.pod(found.uid(), &RuntimePod::default()).await {
+            Ok(known) => known,
+            Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+        };
+        let Some(sandbox) = known.sandbox().filter(|s| s.ready) else {
+            return refuse(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("unable to do port forwarding: pod {pod} is not running"),
+            );
+        };
+        let port = query
+            .iter()
+            .filter(|(k, _)| k == "port")
+            .flat_map(|(_, v)| v.split(','))
+            .filter_map(|p| p.parse().ok())
+            .collect();
+        let asked = v1::PortForwardRequest {
+            pod_sandbox_id: sandbox.id.clone(),
+            port,
+        };
+        return match runtime.port_forward(asked).await {
+            Ok(answer) => proxy(&answer.into_inner().url, request).await,
+            Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
+        };
+    }
+    let status = match find_container(state, namespace, pod, container, false).await {
+        Ok((_, status)) => status,
+        Err(response) => return response,
+    };
+    if status.state != ContainerState::Running {
+        return refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("container not found ({container:?})"),
+        );
+    }
+    let (stdin, stdout, stderr, tty) = (
+        flag("input") || flag("stdin"),
+        flag("output") || flag("stdout"),
+        flag("error") || flag("stderr"),
+        flag("tty"),
+    );
+    let url = match verb {
+        "run" => {
+            return match state
+                .node
+                .runtime
+                .exec(&status.id, command, std::time::Duration::ZERO)
+                .await
+            {
+                Ok((_, output)) => refuse(StatusCode::OK, String::from_utf8_lossy(&output).into_owned()),
+                Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            };
+        }
+        "attach" => {
+            let asked = v1::AttachRequest {
+                container_id: status.id,
+                stdin,
+                stdout,
+                stderr: stderr && !tty,
+                tty,
+            };
+            runtime.attach(asked).await.map(|a| a.into_inner().url)
+        }
+        _ => {
+            let asked = v1::ExecRequest {
+                container_id: status.id,
+                cmd: command,
+                stdin,
+                stdout,
+                stderr: stderr && !tty,
+                tty,
+            };
+            runtime.exec(asked).await.map(|a| a.into_inner().url)
+        }
+    };
+    match url {
+        Ok(url) => proxy(&url, request).await,
+        Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
+    }
+}
+
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = headers.clone();
+    // They were for the kubelet.
+    kept.remove(header::AUTHORIZATION);
+    kept.remove(header::HOST);
+    kept
+}
+
+/// Sends the request on to the runtime's streaming server, and when both sides have switched protocols, copies.
+async fn proxy(url: &str, mut request: Request<Incoming>) -> Response<ServerBody> {
+    let bad = |e: &dyn std::fmt::Display| refuse(StatusCode::BAD_GATEWAY, format!("error upgrading connection: {e}"));
+    let uri: http::Uri = match url.parse() {
+        Ok(uri) => uri,
+        Err(error) => return bad(&error),
+    };
+    let host = uri.host().unwrap_or("127.0.0.1").to_owned();
+    let port = uri.port_u16().unwrap_or(80);
+    let tcp = match TcpStream::connect((
+        host.trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<std::net::IpAddr>()
+            .unwrap_or([127, 0, 0, 1].into()),
+        port,
+    ))
+    .await
+    {
+        Ok(tcp) => tcp,
+        Err(error) => return bad(&error),
+    };
+    if let Err(error) = tcp.set_nodelay(true) {
+        return bad(&error);
+    }
+    let (mut sender, connection) = match hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await {
+        Ok(made) => made,
+        Err(error) => return bad(&error),
+    };
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "connection to the streaming server ended");
+        }
+    });
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let mut onward = match Request::builder()
+        .method(request.method().clone())
+        .uri(path)
+        .body(Empty::<Bytes>::new())
+    {
+        Ok(onward) => onward,
+        Err(error) => return bad(&error),
+    };
+    *onward.headers_mut() = forwarded(request.headers());
+    if let Ok(value) = header::HeaderValue::from_str(&format!("{host}:{port}")) {
+        onward.headers_mut().insert(header::HOST, value);
+    }
+    let answer = match sender.send_request(onward).await {
+        Ok(answer) => answer,
+        Err(error) => return bad(&error),
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let (parts, body) = answer.into_parts();
+        return Response::from_parts(parts, body.map_err(std::io::Error::other).boxed_unsync());
+    }
+    let mut response = refuse(StatusCode::SWITCHING_PROTOCOLS, "");
+    *response.headers_mut() = answer.headers().clone();
+    tokio::spawn(async move {
+        let (ours, theirs) = tokio::join!(hyper::upgrade::on(&mut request), hyper::upgrade::on(answer));
+        match (ours, theirs) {
+            (Ok(ours), Ok(theirs)) => {
+                let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+                if let Err(error) = copied {
+                    tracing::debug!(%error, "stream ended");
+                }
+            }
+            (Err(error), _) | (_, Err(error)) => tracing::debug!(%error, "stream not upgraded"),
+        }
+    });
+    response
+}

@@ -1,0 +1,281 @@
+//! The volumes of a pod on the node: made before its containers, kept current, removed after them.
+
+mod atomic_writer;
+mod mounts;
+mod payload;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume, VolumeProjection};
+
+pub use mounts::container_mounts;
+pub use payload::TokenKey;
+
+use crate::env::{EnvError, Sources};
+use crate::pod::PodExt;
+use crate::resources;
+
+/// Why a volume cannot be set up (the `FailedMount` event).
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {reason}")]
+    Setup { volume: String, reason: String },
+}
+
+fn failed(volume: &str, reason: impl std::fmt::Display) -> VolumeError {
+    VolumeError::Setup {
+        volume: volume.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+/// Names a pod's volumes and image pull secrets refer to: ConfigMaps, Secrets.
+pub fn references(pod: &Pod) -> (Vec<String>, Vec<String>) {
+    let (mut maps, mut secrets) = (Vec::new(), Vec::new());
+    let spec = pod.spec.as_ref();
+    for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        maps.extend(volume.config_map.as_ref().map(|c| c.name.clone()));
+        secrets.extend(volume.secret.as_ref().and_then(|s| s.secret_name.clone()));
+        for source in projections(volume) {
+            maps.extend(source.config_map.as_ref().map(|c| c.name.clone()));
+            secrets.extend(source.secret.as_ref().map(|s| s.name.clone()));
+        }
+    }
+    secrets.extend(
+        spec.iter()
+            .flat_map(|s| s.image_pull_secrets.iter().flatten())
+            .map(|s| s.name.clone()),
+    );
+    (maps, secrets)
+}
+
+fn projections(volume: &Volume) -> impl Iterator<Item = &VolumeProjection> {
+    volume.projected.iter().flat_map(|p| p.sources.iter().flatten())
+}
+
+/// The service-account tokens a pod's volumes ask for.
+pub fn token_keys(pod: &Pod) -> Vec<TokenKey> {
+    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    volumes
+        .flat_map(projections)
+        .filter_map(|p| p.service_account_token.as_ref())
+        .map(TokenKey::of)
+        .collect()
+}
+
+/// Where a pod's directory is and what fills it.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    pub pod: &'a Pod,
+    /// `<root>/pods/<uid>`.
+    pub pod_dir: &'a Path,
+    pub sources: &'a Sources,
+    pub tokens: &'a HashMap<TokenKey, String>,
+    pub now: Timestamp,
+}
+
+fn plugin_dir(pod_dir: &Path, plugin: &str, volume: &str) -> PathBuf {
+    pod_dir
+        .join("volumes")
+        .join(format!("kubernetes.io~{plugin}"))
+        .join(volume)
+}
+
+impl Setup<'_> {
+    /// Makes or refreshes every volume; where each of them is.
+    pub fn run(&self) -> Result<BTreeMap<String, PathBuf>, VolumeError> {
+        let mut paths = BTreeMap::new();
+        for volume in self.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+            // An image volume is mounted by the runtime.
+            if volume.image.is_none() {
+                paths.insert(volume.name.clone(), self.volume(volume)?);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn volume(&self, volume: &Volume) -> Result<PathBuf, VolumeError> {
+        let name = volume.name.as_str();
+        let io = |e: io::Error| failed(name, e);
+        let dir = |plugin: &str| plugin_dir(self.pod_dir, plugin, name);
+        if let Some(source) = &volume.host_path {
+            host_path(source).map_err(|reason| failed(name, reason))?;
+            return Ok(source.path.clone().into());
+        }
+        if let Some(source) = &volume.empty_dir {
+            let at = dir("empty-dir");
+            let fresh = !at.exists();
+            fs::create_dir_all(&at).map_err(io)?;
+            match source.medium.as_deref().unwrap_or_default() {
+                "" => {}
+                "Memory" => {
+                    let limit = resources::pod_total(self.pod, true, "memory") / 1000;
+                    let wanted = source.size_limit.as_ref().map_or(0, resources::value);
+                    let size = [limit, wanted].into_iter().filter(|s| *s > 0).min();
+                    mount_tmpfs(&at, size).map_err(io)?;
+                }
+                other => {
+                    return Err(failed(
+                        name,
+                        format!("emptyDir medium {other:?} is not supported on this node"),
+                    ));
+                }
+            }
+            if fresh {
+                fs::set_permissions(&at, fs::Permissions::from_mode(0o777)).map_err(io)?;
+                if let Some(group) = self.fs_group() {
+                    own_by_group(&at, group).map_err(io)?;
+                }
+            }
+            return Ok(at);
+        }
+        let payload = self.payload(volume).map_err(|reason| failed(name, reason))?;
+        let Some((plugin, memory, payload)) = payload else {
+            return Err(failed(
+                name,
+                format!("volumes of type {} are not supported by this node", kind_of(volume)),
+            ));
+        };
+        let at = dir(plugin);
+        fs::create_dir_all(&at).map_err(io)?;
+        if memory {
+            mount_tmpfs(&at, None).map_err(io)?;
+        }
+        let stamp = format!(
+            "{}.{}",
+            self.now.strftime("%Y_%m_%d_%H_%M_%S"),
+            self.now.subsec_nanosecond()
+        );
+        let group = self.fs_group();
+        let payload = if group.is_some() {
+            payload
+                .into_iter()
+                .map(|(path, (content, mode))| (path, (content, mode | (mode & 0o700) >> 3)))
+                .collect()
+        } else {
+            payload
+        };
+        atomic_writer::write(&at, &payload, (None, group), &stamp).map_err(io)?;
+        Ok(at)
+    }
+
+    fn fs_group(&self) -> Option<u32> {
+        let context = self.pod.spec.as_ref()?.security_context.as_ref()?;
+        u32::try_from(context.fs_group?).ok()
+    }
+
+    /// Every container runs as this user, so that private files may be its own.
+    fn only_user(&self) -> Option<i64> {
+        let spec = self.pod.spec.as_ref()?;
+        let default = spec.security_context.as_ref().and_then(|c| c.run_as_user);
+        let of = |c: &Container| c.security_context.as_ref().and_then(|s| s.run_as_user).or(default);
+        let mut users = self.pod.init_containers().iter().chain(&spec.containers).map(of);
+        let first = users.next()??;
+        users.all(|u| u == Some(first)).then_some(first)
+    }
+}
+
+fn kind_of(volume: &Volume) -> String {
+    let json = serde_json::to_value(volume).unwrap_or_default();
+    json.as_object()
+        .and_then(|o| o.keys().find(|k| *k != "name").cloned())
+        .unwrap_or_else(|| "unknown".to_owned())
+}
+
+/// Creates what `type` says is created and checks what it says must be there.
+fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    let path = Path::new(&source.path);
+    let type_ = source.type_.as_deref().unwrap_or_default();
+    match type_ {
+        "DirectoryOrCreate" if !path.exists() => {
+            fs::create_dir_all(path)
+                .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
+                .map_err(|e| e.to_string())?;
+        }
+        "FileOrCreate" if !path.exists() => {
+            fs::File::create(path)
+                .and_then(|f| f.set_permissions(fs::Permissions::from_mode(0o644)))
+                .map_err(|e| e.to_string())?;
+        }
+        _ => {}
+    }
+    let found = fs::metadata(path).map(|m| m.file_type());
+    let is = |f: fn(&fs::FileType) -> bool| found.as_ref().is_ok_and(f);
+    let (ok, what) = match type_ {
+        "" => return Ok(()),
+        "Directory" | "DirectoryOrCreate" => (is(fs::FileType::is_dir), "a directory"),
+        "File" | "FileOrCreate" => (is(fs::FileType::is_file), "a file"),
+        "Socket" => (is(FileTypeExt::is_socket), "a socket file"),
+        "CharDevice" => (is(FileTypeExt::is_char_device), "a character device"),
+        "BlockDevice" => (is(FileTypeExt::is_block_device), "a block device"),
+        other => return Err(format!("{other:?} is an invalid volume type")),
+    };
+    if ok {
+        Ok(())
+    } else {
+        Err(format!("hostPath type check failed: {} is not {what}", source.path))
+    }
+}
+
+fn is_mount_point(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    Ok(fs::symlink_metadata(path)?.dev() != fs::metadata(parent)?.dev())
+}
+
+fn mount_tmpfs(path: &Path, size: Option<i64>) -> io::Result<()> {
+    if is_mount_point(path)? {
+        return Ok(());
+    }
+    let options = size.map(|s| format!("size={s}"));
+    nix::mount::mount(
+        Some("tmpfs"),
+        path,
+        Some("tmpfs"),
+        nix::mount::MsFlags::empty(),
+        options.as_deref(),
+    )
+    .map_err(io::Error::from)
+}
+
+fn own_by_group(path: &Path, group: u32) -> io::Result<()> {
+    std::os::unix::fs::chown(path, None, Some(group))?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o2070))
+}
+
+/// Unmounts everything below a pod's directory and removes it. Only mounts made here are ever there.
+pub fn tear_down(pod_dir: &Path) -> io::Result<()> {
+    let text = match fs::read_to_string("/proc/self/mountinfo") {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error),
+    };
+    let mut below: Vec<PathBuf> = text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|p| PathBuf::from(p.replace("\\040", " ")))
+        .filter(|p| p.starts_with(pod_dir))
+        .collect();
+    below.reverse();
+    for mount in below {
+        nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).map_err(io::Error::from)?;
+    }
+    match fs::remove_dir_all(pod_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// For errors that are made of others' words.
+impl From<EnvError> for String {
+    fn from(error: EnvError) -> String {
+        error.to_string()
+    }
+}

@@ -1,0 +1,206 @@
+//! What files a ConfigMap, Secret, downward API or projected volume shows.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, ServiceAccountTokenProjection, Volume};
+
+use super::Setup;
+use super::atomic_writer::Payload;
+use crate::env::{self, EnvError};
+
+/// Which token: audience and lifetime in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TokenKey {
+    pub audience: Option<String>,
+    pub expiration_seconds: i64,
+}
+
+impl TokenKey {
+    pub(super) fn of(source: &ServiceAccountTokenProjection) -> TokenKey {
+        let audience = source.audience.clone().filter(|a| !a.is_empty());
+        TokenKey {
+            audience,
+            expiration_seconds: source.expiration_seconds.unwrap_or(3600),
+        }
+    }
+}
+
+fn mode(set: Option<i32>, default: Option<i32>) -> u32 {
+    set.or(default).and_then(|m| u32::try_from(m).ok()).unwrap_or(0o644) & 0o777
+}
+
+/// `None` when the volume is of another type; else the plugin's name, whether it lives in memory, and its files.
+type Found = Option<(&'static str, bool, Payload)>;
+
+impl Setup<'_> {
+    pub(super) fn payload(&self, volume: &Volume) -> Result<Found, String> {
+        let mut files = Payload::new();
+        if let Some(source) = &volume.config_map {
+            let optional = source.optional == Some(true);
+            self.config_map(
+                &source.name,
+                source.items.as_deref(),
+                optional,
+                source.default_mode,
+                &mut files,
+            )?;
+            return Ok(Some(("configmap", false, files)));
+        }
+        if let Some(source) = &volume.secret {
+            let name = source.secret_name.as_deref().unwrap_or_default();
+            let optional = source.optional == Some(true);
+            self.secret(name, source.items.as_deref(), optional, source.default_mode, &mut files)?;
+            return Ok(Some(("secret", true, files)));
+        }
+        if let Some(source) = &volume.downward_api {
+            self.downward(source.items.as_deref(), source.default_mode, &mut files)?;
+            return Ok(Some(("downward-api", true, files)));
+        }
+        let Some(projected) = &volume.projected else {
+            return Ok(None);
+        };
+        let default = projected.default_mode;
+        for source in projected.sources.iter().flatten() {
+            if let Some(s) = &source.config_map {
+                self.config_map(
+                    &s.name,
+                    s.items.as_deref(),
+                    s.optional == Some(true),
+                    default,
+                    &mut files,
+                )?;
+            }
+            if let Some(s) = &source.secret {
+                self.secret(
+                    &s.name,
+                    s.items.as_deref(),
+                    s.optional == Some(true),
+                    default,
+                    &mut files,
+                )?;
+            }
+            if let Some(s) = &source.downward_api {
+                self.downward(s.items.as_deref(), default, &mut files)?;
+            }
+            if let Some(s) = &source.service_account_token {
+                let token = self
+                    .tokens
+                    .get(&TokenKey::of(s))
+                    .ok_or("no service account token was issued")?;
+                // Private to its one user, or to the pod's group.
+                let group = self
+                    .pod
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.security_context.as_ref())
+                    .and_then(|c| c.fs_group);
+                let mode = if group.is_some() || self.only_user().is_some() {
+                    0o600
+                } else {
+                    mode(None, default)
+                };
+                let mode = if self.only_user().is_some() && group.is_none() {
+                    0o644
+                } else {
+                    mode
+                };
+                files.insert(s.path.clone(), (token.clone().into_bytes(), mode));
+            }
+            if source.cluster_trust_bundle.is_some() || source.pod_certificate.is_some() {
+                return Err(
+                    "clusterTrustBundle and podCertificate projections are not supported by this node".to_owned(),
+                );
+            }
+        }
+        Ok(Some(("projected", true, files)))
+    }
+
+    fn config_map(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: bool,
+        default: Option<i32>,
+        files: &mut Payload,
+    ) -> Result<(), String> {
+        let data = match self.sources.config_maps.get(name).and_then(Option::as_ref) {
+            Some(map) => {
+                let text = map
+                    .data
+                    .iter()
+                    .flatten()
+                    .map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+                let binary = map.binary_data.iter().flatten().map(|(k, v)| (k.clone(), v.0.clone()));
+                text.chain(binary).collect()
+            }
+            None if optional => return Ok(()),
+            None => return Err(EnvError::NoConfigMap(name.to_owned()).into()),
+        };
+        project(&data, items, optional, default, files)
+            .map_err(|key| format!("references non-existent config key: {key}"))
+    }
+
+    fn secret(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: bool,
+        default: Option<i32>,
+        files: &mut Payload,
+    ) -> Result<(), String> {
+        let data = match self.sources.secrets.get(name).and_then(Option::as_ref) {
+            Some(secret) => secret
+                .data
+                .iter()
+                .flatten()
+                .map(|(k, v)| (k.clone(), v.0.clone()))
+                .collect(),
+            None if optional => return Ok(()),
+            None => return Err(EnvError::NoSecret(name.to_owned()).into()),
+        };
+        project(&data, items, optional, default, files)
+            .map_err(|key| format!("references non-existent secret key: {key}"))
+    }
+
+    fn downward(
+        &self,
+        items: Option<&[DownwardAPIVolumeFile]>,
+        default: Option<i32>,
+        files: &mut Payload,
+    ) -> Result<(), String> {
+        let none = k8s_openapi::api::core::v1::Container::default();
+        for item in items.unwrap_or_default() {
+            let text = match (&item.field_ref, &item.resource_field_ref) {
+                (Some(field), _) => env::field_value(self.pod, field, self.sources)?,
+                (None, Some(resource)) => env::resource_value(self.pod, &none, resource, &self.sources.allocatable)?,
+                (None, None) => String::new(),
+            };
+            files.insert(item.path.clone(), (text.into_bytes(), mode(item.mode, default)));
+        }
+        Ok(())
+    }
+}
+
+/// All keys, or the chosen ones under their paths; the missing key otherwise.
+fn project(
+    data: &BTreeMap<String, Vec<u8>>,
+    items: Option<&[KeyToPath]>,
+    optional: bool,
+    default: Option<i32>,
+    files: &mut Payload,
+) -> Result<(), String> {
+    let Some(items) = items.filter(|i| !i.is_empty()) else {
+        files.extend(data.iter().map(|(k, v)| (k.clone(), (v.clone(), mode(None, default)))));
+        return Ok(());
+    };
+    for item in items {
+        match data.get(&item.key) {
+            Some(content) => {
+                files.insert(item.path.clone(), (content.clone(), mode(item.mode, default)));
+            }
+            None if optional => {}
+            None => return Err(item.key.clone()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Files of the pod's containers on the node: termination messages, logs and the links to them, and what is cleaned away.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::{SyncError, Worker};
+use crate::cri_config::log_directory;
+use crate::pod::PodExt;
+use crate::runtime_pod::{RuntimePod, State};
+use crate::volumes;
+
+/// Bytes of a termination message.
+const LONGEST_MESSAGE: u64 = 4096;
+/// Bytes and lines taken of the log in place of a message.
+const LOG_BYTES: u64 = 2048;
+const LOG_LINES: usize = 80;
+
+impl Worker {
+    pub(super) fn termination_log(&self, container: &str, attempt: u32) -> PathBuf {
+        self.node
+            .pod_dir(self.pod.uid())
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
+    }
+
+    /// Fills in the messages of containers that have ended since.
+    pub(super) fn read_termination_messages(&self, runtime: &mut RuntimePod) {
+        for container in runtime.containers.iter_mut().filter(|c| c.state == State::Exited) {
+            if self
+                .runtime
+                .containers
+                .iter()
+                .any(|c| c.id == container.id && c.state == State::Exited)
+            {
+                continue;
+            }
+            let mut message = read_head(&self.termination_log(&container.name, container.attempt));
+            let policy = container
+                .annotations
+                .get("io.kubernetes.container.terminationMessagePolicy");
+            if message.is_empty() && container.exit_code != 0 && policy.is_some_and(|p| p == "FallbackToLogsOnError") {
+                message = log_tail(Path::new(&container.log_path));
+            }
+            if !message.is_empty() {
+                if !container.message.is_empty() {
+                    message = format!("{}: {message}", container.message);
+                }
+                container.message = message;
+            }
+        }
+    }
+
+    fn log_link(&self, container: &str, id: &str) -> PathBuf {
+        self.node.container_log_links.join(format!(
+            "{}_{}_{container}-{id}.log",
+            self.pod.name(),
+            self.pod.namespace()
+        ))
+    }
+
+    /// `/var/log/containers` is where log collectors look.
+    pub(super) fn link_log(&self, container: &str, attempt: u32, id: &str) {
+        let log = Path::new(&log_directory(&self.pod, &self.node.settings))
+            .join(container)
+            .join(format!("{attempt}.log"));
+        let link = self.log_link(container, id);
+        if let Err(error) = std::os::unix::fs::symlink(&log, &link)
+            && error.kind() != std::io::ErrorKind::AlreadyExists
+        {
+            tracing::warn!(link = %link.display(), %error, "log link not made");
+        }
+    }
+
+    /// Removes containers and sandboxes that nobody asks about any more: one ended container a name is kept beside the newest.
+    pub(super) async fn collect_dead(&mut self) -> Result<(), SyncError> {
+        let mut seen: std::collections::HashMap<&str, u32> = std::collections::HashMap::new();
+        let mut dead = Vec::new();
+        for container in &self.runtime.containers {
+            let count = seen.entry(&container.name).or_insert(0);
+            *count += 1;
+            if *count > 2 && container.state == State::Exited {
+                dead.push((container.id.clone(), container.name.clone(), container.log_path.clone()));
+            }
+        }
+        for (id, name, log) in &dead {
+            self.node.runtime.remove_container(id).await?;
+            remove_file(Path::new(log));
+            remove_file(&self.log_link(name, id));
+        }
+        self.runtime
+            .containers
+            .retain(|c| dead.iter().all(|(id, ..)| *id != c.id));
+        let newest = self.runtime.sandbox().map(|s| s.id.clone());
+        let old: Vec<String> = self
+            .runtime
+            .sandboxes
+            .iter()
+            .filter(|s| !s.ready && Some(&s.id) != newest.as_ref())
+            .filter(|s| self.runtime.containers.iter().all(|c| c.sandbox_id != s.id))
+            .map(|s| s.id.clone())
+            .collect();
+        for id in old {
+            self.node.runtime.remove_sandbox(&id).await?;
+            self.runtime.sandboxes.retain(|s| s.id != id);
+        }
+        Ok(())
+    }
+
+    /// Releases what the pod held on the node while it ran.
+    pub(super) async fn release(&mut self) -> Result<(), SyncError> {
+        self.held.clear();
+        let (node, uid) = (self.node.clone(), self.pod.uid().to_owned());
+        tokio::task::spawn_blocking(move || {
+            volumes::tear_down(&node.pod_dir(&uid).join("volumes"))?;
+            volumes::tear_down(&node.pod_dir(&uid).join("volume-subpaths"))?;
+            node.cgroups.remove_pod(&uid)
+        })
+        .await??;
+        Ok(())
+    }
+
+    /// Removes every trace of the pod.
+    pub(super) async fn remove_from_node(&mut self) -> Result<(), SyncError> {
+        for sandbox in &self.runtime.sandboxes {
+            self.node.runtime.remove_sandbox(&sandbox.id).await?;
+        }
+        for container in &self.runtime.containers {
+            remove_file(&self.log_link(&container.name, &container.id));
+        }
+        let (node, uid, logs) = (
+            self.node.clone(),
+            self.pod.uid().to_owned(),
+            log_directory(&self.pod, &self.node.settings),
+        );
+        tokio::task::spawn_blocking(move || {
+            volumes::tear_down(&node.pod_dir(&uid))?;
+            match fs::remove_dir_all(logs) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+        .await??;
+        Ok(())
+    }
+}
+
+fn remove_file(path: &Path) {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "not removed");
+    }
+}
+
+fn read_head(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    match fs::File::open(path).and_then(|f| f.take(LONGEST_MESSAGE).read_to_end(&mut bytes)) {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => format!("Error on reading termination log {}: {error}", path.display()),
+    }
+}
+
+fn log_tail(path: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = fs::File::open(path)?;
+        // Each line also carries its time and stream.
+        let from = file.metadata()?.len().saturating_sub(LOG_BYTES * 4);
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let mut lines: Vec<&str> = text
+            .lines()
+            .skip(usize::from(from > 0))
+            .filter_map(|l| l.splitn(4, ' ').nth(3))
+            .collect();
+        lines.drain(..lines.len().saturating_sub(LOG_LINES));
+        let mut tail: String = lines.iter().flat_map(|l| [*l, "\n"]).collect();
+        while tail.len() as u64 > LOG_BYTES {
+            tail.remove(0);
+        }
+        Ok(tail)
+    };
+    read().unwrap_or_default()
+}

@@ -1,0 +1,169 @@
+//! Stopping containers and pods: hooks, grace, order, and what follows.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::time::Instant;
+
+use super::{Stage, SyncError, Worker};
+use crate::handlers;
+use crate::lifecycle::{Stop, StopCause};
+use crate::pod::{Kind, PodExt, is_sidecar};
+use crate::runtime::RuntimeError;
+use crate::runtime_pod::{RuntimeContainer, State};
+
+/// A hook that used up the grace still leaves the container this many seconds.
+const LEAST_GRACE: i64 = 2;
+
+impl Worker {
+    /// Stops one container because of what a plan says.
+    pub(super) async fn stop_one(&self, stop: &Stop) -> Result<(), RuntimeError> {
+        let Some(status) = self.runtime.containers.iter().find(|c| c.id == stop.id) else {
+            return Ok(());
+        };
+        let spec = self
+            .pod
+            .every_container()
+            .into_iter()
+            .find(|(_, c)| c.name == stop.name)
+            .map(|(_, c)| c);
+        let probe = spec.as_ref().and_then(|c| match stop.cause {
+            StopCause::Liveness => c.liveness_probe.as_ref(),
+            StopCause::Startup => c.startup_probe.as_ref(),
+            _ => None,
+        });
+        let grace = probe
+            .and_then(|p| p.termination_grace_period_seconds)
+            .unwrap_or(self.pod.grace_period());
+        self.kill_container(stop.kind, status, grace, &stop.message).await
+    }
+
+    async fn kill_container(
+        &self,
+        kind: Kind,
+        status: &RuntimeContainer,
+        grace: i64,
+        message: &str,
+    ) -> Result<(), RuntimeError> {
+        let about = self.pod.container_reference(kind, &status.name);
+        self.node.recorder.normal(&about, "Killing", message);
+        let started = Instant::now();
+        let spec = self
+            .pod
+            .every_container()
+            .into_iter()
+            .find(|(_, c)| c.name == status.name)
+            .map(|(_, c)| c);
+        let hook = spec
+            .as_ref()
+            .and_then(|c| c.lifecycle.as_ref())
+            .and_then(|l| l.pre_stop.as_ref());
+        if let (Some(container), Some(hook)) = (&spec, hook)
+            && grace > 0
+            && status.state == State::Running
+        {
+            let pod_ip = self.pod_ip();
+            let run = handlers::hook(&self.node.runtime, container, &status.id, hook, &pod_ip);
+            match tokio::time::timeout(Duration::from_secs(grace.unsigned_abs()), run).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(
+                        pod = self.pod.describe(),
+                        container = status.name,
+                        error,
+                        "preStop hook failed"
+                    );
+                    self.node
+                        .recorder
+                        .warning(&about, "FailedPreStopHook", "PreStopHook failed");
+                }
+                Err(_) => tracing::debug!(
+                    pod = self.pod.describe(),
+                    container = status.name,
+                    "preStop hook not done in time"
+                ),
+            }
+        }
+        let used = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
+        let left = if grace <= 0 {
+            0
+        } else {
+            (grace - used).max(LEAST_GRACE.min(grace))
+        };
+        self.node.runtime.stop_container(&status.id, left).await
+    }
+
+    /// Stops regular containers together, then sidecars from the last to the first, then the sandboxes.
+    pub(super) async fn kill_all(&mut self, grace: i64) -> Result<(), SyncError> {
+        self.probes.clear();
+        let started = Instant::now();
+        let sidecars: Vec<String> = self
+            .pod
+            .init_containers()
+            .iter()
+            .filter(|c| is_sidecar(c))
+            .map(|c| c.name.clone())
+            .collect();
+        let kinds: std::collections::HashMap<String, Kind> = self
+            .pod
+            .every_container()
+            .into_iter()
+            .map(|(k, c)| (c.name, k))
+            .collect();
+        let kind = |name: &str| kinds.get(name).copied().unwrap_or(Kind::Regular);
+        let running: Vec<&RuntimeContainer> = self.runtime.running().collect();
+        let this = &*self;
+        let kind = &kind;
+        let first = running.iter().filter(|c| !sidecars.contains(&c.name));
+        let message = |c: &RuntimeContainer| format!("Stopping container {}", c.name);
+        let stops = first.map(|c| {
+            let text = message(c);
+            async move { this.kill_container(kind(&c.name), c, grace, &text).await }
+        });
+        for outcome in join_all(stops).await {
+            outcome?;
+        }
+        for name in sidecars.iter().rev() {
+            for container in running.iter().filter(|c| c.name == *name) {
+                let used = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
+                let left = if grace <= 0 {
+                    0
+                } else {
+                    (grace - used).max(LEAST_GRACE.min(grace))
+                };
+                self.kill_container(Kind::Init, container, left, &message(container))
+                    .await?;
+            }
+        }
+        for sandbox in &self.runtime.sandboxes {
+            if sandbox.ready {
+                self.node.runtime.stop_sandbox(&sandbox.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the pod: containers, status, resources; and the worker's work if the pod is deleted.
+    pub(super) async fn terminate(&mut self) -> Result<bool, SyncError> {
+        let Stage::Terminating { grace } = self.stage else {
+            return self.finish().await;
+        };
+        if !self.gone {
+            self.report(false).await?;
+        }
+        if !self.runtime.stopped() {
+            self.kill_all(grace).await?;
+            self.refresh().await?;
+            if !self.runtime.stopped() {
+                // The runtime has yet to notice; its event wakes this worker, and so does the clock.
+                self.wake_at(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(1));
+                return Ok(false);
+            }
+        }
+        self.waiting.clear();
+        self.report(true).await?;
+        self.release().await?;
+        self.stage = Stage::Terminated;
+        self.finish().await
+    }
+}
