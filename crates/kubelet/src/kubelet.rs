@@ -249,10 +249,14 @@ impl Kubelet {
         let mut net = tokio::time::interval(SAFETY_NET);
         net.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         net.tick().await;
+        let mut manifests_read = self.config.static_pod_path.is_none();
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => self.pod_changed(&change).await,
-                Some(files) = manifests.recv() => self.manifests_changed(files).await,
+                Some(files) = manifests.recv() => {
+                    manifests_read = true;
+                    self.manifests_changed(files).await;
+                }
                 Some(event) = events.recv() => match event {
                     RuntimeEvent::Pod(uid) => {
                         if let Some(worker) = self.workers.get(&uid) {
@@ -261,7 +265,11 @@ impl Kubelet {
                     }
                     RuntimeEvent::Anything => self.wake_all(),
                 },
-                () = pods.synced(), if !self.cleaned && changes.is_empty() => {
+                () = pods.synced(), if !self.cleaned && manifests_read => {
+                    // Whoever is wanted must be known before anyone is taken for an orphan.
+                    while let Ok(change) = changes.try_recv() {
+                        self.pod_changed(&change).await;
+                    }
                     self.cleaned = true;
                     self.clean_orphans().await;
                 }

@@ -27,6 +27,9 @@ impl ProbeKind {
     }
 }
 
+/// The first wait between early tries; each following one is twice as long.
+const EARLY: Duration = Duration::from_millis(100);
+
 /// A probe's verdict on a container changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeResult {
@@ -121,6 +124,19 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
         let now = Instant::now();
         if next < now {
             next = now;
+        }
+        // What opens the container to traffic need not wait a whole period: until it first passes, tries in between that
+        // succeed count. Commands are left alone, they may count their runs.
+        if told != Some(true) && kind != ProbeKind::Liveness && probe.exec.is_none() {
+            let mut wait = EARLY;
+            while Instant::now() + wait < next {
+                tokio::time::sleep(wait).await;
+                if let Ok(Outcome::Success) = tokio::time::timeout(timeout, once(&target, &probe, timeout)).await {
+                    next = Instant::now();
+                    break;
+                }
+                wait *= 2;
+            }
         }
         tokio::time::sleep_until(next).await;
     }

@@ -11,9 +11,10 @@ use crate::runtime_pod::{RuntimeContainer, RuntimePod, Sandbox, State};
 
 /// A call that the runtime refused or did not answer.
 #[derive(Debug, thiserror::Error, Clone)]
-#[error("{message}")]
+#[error("rpc error: code = {code:?} desc = {message}")]
 pub struct RuntimeError {
     pub code: tonic::Code,
+    /// The runtime's own words.
     pub message: String,
 }
 
@@ -21,7 +22,7 @@ impl From<tonic::Status> for RuntimeError {
     fn from(status: tonic::Status) -> RuntimeError {
         RuntimeError {
             code: status.code(),
-            message: format!("rpc error: code = {:?} desc = {}", status.code(), status.message()),
+            message: status.message().to_owned(),
         }
     }
 }

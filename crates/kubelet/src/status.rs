@@ -482,7 +482,7 @@ pub fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Result<serde
         }
         patch.retain(|key, value| before.get(key) != Some(value));
         if let Some(conditions) = patch.get_mut("conditions").and_then(|c| c.as_array_mut()) {
-            conditions.retain(|c| !old_has(&before["conditions"], c));
+            conditions.retain(|c| !old_has(before.get("conditions"), c));
             for fields in conditions.iter_mut().filter_map(|c| c.as_object_mut()) {
                 for key in ["reason", "message"] {
                     fields.entry(key).or_insert(serde_json::Value::Null);
@@ -498,8 +498,9 @@ pub fn status_patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Result<serde
     Ok(serde_json::json!({"metadata": {"uid": uid}, "status": patch}))
 }
 
-fn old_has(conditions: &serde_json::Value, condition: &serde_json::Value) -> bool {
-    conditions.as_array().is_some_and(|list| list.contains(condition))
+fn old_has(conditions: Option<&serde_json::Value>, condition: &serde_json::Value) -> bool {
+    let list = conditions.and_then(|c| c.as_array());
+    list.is_some_and(|list| list.contains(condition))
 }
 
 #[cfg(test)]
@@ -624,5 +625,16 @@ mod tests {
             patch,
             serde_json::json!({"metadata": {"uid": "u"}, "status": {"phase": "Running", "reason": null}})
         );
+        let ready = PodCondition {
+            type_: "Ready".into(),
+            status: "True".into(),
+            ..Default::default()
+        };
+        let first = PodStatus {
+            conditions: Some(vec![ready]),
+            ..Default::default()
+        };
+        let patch = status_patch("u", &PodStatus::default(), &first).unwrap();
+        assert_eq!(patch["status"]["conditions"][0]["reason"], serde_json::Value::Null);
     }
 }

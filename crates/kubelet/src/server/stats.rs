@@ -69,7 +69,13 @@ fn cpu_and_memory(u: &Usage, now: Timestamp) -> (Value, Value) {
 async fn container_stats(node: &NodeContext) -> Vec<cri::v1::ContainerStats> {
     let asked = cri::v1::ListContainerStatsRequest { filter: None };
     match node.runtime.runtime.clone().list_container_stats(asked).await {
-        Ok(answer) => answer.into_inner().stats,
+        // Those that have ended use nothing.
+        Ok(answer) => answer
+            .into_inner()
+            .stats
+            .into_iter()
+            .filter(|s| s.cpu.is_some())
+            .collect(),
         Err(error) => {
             tracing::debug!(%error, "no container figures");
             Vec::new()

@@ -153,9 +153,10 @@ impl Setup<'_> {
         );
         let group = self.fs_group();
         let payload = if group.is_some() {
+            // The group may read what is shown read-only to all.
             payload
                 .into_iter()
-                .map(|(path, (content, mode))| (path, (content, mode | (mode & 0o700) >> 3)))
+                .map(|(path, (content, mode))| (path, (content, mode | 0o440)))
                 .collect()
         } else {
             payload

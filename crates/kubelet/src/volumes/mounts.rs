@@ -142,7 +142,9 @@ fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result<()>
     let root = nix::fcntl::open(volume, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let opened = match open_beneath(&root, sub_path) {
         Err(nix::errno::Errno::ENOENT) => {
-            make_dirs(&root, sub_path)?;
+            // As open to others as the volume itself.
+            let mode = nix::sys::stat::fstat(&root)?.st_mode & 0o7777;
+            make_dirs(&root, sub_path, Mode::from_bits_truncate(mode))?;
             open_beneath(&root, sub_path)?
         }
         other => other?,
@@ -174,7 +176,7 @@ fn bind_sub_path(volume: &Path, sub_path: &str, target: &Path) -> io::Result<()>
     Ok(())
 }
 
-fn make_dirs(root: &OwnedFd, path: &str) -> nix::Result<()> {
+fn make_dirs(root: &OwnedFd, path: &str, mode: Mode) -> nix::Result<()> {
     let mut at = root
         .try_clone()
         .map_err(|e| nix::errno::Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO)))?;
@@ -182,6 +184,8 @@ fn make_dirs(root: &OwnedFd, path: &str) -> nix::Result<()> {
         at = match open_beneath(&at, part) {
             Err(nix::errno::Errno::ENOENT) => {
                 nix::sys::stat::mkdirat(&at, part, Mode::from_bits_truncate(0o750))?;
+                // mkdir(2) applies the umask.
+                nix::sys::stat::fchmodat(&at, part, mode, nix::sys::stat::FchmodatFlags::FollowSymlink)?;
                 open_beneath(&at, part)?
             }
             other => other?,

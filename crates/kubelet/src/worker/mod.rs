@@ -344,6 +344,8 @@ impl Worker {
 
     /// Brings the pod to what is wanted. Whether all its containers have ended for good.
     async fn run_pod(&mut self) -> Result<bool, SyncError> {
+        // What an earlier kubelet said of running containers is taken over before it is said anew.
+        self.ensure_probes();
         self.report(false).await?;
         let sources = self.prepare().await?;
         // Each pass performs what the one before made possible; no plan needs more than its containers.
