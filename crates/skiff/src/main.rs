@@ -23,6 +23,8 @@ struct Cli {
 enum Command {
     /// Runs the control plane.
     Server(Box<server::ServerArgs>),
+    /// Runs a node's kubelet against any API server and CRI runtime.
+    Kubelet(Box<kubelet::command::Args>),
     /// Says which Kubernetes this is.
     Version,
 }
@@ -37,28 +39,51 @@ fn main() -> ExitCode {
             println!("{GIT_VERSION}");
             ExitCode::SUCCESS
         }
-        Command::Server(args) => {
-            let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-            tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(std::io::stderr)
-                .with_ansi(false)
-                .init();
-            let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-                Ok(runtime) => runtime,
-                Err(error) => {
-                    eprintln!("skiff: cannot start: {error}");
-                    return ExitCode::FAILURE;
-                }
-            };
-            match runtime.block_on(server::run(*args)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("skiff: {error}");
-                    ExitCode::FAILURE
-                }
+        command => run(command),
+    }
+}
+
+fn run(command: Command) -> ExitCode {
+    {
+        let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
+            .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("skiff: cannot start: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let done: Result<(), String> = runtime.block_on(async {
+            match command {
+                Command::Server(args) => server::run(*args).await.map_err(|e| e.to_string()),
+                Command::Kubelet(args) => kubelet(*args).await,
+                Command::Version => Ok(()),
+            }
+        });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("skiff: {error}");
+                ExitCode::FAILURE
             }
         }
     }
+}
+
+async fn kubelet(args: kubelet::command::Args) -> Result<(), String> {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = server::wait_for_stop().await {
+            tracing::error!(%error, "signals cannot be waited for");
+        }
+        stopped.cancel();
+    });
+    kubelet::command::run(args, stop).await.map_err(|e| e.to_string())
 }

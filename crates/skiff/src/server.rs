@@ -262,7 +262,8 @@ async fn maintain(
     }
 }
 
-async fn wait_for_stop() -> std::io::Result<()> {
+/// Returns at SIGTERM or SIGINT.
+pub async fn wait_for_stop() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

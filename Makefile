@@ -1,0 +1,32 @@
+# `make up` and `make test` are all there is to know; the rest serves them.
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/skiff
+DATA ?= /var/lib/skiff
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
+
+.PHONY: up down test lint build lines
+
+build:
+	cargo build --release -p skiff
+
+# Builds, starts the control plane in the background, waits until it answers, says what to type next.
+up: build
+	@mkdir -p $(DATA)
+	@sh packaging/up.sh $(BIN)/release/skiff $(DATA)
+
+# Stops what `make up` started; the data stays.
+down:
+	@sh packaging/down.sh $(DATA)
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked
+
+# Everything CI runs. Upstream's kubectl and golden files are built and fetched first.
+test: lint
+	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
+	  cargo test --workspace --locked
+
+# Lines of product code by crate, the longest files and the median.
+lines:
+	@python3 packaging/lines.py

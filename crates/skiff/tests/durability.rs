@@ -1,0 +1,79 @@
+//! No acknowledged write is lost when the server is killed.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use client::{Client, Kubeconfig, ListParams};
+use common::Server;
+use k8s_openapi::api::core::v1::ConfigMap;
+
+fn client(server: &Server) -> Client {
+    Kubeconfig::load(&server.kubeconfig())
+        .unwrap()
+        .config(None)
+        .unwrap()
+        .client("durability")
+        .unwrap()
+}
+
+/// Kills while eight writers write, restarts, and counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_kills_lose_no_acknowledged_write() {
+    let mut server = Server::start();
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let mut expected = BTreeMap::new();
+    for round in 0..100 {
+        let api = client(&server);
+        let writers: Vec<_> = (0..8)
+            .map(|writer| {
+                let (api, acknowledged) = (api.clone(), acknowledged.clone());
+                tokio::spawn(async move {
+                    let mut written = Vec::new();
+                    for n in 0.. {
+                        let name = format!("r{round}-w{writer}-{n}");
+                        let mut object = ConfigMap::default();
+                        object.metadata.name = Some(name.clone());
+                        object.metadata.namespace = Some("default".into());
+                        object.data = Some(BTreeMap::from([("n".to_owned(), n.to_string())]));
+                        match api.create(&object).await {
+                            Ok(_) => {
+                                acknowledged.fetch_add(1, Ordering::SeqCst);
+                                written.push((name, n.to_string()));
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    written
+                })
+            })
+            .collect();
+        // some writes are in flight at every kill
+        let target = acknowledged.load(Ordering::SeqCst) + 20;
+        while acknowledged.load(Ordering::SeqCst) < target {
+            tokio::task::yield_now().await;
+        }
+        server.kill();
+        for writer in writers {
+            expected.extend(writer.await.unwrap());
+        }
+        server.restart();
+    }
+    let list = client(&server)
+        .list::<ConfigMap>("default", &ListParams::default())
+        .await
+        .unwrap();
+    let found: BTreeMap<_, _> = list
+        .items
+        .into_iter()
+        .filter_map(|c| Some((c.metadata.name?, c.data?.remove("n")?)))
+        .collect();
+    assert!(expected.len() >= 2000, "only {} writes", expected.len());
+    let lost: Vec<_> = expected
+        .iter()
+        .filter(|(name, n)| found.get(*name) != Some(n))
+        .collect();
+    assert!(lost.is_empty(), "lost {lost:?}");
+}
