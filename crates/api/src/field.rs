@@ -133,7 +133,7 @@ impl FieldError {
             out.push_str(": ");
             match bad {
                 Value::Object(_) | Value::Array(_) | Value::Null | Value::Number(_) | Value::Bool(_) => {
-                    out.push_str(&bad.to_string())
+                    out.push_str(&bad.to_string());
                 }
                 Value::String(s) => out.push_str(&format!("{s:?}")),
             }

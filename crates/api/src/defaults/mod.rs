@@ -49,7 +49,7 @@ impl Schema {
         match (api_version.as_str(), kind.as_str()) {
             ("v1", _) => core::default(&kind, top),
             ("apps/v1" | "batch/v1" | "autoscaling/v1" | "autoscaling/v2" | "policy/v1", _) => {
-                workloads::default(&kind, top)
+                workloads::default(&kind, top);
             }
             ("networking.k8s.io/v1", "NetworkPolicy") => workloads::network_policy(top),
             ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => workloads::binding(top),

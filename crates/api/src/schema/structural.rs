@@ -548,7 +548,7 @@ impl Rules {
                 path,
                 value.clone(),
                 format!("{path} in body {why}"),
-            ))
+            ));
         };
         match value {
             Value::String(s) => {

@@ -41,7 +41,7 @@ pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BT
             add("pods".into(), one());
             for (name, q) in crate::registry::pod_resources::requests(tree) {
                 if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                    add(name.clone(), q.clone());
+                    add(name.clone(), q);
                 }
                 add(format!("requests.{name}"), q);
             }
@@ -70,10 +70,7 @@ pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BT
             let asked = tree.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
             if let Some(q) = asked.and_then(|a| a.parse::<Quantity>().ok()) {
                 if let Some(class) = text(tree, &["spec", "storageClassName"]) {
-                    add(
-                        format!("{class}.storageclass.storage.k8s.io/requests.storage"),
-                        q.clone(),
-                    );
+                    add(format!("{class}.storageclass.storage.k8s.io/requests.storage"), q);
                     add(
                         format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"),
                         one(),

@@ -105,7 +105,7 @@ impl ApiError {
     }
 
     /// Server-side apply met fields of other managers.
-    pub fn apply_conflict(message: String, causes: Vec<Value>) -> ApiError {
+    pub fn apply_conflict(message: String, causes: &[Value]) -> ApiError {
         let mut e = ApiError::new(409, "Conflict", message);
         e.details = Some(json!({ "causes": causes }));
         e

@@ -137,7 +137,7 @@ impl Cache {
                         inner.objects.insert(key, Arc::new(object));
                     }
                     Err(error) => {
-                        tracing::error!(key = ?kv.key, %error, "stored object cannot be read; it is not served")
+                        tracing::error!(key = ?kv.key, %error, "stored object cannot be read; it is not served");
                     }
                 }
             }

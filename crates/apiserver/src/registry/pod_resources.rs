@@ -19,7 +19,7 @@ fn of(container: &Value, kind: &str) -> Resources {
 
 fn add(total: &mut Resources, more: &Resources) {
     for (key, q) in more {
-        let sum = total.get(key).map_or_else(|| q.clone(), |t| t.add(q));
+        let sum = total.get(key).map_or_else(|| *q, |t| t.add(q));
         total.insert(key.clone(), sum);
     }
 }
@@ -27,7 +27,7 @@ fn add(total: &mut Resources, more: &Resources) {
 fn raise(total: &mut Resources, least: &Resources) {
     for (key, q) in least {
         if total.get(key).is_none_or(|t| t < q) {
-            total.insert(key.clone(), q.clone());
+            total.insert(key.clone(), *q);
         }
     }
 }

@@ -227,11 +227,7 @@ impl Write<'_> {
     fn confine(&self, new: &mut Value, old: &Value) {
         let strategy = self.served.resource.strategy;
         match self.options.subresource.as_str() {
-            "" => {
-                if strategy.has_status {
-                    crate::strategy::keep(new, old, "status");
-                }
-            }
+            "" if strategy.has_status => crate::strategy::keep(new, old, "status"),
             "status" => {
                 let mut result = old.clone();
                 crate::strategy::keep(&mut result, new, "status");

@@ -443,7 +443,7 @@ impl ApiServer {
                 let causes = conflicts.iter().map(|c| {
                     json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {}", c.manager_text()), "field": c.field })
                 });
-                ApiError::apply_conflict(api::apply::conflict_message(&conflicts), causes.collect())
+                ApiError::apply_conflict(api::apply::conflict_message(&conflicts), &causes.collect::<Vec<_>>())
             }
             other => ApiError::bad_request(other.to_string()),
         };

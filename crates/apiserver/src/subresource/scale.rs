@@ -90,6 +90,9 @@ fn scale_of(resource: &Resource, tree: &Value) -> Value {
     scale
 }
 
+/// Makes the wanted `Scale` of the present one.
+type Rescale = Box<dyn Fn(&Value) -> Result<Value> + Send + Sync>;
+
 fn set(tree: &mut Value, path: &str, value: Value) {
     let mut at = tree;
     for key in path.split('.').filter(|k| !k.is_empty()) {
@@ -121,7 +124,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         options: &options,
     };
     let schema = api::schema::Schema::builtin();
-    let wanted: Box<dyn Fn(&Value) -> Result<Value> + Send + Sync> = if request.info.verb == "patch" {
+    let wanted: Rescale = if request.info.verb == "patch" {
         let builtin = server
             .registry
             .catalog()

@@ -1,17 +1,15 @@
 //! No acknowledged write is lost when the server is killed.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::common::Server;
 use client::{Client, Kubeconfig, ListParams};
-use common::Server;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 fn client(server: &Server) -> Client {
-    Kubeconfig::load(&server.kubeconfig())
+    Kubeconfig::load(server.kubeconfig())
         .unwrap()
         .config(None)
         .unwrap()

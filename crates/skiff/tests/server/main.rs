@@ -1,0 +1,5 @@
+//! A whole server, driven from outside.
+
+mod common;
+mod durability;
+mod kubectl;
