@@ -1,5 +1,7 @@
 //! A whole server, driven from outside.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 mod durability;
 mod kubectl;
