@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn names_are_accepted_and_refused() {
-        let cases: [(fn(&str) -> Vec<String>, &str, bool); 14] = [
+        type Check = fn(&str) -> Vec<String>;
+        let cases: [(Check, &str, bool); 14] = [
             (dns1123_label_errors, "a-1", true),
             (dns1123_label_errors, "A", false),
             (dns1123_label_errors, "-a", false),
