@@ -1,0 +1,227 @@
+//! System calls that have no wrapper elsewhere: the mount API of Linux 5.2 and 5.12, `openat2(2)`, capabilities.
+#![allow(unsafe_code)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+pub const CWD: RawFd = libc::AT_FDCWD;
+pub const RESOLVE_IN_ROOT: u64 = 0x10;
+const OPEN_TREE_CLONE: libc::c_uint = 1;
+const AT_RECURSIVE: libc::c_uint = 0x8000;
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
+const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
+pub const MOUNT_ATTR_RDONLY: u64 = 0x1;
+
+pub fn path_text(path: impl AsRef<Path>) -> io::Result<CString> {
+    let bytes = path.as_ref().as_os_str().as_encoded_bytes();
+    CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "path holds a NUL byte"))
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// A detached copy of the mount at `path`, and of those below when `recursive`.
+pub fn open_tree(path: impl AsRef<Path>, recursive: bool) -> io::Result<OwnedFd> {
+    let path = path_text(path)?;
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as libc::c_uint | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path outlives the call; the new descriptor is ours.
+    unsafe {
+        let fd = check(libc::syscall(libc::SYS_open_tree, CWD, path.as_ptr(), flags))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
+
+/// Attaches a detached mount at what `target` refers to.
+pub fn move_mount(mount: BorrowedFd, target: BorrowedFd) -> io::Result<()> {
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: both paths are empty C strings.
+    unsafe {
+        check(libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        ))?;
+    }
+    Ok(())
+}
+
+#[repr(C)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns: u64,
+}
+
+/// Changes a mount's attributes and propagation, see mount_setattr(2).
+pub fn mount_setattr(mount: BorrowedFd, recursive: bool, set: u64, propagation: u64) -> io::Result<()> {
+    let attr = MountAttr {
+        set,
+        clear: 0,
+        propagation,
+        userns: 0,
+    };
+    let flags = libc::AT_EMPTY_PATH as libc::c_uint | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: attr has the size given and outlives the call.
+    unsafe {
+        check(libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<MountAttr>(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// Opens `path` with every symbolic link and `..` kept inside `root`.
+pub fn open_in_root(root: BorrowedFd, path: impl AsRef<Path>, flags: libc::c_int, mode: u32) -> io::Result<OwnedFd> {
+    let relative = path.as_ref().strip_prefix("/").unwrap_or(path.as_ref());
+    let path = path_text(if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    })?;
+    // SAFETY: all zeroes is a valid open_how; path and how outlive the call; the new descriptor is ours.
+    unsafe {
+        let mut how: libc::open_how = std::mem::zeroed();
+        how.flags = (flags | libc::O_CLOEXEC) as u64;
+        how.mode = u64::from(mode);
+        how.resolve = RESOLVE_IN_ROOT;
+        loop {
+            let fd = libc::syscall(
+                libc::SYS_openat2,
+                root.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<libc::open_how>(),
+            );
+            match check(fd) {
+                Ok(fd) => return Ok(OwnedFd::from_raw_fd(fd as RawFd)),
+                // A rename somewhere in the tree raced with the walk: the kernel asks to try again.
+                Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+pub fn mkdir_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+    let name = path_text(name)?;
+    // SAFETY: the name outlives the call.
+    check(unsafe { libc::c_long::from(libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode)) }).map(drop)
+}
+
+pub fn mknod_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32, device: u64) -> io::Result<()> {
+    let name = path_text(name)?;
+    // SAFETY: the name outlives the call.
+    check(unsafe { libc::c_long::from(libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device)) }).map(drop)
+}
+
+/// An `O_PATH` descriptor of a directory in `root`, made with its parents where missing.
+pub fn make_dirs_in_root(root: BorrowedFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let mut so_far = std::path::PathBuf::new();
+    let mut at = open_in_root(root, "/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    for part in path.components() {
+        let std::path::Component::Normal(part) = part else {
+            if part == std::path::Component::ParentDir {
+                so_far.pop();
+                at = open_in_root(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+            }
+            continue;
+        };
+        so_far.push(part);
+        at = match open_in_root(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0) {
+            Ok(next) => next,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                use std::os::fd::AsFd;
+                match mkdir_at(at.as_fd(), part, mode) {
+                    Ok(()) => {}
+                    Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
+                    Err(e) => return Err(e),
+                }
+                open_in_root(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0)?
+            }
+            Err(e) => return Err(e),
+        };
+    }
+    Ok(at)
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// Version 3 of capset(2): two words of 32 capabilities.
+const CAP_VERSION_3: u32 = 0x2008_0522;
+
+/// Sets the calling thread's effective, permitted and inheritable capabilities.
+pub fn set_capabilities(permitted: u64, inheritable: u64) -> io::Result<()> {
+    let header = CapHeader {
+        version: CAP_VERSION_3,
+        pid: 0,
+    };
+    let word = |n: u32| CapData {
+        effective: (permitted >> n) as u32,
+        permitted: (permitted >> n) as u32,
+        inheritable: (inheritable >> n) as u32,
+    };
+    let data = [word(0), word(32)];
+    // SAFETY: version 3 reads two words.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
+/// The calling thread's permitted capabilities.
+pub fn permitted_capabilities() -> io::Result<u64> {
+    let mut header = CapHeader {
+        version: CAP_VERSION_3,
+        pid: 0,
+    };
+    let mut data = [CapData::default(); 2];
+    // SAFETY: version 3 writes two words.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+    Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
+}
+
+pub fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
+    // SAFETY: only options with integer arguments are used here.
+    check(unsafe { libc::c_long::from(libc::prctl(option, a, b, 0u64, 0u64)) }).map(drop)
+}
+
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: limit outlives the call.
+    check(unsafe { libc::c_long::from(libc::setrlimit(resource, &raw const limit)) }).map(drop)
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos() as i64)
+}
