@@ -1,8 +1,9 @@
-//! Container runtime: a CRI server, images, and the shim that runs a pod's containers.
+//! The lower half of a container runtime: images in a store, and the shim that runs a pod's containers.
 
-mod capabilities;
-mod cgroup;
+pub mod capabilities;
+pub mod cgroup;
 mod device_filter;
+pub mod image;
 mod seccomp;
 pub mod shim;
 pub mod spec;

@@ -219,6 +219,32 @@ pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     check(unsafe { libc::c_long::from(libc::setrlimit(resource, &raw const limit)) }).map(drop)
 }
 
+/// Waits until none of the processes runs any more, a tenth of a second each at most; a millisecond when there is none.
+pub fn wait_for_exit(pids: &[i32]) -> io::Result<()> {
+    let mut open = Vec::new();
+    for pid in pids {
+        // SAFETY: the new descriptor is ours. One that fails is of a process that is gone.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, *pid, 0) };
+        if fd >= 0 {
+            // SAFETY: as above.
+            open.push(unsafe { OwnedFd::from_raw_fd(fd as RawFd) });
+        }
+    }
+    let poll = |fds: &mut [libc::pollfd], milliseconds| {
+        // SAFETY: fds has the length given and its descriptors are open.
+        check(unsafe { libc::c_long::from(libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, milliseconds)) })
+    };
+    for fd in &open {
+        let interest = libc::pollfd {
+            fd: fd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        poll(&mut [interest], 100)?;
+    }
+    poll(&mut [], 1).map(drop)
+}
+
 /// Nanoseconds since 1970.
 pub fn now() -> i64 {
     std::time::SystemTime::now()

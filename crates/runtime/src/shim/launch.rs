@@ -76,10 +76,10 @@ pub fn pipes(stdin: bool) -> Result<(Streams, Streams)> {
 }
 
 /// Forks with children going to `pid_namespace`; the caller itself stays where it is.
-fn fork_in(pid_namespace: Option<Option<File>>) -> Result<ForkResult> {
+fn fork_in(pid_namespace: Option<Option<&File>>) -> Result<ForkResult> {
     let what = || "enter the PID namespace".to_owned();
     let own = File::open("/proc/self/ns/pid").naming(what)?;
-    match &pid_namespace {
+    match pid_namespace {
         None => {}
         Some(None) => unshare(CloneFlags::CLONE_NEWPID).naming(what)?,
         Some(Some(file)) => setns(file, CloneFlags::CLONE_NEWPID).naming(what)?,
@@ -110,8 +110,8 @@ fn supervise(pid: i32, channel: &OwnedFd) -> Result<Started> {
     }
 }
 
-fn child(channel: OwnedFd, body: impl FnOnce(&OwnedFd) -> Result<std::convert::Infallible>) -> ! {
-    let Err(text) = body(&channel);
+fn child(channel: &OwnedFd, body: impl FnOnce(&OwnedFd) -> Result<std::convert::Infallible>) -> ! {
+    let Err(text) = body(channel);
     let _ = socket::send(channel.as_fd(), &Word::Failed(text), &[]);
     // SAFETY: leaves without running the parent's exit handlers.
     unsafe { libc::_exit(127) }
@@ -151,14 +151,14 @@ pub fn container(
     }
     let filter = seccomp::program(&spec.process.seccomp, spec.process.capabilities)?;
     let (ours, theirs) = socket::pair().naming(|| "make a socket pair".to_owned())?;
-    match fork_in(pid_namespace)? {
+    match fork_in(pid_namespace.as_ref().map(Option::as_ref))? {
         ForkResult::Parent { child } => {
             drop((theirs, streams));
             supervise(child.as_raw(), &ours)
         }
         ForkResult::Child => {
             drop(ours);
-            child(theirs, |channel| {
+            child(&theirs, |channel| {
                 reset_signals();
                 for (file, flag) in &join {
                     setns(file, *flag).naming(|| format!("join namespace {flag:?}"))?;
@@ -201,14 +201,14 @@ pub fn exec(process: &Process, init: i32, cgroup: &str, hierarchy: &Hierarchy, s
     }
     let filter = seccomp::program(&process.seccomp, process.capabilities)?;
     let (ours, theirs) = socket::pair().naming(|| "make a socket pair".to_owned())?;
-    match fork_in(Some(Some(pid_namespace)))? {
+    match fork_in(Some(Some(&pid_namespace)))? {
         ForkResult::Parent { child } => {
             drop((theirs, streams));
             supervise(child.as_raw(), &ours)
         }
         ForkResult::Child => {
             drop(ours);
-            child(theirs, |channel| {
+            child(&theirs, |channel| {
                 reset_signals();
                 join_cgroup(hierarchy, cgroup)?;
                 limits(process)?;

@@ -23,12 +23,16 @@ use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::cgroup::Hierarchy;
 use crate::spec::{ContainerSpec, SandboxSpec};
+use crate::sys;
 use container::Container;
 use launch::{Namespaces, Streams};
 use message::{Answer, Call, Message, Request};
 use rootfs::{Naming, Result};
 
 pub use sandbox::destroy;
+
+/// How often a group is looked at again: a process leaves its group a moment after it ended.
+const LAST_MOMENTS: usize = 20;
 
 /// Below a sandbox's directory.
 pub const SOCKET: &str = "shim.sock";
@@ -304,8 +308,7 @@ impl Shim {
                     if container.running().is_some() {
                         return Err(format!("container {id} is running"));
                     }
-                    self.hierarchy
-                        .remove(&container.spec.cgroup)
+                    remove_group(&self.hierarchy, &container.spec.cgroup)
                         .naming(|| format!("remove container {id}"))?;
                     self.containers.remove(&id);
                 }
@@ -440,7 +443,7 @@ impl Shim {
         }
         for container in self.containers.values() {
             // A group that is busy goes with its pod's.
-            let _ = self.hierarchy.remove(&container.spec.cgroup);
+            let _ = remove_group(&self.hierarchy, &container.spec.cgroup);
         }
         self.leaving = true;
     }
@@ -466,6 +469,17 @@ fn kill_group(hierarchy: &Hierarchy, group: &str, signal: i32) {
             return;
         }
     }
+}
+
+/// Removes a group whose processes were killed, once the last of them is gone.
+fn remove_group(hierarchy: &Hierarchy, group: &str) -> io::Result<()> {
+    for _ in 0..LAST_MOMENTS {
+        match hierarchy.remove(group) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => sys::wait_for_exit(&hierarchy.processes(group))?,
+            other => return other,
+        }
+    }
+    hierarchy.remove(group)
 }
 
 fn flush(peer: &mut Peer) {

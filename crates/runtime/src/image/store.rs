@@ -1,0 +1,302 @@
+//! The images of a node: one index file, layers as directories with short names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{Configuration, Settings, architecture};
+use super::reference::Reference;
+use super::unpack::{self, UnpackError, digest_of};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{path}: {error}")]
+    Io { path: String, error: io::Error },
+    #[error("layer {layer}: {error}")]
+    Layer { layer: String, error: UnpackError },
+    #[error("image {image}: {text}")]
+    Image { image: String, text: String },
+}
+
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.display().to_string();
+    move |error| StoreError::Io { path, error }
+}
+
+/// An image that can be run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Image {
+    /// Digest of its configuration.
+    pub id: String,
+    /// Full names with a tag.
+    pub tags: Vec<String>,
+    /// Full names with a digest.
+    pub digests: Vec<String>,
+    /// Bytes of its layers' content.
+    pub size: u64,
+    /// Names below the layer directory, topmost first.
+    pub layers: Vec<String>,
+    pub settings: Settings,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Layer {
+    name: String,
+    size: u64,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Index {
+    images: BTreeMap<String, Image>,
+    /// By chain id: a layer together with those below.
+    layers: BTreeMap<String, Layer>,
+    next: u64,
+}
+
+#[derive(Debug)]
+pub struct ImageStore {
+    root: PathBuf,
+    index: Mutex<Index>,
+    /// One layer is unpacked at a time: two pulls of the same layer do it once.
+    unpacking: Mutex<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Replaces a file so that after a crash it is the old or the new one.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    if let Some(dir) = path.parent() {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Where an image's layers come from: the n-th, lowest first.
+pub trait Layers {
+    fn open(&mut self, n: usize) -> Result<Box<dyn Read + '_>, StoreError>;
+}
+
+impl ImageStore {
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let layers = root.join("layers");
+        fs::create_dir_all(&layers).map_err(at(&layers))?;
+        let path = root.join("index.json");
+        let index: Index = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| at(&path)(e.into()))?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Index::default(),
+            Err(e) => return Err(at(&path)(e)),
+        };
+        let known: BTreeSet<&str> = index.layers.values().map(|l| l.name.as_str()).collect();
+        for entry in fs::read_dir(&layers).map_err(at(&layers))?.flatten() {
+            // Begun and not finished, or no longer needed, when the process ended.
+            if !entry.file_name().to_str().is_some_and(|n| known.contains(n)) {
+                fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
+            }
+        }
+        Ok(Self {
+            root: root.to_owned(),
+            index: Mutex::new(index),
+            unpacking: Mutex::new(()),
+        })
+    }
+
+    pub fn layer_dir(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    /// For what is being downloaded.
+    pub fn ingest_dir(&self) -> PathBuf {
+        self.root.join("ingest")
+    }
+
+    pub fn list(&self) -> Vec<Image> {
+        lock(&self.index).images.values().cloned().collect()
+    }
+
+    /// By id (also its beginning), tag or digest name.
+    pub fn find(&self, name: &str) -> Option<Image> {
+        let index = lock(&self.index);
+        if let Some(image) = index.images.get(name) {
+            return Some(image.clone());
+        }
+        if let Some(image) = index.images.get(&format!("sha256:{name}")) {
+            return Some(image.clone());
+        }
+        let reference = Reference::parse(name).ok()?;
+        let wanted = match &reference.digest {
+            Some(digest) => reference.with_digest(digest),
+            None => reference.tagged()?,
+        };
+        let has = |image: &&Image| image.tags.contains(&wanted) || image.digests.contains(&wanted);
+        index.images.values().find(has).cloned()
+    }
+
+    fn save(&self, index: &Index) -> Result<(), StoreError> {
+        let path = self.root.join("index.json");
+        let text = serde_json::to_vec(index).map_err(|e| at(&path)(e.into()))?;
+        write_atomically(&path, &text).map_err(at(&path))
+    }
+
+    /// Takes an image: unpacks the layers that are missing and gives it `names`. `config` is its configuration's text.
+    pub fn add(
+        &self,
+        config: &[u8],
+        names: &[Reference],
+        manifest: Option<&str>,
+        layers: &mut dyn Layers,
+    ) -> Result<Image, StoreError> {
+        let id = digest_of(config);
+        let wrong = |text: String| StoreError::Image {
+            image: id.clone(),
+            text,
+        };
+        let parsed: Configuration = serde_json::from_slice(config).map_err(|e| wrong(format!("configuration: {e}")))?;
+        if !parsed.architecture.is_empty() && parsed.architecture != architecture() {
+            return Err(wrong(format!(
+                "is for {}, this node is {}",
+                parsed.architecture,
+                architecture()
+            )));
+        }
+        let _one = lock(&self.unpacking);
+        let (mut chain, mut names_below, mut total, mut made) = (String::new(), Vec::new(), 0, Vec::new());
+        for (n, diff_id) in parsed.rootfs.diff_ids.iter().enumerate() {
+            chain = if chain.is_empty() {
+                diff_id.clone()
+            } else {
+                digest_of(format!("{chain} {diff_id}").as_bytes())
+            };
+            let known = lock(&self.index).layers.get(&chain).cloned();
+            let layer = match known {
+                Some(layer) => layer,
+                None => {
+                    let layer = self.unpack(n, diff_id, &names_below, layers)?;
+                    made.push((chain.clone(), layer.clone()));
+                    layer
+                }
+            };
+            total += layer.size;
+            names_below.insert(0, layer.name);
+        }
+        if !made.is_empty() {
+            self.sync()?;
+        }
+        let mut index = lock(&self.index);
+        index.layers.extend(made);
+        let tags: Vec<String> = names.iter().filter_map(Reference::tagged).collect();
+        for image in index.images.values_mut() {
+            image.tags.retain(|t| !tags.contains(t));
+        }
+        let image = index.images.entry(id.clone()).or_insert_with(|| Image {
+            id: id.clone(),
+            tags: Vec::new(),
+            digests: Vec::new(),
+            size: total,
+            layers: names_below,
+            settings: parsed.config,
+        });
+        for tag in tags {
+            if !image.tags.contains(&tag) {
+                image.tags.push(tag);
+            }
+        }
+        for digest in manifest
+            .iter()
+            .flat_map(|d| names.iter().map(move |n| n.with_digest(d)))
+        {
+            if !image.digests.contains(&digest) {
+                image.digests.push(digest);
+            }
+        }
+        let image = image.clone();
+        self.save(&index)?;
+        Ok(image)
+    }
+
+    fn unpack(&self, n: usize, diff_id: &str, below: &[String], layers: &mut dyn Layers) -> Result<Layer, StoreError> {
+        let name = {
+            let mut index = lock(&self.index);
+            index.next += 1;
+            index.next.to_string()
+        };
+        let dir = self.layer_dir().join(&name);
+        // A number given out before a crash may have left its directory.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).map_err(at(&dir))?;
+        let parents: Vec<PathBuf> = below.iter().map(|l| self.layer_dir().join(l)).collect();
+        let unpacked = layers.open(n).and_then(|reader| {
+            let failed = |error| StoreError::Layer {
+                layer: diff_id.to_owned(),
+                error,
+            };
+            let plain = unpack::decompress(reader).map_err(|e| failed(UnpackError::Archive(e)))?;
+            unpack::layer(plain, &dir, &parents, diff_id).map_err(failed)
+        });
+        match unpacked {
+            Ok(size) => Ok(Layer { name, size }),
+            Err(e) => {
+                let _ = fs::remove_dir_all(&dir);
+                Err(e)
+            }
+        }
+    }
+
+    /// Layers are many files: one call for the file system that holds them.
+    fn sync(&self) -> Result<(), StoreError> {
+        let dir = self.layer_dir();
+        let file = File::open(&dir).map_err(at(&dir))?;
+        nix::unistd::syncfs(&file).map_err(|e| at(&dir)(e.into()))
+    }
+
+    pub fn has_layer(&self, diff_ids: &[String]) -> bool {
+        let chain = diff_ids.iter().fold(String::new(), |chain, diff_id| {
+            if chain.is_empty() {
+                diff_id.clone()
+            } else {
+                digest_of(format!("{chain} {diff_id}").as_bytes())
+            }
+        });
+        lock(&self.index).layers.contains_key(&chain)
+    }
+
+    /// Forgets an image that has this id, or one name; layers go with the last image, unless `used` by a container.
+    pub fn remove(&self, name: &str, used: &BTreeSet<String>) -> Result<(), StoreError> {
+        let Some(image) = self.find(name) else { return Ok(()) };
+        let mut index = lock(&self.index);
+        index.images.remove(&image.id);
+        let needed: BTreeSet<&String> = index.images.values().flat_map(|i| &i.layers).chain(used).collect();
+        let gone: Vec<(String, String)> = index
+            .layers
+            .iter()
+            .filter(|(_, l)| !needed.contains(&l.name))
+            .map(|(chain, l)| (chain.clone(), l.name.clone()))
+            .collect();
+        for (chain, _) in &gone {
+            index.layers.remove(chain);
+        }
+        self.save(&index)?;
+        drop(index);
+        for (_, name) in gone {
+            let dir = self.layer_dir().join(name);
+            fs::remove_dir_all(&dir).map_err(at(&dir))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all layers, and how many there are.
+    pub fn usage(&self) -> (u64, u64) {
+        let index = lock(&self.index);
+        (index.layers.values().map(|l| l.size).sum(), index.layers.len() as u64)
+    }
+}
