@@ -1,0 +1,1 @@
+//! kube-proxy: service rules as nftables.
