@@ -9,6 +9,7 @@ use futures::stream::BoxStream;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
 use crate::Error;
+use crate::client::encode;
 
 /// The body of an answer; read as it comes.
 pub type Body = UnsyncBoxBody<Bytes, Error>;
@@ -38,6 +39,27 @@ impl ListWatch {
     pub fn fields(mut self, selector: impl Into<String>) -> ListWatch {
         self.field_selector = Some(selector.into());
         self
+    }
+
+    /// The path with the selectors as its query.
+    pub fn uri(&self) -> String {
+        self.uri_with(&[])
+    }
+
+    pub(crate) fn uri_with(&self, more: &[(&str, &str)]) -> String {
+        let mut uri = self.path.clone();
+        let selectors = [
+            ("labelSelector", self.label_selector.as_deref()),
+            ("fieldSelector", self.field_selector.as_deref()),
+        ];
+        let selectors = selectors.iter().filter_map(|(k, v)| v.map(|v| (*k, v)));
+        for (i, (k, v)) in selectors.chain(more.iter().copied()).enumerate() {
+            uri.push(if i == 0 { '?' } else { '&' });
+            uri.push_str(k);
+            uri.push('=');
+            uri.push_str(&encode(v));
+        }
+        uri
     }
 
     pub fn labels(mut self, selector: impl Into<String>) -> ListWatch {

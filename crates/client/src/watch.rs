@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::{encode, error_of, read_all};
+use crate::client::{error_of, read_all};
 use crate::{Body, Error, ListWatch, Result, WatchEvent};
 
 /// Sends one request: what the loop needs of a transport.
@@ -102,22 +102,6 @@ pub(crate) fn random_fraction() -> f64 {
     f64::from(random) / f64::from(u32::MAX)
 }
 
-fn uri(request: &ListWatch, more: &[(&str, &str)]) -> String {
-    let mut uri = request.path.clone();
-    let selectors = [
-        ("labelSelector", request.label_selector.as_deref()),
-        ("fieldSelector", request.field_selector.as_deref()),
-    ];
-    let selectors = selectors.iter().filter_map(|(k, v)| v.map(|v| (*k, v)));
-    for (i, (k, v)) in selectors.chain(more.iter().copied()).enumerate() {
-        uri.push(if i == 0 { '?' } else { '&' });
-        uri.push_str(k);
-        uri.push('=');
-        uri.push_str(&encode(v));
-    }
-    uri
-}
-
 fn get(uri: &str) -> Result<http::Request<Bytes>> {
     Ok(http::Request::get(uri)
         .header(http::header::ACCEPT, "application/json")
@@ -164,7 +148,7 @@ fn with_type(item: &str, api_version: &str, kind: &str) -> Bytes {
 }
 
 async fn list(call: &CallFn, request: &ListWatch, from_cache: bool) -> Result<(Vec<Arc<Object>>, String)> {
-    let uri = uri(request, if from_cache { &[("resourceVersion", "0")] } else { &[] });
+    let uri = request.uri_with(if from_cache { &[("resourceVersion", "0")] } else { &[] });
     let body = read_all("GET", &uri, call(get(&uri)?).await?).await?;
     parse_list(&body).map_err(|source| Error::Decode { path: uri, source })
 }
@@ -190,15 +174,12 @@ struct RawEvent<'a> {
 
 async fn watch(call: &CallFn, request: &ListWatch, at: &mut String, events: &mpsc::Sender<WatchEvent>) -> Result<End> {
     let timeout = 300 + (300.0 * random_fraction()) as u64;
-    let uri = uri(
-        request,
-        &[
-            ("watch", "1"),
-            ("allowWatchBookmarks", "true"),
-            ("resourceVersion", at),
-            ("timeoutSeconds", &timeout.to_string()),
-        ],
-    );
+    let uri = request.uri_with(&[
+        ("watch", "1"),
+        ("allowWatchBookmarks", "true"),
+        ("resourceVersion", at),
+        ("timeoutSeconds", &timeout.to_string()),
+    ]);
     let response = call(get(&uri)?).await?;
     if response.status() == http::StatusCode::GONE {
         return Ok(End::Expired);
@@ -277,7 +258,7 @@ mod tests {
             .fields("spec.nodeName=a,metadata.name!=b")
             .labels("app in (x, y)");
         assert_eq!(
-            uri(&request, &[("resourceVersion", "0")]),
+            request.uri_with(&[("resourceVersion", "0")]),
             "/api/v1/pods?labelSelector=app%20in%20%28x%2C%20y%29&fieldSelector=spec.nodeName%3Da%2Cmetadata.name%21%3Db&resourceVersion=0"
         );
     }

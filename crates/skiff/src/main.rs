@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod certificates;
+mod in_process;
 mod server;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 pub mod connection;
 pub mod discovery;
+pub mod follow;
 pub mod health;
 pub mod openapi;
 pub mod resources;
@@ -158,7 +159,7 @@ impl ApiServer {
         Ok(Arc::new(other))
     }
 
-    fn authorize(&self, user: &User, info: &RequestInfo) -> Result<()> {
+    pub(crate) fn authorize(&self, user: &User, info: &RequestInfo) -> Result<()> {
         let attributes = Attributes::of(info);
         if self.authorizer.allows(user, &attributes) {
             return Ok(());
