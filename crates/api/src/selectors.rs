@@ -100,6 +100,17 @@ impl LabelSelector {
         Ok(LabelSelector { requirements })
     }
 
+    /// Selects no object: what an absent selector means in most places.
+    pub fn nothing() -> LabelSelector {
+        let requirement = Requirement {
+            key: String::new(),
+            operator: Operator::In(Vec::new()),
+        };
+        LabelSelector {
+            requirements: vec![requirement],
+        }
+    }
+
     /// Whether it selects everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()

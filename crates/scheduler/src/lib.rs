@@ -1,1 +1,18 @@
-//! kube-scheduler.
+//! kube-scheduler: gives every pod a node. Decisions are pure functions of a snapshot; the shell around them follows
+//! the API, binds and reports.
+
+pub mod command;
+pub mod cycle;
+pub mod framework;
+pub mod node;
+pub mod node_affinity;
+pub mod plugins;
+pub mod pod;
+pub mod preemption;
+pub mod queue;
+pub mod resources;
+mod scheduler;
+pub mod snapshot;
+pub mod storage;
+
+pub use scheduler::{SchedulerConfig, run};

@@ -1,0 +1,57 @@
+//! `skiff kube-scheduler`: upstream's main flags.
+
+use std::path::PathBuf;
+
+use client::{Client, LeaderElector, LeaderError};
+use tokio_util::sync::CancellationToken;
+
+use crate::SchedulerConfig;
+
+/// Flags of the scheduler as a program of its own.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kube-scheduler", about = "Gives every pod a node")]
+pub struct Args {
+    /// How to reach the API server
+    #[arg(long)]
+    pub kubeconfig: PathBuf,
+    /// Schedule only while elected among several instances
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub leader_elect: bool,
+    /// Namespace of the election's Lease
+    #[arg(long, default_value = "kube-system")]
+    pub leader_elect_resource_namespace: String,
+    /// Name of the election's Lease
+    #[arg(long, default_value = "kube-scheduler")]
+    pub leader_elect_resource_name: String,
+}
+
+/// Why the program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Leader(#[from] LeaderError),
+}
+
+/// Runs until `shutdown`.
+pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let client = client::Kubeconfig::load(&args.kubeconfig)?
+        .config(None)?
+        .client("kube-scheduler")?;
+    if !args.leader_elect {
+        crate::run(SchedulerConfig::default(), client, shutdown).await;
+        return Ok(());
+    }
+    let (namespace, name) = (&args.leader_elect_resource_namespace, &args.leader_elect_resource_name);
+    elector(client.clone(), namespace, name)
+        .run(shutdown, |lead| crate::run(SchedulerConfig::default(), client, lead))
+        .await?;
+    Ok(())
+}
+
+fn elector(client: Client, namespace: &str, name: &str) -> LeaderElector {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    LeaderElector::new(client, namespace, name, &format!("{}_{random:016x}", host.trim()))
+}

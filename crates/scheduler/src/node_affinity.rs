@@ -1,0 +1,139 @@
+//! Selectors over the labels and the name of a node, compiled to numbers.
+
+use serde::Deserialize;
+
+use crate::node::NodeInfo;
+use crate::resources::Interner;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Operator {
+    In(Vec<u32>),
+    NotIn(Vec<u32>),
+    Exists,
+    DoesNotExist,
+    /// The value as an integer is greater, or less.
+    Gt(Option<i64>),
+    Lt(Option<i64>),
+}
+
+/// One requirement on a label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Requirement {
+    key: u32,
+    operator: Operator,
+}
+
+/// One requirement on `metadata.name`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct NameRequirement {
+    inside: bool,
+    names: Vec<String>,
+}
+
+/// Requirements that must all hold.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Term {
+    labels: Vec<Requirement>,
+    names: Vec<NameRequirement>,
+}
+
+/// A pod's `nodeSelector` and required node affinity.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct NodeSelector {
+    pub labels: Vec<Requirement>,
+    /// One of them must match; none can when there are none.
+    pub terms: Option<Vec<Term>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RawNodeSelectorTerm {
+    #[serde(default)]
+    match_expressions: Option<Vec<RawRequirement>>,
+    #[serde(default)]
+    match_fields: Option<Vec<RawRequirement>>,
+}
+
+#[derive(Deserialize)]
+struct RawRequirement {
+    key: String,
+    operator: String,
+    #[serde(default)]
+    values: Option<Vec<String>>,
+}
+
+impl Requirement {
+    pub fn equals(key: &str, value: &str, interner: &mut Interner) -> Requirement {
+        Requirement {
+            key: interner.id(key),
+            operator: Operator::In(vec![interner.id(value)]),
+        }
+    }
+
+    fn of(raw: &RawRequirement, interner: &mut Interner) -> Requirement {
+        let values = raw.values.as_deref().unwrap_or_default();
+        let mut ids = || values.iter().map(|v| interner.id(v)).collect();
+        let number = || values.first().and_then(|v| v.parse().ok());
+        let operator = match raw.operator.as_str() {
+            "In" => Operator::In(ids()),
+            "NotIn" => Operator::NotIn(ids()),
+            "Exists" => Operator::Exists,
+            "DoesNotExist" => Operator::DoesNotExist,
+            "Gt" => Operator::Gt(number()),
+            "Lt" => Operator::Lt(number()),
+            // validation lets no other in; none of a set matches nothing
+            _ => Operator::In(Vec::new()),
+        };
+        Requirement {
+            key: interner.id(&raw.key),
+            operator,
+        }
+    }
+
+    fn matches(&self, node: &NodeInfo) -> bool {
+        let value = node.label(self.key);
+        match &self.operator {
+            Operator::In(values) => value.is_some_and(|v| values.contains(&v)),
+            Operator::NotIn(values) => value.is_none_or(|v| !values.contains(&v)),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::Gt(than) => matches!((node.number(self.key), than), (Some(n), Some(than)) if n > *than),
+            Operator::Lt(than) => matches!((node.number(self.key), than), (Some(n), Some(than)) if n < *than),
+        }
+    }
+}
+
+impl Term {
+    pub(crate) fn of(raw: &RawNodeSelectorTerm, interner: &mut Interner) -> Term {
+        let fields = raw.match_fields.iter().flatten().map(|f| NameRequirement {
+            inside: f.operator == "In",
+            names: f.values.clone().unwrap_or_default(),
+        });
+        Term {
+            labels: raw
+                .match_expressions
+                .iter()
+                .flatten()
+                .map(|r| Requirement::of(r, interner))
+                .collect(),
+            names: fields.collect(),
+        }
+    }
+
+    /// A term without requirements matches nothing.
+    pub fn matches(&self, node: &NodeInfo) -> bool {
+        !(self.labels.is_empty() && self.names.is_empty())
+            && self.labels.iter().all(|r| r.matches(node))
+            && self
+                .names
+                .iter()
+                .all(|r| r.names.iter().any(|n| **n == *node.name) == r.inside)
+    }
+}
+
+impl NodeSelector {
+    pub fn matches(&self, node: &NodeInfo) -> bool {
+        self.labels.iter().all(|r| r.matches(node))
+            && self.terms.as_ref().is_none_or(|t| t.iter().any(|t| t.matches(node)))
+    }
+}

@@ -1,0 +1,24 @@
+//! SchedulingGates: a pod with gates does not wait for a node yet.
+
+use crate::framework::{ClusterEvent, Plugin, Refusal};
+use crate::pod::PodInfo;
+
+pub struct SchedulingGates;
+
+impl Plugin for SchedulingGates {
+    fn name(&self) -> &'static str {
+        "SchedulingGates"
+    }
+
+    fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), Refusal> {
+        if pod.gates.is_empty() {
+            return Ok(());
+        }
+        let why = format!("waiting for scheduling gates: [{}]", pod.gates.join(" "));
+        Err(Refusal::unresolvable(self.name(), why))
+    }
+
+    fn wakes(&self, _: &PodInfo, _: &ClusterEvent<'_>) -> bool {
+        false
+    }
+}

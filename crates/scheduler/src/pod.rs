@@ -1,0 +1,701 @@
+//! What the scheduler knows of a pod, read once when the pod comes or changes.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use api::object::Object;
+use api::selectors::LabelSelector;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::node_affinity::{NodeSelector, RawNodeSelectorTerm, Requirement, Term};
+use crate::resources::{Interner, Resources};
+
+/// What a container without a request counts as when nodes are compared (not when they are filtered): 0.1 CPU, 200 MB.
+const DEFAULT_CPU: i64 = 100;
+const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
+
+/// A host port that a pod occupies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    pub ip: Box<str>,
+    pub protocol: Box<str>,
+    pub port: i32,
+}
+
+impl HostPort {
+    pub fn conflicts(&self, other: &HostPort) -> bool {
+        let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
+        self.port == other.port
+            && self.protocol == other.protocol
+            && (any(&self.ip) || any(&other.ip) || self.ip == other.ip)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Default)]
+#[serde(default)]
+pub struct Toleration {
+    pub key: String,
+    pub operator: String,
+    pub value: String,
+    pub effect: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Default)]
+#[serde(default)]
+pub struct Taint {
+    pub key: String,
+    pub value: String,
+    pub effect: String,
+}
+
+impl Toleration {
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        if !self.effect.is_empty() && self.effect != taint.effect || !self.key.is_empty() && self.key != taint.key {
+            return false;
+        }
+        match self.operator.as_str() {
+            "" | "Equal" => self.value == taint.value,
+            "Exists" => true,
+            // numbers, compared as integers
+            "Gt" | "Lt" => match (taint.value.parse::<i64>(), self.value.parse::<i64>()) {
+                (Ok(theirs), Ok(ours)) if self.operator == "Gt" => theirs > ours,
+                (Ok(theirs), Ok(ours)) => theirs < ours,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// A term of inter-pod affinity or anti-affinity.
+#[derive(Debug, Clone)]
+pub struct AffinityTerm {
+    pub selector: LabelSelector,
+    pub namespaces: Vec<String>,
+    /// Namespaces by their labels; an empty selector means all.
+    pub namespace_selector: Option<LabelSelector>,
+    /// Interned label key of nodes.
+    pub topology: u32,
+    pub weight: i64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct PodAffinity {
+    pub required: Vec<AffinityTerm>,
+    pub required_anti: Vec<AffinityTerm>,
+    pub preferred: Vec<AffinityTerm>,
+    pub preferred_anti: Vec<AffinityTerm>,
+}
+
+impl PodAffinity {
+    pub fn is_empty(&self) -> bool {
+        self.required.is_empty()
+            && self.required_anti.is_empty()
+            && self.preferred.is_empty()
+            && self.preferred_anti.is_empty()
+    }
+}
+
+/// A topology spread constraint.
+#[derive(Debug, Clone)]
+pub struct Spread {
+    pub max_skew: i64,
+    pub topology: u32,
+    pub required: bool,
+    pub selector: LabelSelector,
+    pub min_domains: Option<i64>,
+    pub honor_affinity: bool,
+    pub honor_taints: bool,
+}
+
+/// A pod as plugins see it.
+#[derive(Debug)]
+pub struct PodInfo {
+    pub object: Arc<Object>,
+    /// `namespace/name`.
+    pub key: Arc<str>,
+    pub node_name: Box<str>,
+    pub scheduler_name: Box<str>,
+    pub priority: i32,
+    pub created: Timestamp,
+    pub started: Option<Timestamp>,
+    pub gates: Vec<String>,
+    pub requests: Resources,
+    /// CPU and memory with defaults for containers that request none.
+    pub nonzero: (i64, i64),
+    pub ports: Vec<HostPort>,
+    pub node_selector: NodeSelector,
+    pub preferred_nodes: Vec<(i64, Term)>,
+    pub tolerations: Vec<Toleration>,
+    pub affinity: PodAffinity,
+    pub spread: Vec<Spread>,
+    pub images: Vec<String>,
+    pub containers: usize,
+    /// Names of PersistentVolumeClaims.
+    pub claims: Vec<String>,
+    pub resource_claims: bool,
+    pub never_preempts: bool,
+    pub nominated_node: Box<str>,
+    /// Pods of one shape get the same answer from every node.
+    pub shape: u64,
+}
+
+impl PodInfo {
+    pub fn namespace(&self) -> &str {
+        &self.object.meta.namespace
+    }
+
+    pub fn name(&self) -> &str {
+        &self.object.meta.name
+    }
+
+    pub fn uid(&self) -> &str {
+        &self.object.meta.uid
+    }
+
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.object.meta.label(key)
+    }
+
+    pub fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|t| t.tolerates(taint))
+    }
+
+    /// The first taint with one of the effects that keeps the pod away.
+    pub fn untolerated<'a>(&self, taints: &'a [Taint]) -> Option<&'a Taint> {
+        taints
+            .iter()
+            .find(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute") && !self.tolerates(t))
+    }
+}
+
+#[derive(Deserialize)]
+struct RawPod {
+    metadata: RawMeta,
+    spec: RawSpec,
+    #[serde(default)]
+    status: RawStatus,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawMeta {
+    creation_timestamp: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSpec {
+    #[serde(default)]
+    node_name: Box<str>,
+    #[serde(default)]
+    scheduler_name: Box<str>,
+    priority: Option<i32>,
+    preemption_policy: Option<String>,
+    #[serde(default)]
+    scheduling_gates: Option<Vec<Named>>,
+    #[serde(default)]
+    containers: Vec<RawContainer>,
+    #[serde(default)]
+    init_containers: Option<Vec<RawContainer>>,
+    overhead: Option<BTreeMap<String, String>>,
+    resources: Option<RawResources>,
+    node_selector: Option<BTreeMap<String, String>>,
+    affinity: Option<RawAffinity>,
+    #[serde(default)]
+    tolerations: Option<Vec<Toleration>>,
+    #[serde(default)]
+    topology_spread_constraints: Option<Vec<RawSpread>>,
+    #[serde(default)]
+    volumes: Option<Vec<RawVolume>>,
+    resource_claims: Option<Vec<serde::de::IgnoredAny>>,
+    #[serde(default)]
+    host_network: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct RawStatus {
+    nominated_node_name: Box<str>,
+    start_time: Option<Timestamp>,
+    container_statuses: Option<Vec<RawContainerStatus>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainerStatus {
+    name: String,
+    allocated_resources: Option<BTreeMap<String, String>>,
+    resources: Option<RawResources>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawContainer {
+    name: String,
+    #[serde(default)]
+    image: Option<String>,
+    resources: Option<RawResources>,
+    #[serde(default)]
+    ports: Option<Vec<RawPort>>,
+    restart_policy: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct RawResources {
+    requests: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPort {
+    #[serde(default)]
+    host_port: Option<i32>,
+    container_port: i32,
+    #[serde(default)]
+    protocol: Option<Box<str>>,
+    #[serde(default, rename = "hostIP")]
+    host_ip: Option<Box<str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawVolume {
+    name: String,
+    persistent_volume_claim: Option<RawClaim>,
+    ephemeral: Option<serde::de::IgnoredAny>,
+    image: Option<RawImage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawClaim {
+    claim_name: String,
+}
+
+#[derive(Deserialize)]
+struct RawImage {
+    reference: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawAffinity {
+    node_affinity: Option<RawNodeAffinity>,
+    pod_affinity: Option<RawPodAffinity>,
+    pod_anti_affinity: Option<RawPodAffinity>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawNodeAffinity {
+    required_during_scheduling_ignored_during_execution: Option<RawNodeSelector>,
+    preferred_during_scheduling_ignored_during_execution: Option<Vec<RawPreferredNode>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RawNodeSelector {
+    #[serde(default)]
+    pub node_selector_terms: Vec<RawNodeSelectorTerm>,
+}
+
+#[derive(Deserialize)]
+struct RawPreferredNode {
+    weight: i64,
+    preference: RawNodeSelectorTerm,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPodAffinity {
+    required_during_scheduling_ignored_during_execution: Option<Vec<RawAffinityTerm>>,
+    preferred_during_scheduling_ignored_during_execution: Option<Vec<RawPreferredPod>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawPreferredPod {
+    weight: i64,
+    pod_affinity_term: RawAffinityTerm,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawAffinityTerm {
+    label_selector: Option<Value>,
+    #[serde(default)]
+    namespaces: Option<Vec<String>>,
+    namespace_selector: Option<Value>,
+    topology_key: String,
+    #[serde(default)]
+    match_label_keys: Option<Vec<String>>,
+    #[serde(default)]
+    mismatch_label_keys: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawSpread {
+    max_skew: i64,
+    topology_key: String,
+    when_unsatisfiable: String,
+    label_selector: Option<Value>,
+    min_domains: Option<i64>,
+    node_affinity_policy: Option<String>,
+    node_taints_policy: Option<String>,
+    #[serde(default)]
+    match_label_keys: Option<Vec<String>>,
+}
+
+/// Why a pod cannot be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum PodError {
+    #[error("pod {0}: {1}")]
+    Decode(String, serde_json::Error),
+    #[error("pod {0}: {1}")]
+    Selector(String, api::selectors::SelectorError),
+}
+
+/// A selector with the pod's own values of some keys added, as `matchLabelKeys` says.
+fn selector(
+    tree: Option<Value>,
+    object: &Object,
+    same: &[String],
+    other: &[String],
+) -> Result<LabelSelector, PodError> {
+    let Some(mut tree) = tree.filter(|t| !t.is_null()) else {
+        return Ok(LabelSelector::nothing());
+    };
+    let mut more = Vec::new();
+    for (keys, operator) in [(same, "In"), (other, "NotIn")] {
+        for key in keys {
+            if let Some(value) = object.meta.label(key) {
+                more.push(serde_json::json!({ "key": key, "operator": operator, "values": [value] }));
+            }
+        }
+    }
+    if !more.is_empty() {
+        match &mut tree["matchExpressions"] {
+            Value::Array(list) => list.extend(more),
+            absent => *absent = Value::Array(more),
+        }
+    }
+    LabelSelector::from_tree(&tree).map_err(|e| PodError::Selector(object.key(), e))
+}
+
+impl PodInfo {
+    /// Reads what matters out of a pod's JSON.
+    ///
+    /// # Errors
+    /// When the object is no pod, or holds a selector that the API server would not have let in.
+    pub fn of(object: &Arc<Object>, interner: &mut Interner) -> Result<PodInfo, PodError> {
+        let raw: RawPod = object.decode().map_err(|e| PodError::Decode(object.key(), e))?;
+        let spec = raw.spec;
+        let statuses = raw.status.container_statuses.unwrap_or_default();
+        let init = spec.init_containers.unwrap_or_default();
+        let (mut requests, mut nonzero) = sum_requests(&spec.containers, &init, &statuses, interner);
+        if let Some(whole) = spec.resources.and_then(|r| r.requests) {
+            // what is requested for the whole pod replaces the sum of its containers
+            let whole_requests = Resources::of(&whole, interner);
+            if whole.contains_key("cpu") {
+                requests.cpu = whole_requests.cpu;
+                nonzero.0 = whole_requests.cpu;
+            }
+            if whole.contains_key("memory") {
+                requests.memory = whole_requests.memory;
+                nonzero.1 = whole_requests.memory;
+            }
+        }
+        if let Some(overhead) = spec.overhead {
+            let overhead = Resources::of(&overhead, interner);
+            nonzero.0 += overhead.cpu;
+            nonzero.1 += overhead.memory;
+            requests.add(&overhead);
+        }
+        let host_network = spec.host_network.unwrap_or(false);
+        let sidecars = init.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+        let mut ports = Vec::new();
+        for port in spec
+            .containers
+            .iter()
+            .chain(sidecars)
+            .flat_map(|c| c.ports.iter().flatten())
+        {
+            let host_port = port.host_port.filter(|p| *p > 0);
+            let Some(number) = host_port.or_else(|| host_network.then_some(port.container_port)) else {
+                continue;
+            };
+            ports.push(HostPort {
+                ip: port.host_ip.clone().unwrap_or_default(),
+                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+                port: number,
+            });
+        }
+        let affinity = spec.affinity;
+        let (node_affinity, pod_affinity, pod_anti_affinity) = match affinity {
+            Some(a) => (a.node_affinity, a.pod_affinity, a.pod_anti_affinity),
+            None => (None, None, None),
+        };
+        let (required_nodes, preferred_nodes) = match node_affinity {
+            Some(a) => (
+                a.required_during_scheduling_ignored_during_execution,
+                a.preferred_during_scheduling_ignored_during_execution
+                    .unwrap_or_default(),
+            ),
+            None => (None, Vec::new()),
+        };
+        let labels = spec.node_selector.unwrap_or_default();
+        let node_selector = NodeSelector {
+            labels: labels
+                .iter()
+                .map(|(k, v)| Requirement::equals(k, v, interner))
+                .collect(),
+            terms: required_nodes.map(|r| r.node_selector_terms.iter().map(|t| Term::of(t, interner)).collect()),
+        };
+        let mut affinity = PodAffinity::default();
+        for (raw, anti) in [(pod_affinity, false), (pod_anti_affinity, true)] {
+            let Some(raw) = raw else { continue };
+            let (required, preferred) = if anti {
+                (&mut affinity.required_anti, &mut affinity.preferred_anti)
+            } else {
+                (&mut affinity.required, &mut affinity.preferred)
+            };
+            for term in raw
+                .required_during_scheduling_ignored_during_execution
+                .into_iter()
+                .flatten()
+            {
+                required.push(affinity_term(term, 0, object, interner)?);
+            }
+            for term in raw
+                .preferred_during_scheduling_ignored_during_execution
+                .into_iter()
+                .flatten()
+            {
+                preferred.push(affinity_term(term.pod_affinity_term, term.weight, object, interner)?);
+            }
+        }
+        let mut spread = Vec::new();
+        for raw in spec.topology_spread_constraints.into_iter().flatten() {
+            spread.push(Spread {
+                max_skew: raw.max_skew,
+                topology: interner.id(&raw.topology_key),
+                required: raw.when_unsatisfiable == "DoNotSchedule",
+                selector: selector(
+                    raw.label_selector,
+                    object,
+                    raw.match_label_keys.as_deref().unwrap_or_default(),
+                    &[],
+                )?,
+                min_domains: raw.min_domains,
+                honor_affinity: raw.node_affinity_policy.as_deref() != Some("Ignore"),
+                honor_taints: raw.node_taints_policy.as_deref() == Some("Honor"),
+            });
+        }
+        let volumes = spec.volumes.unwrap_or_default();
+        let mut claims = Vec::new();
+        for volume in &volumes {
+            if let Some(claim) = &volume.persistent_volume_claim {
+                claims.push(claim.claim_name.clone());
+            } else if volume.ephemeral.is_some() {
+                claims.push(format!("{}-{}", object.meta.name, volume.name));
+            }
+        }
+        let images = spec.containers.iter().chain(&init).filter_map(|c| c.image.as_deref());
+        let volume_images = volumes.iter().filter_map(|v| v.image.as_ref()?.reference.as_deref());
+        let mut info = PodInfo {
+            key: object.key().into(),
+            node_name: spec.node_name,
+            scheduler_name: spec.scheduler_name,
+            priority: spec.priority.unwrap_or(0),
+            created: raw.metadata.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
+            started: raw.status.start_time,
+            gates: spec.scheduling_gates.into_iter().flatten().map(|g| g.name).collect(),
+            requests,
+            nonzero,
+            ports,
+            node_selector,
+            preferred_nodes: preferred_nodes
+                .iter()
+                .map(|p| (p.weight, Term::of(&p.preference, interner)))
+                .collect(),
+            tolerations: spec.tolerations.unwrap_or_default(),
+            affinity,
+            spread,
+            images: images
+                .chain(volume_images)
+                .map(crate::plugins::image_locality::normalized)
+                .collect(),
+            containers: spec.containers.len() + init.len(),
+            claims,
+            resource_claims: spec.resource_claims.is_some_and(|c| !c.is_empty()),
+            never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            nominated_node: raw.status.nominated_node_name,
+            shape: 0,
+            object: object.clone(),
+        };
+        info.shape = info.compute_shape();
+        Ok(info)
+    }
+
+    fn compute_shape(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.node_name.hash(&mut hasher);
+        self.requests.hash(&mut hasher);
+        self.nonzero.hash(&mut hasher);
+        self.ports.hash(&mut hasher);
+        self.node_selector.hash(&mut hasher);
+        self.preferred_nodes.hash(&mut hasher);
+        self.tolerations.hash(&mut hasher);
+        self.images.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether the answer of a node depends on nothing but the node and the pod's shape.
+    pub fn is_plain(&self) -> bool {
+        self.affinity.is_empty() && self.spread.is_empty() && self.claims.is_empty() && !self.resource_claims
+    }
+}
+
+fn affinity_term(
+    raw: RawAffinityTerm,
+    weight: i64,
+    object: &Object,
+    interner: &mut Interner,
+) -> Result<AffinityTerm, PodError> {
+    let namespace_selector = raw
+        .namespace_selector
+        .map(|tree| LabelSelector::from_tree(&tree).map_err(|e| PodError::Selector(object.key(), e)))
+        .transpose()?;
+    let mut namespaces = raw.namespaces.unwrap_or_default();
+    if namespaces.is_empty() && namespace_selector.is_none() {
+        namespaces.push(object.meta.namespace.to_string());
+    }
+    Ok(AffinityTerm {
+        selector: selector(
+            raw.label_selector,
+            object,
+            raw.match_label_keys.as_deref().unwrap_or_default(),
+            raw.mismatch_label_keys.as_deref().unwrap_or_default(),
+        )?,
+        namespaces,
+        namespace_selector,
+        topology: interner.id(&raw.topology_key),
+        weight,
+    })
+}
+
+/// The pod's effective request: the containers and sidecars together, or the largest init container while it runs.
+fn sum_requests(
+    containers: &[RawContainer],
+    init: &[RawContainer],
+    statuses: &[RawContainerStatus],
+    interner: &mut Interner,
+) -> (Resources, (i64, i64)) {
+    let mut of = |container: &RawContainer| -> (Resources, (i64, i64)) {
+        let list = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+        let mut requests = list.map(|l| Resources::of(l, interner)).unwrap_or_default();
+        // while a resize is under way the larger of wish and reality counts
+        for status in statuses.iter().filter(|s| s.name == container.name) {
+            let actual = status.resources.as_ref().and_then(|r| r.requests.as_ref());
+            for held in [status.allocated_resources.as_ref(), actual].into_iter().flatten() {
+                requests.max(&Resources::of(held, interner));
+            }
+        }
+        let asked = |name: &str| list.is_some_and(|l| l.contains_key(name));
+        let cpu = if asked("cpu") { requests.cpu } else { DEFAULT_CPU };
+        let memory = if asked("memory") {
+            requests.memory
+        } else {
+            DEFAULT_MEMORY
+        };
+        (requests, (cpu, memory))
+    };
+    let mut total = Resources::default();
+    let mut nonzero = (0, 0);
+    for container in containers {
+        let (requests, n) = of(container);
+        total.add(&requests);
+        nonzero = (nonzero.0 + n.0, nonzero.1 + n.1);
+    }
+    let mut sidecars = Resources::default();
+    let mut sidecars_nonzero = (0, 0);
+    let mut peak = Resources::default();
+    let mut peak_nonzero = (0, 0);
+    for container in init {
+        let (requests, n) = of(container);
+        let mut now = sidecars.clone();
+        now.add(&requests);
+        peak.max(&now);
+        let with = (sidecars_nonzero.0 + n.0, sidecars_nonzero.1 + n.1);
+        peak_nonzero = (peak_nonzero.0.max(with.0), peak_nonzero.1.max(with.1));
+        if container.restart_policy.as_deref() == Some("Always") {
+            sidecars = now;
+            sidecars_nonzero = with;
+        }
+    }
+    total.add(&sidecars);
+    total.max(&peak);
+    let nonzero = (nonzero.0 + sidecars_nonzero.0, nonzero.1 + sidecars_nonzero.1);
+    (total, (nonzero.0.max(peak_nonzero.0), nonzero.1.max(peak_nonzero.1)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub fn pod(interner: &mut Interner, tree: Value) -> Arc<PodInfo> {
+        let mut tree = tree;
+        tree["metadata"]["namespace"] = "default".into();
+        let object = Object::parse(tree.to_string().into()).unwrap();
+        Arc::new(PodInfo::of(&object, interner).unwrap())
+    }
+
+    #[test]
+    fn an_init_container_counts_while_it_is_larger_than_the_rest() {
+        let request = |cpu: &str| serde_json::json!({ "requests": { "cpu": cpu } });
+        let tree = serde_json::json!({
+            "metadata": { "name": "a" },
+            "spec": {
+                "containers": [{ "name": "c", "resources": request("1") }],
+                "initContainers": [
+                    { "name": "s", "restartPolicy": "Always", "resources": request("500m") },
+                    { "name": "i", "resources": request("2") },
+                ],
+            },
+        });
+        let pod = pod(&mut Interner::default(), tree);
+        assert_eq!(pod.requests.cpu, 2500);
+        assert_eq!(pod.nonzero.0, 2500);
+    }
+
+    #[test]
+    fn a_toleration_without_key_and_effect_tolerates_everything() {
+        let taint = |key: &str, effect: &str| Taint {
+            key: key.into(),
+            value: "v".into(),
+            effect: effect.into(),
+        };
+        let exists = Toleration {
+            operator: "Exists".into(),
+            ..Toleration::default()
+        };
+        assert!(exists.tolerates(&taint("a", "NoSchedule")));
+        let keyed = Toleration {
+            key: "a".into(),
+            value: "v".into(),
+            ..Toleration::default()
+        };
+        assert!(keyed.tolerates(&taint("a", "NoExecute")));
+        assert!(!keyed.tolerates(&taint("b", "NoExecute")));
+    }
+}

@@ -1,0 +1,145 @@
+//! DefaultPreemption (PostFilter): which less important pods would have to leave which node. Pure.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::cycle::{Decider, Failure, histogram};
+use crate::framework::Cycle;
+use crate::node::NodeInfo;
+use crate::pod::PodInfo;
+use crate::snapshot::Snapshot;
+
+/// The way out: these pods leave this node.
+#[derive(Debug, Clone)]
+pub struct Preemption {
+    pub node: Arc<str>,
+    pub victims: Vec<Arc<PodInfo>>,
+}
+
+struct Candidate {
+    node: Arc<str>,
+    victims: Vec<Arc<PodInfo>>,
+    /// How many victims a disruption budget protects.
+    violations: usize,
+}
+
+/// The more important first, then the one that runs longer: the order in which pods are spared.
+fn importance(pod: &PodInfo) -> (Reverse<i32>, Timestamp) {
+    (Reverse(pod.priority), pod.started.unwrap_or(Timestamp::MAX))
+}
+
+impl Decider {
+    /// The cheapest preemption, or why there is none, in the words of the event.
+    pub fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, failure: &Failure) -> Result<Preemption, String> {
+        if pod.never_preempts {
+            return Err("not eligible due to preemptionPolicy=Never.".into());
+        }
+        let leaving = |p: &Arc<PodInfo>| p.object.meta.deleting && p.priority < pod.priority;
+        if snapshot
+            .node(&pod.nominated_node)
+            .is_some_and(|n| n.pods.iter().any(leaving))
+        {
+            return Err("not eligible due to terminating pod on the nominated node.".into());
+        }
+        let not_helpful = || Cow::Borrowed("Preemption is not helpful for scheduling");
+        let mut reasons: Vec<Cow<'static, str>> = Vec::new();
+        let mut candidates = Vec::new();
+        for (at, node) in snapshot.nodes.iter().enumerate() {
+            let refusal = failure.whole.as_ref().or_else(|| failure.refusals.get(at));
+            if refusal.is_none_or(|r| !r.resolvable) {
+                reasons.push(not_helpful());
+                continue;
+            }
+            match self.victims(snapshot, pod, node) {
+                Some(candidate) => candidates.push(candidate),
+                None => reasons.push("No preemption victims found for incoming pod".into()),
+            }
+        }
+        let latest = |c: &Candidate| {
+            let highest = c.victims.iter().map(|v| v.priority).max();
+            let important = c.victims.iter().filter(|v| Some(v.priority) == highest);
+            important.filter_map(|v| v.started).min().unwrap_or(Timestamp::MAX)
+        };
+        let best = candidates.into_iter().min_by_key(|c| {
+            let highest = c.victims.iter().map(|v| v.priority).max().unwrap_or(i32::MIN);
+            let sum: i64 = c
+                .victims
+                .iter()
+                .map(|v| i64::from(v.priority) + i64::from(i32::MAX) + 1)
+                .sum();
+            (c.violations, highest, sum, c.victims.len(), Reverse(latest(c)))
+        });
+        best.map(|c| Preemption {
+            node: c.node,
+            victims: c.victims,
+        })
+        .ok_or_else(|| {
+            format!(
+                "0/{} nodes are available: {}.",
+                snapshot.nodes.len(),
+                histogram(reasons.iter())
+            )
+        })
+    }
+
+    /// The fewest and least important pods whose leaving makes room.
+    fn victims(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<Candidate> {
+        let mut lower: Vec<Arc<PodInfo>> = node
+            .pods
+            .iter()
+            .filter(|p| p.priority < pod.priority)
+            .cloned()
+            .collect();
+        if lower.is_empty() {
+            return None;
+        }
+        let mut cycle = Cycle::new(snapshot, pod);
+        self.prepare(&mut cycle).ok()?;
+        let mut emptier = node.clone();
+        for other in &lower {
+            emptier.remove(other.uid());
+            self.adjust(&mut cycle, other, node, -1);
+        }
+        self.filter_beside_nominated(&mut cycle, &emptier).ok()?;
+        lower.sort_by_key(|p| importance(p));
+        // those a budget protects are spared first
+        let mut left: Vec<i64> = snapshot.budgets.values().map(|b| b.disruptions_allowed).collect();
+        let (protected, free): (Vec<_>, Vec<_>) = lower.into_iter().partition(|p| {
+            let mut violates = false;
+            for (budget, left) in snapshot.budgets.values().zip(&mut left) {
+                if *budget.namespace == *p.namespace()
+                    && !budget.selector.is_empty()
+                    && budget.selector.matches(|k| p.label(k))
+                {
+                    *left -= 1;
+                    violates |= *left < 0;
+                }
+            }
+            violates
+        });
+        let mut victims = Vec::new();
+        let mut violations = 0;
+        for (other, guarded) in protected
+            .into_iter()
+            .map(|p| (p, true))
+            .chain(free.into_iter().map(|p| (p, false)))
+        {
+            emptier.add(other.clone());
+            self.adjust(&mut cycle, &other, node, 1);
+            if self.filter_beside_nominated(&mut cycle, &emptier).is_err() {
+                emptier.remove(other.uid());
+                self.adjust(&mut cycle, &other, node, -1);
+                violations += usize::from(guarded);
+                victims.push(other);
+            }
+        }
+        (!victims.is_empty()).then(|| Candidate {
+            node: node.name.clone(),
+            victims,
+            violations,
+        })
+    }
+}

@@ -1,0 +1,494 @@
+//! The shell: follows the API, runs cycles over what it knows, binds, reports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use api::object::Object;
+use api::selectors::LabelSelector;
+use client::{Cache, Change, Client, DeleteParams, EventRecorder, Informer, ListWatch, Patch};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::cycle::{Decider, Failure};
+use crate::framework::ClusterEvent;
+use crate::node::NodeFacts;
+use crate::pod::PodInfo;
+use crate::preemption::Preemption;
+use crate::queue::{Queue, Queued};
+use crate::snapshot::{Budget, Snapshot};
+use crate::storage::{Claim, Volume, waits_for_consumer};
+
+/// Cycles between two looks at what has changed.
+const BATCH: usize = 64;
+
+/// Settings of the scheduler.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    /// The `schedulerName` of the pods to be scheduled.
+    pub name: String,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> SchedulerConfig {
+        SchedulerConfig {
+            name: "default-scheduler".into(),
+        }
+    }
+}
+
+/// Which collection a change is of.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Node,
+    Namespace,
+    Claim,
+    Volume,
+    Class,
+    Budget,
+    Pod,
+}
+
+/// How a binding ended.
+struct Bound {
+    queued: Queued,
+    error: Option<client::Error>,
+}
+
+struct Scheduler {
+    config: SchedulerConfig,
+    client: Client,
+    events: EventRecorder,
+    pods: Cache,
+    snapshot: Snapshot,
+    decider: Decider,
+    queue: Queue,
+    /// Pods that got a node and whose binding is not in the watch yet, by uid.
+    assumed: HashMap<Box<str>, Arc<PodInfo>>,
+    bindings: mpsc::UnboundedSender<Bound>,
+    started: Instant,
+    random: u64,
+}
+
+/// Schedules until `shutdown`.
+pub async fn run(config: SchedulerConfig, client: Client, shutdown: CancellationToken) {
+    let follow = |request: ListWatch| Informer::start(&client, request, Vec::new());
+    // pods that ended hold nothing
+    let running = "status.phase!=Succeeded,status.phase!=Failed";
+    let caches = [
+        (Source::Node, follow(Client::collection::<core::Node>(""))),
+        (Source::Namespace, follow(Client::collection::<core::Namespace>(""))),
+        (
+            Source::Claim,
+            follow(Client::collection::<core::PersistentVolumeClaim>("")),
+        ),
+        (Source::Volume, follow(Client::collection::<core::PersistentVolume>(""))),
+        (Source::Class, follow(Client::collection::<StorageClass>(""))),
+        (Source::Budget, follow(Client::collection::<PodDisruptionBudget>(""))),
+        (Source::Pod, follow(Client::collection::<core::Pod>("").fields(running))),
+    ];
+    let (sender, mut changes) = mpsc::unbounded_channel();
+    for (source, cache) in &caches {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = cache.synced() => {}
+        }
+        let mut subscription = cache.subscribe();
+        while let Ok(change) = subscription.try_recv() {
+            // the receiver is in hand
+            let _ = sender.send((*source, change));
+        }
+        let (sender, source) = (sender.clone(), *source);
+        tokio::spawn(async move {
+            while let Some(change) = subscription.recv().await {
+                if sender.send((source, change)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let (bindings, mut bound) = mpsc::unbounded_channel();
+    let mut scheduler = Scheduler {
+        events: EventRecorder::new(client.clone(), &config.name, ""),
+        pods: caches[caches.len() - 1].1.clone(),
+        config,
+        client,
+        snapshot: Snapshot::default(),
+        decider: Decider::new(crate::plugins::default_plugins()),
+        queue: Queue::default(),
+        assumed: HashMap::new(),
+        bindings,
+        started: Instant::now(),
+        random: getrandom::u64().unwrap_or(1) | 1,
+    };
+    loop {
+        while let Ok((source, change)) = changes.try_recv() {
+            scheduler.apply(source, &change);
+        }
+        while let Ok(result) = bound.try_recv() {
+            scheduler.settle(result);
+        }
+        if scheduler.cycles() {
+            // other tasks get their turn, and what they did is seen before the next batch
+            tokio::task::yield_now().await;
+            continue;
+        }
+        let deadline = scheduler.queue.deadline();
+        let wake = scheduler.started + std::time::Duration::from_millis(deadline.unwrap_or(u64::from(u32::MAX)));
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            change = changes.recv() => if let Some((source, change)) = change { scheduler.apply(source, &change) },
+            result = bound.recv() => if let Some(result) = result { scheduler.settle(result) },
+            () = tokio::time::sleep_until(wake) => {
+                let now = scheduler.now();
+                scheduler.queue.flush(now);
+            }
+        }
+    }
+}
+
+impl Scheduler {
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn wake(&mut self, event: &ClusterEvent<'_>) {
+        let (decider, now) = (&self.decider, self.now());
+        self.queue.wake(now, |q| decider.wakes(&q.pod, &q.refused_by, event));
+    }
+
+    fn apply(&mut self, source: Source, change: &Change) {
+        if let Err(error) = self.try_apply(source, change) {
+            let key = change.object().map(|o| o.key()).unwrap_or_default();
+            tracing::error!(?source, key, %error, "an object of the cluster cannot be read; it is left out");
+        }
+    }
+
+    fn try_apply(&mut self, source: Source, change: &Change) -> Result<(), Box<dyn std::error::Error>> {
+        let Some(object) = change.object() else { return Ok(()) };
+        let storage = &mut self.snapshot.storage;
+        let present = change.new.is_some();
+        match source {
+            Source::Pod => {
+                if present {
+                    let pod = PodInfo::of(object, &mut self.snapshot.interner)?;
+                    self.pod_changed(change.old.as_deref(), pod);
+                } else {
+                    self.pod_gone(&object.meta.uid);
+                }
+                return Ok(());
+            }
+            Source::Node => return self.node_changed(object, present),
+            Source::Namespace => {
+                let name = object.meta.name.clone();
+                if !present {
+                    self.snapshot.namespaces.remove(&name);
+                } else {
+                    self.snapshot.namespaces.insert(name, object.clone());
+                }
+                let same = change.old.as_ref().is_some_and(|o| o.meta.labels == object.meta.labels);
+                if !same {
+                    self.wake(&ClusterEvent::NamespaceChanged);
+                }
+                return Ok(());
+            }
+            Source::Budget => return self.budget_changed(object, present),
+            Source::Claim if present => drop(storage.claims.insert(object.key(), Claim::of(object)?)),
+            Source::Claim => drop(storage.claims.remove(&object.key())),
+            Source::Volume if present => {
+                let volume = Volume::of(object, &mut self.snapshot.interner)?;
+                storage.volumes.insert(object.key(), volume);
+            }
+            Source::Volume => drop(storage.volumes.remove(&object.key())),
+            Source::Class if present => {
+                storage.classes.insert(object.key(), waits_for_consumer(object)?);
+            }
+            Source::Class => {
+                storage.classes.remove(&object.key());
+            }
+        }
+        self.wake(&ClusterEvent::StorageChanged);
+        Ok(())
+    }
+
+    fn budget_changed(&mut self, object: &Object, present: bool) -> Result<(), Box<dyn std::error::Error>> {
+        let uid = object.meta.uid.clone();
+        if !present {
+            self.snapshot.budgets.remove(&uid);
+            return Ok(());
+        }
+        let tree: Value = object.decode()?;
+        let selector = tree.pointer("/spec/selector").filter(|s| !s.is_null());
+        let budget = Budget {
+            namespace: object.meta.namespace.clone(),
+            selector: selector.map_or_else(|| Ok(LabelSelector::nothing()), LabelSelector::from_tree)?,
+            disruptions_allowed: tree
+                .pointer("/status/disruptionsAllowed")
+                .and_then(Value::as_i64)
+                .unwrap_or(0),
+        };
+        self.snapshot.budgets.insert(uid, budget);
+        Ok(())
+    }
+
+    fn node_changed(&mut self, object: &Object, present: bool) -> Result<(), Box<dyn std::error::Error>> {
+        let name = &*object.meta.name;
+        if !present {
+            self.snapshot.remove_node(name);
+            self.wake(&ClusterEvent::NodeRemoved);
+            return Ok(());
+        }
+        let facts = NodeFacts::of(object, &mut self.snapshot.interner)?;
+        let (old, changed) = self.snapshot.set_node(name, facts);
+        let Some(node) = self.snapshot.node(name).filter(|_| changed) else {
+            return Ok(());
+        };
+        let event = match &old {
+            Some(old) => ClusterEvent::NodeChanged { old, new: node },
+            None => ClusterEvent::NodeAdded(node),
+        };
+        let (decider, now) = (
+            &self.decider,
+            u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        );
+        self.queue.wake(now, |q| decider.wakes(&q.pod, &q.refused_by, &event));
+        Ok(())
+    }
+
+    fn pod_changed(&mut self, old: Option<&Object>, pod: PodInfo) {
+        let pod = Arc::new(pod);
+        let uid: Box<str> = pod.uid().into();
+        if !pod.node_name.is_empty() {
+            self.queue.remove(&uid);
+            self.snapshot.withdraw_nomination(&uid);
+            let known = self.assumed.remove(&uid).is_none() && self.snapshot.place(&uid).is_some();
+            self.snapshot.add_pod(&pod, &pod.node_name);
+            let relabelled = old.is_some_and(|o| o.meta.labels != pod.object.meta.labels);
+            if !known || relabelled {
+                self.wake(&ClusterEvent::PodAssigned(&pod));
+            }
+            return;
+        }
+        if self.assumed.contains_key(&uid) || *pod.scheduler_name != *self.config.name {
+            return;
+        }
+        if pod.object.meta.deleting {
+            self.queue.remove(&uid);
+            return;
+        }
+        if !pod.nominated_node.is_empty() {
+            self.snapshot.nominate(pod.clone(), &pod.nominated_node);
+        }
+        let gated = self.decider.gate(&pod).is_err();
+        let now = self.now();
+        self.queue.add(pod, gated, now);
+    }
+
+    fn pod_gone(&mut self, uid: &str) {
+        self.queue.remove(uid);
+        self.assumed.remove(uid);
+        self.snapshot.withdraw_nomination(uid);
+        if let Some(pod) = self.snapshot.remove_pod(uid) {
+            self.wake(&ClusterEvent::PodRemoved(&pod));
+        }
+    }
+
+    /// xorshift: which of several equal nodes is taken need not be unguessable.
+    fn draw(random: &mut u64, of: usize) -> usize {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        (*random % of.max(1) as u64) as usize
+    }
+
+    /// Runs a batch of cycles. Whether there may be more to do.
+    fn cycles(&mut self) -> bool {
+        for _ in 0..BATCH {
+            let now = self.now();
+            let Some(queued) = self.queue.pop(now) else {
+                return false;
+            };
+            let random = &mut self.random;
+            let decision = self
+                .decider
+                .decide(&self.snapshot, &queued.pod, &mut |n| Self::draw(random, n));
+            match decision {
+                Ok(at) => {
+                    let node = self.snapshot.nodes[at].name.clone();
+                    self.bind(queued, &node);
+                }
+                Err(failure) => self.refuse(queued, &failure),
+            }
+        }
+        true
+    }
+
+    /// Reserve, and Bind in the background.
+    fn bind(&mut self, queued: Queued, node: &str) {
+        let pod = queued.pod.clone();
+        self.snapshot.withdraw_nomination(pod.uid());
+        self.snapshot.add_pod(&pod, node);
+        self.assumed.insert(pod.uid().into(), pod.clone());
+        let (client, events, bindings) = (self.client.clone(), self.events.clone(), self.bindings.clone());
+        let node = node.to_owned();
+        tokio::spawn(async move {
+            let binding = json!({
+                "apiVersion": "v1", "kind": "Binding",
+                "metadata": { "name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid() },
+                "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+            });
+            let sent = client
+                .create_subresource::<core::Pod, Value>(pod.namespace(), pod.name(), "binding", &binding)
+                .await;
+            if sent.is_ok() {
+                let message = format!("Successfully assigned {} to {node}", pod.key);
+                events.normal(&reference(&pod), "Scheduled", message);
+            }
+            // after shutdown nobody waits for the result
+            let _ = bindings.send(Bound {
+                queued,
+                error: sent.err(),
+            });
+        });
+    }
+
+    /// What to do after a binding.
+    fn settle(&mut self, bound: Bound) {
+        let Some(error) = bound.error else { return };
+        let pod = &bound.queued.pod;
+        let uid: Box<str> = pod.uid().into();
+        if self.assumed.remove(&uid).is_none() {
+            // the watch has told meanwhile what became of it
+            return;
+        }
+        self.snapshot.remove_pod(&uid);
+        self.wake(&ClusterEvent::PodRemoved(pod));
+        let newest = self
+            .pods
+            .get(&pod.key)
+            .filter(|o| o.meta.uid == uid && !o.meta.deleting);
+        let Some(newest) = newest else { return };
+        match PodInfo::of(&newest, &mut self.snapshot.interner) {
+            Ok(newest) if newest.node_name.is_empty() => {
+                tracing::warn!(pod = %pod.key, %error, "binding failed; trying again");
+                self.events.warning(
+                    &reference(pod),
+                    "FailedScheduling",
+                    format!("binding rejected: {error}"),
+                );
+                let mut queued = bound.queued;
+                queued.pod = Arc::new(newest);
+                self.queue.failed(queued);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "pod cannot be read"),
+        }
+    }
+
+    /// PostFilter and the report of a failure.
+    fn refuse(&mut self, mut queued: Queued, failure: &Failure) {
+        let pod = queued.pod.clone();
+        let mut message = failure.message();
+        let preemption = if failure.nodes > 0 {
+            match self.decider.preempt(&self.snapshot, &pod, failure) {
+                Ok(preemption) => Some(preemption),
+                Err(why) => {
+                    message.push_str(" preemption: ");
+                    message.push_str(&why);
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        if let Some(preemption) = &preemption {
+            self.snapshot.nominate(pod.clone(), &preemption.node);
+        }
+        self.events
+            .warning(&reference(&pod), "FailedScheduling", message.clone());
+        let nominated = preemption.as_ref().map(|p| p.node.to_string());
+        if queued.message != message || nominated.is_some() {
+            tokio::spawn(report(self.client.clone(), pod.clone(), message.clone(), nominated));
+        }
+        if let Some(preemption) = preemption {
+            tokio::spawn(evict(self.client.clone(), self.events.clone(), pod, preemption));
+        }
+        queued.refused_by = failure.plugins();
+        queued.message = message;
+        self.queue.refused(queued);
+    }
+}
+
+fn reference(pod: &PodInfo) -> core::ObjectReference {
+    core::ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Pod".into()),
+        namespace: Some(pod.namespace().into()),
+        name: Some(pod.name().into()),
+        uid: Some(pod.uid().into()),
+        resource_version: Some(pod.object.meta.resource_version.to_string()),
+        ..core::ObjectReference::default()
+    }
+}
+
+/// Says in the pod's status why it has no node.
+async fn report(client: Client, pod: Arc<PodInfo>, message: String, nominated: Option<String>) {
+    let mut status = json!({ "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+        "lastProbeTime": null, "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "observedGeneration": pod.object.meta.generation,
+    }] });
+    if let Some(node) = nominated {
+        status["nominatedNodeName"] = node.into();
+    }
+    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
+    match client
+        .patch_status::<core::Pod>(pod.namespace(), pod.name(), &patch)
+        .await
+    {
+        Ok(_) => {}
+        Err(error) if error.is_not_found() || error.code() == Some(409) => {}
+        Err(error) => tracing::warn!(pod = %pod.key, %error, "the pod's condition cannot be written"),
+    }
+}
+
+/// Makes the victims leave.
+async fn evict(client: Client, events: EventRecorder, pod: Arc<PodInfo>, preemption: Preemption) {
+    for victim in preemption.victims {
+        let disruption = json!({
+            "metadata": { "uid": victim.uid() },
+            "status": { "conditions": [{
+                "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
+                "message": "default-scheduler: preempting to accommodate a higher priority pod",
+                "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            }] },
+        });
+        let patch = Patch::Strategic(disruption);
+        let told = client
+            .patch_status::<core::Pod>(victim.namespace(), victim.name(), &patch)
+            .await;
+        let deleted = match told {
+            Ok(_) => {
+                let uid = DeleteParams::uid(victim.uid());
+                client
+                    .delete::<core::Pod>(victim.namespace(), victim.name(), &uid)
+                    .await
+            }
+            Err(error) => Err(error),
+        };
+        match deleted {
+            Ok(()) => {
+                let message = format!("Preempted by pod {} on node {}", pod.uid(), preemption.node);
+                events.normal(&reference(&victim), "Preempted", message);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => tracing::warn!(pod = %victim.key, %error, "cannot be preempted"),
+        }
+    }
+}
