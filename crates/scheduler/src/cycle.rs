@@ -91,15 +91,12 @@ impl Decider {
         self.plugins.iter().try_for_each(|p| p.pre_enqueue(pod))
     }
 
-    /// Whether the event can help a pod that the plugins refused.
+    /// Whether the event can help a pod that the plugins refused. One that met no node is helped by anything.
     pub fn wakes(&self, pod: &PodInfo, refused_by: &[&'static str], event: &ClusterEvent<'_>) -> bool {
-        self.plugins
-            .iter()
-            .filter(|p| {
-                refused_by.contains(&p.name())
-                    || p.name() == "VolumeBinding" && refused_by.contains(&"VolumeRestrictions")
-            })
-            .any(|p| p.wakes(pod, event))
+        let refused = |p: &&Box<dyn Plugin>| {
+            refused_by.contains(&p.name()) || p.name() == "VolumeBinding" && refused_by.contains(&"VolumeRestrictions")
+        };
+        refused_by.is_empty() || self.plugins.iter().filter(refused).any(|p| p.wakes(pod, event))
     }
 
     pub(crate) fn adjust(&self, cycle: &mut Cycle<'_>, pod: &PodInfo, node: &NodeInfo, sign: i64) {

@@ -56,6 +56,7 @@ pub async fn bootstrap(
     service_ip: IpAddr,
     advertise: IpAddr,
     port: u16,
+    client_authority: &str,
 ) -> Result<(), ApiError> {
     let namespace = |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
     let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
@@ -79,6 +80,24 @@ pub async fn bootstrap(
             "metadata": { "name": name }, "value": value, "description": description,
         });
         ensure(registry, "scheduling.k8s.io", "priorityclasses", "", class).await?;
+    }
+    // by these, servers behind this one find out whom to trust, and cleaners since when token use is written down
+    let today = registry.timestamp().chars().take(10).collect::<String>();
+    for (name, data) in [
+        (
+            "extension-apiserver-authentication",
+            json!({ "client-ca-file": client_authority }),
+        ),
+        (
+            "kube-apiserver-legacy-service-account-token-tracking",
+            json!({ "since": today }),
+        ),
+    ] {
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": "kube-system" }, "data": data,
+        });
+        ensure(registry, "", "configmaps", "kube-system", map).await?;
     }
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
     let service = json!({

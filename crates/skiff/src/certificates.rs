@@ -16,6 +16,12 @@ pub struct Certificates {
 const SERVING: &str = "serving-kube-apiserver";
 const ADMIN: &str = "client-admin";
 const TO_KUBELETS: &str = "client-kube-apiserver";
+/// Components that may run as programs of their own: the file and the user.
+const COMPONENTS: [(&str, &str, &str); 3] = [
+    ("client-scheduler", "system:kube-scheduler", "scheduler"),
+    ("client-controller", "system:kube-controller-manager", "controller"),
+    ("client-kube-proxy", "system:kube-proxy", "kube-proxy"),
+];
 
 impl Certificates {
     /// Makes what is missing. `names` are the names and addresses that the server is reached by.
@@ -48,6 +54,16 @@ impl Certificates {
                 organizations: &["system:masters"],
             },
         )?;
+        for (file, common_name, _) in COMPONENTS {
+            let organizations = &[];
+            client(
+                file,
+                &Identity {
+                    common_name,
+                    organizations,
+                },
+            )?;
+        }
         let who = Identity {
             common_name: "kube-apiserver",
             organizations: &[],
@@ -74,9 +90,22 @@ impl Certificates {
         self.pair(TO_KUBELETS)
     }
 
+    /// Writes the kubeconfigs with which components run as programs of their own.
+    pub fn write_kubeconfigs(&self, dir: &Path, server: &str) -> Result<(), PkiError> {
+        for (file, _, name) in COMPONENTS {
+            let text = self.kubeconfig(file, server)?;
+            pki::write_file(&dir.join(format!("{name}.kubeconfig")), text.as_bytes(), 0o600)?;
+        }
+        Ok(())
+    }
+
     /// The administrator's kubeconfig.
     pub fn admin_kubeconfig(&self, server: &str) -> Result<String, PkiError> {
-        let (certificate, key) = self.pair(ADMIN)?;
+        self.kubeconfig(ADMIN, server)
+    }
+
+    fn kubeconfig(&self, name: &str, server: &str) -> Result<String, PkiError> {
+        let (certificate, key) = self.pair(name)?;
         Ok(pki::kubeconfig(
             "default",
             server,

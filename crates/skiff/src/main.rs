@@ -13,7 +13,8 @@ use clap::{Parser, Subcommand};
 #[command(
     name = "skiff",
     about = "Kubernetes v1.36 as one small binary",
-    disable_version_flag = true
+    disable_version_flag = true,
+    args_override_self = true
 )]
 struct Cli {
     #[command(subcommand)]
@@ -23,9 +24,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the control plane.
-    Server(Box<server::ServerArgs>),
+    Server(Box<server::args::ServerArgs>),
     /// Runs a node's kubelet against any API server and CRI runtime.
     Kubelet(Box<kubelet::command::Args>),
+    /// Runs the scheduler against any API server.
+    KubeScheduler(Box<scheduler::command::Args>),
     /// Says which Kubernetes this is.
     Version,
 }
@@ -34,7 +37,14 @@ enum Command {
 pub const GIT_VERSION: &str = concat!("v1.36.3+skiff", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let args = match server::args::with_config(std::env::args_os().collect()) {
+        Ok(args) => args,
+        Err(error) => {
+            eprintln!("skiff: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let cli = Cli::parse_from(args);
     match cli.command {
         Command::Version => {
             println!("{GIT_VERSION}");
@@ -63,7 +73,14 @@ fn run(command: Command) -> ExitCode {
         let done: Result<(), String> = runtime.block_on(async {
             match command {
                 Command::Server(args) => server::run(*args).await.map_err(|e| e.to_string()),
-                Command::Kubelet(args) => kubelet(*args).await,
+                Command::Kubelet(args) => {
+                    let stop = stop_token();
+                    kubelet::command::run(*args, stop).await.map_err(|e| e.to_string())
+                }
+                Command::KubeScheduler(args) => {
+                    let stop = stop_token();
+                    scheduler::command::run(*args, stop).await.map_err(|e| e.to_string())
+                }
                 Command::Version => Ok(()),
             }
         });
@@ -77,7 +94,8 @@ fn run(command: Command) -> ExitCode {
     }
 }
 
-async fn kubelet(args: kubelet::command::Args) -> Result<(), String> {
+/// A token that SIGTERM and SIGINT cancel.
+fn stop_token() -> tokio_util::sync::CancellationToken {
     let stop = tokio_util::sync::CancellationToken::new();
     let stopped = stop.clone();
     tokio::spawn(async move {
@@ -86,5 +104,5 @@ async fn kubelet(args: kubelet::command::Args) -> Result<(), String> {
         }
         stopped.cancel();
     });
-    kubelet::command::run(args, stop).await.map_err(|e| e.to_string())
+    stop
 }

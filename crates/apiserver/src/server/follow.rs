@@ -5,7 +5,6 @@ use std::sync::Arc;
 use api::object::Object;
 use http::{Method, Uri};
 
-use crate::authorization::Attributes;
 use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;

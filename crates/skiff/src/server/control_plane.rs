@@ -1,7 +1,7 @@
-//! `skiff server`: the datastore and the API server in one process.
+//! The datastore and the API server in this process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,80 +11,18 @@ use apiserver::authorization::Authorizer;
 use apiserver::registry::{Machine, Registry};
 use apiserver::server::{ApiServer, connection};
 use apiserver::subresource::kubelet::KubeletClient;
-use clap::Args;
 use etcd::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::GIT_VERSION;
 use crate::certificates::Certificates;
+use crate::server::ServerError;
+use crate::server::args::ServerArgs;
 
-/// Flags, named as k3s names them.
-#[derive(Debug, Args)]
-pub struct ServerArgs {
-    /// Folder that holds state.
-    #[arg(short = 'd', long, default_value = "/var/lib/skiff")]
-    data_dir: PathBuf,
-    /// Address to listen on.
-    #[arg(long, default_value = "0.0.0.0")]
-    bind_address: IpAddr,
-    /// Port to listen on.
-    #[arg(long, default_value_t = 6443)]
-    https_listen_port: u16,
-    /// Address that members of the cluster reach the server by; the bind address unless that is unspecified.
-    #[arg(long)]
-    advertise_address: Option<IpAddr>,
-    /// More names and addresses for the server's certificate.
-    #[arg(long)]
-    tls_san: Vec<String>,
-    /// IPv4 network of Services.
-    #[arg(long, default_value = "10.43.0.0/16")]
-    service_cidr: String,
-    /// Domain of the cluster.
-    #[arg(long, default_value = "cluster.local")]
-    cluster_domain: String,
-    /// Where to write the administrator's kubeconfig; `<data-dir>/server/cred/admin.kubeconfig` unless given.
-    #[arg(short = 'o', long)]
-    write_kubeconfig: Option<PathBuf>,
-    /// Mode of that file, octal.
-    #[arg(long, default_value = "600")]
-    write_kubeconfig_mode: String,
-}
-
-/// Why the server cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    #[error("--{flag} {value:?}: {why}")]
-    Flag {
-        flag: &'static str,
-        value: String,
-        why: String,
-    },
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
-    #[error("cannot listen on {address}: {source}{hint}")]
-    Listen {
-        address: SocketAddr,
-        source: std::io::Error,
-        hint: String,
-    },
-    #[error("another skiff uses {}: stop it or choose another --data-dir", .0.display())]
-    Locked(PathBuf),
-    #[error(transparent)]
-    Pki(#[from] pki::PkiError),
-    #[error("datastore: {0}")]
-    Store(#[from] etcd::embedded::OpenError),
-    #[error("starting the API server: {0}")]
-    Api(#[from] apiserver::http::status::ApiError),
-    #[error(transparent)]
-    Serve(#[from] connection::ServeError),
-    #[error("signals: {0}")]
-    Signals(std::io::Error),
-}
-
-fn parse_cidr(text: &str) -> Result<(Ipv4Addr, u8), ServerError> {
+fn parse_cidr(flag: &'static str, text: &str) -> Result<(Ipv4Addr, u8), ServerError> {
     let bad = |why: &str| ServerError::Flag {
-        flag: "service-cidr",
+        flag,
         value: text.into(),
         why: why.into(),
     };
@@ -100,28 +38,52 @@ fn parse_cidr(text: &str) -> Result<(Ipv4Addr, u8), ServerError> {
     Ok((Ipv4Addr::from(u32::from(address) & mask), prefix))
 }
 
-/// Runs until SIGTERM or SIGINT.
-pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
-    let started = std::time::Instant::now();
-    let (network, prefix) = parse_cidr(&args.service_cidr)?;
-    let mode = u32::from_str_radix(&args.write_kubeconfig_mode, 8).map_err(|_| ServerError::Flag {
-        flag: "write-kubeconfig-mode",
-        value: args.write_kubeconfig_mode.clone(),
-        why: "is not an octal mode".into(),
-    })?;
+fn parse_ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, ServerError> {
+    let parsed = text
+        .split_once('-')
+        .and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match parsed {
+        Some((first, last)) if 0 < first && first <= last => Ok(first..=last),
+        _ => Err(ServerError::Flag {
+            flag: "service-node-port-range",
+            value: text.into(),
+            why: "is not of the form 30000-32767".into(),
+        }),
+    }
+}
+
+/// A control plane that serves.
+pub struct ControlPlane {
+    pub api: Arc<ApiServer>,
+    pub certificates: Arc<Certificates>,
+    /// How members of the cluster reach it.
+    pub advertise: SocketAddr,
+    /// How this machine reaches it.
+    pub local: SocketAddr,
+    pub cluster_dns: IpAddr,
+    store: Arc<etcd::Embedded>,
+    serving: tokio::task::JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+/// Opens the store, makes what a cluster needs and serves.
+///
+/// # Errors
+/// For flags without sense, a port or a data directory in use, and files that cannot be read or written.
+pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane, ServerError> {
+    let (network, prefix) = parse_cidr("service-cidr", &args.service_cidr)?;
+    parse_cidr("cluster-cidr", &args.cluster_cidr)?;
     let ranges = apiserver::allocator::Ranges {
         service_network: network,
         service_prefix: prefix,
-        node_ports: 30000..=32767,
+        node_ports: parse_ports(&args.service_node_port_range)?,
     };
     let service_ip = IpAddr::V4(ranges.first());
+    let cluster_dns = args
+        .cluster_dns
+        .unwrap_or_else(|| IpAddr::V4(Ipv4Addr::from(u32::from(network) + 10)));
     apiserver::allocator::configure(ranges);
-    let advertise = args.advertise_address.unwrap_or(match args.bind_address {
-        address if address.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        address => address,
-    });
     let server_dir = args.data_dir.join("server");
-    let _lock = lock(&args.data_dir)?;
 
     // the port first: whoever has it is named before anything is written
     let address = SocketAddr::new(args.bind_address, args.https_listen_port);
@@ -149,7 +111,7 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     names.extend(args.tls_san.iter().cloned());
     let now = time::OffsetDateTime::now_utc();
     let tls_dir = server_dir.join("tls");
-    let certificates = Certificates::prepare(&tls_dir, names, now)?;
+    let certificates = Arc::new(Certificates::prepare(&tls_dir, names, now)?);
     let issuer = token_issuer(&tls_dir, &args.cluster_domain)?;
 
     let database = server_dir.join("db");
@@ -157,7 +119,7 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     let store = Arc::new(etcd::Embedded::open(Arc::new(disk), etcd::EmbeddedConfig::default())?);
     let registry = Arc::new(Registry::start(store.clone(), Arc::new(Machine)).await?);
     let (kubelet_certificate, kubelet_key) = certificates.to_kubelets()?;
-    let server = Arc::new(ApiServer {
+    let api = Arc::new(ApiServer {
         registry: registry.clone(),
         authenticator: Authenticator {
             registry: registry.clone(),
@@ -180,8 +142,9 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         },
         health: apiserver::server::health::Health::default(),
     });
-    crate::bootstrap::bootstrap(&registry, service_ip, advertise, port).await?;
-    apiserver::custom::restore(&server).await?;
+    let client_authority = certificates.client_authority.certificate();
+    crate::bootstrap::bootstrap(&registry, service_ip, advertise, port, client_authority).await?;
+    apiserver::custom::restore(&api).await?;
 
     let (certificate, key) = certificates.serving()?;
     let serving = connection::Certificate::new(&certificate, &key)?;
@@ -191,34 +154,40 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     } else {
         args.bind_address
     };
-    let kubeconfig = args
-        .write_kubeconfig
-        .unwrap_or_else(|| server_dir.join("cred/admin.kubeconfig"));
-    let text = certificates.admin_kubeconfig(&format!("https://{}", SocketAddr::new(reach, port)))?;
-    pki::write_file(&kubeconfig, text.as_bytes(), mode)?;
-
     let stop = CancellationToken::new();
-    let serving_task = tokio::spawn(connection::serve(server.clone(), listener, acceptor, stop.clone()));
-    tokio::spawn(maintain(store.clone(), certificates, serving, stop.clone()));
-    tracing::info!(
-        address = %SocketAddr::new(reach, port),
-        kubeconfig = %kubeconfig.display(),
-        milliseconds = started.elapsed().as_millis(),
-        "API server is ready"
-    );
-    wait_for_stop().await.map_err(ServerError::Signals)?;
-    server.health.stopping.store(true, std::sync::atomic::Ordering::Relaxed);
-    stop.cancel();
-    if let Err(error) = serving_task.await {
-        tracing::error!(%error, "the server's task failed");
+    let task = tokio::spawn(connection::serve(api.clone(), listener, acceptor, stop.clone()));
+    tokio::spawn(maintain(store.clone(), certificates.clone(), serving, stop.clone()));
+    Ok(ControlPlane {
+        api,
+        certificates,
+        advertise: SocketAddr::new(advertise, port),
+        local: SocketAddr::new(reach, port),
+        cluster_dns,
+        store,
+        serving: task,
+        stop,
+    })
+}
+
+impl ControlPlane {
+    /// Answers what was asked, then ends.
+    pub async fn stop(self) {
+        self.api
+            .health
+            .stopping
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        self.stop.cancel();
+        if let Err(error) = self.serving.await {
+            tracing::error!(%error, "the server's task failed");
+        }
+        drop(self.store);
     }
-    Ok(())
 }
 
 /// Compacts the store as upstream does, every five minutes if anything changed, and renews certificates once a day.
 async fn maintain(
     store: Arc<etcd::Embedded>,
-    certificates: Certificates,
+    certificates: Arc<Certificates>,
     serving: Arc<connection::Certificate>,
     stop: CancellationToken,
 ) {
@@ -259,39 +228,6 @@ async fn maintain(
                 Err(error) => tracing::error!(%error, "certificates cannot be renewed"),
             }
         }
-    }
-}
-
-/// Returns at SIGTERM or SIGINT.
-pub async fn wait_for_stop() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
-/// One skiff a data directory.
-fn lock(data_dir: &Path) -> Result<std::fs::File, ServerError> {
-    let path = data_dir.join("lock");
-    let failed = |source| ServerError::File {
-        path: path.clone(),
-        source,
-    };
-    std::fs::create_dir_all(data_dir).map_err(failed)?;
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Locked(data_dir.to_owned())),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

@@ -1,0 +1,142 @@
+//! `skiff server`: the control plane and, unless it is left out, a node, in one process.
+
+pub mod args;
+mod control_plane;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use apiserver::http::user::{MASTERS, User};
+use args::ServerArgs;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::in_process;
+pub use control_plane::ControlPlane;
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error("--{flag} {value:?}: {why}")]
+    Flag {
+        flag: &'static str,
+        value: String,
+        why: String,
+    },
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("cannot listen on {address}: {source}{hint}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+        hint: String,
+    },
+    #[error("another skiff uses {}: stop it or choose another --data-dir", .0.display())]
+    Locked(PathBuf),
+    #[error(transparent)]
+    Pki(#[from] pki::PkiError),
+    #[error("datastore: {0}")]
+    Store(#[from] etcd::embedded::OpenError),
+    #[error("starting the API server: {0}")]
+    Api(#[from] apiserver::http::status::ApiError),
+    #[error(transparent)]
+    Serve(#[from] apiserver::server::connection::ServeError),
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
+    let started = std::time::Instant::now();
+    let mode = u32::from_str_radix(&args.write_kubeconfig_mode, 8).map_err(|_| ServerError::Flag {
+        flag: "write-kubeconfig-mode",
+        value: args.write_kubeconfig_mode.clone(),
+        why: "is not an octal mode".into(),
+    })?;
+    let _lock = lock(&args.data_dir)?;
+    let own = args.node.node_ip.or_else(default_address);
+    let advertise = args.advertise_address.or(own).unwrap_or(match args.bind_address {
+        address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        address => address,
+    });
+    let plane = control_plane::start(&args, advertise).await?;
+    let stop = CancellationToken::new();
+    let components = TaskTracker::new();
+    start_components(&args, &plane, &components, &stop);
+
+    let url = format!("https://{}", plane.local);
+    let cred = args.data_dir.join("server/cred");
+    plane.certificates.write_kubeconfigs(&cred, &url)?;
+    let kubeconfig = args
+        .write_kubeconfig
+        .clone()
+        .unwrap_or_else(|| cred.join("admin.kubeconfig"));
+    pki::write_file(&kubeconfig, plane.certificates.admin_kubeconfig(&url)?.as_bytes(), mode)?;
+    tracing::info!(
+        address = %plane.local,
+        kubeconfig = %kubeconfig.display(),
+        milliseconds = started.elapsed().as_millis(),
+        "API server is ready"
+    );
+    wait_for_stop().await.map_err(ServerError::Signals)?;
+    stop.cancel();
+    components.close();
+    components.wait().await;
+    plane.stop().await;
+    Ok(())
+}
+
+/// The scheduler and the controllers, unless they are left out.
+fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTracker, stop: &CancellationToken) {
+    if !args.disable_scheduler {
+        let user = User::new("system:kube-scheduler", &[]);
+        let client = in_process::client(&plane.api, user, "kube-scheduler");
+        components.spawn(scheduler::run(
+            scheduler::SchedulerConfig::default(),
+            client,
+            stop.clone(),
+        ));
+    }
+    let _ = MASTERS;
+}
+
+/// The address this host would use towards the outside. A connected UDP socket sends nothing.
+pub fn default_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_unspecified()).then_some(ip)
+}
+
+/// Returns at SIGTERM or SIGINT.
+pub async fn wait_for_stop() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut term = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// One skiff a data directory.
+fn lock(data_dir: &Path) -> Result<std::fs::File, ServerError> {
+    let path = data_dir.join("lock");
+    let failed = |source| ServerError::File {
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(data_dir).map_err(failed)?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(ServerError::Locked(data_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
