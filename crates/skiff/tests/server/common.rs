@@ -6,13 +6,21 @@ use std::time::{Duration, Instant};
 
 pub struct Server {
     child: Option<Child>,
+    flags: Vec<String>,
     dir: tempfile::TempDir,
 }
 
 impl Server {
+    /// The control plane without controllers.
+    #[allow(dead_code)]
     pub fn start() -> Server {
+        Server::start_with(&["--disable-agent", "--disable-scheduler", "--disable-controller-manager"])
+    }
+
+    pub fn start_with(flags: &[&str]) -> Server {
         let mut server = Server {
             child: None,
+            flags: flags.iter().map(|f| (*f).to_owned()).collect(),
             dir: tempfile::tempdir().unwrap(),
         };
         server.restart();
@@ -40,6 +48,7 @@ impl Server {
                 "--data-dir",
             ])
             .arg(self.dir.path().join("data"))
+            .args(&self.flags)
             .stderr(log)
             .stdout(Stdio::null())
             .spawn()
@@ -53,6 +62,7 @@ impl Server {
         }
     }
 
+    #[allow(dead_code)]
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -68,6 +78,7 @@ impl Server {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    #[allow(dead_code)]
     fn run(&self, args: &[&str], input: &str) -> Output {
         use std::io::Write;
         let kubectl = std::env::var("SKIFF_TEST_KUBECTL")
@@ -86,10 +97,12 @@ impl Server {
     }
 
     /// What a kubectl command prints; it must succeed.
+    #[allow(dead_code)]
     pub fn ok(&self, args: &[&str]) -> String {
         self.ok_with(args, "")
     }
 
+    #[allow(dead_code)]
     pub fn ok_with(&self, args: &[&str], input: &str) -> String {
         let output = self.run(args, input);
         let (out, err) = (
@@ -101,6 +114,7 @@ impl Server {
     }
 
     /// What a kubectl command complains about; it must fail.
+    #[allow(dead_code)]
     pub fn fails(&self, args: &[&str], input: &str) -> String {
         let output = self.run(args, input);
         assert!(!output.status.success(), "kubectl {args:?} should fail");
