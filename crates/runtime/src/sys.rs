@@ -251,3 +251,19 @@ pub fn now() -> i64 {
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos() as i64)
 }
+
+/// Whether overlayfs shows nothing of the layers below in this directory.
+pub fn is_opaque(dir: &Path) -> bool {
+    let Ok(path) = path_text(dir) else { return false };
+    let mut value = [0u8; 2];
+    // SAFETY: both names are C strings, the buffer has the length given.
+    let got = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            c"trusted.overlay.opaque".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    got == 1 && value[0] == b'y'
+}
