@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use tokio::io::unix::AsyncFd;
+
 pub const CWD: RawFd = libc::AT_FDCWD;
 pub const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -243,6 +245,18 @@ pub fn wait_for_exit(pids: &[i32]) -> io::Result<()> {
         poll(&mut [interest], 100)?;
     }
     poll(&mut [], 1).map(drop)
+}
+
+/// A descriptor whose readiness the async runtime tells. It must not block.
+pub fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is one descriptor, the same for its whole life, and AsyncFd holds it for its own.
+    Ok(unsafe { AsyncFd::register(fd)? })
+}
+
+/// One that ended meanwhile is killed.
+pub fn kill(pid: i32) {
+    // SAFETY: sends a signal.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
 /// Nanoseconds since 1970.

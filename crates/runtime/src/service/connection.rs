@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,7 @@ use super::error::{Result, RuntimeError};
 use crate::shim::message::{Answer, Call, Message, Request};
 use crate::shim::{SOCKET, socket};
 use crate::spec::Exit;
+use crate::sys;
 
 type Reply = std::result::Result<(Answer, Vec<OwnedFd>), String>;
 
@@ -24,14 +25,6 @@ pub enum Event {
     Lost,
 }
 
-struct Socket(OwnedFd);
-
-impl AsRawFd for Socket {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
-}
-
 struct Waiting {
     replies: HashMap<u64, oneshot::Sender<Reply>>,
     execs: HashMap<String, oneshot::Sender<i32>>,
@@ -40,7 +33,7 @@ struct Waiting {
 
 /// A connection to a shim. Its reader task ends with it.
 pub struct Connection {
-    socket: AsyncFd<Socket>,
+    socket: AsyncFd<OwnedFd>,
     next: AtomicU64,
     waiting: Mutex<Waiting>,
     closed: watch::Sender<bool>,
@@ -59,7 +52,7 @@ fn lost() -> String {
 impl Connection {
     /// Connects to the shim whose directory is `dir`; `heard` gets its events, in their order.
     pub fn open(dir: &Path, heard: impl Fn(Event) + Send + 'static) -> io::Result<Arc<Self>> {
-        let socket = AsyncFd::new(Socket(socket::connect(&dir.join(SOCKET))?))?;
+        let socket = sys::registered(socket::connect(&dir.join(SOCKET))?)?;
         let connection = Arc::new(Self {
             socket,
             next: AtomicU64::new(1),
@@ -97,7 +90,7 @@ impl Connection {
     async fn receive(&self) -> Option<(Message, Vec<OwnedFd>)> {
         loop {
             let mut ready = self.socket.readable().await.ok()?;
-            match ready.try_io(|s| socket::receive::<Message>(s.get_ref().0.as_fd())) {
+            match ready.try_io(|s| socket::receive::<Message>(s.get_ref().as_fd())) {
                 Ok(Ok(message)) => return message,
                 Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
                 Ok(Err(error)) => {
@@ -147,7 +140,7 @@ impl Connection {
                 Err(e) => break Err(e),
             };
             let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-            match ready.try_io(|s| socket::send_bytes(s.get_ref().0.as_fd(), &bytes, &fds)) {
+            match ready.try_io(|s| socket::send_bytes(s.get_ref().as_fd(), &bytes, &fds)) {
                 Ok(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
                 Ok(sent) => break sent,
                 Err(_would_block) => {}

@@ -1,7 +1,7 @@
 //! Containers: made of an image and a configuration, started by the sandbox's shim, stopped, removed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cri::v1;
@@ -31,6 +31,8 @@ pub struct Container {
     record: watch::Sender<ContainerRecord>,
     /// One of start, update and remove at a time.
     changing: tokio::sync::Mutex<()>,
+    /// When its processor time was asked for last, and what it was. Nanoseconds.
+    last_cpu: Mutex<Option<(i64, u64)>>,
 }
 
 impl Container {
@@ -41,6 +43,7 @@ impl Container {
             dir: runtime.container_dir(&record.id),
             record: watch::Sender::new(record),
             changing: tokio::sync::Mutex::new(()),
+            last_cpu: Mutex::default(),
         }
     }
 
@@ -115,6 +118,16 @@ impl Container {
         })
     }
 
+    /// Billionths of a core since it was asked last; nothing the first time.
+    pub fn nano_cores(&self, now: i64, cpu: u64) -> Option<u64> {
+        let mut last = self.last_cpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = last.replace((now, cpu));
+        let (then, used) = before?;
+        let elapsed = u64::try_from(now - then).ok().filter(|e| *e > 0)?;
+        let nanos = u128::from(cpu.saturating_sub(used)) * 1_000_000_000 / u128::from(elapsed);
+        u64::try_from(nanos).ok()
+    }
+
     pub fn load(dir: &Path) -> Option<ContainerRecord> {
         record::load(&dir.join(RECORD))
     }
@@ -150,8 +163,7 @@ pub fn create(runtime: &Runtime, request: v1::CreateContainerRequest) -> Result<
         shim: &sandbox.shim_dir,
         cgroup_parent: &runtime.config.cgroup_parent,
     };
-    let (spec, identity) =
-        container_spec::build(&id, &config, &sandbox_config, &image, &sandbox.hostname(), &places)?;
+    let (spec, identity) = container_spec::build(&id, &config, &sandbox_config, &image, &sandbox.hostname(), &places)?;
     let volumes = spec.images.iter().flat_map(|i| i.layers.iter().cloned());
     let record = ContainerRecord {
         id: id.clone(),
@@ -266,9 +278,12 @@ pub async fn kill(runtime: &Runtime, container: &Container) -> Result<()> {
     }
     let all = !container.with(|r| r.own_pid_namespace);
     signal(runtime, container, SIGKILL, all).await?;
-    tokio::time::timeout(LAST_BREATH, container.ended())
-        .await
-        .map_err(|_| RuntimeError::Deadline(format!("an error occurs during waiting for container {:?} to be killed", container.id)))
+    tokio::time::timeout(LAST_BREATH, container.ended()).await.map_err(|_| {
+        RuntimeError::Deadline(format!(
+            "an error occurs during waiting for container {:?} to be killed",
+            container.id
+        ))
+    })
 }
 
 /// StopContainer: politely first, where there are seconds for it.
@@ -331,7 +346,10 @@ pub async fn update_resources(runtime: &Runtime, request: v1::UpdateContainerRes
     let new = request.linux.unwrap_or_default();
     let state = container.with(ContainerRecord::state);
     if state == v1::ContainerState::ContainerExited {
-        return Err(RuntimeError::State(format!("container {} is not running", container.id)));
+        return Err(RuntimeError::State(format!(
+            "container {} is not running",
+            container.id
+        )));
     }
     if state == v1::ContainerState::ContainerRunning {
         let group = container.with(|r| r.cgroup.clone());
@@ -389,7 +407,10 @@ fn merge(have: &mut v1::LinuxContainerResources, new: v1::LinuxContainerResource
 pub async fn reopen_log(runtime: &Runtime, id: &str) -> Result<()> {
     let container = runtime.container(id)?;
     if !container.is_running() {
-        return Err(RuntimeError::State(format!("container {} is not running", container.id)));
+        return Err(RuntimeError::State(format!(
+            "container {} is not running",
+            container.id
+        )));
     }
     let shim = runtime.sandbox(&container.sandbox_id)?.shim()?;
     let call = Call::ReopenLog {

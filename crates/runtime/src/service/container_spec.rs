@@ -93,11 +93,7 @@ fn user_text(security: &v1::LinuxContainerSecurityContext, image: &Settings) -> 
     }
 }
 
-fn identity(
-    security: &v1::LinuxContainerSecurityContext,
-    image: &Image,
-    layer_dir: &Path,
-) -> Result<Identity> {
+fn identity(security: &v1::LinuxContainerSecurityContext, image: &Image, layer_dir: &Path) -> Result<Identity> {
     let text = user_text(security, &image.settings)?;
     let read = |path: &str| layer_files::read(layer_dir, &image.layers, path);
     let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
@@ -127,7 +123,11 @@ pub fn resources(r: &v1::LinuxContainerResources) -> Resources {
         pids: None,
         cpuset_cpus: r.cpuset_cpus.clone(),
         cpuset_mems: r.cpuset_mems.clone(),
-        hugepages: r.hugepage_limits.iter().map(|h| (h.page_size.clone(), h.limit)).collect(),
+        hugepages: r
+            .hugepage_limits
+            .iter()
+            .map(|h| (h.page_size.clone(), h.limit))
+            .collect(),
         unified: r.unified.iter().map(|(k, v)| (k.clone(), v.clone())).collect(),
     }
 }
@@ -143,7 +143,10 @@ fn seccomp(security: &v1::LinuxContainerSecurityContext) -> Result<Seccomp> {
         ProfileType::Localhost => {
             let path = PathBuf::from(&profile.localhost_ref);
             if !path.is_file() {
-                return Err(invalid(format!("seccomp profile {:?} does not exist", profile.localhost_ref)));
+                return Err(invalid(format!(
+                    "seccomp profile {:?} does not exist",
+                    profile.localhost_ref
+                )));
             }
             Seccomp::Localhost(path)
         }
@@ -225,13 +228,10 @@ fn mounts(
             )));
         }
         if let Some(spec) = mount.image.as_ref().filter(|i| !i.image.is_empty()) {
-            let image = places
-                .store
-                .find(&spec.image)
-                .ok_or_else(|| RuntimeError::NotFound {
-                    kind: "image",
-                    id: spec.image.clone(),
-                })?;
+            let image = places.store.find(&spec.image).ok_or_else(|| RuntimeError::NotFound {
+                kind: "image",
+                id: spec.image.clone(),
+            })?;
             images.push(ImageMount {
                 target: mount.container_path.clone(),
                 layers: image.layers,
@@ -247,7 +247,8 @@ fn mounts(
         }
         let source = PathBuf::from(&mount.host_path);
         if !source.exists() {
-            std::fs::create_dir_all(&source).map_err(|e| invalid(format!("failed to mkdir {:?}: {e}", mount.host_path)))?;
+            std::fs::create_dir_all(&source)
+                .map_err(|e| invalid(format!("failed to mkdir {:?}: {e}", mount.host_path)))?;
         }
         binds.push(BindMount {
             source,
@@ -273,7 +274,11 @@ fn mounts(
     for name in ["hostname", "hosts", "resolv.conf"] {
         add(places.sandbox.join(name), &format!("/etc/{name}"));
     }
-    let shm = if private_ipc { places.shim.join("shm") } else { PathBuf::from("/dev/shm") };
+    let shm = if private_ipc {
+        places.shim.join("shm")
+    } else {
+        PathBuf::from("/dev/shm")
+    };
     add(shm, "/dev/shm");
     Ok((binds, images))
 }

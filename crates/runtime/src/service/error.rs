@@ -24,6 +24,8 @@ pub enum RuntimeError {
     Io { path: String, error: io::Error },
     #[error("{0}")]
     Shim(String),
+    #[error("{0}")]
+    Network(String),
     #[error(transparent)]
     Image(#[from] StoreError),
     #[error(transparent)]
@@ -66,7 +68,9 @@ impl From<RuntimeError> for Status {
             RuntimeError::State(_) => Status::failed_precondition(text),
             RuntimeError::Unsupported(_) => Status::unimplemented(text),
             RuntimeError::Deadline(_) => Status::deadline_exceeded(text),
-            RuntimeError::Io { .. } | RuntimeError::Shim(_) | RuntimeError::Image(_) => Status::unknown(text),
+            RuntimeError::Io { .. } | RuntimeError::Shim(_) | RuntimeError::Network(_) | RuntimeError::Image(_) => {
+                Status::unknown(text)
+            }
         }
     }
 }

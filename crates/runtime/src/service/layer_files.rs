@@ -42,7 +42,11 @@ fn look(layer: &Path, path: &str) -> io::Result<Found> {
             Ok(Found::Text(String::from_utf8_lossy(&bytes).into_owned()))
         }
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => {
-            Ok(if opaque(&layer.join(path)) { Found::Hidden } else { Found::Nothing })
+            Ok(if opaque(&layer.join(path)) {
+                Found::Hidden
+            } else {
+                Found::Nothing
+            })
         }
         Err(e) => Err(e),
     }
@@ -79,7 +83,10 @@ mod tests {
         }
         std::fs::create_dir_all(dir.path().join("3")).unwrap();
         let names = |n: &[&str]| n.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        assert_eq!(read(dir.path(), &names(&["3", "2", "1"]), "etc/passwd").unwrap(), "high");
+        assert_eq!(
+            read(dir.path(), &names(&["3", "2", "1"]), "etc/passwd").unwrap(),
+            "high"
+        );
         assert_eq!(read(dir.path(), &names(&["3", "1"]), "etc/passwd").unwrap(), "low");
         assert_eq!(read(dir.path(), &names(&["3"]), "etc/passwd").unwrap(), "");
     }

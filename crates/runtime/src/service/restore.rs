@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Runtime;
 use super::container::Container;
 use super::error::{Result, at};
 use super::sandbox::{self, Sandbox};
-use super::Runtime;
 use crate::shim::message::{Call, ContainerState};
 
 fn entries(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use super::connection::Event;
 use super::container::Container;
 use super::error::{Result, RuntimeError, at};
-use super::record::ContainerRecord;
 use super::sandbox::Sandbox;
 use super::{restore, status};
 use crate::cgroup::Hierarchy;
@@ -21,7 +20,7 @@ use crate::spec::Exit;
 use crate::sys;
 
 /// Where a runtime keeps its things and what it uses.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RuntimeConfig {
     /// Images, records, writable layers. On a disk.
     pub root: PathBuf,
@@ -31,6 +30,8 @@ pub struct RuntimeConfig {
     pub cgroup_parent: String,
     /// The program and its arguments that run a shim; the sandbox's directory is added.
     pub shim: Vec<String>,
+    /// The pod network. Without one only pods in the node's network can be ready for use.
+    pub cni: Option<Arc<cni::Cni>>,
     /// Archives that are imported when the runtime is opened.
     pub image_dir: Option<PathBuf>,
 }
@@ -53,7 +54,9 @@ pub struct Runtime {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Runtime")
+            .field("root", &self.config.root)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +166,10 @@ impl Runtime {
     /// Refuses a second one for the same attempt of the same pod.
     pub(super) fn add_sandbox(&self, sandbox: &Arc<Sandbox>, config: &v1::PodSandboxConfig) -> Result<()> {
         let mut known = lock(&self.known);
-        if let Some(other) = known.sandboxes.values().find(|s| s.config().metadata == config.metadata)
+        if let Some(other) = known
+            .sandboxes
+            .values()
+            .find(|s| s.config().metadata == config.metadata)
             && config.metadata.is_some()
         {
             let name = config.metadata.as_ref().map(|m| m.name.as_str()).unwrap_or_default();
@@ -201,6 +207,20 @@ impl Runtime {
 
     pub(super) fn drop_container(&self, id: &str) {
         lock(&self.known).containers.remove(id);
+    }
+
+    pub(super) fn restore_sandbox(&self, sandbox: &Arc<Sandbox>) {
+        lock(&self.known).sandboxes.insert(sandbox.id.clone(), sandbox.clone());
+    }
+
+    pub(super) fn restore_container(&self, container: &Arc<Container>) {
+        lock(&self.known)
+            .containers
+            .insert(container.id.clone(), container.clone());
+    }
+
+    pub(super) fn has_network(&self) -> bool {
+        self.config.cni.is_some()
     }
 
     /// Layers that a container stands on.
@@ -314,9 +334,5 @@ impl Runtime {
         let (send, receive) = mpsc::unbounded_channel();
         lock(&self.subscribers).push(send);
         receive
-    }
-
-    pub(super) fn container_records(&self) -> Vec<ContainerRecord> {
-        self.containers().iter().map(|c| c.record()).collect()
     }
 }

@@ -120,8 +120,14 @@ fn resolv_conf(config: Option<&v1::DnsConfig>, node: &str) -> String {
 
 fn shim_spec(id: &str, config: &v1::PodSandboxConfig) -> Result<SandboxSpec> {
     let options = namespaces(config);
-    if options.userns_options.as_ref().is_some_and(|u| u.mode() == v1::NamespaceMode::Pod) {
-        return Err(RuntimeError::Unsupported("user namespaces are not supported by the runtime".to_owned()));
+    if options
+        .userns_options
+        .as_ref()
+        .is_some_and(|u| u.mode() == v1::NamespaceMode::Pod)
+    {
+        return Err(RuntimeError::Unsupported(
+            "user namespaces are not supported by the runtime".to_owned(),
+        ));
     }
     let node = v1::NamespaceMode::Node;
     let linux = config.linux.clone().unwrap_or_default();
@@ -161,7 +167,10 @@ async fn start_shim(runtime: &Runtime, sandbox: &Sandbox, spec: &SandboxSpec) ->
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stdout);
         let said = said.trim().trim_start_matches("error: ");
-        return Err(RuntimeError::Shim(format!("failed to start the shim of sandbox {}: {said}", sandbox.id)));
+        return Err(RuntimeError::Shim(format!(
+            "failed to start the shim of sandbox {}: {said}",
+            sandbox.id
+        )));
     }
     connect(runtime, sandbox)
 }
@@ -182,7 +191,10 @@ pub fn connect(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
 fn write_files(sandbox: &Sandbox, config: &v1::PodSandboxConfig) -> Result<()> {
     let node = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let files = [
-        ("resolv.conf", resolv_conf(config.dns_config.as_ref(), &node("/etc/resolv.conf"))),
+        (
+            "resolv.conf",
+            resolv_conf(config.dns_config.as_ref(), &node("/etc/resolv.conf")),
+        ),
         ("hosts", node("/etc/hosts")),
         ("hostname", format!("{}\n", sandbox.hostname())),
     ];
@@ -196,7 +208,9 @@ fn write_files(sandbox: &Sandbox, config: &v1::PodSandboxConfig) -> Result<()> {
 /// RunPodSandbox. What was begun is undone when a step fails.
 pub async fn run(runtime: &Runtime, config: v1::PodSandboxConfig, handler: String) -> Result<String> {
     if !handler.is_empty() {
-        return Err(RuntimeError::Invalid(format!("no runtime for {handler:?} is configured")));
+        return Err(RuntimeError::Invalid(format!(
+            "no runtime for {handler:?} is configured"
+        )));
     }
     let id = super::new_id()?;
     let spec = shim_spec(&id, &config)?;
@@ -219,22 +233,15 @@ pub async fn run(runtime: &Runtime, config: v1::PodSandboxConfig, handler: Strin
             Ok(id)
         }
         Err(error) => {
-            if let Err(undo) = dismantle(runtime, &sandbox).await {
+            if let Err(undo) = clear(runtime, &sandbox).await {
                 tracing::warn!(sandbox = id, error = %undo, "sandbox that could not be made is not wholly gone");
-            } else if let Err(undo) = forget(runtime, &sandbox) {
-                tracing::warn!(sandbox = id, error = %undo, "sandbox that could not be made left files");
             }
             Err(error)
         }
     }
 }
 
-async fn make(
-    runtime: &Runtime,
-    sandbox: &Sandbox,
-    config: &v1::PodSandboxConfig,
-    spec: &SandboxSpec,
-) -> Result<()> {
+async fn make(runtime: &Runtime, sandbox: &Sandbox, config: &v1::PodSandboxConfig, spec: &SandboxSpec) -> Result<()> {
     std::fs::create_dir_all(&sandbox.dir).map_err(at(&sandbox.dir))?;
     // First on disk, so that whatever follows is found again.
     sandbox.update(|_| {})?;
@@ -278,6 +285,12 @@ pub async fn dismantle(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at(&sandbox.shim_dir)(e)),
         _ => Ok(()),
     }
+}
+
+/// Of one that was never finished: nothing of it stays.
+pub async fn clear(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
+    dismantle(runtime, sandbox).await?;
+    forget(runtime, sandbox)
 }
 
 /// StopPodSandbox.

@@ -68,7 +68,9 @@ fn spelled(signal: v1::Signal) -> String {
 
 /// `None` for the runtime's default.
 pub fn from_cri(signal: v1::Signal) -> Option<i32> {
-    (signal != v1::Signal::RuntimeDefault).then(|| number(&spelled(signal))).flatten()
+    (signal != v1::Signal::RuntimeDefault)
+        .then(|| number(&spelled(signal)))
+        .flatten()
 }
 
 pub fn to_cri(wanted: i32) -> v1::Signal {
