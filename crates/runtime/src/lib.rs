@@ -1,10 +1,13 @@
-//! The lower half of a container runtime: images in a store, and the shim that runs a pod's containers.
+//! A container runtime: images in a store, a shim that runs a pod's containers, and the CRI services over both.
 
 pub mod capabilities;
 pub mod cgroup;
 mod device_filter;
 pub mod image;
 mod seccomp;
+mod service;
 pub mod shim;
 pub mod spec;
 mod sys;
+
+pub use service::{Runtime, RuntimeConfig, RuntimeError, serve};

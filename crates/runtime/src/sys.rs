@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
+use tokio::io::unix::AsyncFd;
+
 pub const CWD: RawFd = libc::AT_FDCWD;
 pub const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -245,9 +247,37 @@ pub fn wait_for_exit(pids: &[i32]) -> io::Result<()> {
     poll(&mut [], 1).map(drop)
 }
 
+/// A descriptor whose readiness the async runtime tells. It must not block.
+pub fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is one descriptor, the same for its whole life, and AsyncFd holds it for its own.
+    Ok(unsafe { AsyncFd::register(fd)? })
+}
+
+/// One that ended meanwhile is killed.
+pub fn kill(pid: i32) {
+    // SAFETY: sends a signal.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
 /// Nanoseconds since 1970.
 pub fn now() -> i64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_nanos() as i64)
+}
+
+/// Whether overlayfs shows nothing of the layers below in this directory.
+pub fn is_opaque(dir: &Path) -> bool {
+    let Ok(path) = path_text(dir) else { return false };
+    let mut value = [0u8; 2];
+    // SAFETY: both names are C strings, the buffer has the length given.
+    let got = unsafe {
+        libc::lgetxattr(
+            path.as_ptr(),
+            c"trusted.overlay.opaque".as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    got == 1 && value[0] == b'y'
 }

@@ -227,7 +227,7 @@ impl Pod {
                 "--mount",
                 "--propagation",
                 "private",
-                env!("CARGO_BIN_EXE_skiff-shim"),
+                env!("CARGO_BIN_EXE_skiff-runtime"),
                 "shim",
             ])
             .arg(dir.path())

@@ -29,6 +29,7 @@ use launch::{Namespaces, Streams};
 use message::{Answer, Call, Message, Request};
 use rootfs::{Naming, Result};
 
+pub use container::exit_file;
 pub use sandbox::destroy;
 
 /// How often a group is looked at again: a process leaves its group a moment after it ended.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -70,6 +70,7 @@ fn namespaces(spec: &SandboxSpec) -> Result<()> {
     flags.set(CloneFlags::CLONE_NEWIPC, spec.private_ipc);
     unshare(flags).naming(|| "make namespaces".to_owned())?;
     if spec.private_network {
+        loopback_up().naming(|| "set up the loopback interface".to_owned())?;
         nix::unistd::sethostname(&spec.hostname).naming(|| "set the host name".to_owned())?;
         let plain = |name: &str| spec.sysctls.iter().all(|(n, _)| n != name);
         // As upstream's runtimes: a pod's network is its own, so every port and ping are for every user.
@@ -84,6 +85,30 @@ fn namespaces(spec: &SandboxSpec) -> Result<()> {
     }
     for (name, value) in &spec.sysctls {
         std::fs::write(sysctl_path(name), value).naming(|| format!("set sysctl {name} to {value:?}"))?;
+    }
+    Ok(())
+}
+
+/// See netdevice(7).
+fn loopback_up() -> std::io::Result<()> {
+    let failed = |result: libc::c_int| {
+        if result < 0 {
+            Err(std::io::Error::last_os_error())
+        } else {
+            Ok(result)
+        }
+    };
+    // SAFETY: a new descriptor that nobody else owns; the request outlives both calls and names its interface.
+    unsafe {
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        let socket = OwnedFd::from_raw_fd(failed(libc::socket(libc::AF_INET, kind, 0))?);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = *from as libc::c_char;
+        }
+        failed(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut request))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        failed(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request))?;
     }
     Ok(())
 }

@@ -1,0 +1,258 @@
+//! A blocking netlink socket. The kernel handles a request while it is being sent, so every answer is in the
+//! receive queue when `send` returns.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
+    sockopt,
+};
+
+use super::message::{ACK, Attributes, DUMP, Message, attributes};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Route,
+    Netfilter,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("netlink {what}: {source}")]
+    Socket { what: &'static str, source: Errno },
+    /// `index` counts the messages of the request; `message` is the kernel's own explanation, if it gave one.
+    #[error("{}{source}", if message.is_empty() { String::new() } else { format!("{message}: ") })]
+    Refused {
+        index: usize,
+        message: String,
+        source: Errno,
+    },
+    #[error("netlink: the kernel did not answer")]
+    NoAnswer,
+}
+
+impl Error {
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Socket { source, .. } | Error::Refused { source, .. } => Some(*source),
+            Error::NoAnswer => None,
+        }
+    }
+}
+
+/// A message of the kernel: its type, and what follows the netlink header.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub kind: u16,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The attributes after a family header of `header` bytes.
+    pub fn attributes(&self, header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+        attributes(self.body.get(header..).unwrap_or_default())
+    }
+}
+
+pub struct Socket {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+const SOL_NETLINK: i32 = 270;
+const NETLINK_EXT_ACK: i32 = 11;
+/// Of an error: its own attributes follow the echoed header only (the request is left out).
+const CAPPED: u16 = 0x100;
+const ACK_TLVS: u16 = 0x200;
+
+impl Socket {
+    /// Opens it in the network namespace of this thread.
+    pub fn open(protocol: Protocol) -> Result<Socket, Error> {
+        let failed = |what| move |source| Error::Socket { what, source };
+        let protocol = match protocol {
+            Protocol::Route => SockProtocol::NetlinkRoute,
+            Protocol::Netfilter => SockProtocol::NetlinkNetFilter,
+        };
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+            .map_err(failed("socket"))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(failed("bind"))?;
+        let on: libc::c_int = 1;
+        // SAFETY: the descriptor is open, and the option's value is an int of the length given. A kernel without
+        // the option only explains its refusals less well, so the result does not matter.
+        unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                SOL_NETLINK,
+                NETLINK_EXT_ACK,
+                (&raw const on).cast(),
+                size_of::<libc::c_int>() as libc::socklen_t,
+            );
+        }
+        Ok(Socket { fd, sequence: 0 })
+    }
+
+    /// Sends one message and gives what came back before the acknowledgement, or the whole dump.
+    pub fn request(&mut self, mut message: Message) -> Result<Vec<Reply>, Error> {
+        message.flags |= ACK;
+        self.exchange(std::slice::from_ref(&message))
+    }
+
+    pub fn dump(&mut self, mut message: Message) -> Result<Vec<Reply>, Error> {
+        message.flags |= DUMP;
+        self.exchange(std::slice::from_ref(&message))
+    }
+
+    /// Sends the messages as one datagram: for nftables a transaction. The last one that asks for an
+    /// acknowledgement decides when it is complete.
+    pub fn exchange(&mut self, messages: &[Message]) -> Result<Vec<Reply>, Error> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::with_capacity(messages.iter().map(|m| m.body.len() + 16).sum());
+        for message in messages {
+            self.sequence = self.sequence.wrapping_add(1);
+            message.encode(self.sequence, &mut bytes);
+        }
+        let dump = messages.iter().any(|m| m.flags & DUMP == DUMP && messages.len() == 1);
+        self.send(&bytes)?;
+        self.receive(first, messages.len(), dump)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let failed = |what| move |source| Error::Socket { what, source };
+        // The kernel counts its own overhead against the buffer too.
+        let need = bytes.len() + bytes.len() / 2 + 65536;
+        if need > 180_000 && setsockopt(&self.fd, sockopt::SndBufForce, &need).is_err() {
+            setsockopt(&self.fd, sockopt::SndBuf, &need).map_err(failed("send buffer"))?;
+        }
+        sendto(self.fd.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(failed("send"))?;
+        Ok(())
+    }
+
+    fn receive(&mut self, first: u32, count: usize, dump: bool) -> Result<Vec<Reply>, Error> {
+        let mut replies = Vec::new();
+        let mut acknowledged = false;
+        let mut refused: Option<Error> = None;
+        let mut buffer = vec![0u8; 64 * 1024];
+        loop {
+            // A dump is made in pieces as the queue is read; anything else is there already.
+            let flags = if dump {
+                MsgFlags::empty()
+            } else {
+                MsgFlags::MSG_DONTWAIT
+            };
+            let len = match recv(self.fd.as_raw_fd(), &mut buffer, flags) {
+                Ok(len) => len,
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => break,
+                Err(source) => {
+                    return Err(refused.unwrap_or(Error::Socket {
+                        what: "receive",
+                        source,
+                    }));
+                }
+            };
+            let mut rest = buffer.get(..len).unwrap_or_default();
+            while let Some((header, body, next)) = split(rest) {
+                rest = next;
+                let index = header.sequence.wrapping_sub(first) as usize;
+                if index >= count {
+                    continue;
+                }
+                match header.kind {
+                    ERROR => match error_of(header.flags, body) {
+                        (0, _) => acknowledged = true,
+                        (errno, message) => {
+                            refused.get_or_insert(Error::Refused {
+                                index,
+                                message,
+                                source: Errno::from_raw(errno),
+                            });
+                        }
+                    },
+                    DONE => {
+                        let errno = body
+                            .get(..4)
+                            .and_then(|b| b.try_into().ok())
+                            .map_or(0, i32::from_ne_bytes);
+                        if errno < 0 {
+                            let source = Errno::from_raw(-errno);
+                            return Err(Error::Socket { what: "dump", source });
+                        }
+                        return refused.map_or(Ok(replies), Err);
+                    }
+                    kind => replies.push(Reply {
+                        kind,
+                        body: body.to_vec(),
+                    }),
+                }
+            }
+            if dump && refused.is_some() {
+                break;
+            }
+        }
+        match refused {
+            Some(refused) => Err(refused),
+            None if acknowledged => Ok(replies),
+            None => Err(Error::NoAnswer),
+        }
+    }
+}
+
+struct Header {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+}
+
+/// The first message of `bytes`, and what follows it.
+fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
+    let len = u32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?) as usize;
+    let header = Header {
+        kind: u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?),
+        flags: u16::from_ne_bytes(bytes.get(6..8)?.try_into().ok()?),
+        sequence: u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?),
+    };
+    let next = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    Some((header, bytes.get(16..len)?, next))
+}
+
+/// The errno and the kernel's explanation.
+fn error_of(flags: u16, body: &[u8]) -> (i32, String) {
+    let errno = body
+        .get(..4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, i32::from_ne_bytes);
+    let mut message = String::new();
+    if flags & ACK_TLVS != 0 {
+        let echoed = body
+            .get(4..8)
+            .and_then(|b| b.try_into().ok())
+            .map_or(16, u32::from_ne_bytes) as usize;
+        let skip = if flags & CAPPED != 0 {
+            16
+        } else {
+            echoed.next_multiple_of(4)
+        };
+        for (kind, data) in attributes(body.get(4 + skip..).unwrap_or_default()) {
+            if kind == 1 {
+                message = String::from_utf8_lossy(data).trim_end_matches('\0').to_owned();
+            }
+        }
+    }
+    (-errno, message)
+}
+
+/// Attributes are often read one by one: the payload of attribute `kind` in `bytes`.
+pub fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(k, _)| *k == kind).map(|(_, data)| data)
+}
+
+impl Attributes {
+    /// The payload of the first attribute of this type.
+    pub fn find(&self, kind: u16) -> Option<&[u8]> {
+        find(self.as_bytes(), kind)
+    }
+}

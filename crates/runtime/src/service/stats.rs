@@ -1,0 +1,202 @@
+//! What containers and sandboxes use: processor, memory, processes, network, the writable layer.
+
+use std::path::Path;
+
+use cri::v1;
+
+use super::Runtime;
+use super::container::Container;
+use super::error::Result;
+use super::sandbox::Sandbox;
+use crate::cgroup::Usage;
+use crate::sys;
+
+fn value(value: u64) -> Option<v1::UInt64Value> {
+    Some(v1::UInt64Value { value })
+}
+
+fn cpu(usage: &Usage, timestamp: i64, nano_cores: Option<u64>) -> v1::CpuUsage {
+    v1::CpuUsage {
+        timestamp,
+        usage_core_nano_seconds: value(usage.cpu),
+        usage_nano_cores: nano_cores.and_then(value),
+        psi: None,
+    }
+}
+
+fn memory(usage: &Usage, timestamp: i64) -> v1::MemoryUsage {
+    v1::MemoryUsage {
+        timestamp,
+        working_set_bytes: value(usage.working_set),
+        available_bytes: value(usage.memory_limit.map_or(0, |l| l.saturating_sub(usage.working_set))),
+        usage_bytes: value(usage.memory),
+        rss_bytes: value(usage.rss),
+        page_faults: value(usage.page_faults),
+        major_page_faults: value(usage.major_page_faults),
+        psi: None,
+    }
+}
+
+/// Bytes and inodes below a directory; a file with several names counts once for each.
+fn directory_usage(dir: &Path) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let (mut bytes, mut inodes) = (0, 1);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            let (below, count) = directory_usage(&entry.path());
+            (bytes, inodes) = (bytes + below, inodes + count);
+        } else {
+            (bytes, inodes) = (bytes + meta.blocks() * 512, inodes + 1);
+        }
+    }
+    (bytes, inodes)
+}
+
+async fn writable_layer(runtime: &Runtime, container: &Container) -> v1::FilesystemUsage {
+    let upper = container.dir.join("upper");
+    let walked = tokio::task::spawn_blocking(move || directory_usage(&upper)).await;
+    // A walk that did not end says nothing.
+    let (bytes, inodes) = walked.unwrap_or_default();
+    v1::FilesystemUsage {
+        timestamp: sys::now(),
+        fs_id: Some(v1::FilesystemIdentifier {
+            mountpoint: runtime.config.root.join("containers").to_string_lossy().into_owned(),
+        }),
+        used_bytes: value(bytes),
+        inodes_used: value(inodes),
+    }
+}
+
+pub async fn container(runtime: &Runtime, container: &Container) -> v1::ContainerStats {
+    let record = container.record();
+    let config = record.config();
+    let mut stats = v1::ContainerStats {
+        attributes: Some(v1::ContainerAttributes {
+            id: record.id.clone(),
+            metadata: config.metadata,
+            labels: config.labels,
+            annotations: config.annotations,
+        }),
+        writable_layer: Some(writable_layer(runtime, container).await),
+        ..Default::default()
+    };
+    if record.running() {
+        let usage = runtime.hierarchy.usage(&record.cgroup);
+        let now = sys::now();
+        stats.cpu = Some(cpu(&usage, now, container.nano_cores(now, usage.cpu)));
+        stats.memory = Some(memory(&usage, now));
+        stats.swap = Some(v1::SwapUsage {
+            timestamp: now,
+            swap_available_bytes: None,
+            swap_usage_bytes: value(usage.swap),
+        });
+    }
+    stats
+}
+
+/// Counters of proc_net_dev(5) by interface: received bytes and errors, sent bytes and errors.
+fn interfaces(text: &str) -> Vec<v1::NetworkInterfaceUsage> {
+    let one = |line: &str| {
+        let (name, rest) = line.split_once(':')?;
+        let fields: Vec<u64> = rest.split_whitespace().filter_map(|f| f.parse().ok()).collect();
+        (fields.len() >= 11).then(|| v1::NetworkInterfaceUsage {
+            name: name.trim().to_owned(),
+            rx_bytes: value(fields[0]),
+            rx_errors: value(fields[2]),
+            tx_bytes: value(fields[8]),
+            tx_errors: value(fields[10]),
+        })
+    };
+    let mut all: Vec<_> = text.lines().filter_map(one).collect();
+    all.retain(|i| i.name != "lo");
+    all
+}
+
+pub async fn sandbox(runtime: &Runtime, sandbox: &Sandbox) -> Result<v1::PodSandboxStats> {
+    let config = sandbox.config();
+    let own_network = super::sandbox::has_own_network(&config);
+    let group = config.linux.map(|l| l.cgroup_parent).unwrap_or_default();
+    let usage = if group.is_empty() {
+        Usage::default()
+    } else {
+        runtime.hierarchy.usage(&group)
+    };
+    let now = sys::now();
+    let containers = runtime.containers_of(&sandbox.id);
+    let pid = containers.iter().map(|c| c.with(|r| r.pid)).find(|pid| *pid > 0);
+    // A process that ended meanwhile has no counters.
+    let text = pid
+        .filter(|_| own_network)
+        .and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/net/dev")).ok());
+    let found = interfaces(&text.unwrap_or_default());
+    let default = found.iter().find(|i| i.name == "eth0").cloned();
+    let mut stats = Vec::new();
+    for one in containers.iter().filter(|c| c.is_running()) {
+        stats.push(container(runtime, one).await);
+    }
+    Ok(v1::PodSandboxStats {
+        attributes: Some(v1::PodSandboxAttributes {
+            id: sandbox.id.clone(),
+            metadata: config.metadata,
+            labels: config.labels,
+            annotations: config.annotations,
+        }),
+        linux: Some(v1::LinuxPodSandboxStats {
+            cpu: Some(cpu(&usage, now, None)),
+            memory: Some(memory(&usage, now)),
+            network: own_network.then(|| v1::NetworkUsage {
+                timestamp: now,
+                interfaces: found.into_iter().filter(|i| default.as_ref() != Some(i)).collect(),
+                default_interface: default,
+            }),
+            process: Some(v1::ProcessUsage {
+                timestamp: now,
+                process_count: value(usage.processes),
+            }),
+            containers: stats,
+            io: None,
+        }),
+        windows: None,
+    })
+}
+
+/// ImageFsInfo: the sum the store keeps, and what the containers' layers hold.
+pub fn image_filesystem(runtime: &Runtime) -> v1::ImageFsInfoResponse {
+    let (bytes, inodes) = runtime.images.usage();
+    let of = |name: &str, bytes, inodes| v1::FilesystemUsage {
+        timestamp: sys::now(),
+        fs_id: Some(v1::FilesystemIdentifier {
+            mountpoint: runtime.config.root.join(name).to_string_lossy().into_owned(),
+        }),
+        used_bytes: value(bytes),
+        inodes_used: value(inodes),
+    };
+    let images = of("images", bytes, inodes);
+    v1::ImageFsInfoResponse {
+        image_filesystems: vec![images.clone()],
+        container_filesystems: vec![images],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_counters_are_read_without_the_loopback() {
+        let text = "Inter-|   Receive    |  Transmit\n face |bytes packets errs drop\n    lo: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n  eth0:100 2 3 4 5 6 7 8 200 10 11 12 13 14 15 16\n";
+        let found = interfaces(text);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (
+                found[0].name.as_str(),
+                found[0].rx_bytes,
+                found[0].rx_errors,
+                found[0].tx_bytes,
+                found[0].tx_errors
+            ),
+            ("eth0", value(100), value(3), value(200), value(11))
+        );
+    }
+}
