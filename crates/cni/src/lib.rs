@@ -4,10 +4,12 @@
 mod cache;
 mod caller;
 mod conf;
+pub mod conntrack;
 mod exec;
 pub mod link;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod plugins;
 mod types;
 
