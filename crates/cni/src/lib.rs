@@ -10,7 +10,8 @@ pub mod link;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
-pub mod plugins;
+pub mod plugin;
+mod plugins;
 mod types;
 
 pub use caller::{Bandwidth, Cni, CniConfig, DnsConfig, PodNetwork, PortMapping, Protocol};
