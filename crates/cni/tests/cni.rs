@@ -144,6 +144,11 @@ fn pods_reach_each_other_and_the_outside_and_leave_nothing_behind() {
         "10.42.0.1",
         "host port from the pod itself"
     );
+    assert_eq!(
+        added.interfaces[0].mac,
+        node.namespace.sh("cat /sys/class/net/cni0/address").trim(),
+        "the bridge keeps its address"
+    );
     assert!(a.sh("ip -6 route show default").contains("fd42::1"));
 
     node.call(async |cni| cni.del(&pod_a).await).unwrap();

@@ -242,17 +242,22 @@ impl Conf {
     fn bridge(&self, links: &mut Links) -> Result<Link, PluginError> {
         let name = self.bridge_name();
         let failed = link_error(&format!("bridge {name}"));
-        if links.by_name(name).map_err(&failed)?.is_none() {
+        let missing = || PluginError::new(code::IO_FAILURE, format!("bridge {name} went away"));
+        let made = links.by_name(name).map_err(&failed)?.is_none();
+        if made {
             match links.add_bridge(name, self.mtu, false) {
                 Err(e) if e.errno() == Some(nix::errno::Errno::EEXIST) => {}
                 other => other.map_err(&failed)?,
             }
         }
-        let missing = || PluginError::new(code::IO_FAILURE, format!("bridge {name} went away"));
         let link = links.by_name(name).map_err(&failed)?.ok_or_else(missing)?;
         if link.kind != "bridge" {
             let message = format!("{name} exists and is no bridge but {:?}", link.kind);
             return Err(PluginError::new(code::PLUGIN, message));
+        }
+        if made {
+            // A bridge whose address was set keeps it; otherwise it changes with the ports that come and go.
+            links.set_mac(link.index, link.mac).map_err(&failed)?;
         }
         if self.promisc_mode {
             links.set_promiscuous(link.index, true).map_err(&failed)?;
@@ -287,10 +292,6 @@ impl Conf {
                         return Err(PluginError::new(code::PLUGIN, message));
                     }
                     links.del_address(bridge.index, *old).map_err(&failed)?;
-                }
-                if present.is_empty() {
-                    // An address of its own keeps a bridge's MAC from changing with its ports.
-                    links.set_mac(bridge.index, bridge.mac).map_err(&failed)?;
                 }
                 links.add_address(bridge.index, own).map_err(&failed)?;
             }
