@@ -27,7 +27,7 @@ fn nft_reads_back_the_rules_that_were_written() {
             batch.add_set("ips", &Set::vmap(&[field, Field::Protocol, Field::Port]));
             batch.add_set("ports", &Set::vmap(&[Field::Protocol, Field::Port]));
             batch.add_set("nodes", &Set::new(&[field]));
-            batch.add_set("pairs", &Set::new(&[field, field]));
+            batch.add_set("pairs", &Set::new(&[field, field, Field::Protocol, Field::Port]));
             batch.add_set("recent", &Set::recent(field, 10_800_000));
             for chain in ["a", "b", "svc"] {
                 batch.add_chain(chain, &Chain::regular());
@@ -47,6 +47,9 @@ fn nft_reads_back_the_rules_that_were_written() {
             batch.add_rule("svc", &Rule::new().random_goto(&["a".into(), "b".into()]));
             batch.add_rule("a", &Rule::new().remember_saddr(family, "recent"));
             batch.add_rule("a", &Rule::new().l4proto(6).dnat(ip(address), Some(80)));
+            let many = [(ip(address), 80), (ip(address), 81)];
+            batch.add_rule("a", &Rule::new().l4proto(17).random_dnat(family, &many));
+            batch.add_rule("b", &Rule::new().saddr_local().set_mark(1));
             batch.add_rule("b", &Rule::new().saddr_is(ip(address)).set_mark(0x4000));
             batch.add_rule(
                 "b",
@@ -55,7 +58,7 @@ fn nft_reads_back_the_rules_that_were_written() {
                     .verdict(Verdict::Drop),
             );
             batch.add_rule("post", &Rule::new().mark_lacks(0x4000).verdict(Verdict::Return));
-            batch.add_rule("post", &Rule::new().addresses_in(family, "pairs").masquerade());
+            batch.add_rule("post", &Rule::new().connection_in(family, "pairs").masquerade());
             batch.add_rule("post", &Rule::new().clear_mark(0x4000).masquerade());
             batch.add_rule("in", &Rule::new().ct_state(ct_state::NEW).reject());
             batch.add_rule(
@@ -87,6 +90,9 @@ fn nft_reads_back_the_rules_that_were_written() {
             "numgen random mod 2 vmap { 0 : goto a, 1 : goto b }".into(),
             format!("update @recent {{ {word} saddr }}"),
             "meta mark set meta mark | 0x00004000".into(),
+            "fib saddr type 2".into(),
+            format!("{word} saddr . {word} daddr . meta l4proto . th dport @pairs"),
+            format!("dnat {word} to numgen random mod 2 map {{ 0 : {address} . 80, 1 : {address} . 81 }}"),
             "masquerade fully-random".into(),
             "ct state 0x8 reject".into(),
             "iifname \"eth0\" udp dport 53 accept".into(),

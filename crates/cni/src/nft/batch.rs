@@ -5,8 +5,8 @@ use nix::errno::Errno;
 use crate::netlink::{self, ACK, APPEND, Attributes, CREATE, Message, Protocol, Socket};
 
 use super::expr::{Expr, Verdict};
-use super::set::{Key, Set, write_element};
-use super::{Family, Field, Rule, kind};
+use super::set::{Data, Key, Set, write_element};
+use super::{Family, Rule, kind};
 
 /// The kernel makes a name of its own of this.
 pub(super) const INLINE: &str = "__map%d";
@@ -144,8 +144,13 @@ impl Batch {
     pub fn add_rule(&mut self, chain: &str, rule: &Rule) {
         let mut id = None;
         for expr in &rule.exprs {
-            if let Expr::InlineVmap { field, elements, .. } = expr {
-                id = Some(self.add_inline(*field, elements));
+            match expr {
+                Expr::InlineVmap { field, elements, .. } => {
+                    let all: Vec<_> = elements.iter().map(|(k, v)| (k, Data::Verdict(v))).collect();
+                    id = Some(self.add_inline(Set::vmap(&[*field]), &all));
+                }
+                Expr::InlineEndpoints { endpoints, .. } => id = Some(self.add_endpoints(endpoints)),
+                _ => {}
             }
         }
         self.push("add rule to", chain, kind::NEWRULE, CREATE | APPEND, |a| {
@@ -174,17 +179,29 @@ impl Batch {
         self.next_set_id
     }
 
-    fn add_inline(&mut self, field: Field, elements: &[(Key, Verdict)]) -> u32 {
+    fn add_inline(&mut self, mut set: Set, elements: &[(&Key, Data<'_>)]) -> u32 {
         let id = self.set_id();
-        let mut set = Set::vmap(&[field]);
         set.size = u32::try_from(elements.len()).unwrap_or(0);
         self.push("add map", INLINE, kind::NEWSET, CREATE, |a| {
             a.text(2, INLINE);
             set.write(a, id, true);
         });
-        let elements: Vec<_> = elements.iter().map(|(k, v)| (k, Some(v))).collect();
-        self.elements("add elements to", INLINE, kind::NEWSETELEM, CREATE, &elements, Some(id));
+        self.elements("add elements to", INLINE, kind::NEWSETELEM, CREATE, elements, Some(id));
         id
+    }
+
+    fn add_endpoints(&mut self, endpoints: &[(std::net::IpAddr, u16)]) -> u32 {
+        let pairs: Vec<(Key, Vec<u8>)> = (0u32..)
+            .zip(endpoints)
+            .map(|(n, (ip, port))| {
+                let mut value = crate::link::octets(*ip);
+                value.extend(port.to_be_bytes());
+                value.extend([0, 0]);
+                (Key::number(n), value)
+            })
+            .collect();
+        let all: Vec<_> = pairs.iter().map(|(k, v)| (k, Data::Value(v))).collect();
+        self.add_inline(Set::endpoints(self.family == Family::Ipv6), &all)
     }
 
     /// Makes a set or map, or finds it there.
@@ -208,13 +225,14 @@ impl Batch {
 
     /// Adds elements; one that is there already must have the same verdict.
     pub fn add_elements<'a>(&mut self, set: &str, elements: impl IntoIterator<Item = (&'a Key, Option<&'a Verdict>)>) {
-        let elements: Vec<_> = elements.into_iter().collect();
+        let data = |v: Option<&'a Verdict>| v.map_or(Data::None, Data::Verdict);
+        let elements: Vec<_> = elements.into_iter().map(|(k, v)| (k, data(v))).collect();
         self.elements("add elements to", set, kind::NEWSETELEM, CREATE, &elements, None);
     }
 
     /// Removes elements, which must be there.
     pub fn del_elements<'a>(&mut self, set: &str, keys: impl IntoIterator<Item = &'a Key>) {
-        let elements: Vec<_> = keys.into_iter().map(|k| (k, None)).collect();
+        let elements: Vec<_> = keys.into_iter().map(|k| (k, Data::None)).collect();
         self.elements("delete elements of", set, kind::DELSETELEM, 0, &elements, None);
     }
 
@@ -224,14 +242,14 @@ impl Batch {
         set: &str,
         command: u16,
         flags: u16,
-        elements: &[(&Key, Option<&Verdict>)],
+        elements: &[(&Key, Data<'_>)],
         id: Option<u32>,
     ) {
         let mut rest = elements;
         while !rest.is_empty() {
             let mut list = Attributes::default();
-            while let Some(((key, verdict), next)) = rest.split_first() {
-                write_element(&mut list, key, *verdict);
+            while let Some(((key, data), next)) = rest.split_first() {
+                write_element(&mut list, key, *data);
                 rest = next;
                 if list.len() > ELEMENTS_BYTES {
                     break;

@@ -95,6 +95,11 @@ pub enum Expr {
         field: super::Field,
         elements: Vec<(Key, Verdict)>,
     },
+    /// A map of this rule alone from a number to an address and port, which fill registers from 0 on.
+    InlineEndpoints {
+        from: u32,
+        endpoints: Vec<(std::net::IpAddr, u16)>,
+    },
     /// Adds the key to a dynamic set, or starts its timeout again. Milliseconds.
     Update {
         from: u32,
@@ -106,9 +111,10 @@ pub enum Expr {
         to: u32,
         modulus: u32,
     },
-    /// The type of the destination address as routing has it: `RTN_LOCAL` and so on.
-    FibDestinationType {
+    /// The type of the destination (or source) address as routing has it: `RTN_LOCAL` and so on.
+    FibType {
         to: u32,
+        source: bool,
     },
     Dnat {
         family: super::Family,
@@ -144,7 +150,7 @@ fn register(n: u32) -> u32 {
 }
 
 impl Expr {
-    /// `inline` is the name and id of the rule's own map, made beforehand in the same transaction.
+    /// `inline` is the id of the rule's own map, made beforehand in the same transaction.
     pub(super) fn write(&self, list: &mut Attributes, inline: Option<u32>) {
         list.nest(1, |element| {
             element.text(1, self.name());
@@ -160,10 +166,12 @@ impl Expr {
             Expr::Compare { .. } => "cmp",
             Expr::Bitwise { .. } => "bitwise",
             Expr::Immediate { .. } | Expr::Verdict(_) => "immediate",
-            Expr::Lookup { .. } | Expr::Vmap { .. } | Expr::InlineVmap { .. } => "lookup",
+            Expr::Lookup { .. } | Expr::Vmap { .. } | Expr::InlineVmap { .. } | Expr::InlineEndpoints { .. } => {
+                "lookup"
+            }
             Expr::Update { .. } => "dynset",
             Expr::Random { .. } => "numgen",
-            Expr::FibDestinationType { .. } => "fib",
+            Expr::FibType { .. } => "fib",
             Expr::Dnat { .. } | Expr::Snat { .. } => "nat",
             Expr::Masquerade { .. } => "masq",
             Expr::Reject | Expr::RejectReset => "reject",
@@ -227,10 +235,11 @@ impl Expr {
                 a.be32(2, register(*from));
                 a.be32(3, 0);
             }
-            Expr::InlineVmap { from, .. } => {
+            Expr::InlineVmap { from, .. } | Expr::InlineEndpoints { from, .. } => {
+                let endpoints = matches!(self, Expr::InlineEndpoints { .. });
                 a.text(1, super::batch::INLINE);
                 a.be32(2, register(*from));
-                a.be32(3, 0);
+                a.be32(3, if endpoints { register(0) } else { 0 });
                 if let Some(id) = inline {
                     a.be32(4, id);
                 }
@@ -248,12 +257,13 @@ impl Expr {
                 a.be32(2, *modulus);
                 a.be32(3, 1);
             }
-            Expr::FibDestinationType { to } => {
+            Expr::FibType { to, source } => {
                 const ADDRTYPE: u32 = 3;
+                const SADDR: u32 = 1;
                 const DADDR: u32 = 2;
                 a.be32(1, register(*to));
                 a.be32(2, ADDRTYPE);
-                a.be32(3, DADDR);
+                a.be32(3, if *source { SADDR } else { DADDR });
             }
             Expr::Dnat { family, address, port } => {
                 a.be32(1, 1);

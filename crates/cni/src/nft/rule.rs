@@ -232,8 +232,17 @@ impl Rule {
 
     /// The destination is an address of this host.
     pub fn daddr_local(self) -> Rule {
+        self.local(false)
+    }
+
+    /// The source is an address of this host.
+    pub fn saddr_local(self) -> Rule {
+        self.local(true)
+    }
+
+    fn local(self, source: bool) -> Rule {
         const RTN_LOCAL: u32 = 2;
-        self.expr(Expr::FibDestinationType { to: 0 })
+        self.expr(Expr::FibType { to: 0, source })
             .compare(EQ, RTN_LOCAL.to_ne_bytes())
     }
 
@@ -282,17 +291,14 @@ impl Rule {
         self.expr(address(true, family == Family::Ipv6, 0)).lookup(set)
     }
 
-    /// `ip saddr . ip daddr @set`.
-    pub fn addresses_in(self, family: Family, set: &str) -> Rule {
+    /// `ip saddr . ip daddr . meta l4proto . th dport @set`.
+    pub fn connection_in(self, family: Family, set: &str) -> Rule {
         let v6 = family == Family::Ipv6;
+        let at = words(family);
         self.expr(address(true, v6, 0))
-            .expr(address(false, v6, words(family)))
+            .expr(address(false, v6, at))
+            .load_protocol_port(2 * at)
             .lookup(set)
-    }
-
-    /// `ip daddr . meta l4proto . th dport @set`.
-    pub fn service_in(self, family: Family, set: &str) -> Rule {
-        self.load_service(family).lookup(set)
     }
 
     fn lookup(self, set: &str) -> Rule {
@@ -324,6 +330,26 @@ impl Rule {
             from: 0,
             field: Field::Number,
             elements: elements.collect(),
+        })
+    }
+
+    /// Destination NAT to one of the endpoints, each as likely as the others.
+    pub fn random_dnat(self, family: Family, endpoints: &[(IpAddr, u16)]) -> Rule {
+        if let [(ip, port)] = endpoints {
+            return self.dnat(*ip, Some(*port));
+        }
+        self.expr(Expr::Random {
+            to: 0,
+            modulus: u32::try_from(endpoints.len()).unwrap_or(u32::MAX),
+        })
+        .expr(Expr::InlineEndpoints {
+            from: 0,
+            endpoints: endpoints.to_vec(),
+        })
+        .expr(Expr::Dnat {
+            family,
+            address: 0,
+            port: Some(words(family)),
         })
     }
 

@@ -69,10 +69,10 @@ impl Key {
         Key(vec![protocol, 0, 0, 0, high, low, 0, 0])
     }
 
-    /// Two addresses and a port: hairpin connections.
-    pub fn addresses(first: IpAddr, second: IpAddr) -> Key {
-        let mut bytes = octets(first);
-        bytes.extend(octets(second));
+    /// Source, destination, protocol, port.
+    pub fn connection(source: IpAddr, destination: IpAddr, protocol: u8, port: u16) -> Key {
+        let mut bytes = octets(source);
+        bytes.extend(Key::service(destination, protocol, port).0);
         Key(bytes)
     }
 }
@@ -82,6 +82,8 @@ impl Key {
 pub struct Set {
     pub fields: Vec<Field>,
     pub verdicts: bool,
+    /// A map to values of these fields. Only rules' own maps are so.
+    pub(super) values: Vec<Field>,
     /// Rules add elements.
     pub dynamic: bool,
     /// After so many milliseconds an element goes; zero is never.
@@ -97,11 +99,24 @@ const TIMEOUT: u32 = 0x10;
 const EVALUATED: u32 = 0x20;
 const DATA_IS_VERDICT: u32 = 0xffff_ff00;
 
+fn len_of(fields: &[Field]) -> u32 {
+    match fields {
+        [field] => field.len(),
+        fields => fields.iter().map(|f| f.len().next_multiple_of(4)).sum(),
+    }
+}
+
+/// nft packs the types of a concatenation six bits each.
+fn type_of(fields: &[Field]) -> u32 {
+    fields.iter().fold(0, |all, field| (all << 6) | field.number())
+}
+
 impl Set {
     pub fn new(fields: &[Field]) -> Set {
         Set {
             fields: fields.to_vec(),
             verdicts: false,
+            values: Vec::new(),
             dynamic: false,
             timeout: 0,
             size: 0,
@@ -115,6 +130,13 @@ impl Set {
         }
     }
 
+    pub(super) fn endpoints(v6: bool) -> Set {
+        Set {
+            values: vec![if v6 { Field::Ipv6 } else { Field::Ipv4 }, Field::Port],
+            ..Set::new(&[Field::Number])
+        }
+    }
+
     /// A set that rules fill and time empties.
     pub fn recent(field: Field, timeout_ms: u64) -> Set {
         Set {
@@ -125,32 +147,27 @@ impl Set {
         }
     }
 
-    fn key_len(&self) -> u32 {
-        match self.fields.as_slice() {
-            [field] => field.len(),
-            fields => fields.iter().map(|f| f.len().next_multiple_of(4)).sum(),
-        }
-    }
-
-    /// nft packs the types of a concatenation six bits each.
-    fn key_type(&self) -> u32 {
-        self.fields.iter().fold(0, |all, field| (all << 6) | field.number())
-    }
-
     pub(super) fn write(&self, a: &mut crate::netlink::Attributes, id: u32, anonymous: bool) {
         let mut flags = 0;
         flags |= if anonymous { ANONYMOUS_CONSTANT } else { 0 };
-        flags |= if self.verdicts { MAP } else { 0 };
+        flags |= if self.verdicts || !self.values.is_empty() {
+            MAP
+        } else {
+            0
+        };
         flags |= if self.timeout > 0 { TIMEOUT } else { 0 };
         flags |= if self.dynamic { EVALUATED } else { 0 };
         let concatenation = self.fields.len() > 1;
         flags |= if concatenation { CONCATENATION } else { 0 };
         a.be32(3, flags);
-        a.be32(4, self.key_type());
-        a.be32(5, self.key_len());
+        a.be32(4, type_of(&self.fields));
+        a.be32(5, len_of(&self.fields));
         if self.verdicts {
             a.be32(6, DATA_IS_VERDICT);
             a.be32(7, 0);
+        } else if !self.values.is_empty() {
+            a.be32(6, type_of(&self.values));
+            a.be32(7, len_of(&self.values));
         }
         if concatenation || self.size > 0 {
             a.nest(9, |description| {
@@ -178,12 +195,21 @@ impl Set {
     }
 }
 
-/// An element; sets have no verdict.
-pub(super) fn write_element(list: &mut crate::netlink::Attributes, key: &Key, verdict: Option<&Verdict>) {
+/// What a key stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Data<'a> {
+    None,
+    Verdict(&'a Verdict),
+    Value(&'a [u8]),
+}
+
+pub(super) fn write_element(list: &mut crate::netlink::Attributes, key: &Key, data: Data<'_>) {
     list.nest(1, |element| {
         element.nest(1, |k| k.put(1, &key.0));
-        if let Some(verdict) = verdict {
-            verdict.data(element, 2);
+        match data {
+            Data::None => {}
+            Data::Verdict(verdict) => verdict.data(element, 2),
+            Data::Value(value) => element.nest(2, |d| d.put(1, value)),
         }
     });
 }
