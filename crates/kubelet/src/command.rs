@@ -15,6 +15,14 @@ pub struct Args {
     /// How to reach the API server
     #[arg(long)]
     pub kubeconfig: PathBuf,
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// The flags that are settings of the node.
+#[derive(Debug, clap::Parser)]
+#[command(name = "kubelet", no_binary_name = true, args_override_self = true)]
+pub struct Settings {
     /// A KubeletConfiguration file
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -39,6 +47,15 @@ pub struct Args {
     /// A directory of static pods' manifests
     #[arg(long)]
     pub pod_manifest_path: Option<PathBuf>,
+    /// How many pods the node takes
+    #[arg(long)]
+    pub max_pods: Option<i64>,
+    /// The resolv.conf that pods start from
+    #[arg(long)]
+    pub resolv_conf: Option<PathBuf>,
+    /// Taints for registration, as key=value:effect
+    #[arg(long, value_delimiter = ',')]
+    pub register_with_taints: Vec<String>,
 }
 
 /// Why the program ends.
@@ -54,6 +71,8 @@ pub enum CommandError {
     Kubelet(#[from] KubeletError),
     #[error("--node-labels: {0:?} is not key=value")]
     Label(String),
+    #[error("--register-with-taints: {0:?} is not key=value:effect")]
+    Taint(String),
     #[error("no container runtime: give --container-runtime-endpoint")]
     NoRuntime,
     #[error("the node has no address: give --node-ip")]
@@ -63,34 +82,71 @@ pub enum CommandError {
 /// Runs until `shutdown`.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandError> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = args
-        .hostname_override
-        .clone()
-        .unwrap_or_else(|| host.trim().to_lowercase());
-    let mut config = KubeletConfig::new(&name);
-    let mut endpoint = args.container_runtime_endpoint;
-    if let Some(path) = &args.config {
-        let named = config.apply_file(path)?;
-        endpoint = endpoint.or(named);
-    }
-    config.node_labels = labels(&args.node_labels)?;
-    config.node_ips = args.node_ip;
+    let name = host.trim().to_lowercase();
+    let mut config = KubeletConfig::new(args.settings.hostname_override.as_deref().unwrap_or(&name));
+    let endpoint = args.settings.apply(&mut config)?;
     if config.node_ips.is_empty() {
         config.node_ips.push(default_address().ok_or(CommandError::NoAddress)?);
     }
-    if let Some(dir) = args.root_dir {
-        config.root_dir = dir;
-    }
-    if let Some(root) = args.cgroup_root {
-        config.cgroup_root = root;
-    }
-    config.static_pod_path = args.pod_manifest_path.or(config.static_pod_path);
     let client = client::Kubeconfig::load(&args.kubeconfig)?
         .config(None)?
         .client("skiff-kubelet")?;
     let runtime = cri::connect(&endpoint.ok_or(CommandError::NoRuntime)?)?;
     crate::run(config, client, runtime, shutdown).await?;
     Ok(())
+}
+
+impl Settings {
+    /// Puts what was given into the configuration; flags win over the file. The runtime endpoint, if one is named.
+    ///
+    /// # Errors
+    /// For a file that cannot be used, and labels and taints that cannot be read.
+    pub fn apply(self, config: &mut KubeletConfig) -> Result<Option<String>, CommandError> {
+        let mut endpoint = self.container_runtime_endpoint;
+        if let Some(path) = &self.config {
+            let named = config.apply_file(path)?;
+            endpoint = endpoint.or(named);
+        }
+        config.node_labels.extend(labels(&self.node_labels)?);
+        for text in &self.register_with_taints {
+            config.register_taints.push(taint(text)?);
+        }
+        if !self.node_ip.is_empty() {
+            config.node_ips = self.node_ip;
+        }
+        if let Some(dir) = self.root_dir {
+            config.root_dir = dir;
+        }
+        if let Some(root) = self.cgroup_root {
+            config.cgroup_root = root;
+        }
+        if let Some(pods) = self.max_pods {
+            config.max_pods = pods;
+        }
+        if let Some(path) = self.resolv_conf {
+            config.resolv_conf = path;
+        }
+        config.static_pod_path = self.pod_manifest_path.or(config.static_pod_path.take());
+        Ok(endpoint)
+    }
+}
+
+/// `key=value:effect` or `key:effect`.
+fn taint(text: &str) -> Result<k8s_openapi::api::core::v1::Taint, CommandError> {
+    let bad = || CommandError::Taint(text.to_owned());
+    let (key, effect) = text.rsplit_once(':').ok_or_else(bad)?;
+    let (key, value) = key
+        .split_once('=')
+        .map_or((key, None), |(k, v)| (k, Some(v.to_owned())));
+    if key.is_empty() || !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
+        return Err(bad());
+    }
+    Ok(k8s_openapi::api::core::v1::Taint {
+        key: key.to_owned(),
+        value,
+        effect: effect.to_owned(),
+        ..Default::default()
+    })
 }
 
 fn labels(pairs: &[String]) -> Result<BTreeMap<String, String>, CommandError> {

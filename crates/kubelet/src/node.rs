@@ -23,6 +23,8 @@ use crate::node_context::NodeContext;
 const VERSION: &str = "v1.36.3";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
+/// First wait before looking again while not ready; doubles.
+const RECHECK: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// An unchanged status is sent this often.
 const REPORT: Duration = Duration::from_secs(300);
@@ -81,6 +83,11 @@ fn quantities(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {
         .collect()
 }
 
+fn is_ready(status: &NodeStatus) -> bool {
+    let conditions = status.conditions.iter().flatten();
+    conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
 impl NodeReporter {
     fn labels(&self) -> BTreeMap<String, String> {
         let arch = self.machine.architecture.to_owned();
@@ -106,6 +113,8 @@ impl NodeReporter {
         let mut ticks = tokio::time::interval(HEARTBEAT);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut retry = Duration::from_millis(200);
+        // a node that is not ready yet looks again soon: what is missing may come any moment
+        let mut recheck = RECHECK;
         loop {
             if uid.is_none() {
                 match self.register().await {
@@ -128,6 +137,9 @@ impl NodeReporter {
                     }
                 }
                 () = self.nudge.notified() => {}
+                () = tokio::time::sleep(recheck), if !last.as_ref().is_some_and(is_ready) => {
+                    recheck = (recheck * 2).min(HEARTBEAT);
+                }
             }
             let status = self.status(last.as_ref()).await;
             let changed = last.as_ref().is_none_or(|l| !same(l, &status));
@@ -158,14 +170,8 @@ impl NodeReporter {
     }
 
     fn tell_ready(&self, old: Option<&NodeStatus>, new: &NodeStatus) {
-        let ready = |s: &NodeStatus| {
-            s.conditions
-                .iter()
-                .flatten()
-                .any(|c| c.type_ == "Ready" && c.status == "True")
-        };
-        let now = ready(new);
-        if old.map(ready) != Some(now) {
+        let now = is_ready(new);
+        if old.map(is_ready) != Some(now) {
             let reason = if now { "NodeReady" } else { "NodeNotReady" };
             let text = format!("Node {} status is now: {reason}", self.config.node_name);
             self.context.recorder.normal(&self.reference(), reason, text);

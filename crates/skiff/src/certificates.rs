@@ -73,16 +73,26 @@ impl Certificates {
     }
 
     fn pair(&self, name: &str) -> Result<(String, String), PkiError> {
-        let read = |suffix: &str| {
-            let path = self.dir.join(format!("{name}.{suffix}"));
-            std::fs::read_to_string(&path).map_err(|source| PkiError::File { path, source })
-        };
-        Ok((read("crt")?, read("key")?))
+        pair(&self.dir, name)
     }
 
     /// The API server's serving certificate and key, as PEM.
     pub fn serving(&self) -> Result<(String, String), PkiError> {
         self.pair(SERVING)
+    }
+
+    /// A serving certificate and key in `dir`, made or renewed if need be.
+    pub fn ensure_serving(
+        &self,
+        dir: &Path,
+        name: &str,
+        who: &Identity<'_>,
+        names: Vec<String>,
+    ) -> Result<(String, String), PkiError> {
+        let now = OffsetDateTime::now_utc();
+        self.server_authority
+            .ensure(dir, name, who, &Usage::Server(names), now)?;
+        pair(dir, name)
     }
 
     /// What the API server shows kubelets.
@@ -114,4 +124,12 @@ impl Certificates {
             &key,
         ))
     }
+}
+
+fn pair(dir: &Path, name: &str) -> Result<(String, String), PkiError> {
+    let read = |suffix: &str| {
+        let path = dir.join(format!("{name}.{suffix}"));
+        std::fs::read_to_string(&path).map_err(|source| PkiError::File { path, source })
+    };
+    Ok((read("crt")?, read("key")?))
 }

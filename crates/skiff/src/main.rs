@@ -37,6 +37,16 @@ enum Command {
 pub const GIT_VERSION: &str = concat!("v1.36.3+skiff", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
+    // the shim of a pod and CNI plugins are this program under other names: before anything else is set up
+    let mut words = std::env::args();
+    let called = words.next().unwrap_or_default();
+    let called = called.rsplit('/').next().unwrap_or_default();
+    if matches!(called, "bridge" | "host-local" | "portmap" | "loopback") {
+        return cni::plugin::main(called);
+    }
+    if words.next().as_deref() == Some("shim") {
+        runtime::shim::main(&words.collect::<Vec<_>>());
+    }
     let args = match server::args::with_config(std::env::args_os().collect()) {
         Ok(args) => args,
         Err(error) => {

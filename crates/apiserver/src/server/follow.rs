@@ -54,9 +54,12 @@ impl ApiServer {
         let catalog = self.registry.catalog();
         let served = catalog
             .find(&info.group, &info.version, &info.resource)
-            .filter(|_| info.is_resource && info.name.is_empty() && info.subresource.is_empty())
+            .filter(|_| info.is_resource && info.subresource.is_empty())
             .ok_or_else(ApiError::no_such_path)?;
-        let selection = Selection::parse(&served.resource, &info.namespace, &query)?;
+        let mut selection = Selection::parse(&served.resource, &info.namespace, &query)?;
+        if !info.name.is_empty() {
+            selection = selection.with_name(&info.name);
+        }
         let scope = selection.scope(&served.resource);
         let (subscription, listing, _) = served.cache.watch(scope, &selection.namespace, None)?;
         let objects = listing

@@ -1,5 +1,6 @@
 //! `skiff server`: the control plane and, unless it is left out, a node, in one process.
 
+pub mod agent;
 pub mod args;
 mod control_plane;
 
@@ -41,6 +42,8 @@ pub enum ServerError {
     Api(#[from] apiserver::http::status::ApiError),
     #[error(transparent)]
     Serve(#[from] apiserver::server::connection::ServeError),
+    #[error(transparent)]
+    Agent(#[from] agent::AgentError),
     #[error("signals: {0}")]
     Signals(std::io::Error),
 }
@@ -53,6 +56,10 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         value: args.write_kubeconfig_mode.clone(),
         why: "is not an octal mode".into(),
     })?;
+    let node = match args.disable_agent {
+        true => None,
+        false => Some(agent::NodeIdentity::of(&args.node)?),
+    };
     let _lock = lock(&args.data_dir)?;
     let own = args.node.node_ip.or_else(default_address);
     let advertise = args.advertise_address.or(own).unwrap_or(match args.bind_address {
@@ -78,6 +85,9 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         milliseconds = started.elapsed().as_millis(),
         "API server is ready"
     );
+    if let Some(node) = node {
+        agent::start(&args, &plane, node, &components, &stop).await?;
+    }
     wait_for_stop().await.map_err(ServerError::Signals)?;
     stop.cancel();
     components.close();
