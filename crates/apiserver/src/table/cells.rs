@@ -1,0 +1,180 @@
+//! What cells of many kinds have in common.
+
+use serde_json::{Value, json};
+
+use super::BuiltinColumn;
+
+pub const NAME: BuiltinColumn = ("Name", "string", 0, |t| json!(text(t, "/metadata/name")));
+pub const AGE: BuiltinColumn = ("Age", "string", 0, age);
+pub const DEFAULT: &[BuiltinColumn] = &[
+    NAME,
+    ("Created At", "date", 0, |t| {
+        json!(text(t, "/metadata/creationTimestamp"))
+    }),
+];
+
+pub fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
+    tree.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub fn count(tree: &Value, path: &str) -> i64 {
+    tree.pointer(path).and_then(Value::as_i64).unwrap_or(0)
+}
+
+pub fn list<'a>(tree: &'a Value, path: &str) -> impl DoubleEndedIterator<Item = &'a Value> + Clone {
+    tree.pointer(path).and_then(Value::as_array).into_iter().flatten()
+}
+
+pub fn length(tree: &Value, path: &str) -> Value {
+    let size = match tree.pointer(path) {
+        Some(Value::Array(list)) => list.len(),
+        Some(Value::Object(map)) => map.len(),
+        _ => 0,
+    };
+    json!(size)
+}
+
+/// The text at a path, or a word when there is none.
+pub fn or(tree: &Value, path: &str, word: &str) -> Value {
+    match text(tree, path) {
+        "" => json!(word),
+        text => json!(text),
+    }
+}
+
+/// An integer or a percentage at a path, or a word when there is none.
+pub fn int_or(tree: &Value, path: &str, word: &str) -> Value {
+    match tree.pointer(path) {
+        Some(Value::Number(n)) => json!(n.to_string()),
+        Some(Value::String(s)) => json!(s),
+        _ => json!(word),
+    }
+}
+
+pub fn flag(tree: &Value, path: &str) -> bool {
+    tree.pointer(path).and_then(Value::as_bool).unwrap_or(false)
+}
+
+pub fn has_condition(tree: &Value, name: &str) -> bool {
+    list(tree, "/status/conditions").any(|c| c["type"] == name && c["status"] == "True")
+}
+
+/// How long ago a time was.
+pub fn since(at: &str) -> Value {
+    match at.parse::<jiff::Timestamp>() {
+        Ok(at) => json!(human_duration(jiff::Timestamp::now().as_second() - at.as_second())),
+        Err(_) => json!("<unknown>"),
+    }
+}
+
+pub fn age(tree: &Value) -> Value {
+    since(text(tree, "/metadata/creationTimestamp"))
+}
+
+/// `a=b,c=d`, or `<none>`.
+pub fn labels(tree: &Value, path: &str) -> Value {
+    let map = tree.pointer(path).and_then(Value::as_object);
+    let pairs: Vec<String> = map
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
+    json!(if pairs.is_empty() {
+        "<none>".into()
+    } else {
+        pairs.join(",")
+    })
+}
+
+/// A label selector as one types it; `none` is what an empty one is shown as.
+pub fn selector(tree: &Value, path: &str, none: &str) -> Value {
+    let Some(selector) = tree.pointer(path) else {
+        return json!("<none>");
+    };
+    let mut terms: Vec<(String, String)> = Vec::new();
+    for (k, v) in selector["matchLabels"].as_object().into_iter().flatten() {
+        terms.push((k.clone(), format!("{k}={}", v.as_str().unwrap_or_default())));
+    }
+    for e in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = text(e, "/key");
+        let mut values: Vec<&str> = list(e, "/values").filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let term = match text(e, "/operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        terms.push((key.to_owned(), term));
+    }
+    terms.sort();
+    let terms: Vec<String> = terms.into_iter().map(|(_, t)| t).collect();
+    json!(if terms.is_empty() {
+        none.to_owned()
+    } else {
+        terms.join(",")
+    })
+}
+
+/// One field of all containers of a pod template.
+fn of_containers(tree: &Value, path: &str, field: &str) -> Value {
+    let all: Vec<&str> = list(tree, path)
+        .map(|c| c[field].as_str().unwrap_or_default())
+        .collect();
+    json!(all.join(","))
+}
+
+pub fn container_names(tree: &Value, path: &str) -> Value {
+    of_containers(tree, path, "name")
+}
+
+pub fn container_images(tree: &Value, path: &str) -> Value {
+    of_containers(tree, path, "image")
+}
+
+/// Upstream's short durations: `5s`, `3m10s`, `4h`, `2d3h`.
+pub fn human_duration(seconds: i64) -> String {
+    let (s, m, h, d) = (seconds, seconds / 60, seconds / 3600, seconds / 86400);
+    let two = |big: i64, unit: &str, small: i64, small_unit: &str| {
+        if small == 0 {
+            format!("{big}{unit}")
+        } else {
+            format!("{big}{unit}{small}{small_unit}")
+        }
+    };
+    match s {
+        ..-1 => "<invalid>".into(),
+        -1..0 => "0s".into(),
+        0..120 => format!("{s}s"),
+        120..600 => two(m, "m", s % 60, "s"),
+        600..10800 => format!("{m}m"),
+        10800..28800 => two(h, "h", m % 60, "m"),
+        28800..172_800 => format!("{h}h"),
+        172_800..691_200 => two(d, "d", h % 24, "h"),
+        691_200..63_072_000 => format!("{d}d"),
+        63_072_000..252_288_000 => two(d / 365, "y", d % 365, "d"),
+        _ => format!("{}y", d / 365),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::human_duration;
+
+    #[test]
+    fn durations_are_short() {
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (125, "2m5s"),
+            (700, "11m"),
+            (11000, "3h3m"),
+            (90000, "25h"),
+            (200_000, "2d7h"),
+        ];
+        for (seconds, want) in cases {
+            assert_eq!(human_duration(seconds), want);
+        }
+    }
+}
