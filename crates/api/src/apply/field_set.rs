@@ -194,27 +194,37 @@ impl FieldSet {
         set
     }
 
-    /// The fields that differ between two values.
+    /// Every field of a value that was not there before, and what holds them.
+    fn added(schema: &Schema, place: Place<'_>, value: &Value) -> FieldSet {
+        let mut set = FieldSet {
+            own: true,
+            ..FieldSet::default()
+        };
+        for (step, place, child) in children(schema, place, value).unwrap_or_default() {
+            set.children.insert(step, FieldSet::added(schema, place, child));
+        }
+        set
+    }
+
+    /// The fields that differ between two values. Of one that was null before, only what is in it is new.
     pub fn changed(schema: &Schema, place: Place<'_>, before: Option<&Value>, after: &Value) -> FieldSet {
         let Some(before) = before else {
-            return FieldSet::of(schema, place, after);
+            return FieldSet::added(schema, place, after);
         };
         if before == after {
             return FieldSet::default();
         }
-        let (Some(old), Some(new)) = (children(schema, place, before), children(schema, place, after)) else {
+        let Some(new) = children(schema, place, after) else {
             return FieldSet::of(schema, place, after);
         };
+        let old = children(schema, place, before).unwrap_or_default();
         let mut set = FieldSet {
-            own: new.is_empty() && !old.is_empty(),
+            own: new.is_empty(),
             ..FieldSet::default()
         };
         for (step, place, child) in new {
             let previous = old.iter().find(|(s, _, _)| *s == step).map(|(_, _, v)| *v);
-            let mut inner = FieldSet::changed(schema, place, previous, child);
-            if previous.is_none() && matches!(step, Step::Key(_) | Step::Value(_)) {
-                inner.own = true;
-            }
+            let inner = FieldSet::changed(schema, place, previous, child);
             if !inner.is_empty() {
                 set.children.insert(step, inner);
             }

@@ -189,9 +189,6 @@ fn strip_unmanaged(tree: &Value) -> Value {
             "generation",
             "managedFields",
             "resourceVersion",
-            "generateName",
-            "deletionTimestamp",
-            "deletionGracePeriodSeconds",
         ] {
             metadata.remove(key);
         }
@@ -239,12 +236,24 @@ pub fn track_update(
         }
     };
     let mut new = strip_unmanaged(after);
-    let old = before.map(strip_unmanaged);
-    if before.is_none() {
-        confine(&mut new, &context.subresource);
+    let mut old = match before {
+        Some(before) => strip_unmanaged(before),
+        None => {
+            confine(&mut new, &context.subresource);
+            // what Go's empty struct has is not set by anybody: required members, as null
+            let mut empty = Value::Object(Map::new());
+            if std::ptr::eq(schema, Schema::builtin()) {
+                schema.normalize(root, &mut empty);
+            }
+            strip_unmanaged(&empty)
+        }
+    };
+    if let Some(old) = old.as_object_mut() {
+        // every object has metadata
+        old.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
     }
     let place = root_place(root);
-    let mut changed = FieldSet::changed(schema, place, old.as_ref(), &new);
+    let mut changed = FieldSet::changed(schema, place, Some(&old), &new);
     changed.own = false;
     let whole = strip_unmanaged(after);
     for entry in &mut list {

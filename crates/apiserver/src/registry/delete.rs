@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api::apply;
 use etcd::{Compare, CompareTarget, KeyRange, Op, Put, Txn};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -215,16 +214,6 @@ impl Write<'_> {
         if tree == *old {
             return Ok(None);
         }
-        let context = api::apply::ManagerContext {
-            manager: self.options.manager.clone(),
-            operation: "Update".into(),
-            subresource: String::new(),
-            api_version: self.served.resource.api_version(),
-            now: self.registry.timestamp(),
-            force: false,
-        };
-        let resource = &self.served.resource;
-        apply::track_update(resource.schema.get(), resource.root, Some(old), &mut tree, &context);
         Ok(Some(tree))
     }
 }

@@ -75,6 +75,9 @@ impl Write<'_> {
         {
             object.remove("status");
         }
+        if !applied {
+            self.track(None, &mut tree);
+        }
         metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
         (resource.strategy.prepare_create)(&mut tree);
         let name = metadata::text(&tree, "name").to_owned();
@@ -87,15 +90,6 @@ impl Write<'_> {
         }
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
-        if !applied {
-            apply::track_update(
-                resource.schema.get(),
-                resource.root,
-                None,
-                &mut tree,
-                &self.manager("Update", false),
-            );
-        }
         let charge = admission::validate(&attributes, &tree, None).await?;
         let mut stored = resource.to_stored(tree);
         let encoded = Encoded::of(resource, &mut stored)?;
@@ -161,6 +155,9 @@ impl Write<'_> {
             }
             metadata::prepare_update(&mut tree, &old)?;
             self.confine(&mut tree, &old);
+            if !applied {
+                self.track(Some(&old), &mut tree);
+            }
             (resource.strategy.prepare_update)(&mut tree, &old);
             let attributes = self.attributes(Operation::Update, name);
             admission::mutate(&attributes, &mut tree)?;
@@ -175,10 +172,6 @@ impl Write<'_> {
             self.check(&tree, Some(&old))?;
             if same(&tree, &old) {
                 return Ok(current);
-            }
-            if !applied {
-                let context = self.manager("Update", false);
-                apply::track_update(resource.schema.get(), resource.root, Some(&old), &mut tree, &context);
             }
             let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             let ends = ends_now(&tree, &old);
@@ -221,6 +214,16 @@ impl Write<'_> {
             }
         }
         Err(ApiError::modified(&resource.group, &resource.plural, name))
+    }
+
+    /// Records what the writer has set: before the strategy and admission add their own.
+    fn track(&self, old: Option<&Value>, tree: &mut Value) {
+        let resource = &self.served.resource;
+        let schema = resource.schema.get();
+        if !resource.is_custom() {
+            schema.normalize(resource.root, tree);
+        }
+        apply::track_update(schema, resource.root, old, tree, &self.manager("Update", false));
     }
 
     /// Keeps a write to what its path may change: the object without its status, or the status alone.
