@@ -39,6 +39,23 @@ const CONTROLLERS: &[Entry] = &[
         Flavor::ReplicationController
     )),
     entry!("deployment-controller", crate::deployment::run),
+    entry!("endpointslice-controller", |ctx| crate::endpoints::run(
+        ctx,
+        crate::endpoints::Flavor::Slices
+    )),
+    entry!("endpoints-controller", |ctx| crate::endpoints::run(
+        ctx,
+        crate::endpoints::Flavor::Endpoints
+    )),
+    entry!("serviceaccount-controller", crate::serviceaccount::run),
+    entry!("root-ca-certificate-publisher-controller", crate::root_ca::run),
+    entry!("namespace-controller", crate::namespace::run),
+    entry!(
+        "clusterrole-aggregation-controller",
+        crate::clusterrole_aggregation::run
+    ),
+    entry!("node-ipam-controller", crate::node_ipam::run),
+    entry!("garbage-collector-controller", crate::garbage_collector::run),
 ];
 
 /// The names that `--controllers` knows.

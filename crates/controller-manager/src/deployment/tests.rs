@@ -46,6 +46,9 @@ fn sizes(step: &Step) -> Vec<(String, i32, i32)> {
     changed.collect()
 }
 
+/// Name and two numbers of each ReplicaSet.
+type Sizes = &'static [(&'static str, i32, i32)];
+
 fn changed(list: &[(&str, i32, i32)]) -> Vec<(String, i32, i32)> {
     list.iter().map(|(n, a, b)| ((*n).to_owned(), *a, *b)).collect()
 }
@@ -89,7 +92,7 @@ fn a_rollout_keeps_within_surge_and_availability() {
     assert_eq!(first.create.as_ref().unwrap().spec.as_ref().unwrap().replicas, Some(1));
     assert_eq!(first.revision.as_deref(), Some("2"));
     assert_eq!(sizes(&first), changed(&[("old", 4, 3)]));
-    let table: [(&[(&str, i32, i32)], &[(&str, i32, i32)]); 5] = [
+    let table: [(Sizes, Sizes); 5] = [
         (&[("old", 3, 3), ("new", 1, 0)], &[("new", 1, 2)]),
         (&[("old", 3, 3), ("new", 2, 0)], &[]),
         (&[("old", 3, 3), ("new", 2, 1)], &[("old", 3, 2)]),
