@@ -1,1 +1,27 @@
 //! kube-controller-manager: one folder or file per controller.
+
+mod clusterrole_aggregation;
+pub mod command;
+mod config;
+mod context;
+mod deployment;
+mod discovery;
+mod endpoints;
+mod error;
+mod expectations;
+mod garbage_collector;
+mod informers;
+mod manager;
+mod meta;
+mod namespace;
+mod node_ipam;
+mod ownership;
+mod pods;
+mod replicaset;
+mod root_ca;
+mod serviceaccount;
+mod status;
+
+pub use config::{ControllerConfig, ControllerSwitch};
+pub use error::Error;
+pub use manager::run;

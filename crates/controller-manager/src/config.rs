@@ -1,0 +1,125 @@
+//! Settings of the controller manager, with upstream's defaults.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which controllers run: `*`, `name` and `-name`, as `--controllers` takes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControllerSwitch(Vec<String>);
+
+impl Default for ControllerSwitch {
+    fn default() -> ControllerSwitch {
+        ControllerSwitch(vec!["*".to_owned()])
+    }
+}
+
+impl ControllerSwitch {
+    /// Refuses names that are no controller's.
+    pub fn new(words: &[String], known: &[&str]) -> Result<ControllerSwitch, crate::Error> {
+        for word in words {
+            let name = word.trim_start_matches('-');
+            if word != "*" && !known.contains(&name) {
+                return Err(crate::Error::Config(format!(
+                    "{name:?} is not in the list of known controllers"
+                )));
+            }
+        }
+        Ok(ControllerSwitch(words.to_vec()))
+    }
+
+    pub(crate) fn is_on(&self, name: &str, by_default: bool) -> bool {
+        let says = |word: &str| self.0.iter().any(|w| w == word);
+        if says(name) {
+            return true;
+        }
+        if says(&format!("-{name}")) {
+            return false;
+        }
+        by_default && says("*")
+    }
+}
+
+#[derive(Clone)]
+pub struct ControllerConfig {
+    pub controllers: ControllerSwitch,
+    /// Pods' addresses; nodes get their parts of it if `allocate_node_cidrs`.
+    pub cluster_cidr: Option<String>,
+    pub allocate_node_cidrs: bool,
+    pub node_cidr_mask_size: u8,
+    pub node_cidr_mask_size_ipv6: u8,
+    /// PEM of the authority that pods trust; published to every namespace if not empty.
+    pub root_ca: String,
+    /// Signs certificate requests; without one none is signed.
+    pub signing: Option<Arc<pki::Authority>>,
+    pub cluster_signing_duration: Duration,
+    /// How long a silent node stays Ready.
+    pub node_monitor_grace_period: Duration,
+    /// Ended pods kept before the oldest are deleted; 0 keeps all.
+    pub terminated_pod_gc_threshold: usize,
+    pub concurrent_deployment_syncs: usize,
+    pub concurrent_replicaset_syncs: usize,
+    pub concurrent_rc_syncs: usize,
+    pub concurrent_statefulset_syncs: usize,
+    pub concurrent_daemonset_syncs: usize,
+    pub concurrent_job_syncs: usize,
+    pub concurrent_cron_job_syncs: usize,
+    pub concurrent_endpoint_syncs: usize,
+    pub concurrent_service_endpoint_syncs: usize,
+    pub concurrent_namespace_syncs: usize,
+    pub concurrent_gc_syncs: usize,
+    pub concurrent_resource_quota_syncs: usize,
+    pub concurrent_serviceaccount_syncs: usize,
+    pub concurrent_ttl_after_finished_syncs: usize,
+    /// The Lease `kube-system/kube-controller-manager` decides which instance acts.
+    pub leader_elect: bool,
+}
+
+impl Default for ControllerConfig {
+    fn default() -> ControllerConfig {
+        ControllerConfig {
+            controllers: ControllerSwitch::default(),
+            cluster_cidr: None,
+            allocate_node_cidrs: false,
+            node_cidr_mask_size: 24,
+            node_cidr_mask_size_ipv6: 64,
+            root_ca: String::new(),
+            signing: None,
+            cluster_signing_duration: Duration::from_secs(365 * 24 * 3600),
+            node_monitor_grace_period: Duration::from_secs(50),
+            terminated_pod_gc_threshold: 12500,
+            concurrent_deployment_syncs: 5,
+            concurrent_replicaset_syncs: 5,
+            concurrent_rc_syncs: 5,
+            concurrent_statefulset_syncs: 5,
+            concurrent_daemonset_syncs: 2,
+            concurrent_job_syncs: 5,
+            concurrent_cron_job_syncs: 5,
+            concurrent_endpoint_syncs: 5,
+            concurrent_service_endpoint_syncs: 5,
+            concurrent_namespace_syncs: 10,
+            concurrent_gc_syncs: 20,
+            concurrent_resource_quota_syncs: 5,
+            concurrent_serviceaccount_syncs: 5,
+            concurrent_ttl_after_finished_syncs: 5,
+            leader_elect: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_switched_as_upstream_does() {
+        let switch = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            ControllerSwitch::new(&words, &["a", "b"])
+        };
+        let all_but = switch(&["*", "-a"]).unwrap();
+        assert!(!all_but.is_on("a", true) && all_but.is_on("b", true) && !all_but.is_on("c", false));
+        let only = switch(&["a"]).unwrap();
+        assert!(only.is_on("a", false) && !only.is_on("b", true));
+        assert!(switch(&["x"]).is_err());
+    }
+}

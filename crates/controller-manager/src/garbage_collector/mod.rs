@@ -1,0 +1,360 @@
+//! The garbage collector: what has lost all its owners goes, in the background or before them, unless orphaned.
+
+mod graph;
+mod monitors;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use api::object::Object;
+use client::{Client, DeleteParams, Patch, Preconditions, WorkQueue};
+use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::Error;
+use crate::context::Context;
+use crate::discovery::ServedResource;
+use graph::{FOREGROUND, Graph, Identity, Node, ORPHAN, Todo};
+
+/// Owners known to be gone, so that their many dependents need not ask for each.
+const REMEMBERED_ABSENT: usize = 500;
+
+#[derive(Clone)]
+pub(super) struct Collector {
+    client: Client,
+    graph: Arc<Mutex<Graph>>,
+    kinds: Arc<Mutex<HashMap<(String, String), ServedResource>>>,
+    absent: Arc<Mutex<HashSet<(String, String)>>>,
+    deletions: WorkQueue<String>,
+    orphanings: WorkQueue<String>,
+}
+
+pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
+    let collector = Collector {
+        client: ctx.client.clone(),
+        graph: Arc::default(),
+        kinds: Arc::default(),
+        absent: Arc::default(),
+        deletions: WorkQueue::default(),
+        orphanings: WorkQueue::default(),
+    };
+    let (sender, mut synced) = watch::channel(false);
+    let monitors = tokio::spawn(monitors::run(ctx.clone(), collector.clone(), sender));
+    tokio::select! {
+        () = ctx.shutdown.cancelled() => return Ok(()),
+        result = synced.wait_for(|s| *s) => if result.is_err() { return Ok(()); },
+    }
+    let workers = ctx.config.concurrent_gc_syncs;
+    let (deleting, orphaning) = (collector.clone(), collector.clone());
+    let delete = ctx.work(collector.deletions.clone(), workers, move |uid| {
+        let collector = deleting.clone();
+        async move { collector.attempt_delete(&uid).await.map(|()| None::<Duration>) }
+    });
+    let orphan = ctx.work(collector.orphanings.clone(), workers, move |uid| {
+        let collector = orphaning.clone();
+        async move { collector.attempt_orphan(&uid).await.map(|()| None::<Duration>) }
+    });
+    tokio::join!(delete, orphan);
+    monitors.abort();
+    Ok(())
+}
+
+/// What of a live object decides about it.
+#[derive(Deserialize)]
+struct Live {
+    metadata: LiveMeta,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LiveMeta {
+    uid: String,
+    resource_version: String,
+    #[serde(default)]
+    owner_references: Option<Vec<Value>>,
+    #[serde(default)]
+    finalizers: Option<Vec<String>>,
+    #[serde(default)]
+    deletion_timestamp: Option<String>,
+}
+
+impl LiveMeta {
+    fn has(&self, finalizer: &str) -> bool {
+        self.finalizers.iter().flatten().any(|f| f == finalizer)
+    }
+}
+
+#[derive(Debug, PartialEq)]
+enum OwnerState {
+    Solid,
+    Dangling,
+    /// Being deleted in the foreground.
+    Waiting,
+}
+
+impl Collector {
+    fn graph(&self) -> MutexGuard<'_, Graph> {
+        self.graph.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enqueue(&self, todo: Todo) {
+        for uid in todo.attempt_delete {
+            self.deletions.add(uid);
+        }
+        for uid in todo.attempt_orphan {
+            self.orphanings.add(uid);
+        }
+    }
+
+    pub(super) fn know(&self, resources: &HashSet<ServedResource>) {
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        for resource in resources {
+            kinds.insert((resource.group.clone(), resource.kind.clone()), resource.clone());
+        }
+    }
+
+    pub(super) fn observe(&self, resource: &ServedResource, object: &Object) {
+        let todo = self.graph().observe(resource, &object.meta);
+        self.enqueue(todo);
+    }
+
+    pub(super) fn remove(&self, uid: &str) {
+        let todo = self.graph().remove(uid);
+        self.enqueue(todo);
+    }
+
+    pub(super) fn restart(&self, resource: &ServedResource, objects: &[Arc<Object>]) {
+        let there: HashSet<&str> = objects.iter().map(|o| &*o.meta.uid).collect();
+        let gone: Vec<String> = {
+            let graph = self.graph();
+            let known = graph.uids_of(resource);
+            known.into_iter().filter(|uid| !there.contains(uid.as_str())).collect()
+        };
+        for uid in gone {
+            self.remove(&uid);
+        }
+        for object in objects {
+            self.observe(resource, object);
+        }
+    }
+
+    /// The path of an object; references name group and kind, the version may be another one.
+    fn path(&self, identity: &Identity) -> Result<String, Error> {
+        let (group, _) = api::gvk::split_api_version(&identity.api_version);
+        let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let resource = kinds.get(&(group.to_owned(), identity.kind.clone())).ok_or_else(|| {
+            Error::State(format!(
+                "no matches for kind {:?} in {:?}",
+                identity.kind, identity.api_version
+            ))
+        })?;
+        if resource.namespaced && identity.namespace.is_empty() {
+            return Err(Error::State(format!(
+                "{} {} is namespaced and named as the owner of a cluster-scoped object",
+                identity.kind, identity.name
+            )));
+        }
+        Ok(resource.object(&identity.namespace, &identity.name))
+    }
+
+    /// The live object with this uid, if it is still there.
+    async fn live(&self, path: &str, uid: &str) -> Result<Option<LiveMeta>, Error> {
+        match self.client.json::<Live>(Method::GET, path, &[], None::<&()>).await {
+            Ok(live) if live.metadata.uid == uid => Ok(Some(live.metadata)),
+            Ok(_) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn attempt_delete(&self, uid: &str) -> Result<(), Error> {
+        let Some(node) = self.graph().get(uid).cloned() else {
+            return Ok(());
+        };
+        if node.deleting && !node.deleting_dependents {
+            return Ok(());
+        }
+        let path = self.path(&node.identity)?;
+        let Some(live) = self.live(&path, uid).await? else {
+            self.remember_absent(uid, &node.identity.namespace);
+            self.remove(uid);
+            return Ok(());
+        };
+        if node.is_virtual {
+            // Its own watch brings the rest.
+            return Ok(());
+        }
+        if node.deleting_dependents {
+            return self.finish_foreground(uid, &path, &live).await;
+        }
+        let references = live.owner_references.clone().unwrap_or_default();
+        if references.is_empty() {
+            return Ok(());
+        }
+        let (mut solid, mut rest) = (Vec::new(), Vec::new());
+        let mut waiting = false;
+        for reference in references {
+            match self.classify(&node, &reference).await? {
+                OwnerState::Solid => solid.push(reference),
+                state => {
+                    waiting |= state == OwnerState::Waiting;
+                    rest.push(reference);
+                }
+            }
+        }
+        if !solid.is_empty() {
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let patch = json!({"metadata": {"resourceVersion": live.resource_version, "ownerReferences": solid}});
+            return self.patch(&path, patch).await;
+        }
+        let mut version = Some(live.resource_version.clone());
+        let policy = if waiting && !node.dependents.is_empty() {
+            if self.in_a_circle(uid) {
+                let unblocked: Vec<Value> = rest
+                    .into_iter()
+                    .map(|mut r| {
+                        r["blockOwnerDeletion"] = json!(false);
+                        r
+                    })
+                    .collect();
+                let patch =
+                    json!({"metadata": {"resourceVersion": live.resource_version, "ownerReferences": unblocked}});
+                self.patch(&path, patch).await?;
+                version = None;
+            }
+            "Foreground"
+        } else if live.has(ORPHAN) {
+            "Orphan"
+        } else if live.has(FOREGROUND) {
+            "Foreground"
+        } else {
+            "Background"
+        };
+        let params = DeleteParams {
+            preconditions: Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: version,
+            },
+            ..DeleteParams::propagation(policy)
+        };
+        match self.client.delete_path(&path, &params).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a dependent of this object waits for its own dependents: waiting for each other would never end.
+    fn in_a_circle(&self, uid: &str) -> bool {
+        self.graph().dependents(uid).iter().any(|d| d.deleting_dependents)
+    }
+
+    async fn finish_foreground(&self, uid: &str, path: &str, live: &LiveMeta) -> Result<(), Error> {
+        let blocking: Vec<(String, bool)> = {
+            let graph = self.graph();
+            let blocking = graph.blocking(uid);
+            blocking
+                .iter()
+                .map(|d| (d.identity.uid.clone(), d.deleting_dependents))
+                .collect()
+        };
+        if blocking.is_empty() {
+            return self.remove_finalizer(path, live, FOREGROUND).await;
+        }
+        for (dependent, deleting_dependents) in blocking {
+            if !deleting_dependents {
+                self.deletions.add(dependent);
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_finalizer(&self, path: &str, live: &LiveMeta, finalizer: &str) -> Result<(), Error> {
+        if !live.has(finalizer) {
+            return Ok(());
+        }
+        let left: Vec<&String> = live.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
+        self.patch(
+            path,
+            json!({"metadata": {"resourceVersion": live.resource_version, "finalizers": left}}),
+        )
+        .await
+    }
+
+    async fn patch(&self, path: &str, patch: Value) -> Result<(), Error> {
+        match self.client.patch_path::<Value>(path, &Patch::Merge(patch)).await {
+            Err(error) if !error.is_not_found() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn remember_absent(&self, uid: &str, namespace: &str) {
+        let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+        if absent.len() >= REMEMBERED_ABSENT {
+            absent.clear();
+        }
+        absent.insert((uid.to_owned(), namespace.to_owned()));
+    }
+
+    async fn classify(&self, dependent: &Node, reference: &Value) -> Result<OwnerState, Error> {
+        let text = |field: &str| reference[field].as_str().unwrap_or_default().to_owned();
+        let identity = Identity {
+            api_version: text("apiVersion"),
+            kind: text("kind"),
+            namespace: dependent.identity.namespace.clone(),
+            name: text("name"),
+            uid: text("uid"),
+        };
+        let key = (identity.uid.clone(), identity.namespace.clone());
+        if self
+            .absent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&key)
+        {
+            return Ok(OwnerState::Dangling);
+        }
+        let path = self.path(&identity)?;
+        match self.live(&path, &identity.uid).await? {
+            None => {
+                self.remember_absent(&identity.uid, &identity.namespace);
+                Ok(OwnerState::Dangling)
+            }
+            Some(live) if live.deletion_timestamp.is_some() && live.has(FOREGROUND) => Ok(OwnerState::Waiting),
+            Some(_) => Ok(OwnerState::Solid),
+        }
+    }
+
+    async fn attempt_orphan(&self, uid: &str) -> Result<(), Error> {
+        let (owner, dependents): (Option<Identity>, Vec<Identity>) = {
+            let graph = self.graph();
+            let dependents = graph.dependents(uid);
+            (
+                graph.get(uid).map(|n| n.identity.clone()),
+                dependents.iter().map(|d| d.identity.clone()).collect(),
+            )
+        };
+        let Some(owner) = owner else { return Ok(()) };
+        for dependent in dependents {
+            let path = self.path(&dependent)?;
+            let Some(live) = self.live(&path, &dependent.uid).await? else {
+                continue;
+            };
+            let before = live.owner_references.unwrap_or_default();
+            let after: Vec<&Value> = before.iter().filter(|r| r["uid"].as_str() != Some(uid)).collect();
+            if after.len() < before.len() {
+                let patch = json!({"metadata": {"resourceVersion": live.resource_version, "ownerReferences": after}});
+                self.patch(&path, patch).await?;
+            }
+        }
+        let path = self.path(&owner)?;
+        match self.live(&path, uid).await? {
+            Some(live) => self.remove_finalizer(&path, &live, ORPHAN).await,
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Starts the controllers that are switched on and waits for their end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use client::{Client, LeaderElector};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::informers::Informers;
+use crate::replicaset::Flavor;
+use crate::{ControllerConfig, Error};
+
+type Run = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
+
+/// A controller: its name, whether it runs by default, how it starts.
+struct Entry {
+    name: &'static str,
+    start: fn(Context) -> Run,
+}
+
+macro_rules! entry {
+    ($name:literal, $run:expr) => {
+        Entry {
+            name: $name,
+            start: |ctx| Box::pin($run(ctx)),
+        }
+    };
+}
+
+const CONTROLLERS: &[Entry] = &[
+    entry!("replicaset-controller", |ctx| crate::replicaset::run(
+        ctx,
+        Flavor::ReplicaSet
+    )),
+    entry!("replicationcontroller-controller", |ctx| crate::replicaset::run(
+        ctx,
+        Flavor::ReplicationController
+    )),
+    entry!("deployment-controller", crate::deployment::run),
+    entry!("endpointslice-controller", |ctx| crate::endpoints::run(
+        ctx,
+        crate::endpoints::Flavor::Slices
+    )),
+    entry!("endpoints-controller", |ctx| crate::endpoints::run(
+        ctx,
+        crate::endpoints::Flavor::Endpoints
+    )),
+    entry!("serviceaccount-controller", crate::serviceaccount::run),
+    entry!("root-ca-certificate-publisher-controller", crate::root_ca::run),
+    entry!("namespace-controller", crate::namespace::run),
+    entry!(
+        "clusterrole-aggregation-controller",
+        crate::clusterrole_aggregation::run
+    ),
+    entry!("node-ipam-controller", crate::node_ipam::run),
+    entry!("garbage-collector-controller", crate::garbage_collector::run),
+];
+
+/// The names that `--controllers` knows.
+pub fn names() -> Vec<&'static str> {
+    CONTROLLERS.iter().map(|e| e.name).collect()
+}
+
+/// Runs the controllers until `shutdown`. With leader election they run while the lease is held; losing it is an error.
+pub async fn run(config: ControllerConfig, client: Client, shutdown: CancellationToken) -> Result<(), Error> {
+    if !config.leader_elect {
+        return run_controllers(config, client, shutdown).await;
+    }
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    let identity = format!("{}_{random:016x}", host.trim());
+    let elector = LeaderElector::new(client.clone(), "kube-system", "kube-controller-manager", &identity);
+    let outcome = Arc::new(std::sync::Mutex::new(Ok(())));
+    let keep = outcome.clone();
+    elector
+        .run(shutdown, |stop| async move {
+            let ended = run_controllers(config, client, stop).await;
+            *keep.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = ended;
+        })
+        .await?;
+    let mut outcome = outcome.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    std::mem::replace(&mut *outcome, Ok(()))
+}
+
+async fn run_controllers(config: ControllerConfig, client: Client, shutdown: CancellationToken) -> Result<(), Error> {
+    let stop = shutdown.child_token();
+    let ctx = Context {
+        informers: Informers::new(client.clone()),
+        client,
+        config: Arc::new(config),
+        shutdown: stop.clone(),
+    };
+    let mut running = tokio::task::JoinSet::new();
+    for entry in CONTROLLERS {
+        if ctx.config.controllers.is_on(entry.name, true) {
+            let run = (entry.start)(ctx.clone());
+            running.spawn(async move { (entry.name, run.await) });
+        }
+    }
+    drop(ctx);
+    let mut first = Ok(());
+    while let Some(ended) = running.join_next().await {
+        match ended {
+            Ok((_, Ok(()))) => {}
+            Ok((name, Err(error))) => {
+                tracing::error!(controller = name, %error, "controller failed");
+                stop.cancel();
+                first = first.and(Err(error));
+            }
+            Err(error) => {
+                stop.cancel();
+                first = first.and(Err(Error::State(format!("a controller died: {error}"))));
+            }
+        }
+    }
+    first
+}
