@@ -6,6 +6,7 @@ mod container_spec;
 mod devices;
 mod error;
 mod exec;
+mod forward;
 mod image_service;
 mod layer_files;
 mod network;
@@ -18,6 +19,8 @@ mod server;
 mod signals;
 mod stats;
 mod status;
+mod streams;
+mod terminal;
 
 pub use error::RuntimeError;
 pub use runtime::{Runtime, RuntimeConfig};

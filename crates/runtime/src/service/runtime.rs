@@ -12,6 +12,7 @@ use super::connection::Event;
 use super::container::Container;
 use super::error::{Result, RuntimeError, at};
 use super::sandbox::Sandbox;
+use super::streams::{self, Streams};
 use super::{restore, status};
 use crate::cgroup::Hierarchy;
 use crate::image::archive;
@@ -47,6 +48,7 @@ pub struct Runtime {
     pub(super) config: RuntimeConfig,
     pub(super) images: ImageStore,
     pub(super) hierarchy: Hierarchy,
+    pub(super) streams: Streams,
     known: Mutex<Known>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<v1::ContainerEventResponse>>>,
     me: Weak<Runtime>,
@@ -87,14 +89,18 @@ impl Runtime {
         }
         let images = ImageStore::open(&config.root.join("images"))?;
         let hierarchy = Hierarchy::detect().map_err(at(Path::new("/proc/self/mountinfo")))?;
+        let loopback = Path::new("the loopback interface");
+        let (streams, listener) = Streams::listen().await.map_err(at(loopback))?;
         let runtime = Arc::new_cyclic(|me| Self {
             images,
             hierarchy,
+            streams,
             known: Mutex::default(),
             subscribers: Mutex::default(),
             me: me.clone(),
             config,
         });
+        tokio::spawn(streams::serve(runtime.weak(), listener));
         restore::restore(&runtime).await?;
         if let Some(dir) = runtime.config.image_dir.clone() {
             let importer = runtime.clone();
