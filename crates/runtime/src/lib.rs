@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod cgroup;
 mod device_filter;
 pub mod image;
+pub mod registry;
 mod seccomp;
 mod service;
 pub mod shim;
