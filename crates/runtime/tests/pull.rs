@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use cri::v1;
+use futures::StreamExt;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -251,13 +252,15 @@ impl Moody {
             return whole(StatusCode::RANGE_NOT_SATISFIABLE, "");
         }
         let part = &blob[from..];
-        let mut pieces = vec![Ok(Frame::data(Bytes::copy_from_slice(
-            &part[..part.len().min(200_000)],
-        )))];
-        if part.len() > 200_000 {
-            pieces.push(Err(std::io::Error::other("broken off")));
-        }
-        let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
+        let first = Ok(Frame::data(Bytes::copy_from_slice(&part[..part.len().min(200_000)])));
+        let breaks = part.len() > 200_000;
+        // What was said before the break has to be on its way.
+        let pause = std::time::Duration::from_millis(20);
+        let rest = futures::stream::iter(breaks.then_some(())).then(move |()| async move {
+            tokio::time::sleep(pause).await;
+            Err(std::io::Error::other("broken off"))
+        });
+        let body = StreamBody::new(futures::stream::iter([first]).chain(rest)).boxed_unsync();
         let mut response = Response::new(body);
         *response.status_mut() = if from > 0 {
             StatusCode::PARTIAL_CONTENT
