@@ -126,7 +126,7 @@ async fn exec_over_spdy_carries_three_streams_and_the_exit_code() {
         }
     }
     client.data(stdin, b"", true).await;
-    client.to_end().await;
+    client.drain().await;
     assert_eq!(client.text(stdout).len(), 6 + long.len());
     assert!(client.text(stdout) == format!("hello\n{long}"));
     assert_eq!(client.text(stderr), "oops\n");
@@ -226,7 +226,7 @@ async fn attach_joins_the_first_process_and_ends_with_it() {
         assert!(client.step().await);
     }
     client.data(stdin, b"two\n", true).await;
-    client.to_end().await;
+    client.drain().await;
     assert_eq!(client.text(stdout), "got one\ngot two\nend\n");
     assert!(client.text(error).contains("Success"));
     let status = node.status(&id).await;

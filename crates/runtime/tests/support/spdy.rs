@@ -77,7 +77,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
         true
     }
 
-    pub async fn to_end(&mut self) {
+    pub async fn drain(&mut self) {
         while self.step().await {}
     }
 
