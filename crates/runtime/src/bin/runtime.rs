@@ -35,7 +35,7 @@ fn localhost(host: &str) -> Result<Vec<std::net::IpAddr>, String> {
 }
 
 /// With CNI where `CNI_CONF_DIR` and `CNI_BIN_DIR` say where it is; containers without a parent go below `CGROUP_PARENT`;
-/// `REGISTRIES` is a registries.yaml, `IMAGE_DIR` holds archives to import.
+/// `HANDLERS` are further names of this runtime, parted by commas, `REGISTRIES` is a registries.yaml, `IMAGE_DIR` holds archives to import.
 #[tokio::main]
 async fn serve(root: &Path, state: &Path, socket: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let var = |name: &str| std::env::var(name).ok();
@@ -52,6 +52,7 @@ async fn serve(root: &Path, state: &Path, socket: &Path) -> Result<(), Box<dyn s
         cgroup_parent: var("CGROUP_PARENT").unwrap_or_else(|| "/skiff".to_owned()),
         shim: vec!["/proc/self/exe".to_owned(), "shim".to_owned()],
         cni,
+        handlers: var("HANDLERS").map_or_else(Vec::new, |h| h.split(',').map(str::to_owned).collect()),
         registries: var("REGISTRIES").map_or_else(|| Ok(Registries::default()), |p| Registries::load(Path::new(&p)))?,
         resolve: std::sync::Arc::new(|host| Box::pin(async move { localhost(&host) })),
         image_dir: var("IMAGE_DIR").map(PathBuf::from),

@@ -34,6 +34,8 @@ pub struct RuntimeConfig {
     pub shim: Vec<String>,
     /// The pod network. Without one only pods in the node's network can be ready for use.
     pub cni: Option<Arc<cni::Cni>>,
+    /// Names of RuntimeClass handlers that mean this runtime, besides the empty one.
+    pub handlers: Vec<String>,
     pub registries: Registries,
     /// Finds the addresses of registries.
     pub resolve: Resolve,

@@ -376,18 +376,20 @@ impl RuntimeService for Service {
             let message = format!("Network plugin returns error: {text}");
             ("NetworkPluginNotReady", message)
         });
+        let handlers = std::iter::once("").chain(self.0.config.handlers.iter().map(String::as_str));
+        let handlers = handlers.map(|name| v1::RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(v1::RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces: false,
+            }),
+        });
         answer(v1::StatusResponse {
             status: Some(v1::RuntimeStatus {
                 conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", network)],
             }),
             info: std::collections::HashMap::new(),
-            runtime_handlers: vec![v1::RuntimeHandler {
-                name: String::new(),
-                features: Some(v1::RuntimeHandlerFeatures {
-                    recursive_read_only_mounts: true,
-                    user_namespaces: false,
-                }),
-            }],
+            runtime_handlers: handlers.collect(),
             features: Some(v1::RuntimeFeatures {
                 supplemental_groups_policy: true,
                 user_namespaces_host_network: false,
