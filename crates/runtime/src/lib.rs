@@ -11,4 +11,4 @@ pub mod shim;
 pub mod spec;
 mod sys;
 
-pub use service::{Runtime, RuntimeConfig, RuntimeError, serve};
+pub use service::{Runtime, RuntimeConfig, RuntimeError, import, serve};

@@ -107,9 +107,20 @@ async fn an_image_is_pulled_from_a_registry_a_mirror_and_one_with_a_password() {
             ..Default::default()
         }),
     };
-    node.image.remove_image(remove).await.unwrap();
+    node.image.remove_image(remove.clone()).await.unwrap();
     let layers = node.dir.path().join("root/images/layers");
     assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 0);
+    let (socket, archive) = (
+        node.dir.path().join("cri.sock"),
+        node.dir.path().join("images/busybox.tar"),
+    );
+    let imported = runtime::import(&socket, &archive).await.unwrap();
+    assert_eq!(imported, ["docker.io/library/busybox:test"]);
+    let missing = runtime::import(&socket, &node.dir.path().join("none.tar"))
+        .await
+        .unwrap_err();
+    assert!(missing.message().contains("none.tar"), "{missing}");
+    node.image.remove_image(remove).await.unwrap();
     let first = node
         .image
         .pull_image(pull_request("127.0.0.1:5000/test/box:v1", None))

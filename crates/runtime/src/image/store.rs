@@ -5,12 +5,16 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Configuration, Settings, architecture};
 use super::reference::Reference;
 use super::unpack::{self, UnpackError, digest_of};
+
+/// A broken-off download may be resumed for so long.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -137,13 +141,27 @@ impl ImageStore {
                 fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
             }
         }
-        Ok(Self {
+        let store = Self {
             root: root.to_owned(),
             index: Mutex::new(index),
             unpacking: Mutex::default(),
             unpacked: Condvar::new(),
             pinned: Mutex::default(),
-        })
+        };
+        store.drop_stale_downloads()?;
+        Ok(store)
+    }
+
+    /// What began to come and was not wanted again for a day.
+    fn drop_stale_downloads(&self) -> Result<(), StoreError> {
+        for entry in fs::read_dir(self.ingest_dir()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let modified = entry.metadata().and_then(|m| m.modified()).map_err(at(&path))?;
+            if modified.elapsed().is_ok_and(|age| age > STALE) {
+                fs::remove_file(&path).map_err(at(&path))?;
+            }
+        }
+        Ok(())
     }
 
     pub fn layer_dir(&self) -> PathBuf {

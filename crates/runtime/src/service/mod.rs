@@ -8,6 +8,7 @@ mod error;
 mod exec;
 mod forward;
 mod image_service;
+mod import;
 mod layer_files;
 mod network;
 mod record;
@@ -23,6 +24,7 @@ mod streams;
 mod terminal;
 
 pub use error::RuntimeError;
+pub use import::import;
 pub use runtime::{Runtime, RuntimeConfig};
 pub use server::serve;
 
