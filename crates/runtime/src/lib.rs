@@ -4,10 +4,11 @@ pub mod capabilities;
 pub mod cgroup;
 mod device_filter;
 pub mod image;
+pub mod registry;
 mod seccomp;
 mod service;
 pub mod shim;
 pub mod spec;
 mod sys;
 
-pub use service::{Runtime, RuntimeConfig, RuntimeError, serve};
+pub use service::{Runtime, RuntimeConfig, RuntimeError, import, serve};

@@ -253,6 +253,18 @@ pub fn registered(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register(fd)? })
 }
 
+/// See ioctl_tty(2); `terminal` is either end.
+pub fn set_window_size(terminal: BorrowedFd, columns: u16, rows: u16) -> io::Result<()> {
+    let size = libc::winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: the request reads one winsize.
+    check(unsafe { libc::c_long::from(libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size)) }).map(drop)
+}
+
 /// One that ended meanwhile is killed.
 pub fn kill(pid: i32) {
     // SAFETY: sends a signal.

@@ -1,1 +1,12 @@
-//! The streaming protocols of exec, attach and port-forward: WebSocket channels and SPDY/3.1.
+//! The streaming protocols of exec, attach and port-forward, as a server speaks them: SPDY/3.1 and WebSocket. What runs
+//! behind them, and the HTTP server in front, are the caller's.
+
+mod handshake;
+pub mod port_forward;
+pub mod remote_command;
+pub mod spdy;
+mod status;
+mod websocket;
+
+pub use handshake::{Accepted, Kind, Refused, Transport, negotiate};
+pub use status::Status;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use runtime::registry::Registries;
 use runtime::{Runtime, RuntimeConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,7 +26,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// With CNI where `CNI_CONF_DIR` and `CNI_BIN_DIR` say where it is; containers without a parent go below `CGROUP_PARENT`.
+/// A program of its own has no resolver: registries are named by their addresses.
+fn localhost(host: &str) -> Result<Vec<std::net::IpAddr>, String> {
+    if host == "localhost" {
+        return Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()]);
+    }
+    Err("only addresses are known here".to_owned())
+}
+
+/// With CNI where `CNI_CONF_DIR` and `CNI_BIN_DIR` say where it is; containers without a parent go below `CGROUP_PARENT`;
+/// `HANDLERS` are further names of this runtime, parted by commas, `REGISTRIES` is a registries.yaml, `IMAGE_DIR` holds archives to import.
 #[tokio::main]
 async fn serve(root: &Path, state: &Path, socket: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let var = |name: &str| std::env::var(name).ok();
@@ -42,6 +52,9 @@ async fn serve(root: &Path, state: &Path, socket: &Path) -> Result<(), Box<dyn s
         cgroup_parent: var("CGROUP_PARENT").unwrap_or_else(|| "/skiff".to_owned()),
         shim: vec!["/proc/self/exe".to_owned(), "shim".to_owned()],
         cni,
+        handlers: var("HANDLERS").map_or_else(Vec::new, |h| h.split(',').map(str::to_owned).collect()),
+        registries: var("REGISTRIES").map_or_else(|| Ok(Registries::default()), |p| Registries::load(Path::new(&p)))?,
+        resolve: std::sync::Arc::new(|host| Box::pin(async move { localhost(&host) })),
         image_dir: var("IMAGE_DIR").map(PathBuf::from),
     };
     let runtime = Runtime::open(config).await?;

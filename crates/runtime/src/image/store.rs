@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{Configuration, Settings, architecture};
 use super::reference::Reference;
 use super::unpack::{self, UnpackError, digest_of};
+
+/// A broken-off download may be resumed for so long.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -61,8 +65,41 @@ struct Index {
 pub struct ImageStore {
     root: PathBuf,
     index: Mutex<Index>,
-    /// One layer is unpacked at a time: two pulls of the same layer do it once.
-    unpacking: Mutex<()>,
+    /// Chain ids of layers being unpacked: two pulls of the same layer do it once.
+    unpacking: Mutex<BTreeSet<String>>,
+    unpacked: Condvar,
+    /// Names of layers that an image on its way stands on, once for each.
+    pinned: Mutex<Vec<String>>,
+}
+
+/// Layers that are not to be removed although no image has them yet.
+struct Pins<'a> {
+    store: &'a ImageStore,
+    names: Vec<String>,
+}
+
+impl Drop for Pins<'_> {
+    fn drop(&mut self) {
+        let mut pinned = lock(&self.store.pinned);
+        for name in &self.names {
+            if let Some(i) = pinned.iter().position(|p| p == name) {
+                pinned.swap_remove(i);
+            }
+        }
+    }
+}
+
+/// A layer that this caller unpacks. Its end lets the others go on, however it comes.
+struct Claim<'a> {
+    store: &'a ImageStore,
+    chain: &'a str,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(&self.store.unpacking).remove(self.chain);
+        self.store.unpacked.notify_all();
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -104,11 +141,27 @@ impl ImageStore {
                 fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
             }
         }
-        Ok(Self {
+        let store = Self {
             root: root.to_owned(),
             index: Mutex::new(index),
-            unpacking: Mutex::new(()),
-        })
+            unpacking: Mutex::default(),
+            unpacked: Condvar::new(),
+            pinned: Mutex::default(),
+        };
+        store.drop_stale_downloads()?;
+        Ok(store)
+    }
+
+    /// What began to come and was not wanted again for a day.
+    fn drop_stale_downloads(&self) -> Result<(), StoreError> {
+        for entry in fs::read_dir(self.ingest_dir()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let modified = entry.metadata().and_then(|m| m.modified()).map_err(at(&path))?;
+            if modified.elapsed().is_ok_and(|age| age > STALE) {
+                fs::remove_file(&path).map_err(at(&path))?;
+            }
+        }
+        Ok(())
     }
 
     pub fn layer_dir(&self) -> PathBuf {
@@ -169,31 +222,38 @@ impl ImageStore {
                 architecture()
             )));
         }
-        let _one = lock(&self.unpacking);
-        let (mut chain, mut names_below, mut total, mut made) = (String::new(), Vec::new(), 0, Vec::new());
+        let mut pins = Pins {
+            store: self,
+            names: Vec::new(),
+        };
+        let (mut chain, mut names_below, mut total) = (String::new(), Vec::new(), 0);
         for (n, diff_id) in parsed.rootfs.diff_ids.iter().enumerate() {
             chain = if chain.is_empty() {
                 diff_id.clone()
             } else {
                 digest_of(format!("{chain} {diff_id}").as_bytes())
             };
-            let known = lock(&self.index).layers.get(&chain).cloned();
-            let layer = match known {
-                Some(layer) => layer,
-                None => {
-                    let layer = self.unpack(n, diff_id, &names_below, layers)?;
-                    made.push((chain.clone(), layer.clone()));
-                    layer
+            let layer = loop {
+                if let Some(layer) = self.pin(&chain, &mut pins) {
+                    break layer;
                 }
+                let Some(_claim) = self.claim(&chain) else { continue };
+                // Whoever had the claim before may just have finished.
+                if let Some(layer) = self.pin(&chain, &mut pins) {
+                    break layer;
+                }
+                let layer = self.unpack(n, diff_id, &names_below, layers)?;
+                lock(&self.pinned).push(layer.name.clone());
+                pins.names.push(layer.name.clone());
+                lock(&self.index).layers.insert(chain.clone(), layer.clone());
+                break layer;
             };
             total += layer.size;
             names_below.insert(0, layer.name);
         }
-        if !made.is_empty() {
-            self.sync()?;
-        }
+        // Also for layers that another image's pull unpacked and has not saved yet.
+        self.sync()?;
         let mut index = lock(&self.index);
-        index.layers.extend(made);
         let tags: Vec<String> = names.iter().filter_map(Reference::tagged).collect();
         for image in index.images.values_mut() {
             image.tags.retain(|t| !tags.contains(t));
@@ -222,6 +282,26 @@ impl ImageStore {
         let image = image.clone();
         self.save(&index)?;
         Ok(image)
+    }
+
+    fn pin(&self, chain: &str, pins: &mut Pins) -> Option<Layer> {
+        let index = lock(&self.index);
+        let layer = index.layers.get(chain)?.clone();
+        lock(&self.pinned).push(layer.name.clone());
+        pins.names.push(layer.name.clone());
+        Some(layer)
+    }
+
+    /// `None` after another caller's claim has ended.
+    fn claim<'a>(&'a self, chain: &'a str) -> Option<Claim<'a>> {
+        let mut unpacking = lock(&self.unpacking);
+        if unpacking.insert(chain.to_owned()) {
+            return Some(Claim { store: self, chain });
+        }
+        while unpacking.contains(chain) {
+            unpacking = self.unpacked.wait(unpacking).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
     }
 
     fn unpack(&self, n: usize, diff_id: &str, below: &[String], layers: &mut dyn Layers) -> Result<Layer, StoreError> {
@@ -275,7 +355,9 @@ impl ImageStore {
         let Some(image) = self.find(name) else { return Ok(()) };
         let mut index = lock(&self.index);
         index.images.remove(&image.id);
-        let needed: BTreeSet<&String> = index.images.values().flat_map(|i| &i.layers).chain(used).collect();
+        let pinned = lock(&self.pinned).clone();
+        let images = index.images.values().flat_map(|i| &i.layers);
+        let needed: BTreeSet<&String> = images.chain(used).chain(&pinned).collect();
         let gone: Vec<(String, String)> = index
             .layers
             .iter()

@@ -7,6 +7,7 @@ use tonic::Status;
 
 use crate::image::reference::InvalidReference;
 use crate::image::store::StoreError;
+use crate::registry::PullError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -28,6 +29,8 @@ pub enum RuntimeError {
     Network(String),
     #[error(transparent)]
     Image(#[from] StoreError),
+    #[error(transparent)]
+    Pull(#[from] PullError),
     #[error(transparent)]
     Reference(#[from] InvalidReference),
     #[error("{0}: context deadline exceeded")]
@@ -68,6 +71,11 @@ impl From<RuntimeError> for Status {
             RuntimeError::State(_) => Status::failed_precondition(text),
             RuntimeError::Unsupported(_) => Status::unimplemented(text),
             RuntimeError::Deadline(_) => Status::deadline_exceeded(text),
+            RuntimeError::Pull(error) => match error.cause() {
+                PullError::NotFound(_) => Status::not_found(text),
+                PullError::Reference(_) => Status::invalid_argument(text),
+                _ => Status::unknown(text),
+            },
             RuntimeError::Io { .. } | RuntimeError::Shim(_) | RuntimeError::Network(_) | RuntimeError::Image(_) => {
                 Status::unknown(text)
             }

@@ -9,6 +9,7 @@ use super::error::RuntimeError;
 use super::runtime_service::Service;
 use super::stats;
 use crate::image::store::Image;
+use crate::registry::Credentials;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -78,8 +79,18 @@ impl ImageService for Service {
         }))
     }
 
-    async fn pull_image(&self, _: Request<v1::PullImageRequest>) -> Answer<v1::PullImageResponse> {
-        Err(Status::unimplemented("pull is not supported by the runtime"))
+    async fn pull_image(&self, request: Request<v1::PullImageRequest>) -> Answer<v1::PullImageResponse> {
+        let request = request.into_inner();
+        let name = wanted(request.image)?;
+        let credentials = request.auth.as_ref().and_then(Credentials::from_cri);
+        // A caller that stops waiting must not leave others waiting for what it began.
+        let runtime = self.0.clone();
+        let pulled = tokio::spawn(async move { runtime.puller.pull(&runtime.images, &name, credentials).await });
+        let image = pulled
+            .await
+            .map_err(|e| Status::internal(e.to_string()))?
+            .map_err(RuntimeError::from)?;
+        Ok(Response::new(v1::PullImageResponse { image_ref: image.id }))
     }
 
     async fn remove_image(&self, request: Request<v1::RemoveImageRequest>) -> Answer<v1::RemoveImageResponse> {

@@ -6,7 +6,9 @@ mod container_spec;
 mod devices;
 mod error;
 mod exec;
+mod forward;
 mod image_service;
+mod import;
 mod layer_files;
 mod network;
 mod record;
@@ -18,8 +20,11 @@ mod server;
 mod signals;
 mod stats;
 mod status;
+mod streams;
+mod terminal;
 
 pub use error::RuntimeError;
+pub use import::import;
 pub use runtime::{Runtime, RuntimeConfig};
 pub use server::serve;
 

@@ -12,10 +12,12 @@ use super::connection::Event;
 use super::container::Container;
 use super::error::{Result, RuntimeError, at};
 use super::sandbox::Sandbox;
+use super::streams::{self, Streams};
 use super::{restore, status};
 use crate::cgroup::Hierarchy;
 use crate::image::archive;
 use crate::image::store::{Image, ImageStore};
+use crate::registry::{Puller, Registries, Resolve};
 use crate::spec::Exit;
 use crate::sys;
 
@@ -32,6 +34,11 @@ pub struct RuntimeConfig {
     pub shim: Vec<String>,
     /// The pod network. Without one only pods in the node's network can be ready for use.
     pub cni: Option<Arc<cni::Cni>>,
+    /// Names of RuntimeClass handlers that mean this runtime, besides the empty one.
+    pub handlers: Vec<String>,
+    pub registries: Registries,
+    /// Finds the addresses of registries.
+    pub resolve: Resolve,
     /// Archives that are imported when the runtime is opened.
     pub image_dir: Option<PathBuf>,
 }
@@ -45,8 +52,10 @@ struct Known {
 /// A container runtime. Its services are what CRI asks of it.
 pub struct Runtime {
     pub(super) config: RuntimeConfig,
-    pub(super) images: ImageStore,
+    pub(super) images: Arc<ImageStore>,
+    pub(super) puller: Puller,
     pub(super) hierarchy: Hierarchy,
+    pub(super) streams: Streams,
     known: Mutex<Known>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<v1::ContainerEventResponse>>>,
     me: Weak<Runtime>,
@@ -85,16 +94,22 @@ impl Runtime {
         ] {
             std::fs::create_dir_all(&dir).map_err(at(&dir))?;
         }
-        let images = ImageStore::open(&config.root.join("images"))?;
+        let images = Arc::new(ImageStore::open(&config.root.join("images"))?);
+        let puller = Puller::new(config.registries.clone(), config.resolve.clone());
         let hierarchy = Hierarchy::detect().map_err(at(Path::new("/proc/self/mountinfo")))?;
+        let loopback = Path::new("the loopback interface");
+        let (streams, listener) = Streams::listen().await.map_err(at(loopback))?;
         let runtime = Arc::new_cyclic(|me| Self {
             images,
+            puller,
             hierarchy,
+            streams,
             known: Mutex::default(),
             subscribers: Mutex::default(),
             me: me.clone(),
             config,
         });
+        tokio::spawn(streams::serve(runtime.weak(), listener));
         restore::restore(&runtime).await?;
         if let Some(dir) = runtime.config.image_dir.clone() {
             let importer = runtime.clone();

@@ -8,7 +8,9 @@ use futures::stream::{self, BoxStream, StreamExt};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::container::Container;
 use super::error::RuntimeError;
+use super::streams::Task;
 use super::{Runtime, container, exec, sandbox, stats, status};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -29,6 +31,17 @@ fn once<T: Send + 'static>(message: T) -> Answer<Stream<T>> {
 
 fn unsupported(what: &str) -> Status {
     Status::unimplemented(format!("{what} is not supported by the runtime"))
+}
+
+fn must_run(container: &Container) -> Result<(), RuntimeError> {
+    if container.is_running() {
+        return Ok(());
+    }
+    let state = container.with(|r| r.state().as_str_name());
+    Err(RuntimeError::State(format!(
+        "container {} is in {state} state",
+        container.id
+    )))
 }
 
 impl Service {
@@ -246,16 +259,42 @@ impl RuntimeService for Service {
         answer(exec::sync(&self.0, request.into_inner()).await?)
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        Err(unsupported("exec"))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let mut request = request.into_inner();
+        let container = self.0.container(&request.container_id)?;
+        must_run(&container)?;
+        if !(request.stdin || request.stdout || request.stderr) {
+            return Err(Status::invalid_argument("one of stdin, stdout or stderr must be set"));
+        }
+        if request.tty && request.stderr {
+            return Err(Status::invalid_argument("tty and stderr cannot both be true"));
+        }
+        request.container_id.clone_from(&container.id);
+        let url = self.0.streams.expect(Task::Exec(request))?;
+        answer(v1::ExecResponse { url })
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        Err(unsupported("attach"))
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
+        let mut request = request.into_inner();
+        let container = self.0.container(&request.container_id)?;
+        must_run(&container)?;
+        if !(request.stdin || request.stdout || request.stderr) {
+            return Err(Status::invalid_argument("one of stdin, stdout or stderr must be set"));
+        }
+        if request.tty && request.stderr {
+            return Err(Status::invalid_argument("tty and stderr cannot both be true"));
+        }
+        request.container_id.clone_from(&container.id);
+        let url = self.0.streams.expect(Task::Attach(request))?;
+        answer(v1::AttachResponse { url })
     }
 
-    async fn port_forward(&self, _: Request<v1::PortForwardRequest>) -> Answer<v1::PortForwardResponse> {
-        Err(unsupported("port forward"))
+    async fn port_forward(&self, request: Request<v1::PortForwardRequest>) -> Answer<v1::PortForwardResponse> {
+        let request = request.into_inner();
+        let sandbox = self.0.sandbox(&request.pod_sandbox_id)?;
+        sandbox.shim()?;
+        let url = self.0.streams.expect(Task::PortForward(request))?;
+        answer(v1::PortForwardResponse { url })
     }
 
     async fn container_stats(&self, request: Request<v1::ContainerStatsRequest>) -> Answer<v1::ContainerStatsResponse> {
@@ -337,18 +376,20 @@ impl RuntimeService for Service {
             let message = format!("Network plugin returns error: {text}");
             ("NetworkPluginNotReady", message)
         });
+        let handlers = std::iter::once("").chain(self.0.config.handlers.iter().map(String::as_str));
+        let handlers = handlers.map(|name| v1::RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(v1::RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces: false,
+            }),
+        });
         answer(v1::StatusResponse {
             status: Some(v1::RuntimeStatus {
                 conditions: vec![condition("RuntimeReady", None), condition("NetworkReady", network)],
             }),
             info: std::collections::HashMap::new(),
-            runtime_handlers: vec![v1::RuntimeHandler {
-                name: String::new(),
-                features: Some(v1::RuntimeHandlerFeatures {
-                    recursive_read_only_mounts: true,
-                    user_namespaces: false,
-                }),
-            }],
+            runtime_handlers: handlers.collect(),
             features: Some(v1::RuntimeFeatures {
                 supplemental_groups_policy: true,
                 user_namespaces_host_network: false,

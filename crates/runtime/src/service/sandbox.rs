@@ -207,7 +207,7 @@ fn write_files(sandbox: &Sandbox, config: &v1::PodSandboxConfig) -> Result<()> {
 
 /// RunPodSandbox. What was begun is undone when a step fails.
 pub async fn run(runtime: &Runtime, config: v1::PodSandboxConfig, handler: String) -> Result<String> {
-    if !handler.is_empty() {
+    if !handler.is_empty() && !runtime.config.handlers.contains(&handler) {
         return Err(RuntimeError::Invalid(format!(
             "no runtime for {handler:?} is configured"
         )));

@@ -11,6 +11,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 
 use super::Runtime;
 use super::error::{Result, RuntimeError, at};
+use super::import::ImportServer;
 use super::runtime_service::Service;
 
 /// CRI messages may be larger than gRPC's usual 4 MiB; upstream allows 16.
@@ -29,10 +30,12 @@ pub async fn serve(runtime: Arc<Runtime>, path: &Path, stopped: impl Future<Outp
     // Whoever may speak here is root on the node.
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(at(path))?;
+    let import = ImportServer(runtime.clone());
     let service = Service(runtime);
     tonic::transport::Server::builder()
         .add_service(RuntimeServiceServer::new(service.clone()).max_decoding_message_size(LARGEST_MESSAGE))
         .add_service(ImageServiceServer::new(service).max_decoding_message_size(LARGEST_MESSAGE))
+        .add_service(import)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped)
         .await
         .map_err(|e| RuntimeError::Shim(format!("serve CRI on {}: {e}", path.display())))

@@ -159,6 +159,11 @@ impl Node {
         process.wait().await.unwrap();
     }
 
+    /// The file of the node's network namespace.
+    pub fn net_namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.holder.id().unwrap()))
+    }
+
     /// In the namespaces of the node.
     pub fn command(&self, program: &str) -> tokio::process::Command {
         let mut command = tokio::process::Command::new("nsenter");

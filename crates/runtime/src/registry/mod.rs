@@ -1,0 +1,15 @@
+//! Images from registries: which endpoints serve a name, the way there, and the pull itself.
+
+mod auth;
+mod connect;
+mod download;
+mod error;
+mod http;
+mod pull;
+mod registries;
+
+pub use auth::Credentials;
+pub use connect::Resolve;
+pub use error::PullError;
+pub use pull::Puller;
+pub use registries::{Registries, RegistriesError};

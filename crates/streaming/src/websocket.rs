@@ -1,0 +1,75 @@
+//! WebSocket under the Kubernetes protocols: numbered channels in binary messages, or one stream of bytes.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+
+/// What a tunnel may hold in each direction. Bytes.
+const TUNNEL: usize = 64 * 1024;
+
+pub type Socket<T> = WebSocketStream<T>;
+
+pub async fn server<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Socket<T> {
+    WebSocketStream::from_raw_socket(io, Role::Server, None).await
+}
+
+fn failed(error: &tokio_tungstenite::tungstenite::Error) -> io::Error {
+    io::Error::other(format!("websocket: {error}"))
+}
+
+/// The data of the next message; `None` at the end. Control messages are answered on the way.
+pub async fn receive<S>(stream: &mut S) -> io::Result<Option<Bytes>>
+where
+    S: futures::Stream<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
+{
+    loop {
+        match stream.next().await {
+            None | Some(Ok(Message::Close(_))) => return Ok(None),
+            Some(Ok(Message::Binary(bytes))) => return Ok(Some(bytes)),
+            Some(Ok(Message::Text(text))) => return Ok(Some(text.into())),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(failed(&error)),
+        }
+    }
+}
+
+pub async fn send<S>(sink: &mut S, bytes: Bytes) -> io::Result<()>
+where
+    S: futures::Sink<Message, Error = tokio_tungstenite::tungstenite::Error> + Unpin,
+{
+    sink.send(Message::Binary(bytes)).await.map_err(|e| failed(&e))
+}
+
+/// The messages' bytes as one stream in each direction.
+pub fn tunnel<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: Socket<T>) -> DuplexStream {
+    let (ours, theirs) = tokio::io::duplex(TUNNEL);
+    tokio::spawn(async move {
+        let (mut sink, mut stream) = socket.split();
+        let (mut read, mut write) = tokio::io::split(ours);
+        let outward = async {
+            let mut buffer = vec![0u8; 32 * 1024];
+            loop {
+                let n = read.read(&mut buffer).await?;
+                if n == 0 {
+                    return sink.close().await.map_err(|e| failed(&e));
+                }
+                send(&mut sink, Bytes::copy_from_slice(&buffer[..n])).await?;
+            }
+        };
+        let inward = async {
+            while let Some(bytes) = receive(&mut stream).await? {
+                write.write_all(&bytes).await?;
+            }
+            write.shutdown().await
+        };
+        let (outward, inward): (io::Result<()>, io::Result<()>) = tokio::join!(outward, inward);
+        if let Err(error) = outward.and(inward) {
+            tracing::debug!(%error, "tunnel ended");
+        }
+    });
+    theirs
+}
