@@ -13,6 +13,8 @@ mod model;
 mod rules;
 mod run;
 mod table;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 pub use config::ProxyConfig;
