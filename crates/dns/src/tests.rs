@@ -1,0 +1,1 @@
+//! Questions by dig, over UDP and TCP.
