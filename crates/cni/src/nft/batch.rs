@@ -153,11 +153,12 @@ impl Batch {
                 _ => {}
             }
         }
+        let family = self.family;
         self.push("add rule to", chain, kind::NEWRULE, CREATE | APPEND, |a| {
             a.text(2, chain);
             a.nest(4, |list| {
                 for expr in &rule.exprs {
-                    expr.write(list, id);
+                    expr.write(list, family, id);
                 }
             });
             if let Some(comment) = &rule.comment {

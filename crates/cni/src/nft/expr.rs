@@ -2,6 +2,7 @@
 
 use crate::netlink::Attributes;
 
+use super::Family;
 use super::set::Key;
 
 /// What becomes of the packet.
@@ -151,10 +152,10 @@ fn register(n: u32) -> u32 {
 
 impl Expr {
     /// `inline` is the id of the rule's own map, made beforehand in the same transaction.
-    pub(super) fn write(&self, list: &mut Attributes, inline: Option<u32>) {
+    pub(super) fn write(&self, list: &mut Attributes, family: Family, inline: Option<u32>) {
         list.nest(1, |element| {
             element.text(1, self.name());
-            element.nest(2, |a| self.attributes(a, inline));
+            element.nest(2, |a| self.attributes(a, family, inline));
         });
     }
 
@@ -182,7 +183,7 @@ impl Expr {
         }
     }
 
-    fn attributes(&self, a: &mut Attributes, inline: Option<u32>) {
+    fn attributes(&self, a: &mut Attributes, of: Family, inline: Option<u32>) {
         let value = |a: &mut Attributes, kind: u16, data: &[u8]| a.nest(kind, |d| d.put(1, data));
         match self {
             Expr::Payload { to, base, offset, len } => {
@@ -285,8 +286,15 @@ impl Expr {
                 }
             }
             Expr::Reject => {
-                a.be32(1, 2);
-                a.u8(2, 1);
+                // Port unreachable, in the numbers of ICMP, ICMPv6 and nftables' own for both. The latter only
+                // drops in a table of one family.
+                let (kind, code) = match of {
+                    Family::Ipv4 => (0, 3),
+                    Family::Ipv6 => (0, 4),
+                    Family::Inet => (2, 1),
+                };
+                a.be32(1, kind);
+                a.u8(2, code);
             }
             Expr::RejectReset => a.be32(1, 1),
             Expr::Limit { rate, burst } => {
