@@ -1,6 +1,7 @@
 //! The cluster's certificates and keys below `<data-dir>/server/tls`, in k3s's layout.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pki::{Authority, Identity, PkiError, Usage};
 use time::OffsetDateTime;
@@ -9,7 +10,7 @@ use time::OffsetDateTime;
 pub struct Certificates {
     dir: PathBuf,
     pub server_authority: Authority,
-    pub client_authority: Authority,
+    pub client_authority: Arc<Authority>,
     names: Vec<String>,
 }
 
@@ -29,7 +30,7 @@ impl Certificates {
         let certificates = Certificates {
             dir: dir.to_owned(),
             server_authority: Authority::load_or_create(dir, "server-ca", now)?,
-            client_authority: Authority::load_or_create(dir, "client-ca", now)?,
+            client_authority: Arc::new(Authority::load_or_create(dir, "client-ca", now)?),
             names,
         };
         certificates.renew(now)?;

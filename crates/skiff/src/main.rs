@@ -29,6 +29,10 @@ enum Command {
     Kubelet(Box<kubelet::command::Args>),
     /// Runs the scheduler against any API server.
     KubeScheduler(Box<scheduler::command::Args>),
+    /// Runs the controllers against any API server.
+    KubeControllerManager(Box<controller_manager::command::Args>),
+    /// Makes Services work on a node of any cluster.
+    KubeProxy(Box<proxy::command::Args>),
     /// Says which Kubernetes this is.
     Version,
 }
@@ -90,6 +94,16 @@ fn run(command: Command) -> ExitCode {
                 Command::KubeScheduler(args) => {
                     let stop = stop_token();
                     scheduler::command::run(*args, stop).await.map_err(|e| e.to_string())
+                }
+                Command::KubeControllerManager(args) => {
+                    let stop = stop_token();
+                    controller_manager::command::run(*args, stop)
+                        .await
+                        .map_err(|e| e.to_string())
+                }
+                Command::KubeProxy(args) => {
+                    let stop = stop_token();
+                    proxy::command::run(*args, stop).await.map_err(|e| e.to_string())
                 }
                 Command::Version => Ok(()),
             }

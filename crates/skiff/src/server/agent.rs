@@ -47,6 +47,8 @@ pub enum AgentError {
     #[error(transparent)]
     Kubelet(#[from] kubelet::command::CommandError),
     #[error(transparent)]
+    Registries(#[from] runtime::registry::RegistriesError),
+    #[error(transparent)]
     Pki(#[from] pki::PkiError),
 }
 
@@ -97,7 +99,7 @@ impl NodePaths {
 }
 
 /// The runtime of this node, opened.
-pub async fn open_runtime(data_dir: &Path) -> Result<Arc<Runtime>, AgentError> {
+pub async fn open_runtime(data_dir: &Path, registries: &Path) -> Result<Arc<Runtime>, AgentError> {
     let paths = NodePaths::of(data_dir);
     let cni = cni::Cni::new(cni::CniConfig {
         conf_dir: paths.cni_conf(),
@@ -110,6 +112,9 @@ pub async fn open_runtime(data_dir: &Path) -> Result<Arc<Runtime>, AgentError> {
         cgroup_parent: CGROUP.into(),
         shim: vec!["/proc/self/exe".into(), "shim".into()],
         cni: Some(Arc::new(cni)),
+        handlers: Vec::new(),
+        registries: runtime::registry::Registries::load(registries)?,
+        resolve: Arc::new(|host| Box::pin(async move { client::resolve(&host).await.map_err(|e| e.to_string()) })),
         image_dir: Some(paths.agent.join("images")),
     };
     Ok(Runtime::open(config).await?)
@@ -133,7 +138,7 @@ pub async fn start(
     let cri = match &args.node.container_runtime_endpoint {
         Some(endpoint) => cri::connect(endpoint)?,
         None => {
-            let runtime = open_runtime(&args.data_dir).await?;
+            let runtime = open_runtime(&args.data_dir, &args.node.private_registry).await?;
             let socket = Path::new(RUN).join("cri.sock");
             let (served, stopped) = (runtime.clone(), stop.clone());
             components.spawn(async move {
@@ -151,6 +156,31 @@ pub async fn start(
             runtime.clients()
         }
     };
+    if !args.disable_kube_proxy {
+        let client = in_process::client(&plane.api, User::new("system:kube-proxy", &[]), "kube-proxy");
+        let proxy = proxy::ProxyConfig {
+            cluster_cidrs: args.cluster_cidr.parse().into_iter().collect(),
+            healthz_bind_address: Some(([0, 0, 0, 0], 10256).into()),
+            ..proxy::ProxyConfig::new(&node.name, vec![node.ip])
+        };
+        let stopped = stop.clone();
+        components.spawn(async move {
+            if let Err(error) = proxy::run(proxy, client, stopped).await {
+                tracing::error!(%error, "kube-proxy ended");
+            }
+        });
+    }
+    if !args.disable.iter().any(|d| d == "coredns") {
+        let user = User::new("system:skiff", &[apiserver::http::user::MASTERS]);
+        components.spawn(super::dns::run(
+            in_process::client(&plane.api, user, "skiff"),
+            args.cluster_domain.clone(),
+            plane.cluster_dns,
+            node.ip,
+            config.resolv_conf.clone(),
+            stop.clone(),
+        ));
+    }
     let stopped = stop.clone();
     components.spawn(async move {
         if let Err(error) = kubelet::run(config, client, cri, stopped).await {

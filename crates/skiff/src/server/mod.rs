@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod args;
 mod control_plane;
+mod dns;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -107,7 +108,26 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
             stop.clone(),
         ));
     }
-    let _ = MASTERS;
+    if !args.disable_controller_manager {
+        let client = in_process::client(
+            &plane.api,
+            User::new("system:kube-controller-manager", &[MASTERS]),
+            "kube-controller-manager",
+        );
+        let config = controller_manager::ControllerConfig {
+            cluster_cidr: Some(args.cluster_cidr.clone()),
+            allocate_node_cidrs: true,
+            root_ca: plane.certificates.server_authority.certificate().to_owned(),
+            signing: Some(plane.certificates.client_authority.clone()),
+            ..controller_manager::ControllerConfig::default()
+        };
+        let stop = stop.clone();
+        components.spawn(async move {
+            if let Err(error) = controller_manager::run(config, client, stop).await {
+                tracing::error!(%error, "the controllers ended");
+            }
+        });
+    }
 }
 
 /// The address this host would use towards the outside. A connected UDP socket sends nothing.

@@ -1,0 +1,71 @@
+//! The cluster's DNS in this process: its Service, the endpoint behind it, and the server.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use client::{Client, Patch};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// Where the node answers; the Service's port 53 leads here.
+const PORT: u16 = 10053;
+const MANAGER: &str = "skiff";
+
+/// Serves names until `stop`.
+pub async fn run(
+    client: Client,
+    domain: String,
+    service: IpAddr,
+    node: IpAddr,
+    resolv_conf: PathBuf,
+    stop: CancellationToken,
+) {
+    if let Err(error) = announce(&client, service, node).await {
+        tracing::error!(%error, "the DNS Service cannot be made");
+    }
+    let mut config = dns::DnsConfig::new(&domain, vec![SocketAddr::new(node, PORT)]);
+    config.own_addresses = vec![service, node];
+    config.upstreams = dns::Upstreams::ResolvConf(resolv_conf);
+    if let Err(error) = dns::run(config, client, stop).await {
+        tracing::error!(%error, "the cluster's DNS ended");
+    }
+}
+
+/// The Service `kube-system/kube-dns` under its well-known address, and the endpoint that is this process.
+async fn announce(client: &Client, service: IpAddr, node: IpAddr) -> Result<(), client::Error> {
+    let family = if service.is_ipv4() { "IPv4" } else { "IPv6" };
+    let labels = json!({ "k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS" });
+    let port =
+        |name: &str, protocol: &str| json!({ "name": name, "port": 53, "targetPort": PORT, "protocol": protocol });
+    let front = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "kube-dns", "labels": labels },
+        "spec": { "clusterIP": service, "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")] },
+    });
+    let behind = |name: &str, protocol: &str| json!({ "name": name, "port": PORT, "protocol": protocol });
+    let back = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": "kube-dns",
+            "labels": { "kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": MANAGER },
+        },
+        "addressType": family,
+        "endpoints": [{ "addresses": [node], "conditions": { "ready": true, "serving": true, "terminating": false } }],
+        "ports": [behind("dns", "UDP"), behind("dns-tcp", "TCP")],
+    });
+    for (path, object) in [
+        ("/api/v1/namespaces/kube-system/services/kube-dns", front),
+        (
+            "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/kube-dns",
+            back,
+        ),
+    ] {
+        let patch = Patch::Apply {
+            manager: MANAGER.into(),
+            force: true,
+            object,
+        };
+        client.patch_path::<Value>(path, &patch).await?;
+    }
+    Ok(())
+}
