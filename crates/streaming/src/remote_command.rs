@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
@@ -219,7 +219,7 @@ where
             }
         }
         // The peer may have closed already.
-        let _ = sink.close().await;
+        let _ = websocket::close(&mut sink).await;
     });
     let (stdin, stdin_reader) = mpsc::channel(WAITING);
     let (resize, resize_reader) = mpsc::channel(WAITING);

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 
 /// What a tunnel may hold in each direction. Bytes.
 const TUNNEL: usize = 64 * 1024;
@@ -44,6 +46,18 @@ where
     sink.send(Message::Binary(bytes)).await.map_err(|e| failed(&e))
 }
 
+/// Ends the connection as one that did what it was for: clients take a close without a status for a failure.
+pub async fn close<S>(sink: &mut S) -> io::Result<()>
+where
+    S: futures::Sink<Message, Error = tokio_tungstenite::tungstenite::Error> + Unpin,
+{
+    let normal = CloseFrame {
+        code: CloseCode::Normal,
+        reason: Utf8Bytes::default(),
+    };
+    sink.send(Message::Close(Some(normal))).await.map_err(|e| failed(&e))
+}
+
 /// The messages' bytes as one stream in each direction.
 pub fn tunnel<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: Socket<T>) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(TUNNEL);
@@ -55,7 +69,7 @@ pub fn tunnel<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: Socket
             loop {
                 let n = read.read(&mut buffer).await?;
                 if n == 0 {
-                    return sink.close().await.map_err(|e| failed(&e));
+                    return close(&mut sink).await;
                 }
                 send(&mut sink, Bytes::copy_from_slice(&buffer[..n])).await?;
             }
