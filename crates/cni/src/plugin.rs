@@ -11,7 +11,7 @@ use crate::exec::{Command, Invocation};
 use crate::plugins;
 use crate::types::{PluginError, VERSIONS, code};
 
-pub use plugins::NAMES;
+pub use plugins::{NAMES, cleanup};
 
 /// Runs plugin `name` as this process.
 pub fn main(name: &str) -> ExitCode {

@@ -65,6 +65,8 @@ pub enum Error {
     Netns { path: String, message: String },
     #[error("{path}: {source}")]
     Cache { path: String, source: std::io::Error },
+    #[error("what the node had made cannot be taken down: {0}")]
+    Cleanup(String),
     #[error("the network task ended early: {0}")]
     Task(String),
 }

@@ -2,7 +2,10 @@
 
 mod bootstrap;
 mod certificates;
+mod image;
 mod in_process;
+mod killall;
+mod node_paths;
 mod server;
 
 use std::process::ExitCode;
@@ -33,6 +36,10 @@ enum Command {
     KubeControllerManager(Box<controller_manager::command::Args>),
     /// Makes Services work on a node of any cluster.
     KubeProxy(Box<proxy::command::Args>),
+    /// Imports, lists and removes the node's images.
+    Image(image::ImageArgs),
+    /// Ends all pods of a stopped node and takes down what it has made; the data stays.
+    Killall(killall::KillallArgs),
     /// Says which Kubernetes this is.
     Version,
 }
@@ -105,6 +112,8 @@ fn run(command: Command) -> ExitCode {
                     let stop = stop_token();
                     proxy::command::run(*args, stop).await.map_err(|e| e.to_string())
                 }
+                Command::Image(args) => image::run(args).await.map_err(|e| e.to_string()),
+                Command::Killall(args) => killall::run(args).await.map_err(|e| e.to_string()),
                 Command::Version => Ok(()),
             }
         });

@@ -66,7 +66,7 @@ struct Attachment {
     ifname: String,
 }
 
-const MASQUERADE_TABLE: &str = "cni_plugins_masquerade";
+pub(super) const MASQUERADE_TABLE: &str = "cni_plugins_masquerade";
 const MASQUERADE_CHAIN: &str = "masq_checks";
 
 fn hash(parts: &[&str]) -> String {

@@ -44,3 +44,28 @@ fn remove_rules(family: Family, table: &str, picked: impl Fn(&str) -> bool) -> R
     }
     Ok(())
 }
+
+/// Takes down what the plugins made for a node whose pods are gone: the bridge, and our tables where no pod of anybody
+/// has a rule.
+pub fn cleanup(bridge: &str) -> Result<(), crate::Error> {
+    let failed = |e: &dyn std::fmt::Display| crate::Error::Cleanup(e.to_string());
+    let mut links = crate::link::Links::open().map_err(|e| failed(&e))?;
+    if let Some(link) = links.by_name(bridge).map_err(|e| failed(&e))? {
+        links.del(link.index).map_err(|e| failed(&e))?;
+    }
+    for (family, table) in [
+        (Family::Inet, bridge::MASQUERADE_TABLE),
+        (Family::Ipv4, portmap::TABLE),
+        (Family::Ipv6, portmap::TABLE),
+    ] {
+        let rules = list_rules(family, table).map_err(|e| failed(&e))?;
+        // pods' rules carry comments
+        if rules.iter().all(|r| r.comment.is_empty()) {
+            let mut batch = Batch::new(family, table);
+            batch.add_table();
+            batch.del_table();
+            batch.commit().map_err(|e| failed(&e))?;
+        }
+    }
+    Ok(())
+}

@@ -43,7 +43,7 @@ struct Attachment {
     container_id: String,
 }
 
-const TABLE: &str = "cni_hostport";
+pub(super) const TABLE: &str = "cni_hostport";
 const HOSTPORTS: &str = "hostports";
 const HOSTIP_HOSTPORTS: &str = "hostip_hostports";
 const MASQUERADING: &str = "masquerading";

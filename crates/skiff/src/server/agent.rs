@@ -1,7 +1,7 @@
 //! The node's side: runtime, kubelet, pod network, in this process.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use apiserver::http::user::User;
@@ -19,13 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::ControlPlane;
 use super::args::{NodeArgs, ServerArgs};
 use crate::in_process;
-
-/// Sockets and namespaces of this boot.
-const RUN: &str = "/run/skiff";
-/// The bridge that pods hang on.
-pub const BRIDGE: &str = "skiff0";
-/// The cgroup below which everything of a node is.
-pub const CGROUP: &str = "/skiff";
+use crate::node_paths::NodePaths;
 
 /// Why there can be no node.
 #[derive(Debug, thiserror::Error)]
@@ -77,30 +71,12 @@ impl NodeIdentity {
     }
 }
 
-/// Where a node keeps its things.
-pub struct NodePaths {
-    pub agent: PathBuf,
-}
-
-impl NodePaths {
-    pub fn of(data_dir: &Path) -> NodePaths {
-        NodePaths {
-            agent: data_dir.join("agent"),
-        }
-    }
-
-    pub fn cni_conf(&self) -> PathBuf {
-        self.agent.join("etc/cni/net.d")
-    }
-
-    fn manifests(&self) -> PathBuf {
-        self.agent.join("pod-manifests")
-    }
-}
-
-/// The runtime of this node, opened.
-pub async fn open_runtime(data_dir: &Path, registries: &Path) -> Result<Arc<Runtime>, AgentError> {
-    let paths = NodePaths::of(data_dir);
+/// The runtime of this node, opened; archives of images are imported from `images`.
+pub async fn open_runtime(
+    paths: &NodePaths,
+    registries: runtime::registry::Registries,
+    images: Option<PathBuf>,
+) -> Result<Arc<Runtime>, AgentError> {
     let cni = cni::Cni::new(cni::CniConfig {
         conf_dir: paths.cni_conf(),
         bin_dirs: vec![paths.agent.join("bin"), "/opt/cni/bin".into()],
@@ -108,14 +84,14 @@ pub async fn open_runtime(data_dir: &Path, registries: &Path) -> Result<Arc<Runt
     });
     let config = RuntimeConfig {
         root: paths.agent.join("runtime"),
-        state: Path::new(RUN).join("runtime"),
-        cgroup_parent: CGROUP.into(),
+        state: paths.run.join("runtime"),
+        cgroup_parent: paths.cgroup.clone(),
         shim: vec!["/proc/self/exe".into(), "shim".into()],
         cni: Some(Arc::new(cni)),
         handlers: Vec::new(),
-        registries: runtime::registry::Registries::load(registries)?,
+        registries,
         resolve: Arc::new(|host| Box::pin(async move { client::resolve(&host).await.map_err(|e| e.to_string()) })),
-        image_dir: Some(paths.agent.join("images")),
+        image_dir: images,
     };
     Ok(Runtime::open(config).await?)
 }
@@ -129,7 +105,7 @@ pub async fn start(
     stop: &CancellationToken,
 ) -> Result<(), AgentError> {
     let paths = NodePaths::of(&args.data_dir);
-    for dir in [paths.cni_conf(), paths.manifests(), paths.agent.join("images")] {
+    for dir in [paths.cni_conf(), paths.manifests(), paths.images()] {
         std::fs::create_dir_all(&dir).map_err(|source| AgentError::File { path: dir, source })?;
     }
     let config = kubelet_config(args, plane, &node, &paths)?;
@@ -138,8 +114,9 @@ pub async fn start(
     let cri = match &args.node.container_runtime_endpoint {
         Some(endpoint) => cri::connect(endpoint)?,
         None => {
-            let runtime = open_runtime(&args.data_dir, &args.node.private_registry).await?;
-            let socket = Path::new(RUN).join("cri.sock");
+            let registries = runtime::registry::Registries::load(&args.node.private_registry)?;
+            let runtime = open_runtime(&paths, registries, Some(paths.images())).await?;
+            let socket = paths.socket();
             let (served, stopped) = (runtime.clone(), stop.clone());
             components.spawn(async move {
                 let ended = async move { stopped.cancelled().await };
@@ -209,7 +186,10 @@ fn kubelet_config(
     config.node_ips = vec![node.ip];
     config.cluster_dns = vec![plane.cluster_dns.to_string()];
     config.cluster_domain = args.cluster_domain.clone();
-    config.cgroup_root = CGROUP.into();
+    config.cgroup_root = paths.cgroup.clone();
+    config.root_dir = paths.kubelet.clone();
+    config.pod_log_dir = paths.pod_logs.clone();
+    config.container_log_links = paths.container_logs.clone();
     config.static_pod_path = Some(paths.manifests());
     config.server_tls = kubelet::ServerTls::Pem {
         cert: certificate.into_bytes(),
@@ -258,7 +238,7 @@ async fn configure_network(client: Client, name: String, paths: NodePaths, stop:
         let cidr = node.decode::<Node>().ok().and_then(|n| n.spec?.pod_cidr);
         let Some(cidr) = cidr else { continue };
         let path = paths.cni_conf().join("10-skiff.conflist");
-        let wanted = network_config(&cidr, &paths.agent.join("cni/networks"));
+        let wanted = network_config(&cidr, &paths);
         if std::fs::read(&path).is_ok_and(|present| present == wanted) {
             continue;
         }
@@ -270,16 +250,16 @@ async fn configure_network(client: Client, name: String, paths: NodePaths, stop:
 }
 
 /// Bridge, host-local addresses, host ports.
-fn network_config(cidr: &str, addresses: &Path) -> Vec<u8> {
+fn network_config(cidr: &str, paths: &NodePaths) -> Vec<u8> {
     let conf = json!({
         "cniVersion": "1.0.0",
         "name": "skiff",
         "plugins": [
             {
-                "type": "bridge", "bridge": BRIDGE, "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true,
+                "type": "bridge", "bridge": paths.bridge, "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true,
                 "ipam": {
                     "type": "host-local",
-                    "dataDir": addresses,
+                    "dataDir": paths.agent.join("cni/networks"),
                     "ranges": [[{ "subnet": cidr }]],
                     "routes": [{ "dst": "0.0.0.0/0" }],
                 },

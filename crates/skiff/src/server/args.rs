@@ -16,7 +16,7 @@ pub struct ServerArgs {
     #[arg(short = 'c', long)]
     pub config: Option<PathBuf>,
     /// Folder that holds state.
-    #[arg(short = 'd', long, default_value = "/var/lib/skiff")]
+    #[arg(short = 'd', long, default_value = crate::node_paths::DEFAULT_DATA_DIR)]
     pub data_dir: PathBuf,
     /// Address to listen on.
     #[arg(long, default_value = "0.0.0.0")]

@@ -151,7 +151,7 @@ pub async fn wait_for_stop() -> std::io::Result<()> {
 }
 
 /// One skiff a data directory.
-fn lock(data_dir: &Path) -> Result<std::fs::File, ServerError> {
+pub fn lock(data_dir: &Path) -> Result<std::fs::File, ServerError> {
     let path = data_dir.join("lock");
     let failed = |source| ServerError::File {
         path: path.clone(),

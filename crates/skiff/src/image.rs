@@ -1,0 +1,117 @@
+//! `skiff image`: the images of the node that runs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use cri::v1;
+
+use crate::node_paths::{DEFAULT_DATA_DIR, NodePaths};
+
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Folder that holds the node's state.
+    #[arg(short = 'd', long, global = true, default_value = DEFAULT_DATA_DIR)]
+    data_dir: PathBuf,
+    #[command(subcommand)]
+    command: ImageCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Imports the images of OCI and docker archives.
+    Import { archives: Vec<PathBuf> },
+    /// Lists the images.
+    Ls,
+    /// Removes images by name or id.
+    Rm { images: Vec<String> },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    #[error("no node runs on {}: start skiff first", .0.display())]
+    NoNode(PathBuf),
+    #[error(transparent)]
+    Endpoint(#[from] cri::ConnectError),
+    #[error("{what}: {}", status.message())]
+    Refused { what: String, status: Box<tonic::Status> },
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+}
+
+fn refused(what: impl Into<String>) -> impl FnOnce(tonic::Status) -> ImageError {
+    let what = what.into();
+    move |status| ImageError::Refused {
+        what,
+        status: Box::new(status),
+    }
+}
+
+pub async fn run(args: ImageArgs) -> Result<(), ImageError> {
+    let socket = NodePaths::of(&args.data_dir).socket();
+    if !socket.exists() {
+        return Err(ImageError::NoNode(args.data_dir));
+    }
+    let (_, mut images) = cri::connect(&format!("unix://{}", socket.display()))?;
+    match args.command {
+        ImageCommand::Import { archives } => {
+            for archive in archives {
+                let path = archive.canonicalize().map_err(|source| ImageError::File {
+                    path: archive.clone(),
+                    source,
+                })?;
+                let names = runtime::import(&socket, &path)
+                    .await
+                    .map_err(refused(archive.display().to_string()))?;
+                for name in names {
+                    println!("{name}");
+                }
+            }
+        }
+        ImageCommand::Ls => {
+            let answer = images.list_images(v1::ListImagesRequest { filter: None }).await;
+            let mut all = answer
+                .map_err(refused("the images cannot be listed"))?
+                .into_inner()
+                .images;
+            all.sort_by(|a, b| a.repo_tags.cmp(&b.repo_tags));
+            println!("{:<72} {:<16} {:>10}", "IMAGE", "ID", "SIZE");
+            for image in all {
+                let id = image.id.trim_start_matches("sha256:");
+                let size = format!("{:.1}MiB", image.size as f64 / f64::from(1 << 20));
+                let names = if image.repo_tags.is_empty() {
+                    &image.repo_digests
+                } else {
+                    &image.repo_tags
+                };
+                for name in names {
+                    println!("{name:<72} {:<16} {size:>10}", id.get(..12).unwrap_or(id));
+                }
+            }
+        }
+        ImageCommand::Rm { images: names } => {
+            for name in names {
+                let spec = v1::ImageSpec {
+                    image: name.clone(),
+                    ..v1::ImageSpec::default()
+                };
+                let known = images
+                    .image_status(v1::ImageStatusRequest {
+                        image: Some(spec.clone()),
+                        verbose: false,
+                    })
+                    .await
+                    .map_err(refused(&name))?
+                    .into_inner()
+                    .image;
+                if known.is_none() {
+                    return Err(refused(&name)(tonic::Status::not_found("no such image")));
+                }
+                images
+                    .remove_image(v1::RemoveImageRequest { image: Some(spec) })
+                    .await
+                    .map_err(refused(&name))?;
+            }
+        }
+    }
+    Ok(())
+}
