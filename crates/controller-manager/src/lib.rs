@@ -15,12 +15,17 @@ mod manager;
 mod meta;
 mod namespace;
 mod node_ipam;
+mod node_lifecycle;
 mod ownership;
+mod pod_gc;
 mod pods;
 mod replicaset;
 mod root_ca;
 mod serviceaccount;
 mod status;
+mod taint_eviction;
+mod taints;
+mod ttl_after_finished;
 
 pub use config::{ControllerConfig, ControllerSwitch};
 pub use error::Error;

@@ -56,6 +56,10 @@ const CONTROLLERS: &[Entry] = &[
     ),
     entry!("node-ipam-controller", crate::node_ipam::run),
     entry!("garbage-collector-controller", crate::garbage_collector::run),
+    entry!("node-lifecycle-controller", crate::node_lifecycle::run),
+    entry!("taint-eviction-controller", crate::taint_eviction::run),
+    entry!("pod-garbage-collector-controller", crate::pod_gc::run),
+    entry!("ttl-after-finished-controller", crate::ttl_after_finished::run),
 ];
 
 /// The names that `--controllers` knows.
