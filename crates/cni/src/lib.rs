@@ -4,11 +4,14 @@
 mod cache;
 mod caller;
 mod conf;
+pub mod conntrack;
 mod exec;
 pub mod link;
 pub mod netlink;
 pub mod netns;
-pub mod plugins;
+pub mod nft;
+pub mod plugin;
+mod plugins;
 mod types;
 
 pub use caller::{Bandwidth, Cni, CniConfig, DnsConfig, PodNetwork, PortMapping, Protocol};

@@ -10,6 +10,7 @@ use crate::netlink::{CREATE, EXCL, Error, Message, Protocol, REPLACE, Reply, Soc
 const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
 const GETLINK: u16 = 18;
+const SETLINK: u16 = 19;
 const NEWADDR: u16 = 20;
 const DELADDR: u16 = 21;
 const GETADDR: u16 = 22;
@@ -261,7 +262,8 @@ impl Links {
         if let Some(family) = header.first_mut() {
             *family = libc::AF_BRIDGE as u8;
         }
-        let mut message = Message::new(NEWLINK, 0, &header);
+        // Only SETLINK reaches the bridge's own handler.
+        let mut message = Message::new(SETLINK, 0, &header);
         message.body.nest(IFLA_PROTINFO, |info| info.u8(flag, u8::from(on)));
         self.socket.request(message).map(drop)
     }

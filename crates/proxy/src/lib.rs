@@ -1,1 +1,21 @@
-//! kube-proxy: service rules as nftables.
+//! kube-proxy: Services as nftables rules of the node.
+//!
+//! `model` reads Services and EndpointSlices, `topology` picks the endpoints, `rules` turns a Service into chains
+//! and map elements, `table` keeps what is in force and makes the smallest change; these are pure. `run` follows the
+//! API and commits; `health` answers load balancers' checks.
+
+mod base;
+pub mod command;
+mod config;
+mod conntrack;
+mod health;
+mod model;
+mod rules;
+mod run;
+mod table;
+#[cfg(test)]
+mod tests;
+mod topology;
+
+pub use config::ProxyConfig;
+pub use run::{ProxyError, cleanup, run};
