@@ -321,3 +321,79 @@ fn walk(dir: &std::path::Path) -> Vec<String> {
     }
     found
 }
+
+#[tokio::test]
+async fn pods_of_a_bridge_reach_each_other_and_host_ports_reach_them() {
+    let mut node = Node::start().await;
+    let conf = node.dir.path().join("cni");
+    std::fs::create_dir(&conf).unwrap();
+    let ipam = format!(
+        r#"{{"type":"host-local","dataDir":"{}","ranges":[[{{"subnet":"10.77.0.0/24"}}]],"routes":[{{"dst":"0.0.0.0/0"}}]}}"#,
+        node.dir.path().join("ipam").display()
+    );
+    let list = format!(
+        r#"{{"cniVersion":"1.0.0","name":"test","plugins":[
+            {{"type":"bridge","bridge":"skiff-test0","isGateway":true,"ipMasq":true,"hairpinMode":true,"ipam":{ipam}}},
+            {{"type":"portmap","capabilities":{{"portMappings":true}}}}]}}"#
+    );
+    std::fs::write(conf.join("10-test.conflist"), list).unwrap();
+    node.cni = Some(conf);
+    node.kill().await;
+    node.launch().await;
+    let status = node
+        .runtime
+        .status(v1::StatusRequest { verbose: false })
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(status.status.unwrap().conditions.iter().all(|c| c.status));
+    let mut config = node.sandbox_config("server");
+    config.port_mappings = vec![v1::PortMapping {
+        container_port: 8080,
+        host_port: 9090,
+        ..Default::default()
+    }];
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        ..Default::default()
+    };
+    let server = node
+        .runtime
+        .run_pod_sandbox(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .pod_sandbox_id;
+    let serve = "while true; do nc -l -p 8080 -e sh -c 'hostname'; done";
+    let main = node.run(&server, container("main", serve)).await;
+    let ready = "while ! grep -q :1F90 /proc/net/tcp /proc/net/tcp6; do :; done";
+    assert_eq!(node.exec(&main, ready).await.exit_code, 0);
+    let ip = ip_of(&mut node, &server).await;
+    assert!(ip.starts_with("10.77.0."), "{ip}");
+    let other = node.sandbox("client").await;
+    let client = node.run(&other, container("main", "exec sleep 1000")).await;
+    let said = node.exec(&client, &format!("nc {ip} 8080 </dev/null")).await;
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
+    assert_eq!(node.exec(&main, ready).await.exit_code, 0);
+    let said = node.exec(&client, "nc 10.77.0.1 9090 </dev/null").await;
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
+    node.kill().await;
+    node.launch().await;
+    assert_eq!(ip_of(&mut node, &server).await, ip);
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: server.clone(),
+    };
+    node.runtime.stop_pod_sandbox(stop).await.unwrap();
+    let next = node.sandbox("next").await;
+    assert_ne!(ip_of(&mut node, &next).await, ip_of(&mut node, &other).await);
+    node.finish_all().await;
+}
+
+async fn ip_of(node: &mut Node, sandbox: &str) -> String {
+    let request = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: sandbox.into(),
+        verbose: false,
+    };
+    let answer = node.runtime.pod_sandbox_status(request).await.unwrap().into_inner();
+    answer.status.unwrap().network.unwrap().ip
+}

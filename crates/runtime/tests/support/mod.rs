@@ -87,6 +87,8 @@ pub struct Node {
     pub group: String,
     pub runtime: RuntimeClient,
     pub image: ImageClient,
+    /// The directory of a CNI configuration; none is a node without a pod network.
+    pub cni: Option<PathBuf>,
     process: Option<tokio::process::Child>,
     /// Keeps the namespaces between two lives of the runtime.
     holder: tokio::process::Child,
@@ -120,6 +122,7 @@ impl Node {
             group,
             runtime,
             image,
+            cni: None,
             process: None,
             holder,
         };
@@ -143,6 +146,9 @@ impl Node {
             .env("CGROUP_PARENT", &self.group)
             .env("RUST_LOG", "debug")
             .kill_on_drop(true);
+        if let Some(dir) = &self.cni {
+            command.env("CNI_CONF_DIR", dir);
+        }
         self.process = Some(command.spawn().unwrap());
         let begun = std::time::Instant::now();
         // The socket's file is what tells; there is no event for it that needs less.
