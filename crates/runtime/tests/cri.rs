@@ -397,3 +397,55 @@ async fn ip_of(node: &mut Node, sandbox: &str) -> String {
     let answer = node.runtime.pod_sandbox_status(request).await.unwrap().into_inner();
     answer.status.unwrap().network.unwrap().ip
 }
+
+/// Pods are made while the runtime is killed at ever later moments of it.
+#[tokio::test]
+async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
+    let mut node = Node::start().await;
+    for round in 0..12u64 {
+        let mut making = tokio::task::JoinSet::new();
+        for n in 0..3 {
+            let mut runtime = node.runtime.clone();
+            let sandbox_config = node.sandbox_config(&format!("pod-{round}-{n}"));
+            making.spawn(async move {
+                let request = v1::RunPodSandboxRequest {
+                    config: Some(sandbox_config),
+                    ..Default::default()
+                };
+                let pod_sandbox_id = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+                let request = v1::CreateContainerRequest {
+                    pod_sandbox_id: pod_sandbox_id.clone(),
+                    config: Some(container("main", "exec sleep 1000")),
+                    sandbox_config: None,
+                };
+                let container_id = runtime.create_container(request).await?.into_inner().container_id;
+                runtime
+                    .start_container(v1::StartContainerRequest { container_id })
+                    .await?;
+                let request = v1::RemovePodSandboxRequest { pod_sandbox_id };
+                runtime.remove_pod_sandbox(request).await.map(drop)
+            });
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(round * 7)).await;
+        node.kill().await;
+        // Whoever was served meanwhile was lucky.
+        while making.join_next().await.is_some() {}
+        node.launch().await;
+        let list = node.runtime.list_containers(v1::ListContainersRequest { filter: None });
+        for one in list.await.unwrap().into_inner().containers {
+            if one.state() == v1::ContainerState::ContainerRunning {
+                assert_eq!(node.exec(&one.id, "exit 3").await.exit_code, 3);
+            }
+        }
+        let list = node
+            .runtime
+            .list_pod_sandbox(v1::ListPodSandboxRequest { filter: None });
+        for sandbox in list.await.unwrap().into_inner().items {
+            let request = v1::RemovePodSandboxRequest {
+                pod_sandbox_id: sandbox.id,
+            };
+            node.runtime.remove_pod_sandbox(request).await.unwrap();
+        }
+    }
+    node.finish_all().await;
+}
