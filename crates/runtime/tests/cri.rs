@@ -449,3 +449,89 @@ async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
     }
     node.finish_all().await;
 }
+
+#[tokio::test]
+async fn privileges_host_namespaces_and_images_as_volumes_are_as_asked() {
+    let mut node = Node::start().await;
+    let mut config = node.sandbox_config("host");
+    let host = v1::NamespaceOption {
+        network: v1::NamespaceMode::Node as i32,
+        pid: v1::NamespaceMode::Node as i32,
+        ipc: v1::NamespaceMode::Node as i32,
+        ..Default::default()
+    };
+    let linux = config.linux.as_mut().unwrap();
+    linux.security_context.as_mut().unwrap().namespace_options = Some(host.clone());
+    config.hostname = String::new();
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        ..Default::default()
+    };
+    let sandbox = node
+        .runtime
+        .run_pod_sandbox(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .pod_sandbox_id;
+    let script = "readlink /proc/self/ns/net; hostname; ls /dev | grep -c kmsg; mount -t tmpfs t /tmp && echo mounted; \
+        grep -c . /proc/1/cmdline; ls /volume/bin/sh /volume/hidden 2>&1; touch /volume/x 2>&1";
+    let mut config = container("main", script);
+    config.linux.as_mut().unwrap().security_context = Some(v1::LinuxContainerSecurityContext {
+        privileged: true,
+        namespace_options: Some(host),
+        ..Default::default()
+    });
+    config.mounts = vec![v1::Mount {
+        container_path: "/volume".into(),
+        image: Some(v1::ImageSpec {
+            image: "busybox:test".into(),
+            ..Default::default()
+        }),
+        readonly: true,
+        ..Default::default()
+    }];
+    let (said, _) = node.finish(&sandbox, config).await;
+    let net = std::fs::read_link(node.net_namespace()).unwrap().display().to_string();
+    let hostname = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    for want in [net.as_str(), hostname.as_str(), "1", "mounted", "/volume/bin/sh"] {
+        assert!(said.lines().any(|l| l == want), "{want:?} is not in {said}");
+    }
+    assert!(said.contains("/volume/hidden: No such file"), "{said}");
+    assert!(said.contains("/volume/x: Read-only file system"), "{said}");
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn a_container_is_asked_to_stop_by_its_own_signal_and_its_log_can_be_rotated() {
+    let mut node = Node::start().await;
+    let sandbox = node.sandbox("stop").await;
+    let mut config = container(
+        "main",
+        "trap 'echo bye; exit 9' USR1; echo hello; while true; do sleep 0.05; done",
+    );
+    config.stop_signal = v1::Signal::Sigusr1 as i32;
+    let id = node.run(&sandbox, config).await;
+    let path = node.status(&id).await.log_path;
+    // Its first word says that the trap is set.
+    let begun = std::time::Instant::now();
+    while !std::fs::read_to_string(&path).unwrap_or_default().contains("hello") {
+        assert!(begun.elapsed() < support::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    std::fs::rename(&path, format!("{path}.1")).unwrap();
+    let request = v1::ReopenContainerLogRequest {
+        container_id: id.clone(),
+    };
+    node.runtime.reopen_container_log(request).await.unwrap();
+    let request = v1::StopContainerRequest {
+        container_id: id.clone(),
+        timeout: 20,
+    };
+    node.runtime.stop_container(request).await.unwrap();
+    let status = node.status(&id).await;
+    assert_eq!((status.exit_code, status.stop_signal()), (9, v1::Signal::Sigusr1));
+    assert_eq!(log(&path), "bye\n");
+    assert_eq!(log(&format!("{path}.1")), "hello\n");
+    node.finish_all().await;
+}
