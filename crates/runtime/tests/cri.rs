@@ -321,3 +321,217 @@ fn walk(dir: &std::path::Path) -> Vec<String> {
     }
     found
 }
+
+#[tokio::test]
+async fn pods_of_a_bridge_reach_each_other_and_host_ports_reach_them() {
+    let mut node = Node::start().await;
+    let conf = node.dir.path().join("cni");
+    std::fs::create_dir(&conf).unwrap();
+    let ipam = format!(
+        r#"{{"type":"host-local","dataDir":"{}","ranges":[[{{"subnet":"10.77.0.0/24"}}]],"routes":[{{"dst":"0.0.0.0/0"}}]}}"#,
+        node.dir.path().join("ipam").display()
+    );
+    let list = format!(
+        r#"{{"cniVersion":"1.0.0","name":"test","plugins":[
+            {{"type":"bridge","bridge":"skiff-test0","isGateway":true,"ipMasq":true,"hairpinMode":true,"ipam":{ipam}}},
+            {{"type":"portmap","capabilities":{{"portMappings":true}}}}]}}"#
+    );
+    std::fs::write(conf.join("10-test.conflist"), list).unwrap();
+    node.cni = Some(conf);
+    node.kill().await;
+    node.launch().await;
+    let status = node
+        .runtime
+        .status(v1::StatusRequest { verbose: false })
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(status.status.unwrap().conditions.iter().all(|c| c.status));
+    let mut config = node.sandbox_config("server");
+    config.port_mappings = vec![v1::PortMapping {
+        container_port: 8080,
+        host_port: 9090,
+        ..Default::default()
+    }];
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        ..Default::default()
+    };
+    let server = node
+        .runtime
+        .run_pod_sandbox(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .pod_sandbox_id;
+    let serve = "while true; do nc -l -p 8080 -e sh -c 'hostname'; done";
+    let main = node.run(&server, container("main", serve)).await;
+    let ready = "while ! grep -q :1F90 /proc/net/tcp /proc/net/tcp6; do :; done";
+    assert_eq!(node.exec(&main, ready).await.exit_code, 0);
+    let ip = ip_of(&mut node, &server).await;
+    assert!(ip.starts_with("10.77.0."), "{ip}");
+    let other = node.sandbox("client").await;
+    let client = node.run(&other, container("main", "exec sleep 1000")).await;
+    let said = node.exec(&client, &format!("nc {ip} 8080 </dev/null")).await;
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
+    assert_eq!(node.exec(&main, ready).await.exit_code, 0);
+    let said = node.exec(&client, "nc 10.77.0.1 9090 </dev/null").await;
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
+    node.kill().await;
+    node.launch().await;
+    assert_eq!(ip_of(&mut node, &server).await, ip);
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: server.clone(),
+    };
+    node.runtime.stop_pod_sandbox(stop).await.unwrap();
+    let next = node.sandbox("next").await;
+    assert_ne!(ip_of(&mut node, &next).await, ip_of(&mut node, &other).await);
+    node.finish_all().await;
+}
+
+async fn ip_of(node: &mut Node, sandbox: &str) -> String {
+    let request = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: sandbox.into(),
+        verbose: false,
+    };
+    let answer = node.runtime.pod_sandbox_status(request).await.unwrap().into_inner();
+    answer.status.unwrap().network.unwrap().ip
+}
+
+/// Pods are made while the runtime is killed at ever later moments of it.
+#[tokio::test]
+async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
+    let mut node = Node::start().await;
+    for round in 0..12u64 {
+        let mut making = tokio::task::JoinSet::new();
+        for n in 0..3 {
+            let mut runtime = node.runtime.clone();
+            let sandbox_config = node.sandbox_config(&format!("pod-{round}-{n}"));
+            making.spawn(async move {
+                let request = v1::RunPodSandboxRequest {
+                    config: Some(sandbox_config),
+                    ..Default::default()
+                };
+                let pod_sandbox_id = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+                let request = v1::CreateContainerRequest {
+                    pod_sandbox_id: pod_sandbox_id.clone(),
+                    config: Some(container("main", "exec sleep 1000")),
+                    sandbox_config: None,
+                };
+                let container_id = runtime.create_container(request).await?.into_inner().container_id;
+                runtime
+                    .start_container(v1::StartContainerRequest { container_id })
+                    .await?;
+                let request = v1::RemovePodSandboxRequest { pod_sandbox_id };
+                runtime.remove_pod_sandbox(request).await.map(drop)
+            });
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(round * 7)).await;
+        node.kill().await;
+        // Whoever was served meanwhile was lucky.
+        while making.join_next().await.is_some() {}
+        node.launch().await;
+        let list = node.runtime.list_containers(v1::ListContainersRequest { filter: None });
+        for one in list.await.unwrap().into_inner().containers {
+            if one.state() == v1::ContainerState::ContainerRunning {
+                assert_eq!(node.exec(&one.id, "exit 3").await.exit_code, 3);
+            }
+        }
+        let list = node
+            .runtime
+            .list_pod_sandbox(v1::ListPodSandboxRequest { filter: None });
+        for sandbox in list.await.unwrap().into_inner().items {
+            let request = v1::RemovePodSandboxRequest {
+                pod_sandbox_id: sandbox.id,
+            };
+            node.runtime.remove_pod_sandbox(request).await.unwrap();
+        }
+    }
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn privileges_host_namespaces_and_images_as_volumes_are_as_asked() {
+    let mut node = Node::start().await;
+    let mut config = node.sandbox_config("host");
+    let host = v1::NamespaceOption {
+        network: v1::NamespaceMode::Node as i32,
+        pid: v1::NamespaceMode::Node as i32,
+        ipc: v1::NamespaceMode::Node as i32,
+        ..Default::default()
+    };
+    let linux = config.linux.as_mut().unwrap();
+    linux.security_context.as_mut().unwrap().namespace_options = Some(host.clone());
+    config.hostname = String::new();
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        ..Default::default()
+    };
+    let sandbox = node
+        .runtime
+        .run_pod_sandbox(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .pod_sandbox_id;
+    let script = "readlink /proc/self/ns/net; hostname; ls /dev | grep -c kmsg; mount -t tmpfs t /tmp && echo mounted; \
+        grep -c . /proc/1/cmdline; ls /volume/bin/sh /volume/hidden 2>&1; touch /volume/x 2>&1";
+    let mut config = container("main", script);
+    config.linux.as_mut().unwrap().security_context = Some(v1::LinuxContainerSecurityContext {
+        privileged: true,
+        namespace_options: Some(host),
+        ..Default::default()
+    });
+    config.mounts = vec![v1::Mount {
+        container_path: "/volume".into(),
+        image: Some(v1::ImageSpec {
+            image: "busybox:test".into(),
+            ..Default::default()
+        }),
+        readonly: true,
+        ..Default::default()
+    }];
+    let (said, _) = node.finish(&sandbox, config).await;
+    let net = std::fs::read_link(node.net_namespace()).unwrap().display().to_string();
+    let hostname = nix::unistd::gethostname().unwrap().into_string().unwrap();
+    for want in [net.as_str(), hostname.as_str(), "1", "mounted", "/volume/bin/sh"] {
+        assert!(said.lines().any(|l| l == want), "{want:?} is not in {said}");
+    }
+    assert!(said.contains("/volume/hidden: No such file"), "{said}");
+    assert!(said.contains("/volume/x: Read-only file system"), "{said}");
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn a_container_is_asked_to_stop_by_its_own_signal_and_its_log_can_be_rotated() {
+    let mut node = Node::start().await;
+    let sandbox = node.sandbox("stop").await;
+    let mut config = container(
+        "main",
+        "trap 'echo bye; exit 9' USR1; echo hello; while true; do sleep 0.05; done",
+    );
+    config.stop_signal = v1::Signal::Sigusr1 as i32;
+    let id = node.run(&sandbox, config).await;
+    let path = node.status(&id).await.log_path;
+    // Its first word says that the trap is set.
+    let begun = std::time::Instant::now();
+    while !std::fs::read_to_string(&path).unwrap_or_default().contains("hello") {
+        assert!(begun.elapsed() < support::PATIENCE);
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    std::fs::rename(&path, format!("{path}.1")).unwrap();
+    let request = v1::ReopenContainerLogRequest {
+        container_id: id.clone(),
+    };
+    node.runtime.reopen_container_log(request).await.unwrap();
+    let request = v1::StopContainerRequest {
+        container_id: id.clone(),
+        timeout: 20,
+    };
+    node.runtime.stop_container(request).await.unwrap();
+    let status = node.status(&id).await;
+    assert_eq!((status.exit_code, status.stop_signal()), (9, v1::Signal::Sigusr1));
+    assert_eq!(log(&path), "bye\n");
+    assert_eq!(log(&format!("{path}.1")), "hello\n");
+    node.finish_all().await;
+}

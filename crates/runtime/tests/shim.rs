@@ -2,6 +2,8 @@
 //! overlayfs and a static busybox, and fails where one is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod support;
+
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,8 +19,8 @@ use runtime::shim::{SOCKET, SPEC, socket};
 use runtime::spec::{
     BindMount, ContainerSpec, DeviceNode, Exit, PidNamespace, Process, Resources, RootFs, SandboxSpec, Seccomp,
 };
+use support::{BUSYBOX, saved_image};
 
-const BUSYBOX: &str = "/usr/bin/busybox";
 /// The longest any event here may take. Milliseconds.
 const PATIENCE: i32 = 20_000;
 
@@ -28,87 +30,6 @@ fn able() -> bool {
     let able = nix::unistd::geteuid().is_root() && Path::new(BUSYBOX).exists();
     assert!(able, "needs root and {BUSYBOX}");
     able
-}
-
-fn tar_of(files: &[(&str, Vec<u8>, tar::EntryType, u32)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (path, content, kind, mode) in files {
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(*kind);
-        header.set_mode(*mode);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(1);
-        let link = *kind == tar::EntryType::Symlink;
-        header.set_size(if link { 0 } else { content.len() as u64 });
-        if link {
-            builder
-                .append_link(&mut header, path, std::str::from_utf8(content).unwrap())
-                .unwrap();
-        } else {
-            builder.append_data(&mut header, path, content.as_slice()).unwrap();
-        }
-    }
-    builder.into_inner().unwrap()
-}
-
-/// An archive as `docker save` makes it: two layers, the upper one hides a file of the lower.
-fn saved_image(path: &Path) {
-    use tar::EntryType::{Directory, Regular, Symlink};
-    let busybox = std::fs::read(BUSYBOX).unwrap();
-    let mut files = vec![
-        ("bin/", vec![], Directory, 0o755),
-        ("bin/busybox", busybox, Regular, 0o755),
-        ("tmp/", vec![], Directory, 0o1777),
-        (
-            "etc/passwd",
-            b"root:x:0:0::/root:/bin/sh\nweb:x:33:33::/:/bin/sh\n".to_vec(),
-            Regular,
-            0o644,
-        ),
-        ("hidden", b"x".to_vec(), Regular, 0o644),
-    ];
-    for name in [
-        "bin/sh",
-        "bin/cat",
-        "bin/ls",
-        "bin/id",
-        "bin/sleep",
-        "bin/grep",
-        "bin/mkdir",
-        "bin/mount",
-        "bin/tty",
-        "bin/hostname",
-        "bin/readlink",
-        "bin/ps",
-        "bin/touch",
-        "bin/head",
-        "bin/ip",
-    ] {
-        files.push((name, b"busybox".to_vec(), Symlink, 0o777));
-    }
-    let lower = tar_of(&files);
-    let upper = tar_of(&[
-        (".wh.hidden", vec![], Regular, 0),
-        ("shown", b"shown\n".to_vec(), Regular, 0o644),
-    ]);
-    let digest = runtime::image::unpack::digest_of;
-    let config = format!(
-        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin"],"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
-        runtime::image::manifest::architecture(),
-        digest(&lower),
-        digest(&upper)
-    );
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&lower).unwrap();
-    let manifest = r#"[{"Config":"c.json","RepoTags":["busybox:test"],"Layers":["0.tar","1.tar"]}]"#;
-    let plain = tar_of(&[
-        ("manifest.json", manifest.into(), Regular, 0o644),
-        ("c.json", config.into(), Regular, 0o644),
-        ("0.tar", gzip.finish().unwrap(), Regular, 0o644),
-        ("1.tar", upper, Regular, 0o644),
-    ]);
-    std::fs::write(path, plain).unwrap();
 }
 
 struct Daemon {

@@ -51,6 +51,8 @@ pub struct Image {
 struct Layer {
     name: String,
     size: u64,
+    #[serde(default)]
+    inodes: u64,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -324,7 +326,11 @@ impl ImageStore {
             unpack::layer(plain, &dir, &parents, diff_id).map_err(failed)
         });
         match unpacked {
-            Ok(size) => Ok(Layer { name, size }),
+            Ok(amount) => Ok(Layer {
+                name,
+                size: amount.bytes,
+                inodes: amount.inodes,
+            }),
             Err(e) => {
                 let _ = fs::remove_dir_all(&dir);
                 Err(e)
@@ -376,9 +382,10 @@ impl ImageStore {
         Ok(())
     }
 
-    /// Bytes of all layers, and how many there are.
+    /// Bytes and files of all layers.
     pub fn usage(&self) -> (u64, u64) {
         let index = lock(&self.index);
-        (index.layers.values().map(|l| l.size).sum(), index.layers.len() as u64)
+        let layers = index.layers.values();
+        layers.fold((0, 0), |(bytes, inodes), l| (bytes + l.size, inodes + l.inodes))
     }
 }

@@ -80,8 +80,8 @@ pub fn decompress<'a>(mut reader: impl Read + 'a) -> io::Result<Box<dyn Read + '
 }
 
 /// Unpacks the uncompressed `archive` into the empty directory `dir` and checks its digest. `parents` are the layers
-/// below, topmost first: directories that the archive only implies look as they do there. Gives bytes of content.
-pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str) -> Result<u64, UnpackError> {
+/// below, topmost first: directories that the archive only implies look as they do there. Gives what it takes on the disk.
+pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str) -> Result<Amount, UnpackError> {
     let root = File::open(dir).map_err(|error| UnpackError::Entry {
         path: dir.display().to_string(),
         error,
@@ -91,7 +91,7 @@ pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str)
         parents,
         last: None,
         times: Vec::new(),
-        size: 0,
+        amount: Amount::default(),
     };
     let mut hashing = Hashing::new(archive);
     {
@@ -99,6 +99,7 @@ pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str)
         for entry in archive.entries().map_err(UnpackError::Archive)? {
             let mut entry = entry.map_err(UnpackError::Archive)?;
             let path = OsString::from_vec(entry.path_bytes().into_owned());
+            unpacker.amount.inodes += 1;
             unpacker.entry(Path::new(&path), &mut entry).map_err(|e| match e {
                 Failure::Io(error) => UnpackError::Entry {
                     path: path.to_string_lossy().into_owned(),
@@ -112,7 +113,7 @@ pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str)
         }
     }
     unpacker.set_times();
-    let size = unpacker.size;
+    let amount = unpacker.amount;
     let found = hashing.finish().map_err(UnpackError::Archive)?;
     if found != diff_id {
         return Err(UnpackError::Digest {
@@ -120,7 +121,14 @@ pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str)
             found,
         });
     }
-    Ok(size)
+    Ok(amount)
+}
+
+/// Bytes of files' content, and files of every kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    pub bytes: u64,
+    pub inodes: u64,
 }
 
 enum Failure {
@@ -141,7 +149,7 @@ struct Unpacker<'a> {
     last: Option<(PathBuf, OwnedFd)>,
     /// Of directories, set last: what is made in them changes them.
     times: Vec<(PathBuf, i64)>,
-    size: u64,
+    amount: Amount,
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {
@@ -279,7 +287,7 @@ impl Unpacker<'_> {
             }
             self.times.push((path, entry.header().mtime()? as i64));
         } else {
-            self.size += size;
+            self.amount.bytes += size;
         }
         Ok(())
     }
@@ -460,7 +468,9 @@ mod tests {
             ("tmp/x", EntryType::Regular, "x", 0o600),
         ]);
         assert_eq!(
-            layer(bytes.as_slice(), &root, std::slice::from_ref(&below), &digest).unwrap(),
+            layer(bytes.as_slice(), &root, std::slice::from_ref(&below), &digest)
+                .unwrap()
+                .bytes,
             6
         );
         let gone = std::fs::symlink_metadata(root.join("d/gone")).unwrap();

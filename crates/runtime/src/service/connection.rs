@@ -166,6 +166,11 @@ impl Connection {
         receive
     }
 
+    /// Of an exec that could not be started.
+    pub fn forget_exec(&self, exec: &str) {
+        self.waiting().execs.remove(exec);
+    }
+
     /// Waits for the shim's end.
     pub async fn closed(&self) {
         let mut closed = self.closed.subscribe();

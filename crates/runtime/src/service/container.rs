@@ -1,7 +1,7 @@
 //! Containers: made of an image and a configuration, started by the sandbox's shim, stopped, removed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cri::v1;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::container_spec::{self, Places};
 use super::error::{Result, RuntimeError, at};
 use super::record::{self, ContainerRecord};
+use super::stats::Meter;
 use super::{Runtime, signals};
 use crate::shim::message::Call;
 use crate::spec::{ContainerSpec, Exit, PidNamespace, Resources};
@@ -31,8 +32,7 @@ pub struct Container {
     record: watch::Sender<ContainerRecord>,
     /// One of start, update and remove at a time.
     changing: tokio::sync::Mutex<()>,
-    /// When its processor time was asked for last, and what it was. Nanoseconds.
-    last_cpu: Mutex<Option<(i64, u64)>>,
+    pub meter: Meter,
 }
 
 impl Container {
@@ -43,7 +43,7 @@ impl Container {
             dir: runtime.container_dir(&record.id),
             record: watch::Sender::new(record),
             changing: tokio::sync::Mutex::new(()),
-            last_cpu: Mutex::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -116,16 +116,6 @@ impl Container {
             r.reason = "Unknown".to_owned();
             message.clone_into(&mut r.message);
         })
-    }
-
-    /// Billionths of a core since it was asked last; nothing the first time.
-    pub fn nano_cores(&self, now: i64, cpu: u64) -> Option<u64> {
-        let mut last = self.last_cpu.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = last.replace((now, cpu));
-        let (then, used) = before?;
-        let elapsed = u64::try_from(now - then).ok().filter(|e| *e > 0)?;
-        let nanos = u128::from(cpu.saturating_sub(used)) * 1_000_000_000 / u128::from(elapsed);
-        u64::try_from(nanos).ok()
     }
 
     pub fn load(dir: &Path) -> Option<ContainerRecord> {

@@ -217,6 +217,7 @@ fn process(
 fn mounts(
     config: &v1::ContainerConfig,
     private_ipc: bool,
+    readonly: bool,
     places: &Places,
 ) -> Result<(Vec<BindMount>, Vec<ImageMount>)> {
     let (mut binds, mut images) = (Vec::new(), Vec::new());
@@ -262,24 +263,25 @@ fn mounts(
             },
         });
     }
-    let mut add = |source: PathBuf, target: &str| {
+    let mut add = |source: PathBuf, target: &str, readonly| {
         if !binds.iter().any(|b| Path::new(&b.target) == Path::new(target)) {
             binds.push(BindMount {
                 source,
                 target: target.to_owned(),
+                readonly,
                 ..BindMount::default()
             });
         }
     };
     for name in ["hostname", "hosts", "resolv.conf"] {
-        add(places.sandbox.join(name), &format!("/etc/{name}"));
+        add(places.sandbox.join(name), &format!("/etc/{name}"), readonly);
     }
     let shm = if private_ipc {
         places.shim.join("shm")
     } else {
         PathBuf::from("/dev/shm")
     };
-    add(shm, "/dev/shm");
+    add(shm, "/dev/shm", false);
     Ok((binds, images))
 }
 
@@ -301,7 +303,7 @@ pub fn build(
     let (private_network, private_ipc) = (namespaces.network() != node, namespaces.ipc() != node);
     let layer_dir = places.store.layer_dir();
     let identity = identity(&security, image, &layer_dir)?;
-    let (mounts, images) = mounts(config, private_ipc, places)?;
+    let (mounts, images) = mounts(config, private_ipc, security.readonly_rootfs, places)?;
     let parent = if sandbox_linux.cgroup_parent.is_empty() {
         places.cgroup_parent
     } else {

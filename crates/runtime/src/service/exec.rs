@@ -72,9 +72,12 @@ pub async fn start(
         exec: name.clone(),
         process: Box::new(process),
     };
-    let (_, mut given) = shim.call(call, &fds).await.map_err(|e| match e {
-        RuntimeError::Shim(text) => RuntimeError::Shim(format!("failed to exec in container: {text}")),
-        other => other,
+    let (_, mut given) = shim.call(call, &fds).await.map_err(|e| {
+        shim.forget_exec(&name);
+        match e {
+            RuntimeError::Shim(text) => RuntimeError::Shim(format!("failed to exec in container: {text}")),
+            other => other,
+        }
     })?;
     Ok(Running {
         name,

@@ -74,3 +74,12 @@ pub async fn delete(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
     let gone = cni.del(&describe(sandbox)?).await;
     gone.map_err(|e| RuntimeError::Network(format!("failed to destroy network for sandbox {:?}: {e}", sandbox.id)))
 }
+
+/// Frees what belongs to sandboxes that are no more. What stays is freed at the next start.
+pub async fn collect(runtime: &Runtime) {
+    let Some(cni) = &runtime.config.cni else { return };
+    let known: Vec<String> = runtime.sandboxes().iter().map(|s| s.id.clone()).collect();
+    if let Err(error) = cni.gc(&known).await {
+        tracing::warn!(%error, "the network's leftovers are not collected");
+    }
+}

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Runtime;
 use super::container::Container;
 use super::error::{Result, at};
 use super::sandbox::{self, Sandbox};
+use super::{Runtime, network};
 use crate::shim::message::{Call, ContainerState};
 
 fn entries(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
@@ -65,6 +65,7 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
             remove(&path)?;
         }
     }
+    network::collect(runtime).await;
     Ok(())
 }
 

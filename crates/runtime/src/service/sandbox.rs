@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::connection::Connection;
 use super::error::{Result, RuntimeError, at};
 use super::record::{self, SandboxRecord};
+use super::stats::Meter;
 use super::{Runtime, container, network};
 use crate::shim::{self, message::Call};
 use crate::spec::SandboxSpec;
@@ -27,6 +28,7 @@ pub struct Sandbox {
     pub shim_dir: PathBuf,
     record: watch::Sender<SandboxRecord>,
     shim: Mutex<Option<Arc<Connection>>>,
+    pub meter: Meter,
     /// One of run, stop and remove at a time.
     pub changing: tokio::sync::Mutex<()>,
 }
@@ -39,6 +41,7 @@ impl Sandbox {
             id: record.id.clone(),
             record: watch::Sender::new(record),
             shim: Mutex::new(None),
+            meter: Meter::default(),
             changing: tokio::sync::Mutex::new(()),
         }
     }

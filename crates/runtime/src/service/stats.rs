@@ -1,6 +1,7 @@
 //! What containers and sandboxes use: processor, memory, processes, network, the writable layer.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use cri::v1;
 
@@ -10,6 +11,21 @@ use super::error::Result;
 use super::sandbox::Sandbox;
 use crate::cgroup::Usage;
 use crate::sys;
+
+/// Processor time between two looks.
+#[derive(Debug, Default)]
+pub struct Meter(Mutex<Option<(i64, u64)>>);
+
+impl Meter {
+    /// Billionths of a core since the last look; nothing the first time. Both in nanoseconds.
+    fn nano_cores(&self, now: i64, cpu: u64) -> Option<u64> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (then, used) = last.replace((now, cpu))?;
+        let elapsed = u64::try_from(now - then).ok().filter(|e| *e > 0)?;
+        let nanos = u128::from(cpu.saturating_sub(used)) * 1_000_000_000 / u128::from(elapsed);
+        u64::try_from(nanos).ok()
+    }
+}
 
 fn value(value: u64) -> Option<v1::UInt64Value> {
     Some(v1::UInt64Value { value })
@@ -84,7 +100,7 @@ pub async fn container(runtime: &Runtime, container: &Container) -> v1::Containe
     if record.running() {
         let usage = runtime.hierarchy.usage(&record.cgroup);
         let now = sys::now();
-        stats.cpu = Some(cpu(&usage, now, container.nano_cores(now, usage.cpu)));
+        stats.cpu = Some(cpu(&usage, now, container.meter.nano_cores(now, usage.cpu)));
         stats.memory = Some(memory(&usage, now));
         stats.swap = Some(v1::SwapUsage {
             timestamp: now,
@@ -143,7 +159,7 @@ pub async fn sandbox(runtime: &Runtime, sandbox: &Sandbox) -> Result<v1::PodSand
             annotations: config.annotations,
         }),
         linux: Some(v1::LinuxPodSandboxStats {
-            cpu: Some(cpu(&usage, now, None)),
+            cpu: Some(cpu(&usage, now, sandbox.meter.nano_cores(now, usage.cpu))),
             memory: Some(memory(&usage, now)),
             network: own_network.then(|| v1::NetworkUsage {
                 timestamp: now,
@@ -182,6 +198,13 @@ pub fn image_filesystem(runtime: &Runtime) -> v1::ImageFsInfoResponse {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_needs_two_looks() {
+        let meter = Meter::default();
+        assert_eq!(meter.nano_cores(1_000_000_000, 500), None);
+        assert_eq!(meter.nano_cores(3_000_000_000, 1_000_000_500), Some(500_000_000));
+    }
 
     #[test]
     fn interface_counters_are_read_without_the_loopback() {

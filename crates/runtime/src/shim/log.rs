@@ -74,11 +74,11 @@ impl Log {
         self.flush()
     }
 
-    /// At the end of a stream: a last line without its end is a line.
+    /// At the end of a stream: a last line without its end is a part, so that readers add no end to it.
     pub fn finish(&mut self, stream: Stream, now: i64) -> io::Result<()> {
         let pending = std::mem::take(&mut self.pending[stream as usize]);
         if !pending.is_empty() {
-            entry(&mut self.out, &timestamp(now), stream, b'F', &[&pending]);
+            entry(&mut self.out, &timestamp(now), stream, b'P', &[&pending]);
         }
         self.flush()
     }
@@ -152,6 +152,6 @@ mod tests {
         assert_eq!(lines[1], "stderr F err");
         assert_eq!(lines[2], "stdout F two");
         assert_eq!(lines[3], format!("stdout P {}", "x".repeat(LONGEST_LINE)));
-        assert_eq!(lines[4], "stdout F xxxx");
+        assert_eq!(lines[4], "stdout P xxxx");
     }
 }

@@ -87,6 +87,8 @@ pub struct Node {
     pub group: String,
     pub runtime: RuntimeClient,
     pub image: ImageClient,
+    /// The directory of a CNI configuration; none is a node without a pod network.
+    pub cni: Option<PathBuf>,
     process: Option<tokio::process::Child>,
     /// Keeps the namespaces between two lives of the runtime.
     holder: tokio::process::Child,
@@ -120,6 +122,7 @@ impl Node {
             group,
             runtime,
             image,
+            cni: None,
             process: None,
             holder,
         };
@@ -143,6 +146,9 @@ impl Node {
             .env("CGROUP_PARENT", &self.group)
             .env("RUST_LOG", "debug")
             .kill_on_drop(true);
+        if let Some(dir) = &self.cni {
+            command.env("CNI_CONF_DIR", dir);
+        }
         self.process = Some(command.spawn().unwrap());
         let begun = std::time::Instant::now();
         // The socket's file is what tells; there is no event for it that needs less.
@@ -270,6 +276,19 @@ impl Node {
         self.runtime.exec_sync(request).await.unwrap().into_inner()
     }
 
+    /// Processes that name the node's directory as their sandbox's.
+    fn shims(&self) -> Vec<i32> {
+        let own = format!("shim\0{}/", self.dir.path().display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let text = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&text).contains(&own) {
+                found.extend(entry.file_name().to_str().unwrap().parse::<i32>());
+            }
+        }
+        found
+    }
+
     /// Removes every pod and checks that nothing is left.
     pub async fn finish_all(mut self) {
         let list = self
@@ -286,6 +305,7 @@ impl Node {
             let left: Vec<PathBuf> = std::fs::read_dir(&dir).unwrap().map(|e| e.unwrap().path()).collect();
             assert!(left.is_empty(), "left behind: {left:?}");
         }
+        assert!(self.shims().is_empty(), "shims are left: {:?}", self.shims());
         let hierarchy = Hierarchy::detect().unwrap();
         assert!(hierarchy.processes(&self.group).is_empty());
         let mounts = self
@@ -306,15 +326,9 @@ impl Drop for Node {
         for pid in hierarchy.processes(&self.group) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
-        let own = format!("{}/", self.dir.path().display());
-        // Shims of a test that failed: they name their directory.
-        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-            let text = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text).into_owned();
-            if text.contains("shim\0") && text.contains(&own) {
-                let pid: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
-                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-            }
+        // Shims of a test that failed.
+        for pid in self.shims() {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
         for _ in 0..100 {
             if hierarchy.remove(&self.group).is_ok() {
