@@ -20,7 +20,9 @@ pub struct Entry {
     pub if_name: String,
     pub network_name: String,
     #[serde(default)]
-    pub cni_args: String,
+    pub netns: PathBuf,
+    #[serde(default)]
+    pub cni_args: Vec<(String, String)>,
     #[serde(default)]
     pub capability_args: Map<String, Value>,
     pub result: Value,
@@ -73,13 +75,17 @@ impl Cache {
     }
 
     pub fn of_container(&self, id: &str) -> Result<Vec<Entry>, Error> {
-        let mut entries = self.all()?;
+        let mut entries = self.named(&format!("-{id}-"))?;
         entries.retain(|e| e.container_id == id);
         Ok(entries)
     }
 
-    /// All attachments. A file that another program's version wrote is reported and passed over.
     pub fn all(&self) -> Result<Vec<Entry>, Error> {
+        self.named("")
+    }
+
+    /// Attachments whose file's name has this part. A file that cannot be read as one is reported and passed over.
+    fn named(&self, part: &str) -> Result<Vec<Entry>, Error> {
         let files = match std::fs::read_dir(&self.dir) {
             Ok(files) => files,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -88,7 +94,8 @@ impl Cache {
         let mut entries = Vec::new();
         for file in files {
             let path = file.map_err(|e| failed(&self.dir, e))?.path();
-            if path.extension().is_some_and(|e| e == "new") {
+            let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+            if name.ends_with(".new") || !name.contains(part) {
                 continue;
             }
             let bytes = match std::fs::read(&path) {

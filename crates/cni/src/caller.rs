@@ -77,11 +77,25 @@ pub struct DnsConfig {
 }
 
 impl PodNetwork {
-    fn args(&self) -> String {
-        format!(
-            "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={};K8S_POD_UID={}",
-            self.namespace, self.name, self.sandbox_id, self.uid
-        )
+    fn args(&self) -> Vec<(String, String)> {
+        [
+            ("IgnoreUnknown", "1"),
+            ("K8S_POD_NAMESPACE", &self.namespace),
+            ("K8S_POD_NAME", &self.name),
+            ("K8S_POD_INFRA_CONTAINER_ID", &self.sandbox_id),
+            ("K8S_POD_UID", &self.uid),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .to_vec()
+    }
+
+    fn args_text(&self) -> String {
+        let pairs: Vec<String> = self
+            .args()
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        pairs.join(";")
     }
 
     fn capabilities(&self) -> Result<Map<String, Value>, serde_json::Error> {
@@ -241,7 +255,8 @@ impl Inner {
             network_name: conf.name.clone(),
             if_name: IF_NAME.into(),
             config: conf.raw.clone(),
-            cni_args: invocation.args.clone(),
+            netns: pod.netns.clone(),
+            cni_args: pod.args(),
             capability_args: capabilities.clone(),
             result: value,
         })?;
@@ -333,6 +348,7 @@ impl Inner {
             }
             let pod = PodNetwork {
                 sandbox_id: entry.container_id.clone(),
+                netns: entry.netns.clone(),
                 ..PodNetwork::default()
             };
             if let Err(e) = self.del_entry(&pod, &entry) {
@@ -373,7 +389,7 @@ impl Inner {
             container_id: pod.map(|p| p.sandbox_id.clone()).unwrap_or_default(),
             netns: pod.map(|p| p.netns.clone()).filter(|p| !p.as_os_str().is_empty()),
             if_name: pod.map(|_| IF_NAME.to_owned()).unwrap_or_default(),
-            args: pod.map(PodNetwork::args).unwrap_or_default(),
+            args: pod.map(PodNetwork::args_text).unwrap_or_default(),
             path: self.config.bin_dirs.clone(),
         }
     }

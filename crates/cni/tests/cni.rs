@@ -21,6 +21,12 @@ struct Node {
 impl Node {
     /// A node with the default chain, joined to a machine outside that knows no route to the pods.
     fn new() -> Node {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        Node::with_plugins(dir, bin)
+    }
+
+    fn with_plugins(dir: tempfile::TempDir, bin: std::path::PathBuf) -> Node {
         let namespace = Namespace::new("node");
         let outside = Namespace::new("outside");
         namespace.sh(&format!(
@@ -28,10 +34,9 @@ impl Node {
             outside.name
         ));
         outside.sh("ip addr add 192.0.2.2/24 dev up0 && ip link set up0 up");
-        let dir = tempfile::tempdir().unwrap();
         let cni = Cni::new(CniConfig {
             conf_dir: dir.path().join("net.d"),
-            bin_dirs: vec![dir.path().join("bin")],
+            bin_dirs: vec![bin],
             cache_dir: dir.path().join("cache"),
         });
         Node {
@@ -44,10 +49,11 @@ impl Node {
 
     fn configure(&self, version: &str) {
         let conf = json!({"cniVersion": version, "name": "cbr0", "plugins": [
-            {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true, "mtu": 1400,
+            {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true,
+             "ipMasqBackend": "nftables", "mtu": 1400,
              "ipam": {"type": "host-local", "dataDir": self.dir.path().join("networks"),
                       "ranges": [[{"subnet": "10.42.0.0/24"}], [{"subnet": "fd42::/64"}]]}},
-            {"type": "portmap", "capabilities": {"portMappings": true}}]});
+            {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}]});
         std::fs::create_dir_all(self.dir.path().join("net.d")).unwrap();
         std::fs::write(self.dir.path().join("net.d/10-default.conflist"), conf.to_string()).unwrap();
     }
@@ -109,7 +115,47 @@ fn ask(namespace: &Namespace, address: &str) -> std::io::Result<String> {
 
 #[test]
 fn pods_reach_each_other_and_the_outside_and_leave_nothing_behind() {
-    let node = Node::new();
+    the_default_chain(&Node::new(), true);
+}
+
+/// The reference plugins, where `$UPSTREAM` or `~/.cache/upstream` has them built.
+fn reference_plugins() -> Option<std::path::PathBuf> {
+    let base = std::env::var_os("UPSTREAM").map(std::path::PathBuf::from);
+    let base = base.or_else(|| Some(std::path::PathBuf::from(std::env::var_os("HOME")?).join(".cache/upstream")))?;
+    let dir = base.join("cni");
+    dir.join("bridge").is_file().then_some(dir)
+}
+
+#[test]
+fn the_reference_plugins_do_the_same_in_our_hands() {
+    let Some(bin) = reference_plugins() else {
+        eprintln!("skipped: the reference plugins are not built");
+        return;
+    };
+    the_default_chain(&Node::with_plugins(tempfile::tempdir().unwrap(), bin), false);
+}
+
+#[test]
+fn one_reference_plugin_works_with_the_rest_of_ours() {
+    let Some(bin) = reference_plugins() else {
+        eprintln!("skipped: the reference plugins are not built");
+        return;
+    };
+    for plugin in ["bridge", "host-local", "portmap"] {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("bin");
+        std::fs::create_dir(&own).unwrap();
+        std::os::unix::fs::symlink(bin.join(plugin), own.join(plugin)).unwrap();
+        if plugin == "bridge" {
+            // It runs its address plugin as a program.
+            std::os::unix::fs::symlink(bin.join("host-local"), own.join("host-local")).unwrap();
+        }
+        the_default_chain(&Node::with_plugins(dir, own), plugin != "bridge");
+    }
+}
+
+/// The reference bridge leaves a pod's masquerading rule if the namespace is gone before DEL: then GC comes first.
+fn the_default_chain(node: &Node, namespace_goes_first: bool) {
     assert!(matches!(node.call(async |cni| cni.status().await), Err(Error::Conf(_))));
     node.configure("1.1.0");
     node.call(async |cni| cni.status().await).unwrap();
@@ -119,7 +165,7 @@ fn pods_reach_each_other_and_the_outside_and_leave_nothing_behind() {
     let added = node.add(&pod_a).unwrap();
     let ips: Vec<IpAddr> = vec!["10.42.0.2".parse().unwrap(), "fd42::2".parse().unwrap()];
     assert_eq!(added.ips, ips);
-    assert_eq!(added.interfaces[2].mtu, 1400);
+    assert_eq!(a.sh("cat /sys/class/net/eth0/mtu").trim(), "1400");
     assert_eq!(node.add(&pod_b).unwrap().ips[0].to_string(), "10.42.0.3");
     node.call(async |cni| cni.check(&pod_a).await).unwrap();
     serve(&a, 80);
@@ -155,12 +201,13 @@ fn pods_reach_each_other_and_the_outside_and_leave_nothing_behind() {
     node.call(async |cni| cni.del(&pod_a).await).unwrap();
     assert!(ask(&node.outside, "192.0.2.1:8080").is_err());
     assert!(node.call(async |cni| cni.check(&pod_a).await).is_err());
-    drop(b);
+    let b = (!namespace_goes_first).then_some(b);
     let keep: [String; 0] = [];
     node.call(async |cni| cni.gc(&keep).await).unwrap();
     assert!(!node.namespace.sh("ip -o link").contains("veth"));
     let rules = node.namespace.sh("nft list ruleset");
-    assert!(!rules.contains("comment"), "{rules}");
+    assert!(!rules.contains("10.42.0."), "{rules}");
+    drop(b);
     let left = std::fs::read_dir(node.dir.path().join("cache/results"))
         .unwrap()
         .count();

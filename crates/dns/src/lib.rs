@@ -5,6 +5,7 @@
 //! speaks UDP and TCP, `run` follows the API.
 
 mod cache;
+pub mod command;
 mod forward;
 mod index;
 mod run;

@@ -61,12 +61,15 @@ impl Cluster {
         node.sh(&format!(
             "ip link add up0 type veth peer name up0 netns {} && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up; \
              ip link add br0 type bridge && ip addr add 10.42.0.1/24 dev br0 && ip link set br0 up; \
-             echo 1 > /proc/sys/net/ipv4/ip_forward; ip route add default via 192.0.2.2",
+             echo 1 > /proc/sys/net/ipv4/ip_forward; ip route add default via 192.0.2.2; \
+             ip addr add fd00:2::1/64 dev up0 nodad; ip addr add fd42::1/64 dev br0 nodad; \
+             echo 1 > /proc/sys/net/ipv6/conf/all/forwarding; ip route add default via fd00:2::2",
             outside.name
         ));
         outside.sh(
             "ip addr add 192.0.2.2/24 dev up0 && ip link set up0 up && ip route add 10.0.0.0/8 via 192.0.2.1 && \
-             ip route add 203.0.113.0/24 via 192.0.2.1",
+             ip route add 203.0.113.0/24 via 192.0.2.1 && ip addr add fd00:2::2/64 dev up0 nodad && \
+             ip route add fd43::/64 via fd00:2::1",
         );
         let pods = (0..pods)
             .map(|n| {
@@ -77,7 +80,9 @@ impl Cluster {
                     pod.name
                 ));
                 pod.sh(&format!(
-                    "ip addr add 10.42.0.{}/24 dev eth0 && ip link set eth0 up && ip route add default via 10.42.0.1",
+                    "ip addr add 10.42.0.{}/24 dev eth0 && ip link set eth0 up && ip route add default via 10.42.0.1 && \
+                     ip addr add fd42::{}/64 dev eth0 nodad && ip route add default via fd42::1",
+                    n + 2,
                     n + 2
                 ));
                 serve(&pod, n + 2);
@@ -104,8 +109,8 @@ impl Cluster {
 
     fn start(&mut self, services: Stream, slices: Stream) {
         let (stop, path) = (self.stop.clone(), self.node.path());
-        let mut config = ProxyConfig::new("here", vec!["192.0.2.1".parse().unwrap()]);
-        config.cluster_cidrs = vec!["10.42.0.0/16".parse().unwrap()];
+        let mut config = ProxyConfig::new("here", vec!["192.0.2.1".parse().unwrap(), "fd00:2::1".parse().unwrap()]);
+        config.cluster_cidrs = vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()];
         let thread = std::thread::spawn(move || {
             let work = || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -150,18 +155,18 @@ impl Drop for Cluster {
 /// Answers with the pod's last number and the client's address, over TCP and UDP.
 fn serve(pod: &Namespace, number: u8) {
     let (tcp, udp) = pod.inside(|| {
-        let address = ("0.0.0.0", 8080);
+        let address = ("::", 8080);
         (TcpListener::bind(address).unwrap(), UdpSocket::bind(address).unwrap())
     });
     std::thread::spawn(move || {
         while let Ok((mut stream, peer)) = tcp.accept() {
-            let _gone = stream.write_all(format!("{number} {}", peer.ip()).as_bytes());
+            let _gone = stream.write_all(format!("{number} {}", peer.ip().to_canonical()).as_bytes());
         }
     });
     std::thread::spawn(move || {
         let mut buffer = [0; 100];
         while let Ok((_, peer)) = udp.recv_from(&mut buffer) {
-            let _gone = udp.send_to(format!("{number} {}", peer.ip()).as_bytes(), peer);
+            let _gone = udp.send_to(format!("{number} {}", peer.ip().to_canonical()).as_bytes(), peer);
         }
     });
 }
@@ -261,6 +266,26 @@ fn a_service_answers_pods_the_node_and_the_outside_and_refuses_without_endpoints
     expect(&cluster.node, "10.43.0.5:80", "2 10.42.0.1");
     cluster.node.inside(|| crate::cleanup().unwrap());
     assert_eq!(cluster.node.sh("nft list tables"), "");
+}
+
+#[test]
+fn a_service_of_two_families_answers_in_both() {
+    let cluster = Cluster::new(2);
+    let both = json!({"type": "NodePort", "clusterIPs": ["10.43.0.5", "fd43::5"], "sessionAffinity": "ClientIP",
+        "ports": [{"port": 80, "name": "p", "nodePort": 30080}]});
+    cluster.services.apply(&service(both));
+    expect_error(&cluster.pods[1], "[fd43::5]:80", std::io::ErrorKind::ConnectionRefused);
+    let mut of_v6 = slice("TCP", &[]);
+    of_v6["metadata"]["name"] = json!("s-2");
+    of_v6["addressType"] = json!("IPv6");
+    of_v6["endpoints"] = json!([{"addresses": ["fd42::2"], "nodeName": "here"}]);
+    cluster.slices.apply(&of_v6);
+    cluster.slices.apply(&slice("TCP", &[(3, "here")]));
+    expect(&cluster.pods[1], "[fd43::5]:80", "2 fd42::3");
+    expect(&cluster.pods[0], "[fd43::5]:80", "2 fd42::1");
+    expect(&cluster.outside, "[fd43::5]:80", "2 fd42::1");
+    expect(&cluster.outside, "[fd00:2::1]:30080", "2 fd42::1");
+    expect(&cluster.outside, "10.43.0.5:80", "3 10.42.0.1");
 }
 
 #[test]

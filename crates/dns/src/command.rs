@@ -1,0 +1,49 @@
+//! The DNS server as a program of its own.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{DnsConfig, DnsError, Upstreams};
+
+/// Flags of the DNS server.
+#[derive(Debug, clap::Parser)]
+#[command(name = "dns", about = "Answers the names of the cluster")]
+pub struct Args {
+    /// How to reach the API server
+    #[arg(long)]
+    pub kubeconfig: PathBuf,
+    /// The domain of the cluster's names
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Addresses to answer on, over UDP and TCP
+    #[arg(long, value_delimiter = ',', default_value = "0.0.0.0:53")]
+    pub listen: Vec<SocketAddr>,
+    /// Where the name servers for all other names are listed
+    #[arg(long, default_value = "/etc/resolv.conf")]
+    pub resolv_conf: PathBuf,
+    /// The cluster address that leads to this server: never asked for other names
+    #[arg(long, value_delimiter = ',')]
+    pub cluster_dns: Vec<IpAddr>,
+}
+
+/// Why the program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error(transparent)]
+    Dns(#[from] DnsError),
+}
+
+/// Runs until `shutdown`.
+pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let client = client::Kubeconfig::load(&args.kubeconfig)?
+        .config(None)?
+        .client("skiff-dns")?;
+    let mut config = DnsConfig::new(&args.cluster_domain, args.listen);
+    config.upstreams = Upstreams::ResolvConf(args.resolv_conf);
+    config.own_addresses = args.cluster_dns;
+    Ok(crate::run(config, client, shutdown).await?)
+}
