@@ -13,8 +13,8 @@ GROUP = "root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n"
 IMAGES = {
     # busybox with its applets
     "busybox": {"packages": [], "cmd": ["sh"]},
-    # dig and nslookup as the Internet knows them
-    "dnsutils": {"packages": ["bind9-dnsutils", "bind9-host"], "cmd": ["sleep", "infinity"]},
+    # dig, nslookup and curl: busybox's own cannot resolve names, as it is linked statically with glibc
+    "dnsutils": {"packages": ["bind9-dnsutils", "bind9-host", "curl"], "cmd": ["sleep", "infinity"]},
     "nginx": {"packages": ["nginx-light", "nginx-common", "nginx-core", "nginx"], "cmd": ["nginx", "-g", "daemon off;"],
               "dirs": ["/var/log/nginx", "/var/lib/nginx", "/run"], "stop": "SIGQUIT"},
     "redis": {"packages": ["redis-server", "redis-tools"], "cmd": ["redis-server"], "dirs": ["/data"]},
