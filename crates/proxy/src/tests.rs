@@ -386,3 +386,45 @@ fn what_a_deleted_service_had_is_gone_and_a_lost_table_comes_back() {
     cluster.services.apply(&of_tcp);
     expect(&cluster.node, "10.43.0.5:80", "2 10.42.0.1");
 }
+
+#[test]
+fn five_thousand_services_and_one_of_three_thousand_endpoints_are_one_transaction() {
+    use crate::rules::tests::{endpoint, node, service_port};
+    use crate::rules::{Fragment, fragment};
+    use crate::table::Table;
+
+    let namespace = Namespace::new("many");
+    let of = |n: u32, endpoints: u32| {
+        let mut port = service_port();
+        port.name = format!("s{n}");
+        port.cluster_ip = std::net::Ipv4Addr::from(0x0a2b_0000 + n).into();
+        let to = |e: u32| {
+            let mut end = endpoint(1, false);
+            end.ip = std::net::Ipv4Addr::from(0x0a2a_0000 + n + e).into();
+            end
+        };
+        (
+            format!("ns/s{n}"),
+            fragment(&[(port, (0..endpoints).map(to).collect())], &node()),
+        )
+    };
+    let mut table = Table::new(node());
+    table.apply((1..5000).map(|n| of(n, 2)).chain([of(5000, 3000)]).collect());
+    namespace.inside(|| {
+        let start = Instant::now();
+        table.full().commit().unwrap();
+        let full = start.elapsed();
+        let start = Instant::now();
+        let change = table.apply(vec![of(7, 3), of(5000, 2999)]);
+        assert!(change.len() < 12, "{}", change.len());
+        change.commit().unwrap();
+        eprintln!("all {full:?}, two services {:?}", start.elapsed());
+        table.full().commit().unwrap();
+        table
+            .apply((1..=5000).map(|n| (format!("ns/s{n}"), Fragment::default())).collect())
+            .commit()
+            .unwrap();
+        table.sweep().unwrap().commit().unwrap();
+    });
+    assert!(!namespace.sh("nft list chains").contains("chain service-0"));
+}
