@@ -26,6 +26,8 @@ pub struct Node {
     /// Addresses of this node that accept NodePort traffic.
     pub node_ips: Vec<IpAddr>,
     pub cluster_cidrs: Vec<Net>,
+    /// Networks that cluster addresses come from.
+    pub service_cidrs: Vec<Net>,
     pub masquerade_all: bool,
     /// The mark that asks for masquerading.
     pub mark: u32,
@@ -327,6 +329,7 @@ pub(crate) mod tests {
             },
             node_ips: vec![[192, 0, 2, 1].into()],
             cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+            service_cidrs: Vec::new(),
             masquerade_all: false,
             mark: 0x4000,
         }

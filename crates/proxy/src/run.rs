@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use api::object::Object;
 use client::{Cache, Change, Client, Indexer, Informer};
-use cni::link::Links;
+use cni::link::{Links, Net};
 use cni::nft::{Batch, Family};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,8 @@ pub(crate) struct Sources {
     pub services: Cache,
     pub slices: Cache,
     pub nodes: Cache,
+    /// Not waited for: an API server may not have them.
+    pub service_cidrs: Cache,
 }
 
 /// The index of EndpointSlices by `namespace/name` of their Service.
@@ -76,6 +79,7 @@ pub async fn run(config: ProxyConfig, client: Client, shutdown: CancellationToke
         services: Informer::start(&client, services, Vec::new()),
         slices: Informer::start(&client, slices, vec![by_service()]),
         nodes: Informer::start(&client, nodes, Vec::new()),
+        service_cidrs: Informer::start(&client, Client::collection::<ServiceCIDR>(""), Vec::new()),
     };
     follow(config, sources, shutdown).await
 }
@@ -132,6 +136,7 @@ pub(crate) async fn follow(
     let mut services = sources.services.subscribe();
     let mut slices = sources.slices.subscribe();
     let mut nodes = sources.nodes.subscribe();
+    let mut service_cidrs = sources.service_cidrs.subscribe();
     let checks = HealthChecks::new(node_ips.clone(), state_seen);
     let mut proxy = Proxy::new(config, sources, node_ips, state, checks)?;
     proxy.resync().await;
@@ -144,6 +149,7 @@ pub(crate) async fn follow(
             Some(change) = services.recv() => dirty.extend(change.object().map(|o| o.key())),
             Some(change) = slices.recv() => dirty.extend(slice_services(&change)),
             Some(_) = nodes.recv() => moved = true,
+            Some(_) = service_cidrs.recv() => moved = true,
             () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                 proxy.due().await;
                 continue;
@@ -153,6 +159,7 @@ pub(crate) async fn follow(
         drain(&mut services, |c| dirty.extend(c.object().map(|o| o.key())));
         drain(&mut slices, |c| dirty.extend(slice_services(c)));
         drain(&mut nodes, |_| moved = true);
+        drain(&mut service_cidrs, |_| moved = true);
         if moved && proxy.update_node() {
             proxy.resync().await;
         } else {
@@ -212,6 +219,7 @@ struct Proxy {
     node_ips: Vec<IpAddr>,
     tables: Vec<Table>,
     place: Place,
+    service_cidrs: Vec<Net>,
     state: watch::Sender<State>,
     checks: HealthChecks,
     /// When there is something to do without a change: a retry or a sweep.
@@ -243,6 +251,7 @@ impl Proxy {
             node_ips,
             tables: Vec::new(),
             place: Place::default(),
+            service_cidrs: Vec::new(),
             state,
             checks,
             deadline: None,
@@ -266,12 +275,18 @@ impl Proxy {
                 .copied()
                 .filter(|n| of_family(&n.ip))
                 .collect(),
+            service_cidrs: self
+                .service_cidrs
+                .iter()
+                .copied()
+                .filter(|n| of_family(&n.ip))
+                .collect(),
             masquerade_all: self.config.masquerade_all,
             mark: 1 << self.config.masquerade_bit.min(31),
         }
     }
 
-    /// Reads the Node; says whether the place of this node is another one now.
+    /// Reads the Node and the ServiceCIDRs; says whether what all rules depend on has changed.
     fn update_node(&mut self) -> bool {
         let object = self.sources.nodes.get(&self.config.node_name);
         let zone = object
@@ -289,9 +304,25 @@ impl Proxy {
             node: self.config.node_name.clone(),
             zone,
         };
-        let moved = place != self.place;
+        let service_cidrs = self.read_service_cidrs();
+        let moved = place != self.place || service_cidrs != self.service_cidrs;
         self.place = place;
+        self.service_cidrs = service_cidrs;
         moved
+    }
+
+    fn read_service_cidrs(&self) -> Vec<Net> {
+        let mut all = Vec::new();
+        for object in self.sources.service_cidrs.list() {
+            match object.decode::<ServiceCIDR>() {
+                Ok(cidr) => all.extend(cidr.spec.and_then(|s| s.cidrs).into_iter().flatten()),
+                Err(e) => tracing::warn!("service CIDR {}: {e}", object.key()),
+            }
+        }
+        let mut nets: Vec<Net> = all.iter().filter_map(|c| c.parse().ok()).collect();
+        nets.sort();
+        nets.dedup();
+        nets
     }
 
     /// A service's ports in each family's table, and its health check.
