@@ -48,12 +48,13 @@ impl Node {
     }
 
     fn configure(&self, version: &str) {
-        let conf = json!({"cniVersion": version, "name": "cbr0", "plugins": [
-            {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true,
-             "ipMasqBackend": "nftables", "mtu": 1400,
-             "ipam": {"type": "host-local", "dataDir": self.dir.path().join("networks"),
-                      "ranges": [[{"subnet": "10.42.0.0/24"}], [{"subnet": "fd42::/64"}]]}},
-            {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}]});
+        let network = cni::DefaultNetwork {
+            pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd42::/64".parse().unwrap()],
+            data_dir: self.dir.path().join("networks"),
+            mtu: 1400,
+        };
+        let mut conf = network.conf_list();
+        conf["cniVersion"] = json!(version);
         std::fs::create_dir_all(self.dir.path().join("net.d")).unwrap();
         std::fs::write(self.dir.path().join("net.d/10-default.conflist"), conf.to_string()).unwrap();
     }
