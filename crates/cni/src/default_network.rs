@@ -89,10 +89,10 @@ mod tests {
         };
         assert!(network.install(&conf_dir).unwrap());
         assert!(!network.install(&conf_dir).unwrap());
-        let conf = conf::load(&conf_dir).unwrap();
+        let conf = conf::load(&conf_dir, |_| {}).unwrap();
         assert_eq!((conf.plugin_type(0), conf.plugin_type(1)), ("bridge", "portmap"));
         assert_eq!(conf.plugins[0]["ipam"]["ranges"][0][0]["subnet"], "10.42.3.0/24");
         DefaultNetwork::remove(&conf_dir).unwrap();
-        assert!(conf::load(&conf_dir).is_err());
+        assert!(conf::load(&conf_dir, |_| {}).is_err());
     }
 }

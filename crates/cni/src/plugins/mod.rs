@@ -3,7 +3,10 @@
 mod bridge;
 mod host_local;
 pub(crate) mod loopback;
+mod masquerade;
+mod pod_link;
 mod portmap;
+mod ranges;
 
 use nix::errno::Errno;
 use serde_json::Value;
