@@ -286,3 +286,34 @@ fn a_third_party_plugin_gets_the_specifications_parameters() {
         "DEL gets what ADD got: {log}"
     );
 }
+
+#[test]
+fn many_pods_come_and_go_at_once() {
+    let node = Node::new();
+    node.configure("1.1.0");
+    let namespaces: Vec<Namespace> = (0..12).map(|_| Namespace::new("pod")).collect();
+    let pods: Vec<PodNetwork> = (0u16..)
+        .zip(&namespaces)
+        .map(|(n, ns)| pod(ns, &[(9000 + n, 80)]))
+        .collect();
+    for _ in 0..2 {
+        let ips: Vec<IpAddr> = std::thread::scope(|scope| {
+            let adds: Vec<_> = pods
+                .iter()
+                .map(|pod| scope.spawn(|| node.add(pod).unwrap().ips[0]))
+                .collect();
+            adds.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let unique: std::collections::BTreeSet<_> = ips.iter().collect();
+        assert_eq!(unique.len(), pods.len());
+        let rules = node.namespace.sh("nft list ruleset");
+        assert_eq!(rules.matches("dnat to 10.42.0.").count(), pods.len(), "{rules}");
+        std::thread::scope(|scope| {
+            for pod in &pods {
+                scope.spawn(|| node.call(async |cni| cni.del(pod).await).unwrap());
+            }
+        });
+        let rules = node.namespace.sh("nft list ruleset");
+        assert!(!rules.contains("10.42.0."), "{rules}");
+    }
+}
