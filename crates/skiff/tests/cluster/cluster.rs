@@ -191,8 +191,8 @@ impl Cluster {
     /// The body of an HTTP answer, asked for from the node.
     pub fn http(&self, url: &str) -> Result<String, String> {
         let output = self
-            .inside("busybox")
-            .args(["wget", "-q", "-T", "3", "-O", "-", url])
+            .inside("curl")
+            .args(["-sS", "--fail", "--max-time", "3", url])
             .output();
         result(&output.unwrap())
     }
