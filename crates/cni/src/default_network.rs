@@ -85,6 +85,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let conf_dir = dir.path().join("net.d");
         let network = DefaultNetwork {
+            bridge: "cni0".into(),
             pod_cidrs: vec!["10.42.3.7/24".parse().unwrap(), "fd42::/64".parse().unwrap()],
             data_dir: "/run/x".into(),
             mtu: 1450,

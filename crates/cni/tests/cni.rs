@@ -49,6 +49,7 @@ impl Node {
 
     fn configure(&self, version: &str) {
         let network = cni::DefaultNetwork {
+            bridge: "cni0".into(),
             pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd42::/64".parse().unwrap()],
             data_dir: self.dir.path().join("networks"),
             mtu: 1400,
