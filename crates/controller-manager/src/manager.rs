@@ -59,6 +59,9 @@ const CONTROLLERS: &[Entry] = &[
     entry!("node-lifecycle-controller", crate::node_lifecycle::run),
     entry!("taint-eviction-controller", crate::taint_eviction::run),
     entry!("pod-garbage-collector-controller", crate::pod_gc::run),
+    entry!("daemonset-controller", crate::daemonset::run),
+    entry!("statefulset-controller", crate::statefulset::run),
+    entry!("job-controller", crate::job::run),
     entry!("ttl-after-finished-controller", crate::ttl_after_finished::run),
 ];
 
