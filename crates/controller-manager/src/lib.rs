@@ -1,9 +1,11 @@
 //! kube-controller-manager: one folder or file per controller.
 
+mod certificates;
 mod clusterrole_aggregation;
 pub mod command;
 mod config;
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
