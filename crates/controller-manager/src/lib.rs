@@ -26,6 +26,7 @@ mod ownership;
 mod pod_gc;
 mod pods;
 mod replicaset;
+mod resourcequota;
 mod root_ca;
 mod serviceaccount;
 mod statefulset;

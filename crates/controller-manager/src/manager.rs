@@ -74,6 +74,7 @@ const CONTROLLERS: &[Entry] = &[
         "certificatesigningrequest-cleaner-controller",
         crate::certificates::run_cleaning
     ),
+    entry!("resourcequota-controller", crate::resourcequota::run),
     entry!("job-controller", crate::job::run),
     entry!("ttl-after-finished-controller", crate::ttl_after_finished::run),
 ];
