@@ -59,6 +59,23 @@ const CONTROLLERS: &[Entry] = &[
     entry!("node-lifecycle-controller", crate::node_lifecycle::run),
     entry!("taint-eviction-controller", crate::taint_eviction::run),
     entry!("pod-garbage-collector-controller", crate::pod_gc::run),
+    entry!("daemonset-controller", crate::daemonset::run),
+    entry!("statefulset-controller", crate::statefulset::run),
+    entry!("cronjob-controller", crate::cronjob::run),
+    entry!(
+        "certificatesigningrequest-approving-controller",
+        crate::certificates::run_approving
+    ),
+    entry!(
+        "certificatesigningrequest-signing-controller",
+        crate::certificates::run_signing
+    ),
+    entry!(
+        "certificatesigningrequest-cleaner-controller",
+        crate::certificates::run_cleaning
+    ),
+    entry!("resourcequota-controller", crate::resourcequota::run),
+    entry!("job-controller", crate::job::run),
     entry!("ttl-after-finished-controller", crate::ttl_after_finished::run),
 ];
 
