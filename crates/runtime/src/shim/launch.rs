@@ -235,8 +235,7 @@ fn reset_signals() {
 }
 
 fn join_cgroup(hierarchy: &Hierarchy, group: &str) -> Result<()> {
-    // 0 is the writer itself, whatever PID namespace it is in.
-    hierarchy.join(group, 0).naming(|| "join the cgroup".to_owned())
+    hierarchy.join(group).naming(|| "join the cgroup".to_owned())
 }
 
 fn limits(process: &Process) -> Result<()> {
