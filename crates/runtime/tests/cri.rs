@@ -535,3 +535,31 @@ async fn a_container_is_asked_to_stop_by_its_own_signal_and_its_log_can_be_rotat
     assert_eq!(log(&format!("{path}.1")), "hello\n");
     node.finish_all().await;
 }
+
+#[tokio::test]
+async fn an_image_may_go_before_its_container_and_a_directory_has_one_runtime() {
+    let mut node = Node::start().await;
+    let sandbox = node.sandbox("image").await;
+    let id = node.run(&sandbox, container("main", "exec sleep 1000")).await;
+    let image = Some(v1::ImageSpec {
+        image: "busybox:test".into(),
+        ..Default::default()
+    });
+    node.image.remove_image(v1::RemoveImageRequest { image }).await.unwrap();
+    let layers = node.dir.path().join("root/images/layers");
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 2);
+    assert_eq!(node.exec(&id, "cat /shown").await.stdout, b"shown\n");
+    let request = v1::RemoveContainerRequest { container_id: id };
+    node.runtime.remove_container(request).await.unwrap();
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 0);
+    let second = node
+        .command(env!("CARGO_BIN_EXE_skiff-runtime"))
+        .args(["serve".as_ref(), node.dir.path().join("root").as_os_str()])
+        .args([node.dir.path().join("run2"), node.dir.path().join("cri2.sock")])
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("another runtime uses the directory"), "{said}");
+    node.finish_all().await;
+}

@@ -321,6 +321,15 @@ pub async fn remove(runtime: &Runtime, id: &str) -> Result<()> {
         _ => {}
     }
     runtime.drop_container(&container.id);
+    let image = container.with(|r| r.image_id.clone());
+    if runtime.images.find(&image).is_none() {
+        // The image was removed while the container stood on it.
+        let (images, used) = (runtime.images.clone(), runtime.used_layers());
+        let collected = tokio::task::spawn_blocking(move || images.collect(&used)).await;
+        if let Ok(Err(error)) = collected {
+            tracing::warn!(%error, "layers of a removed image");
+        }
+    }
     runtime.publish(
         &container.sandbox_id,
         &container.id,
