@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::container_spec::{self, Places};
 use super::error::{Result, RuntimeError, at};
 use super::record::{self, ContainerRecord};
-use super::stats::Meter;
+use super::stats::{Layer, Meter};
 use super::{Runtime, signals};
 use crate::shim::message::Call;
 use crate::spec::{ContainerSpec, Exit, PidNamespace, Resources};
@@ -33,6 +33,7 @@ pub struct Container {
     /// One of start, update and remove at a time.
     changing: tokio::sync::Mutex<()>,
     pub meter: Meter,
+    pub layer: Layer,
 }
 
 impl Container {
@@ -44,6 +45,7 @@ impl Container {
             record: watch::Sender::new(record),
             changing: tokio::sync::Mutex::new(()),
             meter: Meter::default(),
+            layer: Layer::default(),
         }
     }
 
