@@ -559,6 +559,12 @@ async fn an_image_may_go_before_its_container_and_a_directory_has_one_runtime() 
         .output()
         .await
         .unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(node.dir.path().join("root"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700, "other users reach the programs of images");
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("another runtime uses the directory"), "{said}");
     node.finish_all().await;

@@ -108,6 +108,11 @@ impl Runtime {
         ] {
             std::fs::create_dir_all(&dir).map_err(at(&dir))?;
         }
+        // Images hold programs that are root for whoever runs them, and pods' shared memory is everybody's to write.
+        use std::os::unix::fs::PermissionsExt;
+        for dir in [&config.root, &config.state] {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(at(dir))?;
+        }
         let lock = take_lock(&config.root)?;
         let images = Arc::new(ImageStore::open(&config.root.join("images"))?);
         let puller = Puller::new(config.registries.clone(), config.resolve.clone());
