@@ -83,7 +83,10 @@ async fn a_pod_lives_from_its_sandbox_to_its_removal() {
 async fn users_groups_and_variables_come_from_image_and_pod() {
     let mut node = Node::start().await;
     let sandbox = node.sandbox("users").await;
-    let mut config = container("named", "id -u; id -g; id -G; echo $HOME $IMAGE; touch /x 2>&1");
+    let mut config = container(
+        "named",
+        "id -u; id -g; id -G; echo $HOME $IMAGE; touch /x 2>&1; echo again > /dev/stdout",
+    );
     config.envs = vec![v1::KeyValue {
         key: "IMAGE".into(),
         value: b"pod".to_vec(),
@@ -98,6 +101,7 @@ async fn users_groups_and_variables_come_from_image_and_pod() {
     let (said, status) = node.finish(&sandbox, config).await;
     assert!(said.starts_with("33\n33\n33 7 44\n/srv pod\n"), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
+    assert!(said.ends_with("again\n"), "{said}");
     let user = status.user.unwrap().linux.unwrap();
     assert_eq!(
         (user.uid, user.gid, user.supplemental_groups),
