@@ -85,7 +85,8 @@ async fn users_groups_and_variables_come_from_image_and_pod() {
     let sandbox = node.sandbox("users").await;
     let mut config = container(
         "named",
-        "id -u; id -g; id -G; echo $HOME $IMAGE; touch /x 2>&1; echo again > /dev/stdout",
+        "id -u; id -g; id -G; echo $HOME $IMAGE; touch /x 2>&1; touch /data/new && cat /data/kept; \
+         echo again > /dev/stdout",
     );
     config.envs = vec![v1::KeyValue {
         key: "IMAGE".into(),
@@ -101,7 +102,7 @@ async fn users_groups_and_variables_come_from_image_and_pod() {
     let (said, status) = node.finish(&sandbox, config).await;
     assert!(said.starts_with("33\n33\n33 7 44\n/srv pod\n"), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
-    assert!(said.ends_with("again\n"), "{said}");
+    assert!(said.ends_with("kept\nagain\n"), "{said}");
     let user = status.user.unwrap().linux.unwrap();
     assert_eq!(
         (user.uid, user.gid, user.supplemental_groups),

@@ -61,10 +61,12 @@ pub fn saved_image(path: &Path) {
     let upper = tar_of(&[
         (".wh.hidden", vec![], Regular, 0),
         ("shown", b"shown\n".to_vec(), Regular, 0o644),
+        ("data/", vec![], Directory, 0o777),
+        ("data/kept", b"kept\n".to_vec(), Regular, 0o644),
     ]);
     let digest = runtime::image::unpack::digest_of;
     let config = format!(
-        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","IMAGE=yes"],"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
+        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","IMAGE=yes"],"Cmd":["sh"],"Volumes":{{"/data":{{}}}}}},"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
         runtime::image::manifest::architecture(),
         digest(&lower),
         digest(&upper)
