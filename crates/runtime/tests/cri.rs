@@ -407,7 +407,7 @@ async fn ip_of(node: &mut Node, sandbox: &str) -> String {
 #[tokio::test]
 async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
     let mut node = Node::start().await;
-    for round in 0..12u64 {
+    for round in 0..40u64 {
         let mut making = tokio::task::JoinSet::new();
         for n in 0..3 {
             let mut runtime = node.runtime.clone();
@@ -431,7 +431,7 @@ async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
                 runtime.remove_pod_sandbox(request).await.map(drop)
             });
         }
-        tokio::time::sleep(std::time::Duration::from_millis(round * 7)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(round * 3 % 60)).await;
         node.kill().await;
         // Whoever was served meanwhile was lucky.
         while making.join_next().await.is_some() {}
@@ -572,5 +572,40 @@ async fn an_image_may_go_before_its_container_and_a_directory_has_one_runtime() 
     assert_eq!(mode & 0o777, 0o700, "other users reach the programs of images");
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("another runtime uses the directory"), "{said}");
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn after_a_reboot_pods_have_ended_and_can_be_removed() {
+    let mut node = Node::start().await;
+    let sandbox = node.sandbox("before").await;
+    let id = node.run(&sandbox, container("main", "exec sleep 1000")).await;
+    node.kill().await;
+    for shim in node.shims() {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    let run = node.dir.path().join("run");
+    let out = node
+        .command("sh")
+        .arg("-c")
+        .arg(format!("umount {0}/*/*; rm -r {0}", run.display()))
+        .output();
+    out.await.unwrap();
+    assert!(!run.exists());
+    node.launch().await;
+    let status = node.status(&id).await;
+    assert_eq!(
+        (status.state(), status.exit_code, status.reason.as_str()),
+        (v1::ContainerState::ContainerExited, 255, "Unknown")
+    );
+    let list = node
+        .runtime
+        .list_pod_sandbox(v1::ListPodSandboxRequest { filter: None });
+    let list = list.await.unwrap().into_inner().items;
+    assert_eq!((list.len(), list[0].state()), (1, v1::PodSandboxState::SandboxNotready));
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: sandbox,
+    };
+    node.runtime.stop_pod_sandbox(stop).await.unwrap();
     node.finish_all().await;
 }

@@ -1,13 +1,12 @@
 //! The runtime: what it knows of sandboxes and containers, and how it comes to know it again after a restart.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use cri::v1;
-use nix::fcntl::{Flock, FlockArg};
 use tokio::sync::mpsc;
 
 use super::connection::Event;
@@ -65,7 +64,7 @@ pub struct Runtime {
     subscribers: Mutex<Vec<mpsc::Sender<v1::ContainerEventResponse>>>,
     me: Weak<Runtime>,
     /// Held as long as the runtime lives: two on one directory would undo each other's work.
-    _lock: Flock<File>,
+    _lock: File,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -76,11 +75,17 @@ impl std::fmt::Debug for Runtime {
     }
 }
 
-fn take_lock(root: &Path) -> Result<Flock<File>> {
+fn take_lock(root: &Path) -> Result<File> {
     let path = root.join("lock");
     let file = File::create(&path).map_err(at(&path))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| RuntimeError::State(format!("{}: another runtime uses the directory", root.display())))
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!("{}: another runtime uses the directory", root.display());
+            Err(RuntimeError::State(text))
+        }
+        Err(TryLockError::Error(error)) => Err(at(&path)(error)),
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

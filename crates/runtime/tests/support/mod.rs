@@ -279,7 +279,7 @@ impl Node {
     }
 
     /// Processes that name the node's directory as their sandbox's.
-    fn shims(&self) -> Vec<i32> {
+    pub fn shims(&self) -> Vec<i32> {
         let own = format!("shim\0{}/", self.dir.path().display());
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
