@@ -377,10 +377,10 @@ async fn pods_of_a_bridge_reach_each_other_and_host_ports_reach_them() {
     assert!(ip.starts_with("10.77.0."), "{ip}");
     let other = node.sandbox("client").await;
     let client = node.run(&other, container("main", "exec sleep 1000")).await;
-    let said = node.exec(&client, &format!("nc {ip} 8080 </dev/null")).await;
+    let said = node.exec(&client, &format!("mkfifo /open; nc {ip} 8080 <>/open")).await;
     assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
     assert_eq!(node.exec(&main, ready).await.exit_code, 0);
-    let said = node.exec(&client, "nc 10.77.0.1 9090 </dev/null").await;
+    let said = node.exec(&client, "nc 10.77.0.1 9090 <>/open").await;
     assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
     node.kill().await;
     node.launch().await;
@@ -438,8 +438,18 @@ async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
         node.launch().await;
         let list = node.runtime.list_containers(v1::ListContainersRequest { filter: None });
         for one in list.await.unwrap().into_inner().containers {
-            if one.state() == v1::ContainerState::ContainerRunning {
-                assert_eq!(node.exec(&one.id, "exit 3").await.exit_code, 3);
+            if one.state() != v1::ContainerState::ContainerRunning {
+                continue;
+            }
+            let request = v1::ExecSyncRequest {
+                container_id: one.id.clone(),
+                cmd: ["sh", "-c", "exit 3"].map(str::to_owned).to_vec(),
+                timeout: 10,
+            };
+            match node.runtime.exec_sync(request).await {
+                Ok(answer) if answer.get_ref().exit_code == 3 => {}
+                // The signal of its removal was on its way when the runtime was killed.
+                _ => while node.status(&one.id).await.state() == v1::ContainerState::ContainerRunning {},
             }
         }
         let list = node
@@ -607,5 +617,38 @@ async fn after_a_reboot_pods_have_ended_and_can_be_removed() {
         pod_sandbox_id: sandbox,
     };
     node.runtime.stop_pod_sandbox(stop).await.unwrap();
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn a_network_that_fails_leaves_a_sandbox_to_be_removed_later() {
+    let mut node = Node::start().await;
+    let conf = node.dir.path().join("cni");
+    std::fs::create_dir(&conf).unwrap();
+    node.cni = Some(conf.clone());
+    node.kill().await;
+    node.launch().await;
+    let request = v1::RunPodSandboxRequest {
+        config: Some(node.sandbox_config("early")),
+        ..Default::default()
+    };
+    let error = node.runtime.run_pod_sandbox(request.clone()).await.unwrap_err();
+    assert!(
+        error.message().contains("failed to setup network for sandbox"),
+        "{error}"
+    );
+    let status = node
+        .runtime
+        .status(v1::StatusRequest { verbose: false })
+        .await
+        .unwrap()
+        .into_inner();
+    let network = status.status.unwrap().conditions.remove(1);
+    assert_eq!(
+        (network.status, network.reason.as_str()),
+        (false, "NetworkPluginNotReady")
+    );
+    node.kill().await;
+    node.launch().await;
     node.finish_all().await;
 }

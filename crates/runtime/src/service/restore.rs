@@ -53,7 +53,7 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
         if let Err(error) = sandbox::connect(runtime, &sandbox) {
             tracing::debug!(sandbox = sandbox.id, %error, "no shim of a sandbox that was not finished");
         }
-        sandbox::clear(runtime, &sandbox).await?;
+        sandbox::clear(runtime, &sandbox).await;
     }
     for sandbox in whole {
         if sandbox.is_ready() {

@@ -255,9 +255,7 @@ pub async fn run(runtime: &Runtime, config: v1::PodSandboxConfig, handler: Strin
             Ok(id)
         }
         Err(error) => {
-            if let Err(undo) = clear(runtime, &sandbox).await {
-                tracing::warn!(sandbox = id, error = %undo, "sandbox that could not be made is not wholly gone");
-            }
+            clear(runtime, &sandbox).await;
             Err(error)
         }
     }
@@ -309,10 +307,19 @@ pub async fn dismantle(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
     }
 }
 
-/// Of one that was never finished: nothing of it stays.
-pub async fn clear(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
-    dismantle(runtime, sandbox).await?;
-    forget(runtime, sandbox)
+/// Of one that was never finished: nothing of it stays. Where that fails it is shown as one that is not ready, so that
+/// the kubelet has it removed when that can be done.
+pub async fn clear(runtime: &Runtime, sandbox: &Sandbox) {
+    let cleared = match dismantle(runtime, sandbox).await {
+        Ok(()) => forget(runtime, sandbox),
+        failed => failed,
+    };
+    if let Err(error) = cleared {
+        tracing::warn!(sandbox = sandbox.id, %error, "sandbox that could not be made is not wholly gone");
+        if let Err(error) = sandbox.update(|r| r.made = true) {
+            tracing::warn!(sandbox = sandbox.id, %error, "and that is not on disk");
+        }
+    }
 }
 
 /// StopPodSandbox.

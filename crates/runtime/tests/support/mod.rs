@@ -51,7 +51,7 @@ pub fn saved_image(path: &Path) {
     ];
     let applets = [
         "sh", "cat", "ls", "id", "sleep", "grep", "mkdir", "mount", "tty", "hostname", "readlink", "ps", "touch",
-        "head", "ip", "env", "nc", "stty", "wc", "dd", "echo", "kill", "seq",
+        "head", "ip", "env", "nc", "stty", "wc", "dd", "echo", "kill", "mkfifo", "seq",
     ];
     let links: Vec<String> = applets.iter().map(|a| format!("bin/{a}")).collect();
     for link in &links {
