@@ -9,6 +9,7 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod error;
 mod expectations;
@@ -35,6 +36,6 @@ mod taint_eviction;
 mod taints;
 mod ttl_after_finished;
 
-pub use config::{ControllerConfig, ControllerSwitch};
+pub use config::{ClientFor, ControllerConfig, ControllerSwitch};
 pub use error::Error;
 pub use manager::run;
