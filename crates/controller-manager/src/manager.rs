@@ -109,6 +109,11 @@ const CONTROLLERS: &[Entry] = &[
         "resourcequota-controller",
         crate::resourcequota::run
     ),
+    entry!(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+        crate::endpoints::mirroring::run
+    ),
     entry!("disruption-controller", "disruption-controller", crate::disruption::run),
     entry!("job-controller", "job-controller", crate::job::run),
     entry!(

@@ -229,6 +229,12 @@ fn manage(
             step.delete.extend(running.iter().skip(1).map(|p| (*p).clone()));
         }
     }
+    // Pods meant for nodes that are gone will never be bound; bound ones are the pod garbage collector's.
+    let stranded = by_node.iter().filter(|(node, _)| !judged.contains_key(node.as_str()));
+    let unbound = stranded
+        .flat_map(|(_, pods)| pods)
+        .filter(|p| node_name(p).is_empty() && !is_deleting(**p));
+    step.delete.extend(unbound.map(|p| (*p).clone()));
     step.delete.extend(step.ended.iter().map(|(p, _)| p.clone()));
 }
 

@@ -128,3 +128,12 @@ fn a_surge_starts_the_new_pod_first() {
     ];
     assert_eq!(deleted(&run(&surge, &nodes, &ready)), ["x"]);
 }
+
+#[test]
+fn a_pod_that_waits_for_a_node_that_is_gone_goes_too() {
+    let rolling = set(&json!({"type": "RollingUpdate"}));
+    let mut waiting = pod("x", "", "new", false);
+    super::step::pin(waiting.spec.as_mut().unwrap(), "gone");
+    let bound = pod("y", "gone", "new", true);
+    assert_eq!(deleted(&run(&rolling, &[], &[waiting, bound])), ["x"]);
+}
