@@ -9,14 +9,13 @@ BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
 build:
 	cargo build --release -p skiff
 
-# Builds, starts the control plane in the background, waits until it answers, says what to type next.
+# Builds, starts a cluster of one node in the background, waits until it is Ready, says what to type next.
 up: build
-	@mkdir -p $(DATA)
 	@sh packaging/up.sh $(BIN)/release/skiff $(DATA)
 
-# Stops what `make up` started; the data stays.
+# Stops what `make up` started and leaves no trace but the data.
 down:
-	@sh packaging/down.sh $(DATA)
+	@sh packaging/down.sh $(BIN)/release/skiff $(DATA)
 
 lint:
 	cargo fmt --all --check

@@ -113,7 +113,8 @@ pub async fn start(
     let cri = match &args.node.container_runtime_endpoint {
         Some(endpoint) => cri::connect(endpoint)?,
         None => {
-            let registries = runtime::registry::Registries::load(&args.node.private_registry)?;
+            let mut registries = runtime::registry::Registries::load(&args.node.private_registry)?;
+            registries.proxies = runtime::registry::Proxies::from_variables(|name| std::env::var(name).ok());
             let runtime = open_runtime(&paths, registries, Some(paths.images())).await?;
             let socket = paths.socket();
             let (served, stopped) = (runtime.clone(), stop.clone());
