@@ -69,6 +69,20 @@ fn kubectl_drives_the_built_in_kinds() {
         s.ok(&["explain", "deployment.spec.strategy", "--recursive"])
             .contains("maxSurge")
     );
+    let columns = "custom-columns=NAME:.metadata.name,IMAGE:.spec.template.spec.containers[*].image";
+    let table = s.ok(&["get", "deploy", "-o", columns]);
+    assert_eq!(
+        table
+            .lines()
+            .map(|l| l.split_whitespace().collect::<Vec<_>>())
+            .collect::<Vec<_>>(),
+        [["NAME", "IMAGE"], ["web", "nginx:1.27"]]
+    );
+    s.ok(&["autoscale", "deployment", "web", "--min=1", "--max=3", "--cpu=80%"]);
+    let scaler = s.ok(&["get", "hpa", "web"]);
+    assert!(scaler.contains("Deployment/web") && scaler.contains("80%"), "{scaler}");
+    let only = ["get", "ns", "--field-selector=metadata.name=default", "-o", "name"];
+    assert_eq!(s.ok(&only), "namespace/default");
     assert_eq!(s.ok(&["auth", "can-i", "delete", "nodes"]), "yes");
     assert!(
         s.ok(&["api-resources", "-o", "name"])
@@ -88,7 +102,7 @@ fn kubectl_drives_the_built_in_kinds() {
     );
 }
 
-const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  a: \"1\"\n";
+pub const CONFIG: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: c\ndata:\n  a: \"1\"\n";
 
 #[test]
 fn apply_works_on_the_client_and_on_the_server_and_shows_conflicts() {
@@ -102,6 +116,13 @@ fn apply_works_on_the_client_and_on_the_server_and_shows_conflicts() {
     assert!(
         conflict.contains("conflict with \"kubectl-client-side-apply\" using v1 at ") && conflict.contains(": .data.a"),
         "{conflict}"
+    );
+    let difference = s.run(&["diff", "-f", "-"], &other);
+    assert_eq!(difference.status.code(), Some(1));
+    let shown = String::from_utf8_lossy(&difference.stdout).into_owned();
+    assert!(
+        shown.contains("-  a: \"2\"") && shown.contains("+  a: \"3\""),
+        "{shown}"
     );
     s.ok_with(
         &[
@@ -160,6 +181,24 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
     );
     assert!(s.ok(&["get", "databases"]).contains("orders   postgres"));
     assert_eq!(s.ok(&["get", "db", "orders", "-o", "jsonpath={.spec.replicas}"]), "1");
+    let (mut watch, mut seen) = s.going_on(&["get", "databases", "-w", "--no-headers", "--output-watch-events"]);
+    let mut next = || seen.next().unwrap().unwrap();
+    assert!(next().starts_with("ADDED      orders   postgres"));
+    s.ok(&[
+        "patch",
+        "db",
+        "orders",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"engine":"mysql"}}"#,
+    ]);
+    assert!(next().starts_with("MODIFIED   orders   mysql"));
+    s.ok_with(&["create", "-f", "-"], &object.replace("orders", "bills"));
+    assert!(next().starts_with("ADDED      bills    postgres"));
+    s.ok(&["delete", "db", "bills"]);
+    assert!(next().starts_with("DELETED    bills    postgres"));
+    watch.kill().unwrap();
+    watch.wait().unwrap();
     let bad = s.fails(
         &["create", "-f", "-"],
         &object.replace("orders", "x").replace("postgres", "oracle"),
@@ -180,42 +219,4 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
         gone.contains("the server could not find the requested resource"),
         "{gone}"
     );
-}
-
-#[test]
-fn bad_input_gets_upstreams_errors_and_loses_nothing() {
-    let s = Server::start();
-    s.ok_with(&["create", "-f", "-"], CONFIG);
-    let manifest =
-        |name: &str, rest: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n{rest}");
-    let capitals = s.fails(&["create", "-f", "-"], &manifest("Big", ""));
-    assert!(
-        capitals.contains("metadata.name: Invalid value: \"Big\": a lowercase RFC 1123 subdomain must consist of"),
-        "{capitals}"
-    );
-    let unknown = s.fails(&["create", "--validate=strict", "-f", "-"], &manifest("u", "foo: 1\n"));
-    assert!(unknown.contains("unknown field \"foo\""), "{unknown}");
-    let wrong = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: lots}\n";
-    let wrong = s.fails(&["create", "-f", "-"], wrong);
-    assert!(
-        wrong.contains("cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
-        "{wrong}"
-    );
-    let twice = s.fails(&["create", "-f", "-"], CONFIG);
-    assert!(twice.contains("configmaps \"c\" already exists"), "{twice}");
-    let nowhere = s.fails(&["create", "-n", "nowhere", "-f", "-"], CONFIG);
-    assert!(nowhere.contains("namespaces \"nowhere\" not found"), "{nowhere}");
-    let stale = CONFIG.replace("  name: c\n", "  name: c\n  resourceVersion: \"1\"\n");
-    let stale = s.fails(&["replace", "-f", "-"], &stale);
-    assert!(
-        stale.contains("the object has been modified; please apply your changes to the latest version"),
-        "{stale}"
-    );
-    let webhook =
-        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: w}\n";
-    assert!(
-        s.fails(&["create", "-f", "-"], webhook)
-            .contains("not supported by this server")
-    );
-    assert_eq!(s.ok(&["get", "cm", "c", "-o", "jsonpath={.data.a}"]), "1");
 }

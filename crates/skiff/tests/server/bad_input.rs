@@ -1,0 +1,150 @@
+//! Bad input and bad circumstances: the error upstream gives, and nothing is lost.
+
+use std::process::{Command, Stdio};
+
+use crate::common::Server;
+use crate::kubectl::CONFIG;
+
+#[test]
+fn bad_input_gets_upstreams_errors_and_loses_nothing() {
+    let s = Server::start();
+    s.ok_with(&["create", "-f", "-"], CONFIG);
+    let manifest =
+        |name: &str, rest: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {name}\n{rest}");
+    let capitals = s.fails(&["create", "-f", "-"], &manifest("Big", ""));
+    assert!(
+        capitals.contains("metadata.name: Invalid value: \"Big\": a lowercase RFC 1123 subdomain must consist of"),
+        "{capitals}"
+    );
+    let unknown = s.fails(&["create", "--validate=strict", "-f", "-"], &manifest("u", "foo: 1\n"));
+    assert!(unknown.contains("unknown field \"foo\""), "{unknown}");
+    let wrong = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\nspec: {replicas: lots}\n";
+    let wrong = s.fails(&["create", "-f", "-"], wrong);
+    assert!(
+        wrong.contains("cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"),
+        "{wrong}"
+    );
+    let twice = s.fails(&["create", "-f", "-"], CONFIG);
+    assert!(twice.contains("configmaps \"c\" already exists"), "{twice}");
+    let nowhere = s.fails(&["create", "-n", "nowhere", "-f", "-"], CONFIG);
+    assert!(nowhere.contains("namespaces \"nowhere\" not found"), "{nowhere}");
+    let stale = CONFIG.replace("  name: c\n", "  name: c\n  resourceVersion: \"1\"\n");
+    let stale = s.fails(&["replace", "-f", "-"], &stale);
+    assert!(
+        stale.contains("the object has been modified; please apply your changes to the latest version"),
+        "{stale}"
+    );
+    let webhook =
+        "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\nmetadata: {name: w}\n";
+    assert!(
+        s.fails(&["create", "-f", "-"], webhook)
+            .contains("not supported by this server")
+    );
+    assert_eq!(s.ok(&["get", "cm", "c", "-o", "jsonpath={.data.a}"]), "1");
+}
+
+#[test]
+fn bodies_that_are_no_objects_are_refused_whole() {
+    let s = Server::start();
+    let create = ["create", "--raw", "/api/v1/namespaces/default/configmaps", "-f", "-"];
+    let cut = s.fails(
+        &create,
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x""#,
+    );
+    assert!(cut.starts_with("Error from server (BadRequest): "), "{cut}");
+    let yaml = s.fails(&["create", "-f", "-"], "apiVersion: v1\nkind: ConfigMap\n bad: [\n");
+    assert!(yaml.contains("error converting YAML to JSON"), "{yaml}");
+    let strict = "/api/v1/namespaces/default/configmaps?fieldValidation=Strict";
+    let twice = s.fails(
+        &["create", "--raw", strict, "-f", "-"],
+        r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x","name":"y"}}"#,
+    );
+    assert!(
+        twice.contains("strict decoding error") && twice.contains("duplicate field \"metadata.name\""),
+        "{twice}"
+    );
+    let map = |bytes: usize| {
+        let value = "x".repeat(bytes);
+        format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"x"}},"data":{{"a":"{value}"}}}}"#)
+    };
+    let large = s.fails(&create, &map(4 << 20));
+    assert_eq!(
+        large,
+        "Error from server (RequestEntityTooLarge): Request entity too large: limit is 3145728"
+    );
+    let above = s.fails(&["create", "-f", "-"], &map(2 << 20));
+    assert!(
+        above.contains("Too long: may not be more than 1048576 bytes"),
+        "{above}"
+    );
+    assert!(!s.ok(&["get", "configmaps", "-o", "name"]).contains("/x"));
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let s = Server::start_on_disk_of("24m");
+    // room that is given back afterwards
+    let ballast = s.data().join("ballast");
+    std::fs::write(&ballast, vec![1u8; 8 << 20]).unwrap();
+    let value = "x".repeat(900 << 10);
+    let map = |name: usize| {
+        format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"c{name}"}},"data":{{"a":"{value}"}}}}"#)
+    };
+    let create = ["create", "--raw", "/api/v1/namespaces/default/configmaps", "-f", "-"];
+    let mut written = 0;
+    let refused = loop {
+        assert!(written < 30, "the disk is never full");
+        match s.try_with(&create, &map(written)) {
+            Ok(_) => written += 1,
+            Err(said) => break said,
+        }
+    };
+    assert!(
+        written > 0 && refused.contains("No space left on device"),
+        "{written}: {refused}"
+    );
+    let names = |s: &Server| {
+        let all = s.ok(&["get", "configmaps", "-o", "name"]);
+        all.lines().filter(|l| l.starts_with("configmap/c")).count()
+    };
+    assert_eq!(names(&s), written);
+    std::fs::remove_file(&ballast).unwrap();
+    s.ok_with(&create, &map(written));
+    assert_eq!(names(&s), written + 1);
+}
+
+#[test]
+fn what_is_in_use_is_named() {
+    let s = Server::start();
+    let config = std::fs::read_to_string(s.kubeconfig()).unwrap();
+    let port = config
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("server: https://127.0.0.1:"))
+        .unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let second = |port: &str, data: &std::path::Path| {
+        let output = Command::new(env!("CARGO_BIN_EXE_skiff"))
+            .args([
+                "server",
+                "--disable-agent",
+                "--bind-address=127.0.0.1",
+                "--https-listen-port",
+                port,
+            ])
+            .arg("--data-dir")
+            .arg(data)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let said = second(port, other.path());
+    assert!(said.contains(&format!("port {port} is in use by pid ")), "{said}");
+    assert!(
+        !other.path().join("server").exists(),
+        "something was written before the port was had"
+    );
+    let said = second("0", &s.data());
+    assert!(said.contains("another skiff uses"), "{said}");
+}
