@@ -12,9 +12,10 @@ mount --make-rprivate /
 ip link set lo up
 ip link add node0 type veth peer name node0p
 ip addr add 198.51.100.10/24 dev node0
+ip addr add 198.51.100.11/24 dev node0
 ip link set node0 up; ip link set node0p up
 ip route add default via 198.51.100.1
-echo "nameserver 198.51.100.10" > "$DIR/resolv.conf"
+echo "nameserver 198.51.100.11" > "$DIR/resolv.conf"
 echo ready
 set +e
 read -r _
@@ -161,6 +162,16 @@ impl Cluster {
         let kubectl = std::env::var("SKIFF_TEST_KUBECTL").expect("SKIFF_TEST_KUBECTL names upstream's kubectl");
         let mut command = self.inside(&kubectl);
         command.args(args);
+        command
+    }
+
+    /// kubectl with a terminal around it.
+    pub fn terminal(&self, args: &[&str]) -> Command {
+        let kubectl = std::env::var("SKIFF_TEST_KUBECTL").expect("SKIFF_TEST_KUBECTL names upstream's kubectl");
+        let quoted: Vec<String> = args.iter().map(|a| format!("'{a}'")).collect();
+        let mut command = self.inside("script");
+        command.args(["--quiet", "--return", "--echo", "never", "--command"]);
+        command.arg(format!("{kubectl} {}", quoted.join(" "))).arg("/dev/null");
         command
     }
 

@@ -53,6 +53,24 @@ spec:
   containers: [{ name: tools, image: dnsutils:1 }]
 "#;
 
+/// The host's resolver: whatever it is asked for has the address 203.0.113.7, but `nowhere.example` does not exist.
+const RESOLVER: &str = r"
+import socket, struct
+server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+server.bind(('198.51.100.11', 53))
+print('ready', flush=True)
+while True:
+    query, client = server.recvfrom(512)
+    end = query.index(0, 12) + 5
+    name, kind = query[12:end - 4], struct.unpack('!H', query[end - 4:end - 2])[0]
+    missing = name.startswith(b'\x07nowhere')
+    found = kind == 1 and not missing
+    answer = query[:2] + struct.pack('!HHHHH', 0x8583 if missing else 0x8580, 1, int(found), 0, 0) + query[12:end]
+    if found:
+        answer += b'\xc0\x0c' + struct.pack('!HHIH', 1, 1, 60, 4) + bytes([203, 0, 113, 7])
+    server.sendto(answer, client)
+";
+
 #[test]
 fn names_services_and_tokens_work_from_inside_a_pod() {
     let c = Cluster::start("network", &["dnsutils"]);
@@ -77,6 +95,23 @@ fn names_services_and_tokens_work_from_inside_a_pod() {
         .exec("tools", &["nslookup", "nothing.default.svc.cluster.local"])
         .unwrap_err();
     assert!(missing.contains("NXDOMAIN"), "{missing}");
+
+    // names of the outside: the host's resolver is asked, as it is configured
+    let mut resolver = c
+        .inside("python3")
+        .args(["-c", RESOLVER])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let mut said = std::io::BufReader::new(resolver.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut said, &mut ready).unwrap();
+    let outside = c.exec("tools", &["nslookup", "www.example.com"]);
+    let nowhere = c.exec("tools", &["nslookup", "nowhere.example."]);
+    resolver.kill().unwrap();
+    resolver.wait().unwrap();
+    assert!(outside.as_ref().is_ok_and(|o| o.contains("203.0.113.7")), "{outside:?}");
+    assert!(nowhere.as_ref().is_err_and(|o| o.contains("NXDOMAIN")), "{nowhere:?}");
 
     // Services: cluster address, node port, and a pod that reaches itself through its Service
     let fetch = |from: &str, url: &str| c.exec(from, &["curl", "-sS", "--fail", "--max-time", "3", url]);

@@ -5,6 +5,20 @@ use std::process::Stdio;
 
 use crate::cluster::Cluster;
 
+const ECHO: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: echo }
+spec:
+  restartPolicy: Never
+  containers:
+    - name: echo
+      image: busybox:1
+      stdin: true
+      stdinOnce: true
+      command: [sh, -c, 'while read line; do echo "read $line"; done']
+"#;
+
 #[test]
 fn kubectl_drives_a_deployment_and_its_containers() {
     let c = Cluster::start("kubectl", &["busybox", "nginx"]);
@@ -54,6 +68,47 @@ fn kubectl_drives_a_deployment_and_its_containers() {
         .unwrap();
     cat.stdin.take().unwrap().write_all(b"through\n").unwrap();
     assert_eq!(cat.wait_with_output().unwrap().stdout, b"through\n");
+    // a terminal: what is typed comes back, the command's end is kubectl's
+    let mut typed = c
+        .terminal(&[
+            "exec",
+            "-it",
+            "box",
+            "--",
+            "sh",
+            "-c",
+            "read line; tty; echo got $line; exit 3",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    typed.stdin.as_mut().unwrap().write_all(b"word\n").unwrap();
+    let ended = typed.wait_with_output().unwrap();
+    let shown = String::from_utf8_lossy(&ended.stdout).into_owned();
+    assert!(shown.contains("/dev/pts/") && shown.contains("got word"), "{shown}");
+    assert_eq!(ended.status.code(), Some(3), "{shown}");
+    c.apply(ECHO);
+    c.kubectl(&["wait", "--for=condition=Ready", "pod/echo", "--timeout=60s"]);
+    let mut follow = c
+        .kubectl_command(&["logs", "-f", "echo"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut attached = c
+        .kubectl_command(&["attach", "-i", "echo"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    attached.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    // stdinOnce: the container reads the end of the attached side, says what it read and ends
+    assert_eq!(attached.wait_with_output().unwrap().stdout, b"read hello\n");
+    let mut followed = String::new();
+    let mut out = follow.stdout.take().unwrap();
+    std::io::Read::read_to_string(&mut out, &mut followed).unwrap();
+    assert!(follow.wait().unwrap().success());
+    assert_eq!(followed, "read hello\n");
     std::fs::write(c.dir.join("file"), "copied").unwrap();
     c.kubectl(&["cp", "file", "box:/tmp/file"]);
     assert_eq!(c.exec("box", &["cat", "/tmp/file"]).unwrap(), "copied");
