@@ -10,7 +10,7 @@ set -euo pipefail
 hierarchies() {
   if [ -e /sys/fs/cgroup/cgroup.controllers ]; then echo /sys/fs/cgroup; else
     local controller
-    for controller in cpu cpuacct cpuset memory pids devices freezer blkio systemd; do
+    for controller in cpu cpuacct cpuset memory pids devices freezer blkio systemd unified; do
       [ ! -d "/sys/fs/cgroup/$controller" ] || echo "/sys/fs/cgroup/$controller"
     done
   fi
