@@ -1,0 +1,141 @@
+//! The row of container runtimes: a container made, started and removed. Ours is asked over its CRI socket, with the root
+//! file system mounted and taken down each time; runc and crun by three commands on a folder that is there.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cri::v1;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Places, run};
+use crate::error::{Error, Result};
+use crate::inside::Report;
+use crate::objects::PAUSE;
+
+const WARM: usize = 5;
+const ROUNDS: usize = 40;
+
+pub async fn all(cluster: &Cluster, places: &Places, beside: bool, report: &Report) -> Result<()> {
+    for took in ours(cluster).await? {
+        report.figure("container.ours", took.as_secs_f64());
+        report.figure("container.crun", took.as_secs_f64());
+    }
+    if !beside {
+        return Ok(());
+    }
+    let name = std::fs::read_to_string(places.dir.join("name")).map_err(Error::at(&places.dir))?;
+    let bundle = places.dir.join("bundle");
+    let rootfs = bundle.join("rootfs");
+    std::fs::create_dir_all(&rootfs).map_err(Error::at(&rootfs))?;
+    std::fs::copy(places.programs.join("pause"), rootfs.join("pause")).map_err(Error::at(&rootfs))?;
+    let runc = places.programs.join("runc");
+    run(Command::new(&runc).arg("spec").current_dir(&bundle))?;
+    adapt(&bundle.join("config.json"), name.trim())?;
+    for (figure, runtime) in [
+        ("container.ours", runc.as_path()),
+        ("container.crun", Path::new("crun")),
+    ] {
+        // crun is a package of Debian's that a machine may be without
+        if Command::new(runtime).arg("--version").output().is_err() {
+            report.say(format_args!("{} is not installed", runtime.display()));
+            continue;
+        }
+        for round in 0..WARM + ROUNDS {
+            let began = Instant::now();
+            run(Command::new(runtime).args(["create", "bench"]).current_dir(&bundle))?;
+            run(Command::new(runtime).args(["start", "bench"]))?;
+            run(Command::new(runtime).args(["delete", "--force", "bench"]))?;
+            if round >= WARM {
+                report.upstream(figure, began.elapsed().as_secs_f64());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The specification that `runc spec` writes, for a program that waits and has no terminal.
+fn adapt(path: &Path, cgroup: &str) -> Result<()> {
+    let mut spec: Value = serde_json::from_slice(&std::fs::read(path).map_err(Error::at(path))?)?;
+    spec["process"]["terminal"] = json!(false);
+    spec["process"]["args"] = json!(["/pause"]);
+    spec["linux"]["cgroupsPath"] = json!(format!("/{cgroup}/bench"));
+    std::fs::write(path, spec.to_string()).map_err(Error::at(path))
+}
+
+async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
+    let data = cluster.dir.join("data");
+    let socket = format!("unix:///run/{}/cri.sock", cluster.groups.own().unwrap_or("skiff"));
+    let (mut runtime, _) = cri::connect(&socket).map_err(|e| Error::said(e.to_string()))?;
+    let sandbox = v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: "bench".to_owned(),
+            uid: "bench".to_owned(),
+            namespace: "bench".to_owned(),
+            attempt: 0,
+        }),
+        log_directory: data.join("bench-logs").display().to_string(),
+        linux: Some(v1::LinuxPodSandboxConfig {
+            security_context: Some(v1::LinuxSandboxSecurityContext {
+                // no pod network: it is not part of a container's creation
+                namespace_options: Some(v1::NamespaceOption {
+                    network: v1::NamespaceMode::Node.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let request = v1::RunPodSandboxRequest {
+        config: Some(sandbox.clone()),
+        runtime_handler: String::new(),
+    };
+    let id = runtime.run_pod_sandbox(request).await?.into_inner().pod_sandbox_id;
+    let mut times = Vec::new();
+    for round in 0..WARM + ROUNDS {
+        let config = v1::ContainerConfig {
+            metadata: Some(v1::ContainerMetadata {
+                name: "c".to_owned(),
+                attempt: round as u32,
+            }),
+            image: Some(v1::ImageSpec {
+                image: PAUSE.to_owned(),
+                ..Default::default()
+            }),
+            log_path: format!("{round}.log"),
+            ..Default::default()
+        };
+        let began = Instant::now();
+        let request = v1::CreateContainerRequest {
+            pod_sandbox_id: id.clone(),
+            config: Some(config),
+            sandbox_config: Some(sandbox.clone()),
+        };
+        let container_id = runtime.create_container(request).await?.into_inner().container_id;
+        let start = v1::StartContainerRequest {
+            container_id: container_id.clone(),
+        };
+        runtime.start_container(start).await?;
+        let stop = v1::StopContainerRequest {
+            container_id: container_id.clone(),
+            timeout: 0,
+        };
+        runtime.stop_container(stop).await?;
+        runtime
+            .remove_container(v1::RemoveContainerRequest { container_id })
+            .await?;
+        if round >= WARM {
+            times.push(began.elapsed());
+        }
+    }
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: id.clone(),
+    };
+    runtime.stop_pod_sandbox(stop).await?;
+    runtime
+        .remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id: id })
+        .await?;
+    Ok(times)
+}
