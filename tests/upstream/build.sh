@@ -2,7 +2,7 @@
 # Builds upstream's own programs from source through the Go module proxy into DIR, skipping what is there already.
 #   build.sh DIR               kubectl; prints last the folder of the golden files of k8s.io/api
 #   build.sh DIR PROGRAM...    kubectl, any program of `kubernetes` below, etcd, containerd, runc, cni, coredns, pause;
-#                              `control-plane` and `node` stand for all that the scripts of these names start
+#                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start
 set -euo pipefail
 kubernetes_version=1.36.3 etcd_version=3.6.16 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.5
 kubernetes=" kube-apiserver kube-scheduler kube-controller-manager kube-proxy kubeadm kubelet "
@@ -100,9 +100,11 @@ if [ $# -eq 0 ]; then
   go list -m -f '{{.Dir}}/testdata/HEAD' k8s.io/api
   exit
 fi
-control_plane="kubeadm kubectl etcd kube-apiserver kube-scheduler kube-controller-manager"
+api_server="kubeadm kubectl etcd kube-apiserver"
+control_plane="$api_server kube-scheduler kube-controller-manager"
 for program; do
   case $program in
+    api-server) set -- $api_server ;;
     control-plane) set -- $control_plane ;;
     node) set -- $control_plane kubelet kube-proxy containerd runc cni coredns pause ;;
     *) set -- "$program" ;;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Upstream's own cluster of one node, inside what `namespaces.sh up` made; flags are kubeadm's, processes are plain ones.
-#   cluster.sh prepare PROGRAMS DIR control-plane|node [IMAGE.tar...]   certificates, configurations, images
-#   cluster.sh start   PROGRAMS DIR control-plane|node                  starts it and returns; DIR/admin.conf is its kubeconfig
+#   cluster.sh prepare PROGRAMS DIR api-server|control-plane|node [IMAGE.tar...]   certificates, configurations, images
+#   cluster.sh start   PROGRAMS DIR api-server|control-plane|node                  starts it; DIR/admin.conf is its kubeconfig
+# `api-server` is etcd and kube-apiserver alone, `control-plane` has the scheduler and the controllers too.
 # PROGRAMS is the folder that build.sh filled. Datastore, certificates, logs and containers are kept in DIR.
 set -euo pipefail
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -9,7 +10,7 @@ step=$1 programs=$(cd "$2" && pwd) dir=$(cd "$3" && pwd) what=$4
 shift 4
 PATH=$programs:/usr/sbin:/usr/bin:/sbin:/bin
 address=198.51.100.10
-name=$(cat "$dir/name")
+name=$(cat "$dir/name" 2>/dev/null || echo skiff-test)
 cd "$dir"
 
 certificates() {
@@ -105,12 +106,13 @@ images() {
   wait $containerd || true
 }
 
-# daemon NAME ARGUMENT...: in the background, with a log of its own
+# daemon NAME ARGUMENT...: in the background, with a log of its own; DIR/pids lists them
 daemon() {
   setsid "$@" </dev/null >>"log/$1.log" 2>&1 &
+  echo $! >>pids
 }
 
-control_plane() {
+api_server() {
   local kubernetes=https://kubernetes.default.svc.cluster.local
   daemon etcd --data-dir "$dir/etcd" --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
     --listen-peer-urls http://127.0.0.1:2380 --initial-advertise-peer-urls http://127.0.0.1:2380 --initial-cluster default=http://127.0.0.1:2380
@@ -127,6 +129,9 @@ control_plane() {
   if [ "$what" = node ]; then daemon containerd -c containerd.toml; fi
   # what talks to the API server gives up or waits long when it is not there yet
   until curl -sf --cacert pki/ca.crt -o /dev/null https://127.0.0.1:6443/readyz; do sleep 0.02; done
+}
+
+control_plane() {
   daemon kube-scheduler --kubeconfig=scheduler.conf --authentication-kubeconfig=scheduler.conf \
     --authorization-kubeconfig=scheduler.conf --bind-address=127.0.0.1 --leader-elect=true
   daemon kube-controller-manager --kubeconfig=controller-manager.conf --authentication-kubeconfig=controller-manager.conf \
@@ -154,7 +159,8 @@ case $step in
     if [ "$what" = node ]; then images "$@"; fi
     ;;
   start)
-    control_plane
+    api_server
+    [ "$what" = api-server ] || control_plane
     if [ "$what" = node ]; then node; fi
     ;;
   *) sed -n '2,5p' "$0" >&2; exit 2 ;;

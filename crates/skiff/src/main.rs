@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod certificates;
+mod container_runtime;
 mod image;
 mod in_process;
 mod killall;
@@ -36,6 +37,8 @@ enum Command {
     KubeControllerManager(Box<controller_manager::command::Args>),
     /// Makes Services work on a node of any cluster.
     KubeProxy(Box<proxy::command::Args>),
+    /// Serves the container runtime's CRI socket to any kubelet.
+    ContainerRuntime(container_runtime::RuntimeArgs),
     /// Imports, lists and removes the node's images.
     Image(image::ImageArgs),
     /// Ends all pods of a stopped node and takes down what it has made; the data stays.
@@ -112,6 +115,7 @@ fn run(command: Command) -> ExitCode {
                     let stop = stop_token();
                     proxy::command::run(*args, stop).await.map_err(|e| e.to_string())
                 }
+                Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(|e| e.to_string()),
                 Command::Image(args) => image::run(args).await.map_err(|e| e.to_string()),
                 Command::Killall(args) => killall::run(args).await.map_err(|e| e.to_string()),
                 Command::Version => Ok(()),

@@ -79,7 +79,9 @@ pub async fn delete(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
 pub async fn collect(runtime: &Runtime) {
     let Some(cni) = &runtime.config.cni else { return };
     let known: Vec<String> = runtime.sandboxes().iter().map(|s| s.id.clone()).collect();
-    if let Err(error) = cni.gc(&known).await {
-        tracing::warn!(%error, "the network's leftovers are not collected");
+    match cni.gc(&known).await {
+        // nobody has configured a network yet
+        Ok(()) | Err(cni::Error::Conf(cni::ConfError::None(_))) => {}
+        Err(error) => tracing::warn!(%error, "the network's leftovers are not collected"),
     }
 }

@@ -1,7 +1,7 @@
 //! The node's side: runtime, kubelet, pod network, in this process.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apiserver::http::user::User;
@@ -11,6 +11,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kubelet::KubeletConfig;
 use pki::Identity;
+use runtime::registry::{Proxies, Registries};
 use runtime::{Runtime, RuntimeConfig};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -70,10 +71,17 @@ impl NodeIdentity {
     }
 }
 
+/// The registries' settings of a file and of the usual variables for proxies.
+pub fn registries(file: &Path) -> Result<Registries, AgentError> {
+    let mut registries = Registries::load(file)?;
+    registries.proxies = Proxies::from_variables(|name| std::env::var(name).ok());
+    Ok(registries)
+}
+
 /// The runtime of this node, opened; archives of images are imported from `images`.
 pub async fn open_runtime(
     paths: &NodePaths,
-    registries: runtime::registry::Registries,
+    registries: Registries,
     images: Option<PathBuf>,
 ) -> Result<Arc<Runtime>, AgentError> {
     let cni = cni::Cni::new(cni::CniConfig {
@@ -113,8 +121,7 @@ pub async fn start(
     let cri = match &args.node.container_runtime_endpoint {
         Some(endpoint) => cri::connect(endpoint)?,
         None => {
-            let mut registries = runtime::registry::Registries::load(&args.node.private_registry)?;
-            registries.proxies = runtime::registry::Proxies::from_variables(|name| std::env::var(name).ok());
+            let registries = registries(&args.node.private_registry)?;
             let runtime = open_runtime(&paths, registries, Some(paths.images())).await?;
             let socket = paths.socket();
             let (served, stopped) = (runtime.clone(), stop.clone());
@@ -218,6 +225,16 @@ fn kubelet_config(
     Ok(config)
 }
 
+/// The network of pods whose addresses come from `net`.
+pub fn default_network(paths: &NodePaths, net: cni::link::Net) -> cni::DefaultNetwork {
+    cni::DefaultNetwork {
+        bridge: paths.bridge.clone(),
+        pod_cidrs: vec![net],
+        data_dir: paths.agent.join("cni/networks"),
+        mtu: 0,
+    }
+}
+
 /// Writes the pod network's configuration once the node has its part of the cluster's network.
 async fn configure_network(client: Client, name: String, paths: NodePaths, stop: CancellationToken) {
     let mut nodes = client.list_watch(Client::collection::<Node>("").fields(format!("metadata.name={name}")));
@@ -241,12 +258,7 @@ async fn configure_network(client: Client, name: String, paths: NodePaths, stop:
             tracing::error!(cidr, "the node's pod network cannot be read");
             continue;
         };
-        let network = cni::DefaultNetwork {
-            bridge: paths.bridge.clone(),
-            pod_cidrs: vec![net],
-            data_dir: paths.agent.join("cni/networks"),
-            mtu: 0,
-        };
+        let network = default_network(&paths, net);
         match network.install(&paths.cni_conf()) {
             Ok(true) => tracing::info!(cidr, "the pod network is configured"),
             Ok(false) => {}
