@@ -21,10 +21,11 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked
 
-# Everything CI runs. Upstream's kubectl and golden files are built and fetched first.
+# Everything CI runs. Upstream's programs and golden files are built and fetched first.
 test: lint images
+	tests/upstream/build.sh $(CACHE)/upstream control-plane
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
-	  SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
+	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
 
 # The images of the example application and of the tests, from Debian packages.
 images:

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 const HOLDER: &str = r#"
 set -e
 mount --make-rprivate /
+mount -t tmpfs tmpfs /var/log
 ip link set lo up
 ip link add node0 type veth peer name node0p
 ip addr add 198.51.100.10/24 dev node0
@@ -19,8 +20,10 @@ echo "nameserver 198.51.100.11" > "$DIR/resolv.conf"
 echo ready
 set +e
 read -r _
-[ -f "$DIR/pid" ] && kill -9 "$(cat "$DIR/pid")" 2>/dev/null
-while [ -f "$DIR/pid" ] && kill -0 "$(cat "$DIR/pid")" 2>/dev/null; do sleep 0.05; done
+for pid in $(cat "$DIR/pid" "$DIR/pids" 2>/dev/null); do
+  kill -9 "$pid" 2>/dev/null
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+done
 "$SKIFF" killall --data-dir "$DIR/data" || echo "killall failed" >&2
 rm -rf "$DIR"
 "#;
@@ -28,6 +31,8 @@ rm -rf "$DIR"
 pub struct Cluster {
     holder: Child,
     server: Option<Child>,
+    daemons: Vec<Child>,
+    flags: Vec<String>,
     pub dir: PathBuf,
 }
 
@@ -47,6 +52,41 @@ fn images() -> PathBuf {
 impl Cluster {
     /// A node that is Ready and has the images.
     pub fn start(name: &str, archives: &[&str]) -> Cluster {
+        let cluster = Cluster::start_with(name, archives, &[]);
+        cluster.until_ready();
+        cluster
+    }
+
+    /// The same with more flags of `skiff server`.
+    pub fn start_with(name: &str, archives: &[&str], flags: &[&str]) -> Cluster {
+        let mut cluster = Cluster::empty(name, archives);
+        cluster.flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        cluster.restart();
+        cluster
+    }
+
+    /// A program that goes on in the cluster's namespaces until the cluster ends. Its log is `<name>.log` of the folder.
+    pub fn daemon(&mut self, name: &str, program: &str, args: &[&str]) {
+        use std::io::Write;
+        let log = std::fs::File::create(self.dir.join(format!("{name}.log"))).unwrap();
+        let child = self
+            .inside(program)
+            .args(args)
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut pids = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("pids"))
+            .unwrap();
+        writeln!(pids, "{}", child.id()).unwrap();
+        self.daemons.push(child);
+    }
+
+    /// The namespaces and the images; nothing runs.
+    pub fn empty(name: &str, archives: &[&str]) -> Cluster {
         let dir = std::env::temp_dir().join(format!("skiff-test-{name}-{}", std::process::id()));
         let agent_images = dir.join("data/agent/images");
         std::fs::create_dir_all(&agent_images).unwrap();
@@ -69,13 +109,17 @@ impl Cluster {
         let mut said = std::io::BufReader::new(holder.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut said, &mut line).unwrap();
         assert_eq!(line, "ready\n", "the namespace could not be set up");
-        let mut cluster = Cluster {
+        Cluster {
             holder,
             server: None,
+            daemons: Vec::new(),
+            flags: Vec::new(),
             dir,
-        };
-        cluster.restart();
-        cluster.until("the node is Ready", |c| {
+        }
+    }
+
+    pub fn until_ready(&self) {
+        self.until("the node is Ready", |c| {
             c.try_kubectl(&[
                 "get",
                 "nodes",
@@ -84,7 +128,6 @@ impl Cluster {
             ])
             .is_ok_and(|out| out == "True")
         });
-        cluster
     }
 
     /// Starts skiff on the same data.
@@ -105,10 +148,11 @@ impl Cluster {
             .arg(&data)
             .arg("--resolv-conf")
             .arg(self.dir.join("resolv.conf"))
+            .args(&self.flags)
             .stderr(log)
             .stdout(Stdio::null());
         let child = command.spawn().unwrap();
-        std::fs::write(self.dir.join("pid"), child.id().to_string()).unwrap();
+        std::fs::write(self.dir.join("pid"), format!("{}\n", child.id())).unwrap();
         self.server = Some(child);
         self.until("the API server is ready", |c| c.kubeconfig().exists());
     }
@@ -130,12 +174,18 @@ impl Cluster {
         }
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    pub fn kubeconfig(&self) -> PathBuf {
         self.dir.join("data/server/cred/admin.kubeconfig")
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        let mut log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.path().extension().is_some_and(|e| e == "log") {
+                log += &std::fs::read_to_string(entry.path()).unwrap_or_default();
+            }
+        }
+        log
     }
 
     /// A program in the cluster's namespaces.
@@ -265,6 +315,10 @@ impl Drop for Cluster {
             // it may have ended already
             drop(server.kill());
             drop(server.wait());
+        }
+        for daemon in &mut self.daemons {
+            drop(daemon.kill());
+            drop(daemon.wait());
         }
         drop(self.holder.wait());
     }

@@ -6,4 +6,5 @@ mod cluster;
 mod network;
 mod shop;
 mod survival;
+mod upstream;
 mod workloads;
