@@ -20,6 +20,7 @@ down:
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked
+	python3 packaging/policy.py
 
 # Everything CI runs. Upstream's programs and golden files are built and fetched first.
 test: lint images
