@@ -319,8 +319,11 @@ impl Documents {
 
 /// A document that clients keep until it changes.
 pub fn with_etag(request: &Request, document: &Value, media_type: &'static str) -> Response<Body> {
-    let bytes = document.to_string();
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes.as_bytes());
+    bytes_with_etag(request, document.to_string().into_bytes(), media_type)
+}
+
+pub fn bytes_with_etag(request: &Request, bytes: Vec<u8>, media_type: &'static str) -> Response<Body> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
     let hex: String = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
     let tag = format!("\"{hex}\"");
     let same = request.header("if-none-match").is_some_and(|t| t == tag);

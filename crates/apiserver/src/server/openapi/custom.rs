@@ -1,0 +1,109 @@
+//! Components of custom resources: the schema as its definition says it, and what every object has.
+
+use serde_json::{Map, Value, json};
+
+use super::REFERENCE;
+use crate::http::status::{ApiError, Result};
+use crate::registry::resource::Resource;
+use crate::server::ApiServer;
+
+/// `com.example.stable.v1.Database` for the kind Database of `stable.example.com/v1`.
+pub fn name(r: &Resource) -> String {
+    let mut parts: Vec<&str> = r.group.split('.').collect();
+    parts.reverse();
+    format!("{}.{}.{}", parts.join("."), r.version, r.kind)
+}
+
+/// Adds the component of the kind and of its list. `plain` leaves out what version 2 cannot say.
+pub fn add_components(
+    server: &ApiServer,
+    r: &Resource,
+    name: &str,
+    plain: bool,
+    into: &mut Map<String, Value>,
+) -> Result<()> {
+    let catalog = server.registry.catalog();
+    let definitions = catalog
+        .stored("apiextensions.k8s.io", "customresourcedefinitions")
+        .ok_or_else(|| ApiError::internal("definitions of custom resources are not served"))?;
+    let definition = definitions.cache.get("", &format!("{}.{}", r.plural, r.group));
+    // it may have gone since the catalog was read
+    let Some(definition) = definition else { return Ok(()) };
+    let definition = definition.tree()?;
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let schema = versions
+        .into_iter()
+        .flatten()
+        .find(|v| v["name"] == *r.version)
+        .and_then(|v| v.pointer("/schema/openAPIV3Schema"))
+        .cloned()
+        .unwrap_or_else(|| json!({ "type": "object" }));
+    let open = schema["x-kubernetes-preserve-unknown-fields"] == true
+        || definition.pointer("/spec/preserveUnknownFields") == Some(&Value::Bool(true));
+    let component = if plain && open {
+        // a client that validates would take any field named here for the only ones
+        json!({ "type": "object" })
+    } else {
+        let mut schema = schema;
+        if plain {
+            super::v2::simplify(&mut schema);
+        }
+        embed(&mut schema);
+        schema["properties"]["apiVersion"] = json!({ "type": "string" });
+        schema["properties"]["kind"] = json!({ "type": "string" });
+        schema["properties"]["metadata"] = meta("ObjectMeta");
+        schema
+    };
+    for kind in ["ObjectMeta", "ListMeta"] {
+        let builtin = catalog.all().map(|s| &s.resource).find(|r| !r.is_custom());
+        if let Some(builtin) = builtin {
+            let schema = builtin.schema.get();
+            if let Some(ty) = schema.type_named(&format!("meta.v1.{kind}")) {
+                api::openapi::add_components(schema, ty, &format!("{META}{kind}"), into);
+            }
+        }
+    }
+    into.insert(name.to_owned(), component);
+    let list = json!({
+        "type": "object",
+        "description": format!("{} is a list of {}", r.list_kind, r.kind),
+        "required": ["items"],
+        "properties": {
+            "apiVersion": { "type": "string" },
+            "kind": { "type": "string" },
+            "metadata": meta("ListMeta"),
+            "items": { "type": "array", "items": { "$ref": format!("{REFERENCE}{name}") } },
+        },
+        "x-kubernetes-group-version-kind": [{ "group": r.group, "version": r.version, "kind": r.list_kind }],
+    });
+    into.insert(format!("{name}List"), list);
+    Ok(())
+}
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+
+fn meta(kind: &str) -> Value {
+    json!({ "$ref": format!("{REFERENCE}{META}{kind}") })
+}
+
+/// Objects within the object have what every object has.
+fn embed(schema: &mut Value) {
+    if schema["x-kubernetes-embedded-resource"] == true {
+        schema["properties"]["apiVersion"] = json!({ "type": "string" });
+        schema["properties"]["kind"] = json!({ "type": "string" });
+        schema["properties"]["metadata"] = meta("ObjectMeta");
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = schema.get_mut(key).filter(|s| s.is_object()) {
+            embed(inner);
+        }
+    }
+    for inner in schema
+        .get_mut("properties")
+        .and_then(Value::as_object_mut)
+        .into_iter()
+        .flatten()
+    {
+        embed(inner.1);
+    }
+}

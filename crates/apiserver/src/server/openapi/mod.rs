@@ -1,0 +1,98 @@
+//! OpenAPI documents: version 3 by group version, version 2 of everything in JSON and in protobuf. Made when asked for.
+
+mod custom;
+mod paths;
+mod v2;
+mod v2_proto;
+
+use http::Response;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::body::{self, Body};
+use crate::registry::resource::Resource;
+use crate::server::discovery::{bytes_with_etag, with_etag};
+use crate::server::{ApiServer, Request};
+
+/// `/openapi/v2` and `/openapi/v3`.
+#[derive(Debug, Default)]
+pub struct Documents;
+
+const JSON: &str = "application/json";
+/// What client-go asks for at `/openapi/v2`; an answer may not have the `@` in its type.
+const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+pub const REFERENCE: &str = "#/components/schemas/";
+
+impl Documents {
+    pub fn answer(&self, server: &ApiServer, request: &Request) -> Result<Response<Body>> {
+        let catalog = server.registry.catalog();
+        let path = request.info.path.trim_end_matches('/');
+        if path == "/openapi/v2" {
+            let resources: Vec<&Resource> = catalog.all().map(|s| &*s.resource).collect();
+            let document = v2::document(&document(server, &resources, true)?);
+            let accept = request.header("accept").unwrap_or_default();
+            return Ok(if accept.contains(V2_ASKED) || accept.contains(V2_PROTOBUF) {
+                bytes_with_etag(request, v2_proto::encode(&document), V2_PROTOBUF)
+            } else {
+                with_etag(request, &document, JSON)
+            });
+        }
+        if path == "/openapi/v3" {
+            let mut paths = Map::new();
+            for served in catalog.all() {
+                let place = place(&served.resource);
+                let url = format!("/openapi/v3/{place}");
+                paths.insert(place, json!({ "serverRelativeURL": url }));
+            }
+            return Ok(body::json_response(StatusCode::OK, &json!({ "paths": paths })));
+        }
+        let wanted = path.strip_prefix("/openapi/v3/").ok_or_else(ApiError::no_such_path)?;
+        let resources: Vec<&Resource> = catalog
+            .all()
+            .map(|s| &*s.resource)
+            .filter(|r| place(r) == wanted)
+            .collect();
+        if resources.is_empty() {
+            return Err(ApiError::no_such_path());
+        }
+        Ok(with_etag(request, &document(server, &resources, false)?, JSON))
+    }
+}
+
+fn place(r: &Resource) -> String {
+    match r.group.is_empty() {
+        true => format!("api/{}", r.version),
+        false => format!("apis/{}/{}", r.group, r.version),
+    }
+}
+
+/// The document of some resources in version 3; `plain` leaves out what version 2 cannot say of custom resources.
+fn document(server: &ApiServer, resources: &[&Resource], plain: bool) -> Result<Value> {
+    let mut paths = Map::new();
+    let mut schemas = Map::new();
+    for r in resources {
+        let schema = r.schema.get();
+        let name = match r.is_custom() {
+            true => custom::name(r),
+            false => schema.open_name(r.root).unwrap_or_else(|| r.kind.clone()),
+        };
+        let gvk = json!({ "group": r.group, "version": r.version, "kind": r.kind });
+        if r.is_custom() {
+            custom::add_components(server, r, &name, plain, &mut schemas)?;
+        } else {
+            api::openapi::add_components(schema, r.root, &name, &mut schemas);
+        }
+        if let Some(component) = schemas.get_mut(&name) {
+            component["x-kubernetes-group-version-kind"] = json!([gvk]);
+        }
+        paths::add(r, &place(r), &gvk, &name, &mut paths);
+    }
+    Ok(json!({
+        "openapi": "3.0.0",
+        "info": { "title": "Kubernetes", "version": server.version.git_version },
+        "paths": paths,
+        "components": { "schemas": schemas },
+    }))
+}
