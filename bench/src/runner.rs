@@ -195,7 +195,7 @@ impl Space {
 
     fn take_down(&self) -> Result<()> {
         let dir = &self.places.dir;
-        if self.side == Side::Skiff && self.phase.extent() == Some(Extent::Node) {
+        if self.side == Side::Skiff && self.phase.extent() == Some(Extent::Node) && dir.join("init.pid").exists() {
             // the server first: what it has made is removed only when it no longer makes more
             let data = dir.join("data");
             cluster::run(
