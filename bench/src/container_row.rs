@@ -67,6 +67,11 @@ async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
     let data = cluster.dir.join("data");
     let socket = format!("unix:///run/{}/cri.sock", cluster.groups.own().unwrap_or("skiff"));
     let (mut runtime, _) = cri::connect(&socket).map_err(|e| Error::said(e.to_string()))?;
+    // no pod network: it is not part of a container's creation
+    let network = v1::NamespaceOption {
+        network: v1::NamespaceMode::Node.into(),
+        ..Default::default()
+    };
     let sandbox = v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: "bench".to_owned(),
@@ -77,11 +82,7 @@ async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
         log_directory: data.join("bench-logs").display().to_string(),
         linux: Some(v1::LinuxPodSandboxConfig {
             security_context: Some(v1::LinuxSandboxSecurityContext {
-                // no pod network: it is not part of a container's creation
-                namespace_options: Some(v1::NamespaceOption {
-                    network: v1::NamespaceMode::Node.into(),
-                    ..Default::default()
-                }),
+                namespace_options: Some(network.clone()),
                 ..Default::default()
             }),
             ..Default::default()
@@ -105,6 +106,13 @@ async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
                 ..Default::default()
             }),
             log_path: format!("{round}.log"),
+            linux: Some(v1::LinuxContainerConfig {
+                security_context: Some(v1::LinuxContainerSecurityContext {
+                    namespace_options: Some(network.clone()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let began = Instant::now();
