@@ -4,7 +4,7 @@ DATA ?= /var/lib/skiff
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
 
-.PHONY: up down test lint build images lines
+.PHONY: up down test lint build images lines bench
 
 build:
 	cargo build --release -p skiff
@@ -31,6 +31,15 @@ test: lint images
 # The images of the example application and of the tests, from Debian packages.
 images:
 	python3 examples/images.py $(CACHE)/images
+
+# Measures skiff beside upstream's own programs, which are built first, and prints one table: half an hour on two cores.
+# ROWS=start,idle,... picks rows; AGAINST=none leaves upstream out. What else there is: FLAGS=--help.
+bench: build
+	cargo build --release -p bench
+	tests/upstream/build.sh $(CACHE)/upstream kubectl pause $(if $(filter none,$(AGAINST)),,node)
+	python3 examples/images.py $(CACHE)/images nginx dnsutils >&2
+	@$(BIN)/release/bench run --skiff $(BIN)/release/skiff --programs $(CACHE)/upstream --images $(CACHE)/images \
+	  --dir $(CACHE)/bench --rows "$(ROWS)" --against $(or $(AGAINST),upstream) $(FLAGS)
 
 # Lines of product code by crate, the longest files and the median.
 lines:

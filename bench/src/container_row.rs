@@ -2,7 +2,7 @@
 //! file system mounted and taken down each time; runc and crun by three commands on a folder that is there.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cri::v1;
@@ -32,20 +32,23 @@ pub async fn all(cluster: &Cluster, places: &Places, beside: bool, report: &Repo
     let runc = places.programs.join("runc");
     run(Command::new(&runc).arg("spec").current_dir(&bundle))?;
     adapt(&bundle.join("config.json"), name.trim())?;
-    for (figure, runtime) in [
-        ("container.ours", runc.as_path()),
-        ("container.crun", Path::new("crun")),
+    // crun refuses cgroups of version 1 beside a mounted version 2: it is measured without any
+    let without = ["--cgroup-manager=disabled"];
+    for (figure, runtime, global) in [
+        ("container.ours", runc.as_path(), &[][..]),
+        ("container.crun", Path::new("crun"), &without[..]),
     ] {
         // crun is a package of Debian's that a machine may be without
         if Command::new(runtime).arg("--version").output().is_err() {
             report.say(format_args!("{} is not installed", runtime.display()));
             continue;
         }
+        let command = |args: &[&str]| step(Command::new(runtime).args(global).args(args).current_dir(&bundle));
         for round in 0..WARM + ROUNDS {
             let began = Instant::now();
-            run(Command::new(runtime).args(["create", "bench"]).current_dir(&bundle))?;
-            run(Command::new(runtime).args(["start", "bench"]))?;
-            run(Command::new(runtime).args(["delete", "--force", "bench"]))?;
+            command(&["create", "bench"])?;
+            command(&["start", "bench"])?;
+            command(&["delete", "--force", "bench"])?;
             if round >= WARM {
                 report.upstream(figure, began.elapsed().as_secs_f64());
             }
@@ -54,9 +57,28 @@ pub async fn all(cluster: &Cluster, places: &Places, beside: bool, report: &Repo
     Ok(())
 }
 
+/// Runs a command whose output the container would keep open.
+fn step(command: &mut Command) -> Result<()> {
+    let log = std::env::temp_dir().join(format!("bench-{}.log", std::process::id()));
+    let said = std::fs::File::create(&log).map_err(Error::at(&log))?;
+    let status = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(said)
+        .status()?;
+    let text = std::fs::read_to_string(&log).unwrap_or_default();
+    std::fs::remove_file(&log).map_err(Error::at(&log))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::said(format!("{command:?}: {status}: {text}"))),
+    }
+}
+
 /// The specification that `runc spec` writes, for a program that waits and has no terminal.
 fn adapt(path: &Path, cgroup: &str) -> Result<()> {
     let mut spec: Value = serde_json::from_slice(&std::fs::read(path).map_err(Error::at(path))?)?;
+    // crun of Debian 12 knows no later one
+    spec["ociVersion"] = json!("1.0.2");
     spec["process"]["terminal"] = json!(false);
     spec["process"]["args"] = json!(["/pause"]);
     spec["linux"]["cgroupsPath"] = json!(format!("/{cgroup}/bench"));
@@ -67,6 +89,11 @@ async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
     let data = cluster.dir.join("data");
     let socket = format!("unix:///run/{}/cri.sock", cluster.groups.own().unwrap_or("skiff"));
     let (mut runtime, _) = cri::connect(&socket).map_err(|e| Error::said(e.to_string()))?;
+    // no pod network: it is not part of a container's creation
+    let network = v1::NamespaceOption {
+        network: v1::NamespaceMode::Node.into(),
+        ..Default::default()
+    };
     let sandbox = v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: "bench".to_owned(),
@@ -77,11 +104,7 @@ async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
         log_directory: data.join("bench-logs").display().to_string(),
         linux: Some(v1::LinuxPodSandboxConfig {
             security_context: Some(v1::LinuxSandboxSecurityContext {
-                // no pod network: it is not part of a container's creation
-                namespace_options: Some(v1::NamespaceOption {
-                    network: v1::NamespaceMode::Node.into(),
-                    ..Default::default()
-                }),
+                namespace_options: Some(network.clone()),
                 ..Default::default()
             }),
             ..Default::default()
@@ -105,6 +128,13 @@ async fn ours(cluster: &Cluster) -> Result<Vec<Duration>> {
                 ..Default::default()
             }),
             log_path: format!("{round}.log"),
+            linux: Some(v1::LinuxContainerConfig {
+                security_context: Some(v1::LinuxContainerSecurityContext {
+                    namespace_options: Some(network.clone()),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let began = Instant::now();

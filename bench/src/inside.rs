@@ -128,6 +128,8 @@ pub struct InsideArgs {
 }
 
 pub async fn measure(args: InsideArgs) -> Result<()> {
+    // `nsenter` does not hand on the signal that ends it
+    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).map_err(std::io::Error::from)?;
     let report = Report { side: args.side };
     let wanted = Wanted(args.rows);
     let Some(extent) = args.phase.extent() else {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::cluster::{self, Extent, Places, Side};
 use crate::error::{Error, Result};
@@ -53,6 +54,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         Against::None => &[Side::Skiff],
     };
     let mut figures = Figures::default();
+    end_gently()?;
     for phase in Phase::ALL.into_iter().filter(|p| wanted.any(p.rows())) {
         // sides by turns: what the machine's neighbours do falls on both
         for _ in 0..if phase == Phase::Start { args.starts } else { 1 } {
@@ -66,6 +68,40 @@ pub fn run(args: &RunArgs) -> Result<()> {
         }
     }
     print!("{}", figures.table());
+    Ok(())
+}
+
+/// The measuring process; 0 for none.
+static MEASURING: AtomicU32 = AtomicU32::new(0);
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// An interrupt ends the measuring process; then what was made for it is taken down as ever.
+fn end_gently() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            loop {
+                tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+                ENDING.store(true, Ordering::SeqCst);
+                let child = MEASURING.load(Ordering::SeqCst);
+                if child != 0 {
+                    // it may have ended already
+                    drop(
+                        Command::new("kill")
+                            .arg(child.to_string())
+                            .stderr(Stdio::null())
+                            .status(),
+                    );
+                }
+            }
+        });
+    });
     Ok(())
 }
 
@@ -162,6 +198,7 @@ impl Space {
             command.arg("--beside");
         }
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        MEASURING.store(child.id(), Ordering::SeqCst);
         let mut lines = Vec::new();
         if let Some(output) = child.stdout.take() {
             for line in BufReader::new(output).lines() {
@@ -170,7 +207,12 @@ impl Space {
                 lines.push(line);
             }
         }
-        if !child.wait()?.success() {
+        let status = child.wait()?;
+        MEASURING.store(0, Ordering::SeqCst);
+        if ENDING.load(Ordering::SeqCst) {
+            return Err(Error::said("ended by a signal"));
+        }
+        if !status.success() {
             return Err(Error::said(format!(
                 "{side}, {}: not measured\n{}",
                 self.phase.name(),
@@ -195,7 +237,7 @@ impl Space {
 
     fn take_down(&self) -> Result<()> {
         let dir = &self.places.dir;
-        if self.side == Side::Skiff && self.phase.extent() == Some(Extent::Node) {
+        if self.side == Side::Skiff && self.phase.extent() == Some(Extent::Node) && dir.join("init.pid").exists() {
             // the server first: what it has made is removed only when it no longer makes more
             let data = dir.join("data");
             cluster::run(

@@ -57,19 +57,19 @@ up() {
   mkdir -p "$2"
   dir=$(cd "$2" && pwd)
   [ ! -e "$dir/init.pid" ] || { echo "$dir is in use" >&2; exit 1; }
+  for settings in $kernel_settings; do echo "$settings=$(sysctl -n "$settings")"; done >"$dir/sysctls"
+  echo "$name" >"$dir/name"
+  rm -f "$dir/up"
   for root in $(hierarchies); do
     mkdir -p "$root/$name/system"
     # an empty set admits no process
     for settings in cpuset.cpus cpuset.mems; do
       [ ! -e "$root/$settings" ] || for group in "$root/$name" "$root/$name/system"; do cat "$root/$settings" >"$group/$settings"; done
     done
-    [ ! -e "$root/cgroup.controllers" ] || for controller in $(cat "$root/cgroup.controllers"); do
+    [ "$root" != /sys/fs/cgroup ] || for controller in $(cat "$root/$name/cgroup.controllers"); do
       echo "+$controller" >"$root/$name/cgroup.subtree_control"
     done
   done
-  for settings in $kernel_settings; do echo "$settings=$(sysctl -n "$settings")"; done >"$dir/sysctls"
-  echo "$name" >"$dir/name"
-  rm -f "$dir/up"
   setsid unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" first-process "$dir" </dev/null >"$dir/init.log" 2>&1 &
   local outer=$! i
   for ((i = 0; i < 500; i++)); do
