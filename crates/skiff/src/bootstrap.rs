@@ -7,16 +7,17 @@ use std::sync::Arc;
 use apiserver::http::status::ApiError;
 use apiserver::http::user::User;
 use apiserver::registry::Registry;
-use apiserver::registry::write::{Write, WriteOptions};
+use apiserver::registry::write::{Change, Write, WriteOptions};
 use serde_json::{Value, json};
 
-/// Creates an object unless it is there.
-async fn ensure(
+/// Creates an object unless it is there; of one that is there, these fields get the values they have in `tree`.
+async fn ensure_with(
     registry: &Arc<Registry>,
     group: &str,
     plural: &str,
     namespace: &str,
     tree: Value,
+    fields: &[&str],
 ) -> Result<(), ApiError> {
     let catalog = registry.catalog();
     let served = catalog
@@ -26,28 +27,53 @@ async fn ensure(
         .pointer("/metadata/name")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    if served.cache.get(namespace, name).is_some() {
-        return Ok(());
-    }
     let options = WriteOptions {
         user: Arc::new(User::new("system:apiserver", &["system:masters"])),
         dry_run: false,
         manager: "kube-apiserver".into(),
         subresource: String::new(),
     };
-    let mut tree = tree;
-    let resource = &served.resource;
-    resource.schema.get().set_defaults(resource.root, &mut tree);
     let write = Write {
         registry,
         served,
         namespace,
         options: &options,
     };
-    match write.create(tree, false).await {
+    if served.cache.get(namespace, name).is_some() {
+        if fields.is_empty() {
+            return Ok(());
+        }
+        let change = |old: &Value| {
+            let mut wanted = old.clone();
+            for field in fields {
+                wanted[*field] = tree[*field].clone();
+            }
+            Ok(Change {
+                tree: wanted,
+                uid: None,
+                revision: None,
+                applied: false,
+            })
+        };
+        return write.update(name, change).await.map(|_| ());
+    }
+    let mut new = tree.clone();
+    let resource = &served.resource;
+    resource.schema.get().set_defaults(resource.root, &mut new);
+    match write.create(new, false).await {
         Err(error) if error.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),
     }
+}
+
+async fn ensure(
+    registry: &Arc<Registry>,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    tree: Value,
+) -> Result<(), ApiError> {
+    ensure_with(registry, group, plural, namespace, tree, &[]).await
 }
 
 /// Makes what is missing.
@@ -109,6 +135,19 @@ pub async fn bootstrap(
         },
     });
     ensure(registry, "", "services", "default", service).await?;
+    // where the server is may be another place than at its last start
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {
+            "name": "kubernetes", "namespace": "default",
+            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" },
+        },
+        "subsets": [{
+            "addresses": [{ "ip": advertise.to_string() }],
+            "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
+        }],
+    });
+    ensure_with(registry, "", "endpoints", "default", endpoints, &["subsets"]).await?;
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
@@ -116,5 +155,14 @@ pub async fn bootstrap(
         "endpoints": [{ "addresses": [advertise.to_string()], "conditions": { "ready": true } }],
         "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
     });
-    ensure(registry, "discovery.k8s.io", "endpointslices", "default", slice).await
+    let fields = ["endpoints", "ports"];
+    ensure_with(
+        registry,
+        "discovery.k8s.io",
+        "endpointslices",
+        "default",
+        slice,
+        &fields,
+    )
+    .await
 }

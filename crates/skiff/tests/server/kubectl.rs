@@ -7,6 +7,13 @@ fn kubectl_drives_the_built_in_kinds() {
     let s = Server::start();
     assert!(s.ok(&["version"]).contains("Server Version: v1.36.3+skiff"));
     assert_eq!(s.ok(&["get", "ns", "-o", "name"]).lines().count(), 4);
+    let endpoint = "jsonpath={.subsets[0].addresses[0].ip}:{.subsets[0].ports[0].port}";
+    let endpoint = s.ok(&["get", "endpoints", "kubernetes", "-o", endpoint]);
+    assert!(
+        s.ok(&["config", "view"])
+            .contains(&endpoint.rsplit(':').next().unwrap().to_owned()),
+        "{endpoint}"
+    );
     assert_eq!(
         s.ok(&["create", "deployment", "web", "--image=nginx", "--replicas=3"]),
         "deployment.apps/web created"
@@ -209,6 +216,10 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
     );
     s.kill();
     s.restart();
+    // it listens on another port than before, and says so
+    let slice = "jsonpath={.ports[0].port}";
+    let port = s.ok(&["get", "endpointslice", "kubernetes", "-o", slice]);
+    assert!(s.ok(&["config", "view"]).contains(&format!(":{port}")), "{port}");
     assert_eq!(
         s.ok(&["get", "databases", "-o", "name"]),
         "database.stable.example.com/orders"
