@@ -1,4 +1,15 @@
 //! `kubectl`: the command line of Kubernetes, compatible with upstream's.
 
+mod age;
+mod api;
+mod cmd;
+pub mod command;
+mod discovery;
+mod error;
+mod flags;
 pub mod jsonpath;
+mod manifest;
 pub mod print;
+mod select;
+mod session;
+mod watch;
