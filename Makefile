@@ -4,28 +4,31 @@ DATA ?= /var/lib/skiff
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
 
-.PHONY: up down test lint build lines
+.PHONY: up down test lint build images lines
 
 build:
 	cargo build --release -p skiff
 
-# Builds, starts the control plane in the background, waits until it answers, says what to type next.
+# Builds, starts a cluster of one node in the background, waits until it is Ready, says what to type next.
 up: build
-	@mkdir -p $(DATA)
 	@sh packaging/up.sh $(BIN)/release/skiff $(DATA)
 
-# Stops what `make up` started; the data stays.
+# Stops what `make up` started and leaves no trace but the data.
 down:
-	@sh packaging/down.sh $(DATA)
+	@sh packaging/down.sh $(BIN)/release/skiff $(DATA)
 
 lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked
 
 # Everything CI runs. Upstream's kubectl and golden files are built and fetched first.
-test: lint
+test: lint images
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
-	  cargo test --workspace --locked
+	  SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
+
+# The images of the example application and of the tests, from Debian packages.
+images:
+	python3 examples/images.py $(CACHE)/images
 
 # Lines of product code by crate, the longest files and the median.
 lines:

@@ -10,12 +10,19 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"
 GROUP = "root:x:0:\nwww-data:x:33:\nnogroup:x:65534:\n"
 
+# Debian's page and site are made when the package is set up
+NGINX = {
+    "/etc/nginx/nginx.conf": "worker_processes 1;\nerror_log stderr;\npid /run/nginx.pid;\nevents {}\n"
+                             "http { access_log off; server { listen 80; root /var/www/html; } }\n",
+    "/var/www/html/index.html": "nginx\n",
+}
+
 IMAGES = {
     # busybox with its applets
     "busybox": {"packages": [], "cmd": ["sh"]},
-    # dig and nslookup as the Internet knows them
-    "dnsutils": {"packages": ["bind9-dnsutils", "bind9-host"], "cmd": ["sleep", "infinity"]},
-    "nginx": {"packages": ["nginx-light", "nginx-common", "nginx-core", "nginx"], "cmd": ["nginx", "-g", "daemon off;"],
+    # dig, nslookup and curl: busybox's own cannot resolve names, as it is linked statically with glibc
+    "dnsutils": {"packages": ["bind9-dnsutils", "bind9-host", "curl"], "cmd": ["sleep", "infinity"]},
+    "nginx": {"packages": ["nginx-light", "nginx-common", "nginx-core", "nginx"], "texts": NGINX, "cmd": ["nginx", "-g", "daemon off;"],
               "dirs": ["/var/log/nginx", "/var/lib/nginx", "/run"], "stop": "SIGQUIT"},
     "redis": {"packages": ["redis-server", "redis-tools"], "cmd": ["redis-server"], "dirs": ["/data"]},
     "shop-api": {"packages": ["python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"],
@@ -103,6 +110,8 @@ def root_file_system(image):
         layer.entry(path, tarfile.DIRTYPE, mode=mode)
     layer.text("etc/passwd", PASSWD)
     layer.text("etc/group", GROUP)
+    for inside, text in image.get("texts", {}).items():
+        layer.text(inside, text)
     for inside, here in image.get("files", {}).items():
         with open(os.path.join(HERE, here), "rb") as f:
             layer.entry(inside, tarfile.REGTYPE, f.read(), 0o644)

@@ -129,6 +129,8 @@ struct Inner {
     config: CniConfig,
     cache: Cache,
     loaded: Mutex<Option<(Stamp, Arc<NetworkConf>)>>,
+    /// The folder as it was when its faults were last reported.
+    reported: Mutex<Stamp>,
 }
 
 /// Names, times and sizes of a folder's files: equal means unchanged.
@@ -142,6 +144,7 @@ impl Cni {
                 config,
                 cache,
                 loaded: Mutex::default(),
+                reported: Mutex::default(),
             }),
         }
     }
@@ -195,7 +198,16 @@ impl Inner {
         {
             return Ok(conf.clone());
         }
-        let conf = Arc::new(conf::load(&self.config.conf_dir)?);
+        let known = std::mem::replace(
+            &mut *self.reported.lock().unwrap_or_else(PoisonError::into_inner),
+            stamp.clone(),
+        );
+        let report = |fault: &ConfError| {
+            if known != stamp {
+                tracing::warn!("network configuration passed over: {fault}");
+            }
+        };
+        let conf = Arc::new(conf::load(&self.config.conf_dir, report)?);
         *loaded = Some((stamp, conf.clone()));
         Ok(conf)
     }

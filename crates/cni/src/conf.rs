@@ -30,8 +30,8 @@ pub struct NetworkConf {
 }
 
 /// The first usable configuration of `dir`, in the order of the files' names. A file that cannot be used is
-/// reported and passed over; if nothing is left, the first one's fault is the answer.
-pub fn load(dir: &Path) -> Result<NetworkConf, ConfError> {
+/// given to `passed_over`; if nothing is left, the first one's fault is the answer.
+pub fn load(dir: &Path, mut passed_over: impl FnMut(&ConfError)) -> Result<NetworkConf, ConfError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(ConfError::None(dir.to_owned())),
@@ -55,7 +55,7 @@ pub fn load(dir: &Path) -> Result<NetworkConf, ConfError> {
         match read(&path) {
             Ok(conf) => return Ok(conf),
             Err(fault) => {
-                tracing::warn!("network configuration passed over: {fault}");
+                passed_over(&fault);
                 first_fault.get_or_insert(fault);
             }
         }
@@ -204,19 +204,19 @@ mod tests {
     #[test]
     fn the_first_usable_file_by_name_wins() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(load(dir.path()), Err(ConfError::None(_))));
+        assert!(matches!(load(dir.path(), |_| {}), Err(ConfError::None(_))));
         std::fs::write(dir.path().join("05-broken.conflist"), "{").unwrap();
-        assert!(matches!(load(dir.path()), Err(ConfError::Invalid { .. })));
+        assert!(matches!(load(dir.path(), |_| {}), Err(ConfError::Invalid { .. })));
         let single = json!({"cniVersion": "0.4.0", "name": "single", "type": "bridge"});
         std::fs::write(dir.path().join("20.conf"), single.to_string()).unwrap();
-        assert_eq!(load(dir.path()).unwrap().name, "single");
+        assert_eq!(load(dir.path(), |_| {}).unwrap().name, "single");
         let list = json!({"cniVersion": "1.0.0", "cniVersions": ["1.1.0", "2.0.0"], "name": "list", "plugins": [{"type": "a"}]});
         std::fs::write(dir.path().join("10.conflist"), list.to_string()).unwrap();
-        let conf = load(dir.path()).unwrap();
+        let conf = load(dir.path(), |_| {}).unwrap();
         assert_eq!((conf.name.as_str(), conf.cni_version.as_str()), ("list", "1.1.0"));
         std::fs::create_dir(dir.path().join("list")).unwrap();
         std::fs::write(dir.path().join("list/b.conf"), r#"{"type":"b"}"#).unwrap();
-        assert_eq!(load(dir.path()).unwrap().plugin_type(1), "b");
+        assert_eq!(load(dir.path(), |_| {}).unwrap().plugin_type(1), "b");
     }
 
     #[test]

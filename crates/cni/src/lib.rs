@@ -5,6 +5,7 @@ mod cache;
 mod caller;
 mod conf;
 pub mod conntrack;
+mod default_network;
 mod exec;
 pub mod link;
 pub mod netlink;
@@ -16,4 +17,5 @@ mod types;
 
 pub use caller::{Bandwidth, Cni, CniConfig, DnsConfig, PodNetwork, PortMapping, Protocol};
 pub use conf::ConfError;
+pub use default_network::DefaultNetwork;
 pub use types::{AddResult, Dns, Error, Interface, IpConfig, PluginError, Route};

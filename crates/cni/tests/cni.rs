@@ -48,12 +48,14 @@ impl Node {
     }
 
     fn configure(&self, version: &str) {
-        let conf = json!({"cniVersion": version, "name": "cbr0", "plugins": [
-            {"type": "bridge", "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true,
-             "ipMasqBackend": "nftables", "mtu": 1400,
-             "ipam": {"type": "host-local", "dataDir": self.dir.path().join("networks"),
-                      "ranges": [[{"subnet": "10.42.0.0/24"}], [{"subnet": "fd42::/64"}]]}},
-            {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}]});
+        let network = cni::DefaultNetwork {
+            bridge: "cni0".into(),
+            pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd42::/64".parse().unwrap()],
+            data_dir: self.dir.path().join("networks"),
+            mtu: 1400,
+        };
+        let mut conf = network.conf_list();
+        conf["cniVersion"] = json!(version);
         std::fs::create_dir_all(self.dir.path().join("net.d")).unwrap();
         std::fs::write(self.dir.path().join("net.d/10-default.conflist"), conf.to_string()).unwrap();
     }
@@ -284,4 +286,35 @@ fn a_third_party_plugin_gets_the_specifications_parameters() {
         2,
         "DEL gets what ADD got: {log}"
     );
+}
+
+#[test]
+fn many_pods_come_and_go_at_once() {
+    let node = Node::new();
+    node.configure("1.1.0");
+    let namespaces: Vec<Namespace> = (0..12).map(|_| Namespace::new("pod")).collect();
+    let pods: Vec<PodNetwork> = (0u16..)
+        .zip(&namespaces)
+        .map(|(n, ns)| pod(ns, &[(9000 + n, 80)]))
+        .collect();
+    for _ in 0..2 {
+        let ips: Vec<IpAddr> = std::thread::scope(|scope| {
+            let adds: Vec<_> = pods
+                .iter()
+                .map(|pod| scope.spawn(|| node.add(pod).unwrap().ips[0]))
+                .collect();
+            adds.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let unique: std::collections::BTreeSet<_> = ips.iter().collect();
+        assert_eq!(unique.len(), pods.len());
+        let rules = node.namespace.sh("nft list ruleset");
+        assert_eq!(rules.matches("dnat to 10.42.0.").count(), pods.len(), "{rules}");
+        std::thread::scope(|scope| {
+            for pod in &pods {
+                scope.spawn(|| node.call(async |cni| cni.del(pod).await).unwrap());
+            }
+        });
+        let rules = node.namespace.sh("nft list ruleset");
+        assert!(!rules.contains("10.42.0."), "{rules}");
+    }
 }

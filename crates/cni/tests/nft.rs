@@ -49,6 +49,7 @@ fn nft_reads_back_the_rules_that_were_written() {
             batch.add_rule("a", &Rule::new().l4proto(6).dnat(ip(address), Some(80)));
             let many = [(ip(address), 80), (ip(address), 81)];
             batch.add_rule("a", &Rule::new().l4proto(17).random_dnat(family, &many));
+            batch.add_rule("a", &Rule::new().one_in(3).verdict(Verdict::Drop));
             batch.add_rule("b", &Rule::new().saddr_local().set_mark(1));
             batch.add_rule("b", &Rule::new().saddr_is(ip(address)).set_mark(0x4000));
             batch.add_rule(
@@ -91,6 +92,7 @@ fn nft_reads_back_the_rules_that_were_written() {
             format!("update @recent {{ {word} saddr }}"),
             "meta mark set meta mark | 0x00004000".into(),
             "fib saddr type 2".into(),
+            "numgen random mod 3 0 drop".into(),
             format!("{word} saddr . {word} daddr . meta l4proto . th dport @pairs"),
             format!("dnat {word} to numgen random mod 2 map {{ 0 : {address} . 80, 1 : {address} . 81 }}"),
             "masquerade fully-random".into(),

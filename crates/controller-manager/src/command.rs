@@ -41,6 +41,9 @@ pub struct Args {
     pub cluster_signing_cert_file: Option<PathBuf>,
     #[arg(long, requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
+    /// Let every controller act under its own ServiceAccount (not built yet: the kubeconfig's user needs the rights)
+    #[arg(long, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub use_service_account_credentials: bool,
     /// Seconds that a silent node stays Ready
     #[arg(long, default_value_t = 50)]
     pub node_monitor_grace_period_seconds: u64,
@@ -55,6 +58,10 @@ fn read(path: &Path) -> Result<String, Error> {
 
 /// Runs until `shutdown`.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
+    if args.use_service_account_credentials {
+        let message = "--use-service-account-credentials is not built yet: leave it out and give a kubeconfig whose user may do what the controllers do";
+        return Err(Error::Config(message.to_owned()));
+    }
     let signing = match (&args.cluster_signing_cert_file, &args.cluster_signing_key_file) {
         (Some(certificate), Some(key)) => Some(Arc::new(pki::Authority::from_pem(read(certificate)?, &read(key)?)?)),
         _ => None,

@@ -39,8 +39,14 @@ impl ControllerSwitch {
     }
 }
 
+/// Gives the client that acts as a ServiceAccount of `kube-system`.
+pub type ClientFor = Arc<dyn Fn(&str) -> client::Client + Send + Sync>;
+
 #[derive(Clone)]
 pub struct ControllerConfig {
+    /// Every controller acts under its own ServiceAccount, which the default roles know; the caches stay with the
+    /// manager's client. `None`: the manager's client does everything and needs the rights for it.
+    pub client_for: Option<ClientFor>,
     pub controllers: ControllerSwitch,
     /// Pods' addresses; nodes get their parts of it if `allocate_node_cidrs`.
     pub cluster_cidr: Option<String>,
@@ -77,6 +83,7 @@ pub struct ControllerConfig {
 impl Default for ControllerConfig {
     fn default() -> ControllerConfig {
         ControllerConfig {
+            client_for: None,
             controllers: ControllerSwitch::default(),
             cluster_cidr: None,
             allocate_node_cidrs: false,

@@ -34,10 +34,6 @@ impl Error {
     pub(crate) fn is_race(&self) -> bool {
         matches!(self, Error::Client(e) if e.is_conflict())
     }
-
-    pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, Error::Client(e) if e.is_not_found())
-    }
 }
 
 /// Decodes a cached object at the edge.

@@ -14,52 +14,113 @@ use crate::{ControllerConfig, Error};
 
 type Run = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// A controller: its name, whether it runs by default, how it starts.
+/// A controller: its name, its ServiceAccount in `kube-system`, how it starts.
 struct Entry {
     name: &'static str,
+    account: &'static str,
     start: fn(Context) -> Run,
 }
 
 macro_rules! entry {
-    ($name:literal, $run:expr) => {
+    ($name:literal, $account:literal, $run:expr) => {
         Entry {
             name: $name,
+            account: $account,
             start: |ctx| Box::pin($run(ctx)),
         }
     };
 }
 
 const CONTROLLERS: &[Entry] = &[
-    entry!("replicaset-controller", |ctx| crate::replicaset::run(
-        ctx,
-        Flavor::ReplicaSet
-    )),
-    entry!("replicationcontroller-controller", |ctx| crate::replicaset::run(
-        ctx,
-        Flavor::ReplicationController
-    )),
-    entry!("deployment-controller", crate::deployment::run),
-    entry!("endpointslice-controller", |ctx| crate::endpoints::run(
-        ctx,
-        crate::endpoints::Flavor::Slices
-    )),
-    entry!("endpoints-controller", |ctx| crate::endpoints::run(
-        ctx,
-        crate::endpoints::Flavor::Endpoints
-    )),
-    entry!("serviceaccount-controller", crate::serviceaccount::run),
-    entry!("root-ca-certificate-publisher-controller", crate::root_ca::run),
-    entry!("namespace-controller", crate::namespace::run),
+    entry!("replicaset-controller", "replicaset-controller", |ctx| {
+        crate::replicaset::run(ctx, Flavor::ReplicaSet)
+    }),
+    entry!("replicationcontroller-controller", "replication-controller", |ctx| {
+        crate::replicaset::run(ctx, Flavor::ReplicationController)
+    }),
+    entry!("deployment-controller", "deployment-controller", crate::deployment::run),
+    entry!("endpointslice-controller", "endpointslice-controller", |ctx| {
+        crate::endpoints::run(ctx, crate::endpoints::Flavor::Slices)
+    }),
+    entry!("endpoints-controller", "endpoint-controller", |ctx| {
+        crate::endpoints::run(ctx, crate::endpoints::Flavor::Endpoints)
+    }),
     entry!(
+        "serviceaccount-controller",
+        "service-account-controller",
+        crate::serviceaccount::run
+    ),
+    entry!(
+        "root-ca-certificate-publisher-controller",
+        "root-ca-cert-publisher",
+        crate::root_ca::run
+    ),
+    entry!("namespace-controller", "namespace-controller", crate::namespace::run),
+    entry!(
+        "clusterrole-aggregation-controller",
         "clusterrole-aggregation-controller",
         crate::clusterrole_aggregation::run
     ),
-    entry!("node-ipam-controller", crate::node_ipam::run),
-    entry!("garbage-collector-controller", crate::garbage_collector::run),
-    entry!("node-lifecycle-controller", crate::node_lifecycle::run),
-    entry!("taint-eviction-controller", crate::taint_eviction::run),
-    entry!("pod-garbage-collector-controller", crate::pod_gc::run),
-    entry!("ttl-after-finished-controller", crate::ttl_after_finished::run),
+    entry!("node-ipam-controller", "node-controller", crate::node_ipam::run),
+    entry!(
+        "garbage-collector-controller",
+        "generic-garbage-collector",
+        crate::garbage_collector::run
+    ),
+    entry!(
+        "node-lifecycle-controller",
+        "node-controller",
+        crate::node_lifecycle::run
+    ),
+    entry!(
+        "taint-eviction-controller",
+        "node-controller",
+        crate::taint_eviction::run
+    ),
+    entry!(
+        "pod-garbage-collector-controller",
+        "pod-garbage-collector",
+        crate::pod_gc::run
+    ),
+    entry!("daemonset-controller", "daemon-set-controller", crate::daemonset::run),
+    entry!(
+        "statefulset-controller",
+        "statefulset-controller",
+        crate::statefulset::run
+    ),
+    entry!("cronjob-controller", "cronjob-controller", crate::cronjob::run),
+    entry!(
+        "certificatesigningrequest-approving-controller",
+        "certificate-controller",
+        crate::certificates::run_approving
+    ),
+    entry!(
+        "certificatesigningrequest-signing-controller",
+        "certificate-controller",
+        crate::certificates::run_signing
+    ),
+    entry!(
+        "certificatesigningrequest-cleaner-controller",
+        "certificate-controller",
+        crate::certificates::run_cleaning
+    ),
+    entry!(
+        "resourcequota-controller",
+        "resourcequota-controller",
+        crate::resourcequota::run
+    ),
+    entry!(
+        "endpointslice-mirroring-controller",
+        "endpointslicemirroring-controller",
+        crate::endpoints::mirroring::run
+    ),
+    entry!("disruption-controller", "disruption-controller", crate::disruption::run),
+    entry!("job-controller", "job-controller", crate::job::run),
+    entry!(
+        "ttl-after-finished-controller",
+        "ttl-after-finished-controller",
+        crate::ttl_after_finished::run
+    ),
 ];
 
 /// The names that `--controllers` knows.
@@ -99,7 +160,11 @@ async fn run_controllers(config: ControllerConfig, client: Client, shutdown: Can
     let mut running = tokio::task::JoinSet::new();
     for entry in CONTROLLERS {
         if ctx.config.controllers.is_on(entry.name, true) {
-            let run = (entry.start)(ctx.clone());
+            let mut own = ctx.clone();
+            if let Some(client_for) = &ctx.config.client_for {
+                own.client = client_for(entry.account);
+            }
+            let run = (entry.start)(own);
             running.spawn(async move { (entry.name, run.await) });
         }
     }

@@ -85,11 +85,6 @@ pub(crate) fn selects(selector: &LabelSelector, object: &Object) -> bool {
     selector.matches(|key| object.meta.label(key))
 }
 
-/// Whether a typed object's labels are selected.
-pub(crate) fn selects_typed<K: Metadata<Ty = ObjectMeta>>(selector: &LabelSelector, object: &K) -> bool {
-    selector.matches(|key| label(object, key))
-}
-
 /// FNV-1a of the bytes, in the letters and digits that cannot form words.
 pub(crate) fn safe_hash(parts: &[&[u8]]) -> String {
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -50,10 +50,10 @@ impl Index {
         self.namespaces.contains(name)
     }
 
-    /// Service (`namespace/name`) and label below it of an address.
-    pub fn by_ip(&self, ip: IpAddr) -> Option<(&str, Option<&str>)> {
-        let (service, host) = self.by_ip.get(&ip)?.iter().next()?;
-        Some((service, host.as_deref()))
+    /// Services (`namespace/name`) that an address belongs to, with the label below each.
+    pub fn by_ip(&self, ip: IpAddr) -> impl Iterator<Item = (&str, Option<&str>)> {
+        let services = self.by_ip.get(&ip).into_iter().flatten();
+        services.map(|(service, host)| (service.as_str(), host.as_deref()))
     }
 
     pub fn set_namespace(&mut self, name: &str, there: bool) {

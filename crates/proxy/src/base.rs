@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use cni::link::Net;
-use cni::nft::{Batch, Chain, Family, Field, Hook, Key, Rule, Set, ct_state};
+use cni::nft::{Batch, Chain, Family, Field, Hook, Key, Rule, Set, Verdict, ct_state};
 
 use crate::rules::Node;
 
@@ -125,6 +125,10 @@ fn rules(batch: &mut Batch, node: &Node) {
     batch.add_rule(MASQUERADING, &hairpin.masquerade());
     batch.add_rule(REJECT_CHAIN, &Rule::new().reject());
     batch.add_rule(CLUSTER_IPS_CHECK, &Rule::new().daddr_in(family, CLUSTER_IPS).reject());
+    for cidr in &node.service_cidrs {
+        // An address that no Service has must not leave the node: the way out may lead back in.
+        batch.add_rule(CLUSTER_IPS_CHECK, &Rule::new().daddr(*cidr).verdict(Verdict::Drop));
+    }
     batch.add_rule(
         SERVICE_ENDPOINTS_CHECK,
         &Rule::new().service_vmap(family, NO_ENDPOINT_SERVICES),

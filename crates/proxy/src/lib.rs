@@ -2,7 +2,7 @@
 //!
 //! `model` reads Services and EndpointSlices, `topology` picks the endpoints, `rules` turns a Service into chains
 //! and map elements, `table` keeps what is in force and makes the smallest change; these are pure. `run` follows the
-//! API and commits; `health` answers load balancers' checks.
+//! API and `syncer` commits; `health` answers load balancers' checks.
 
 mod base;
 pub mod command;
@@ -12,6 +12,7 @@ mod health;
 mod model;
 mod rules;
 mod run;
+mod syncer;
 mod table;
 #[cfg(test)]
 mod tests;

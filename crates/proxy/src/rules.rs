@@ -14,6 +14,10 @@ use crate::base;
 use crate::model::{Endpoint, ServicePort};
 use crate::topology::{Choice, Place, choose};
 
+/// So many endpoints are picked from by a rule each, more by a map. The kernel looks through all sets and maps of a
+/// table for each one that is added: with a map a service, thousands of services take seconds.
+const FEW: usize = 8;
+
 /// What the rules of all Services of a family have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -22,6 +26,8 @@ pub struct Node {
     /// Addresses of this node that accept NodePort traffic.
     pub node_ips: Vec<IpAddr>,
     pub cluster_cidrs: Vec<Net>,
+    /// Networks that cluster addresses come from.
+    pub service_cidrs: Vec<Net>,
     pub masquerade_all: bool,
     /// The mark that asks for masquerading.
     pub mark: u32,
@@ -51,6 +57,20 @@ pub fn fragment(ports: &[(ServicePort, Vec<Endpoint>)], node: &Node) -> Fragment
         .write(&mut fragment);
     }
     fragment
+}
+
+/// A rule a target: the first takes one packet of n, the next one of the n - 1 that are left, and so on.
+fn one_of<T>(targets: &[T], take: impl Fn(Rule, &T) -> Rule) -> Vec<Rule> {
+    let left = (1..).take(targets.len()).collect::<Vec<u32>>().into_iter().rev();
+    let rule = |(target, left)| {
+        let rule = if left > 1 {
+            Rule::new().one_in(left)
+        } else {
+            Rule::new()
+        };
+        take(rule, target)
+    };
+    targets.iter().zip(left).map(rule).collect()
 }
 
 /// `<hash>-<namespace>/<name>/<protocol>/<port>`: unique, and readable in a listing. The kernel takes 127 bytes.
@@ -178,8 +198,13 @@ impl Port<'_> {
         let protocol = self.port.protocol.number();
         let Some(seconds) = self.port.affinity_seconds else {
             let targets: Vec<(IpAddr, u16)> = endpoints.iter().map(|e| (e.ip, e.port)).collect();
-            let rule = Rule::new().l4proto(protocol).random_dnat(family, &targets);
-            to.chains.insert(name, vec![rule]);
+            let rules = if targets.len() > FEW {
+                vec![Rule::new().l4proto(protocol).random_dnat(family, &targets)]
+            } else {
+                let dnat = |rule: Rule, (ip, port): &(IpAddr, u16)| rule.l4proto(protocol).dnat(*ip, Some(*port));
+                one_of(&targets, dnat)
+            };
+            to.chains.insert(name, rules);
             return;
         };
         let mut rules = Vec::new();
@@ -193,7 +218,13 @@ impl Port<'_> {
             to.affinity.insert(set, u64::from(seconds) * 1000);
             chains.push(chain);
         }
-        rules.push(Rule::new().random_goto(&chains));
+        if chains.len() > FEW {
+            rules.push(Rule::new().random_goto(&chains));
+        } else {
+            rules.extend(one_of(&chains, |rule, chain| {
+                rule.verdict(Verdict::Goto(chain.clone()))
+            }));
+        }
         to.chains.insert(name, rules);
     }
 
@@ -298,6 +329,7 @@ pub(crate) mod tests {
             },
             node_ips: vec![[192, 0, 2, 1].into()],
             cluster_cidrs: vec!["10.42.0.0/16".parse().unwrap()],
+            service_cidrs: Vec::new(),
             masquerade_all: false,
             mark: 0x4000,
         }

@@ -111,6 +111,7 @@ impl Cluster {
         let (stop, path) = (self.stop.clone(), self.node.path());
         let mut config = ProxyConfig::new("here", vec!["192.0.2.1".parse().unwrap(), "fd00:2::1".parse().unwrap()]);
         config.cluster_cidrs = vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()];
+        let _set_by_an_earlier_test = tracing_subscriber::fmt().with_test_writer().try_init();
         let thread = std::thread::spawn(move || {
             let work = || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -121,13 +122,18 @@ impl Cluster {
                     let (nodes, of_nodes) = mpsc::unbounded_channel();
                     let here = object(&json!({"metadata": {"name": "here"}}));
                     nodes.send(WatchEvent::Restarted(vec![here])).unwrap();
+                    let (cidrs, of_cidrs) = mpsc::unbounded_channel();
+                    let cidr =
+                        object(&json!({"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.43.0.0/16"]}}));
+                    cidrs.send(WatchEvent::Restarted(vec![cidr])).unwrap();
                     let sources = Sources {
                         services: cache(services, Vec::new()),
                         slices: cache(slices, vec![by_service()]),
                         nodes: cache(of_nodes, Vec::new()),
+                        service_cidrs: cache(of_cidrs, Vec::new()),
                     };
                     follow(config, sources, stop).await.unwrap();
-                    drop(nodes);
+                    drop((nodes, cidrs));
                 });
             };
             cni::netns::inside(&path, work).unwrap();
@@ -207,6 +213,17 @@ fn expect_error(from: &Namespace, address: &str, kind: std::io::ErrorKind) {
     }
 }
 
+fn expect_health(from: &Namespace, status: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let health = from.sh("curl -s -i http://192.0.2.1:32000/");
+        if health.contains(status) {
+            return health;
+        }
+        assert!(Instant::now() < deadline, "{health}");
+    }
+}
+
 fn service(spec: Value) -> Value {
     let mut value = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "namespace": "n"},
         "spec": {"clusterIP": "10.43.0.5", "clusterIPs": ["10.43.0.5"], "type": "ClusterIP",
@@ -253,6 +270,13 @@ fn a_service_answers_pods_the_node_and_the_outside_and_refuses_without_endpoints
     expect(&cluster.outside, "192.0.2.1:30080", "2 10.42.0.1");
     expect(&cluster.outside, "203.0.113.9:80", "2 10.42.0.1");
     expect_error(b, "10.43.0.5:81", std::io::ErrorKind::ConnectionRefused);
+    expect_error(b, "10.43.9.9:80", std::io::ErrorKind::TimedOut);
+    assert!(
+        cluster
+            .node
+            .sh("nft list chain ip kube-proxy cluster-ips-check")
+            .contains("10.43.0.0/16 drop")
+    );
 
     cluster.slices.apply(&slice("TCP", &[(2, "here"), (3, "here")]));
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -350,17 +374,13 @@ fn traffic_policy_local_keeps_the_clients_address_and_drops_where_no_endpoint_is
     cluster.slices.apply(&slice("TCP", &[(2, "here")]));
     expect(&cluster.outside, "192.0.2.1:30080", "2 192.0.2.2");
     expect(&cluster.outside, "203.0.113.7:80", "2 192.0.2.2");
-    let health = cluster.outside.sh("curl -s -i http://192.0.2.1:32000/");
-    assert!(
-        health.contains("200 OK") && health.contains("\"localEndpoints\":1"),
-        "{health}"
-    );
+    let health = expect_health(&cluster.outside, "200 OK");
+    assert!(health.contains("\"localEndpoints\":1"), "{health}");
     assert!(health.contains("x-load-balancing-endpoint-weight: 1"), "{health}");
 
     cluster.slices.apply(&slice("TCP", &[(2, "there")]));
     expect_error(&cluster.outside, "192.0.2.1:30080", std::io::ErrorKind::TimedOut);
-    let health = cluster.outside.sh("curl -s -i http://192.0.2.1:32000/");
-    assert!(health.contains("503 Service Unavailable"), "{health}");
+    expect_health(&cluster.outside, "503 Service Unavailable");
     expect(&cluster.pods[1], "203.0.113.7:80", "2 10.42.0.3");
 
     with_ip["spec"]["loadBalancerSourceRanges"] = json!(["198.51.100.0/24"]);
@@ -385,4 +405,46 @@ fn what_a_deleted_service_had_is_gone_and_a_lost_table_comes_back() {
     cluster.node.sh("nft flush ruleset");
     cluster.services.apply(&of_tcp);
     expect(&cluster.node, "10.43.0.5:80", "2 10.42.0.1");
+}
+
+#[test]
+fn five_thousand_services_and_one_of_three_thousand_endpoints_are_one_transaction() {
+    use crate::rules::tests::{endpoint, node, service_port};
+    use crate::rules::{Fragment, fragment};
+    use crate::table::Table;
+
+    let namespace = Namespace::new("many");
+    let of = |n: u32, endpoints: u32| {
+        let mut port = service_port();
+        port.name = format!("s{n}");
+        port.cluster_ip = std::net::Ipv4Addr::from(0x0a2b_0000 + n).into();
+        let to = |e: u32| {
+            let mut end = endpoint(1, false);
+            end.ip = std::net::Ipv4Addr::from(0x0a2a_0000 + n + e).into();
+            end
+        };
+        (
+            format!("ns/s{n}"),
+            fragment(&[(port, (0..endpoints).map(to).collect())], &node()),
+        )
+    };
+    let mut table = Table::new(node());
+    table.apply((1..5000).map(|n| of(n, 2)).chain([of(5000, 3000)]).collect());
+    namespace.inside(|| {
+        let start = Instant::now();
+        table.full().commit().unwrap();
+        let full = start.elapsed();
+        let start = Instant::now();
+        let change = table.apply(vec![of(7, 3), of(5000, 2999)]);
+        assert!(change.len() < 12, "{}", change.len());
+        change.commit().unwrap();
+        eprintln!("all {full:?}, two services {:?}", start.elapsed());
+        table.full().commit().unwrap();
+        table
+            .apply((1..=5000).map(|n| (format!("ns/s{n}"), Fragment::default())).collect())
+            .commit()
+            .unwrap();
+        table.sweep().unwrap().commit().unwrap();
+    });
+    assert!(!namespace.sh("nft list chains").contains("chain service-0"));
 }

@@ -114,6 +114,9 @@ pub struct RootFs {
     /// Where it is mounted, in the container's own mount namespace only.
     pub mountpoint: PathBuf,
     pub readonly: bool,
+    /// Directories that stay writable below a read-only root.
+    #[serde(default)]
+    pub volumes: Vec<String>,
 }
 
 /// Limits. `None` leaves the kernel's default.

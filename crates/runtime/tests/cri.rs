@@ -83,7 +83,11 @@ async fn a_pod_lives_from_its_sandbox_to_its_removal() {
 async fn users_groups_and_variables_come_from_image_and_pod() {
     let mut node = Node::start().await;
     let sandbox = node.sandbox("users").await;
-    let mut config = container("named", "id -u; id -g; id -G; echo $HOME $IMAGE; touch /x 2>&1");
+    let mut config = container(
+        "named",
+        "id -u; id -g; id -G; echo $HOME $IMAGE; touch /x 2>&1; touch /data/new && cat /data/kept; \
+         echo again > /dev/stdout",
+    );
     config.envs = vec![v1::KeyValue {
         key: "IMAGE".into(),
         value: b"pod".to_vec(),
@@ -98,6 +102,7 @@ async fn users_groups_and_variables_come_from_image_and_pod() {
     let (said, status) = node.finish(&sandbox, config).await;
     assert!(said.starts_with("33\n33\n33 7 44\n/srv pod\n"), "{said}");
     assert!(said.contains("Read-only file system"), "{said}");
+    assert!(said.ends_with("kept\nagain\n"), "{said}");
     let user = status.user.unwrap().linux.unwrap();
     assert_eq!(
         (user.uid, user.gid, user.supplemental_groups),
@@ -372,10 +377,10 @@ async fn pods_of_a_bridge_reach_each_other_and_host_ports_reach_them() {
     assert!(ip.starts_with("10.77.0."), "{ip}");
     let other = node.sandbox("client").await;
     let client = node.run(&other, container("main", "exec sleep 1000")).await;
-    let said = node.exec(&client, &format!("nc {ip} 8080 </dev/null")).await;
+    let said = node.exec(&client, &format!("mkfifo /open; nc {ip} 8080 <>/open")).await;
     assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
     assert_eq!(node.exec(&main, ready).await.exit_code, 0);
-    let said = node.exec(&client, "nc 10.77.0.1 9090 </dev/null").await;
+    let said = node.exec(&client, "nc 10.77.0.1 9090 <>/open").await;
     assert_eq!(String::from_utf8_lossy(&said.stdout), "server\n", "{said:?}");
     node.kill().await;
     node.launch().await;
@@ -402,7 +407,7 @@ async fn ip_of(node: &mut Node, sandbox: &str) -> String {
 #[tokio::test]
 async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
     let mut node = Node::start().await;
-    for round in 0..12u64 {
+    for round in 0..40u64 {
         let mut making = tokio::task::JoinSet::new();
         for n in 0..3 {
             let mut runtime = node.runtime.clone();
@@ -426,15 +431,25 @@ async fn killed_at_any_moment_it_keeps_whole_pods_and_clears_half_made_ones() {
                 runtime.remove_pod_sandbox(request).await.map(drop)
             });
         }
-        tokio::time::sleep(std::time::Duration::from_millis(round * 7)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(round * 3 % 60)).await;
         node.kill().await;
         // Whoever was served meanwhile was lucky.
         while making.join_next().await.is_some() {}
         node.launch().await;
         let list = node.runtime.list_containers(v1::ListContainersRequest { filter: None });
         for one in list.await.unwrap().into_inner().containers {
-            if one.state() == v1::ContainerState::ContainerRunning {
-                assert_eq!(node.exec(&one.id, "exit 3").await.exit_code, 3);
+            if one.state() != v1::ContainerState::ContainerRunning {
+                continue;
+            }
+            let request = v1::ExecSyncRequest {
+                container_id: one.id.clone(),
+                cmd: ["sh", "-c", "exit 3"].map(str::to_owned).to_vec(),
+                timeout: 10,
+            };
+            match node.runtime.exec_sync(request).await {
+                Ok(answer) if answer.get_ref().exit_code == 3 => {}
+                // The signal of its removal was on its way when the runtime was killed.
+                _ => while node.status(&one.id).await.state() == v1::ContainerState::ContainerRunning {},
             }
         }
         let list = node
@@ -533,5 +548,107 @@ async fn a_container_is_asked_to_stop_by_its_own_signal_and_its_log_can_be_rotat
     assert_eq!((status.exit_code, status.stop_signal()), (9, v1::Signal::Sigusr1));
     assert_eq!(log(&path), "bye\n");
     assert_eq!(log(&format!("{path}.1")), "hello\n");
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn an_image_may_go_before_its_container_and_a_directory_has_one_runtime() {
+    let mut node = Node::start().await;
+    let sandbox = node.sandbox("image").await;
+    let id = node.run(&sandbox, container("main", "exec sleep 1000")).await;
+    let image = Some(v1::ImageSpec {
+        image: "busybox:test".into(),
+        ..Default::default()
+    });
+    node.image.remove_image(v1::RemoveImageRequest { image }).await.unwrap();
+    let layers = node.dir.path().join("root/images/layers");
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 2);
+    assert_eq!(node.exec(&id, "cat /shown").await.stdout, b"shown\n");
+    let request = v1::RemoveContainerRequest { container_id: id };
+    node.runtime.remove_container(request).await.unwrap();
+    assert_eq!(std::fs::read_dir(&layers).unwrap().count(), 0);
+    let second = node
+        .command(env!("CARGO_BIN_EXE_skiff-runtime"))
+        .args(["serve".as_ref(), node.dir.path().join("root").as_os_str()])
+        .args([node.dir.path().join("run2"), node.dir.path().join("cri2.sock")])
+        .output()
+        .await
+        .unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(node.dir.path().join("root"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o700, "other users reach the programs of images");
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert!(said.contains("another runtime uses the directory"), "{said}");
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn after_a_reboot_pods_have_ended_and_can_be_removed() {
+    let mut node = Node::start().await;
+    let sandbox = node.sandbox("before").await;
+    let id = node.run(&sandbox, container("main", "exec sleep 1000")).await;
+    node.kill().await;
+    for shim in node.shims() {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+    let run = node.dir.path().join("run");
+    let out = node
+        .command("sh")
+        .arg("-c")
+        .arg(format!("umount {0}/*/*; rm -r {0}", run.display()))
+        .output();
+    out.await.unwrap();
+    assert!(!run.exists());
+    node.launch().await;
+    let status = node.status(&id).await;
+    assert_eq!(
+        (status.state(), status.exit_code, status.reason.as_str()),
+        (v1::ContainerState::ContainerExited, 255, "Unknown")
+    );
+    let list = node
+        .runtime
+        .list_pod_sandbox(v1::ListPodSandboxRequest { filter: None });
+    let list = list.await.unwrap().into_inner().items;
+    assert_eq!((list.len(), list[0].state()), (1, v1::PodSandboxState::SandboxNotready));
+    let stop = v1::StopPodSandboxRequest {
+        pod_sandbox_id: sandbox,
+    };
+    node.runtime.stop_pod_sandbox(stop).await.unwrap();
+    node.finish_all().await;
+}
+
+#[tokio::test]
+async fn a_network_that_fails_leaves_a_sandbox_to_be_removed_later() {
+    let mut node = Node::start().await;
+    let conf = node.dir.path().join("cni");
+    std::fs::create_dir(&conf).unwrap();
+    node.cni = Some(conf.clone());
+    node.kill().await;
+    node.launch().await;
+    let request = v1::RunPodSandboxRequest {
+        config: Some(node.sandbox_config("early")),
+        ..Default::default()
+    };
+    let error = node.runtime.run_pod_sandbox(request.clone()).await.unwrap_err();
+    assert!(
+        error.message().contains("failed to setup network for sandbox"),
+        "{error}"
+    );
+    let status = node
+        .runtime
+        .status(v1::StatusRequest { verbose: false })
+        .await
+        .unwrap()
+        .into_inner();
+    let network = status.status.unwrap().conditions.remove(1);
+    assert_eq!(
+        (network.status, network.reason.as_str()),
+        (false, "NetworkPluginNotReady")
+    );
+    node.kill().await;
+    node.launch().await;
     node.finish_all().await;
 }

@@ -196,6 +196,7 @@ impl Pod {
                 work: own.join("work"),
                 mountpoint: own.join("rootfs"),
                 readonly: false,
+                volumes: vec![],
             },
             private_network: true,
             private_ipc: true,

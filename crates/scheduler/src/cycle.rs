@@ -93,10 +93,11 @@ impl Decider {
 
     /// Whether the event can help a pod that the plugins refused. One that met no node is helped by anything.
     pub fn wakes(&self, pod: &PodInfo, refused_by: &[&'static str], event: &ClusterEvent<'_>) -> bool {
-        let refused = |p: &&Box<dyn Plugin>| {
-            refused_by.contains(&p.name()) || p.name() == "VolumeBinding" && refused_by.contains(&"VolumeRestrictions")
+        let refused = |name: &str| {
+            refused_by.contains(&name) || name == "VolumeBinding" && refused_by.contains(&"VolumeRestrictions")
         };
-        refused_by.is_empty() || self.plugins.iter().filter(refused).any(|p| p.wakes(pod, event))
+        let asked = self.plugins.iter().filter(|p| refused(p.name()));
+        refused_by.is_empty() || asked.into_iter().any(|p| p.wakes(pod, event))
     }
 
     pub(crate) fn adjust(&self, cycle: &mut Cycle<'_>, pod: &PodInfo, node: &NodeInfo, sign: i64) {

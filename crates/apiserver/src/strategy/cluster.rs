@@ -87,7 +87,6 @@ pub static SECRET: Strategy = Strategy {
             merge_string_data(new, &plain);
         }
     },
-    create_on_update: true,
     ..PLAIN
 };
 
@@ -104,6 +103,12 @@ pub static CONFIG_MAP: Strategy = Strategy {
         let mut errors = frozen(new, old, &["data", "binaryData"]);
         errors.extend(key_errors(new, "data"));
         errors.extend(key_errors(new, "binaryData"));
+        for (key, _) in new.get("data").and_then(Value::as_object).into_iter().flatten() {
+            if new.get("binaryData").and_then(|b| b.get(key)).is_some() {
+                let why = "duplicate of key present in binaryData";
+                errors.push(FieldError::invalid(format!("data[{key}]"), json!(key), why));
+            }
+        }
         let size = |field: &str| {
             let map = new.get(field).and_then(Value::as_object);
             map.map_or(0, |m| m.values().filter_map(Value::as_str).map(str::len).sum::<usize>())
@@ -113,7 +118,6 @@ pub static CONFIG_MAP: Strategy = Strategy {
         }
         errors
     },
-    create_on_update: true,
     ..PLAIN
 };
 

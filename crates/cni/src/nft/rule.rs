@@ -318,6 +318,11 @@ impl Rule {
         })
     }
 
+    /// `numgen random mod n == 0`: goes on for one packet of `n`.
+    pub fn one_in(self, n: u32) -> Rule {
+        self.expr(Expr::Random { to: 0, modulus: n }).compare(EQ, [0; 4])
+    }
+
     /// Each of the chains is as likely as the others.
     pub fn random_goto(self, chains: &[String]) -> Rule {
         let elements = (0u32..).zip(chains);

@@ -9,11 +9,12 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::masquerade::{masquerade, unmasquerade};
+use super::pod_link::{configure, link_error, sysctl};
 use crate::exec::{self, Command, Invocation};
-use crate::link::{Link, Links, Net, RouteSpec};
+use crate::link::{Link, Links, Net};
 use crate::netlink;
 use crate::netns::inside;
-use crate::nft::{self, Batch, Chain, Family, Hook, Rule};
 use crate::types::{AddResult, Dns, Interface, PluginError, Route, code};
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,9 +67,6 @@ struct Attachment {
     ifname: String,
 }
 
-pub(super) const MASQUERADE_TABLE: &str = "cni_plugins_masquerade";
-const MASQUERADE_CHAIN: &str = "masq_checks";
-
 fn hash(parts: &[&str]) -> String {
     let digest = Sha256::digest(parts.join("\n"));
     digest.iter().take(8).map(|b| format!("{b:02x}")).collect()
@@ -78,15 +76,6 @@ fn hash(parts: &[&str]) -> String {
 fn host_name(invocation: &Invocation) -> String {
     let hash = hash(&[&invocation.container_id, &invocation.if_name]);
     format!("veth{}", hash.get(..8).unwrap_or_default())
-}
-
-fn link_error(what: &str) -> impl Fn(netlink::Error) -> PluginError + use<> {
-    let what = what.to_owned();
-    move |e| PluginError::io(&what, e)
-}
-
-fn nft_error(e: &nft::Error) -> PluginError {
-    PluginError::new(code::IO_FAILURE, e.to_string())
 }
 
 pub(crate) fn run(invocation: &Invocation, conf: &Value) -> Result<Value, PluginError> {
@@ -419,99 +408,4 @@ fn parse_mac(text: &str) -> Result<[u8; 6], PluginError> {
     bytes
         .and_then(|b| b.try_into().ok())
         .ok_or_else(|| PluginError::new(code::INVALID_CONFIG, format!("bridge: {text:?} is not a MAC address")))
-}
-
-/// Writes it if it is not so: where the value is right already, a read-only /proc/sys does no harm.
-pub(super) fn sysctl(path: &str, value: &str) -> Result<(), PluginError> {
-    let failed = |e: std::io::Error| PluginError::io(path, e);
-    if std::fs::read_to_string(path).map_err(failed)?.trim() == value {
-        return Ok(());
-    }
-    std::fs::write(path, value).map_err(failed)
-}
-
-/// Addresses and routes of the pod's end, and the neighbours told.
-fn configure(netns: &Path, name: &str, nets: &[(Net, Option<IpAddr>)], routes: &[Route]) -> Result<(), PluginError> {
-    let work = || -> Result<(), PluginError> {
-        let failed = link_error(name);
-        let mut links = Links::open().map_err(&failed)?;
-        let missing = || PluginError::new(code::IO_FAILURE, format!("{name} is not in the namespace"));
-        let link = links.by_name(name).map_err(&failed)?.ok_or_else(missing)?;
-        // The kernel announces the address (gratuitous ARP, unsolicited neighbour advertisement) when the link
-        // comes up, so that neighbours who knew the address from an earlier pod learn the new MAC.
-        for family in ["ipv4", "ipv6"] {
-            let notify = if family == "ipv4" { "arp_notify" } else { "ndisc_notify" };
-            let path = format!("/proc/sys/net/{family}/conf/{name}/{notify}");
-            if let Err(e) = std::fs::write(&path, "1") {
-                tracing::debug!("{path}: {e}");
-            }
-        }
-        if nets.iter().any(|(net, _)| net.ip.is_ipv6()) {
-            sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0")?;
-        }
-        for (net, _) in nets {
-            links
-                .add_address(link.index, *net)
-                .map_err(link_error(&format!("{name}: {net}")))?;
-        }
-        links.set_up(link.index).map_err(&failed)?;
-        for route in routes {
-            let to: Net = route
-                .dst
-                .parse()
-                .map_err(|e| PluginError::new(code::DECODING_FAILURE, e))?;
-            let default = nets
-                .iter()
-                .find(|(n, _)| n.ip.is_ipv4() == to.ip.is_ipv4())
-                .and_then(|(_, gw)| *gw);
-            let spec = RouteSpec {
-                mtu: route.mtu,
-                advmss: route.advmss,
-                priority: route.priority,
-                table: route.table,
-                scope: route.scope,
-                ..RouteSpec::new(to, route.gw.or(default))
-            };
-            links
-                .add_route(link.index, &spec)
-                .map_err(link_error(&format!("{name}: route to {to}")))?;
-        }
-        Ok(())
-    };
-    inside(netns, work).map_err(|e| PluginError::new(code::IO_FAILURE, e.to_string()))?
-}
-
-/// What leaves the pod's network gets the host's address.
-fn masquerade(nets: &[(Net, Option<IpAddr>)], comment: &str) -> Result<(), PluginError> {
-    unmasquerade(|c| c == comment)?;
-    let mut batch = Batch::new(Family::Inet, MASQUERADE_TABLE);
-    batch.add_table();
-    batch.add_chain(MASQUERADE_CHAIN, &Chain::regular());
-    batch.add_chain("postrouting", &Chain::nat(Hook::Postrouting, 100));
-    batch.flush_chain("postrouting");
-    batch.add_rule("postrouting", &Rule::new().jump(MASQUERADE_CHAIN));
-    for (net, _) in nets {
-        let (family, multicast) = match net.ip {
-            IpAddr::V4(_) => (Family::Ipv4, [224, 0, 0, 0].into()),
-            IpAddr::V6(_) => (Family::Ipv6, [0xff00, 0, 0, 0, 0, 0, 0, 0].into()),
-        };
-        let multicast = Net {
-            ip: multicast,
-            prefix: if family == Family::Ipv4 { 4 } else { 8 },
-        };
-        let rule = Rule::new()
-            .nfproto(family)
-            .saddr_is(net.ip)
-            .not_daddr(*net)
-            .not_daddr(multicast)
-            .masquerade();
-        batch.add_rule(MASQUERADE_CHAIN, &rule.comment(comment));
-    }
-    batch.commit().map_err(|e| nft_error(&e))
-}
-
-/// Removes the masquerading rules whose comment is picked. A rule that somebody else removed meanwhile makes
-/// the kernel refuse the batch: then it is read again.
-fn unmasquerade(picked: impl Fn(&str) -> bool) -> Result<(), PluginError> {
-    super::remove_rules(Family::Inet, MASQUERADE_TABLE, picked).map_err(|e| nft_error(&e))
 }

@@ -3,7 +3,10 @@
 mod bridge;
 mod host_local;
 pub(crate) mod loopback;
+mod masquerade;
+mod pod_link;
 mod portmap;
+mod ranges;
 
 use nix::errno::Errno;
 use serde_json::Value;
@@ -54,7 +57,7 @@ pub fn cleanup(bridge: &str) -> Result<(), crate::Error> {
         links.del(link.index).map_err(|e| failed(&e))?;
     }
     for (family, table) in [
-        (Family::Inet, bridge::MASQUERADE_TABLE),
+        (Family::Inet, masquerade::TABLE),
         (Family::Ipv4, portmap::TABLE),
         (Family::Ipv6, portmap::TABLE),
     ] {

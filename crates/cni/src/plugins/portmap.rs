@@ -134,7 +134,7 @@ impl Conf {
             for interface in result.interfaces.iter().filter(|i| i.sandbox.is_empty()) {
                 // Without it the kernel drops packets from 127.0.0.1 that NAT sends out of a link.
                 let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", interface.name);
-                super::bridge::sysctl(&path, "1")?;
+                super::pod_link::sysctl(&path, "1")?;
             }
         }
         forget(&mappings)?;

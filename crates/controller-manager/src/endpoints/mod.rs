@@ -1,6 +1,7 @@
 //! Endpoints and EndpointSlices: which pods serve a Service.
 
 mod address;
+pub(crate) mod mirroring;
 mod selectors;
 mod slices;
 mod subsets;

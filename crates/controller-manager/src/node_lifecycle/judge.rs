@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn node(ready: Option<&str>, taints: serde_json::Value) -> Node {
+    fn node(ready: Option<&str>, taints: &serde_json::Value) -> Node {
         let conditions = ready.map_or(json!([]), |s| json!([{"type": "Ready", "status": s}]));
         serde_json::from_value(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"},
             "spec": {"taints": taints}, "status": {"conditions": conditions}}))
@@ -141,8 +141,8 @@ mod tests {
     fn taints_follow_the_ready_condition() {
         let now = Timestamp::from_second(0).unwrap();
         let mine = json!([{"key": "mine", "effect": "NoExecute"}]);
-        assert_eq!(names(taints(&node(Some("True"), mine.clone()), now)), None);
-        let unreachable = taints(&node(Some("Unknown"), mine.clone()), now).unwrap();
+        assert_eq!(names(taints(&node(Some("True"), &mine), now)), None);
+        let unreachable = taints(&node(Some("Unknown"), &mine), now).unwrap();
         assert_eq!(
             names(Some(unreachable.clone())).unwrap(),
             [
@@ -151,11 +151,11 @@ mod tests {
                 "node.kubernetes.io/unreachable:NoExecute"
             ]
         );
-        let back = node(Some("True"), serde_json::to_value(unreachable).unwrap());
+        let back = node(Some("True"), &serde_json::to_value(unreachable).unwrap());
         assert_eq!(names(taints(&back, now)).unwrap(), ["mine:NoExecute"]);
         let new = json!([{"key": NOT_READY, "effect": "NoSchedule"}]);
         assert_eq!(
-            names(taints(&node(None, new), now)),
+            names(taints(&node(None, &new), now)),
             None,
             "not before the kubelet has spoken"
         );
@@ -164,12 +164,12 @@ mod tests {
     #[test]
     fn a_silent_node_is_unknown_in_all_it_reports() {
         let now = Timestamp::from_second(0).unwrap();
-        let conditions = silence(&node(Some("True"), json!([])), now).unwrap();
+        let conditions = silence(&node(Some("True"), &json!([])), now).unwrap();
         assert_eq!(conditions.len(), 4);
         assert!(conditions.iter().all(|c| c.status == "Unknown"));
         assert_eq!(conditions[0].reason.as_deref(), Some("NodeStatusUnknown"));
         assert_eq!(conditions[1].reason.as_deref(), Some("NodeStatusNeverUpdated"));
-        let mut silent = node(None, json!([]));
+        let mut silent = node(None, &json!([]));
         silent.status.as_mut().unwrap().conditions = Some(conditions);
         assert!(silence(&silent, now).is_none());
     }

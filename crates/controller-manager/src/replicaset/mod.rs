@@ -1,6 +1,7 @@
 //! ReplicaSets and ReplicationControllers: as many pods of a template as are wanted.
 
 mod rank;
+
 mod reconcile;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::informers::BY_CONTROLLER;
 use crate::meta::{controller_reference, is_deleting, key_of, namespace, reference, selector, uid};
 use crate::ownership::{affected_owners, claim_as};
 use crate::pods::{PodControl, from_template, is_active, is_terminal, slow_start};
+pub(crate) use rank::pods_to_delete;
 use reconcile::Plan;
 
 /// Which of the two kinds an instance works for.

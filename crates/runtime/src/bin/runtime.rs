@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use runtime::registry::Registries;
+use runtime::registry::{Proxies, Registries};
 use runtime::{Runtime, RuntimeConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,6 +46,9 @@ async fn serve(root: &Path, state: &Path, socket: &Path) -> Result<(), Box<dyn s
             cache_dir: root.join("cni"),
         }))
     });
+    let mut registries =
+        var("REGISTRIES").map_or_else(|| Ok(Registries::default()), |p| Registries::load(Path::new(&p)))?;
+    registries.proxies = Proxies::from_variables(var);
     let config = RuntimeConfig {
         root: root.to_owned(),
         state: state.to_owned(),
@@ -53,7 +56,7 @@ async fn serve(root: &Path, state: &Path, socket: &Path) -> Result<(), Box<dyn s
         shim: vec!["/proc/self/exe".to_owned(), "shim".to_owned()],
         cni,
         handlers: var("HANDLERS").map_or_else(Vec::new, |h| h.split(',').map(str::to_owned).collect()),
-        registries: var("REGISTRIES").map_or_else(|| Ok(Registries::default()), |p| Registries::load(Path::new(&p)))?,
+        registries,
         resolve: std::sync::Arc::new(|host| Box::pin(async move { localhost(&host) })),
         image_dir: var("IMAGE_DIR").map(PathBuf::from),
     };

@@ -52,6 +52,9 @@ pub struct Settings {
     pub cmd: Vec<String>,
     pub working_dir: String,
     pub stop_signal: String,
+    /// Paths where data is expected; the values say nothing.
+    #[serde(deserialize_with = "or_default")]
+    pub volumes: BTreeMap<String, serde_json::Value>,
     #[serde(deserialize_with = "or_default")]
     pub labels: BTreeMap<String, String>,
 }

@@ -361,6 +361,14 @@ impl ImageStore {
         let Some(image) = self.find(name) else { return Ok(()) };
         let mut index = lock(&self.index);
         index.images.remove(&image.id);
+        self.save(&index)?;
+        drop(index);
+        self.collect(used)
+    }
+
+    /// Removes layers that no image, no image on its way and no container has.
+    pub fn collect(&self, used: &BTreeSet<String>) -> Result<(), StoreError> {
+        let mut index = lock(&self.index);
         let pinned = lock(&self.pinned).clone();
         let images = index.images.values().flat_map(|i| &i.layers);
         let needed: BTreeSet<&String> = images.chain(used).chain(&pinned).collect();
@@ -370,6 +378,9 @@ impl ImageStore {
             .filter(|(_, l)| !needed.contains(&l.name))
             .map(|(chain, l)| (chain.clone(), l.name.clone()))
             .collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
         for (chain, _) in &gone {
             index.layers.remove(chain);
         }

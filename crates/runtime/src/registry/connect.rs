@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::proxy::Proxy;
 use super::registries::TlsFiles;
 
 /// Finds a host's addresses. Passed in: a static program must not use libc's resolver.
@@ -114,48 +115,63 @@ fn configuration(files: &TlsFiles) -> Result<rustls::ClientConfig, String> {
     }
 }
 
-/// A connection to the host and port of a URL.
-pub async fn connect(uri: &http::Uri, files: &TlsFiles, resolve: &Resolve) -> Result<Box<dyn Io>, String> {
-    let host = uri.host().ok_or("the URL has no host")?;
-    let plain_host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let secure = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-    let addresses = match plain_host.parse::<IpAddr>() {
+/// A TCP connection to the first address of the host that answers.
+async fn dial(host: &str, port: u16, resolve: &Resolve) -> Result<TcpStream, String> {
+    let addresses = match host.parse::<IpAddr>() {
         Ok(address) => vec![address],
-        Err(_) => resolve(plain_host.clone())
+        Err(_) => resolve(host.to_owned())
             .await
-            .map_err(|e| format!("dial tcp: lookup {plain_host}: {e}"))?,
+            .map_err(|e| format!("dial tcp: lookup {host}: {e}"))?,
     };
-    let mut last = format!("dial tcp: lookup {plain_host}: no such host");
+    let mut last = format!("dial tcp: lookup {host}: no such host");
     for address in addresses {
-        let connecting = tokio::time::timeout(CONNECT, TcpStream::connect((address, port))).await;
-        let tcp = match connecting {
-            Ok(Ok(tcp)) => tcp,
-            Ok(Err(error)) => {
-                let reason = match error.kind() {
-                    std::io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
-                    _ => error.to_string(),
-                };
-                last = format!("dial tcp {}: {reason}", std::net::SocketAddr::new(address, port));
-                continue;
+        let there = std::net::SocketAddr::new(address, port);
+        last = match tokio::time::timeout(CONNECT, TcpStream::connect(there)).await {
+            Ok(Ok(tcp)) => {
+                tcp.set_nodelay(true).map_err(|e| e.to_string())?;
+                return Ok(tcp);
             }
-            Err(_) => {
-                last = format!("dial tcp {}: i/o timeout", std::net::SocketAddr::new(address, port));
-                continue;
+            Ok(Err(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused => {
+                format!("dial tcp {there}: connect: connection refused")
             }
+            Ok(Err(e)) => format!("dial tcp {there}: {e}"),
+            Err(_) => format!("dial tcp {there}: i/o timeout"),
         };
-        tcp.set_nodelay(true).map_err(|e| e.to_string())?;
-        if !secure {
-            return Ok(Box::new(tcp));
-        }
-        let config = configuration(files)?;
-        let name = ServerName::try_from(plain_host.clone()).map_err(|e| e.to_string())?;
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let shaking = tokio::time::timeout(CONNECT, connector.connect(name, tcp)).await;
-        let tls = shaking
-            .map_err(|_| "net/http: TLS handshake timeout".to_owned())?
-            .map_err(|e| format!("tls: {e}"))?;
-        return Ok(Box::new(tls));
     }
     Err(last)
+}
+
+/// A connection to the host and port of a URL, through a proxy where there is one.
+pub async fn connect(
+    uri: &http::Uri,
+    proxy: Option<&Proxy>,
+    files: &TlsFiles,
+    resolve: &Resolve,
+) -> Result<Box<dyn Io>, String> {
+    let host = uri.host().ok_or("the URL has no host")?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let secure = uri.scheme_str() == Some("https");
+    let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let mut tcp = match proxy {
+        Some(proxy) => dial(&proxy.host, proxy.port, resolve)
+            .await
+            .map_err(|e| format!("proxyconnect tcp: {e}"))?,
+        None => dial(&host, port, resolve).await?,
+    };
+    if !secure {
+        return Ok(Box::new(tcp));
+    }
+    if let Some(proxy) = proxy {
+        proxy
+            .tunnel(&mut tcp, &host, port)
+            .await
+            .map_err(|e| format!("proxyconnect tcp: {e}"))?;
+    }
+    let name = ServerName::try_from(host).map_err(|e| e.to_string())?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(configuration(files)?));
+    let shaking = tokio::time::timeout(CONNECT, connector.connect(name, tcp)).await;
+    let tls = shaking
+        .map_err(|_| "net/http: TLS handshake timeout".to_owned())?
+        .map_err(|e| format!("tls: {e}"))?;
+    Ok(Box::new(tls))
 }

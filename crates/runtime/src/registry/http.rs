@@ -138,9 +138,9 @@ impl Http {
     async fn once(&self, outgoing: &Outgoing) -> Result<Answer, PullError> {
         let uri: Uri = outgoing.url.parse().map_err(|e| outgoing.failed(format!("{e}")))?;
         let tls = self.registries.tls(&authority(&uri));
-        let io = connect(&uri, &tls, &self.resolve)
-            .await
-            .map_err(|e| outgoing.failed(e))?;
+        let proxy = self.registries.proxies.of(&uri);
+        let connecting = connect(&uri, proxy.as_ref(), &tls, &self.resolve);
+        let io = connecting.await.map_err(|e| outgoing.failed(e))?;
         let failed = |e: hyper::Error| outgoing.failed(e.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
             .await
@@ -150,7 +150,12 @@ impl Http {
                 tracing::debug!(%error, "connection to a registry ended");
             }
         });
-        let path = uri.path_and_query().map_or("/", |p| p.as_str());
+        // A proxy for plain requests is told the whole address.
+        let plain_proxy = proxy.as_ref().filter(|_| uri.scheme_str() == Some("http"));
+        let path = match plain_proxy {
+            Some(_) => outgoing.url.as_str(),
+            None => uri.path_and_query().map_or("/", |p| p.as_str()),
+        };
         let mut request = Request::builder()
             .method(if outgoing.form.is_some() {
                 Method::POST
@@ -160,6 +165,9 @@ impl Http {
             .uri(path)
             .header(header::HOST, authority(&uri))
             .header(header::USER_AGENT, concat!("skiff/", env!("CARGO_PKG_VERSION")));
+        if let Some(authorization) = plain_proxy.and_then(|p| p.authorization.as_ref()) {
+            request = request.header(header::PROXY_AUTHORIZATION, authorization);
+        }
         for accept in &outgoing.accept {
             request = request.header(header::ACCEPT, *accept);
         }

@@ -5,11 +5,13 @@ mod connect;
 mod download;
 mod error;
 mod http;
+mod proxy;
 mod pull;
 mod registries;
 
 pub use auth::Credentials;
 pub use connect::Resolve;
 pub use error::PullError;
+pub use proxy::Proxies;
 pub use pull::Puller;
 pub use registries::{Registries, RegistriesError};

@@ -7,6 +7,7 @@ use regex::Regex;
 use serde::Deserialize;
 
 use super::auth::Credentials;
+use super::proxy::Proxies;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RegistriesError {
@@ -71,6 +72,7 @@ struct Mirror {
 pub struct Registries {
     mirrors: BTreeMap<String, Mirror>,
     configs: BTreeMap<String, (Option<Credentials>, TlsFiles)>,
+    pub proxies: Proxies,
 }
 
 /// Where a repository may be got.
@@ -146,6 +148,7 @@ impl Registries {
         Ok(Self {
             mirrors,
             configs: configs.collect(),
+            proxies: Proxies::default(),
         })
     }
 

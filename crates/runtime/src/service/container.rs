@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::container_spec::{self, Places};
 use super::error::{Result, RuntimeError, at};
 use super::record::{self, ContainerRecord};
-use super::stats::Meter;
+use super::stats::{Layer, Meter};
 use super::{Runtime, signals};
 use crate::shim::message::Call;
 use crate::spec::{ContainerSpec, Exit, PidNamespace, Resources};
@@ -33,6 +33,7 @@ pub struct Container {
     /// One of start, update and remove at a time.
     changing: tokio::sync::Mutex<()>,
     pub meter: Meter,
+    pub layer: Layer,
 }
 
 impl Container {
@@ -44,6 +45,7 @@ impl Container {
             record: watch::Sender::new(record),
             changing: tokio::sync::Mutex::new(()),
             meter: Meter::default(),
+            layer: Layer::default(),
         }
     }
 
@@ -321,6 +323,15 @@ pub async fn remove(runtime: &Runtime, id: &str) -> Result<()> {
         _ => {}
     }
     runtime.drop_container(&container.id);
+    let image = container.with(|r| r.image_id.clone());
+    if runtime.images.find(&image).is_none() {
+        // The image was removed while the container stood on it.
+        let (images, used) = (runtime.images.clone(), runtime.used_layers());
+        let collected = tokio::task::spawn_blocking(move || images.collect(&used)).await;
+        if let Ok(Err(error)) = collected {
+            tracing::warn!(%error, "layers of a removed image");
+        }
+    }
     runtime.publish(
         &container.sandbox_id,
         &container.id,

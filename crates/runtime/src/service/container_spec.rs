@@ -285,6 +285,16 @@ fn mounts(
     Ok((binds, images))
 }
 
+/// What the image declares as volumes and the pod does not mount over.
+fn volumes(image: &Settings, mounts: &[BindMount]) -> Vec<String> {
+    let mounted = |path: &str| mounts.iter().any(|m| Path::new(&m.target) == Path::new(path));
+    let declared = image
+        .volumes
+        .keys()
+        .filter(|path| path.starts_with('/') && !mounted(path));
+    declared.cloned().collect()
+}
+
 /// The whole of it. Reads the image's user files and the node's devices; changes nothing but makes missing host paths.
 pub fn build(
     id: &str,
@@ -321,6 +331,7 @@ pub fn build(
             work: places.container.join("work"),
             mountpoint: places.container.join("rootfs"),
             readonly: security.readonly_rootfs,
+            volumes: volumes(&image.settings, &mounts),
         },
         pid: match namespaces.pid() {
             v1::NamespaceMode::Pod => PidNamespace::Sandbox,

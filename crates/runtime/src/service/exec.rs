@@ -129,6 +129,22 @@ impl Output {
         }
     }
 
+    /// Takes what is left after the command's end, whether or not the reactor has heard of it by now.
+    fn rest(&mut self) {
+        let mut buffer = [0u8; 16 * 1024];
+        while self.open {
+            match nix::unistd::read(&self.pipe, &mut buffer) {
+                Ok(0) => self.open = false,
+                Ok(n) => {
+                    let room = LARGEST_OUTPUT - self.bytes.len();
+                    self.bytes.extend_from_slice(&buffer[..n.min(room)]);
+                }
+                Err(nix::Error::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Waits until there is something; forever once the stream has ended.
     async fn ready(&self) {
         if !self.open || self.pipe.readable().await.is_err() {
@@ -165,8 +181,8 @@ pub async fn sync(runtime: &Runtime, request: v1::ExecSyncRequest) -> Result<v1:
             }
         }
     };
-    out.take();
-    err.take();
+    out.rest();
+    err.rest();
     Ok(v1::ExecSyncResponse {
         stdout: out.bytes,
         stderr: err.bytes,

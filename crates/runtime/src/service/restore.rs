@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::connection::Connection;
 use super::container::Container;
 use super::error::{Result, at};
 use super::sandbox::{self, Sandbox};
@@ -47,11 +48,12 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
         }
     }
     for sandbox in half_made {
-        // Its shim may run already.
+        // Its shim may run already, or be about to.
+        sandbox::started(&sandbox.shim_dir).await?;
         if let Err(error) = sandbox::connect(runtime, &sandbox) {
             tracing::debug!(sandbox = sandbox.id, %error, "no shim of a sandbox that was not finished");
         }
-        sandbox::clear(runtime, &sandbox).await?;
+        sandbox::clear(runtime, &sandbox).await;
     }
     for sandbox in whole {
         if sandbox.is_ready() {
@@ -61,12 +63,24 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
     let known: Vec<_> = runtime.sandboxes().iter().map(|s| s.shim_dir.clone()).collect();
     for (_, path) in entries(&runtime.config.state)? {
         if path.is_dir() && !known.contains(&path) {
-            crate::shim::destroy(&path);
-            remove(&path)?;
+            sandbox::started(&path).await?;
+            abandon(&path).await?;
         }
     }
     network::collect(runtime).await;
     Ok(())
+}
+
+/// A shim's directory without a sandbox: its shim, if there is one, is told to leave.
+async fn abandon(path: &Path) -> Result<()> {
+    if let Ok(shim) = Connection::open(path, |_| {}) {
+        if let Err(error) = shim.call(Call::Shutdown, &[]).await {
+            tracing::debug!(path = %path.display(), %error, "shutdown of a shim without a sandbox");
+        }
+        shim.closed().await;
+    }
+    crate::shim::destroy(path);
+    remove(path)
 }
 
 /// Connects to a sandbox's shim and compares what it says with what is known.

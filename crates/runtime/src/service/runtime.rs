@@ -1,6 +1,7 @@
 //! The runtime: what it knows of sandboxes and containers, and how it comes to know it again after a restart.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -43,6 +44,9 @@ pub struct RuntimeConfig {
     pub image_dir: Option<PathBuf>,
 }
 
+/// Events that may wait for a listener.
+const MOST_EVENTS: usize = 4096;
+
 #[derive(Default)]
 struct Known {
     sandboxes: HashMap<String, Arc<Sandbox>>,
@@ -57,8 +61,10 @@ pub struct Runtime {
     pub(super) hierarchy: Hierarchy,
     pub(super) streams: Streams,
     known: Mutex<Known>,
-    subscribers: Mutex<Vec<mpsc::UnboundedSender<v1::ContainerEventResponse>>>,
+    subscribers: Mutex<Vec<mpsc::Sender<v1::ContainerEventResponse>>>,
     me: Weak<Runtime>,
+    /// Held as long as the runtime lives: two on one directory would undo each other's work.
+    _lock: File,
 }
 
 impl std::fmt::Debug for Runtime {
@@ -66,6 +72,19 @@ impl std::fmt::Debug for Runtime {
         f.debug_struct("Runtime")
             .field("root", &self.config.root)
             .finish_non_exhaustive()
+    }
+}
+
+fn take_lock(root: &Path) -> Result<File> {
+    let path = root.join("lock");
+    let file = File::create(&path).map_err(at(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let text = format!("{}: another runtime uses the directory", root.display());
+            Err(RuntimeError::State(text))
+        }
+        Err(TryLockError::Error(error)) => Err(at(&path)(error)),
     }
 }
 
@@ -94,6 +113,12 @@ impl Runtime {
         ] {
             std::fs::create_dir_all(&dir).map_err(at(&dir))?;
         }
+        // Images hold programs that are root for whoever runs them, and pods' shared memory is everybody's to write.
+        use std::os::unix::fs::PermissionsExt;
+        for dir in [&config.root, &config.state] {
+            std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700)).map_err(at(dir))?;
+        }
+        let lock = take_lock(&config.root)?;
         let images = Arc::new(ImageStore::open(&config.root.join("images"))?);
         let puller = Puller::new(config.registries.clone(), config.resolve.clone());
         let hierarchy = Hierarchy::detect().map_err(at(Path::new("/proc/self/mountinfo")))?;
@@ -107,6 +132,7 @@ impl Runtime {
             known: Mutex::default(),
             subscribers: Mutex::default(),
             me: me.clone(),
+            _lock: lock,
             config,
         });
         tokio::spawn(streams::serve(runtime.weak(), listener));
@@ -323,7 +349,7 @@ impl Runtime {
         self.hierarchy.remove(group).map_err(at(Path::new(group)))
     }
 
-    /// Tells every listener; one that went away is forgotten.
+    /// Tells every listener. One that went away, or does not read, is forgotten: its stream ends, and it asks anew.
     pub(super) fn publish(&self, sandbox_id: &str, id: &str, kind: v1::ContainerEventType) {
         let mut subscribers = lock(&self.subscribers);
         if subscribers.is_empty() {
@@ -342,11 +368,11 @@ impl Runtime {
             pod_sandbox_status: sandbox.map(|s| status::sandbox_status(&s.record())),
             containers_statuses: statuses,
         };
-        subscribers.retain(|s| s.send(event.clone()).is_ok());
+        subscribers.retain(|s| s.try_send(event.clone()).is_ok());
     }
 
-    pub(super) fn subscribe(&self) -> mpsc::UnboundedReceiver<v1::ContainerEventResponse> {
-        let (send, receive) = mpsc::unbounded_channel();
+    pub(super) fn subscribe(&self) -> mpsc::Receiver<v1::ContainerEventResponse> {
+        let (send, receive) = mpsc::channel(MOST_EVENTS);
         lock(&self.subscribers).push(send);
         receive
     }

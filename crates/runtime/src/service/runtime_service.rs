@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cri::v1;
 use cri::v1::runtime_service_server::RuntimeService;
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::container::Container;
@@ -405,7 +405,7 @@ impl RuntimeService for Service {
     }
 
     async fn get_container_events(&self, _: Request<v1::GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
-        let events = UnboundedReceiverStream::new(self.0.subscribe());
+        let events = ReceiverStream::new(self.0.subscribe());
         Ok(Response::new(events.map(Ok).boxed()))
     }
 

@@ -1,5 +1,6 @@
 //! Pod sandboxes: a shim with the pod's namespaces, its place in the network, and the files its containers share.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +19,8 @@ use crate::sys;
 
 /// Of the sandbox's directory below `sandboxes`.
 const RECORD: &str = "record";
+/// Of the shim's directory: locked while it is started.
+const STARTING: &str = "starting";
 
 #[derive(Debug)]
 pub struct Sandbox {
@@ -155,13 +158,16 @@ async fn start_shim(runtime: &Runtime, sandbox: &Sandbox, spec: &SandboxSpec) ->
     let path = dir.join(shim::SPEC);
     let text = serde_json::to_vec(spec).map_err(|e| RuntimeError::Shim(e.to_string()))?;
     std::fs::write(&path, text).map_err(at(&path))?;
+    let starting = File::create(dir.join(STARTING)).map_err(at(dir))?;
+    starting.lock().map_err(at(dir))?;
     let [program, args @ ..] = runtime.config.shim.as_slice() else {
         return Err(RuntimeError::Shim("no command for the shim is configured".to_owned()));
     };
     let out = tokio::process::Command::new(program)
         .args(args)
         .arg(dir)
-        .stdin(Stdio::null())
+        // The lock is the program's from here on: it ends with it, whatever becomes of this process.
+        .stdin(Stdio::from(starting))
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .output()
@@ -176,6 +182,19 @@ async fn start_shim(runtime: &Runtime, sandbox: &Sandbox, spec: &SandboxSpec) ->
         )));
     }
     connect(runtime, sandbox)
+}
+
+/// Waits until whoever was starting a shim in this directory has come to an end of it.
+pub async fn started(dir: &Path) -> Result<()> {
+    let path = dir.join(STARTING);
+    let file = match File::open(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(at(&path))?,
+    };
+    let waited = tokio::task::spawn_blocking(move || file.lock()).await;
+    waited
+        .map_err(|e| RuntimeError::Shim(format!("wait for {}: {e}", path.display())))?
+        .map_err(at(&path))
 }
 
 /// Connects to the sandbox's shim and hears of what happens there.
@@ -236,9 +255,7 @@ pub async fn run(runtime: &Runtime, config: v1::PodSandboxConfig, handler: Strin
             Ok(id)
         }
         Err(error) => {
-            if let Err(undo) = clear(runtime, &sandbox).await {
-                tracing::warn!(sandbox = id, error = %undo, "sandbox that could not be made is not wholly gone");
-            }
+            clear(runtime, &sandbox).await;
             Err(error)
         }
     }
@@ -290,10 +307,19 @@ pub async fn dismantle(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
     }
 }
 
-/// Of one that was never finished: nothing of it stays.
-pub async fn clear(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
-    dismantle(runtime, sandbox).await?;
-    forget(runtime, sandbox)
+/// Of one that was never finished: nothing of it stays. Where that fails it is shown as one that is not ready, so that
+/// the kubelet has it removed when that can be done.
+pub async fn clear(runtime: &Runtime, sandbox: &Sandbox) {
+    let cleared = match dismantle(runtime, sandbox).await {
+        Ok(()) => forget(runtime, sandbox),
+        failed => failed,
+    };
+    if let Err(error) = cleared {
+        tracing::warn!(sandbox = sandbox.id, %error, "sandbox that could not be made is not wholly gone");
+        if let Err(error) = sandbox.update(|r| r.made = true) {
+            tracing::warn!(sandbox = sandbox.id, %error, "and that is not on disk");
+        }
+    }
 }
 
 /// StopPodSandbox.

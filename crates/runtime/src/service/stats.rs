@@ -1,7 +1,8 @@
 //! What containers and sandboxes use: processor, memory, processes, network, the writable layer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use cri::v1;
 
@@ -11,6 +12,9 @@ use super::error::Result;
 use super::sandbox::Sandbox;
 use crate::cgroup::Usage;
 use crate::sys;
+
+/// So long a walk through a writable layer counts at least.
+const SHORTEST_LIFE: Duration = Duration::from_secs(5);
 
 /// Processor time between two looks.
 #[derive(Debug, Default)]
@@ -69,11 +73,47 @@ fn directory_usage(dir: &Path) -> (u64, u64) {
     (bytes, inodes)
 }
 
+/// What the last walk through a writable layer found.
+#[derive(Debug, Clone, Copy)]
+struct Walk {
+    at: Instant,
+    took: Duration,
+    bytes: u64,
+    inodes: u64,
+}
+
+/// The use of a container's writable layer, walked through at most a hundredth of the time.
+#[derive(Debug, Default)]
+pub struct Layer(Mutex<Option<Walk>>);
+
+impl Layer {
+    fn known(&self, now: Instant) -> Option<Walk> {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.filter(|walk| now.duration_since(walk.at) < (walk.took * 100).max(SHORTEST_LIFE))
+    }
+
+    async fn usage(&self, upper: PathBuf) -> (u64, u64) {
+        let begun = Instant::now();
+        if let Some(walk) = self.known(begun) {
+            return (walk.bytes, walk.inodes);
+        }
+        let walked = tokio::task::spawn_blocking(move || directory_usage(&upper)).await;
+        // A walk that did not end says nothing.
+        let (bytes, inodes) = walked.unwrap_or_default();
+        let at = Instant::now();
+        let walk = Walk {
+            at,
+            took: at - begun,
+            bytes,
+            inodes,
+        };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(walk);
+        (bytes, inodes)
+    }
+}
+
 async fn writable_layer(runtime: &Runtime, container: &Container) -> v1::FilesystemUsage {
-    let upper = container.dir.join("upper");
-    let walked = tokio::task::spawn_blocking(move || directory_usage(&upper)).await;
-    // A walk that did not end says nothing.
-    let (bytes, inodes) = walked.unwrap_or_default();
+    let (bytes, inodes) = container.layer.usage(container.dir.join("upper")).await;
     v1::FilesystemUsage {
         timestamp: sys::now(),
         fs_id: Some(v1::FilesystemIdentifier {
@@ -204,6 +244,16 @@ mod tests {
         let meter = Meter::default();
         assert_eq!(meter.nano_cores(1_000_000_000, 500), None);
         assert_eq!(meter.nano_cores(3_000_000_000, 1_000_000_500), Some(500_000_000));
+    }
+
+    #[tokio::test]
+    async fn a_layer_is_not_walked_through_again_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let layer = Layer::default();
+        assert_eq!(layer.usage(dir.path().to_owned()).await, (0, 1));
+        std::fs::write(dir.path().join("x"), "x").unwrap();
+        assert_eq!(layer.usage(dir.path().to_owned()).await.1, 1);
+        assert!(layer.known(Instant::now() + SHORTEST_LIFE * 200).is_none());
     }
 
     #[test]

@@ -235,8 +235,7 @@ fn reset_signals() {
 }
 
 fn join_cgroup(hierarchy: &Hierarchy, group: &str) -> Result<()> {
-    // 0 is the writer itself, whatever PID namespace it is in.
-    hierarchy.join(group, 0).naming(|| "join the cgroup".to_owned())
+    hierarchy.join(group).naming(|| "join the cgroup".to_owned())
 }
 
 fn limits(process: &Process) -> Result<()> {
@@ -309,6 +308,15 @@ fn null() -> Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// Gives a pipe to the user; what is no pipe, as /dev/null and terminals, stays as it is.
+fn own(stream: &OwnedFd, uid: u32) -> io::Result<()> {
+    let kind = nix::sys::stat::fstat(stream)?.st_mode & libc::S_IFMT;
+    if kind == libc::S_IFIFO {
+        nix::unistd::fchown(stream, Some(Uid::from_raw(uid)), None)?;
+    }
+    Ok(())
+}
+
 /// The program's path as execvp(3) would find it, with the container's own `PATH`.
 fn find(process: &Process) -> Result<CString> {
     let name = process.args.first().ok_or("no command specified")?;
@@ -373,6 +381,12 @@ fn become_program(
         1 => dup2_stdout(from),
         _ => dup2_stderr(from),
     };
+    // A program opens its streams again by their names in /dev: as its user, who must own the pipes.
+    if process.uid != 0 {
+        for stream in [&stdin, &stdout, &stderr] {
+            own(stream, process.uid).naming(|| setup("standard streams"))?;
+        }
+    }
     // A pipe may itself have one of the three numbers; none does, since the shim holds them open.
     for (n, from) in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()].into_iter().enumerate() {
         dup(from, n as i32).naming(|| setup("standard streams"))?;

@@ -172,6 +172,11 @@ pub fn build(spec: &ContainerSpec, hierarchy: &Hierarchy) -> Result<()> {
             cgroups(spec, hierarchy, root)?;
         }
     }
+    if spec.root.readonly {
+        for path in &spec.root.volumes {
+            volume(path, root)?;
+        }
+    }
     for image in &spec.images {
         image_mount(spec, image, root)?;
     }
@@ -256,6 +261,16 @@ fn cgroups(spec: &ContainerSpec, hierarchy: &Hierarchy, root: BorrowedFd) -> Res
             mount(NONE, &handle_path(&top), NONE, flags, NONE).naming(|| "make /sys/fs/cgroup read-only".to_owned())
         }
     }
+}
+
+/// A mount of the directory over itself: it does not become read-only with the root, and keeps the image's content.
+fn volume(path: &str, root: BorrowedFd) -> Result<()> {
+    let what = || format!("make volume {path}");
+    let at = place(root, Path::new(path), true).naming(what)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some(&handle_path(&at)), &handle_path(&at), NONE, MsFlags::MS_BIND, NONE).naming(what)?;
+    let over = place(root, Path::new(path), true).naming(what)?;
+    mount(NONE, &handle_path(&over), NONE, flags | MsFlags::MS_REMOUNT, NONE).naming(what)
 }
 
 fn image_mount(spec: &ContainerSpec, image: &crate::spec::ImageMount, root: BorrowedFd) -> Result<()> {

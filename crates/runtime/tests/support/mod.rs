@@ -51,7 +51,7 @@ pub fn saved_image(path: &Path) {
     ];
     let applets = [
         "sh", "cat", "ls", "id", "sleep", "grep", "mkdir", "mount", "tty", "hostname", "readlink", "ps", "touch",
-        "head", "ip", "env", "nc", "stty", "wc", "dd", "echo", "kill", "seq",
+        "head", "ip", "env", "nc", "stty", "wc", "dd", "echo", "kill", "mkfifo", "seq",
     ];
     let links: Vec<String> = applets.iter().map(|a| format!("bin/{a}")).collect();
     for link in &links {
@@ -61,10 +61,12 @@ pub fn saved_image(path: &Path) {
     let upper = tar_of(&[
         (".wh.hidden", vec![], Regular, 0),
         ("shown", b"shown\n".to_vec(), Regular, 0o644),
+        ("data/", vec![], Directory, 0o777),
+        ("data/kept", b"kept\n".to_vec(), Regular, 0o644),
     ]);
     let digest = runtime::image::unpack::digest_of;
     let config = format!(
-        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","IMAGE=yes"],"Cmd":["sh"]}},"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
+        r#"{{"architecture":"{}","os":"linux","config":{{"Env":["PATH=/bin","IMAGE=yes"],"Cmd":["sh"],"Volumes":{{"/data":{{}}}}}},"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#,
         runtime::image::manifest::architecture(),
         digest(&lower),
         digest(&upper)
@@ -277,7 +279,7 @@ impl Node {
     }
 
     /// Processes that name the node's directory as their sandbox's.
-    fn shims(&self) -> Vec<i32> {
+    pub fn shims(&self) -> Vec<i32> {
         let own = format!("shim\0{}/", self.dir.path().display());
         let mut found = Vec::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {

@@ -12,7 +12,6 @@ use k8s_openapi::api::core::v1::Node;
 use kubelet::KubeletConfig;
 use pki::Identity;
 use runtime::{Runtime, RuntimeConfig};
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,7 +113,8 @@ pub async fn start(
     let cri = match &args.node.container_runtime_endpoint {
         Some(endpoint) => cri::connect(endpoint)?,
         None => {
-            let registries = runtime::registry::Registries::load(&args.node.private_registry)?;
+            let mut registries = runtime::registry::Registries::load(&args.node.private_registry)?;
+            registries.proxies = runtime::registry::Proxies::from_variables(|name| std::env::var(name).ok());
             let runtime = open_runtime(&paths, registries, Some(paths.images())).await?;
             let socket = paths.socket();
             let (served, stopped) = (runtime.clone(), stop.clone());
@@ -237,37 +237,20 @@ async fn configure_network(client: Client, name: String, paths: NodePaths, stop:
         };
         let cidr = node.decode::<Node>().ok().and_then(|n| n.spec?.pod_cidr);
         let Some(cidr) = cidr else { continue };
-        let path = paths.cni_conf().join("10-skiff.conflist");
-        let wanted = network_config(&cidr, &paths);
-        if std::fs::read(&path).is_ok_and(|present| present == wanted) {
+        let Ok(net) = cidr.parse() else {
+            tracing::error!(cidr, "the node's pod network cannot be read");
             continue;
-        }
-        match pki::write_file(&path, &wanted, 0o644) {
-            Ok(()) => tracing::info!(cidr, "the pod network is configured"),
+        };
+        let network = cni::DefaultNetwork {
+            bridge: paths.bridge.clone(),
+            pod_cidrs: vec![net],
+            data_dir: paths.agent.join("cni/networks"),
+            mtu: 0,
+        };
+        match network.install(&paths.cni_conf()) {
+            Ok(true) => tracing::info!(cidr, "the pod network is configured"),
+            Ok(false) => {}
             Err(error) => tracing::error!(%error, "the pod network cannot be configured"),
         }
     }
-}
-
-/// Bridge, host-local addresses, host ports.
-fn network_config(cidr: &str, paths: &NodePaths) -> Vec<u8> {
-    let conf = json!({
-        "cniVersion": "1.0.0",
-        "name": "skiff",
-        "plugins": [
-            {
-                "type": "bridge", "bridge": paths.bridge, "isDefaultGateway": true, "hairpinMode": true, "ipMasq": true,
-                "ipam": {
-                    "type": "host-local",
-                    "dataDir": paths.agent.join("cni/networks"),
-                    "ranges": [[{ "subnet": cidr }]],
-                    "routes": [{ "dst": "0.0.0.0/0" }],
-                },
-            },
-            { "type": "portmap", "snat": true, "capabilities": { "portMappings": true } },
-        ],
-    });
-    let mut text = conf.to_string().into_bytes();
-    text.push(b'\n');
-    text
 }

@@ -161,12 +161,15 @@ fn flags_of(text: &str, given: &[String]) -> Result<Vec<String>, String> {
         if given.iter().any(|g| *g == flag || g.starts_with(&prefix)) {
             continue;
         }
-        let mut push = |value: &Value| match value {
-            Value::Bool(true) => Ok(flags.push(flag.clone())),
-            Value::Bool(false) | Value::Null => Ok(()),
-            Value::String(s) => Ok(flags.push(format!("{prefix}{s}"))),
-            Value::Number(n) => Ok(flags.push(format!("{prefix}{n}"))),
-            _ => Err(format!("{key}: is neither a value nor a list of values")),
+        let mut push = |value: &Value| {
+            flags.push(match value {
+                Value::Bool(true) => flag.clone(),
+                Value::Bool(false) | Value::Null => return Ok(()),
+                Value::String(s) => format!("{prefix}{s}"),
+                Value::Number(n) => format!("{prefix}{n}"),
+                _ => return Err(format!("{key}: is neither a value nor a list of values")),
+            });
+            Ok(())
         };
         match value {
             Value::Array(list) => list.iter().try_for_each(&mut push)?,

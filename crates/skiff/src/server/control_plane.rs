@@ -56,8 +56,6 @@ fn parse_ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, ServerError>
 pub struct ControlPlane {
     pub api: Arc<ApiServer>,
     pub certificates: Arc<Certificates>,
-    /// How members of the cluster reach it.
-    pub advertise: SocketAddr,
     /// How this machine reaches it.
     pub local: SocketAddr,
     pub cluster_dns: IpAddr,
@@ -160,7 +158,6 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     Ok(ControlPlane {
         api,
         certificates,
-        advertise: SocketAddr::new(advertise, port),
         local: SocketAddr::new(reach, port),
         cluster_dns,
         store,

@@ -4,9 +4,11 @@ pub mod agent;
 pub mod args;
 mod control_plane;
 mod dns;
+mod ready;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use apiserver::http::user::{MASTERS, User};
 use args::ServerArgs;
@@ -87,7 +89,11 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         "API server is ready"
     );
     if let Some(node) = node {
+        let watcher = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
+        components.spawn(ready::announce_node(watcher, node.name.clone(), stop.clone()));
         agent::start(&args, &plane, node, &components, &stop).await?;
+    } else {
+        ready::notify();
     }
     wait_for_stop().await.map_err(ServerError::Signals)?;
     stop.cancel();
@@ -109,12 +115,17 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
         ));
     }
     if !args.disable_controller_manager {
-        let client = in_process::client(
-            &plane.api,
-            User::new("system:kube-controller-manager", &[MASTERS]),
-            "kube-controller-manager",
-        );
+        let user = User::new("system:kube-controller-manager", &[MASTERS]);
+        let client = in_process::client(&plane.api, user, "kube-controller-manager");
+        // each controller may do what its own account may; only the shared caches see everything
+        let api = plane.api.clone();
+        let client_for = move |account: &str| {
+            let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+            let user = User::new(User::service_account_name("kube-system", account), &groups);
+            in_process::client(&api, user, account)
+        };
         let config = controller_manager::ControllerConfig {
+            client_for: Some(Arc::new(client_for)),
             cluster_cidr: Some(args.cluster_cidr.clone()),
             allocate_node_cidrs: true,
             root_ca: plane.certificates.server_authority.certificate().to_owned(),

@@ -1,0 +1,92 @@
+//! Which certificate requests are a kubelet's own, and which a signer may sign.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use pki::Request;
+
+pub(super) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
+pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+pub(super) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
+
+pub(super) fn usages(csr: &CertificateSigningRequest) -> BTreeSet<&str> {
+    csr.spec.usages.iter().flatten().map(String::as_str).collect()
+}
+
+/// Whether exactly these usages are asked for; `key encipherment` may be left out.
+fn are(usages: &BTreeSet<&str>, purpose: &str) -> bool {
+    let mut rest = usages.clone();
+    rest.remove("key encipherment");
+    rest == BTreeSet::from(["digital signature", purpose])
+}
+
+fn is_node(request: &Request) -> Result<(), String> {
+    if request.organizations() != ["system:nodes"] {
+        return Err("subject organization is not system:nodes".to_owned());
+    }
+    if !request.common_name().starts_with("system:node:") {
+        return Err("subject common name does not begin with system:node:".to_owned());
+    }
+    Ok(())
+}
+
+/// Names that are neither a host's nor an address: mail addresses and URIs.
+fn has_other_names(request: &Request) -> bool {
+    request.alternative_names().iter().any(|n| n.contains('('))
+}
+
+pub(super) fn is_kubelet_client(request: &Request, usages: &BTreeSet<&str>) -> Result<(), String> {
+    is_node(request)?;
+    if !request.alternative_names().is_empty() {
+        return Err("DNS, IP, email and URI subject alternative names are not allowed".to_owned());
+    }
+    match are(usages, "client auth") {
+        true => Ok(()),
+        false => Err("usages did not match the ones of a kubelet's client certificate".to_owned()),
+    }
+}
+
+fn is_kubelet_serving(request: &Request, usages: &BTreeSet<&str>) -> Result<(), String> {
+    is_node(request)?;
+    if request.alternative_names().is_empty() {
+        return Err("DNS or IP subjectAltName is required".to_owned());
+    }
+    if has_other_names(request) {
+        return Err("email and URI subject alternative names are not allowed".to_owned());
+    }
+    match are(usages, "server auth") {
+        true => Ok(()),
+        false => Err("usages did not match the ones of a kubelet's serving certificate".to_owned()),
+    }
+}
+
+fn is_client(usages: &BTreeSet<&str>) -> Result<(), String> {
+    let allowed = ["client auth", "digital signature", "key encipherment"];
+    if !usages.contains("client auth") || usages.iter().any(|u| !allowed.contains(u)) {
+        return Err(
+            "usages must contain client auth and nothing but digital signature and key encipherment".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether the signer may sign it; `None` for signers that are somebody else's.
+pub(super) fn may_sign(signer: &str, request: &Request, usages: &BTreeSet<&str>) -> Option<Result<(), String>> {
+    match signer {
+        CLIENT => Some(is_client(usages)),
+        KUBELET_CLIENT => Some(is_kubelet_client(request, usages)),
+        KUBELET_SERVING => Some(is_kubelet_serving(request, usages)),
+        "kubernetes.io/legacy-unknown" => Some(Ok(())),
+        _ => None,
+    }
+}
+
+pub(super) fn has(csr: &CertificateSigningRequest, type_: &str) -> bool {
+    let conditions = csr.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == type_)
+}
+
+pub(super) fn has_certificate(csr: &CertificateSigningRequest) -> bool {
+    let certificate = csr.status.as_ref().and_then(|s| s.certificate.as_ref());
+    certificate.is_some_and(|c| !c.0.is_empty())
+}

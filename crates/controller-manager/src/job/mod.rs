@@ -1,0 +1,312 @@
+//! Jobs: pods that run to completion, each counted exactly once.
+
+mod indexes;
+mod policies;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use client::{Cache, Patch, WorkQueue};
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::context::{Context, split_key};
+use crate::error::decode;
+use crate::expectations::Expectations;
+use crate::informers::BY_CONTROLLER;
+use crate::meta::{controller_reference, key_of, name, namespace, reference, selector, uid};
+use crate::ownership::{affected_owners, claim, controller_key};
+use crate::pods::{PodControl, from_template, slow_start};
+use step::{FINALIZER, INDEX, Step, has_finalizer, is_finished};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Work {
+    Job(String),
+    /// A pod whose finalizer nobody counts by any more.
+    Orphan(String),
+}
+
+#[derive(Clone)]
+struct Controller {
+    ctx: Context,
+    jobs: Cache,
+    pods: Cache,
+    control: PodControl,
+    expectations: Expectations,
+    /// By uid: the version of the last status written. An older one in the cache would count twice.
+    written: Arc<Mutex<HashMap<String, u64>>>,
+}
+
+pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
+    let controller = Controller {
+        jobs: ctx.informers.get::<Job>(),
+        pods: ctx.informers.get::<Pod>(),
+        control: PodControl {
+            client: ctx.client.clone(),
+            recorder: ctx.recorder("job-controller"),
+        },
+        expectations: Expectations::default(),
+        written: Arc::default(),
+        ctx: ctx.clone(),
+    };
+    if !ctx.synced(&[&controller.jobs, &controller.pods]).await {
+        return Ok(());
+    }
+    let queue = WorkQueue::default();
+    ctx.each_change(&controller.jobs, {
+        let (queue, c) = (queue.clone(), controller.clone());
+        move |change| {
+            if let (Some(gone), None) = (&change.old, &change.new) {
+                c.expectations.forget(&gone.meta.uid);
+                c.written
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&*gone.meta.uid);
+                for pod in c.pods.by_index(BY_CONTROLLER, &gone.meta.uid) {
+                    queue.add(Work::Orphan(pod.key()));
+                }
+            }
+            if let Some(object) = change.object() {
+                queue.add(Work::Job(object.key()));
+            }
+        }
+    });
+    ctx.each_change(&controller.pods, {
+        let (queue, c) = (queue.clone(), controller.clone());
+        move |change| {
+            c.expectations.observe(&change);
+            for key in affected_owners(&change, &c.jobs, "Job", "batch") {
+                queue.add(Work::Job(key));
+            }
+            let tracked = change
+                .new
+                .filter(|p| p.meta.finalizers.iter().any(|f| &**f == FINALIZER));
+            if let Some(pod) = tracked
+                && controller_key(&pod, "Job", "batch").is_none_or(|key| c.jobs.get(&key).is_none())
+            {
+                queue.add(Work::Orphan(pod.key()));
+            }
+        }
+    });
+    let workers = ctx.config.concurrent_job_syncs;
+    ctx.work(queue, workers, move |work| {
+        let controller = controller.clone();
+        async move {
+            match work {
+                Work::Job(key) => controller.sync(&key).await,
+                Work::Orphan(key) => controller.release_orphan(&key).await,
+            }
+        }
+    })
+    .await;
+    Ok(())
+}
+
+impl Controller {
+    async fn sync(&self, key: &str) -> Result<Option<Duration>, Error> {
+        let Some(object) = self.jobs.get(key) else {
+            return Ok(None);
+        };
+        let job: Job = decode(&object)?;
+        let Some(spec) = &job.spec else { return Ok(None) };
+        let me = uid(&job);
+        let managed_here = spec
+            .managed_by
+            .as_deref()
+            .is_none_or(|m| m == "kubernetes.io/job-controller");
+        if is_finished(&job) || !managed_here {
+            return Ok(None);
+        }
+        let known = self
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(me)
+            .copied();
+        if known.is_some_and(|v| v > object.meta.resource_version) {
+            // The newer version is on its way and brings the key back.
+            return Ok(None);
+        }
+        if spec.backoff_limit_per_index.is_some() {
+            let message = "backoffLimitPerIndex is not supported: the Job is not run";
+            self.control.recorder.warning(&reference(&job), "Unsupported", message);
+            return Ok(None);
+        }
+        let may_act = self.expectations.satisfied(me);
+        let selector = match &spec.selector {
+            Some(s) => selector(key, s)?,
+            None => return Ok(None),
+        };
+        let pods = claim::<Job, Pod>(&self.ctx.client, &job, &selector, &self.pods).await?;
+        let pods = pods.iter().map(|p| decode(p)).collect::<Result<Vec<Pod>, _>>()?;
+        let step = step::step(&job, &pods, may_act, Timestamp::now());
+        self.perform(&job, &object, step).await
+    }
+
+    async fn perform(
+        &self,
+        job: &Job,
+        object: &api::object::Object,
+        mut step: Step,
+    ) -> Result<Option<Duration>, Error> {
+        let about = reference(job);
+        let mut failure = self.delete(job, &step.discard, true).await;
+        failure = failure.or(self.delete(job, &step.stop, false).await);
+        let wanted = step.create.len();
+        let (created, error) = self.create(job, &step.create).await;
+        failure = failure.or(error);
+        if created < wanted {
+            let left = step.status.active.unwrap_or(0) - i32::try_from(wanted - created).unwrap_or(0);
+            step.status.active = (left > 0).then_some(left);
+        }
+        if job.status.as_ref() != Some(&step.status) {
+            let mut whole: Value = decode(object)?;
+            whole["status"] = crate::error::tree("status", &step.status)?;
+            let path = format!("{}/status", crate::status::path_of(object)?);
+            let written: Result<Value, _> = self.ctx.client.json(http::Method::PUT, &path, &[], Some(&whole)).await;
+            match written {
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error.into()),
+                Ok(new) => {
+                    let version = new["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
+                    let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                    written.insert(uid(job).to_owned(), version.unwrap_or(0));
+                }
+            }
+        }
+        for (type_, reason, message) in &step.events {
+            match *type_ {
+                "Warning" => self.control.recorder.warning(&about, reason, message.clone()),
+                _ => self.control.recorder.normal(&about, reason, message.clone()),
+            }
+        }
+        for pod in &step.release {
+            self.release(pod).await?;
+        }
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(step.requeue_seconds.map(Duration::from_secs_f64)),
+        }
+    }
+
+    async fn delete(&self, job: &Job, pods: &[Pod], uncounted: bool) -> Option<Error> {
+        let me = uid(job);
+        self.expectations.expect_deletions(me, pods.iter().map(key_of));
+        let about = reference(job);
+        let deletions = pods.iter().map(|pod| {
+            let about = &about;
+            async move {
+                if uncounted && let Err(error) = self.release(pod).await {
+                    self.expectations.deletion_observed(me, &key_of(pod));
+                    return Some(error);
+                }
+                let error = self.control.delete(pod, about).await.err()?;
+                self.expectations.deletion_observed(me, &key_of(pod));
+                (!error.is_not_found()).then(|| error.into())
+            }
+        });
+        futures::future::join_all(deletions).await.into_iter().flatten().next()
+    }
+
+    async fn create(&self, job: &Job, indexes: &[Option<i32>]) -> (usize, Option<Error>) {
+        let (me, about) = (uid(job), reference(job));
+        self.expectations.expect_creations(me, indexes.len());
+        let (created, failure) = slow_start(indexes.len(), |i| {
+            let pod = pod_of(job, indexes[i]);
+            let about = &about;
+            async move {
+                match self.control.create(&pod, about).await {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(Error::from(error)),
+                }
+            }
+        })
+        .await;
+        self.expectations.creations_observed(me, indexes.len() - created);
+        let failure = failure.filter(|e| !matches!(e, Error::Client(e) if e.is_namespace_terminating()));
+        (created, failure)
+    }
+
+    async fn release(&self, pod: &Pod) -> Result<(), Error> {
+        if !has_finalizer(pod) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {"uid": uid(pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
+        let patched = self
+            .ctx
+            .client
+            .patch::<Pod>(namespace(pod), name(pod), &Patch::Strategic(patch))
+            .await;
+        match patched {
+            // A conflict means another pod of this name: the one meant is gone.
+            Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    async fn release_orphan(&self, key: &str) -> Result<Option<Duration>, Error> {
+        let Some(object) = self.pods.get(key) else {
+            return Ok(None);
+        };
+        let pod: Pod = decode(&object)?;
+        if let Some(owner) = controller_key(&object, "Job", "batch") {
+            let (in_namespace, owner_name) = split_key(&owner);
+            let wanted = object.meta.controller().map(|o| o.uid.to_string()).unwrap_or_default();
+            match self.ctx.client.get::<Job>(in_namespace, owner_name).await {
+                Ok(job) if uid(&job) == wanted && !is_finished(&job) => return Ok(None),
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
+            }
+        } else if object.meta.controller().is_some() {
+            return Ok(None);
+        }
+        self.release(&pod).await?;
+        Ok(None)
+    }
+}
+
+/// A pod of the Job; one with an index knows it by annotation, label, host name and environment.
+fn pod_of(job: &Job, index: Option<i32>) -> Pod {
+    let template = job.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
+    let mut pod = from_template(&template, namespace(job), &controller_reference(job), None);
+    pod.metadata
+        .finalizers
+        .get_or_insert_default()
+        .push(FINALIZER.to_owned());
+    let Some(index) = index else { return pod };
+    let text = index.to_string();
+    let meta = &mut pod.metadata;
+    meta.generate_name = Some(format!("{}-{index}-", name(job)));
+    meta.annotations
+        .get_or_insert_default()
+        .insert(INDEX.to_owned(), text.clone());
+    meta.labels.get_or_insert_default().insert(INDEX.to_owned(), text);
+    let Some(spec) = &mut pod.spec else { return pod };
+    spec.hostname = Some(format!("{}-{index}", name(job)));
+    let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
+    for container in containers {
+        let env = container.env.get_or_insert_default();
+        if env.iter().any(|e| e.name == "JOB_COMPLETION_INDEX") {
+            continue;
+        }
+        env.push(EnvVar {
+            name: "JOB_COMPLETION_INDEX".to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    api_version: None,
+                    field_path: format!("metadata.labels['{INDEX}']"),
+                }),
+                ..EnvVarSource::default()
+            }),
+            ..EnvVar::default()
+        });
+    }
+    pod
+}

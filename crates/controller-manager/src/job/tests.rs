@@ -1,0 +1,183 @@
+//! Jobs as tables: pods before, what one step does.
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::step::{FINALIZER, INDEX, Step, step};
+
+fn now() -> Timestamp {
+    Timestamp::from_second(100_000).unwrap()
+}
+
+fn job(spec: &Value, status: &Value) -> Job {
+    let mut tree = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "n", "uid": "ju"},
+        "spec": {"parallelism": 2, "completions": 3, "backoffLimit": 1, "template": {"spec": {"containers": [], "restartPolicy": "Never"}}},
+        "status": status});
+    for (k, v) in spec.as_object().unwrap() {
+        tree["spec"][k] = v.clone();
+    }
+    serde_json::from_value(tree).unwrap()
+}
+
+fn pod(name: &str, phase: &str, tracked: bool, index: Option<i32>) -> Pod {
+    let finalizers = if tracked { json!([FINALIZER]) } else { json!([]) };
+    let annotations = index.map_or(json!({}), |i| json!({INDEX: i.to_string()}));
+    serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "uid": name, "finalizers": finalizers, "annotations": annotations},
+        "status": {"phase": phase, "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": 3, "finishedAt": "1970-01-01T00:00:00Z"}}}]}}))
+    .unwrap()
+}
+
+fn has(step: &Step, type_: &str) -> bool {
+    step.status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == type_ && c.status == "True")
+}
+
+#[test]
+fn as_many_pods_run_as_are_allowed_and_still_needed() {
+    let fresh = step(&job(&json!({}), &json!({})), &[], true, now());
+    assert_eq!((fresh.create.len(), fresh.status.active), (2, Some(2)));
+    let last = step(&job(&json!({}), &json!({"succeeded": 2})), &[], true, now());
+    assert_eq!(last.create.len(), 1);
+    let unsure = step(&job(&json!({}), &json!({})), &[], false, now());
+    assert!(unsure.create.is_empty());
+    let fewer = job(&json!({"parallelism": 1}), &json!({}));
+    let running = [pod("a", "Running", true, None), pod("b", "Pending", true, None)];
+    let fewer = step(&fewer, &running, true, now());
+    assert_eq!(fewer.discard[0].metadata.name.as_deref(), Some("b"));
+}
+
+#[test]
+fn a_pod_is_counted_in_two_moves() {
+    let finished = [pod("a", "Succeeded", true, None)];
+    let first = step(&job(&json!({}), &json!({})), &finished, true, now());
+    let uncounted = first.status.uncounted_terminated_pods.clone().unwrap();
+    assert_eq!(uncounted.succeeded, Some(vec!["a".to_owned()]));
+    assert_eq!(
+        (first.status.succeeded, first.release.len(), first.create.len()),
+        (None, 1, 2)
+    );
+    let again = job(&json!({}), &serde_json::to_value(&first.status).unwrap());
+    let same = step(&again, &finished, true, now());
+    assert_eq!(
+        same.status.uncounted_terminated_pods,
+        first.status.uncounted_terminated_pods
+    );
+    let second = step(&again, &[pod("a", "Succeeded", false, None)], true, now());
+    assert_eq!(second.status.succeeded, Some(1));
+    assert_eq!(second.status.uncounted_terminated_pods, Some(Default::default()));
+}
+
+#[test]
+fn a_job_completes_when_all_is_counted() {
+    let first = step(
+        &job(&json!({"completions": 1}), &json!({})),
+        &[pod("a", "Succeeded", true, None)],
+        true,
+        now(),
+    );
+    assert!(has(&first, "SuccessCriteriaMet") && !has(&first, "Complete"));
+    let next = job(
+        &json!({"completions": 1}),
+        &serde_json::to_value(&first.status).unwrap(),
+    );
+    let second = step(&next, &[pod("a", "Succeeded", false, None)], true, now());
+    assert!(has(&second, "Complete") && second.status.completion_time.is_some());
+    assert_eq!((second.status.succeeded, second.status.active), (Some(1), None));
+    assert_eq!(second.events[0].1, "Completed");
+}
+
+#[test]
+fn too_many_failures_fail_the_job() {
+    let pods = [
+        pod("a", "Failed", true, None),
+        pod("b", "Failed", true, None),
+        pod("c", "Running", true, None),
+    ];
+    let first = step(&job(&json!({}), &json!({})), &pods, true, now());
+    assert!(has(&first, "FailureTarget") && !has(&first, "Failed"));
+    assert_eq!(first.stop.len(), 1);
+    let next = job(&json!({}), &serde_json::to_value(&first.status).unwrap());
+    let second = step(&next, &[], true, now());
+    assert!(has(&second, "Failed"));
+    assert_eq!(second.status.failed, Some(2));
+    assert_eq!(second.events[0].1, "BackoffLimitExceeded");
+}
+
+#[test]
+fn a_failure_delays_the_next_pod() {
+    let mut failed = pod("a", "Failed", true, None);
+    let state = failed.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0]
+        .state
+        .as_mut()
+        .unwrap();
+    state.terminated.as_mut().unwrap().finished_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    let step = step(&job(&json!({}), &json!({})), &[failed], true, now());
+    assert!(step.create.is_empty());
+    assert_eq!(step.requeue_seconds, Some(10.0));
+}
+
+#[test]
+fn each_index_succeeds_once() {
+    let indexed = json!({"completionMode": "Indexed", "completions": 4, "parallelism": 3});
+    let pods = [
+        pod("a", "Succeeded", true, Some(1)),
+        pod("b", "Running", true, Some(0)),
+        pod("c", "Running", true, Some(0)),
+    ];
+    let step = step(&job(&indexed, &json!({})), &pods, true, now());
+    assert_eq!(step.status.completed_indexes.as_deref(), Some("1"));
+    assert_eq!(step.create, [Some(2), Some(3)]);
+    assert_eq!(step.discard.len(), 1);
+}
+
+#[test]
+fn a_suspended_job_has_no_pods() {
+    let suspended = job(&json!({"suspend": true}), &json!({}));
+    let step = step(&suspended, &[pod("a", "Running", true, None)], true, now());
+    assert!(has(&step, "Suspended") && step.status.start_time.is_none());
+    assert_eq!((step.discard.len(), step.create.len()), (1, 0));
+}
+
+#[test]
+fn the_deadline_ends_a_job() {
+    let late = job(
+        &json!({"activeDeadlineSeconds": 10}),
+        &json!({"startTime": "1970-01-01T00:00:00Z"}),
+    );
+    let step = step(&late, &[pod("a", "Running", true, None)], true, now());
+    assert_eq!(
+        step.status.conditions.unwrap()[0].reason.as_deref(),
+        Some("DeadlineExceeded")
+    );
+    assert_eq!(step.stop.len(), 1);
+}
+
+#[test]
+fn rules_decide_what_a_failure_means() {
+    let rule = |action: &str| json!({"podFailurePolicy": {"rules": [{"action": action, "onExitCodes": {"operator": "In", "values": [3]}}]}});
+    let pods = [pod("a", "Failed", true, None)];
+    let failed = step(&job(&rule("FailJob"), &json!({})), &pods, true, now());
+    assert_eq!(
+        failed.status.conditions.unwrap()[0].reason.as_deref(),
+        Some("PodFailurePolicy")
+    );
+    let ignored = step(&job(&rule("Ignore"), &json!({})), &pods, true, now());
+    assert_eq!(ignored.status.uncounted_terminated_pods, Some(Default::default()));
+    assert_eq!(ignored.release.len(), 1);
+}
+
+#[test]
+fn some_indexes_can_be_enough() {
+    let spec = json!({"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}});
+    let pods = [pod("a", "Succeeded", true, Some(0)), pod("b", "Running", true, Some(1))];
+    let step = step(&job(&spec, &json!({})), &pods, true, now());
+    assert!(has(&step, "SuccessCriteriaMet"));
+    assert_eq!(step.stop.len(), 1);
+}

@@ -1,0 +1,148 @@
+//! StatefulSets as tables: pods before, what one step makes and deletes.
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::pods;
+use super::step::{Revisions, Step, Template, step};
+
+fn set(replicas: i32, more: &Value) -> StatefulSet {
+    let mut tree = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "n", "uid": "su"},
+        "spec": {"replicas": replicas, "serviceName": "db", "selector": {"matchLabels": {"a": "b"}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+            "template": {"spec": {"containers": []}},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}]}});
+    for (k, v) in more.as_object().unwrap() {
+        tree["spec"][k] = v.clone();
+    }
+    serde_json::from_value(tree).unwrap()
+}
+
+fn pod(ordinal: i32, revision: &str, ready: bool) -> Pod {
+    serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": format!("db-{ordinal}"), "uid": format!("u{ordinal}"), "labels": {"controller-revision-hash": revision}},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}}))
+    .unwrap()
+}
+
+const SAME: Revisions<'static> = Revisions {
+    current: "one",
+    update: "one",
+};
+const ROLLING: Revisions<'static> = Revisions {
+    current: "one",
+    update: "two",
+};
+
+fn run(set: &StatefulSet, pods: &[Pod], revisions: Revisions<'_>) -> Step {
+    step(set, pods, revisions, Timestamp::from_second(0).unwrap())
+}
+
+fn deleted(step: &Step) -> Vec<&str> {
+    step.delete.iter().filter_map(|p| p.metadata.name.as_deref()).collect()
+}
+
+fn created(step: &Step) -> Vec<i32> {
+    step.create.iter().map(|(at, _)| *at).collect()
+}
+
+#[test]
+fn pods_start_in_order_unless_parallel() {
+    let ordered = set(3, &json!({}));
+    assert_eq!(created(&run(&ordered, &[], SAME)), [0]);
+    assert!(run(&ordered, &[pod(0, "one", false)], SAME).create.is_empty());
+    assert_eq!(created(&run(&ordered, &[pod(0, "one", true)], SAME)), [1]);
+    let parallel = set(3, &json!({"podManagementPolicy": "Parallel"}));
+    assert_eq!(created(&run(&parallel, &[pod(1, "one", false)], SAME)), [0, 2]);
+    let shifted = set(2, &json!({"ordinals": {"start": 5}}));
+    assert_eq!(created(&run(&shifted, &[pod(5, "one", true)], SAME)), [6]);
+}
+
+#[test]
+fn scaling_down_goes_from_the_top() {
+    let pods = [pod(0, "one", true), pod(1, "one", true), pod(2, "one", true)];
+    let step = run(&set(1, &json!({})), &pods, SAME);
+    assert_eq!(deleted(&step), ["db-2"]);
+    assert_eq!(step.condemned, ["db-2"]);
+    let parallel = set(1, &json!({"podManagementPolicy": "Parallel"}));
+    assert_eq!(deleted(&run(&parallel, &pods, SAME)), ["db-2", "db-1"]);
+}
+
+#[test]
+fn updates_go_from_the_top_to_the_partition_and_wait_for_health() {
+    let two = set(2, &json!({}));
+    let old = [pod(0, "one", true), pod(1, "one", true)];
+    assert_eq!(deleted(&run(&two, &old, ROLLING)), ["db-1"]);
+    let starting = [pod(0, "one", true), pod(1, "two", false)];
+    assert!(run(&two, &starting, ROLLING).delete.is_empty());
+    let half = [pod(0, "one", true), pod(1, "two", true)];
+    assert_eq!(deleted(&run(&two, &half, ROLLING)), ["db-0"]);
+    let kept = set(
+        2,
+        &json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}),
+    );
+    assert!(run(&kept, &half, ROLLING).delete.is_empty());
+    assert_eq!(run(&kept, &[], ROLLING).create, [(0, Template::Current)]);
+    let by_hand = set(2, &json!({"updateStrategy": {"type": "OnDelete"}}));
+    assert!(run(&by_hand, &old, ROLLING).delete.is_empty());
+}
+
+#[test]
+fn a_finished_rollout_makes_the_new_revision_current() {
+    let pods = [pod(0, "two", true), pod(1, "two", true)];
+    let status = run(&set(2, &json!({})), &pods, ROLLING).status;
+    assert_eq!(
+        (status.current_revision.as_deref(), status.current_replicas),
+        (Some("two"), Some(2))
+    );
+    let half = [pod(0, "one", true), pod(1, "two", true)];
+    let status = run(&set(2, &json!({})), &half, ROLLING).status;
+    assert_eq!(
+        (status.current_revision.as_deref(), status.updated_replicas),
+        (Some("one"), Some(1))
+    );
+}
+
+#[test]
+fn an_ended_pod_is_made_anew() {
+    let mut ended = pod(0, "one", false);
+    ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+    let step = run(&set(1, &json!({})), &[ended], SAME);
+    assert_eq!((deleted(&step), step.ended.len()), (vec!["db-0"], 1));
+}
+
+#[test]
+fn pods_know_their_name_and_claims() {
+    let revision: ControllerRevision = serde_json::from_value(json!({"apiVersion": "apps/v1", "kind": "ControllerRevision",
+        "metadata": {"name": "db-xyz"}, "revision": 1, "data": {"spec": {"template": {"$patch": "replace", "spec": {"containers": []}}}}}))
+    .unwrap();
+    let set = set(
+        1,
+        &json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete"}}),
+    );
+    let made = pods::pod(&set, 3, &revision).unwrap();
+    assert_eq!(made.metadata.name.as_deref(), Some("db-3"));
+    let labels = made.metadata.labels.unwrap();
+    assert_eq!(
+        (
+            labels["apps.kubernetes.io/pod-index"].as_str(),
+            labels["controller-revision-hash"].as_str()
+        ),
+        ("3", "db-xyz")
+    );
+    let spec = made.spec.unwrap();
+    assert_eq!(
+        (spec.hostname.as_deref(), spec.subdomain.as_deref()),
+        (Some("db-3"), Some("db"))
+    );
+    let claim = &spec.volumes.unwrap()[0]
+        .persistent_volume_claim
+        .clone()
+        .unwrap()
+        .claim_name;
+    assert_eq!(claim, "data-db-3");
+    let claims = pods::claims(&set, 3);
+    assert_eq!(claims[0].metadata.owner_references.as_ref().unwrap()[0].uid, "su");
+}

@@ -1,0 +1,9 @@
+//! A node with containers, driven from outside.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cluster;
+mod network;
+mod shop;
+mod survival;
+mod workloads;
