@@ -39,6 +39,24 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Get(cmd::get::Args),
+    Apply(Box<cmd::apply::Args>),
+    Create(Box<cmd::create::Args>),
+    Delete(cmd::delete::Args),
+}
+
+/// Runs one command on a runtime of its own.
+pub fn main(args: Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(args));
+    // A thread that reads the terminal cannot be stopped, and need not.
+    runtime.shutdown_background();
+    code
 }
 
 /// Runs one command to its end.
@@ -65,6 +83,9 @@ pub async fn run(args: Args) -> ExitCode {
 async fn dispatch(session: &Session, command: &Command) -> Result<()> {
     match command {
         Command::Get(args) => cmd::get::run(session, args).await,
+        Command::Apply(args) => cmd::apply::run(session, args).await,
+        Command::Create(args) => cmd::create::run(session, args).await,
+        Command::Delete(args) => cmd::delete::run(session, args).await,
     }
 }
 

@@ -146,6 +146,9 @@ pub struct Change {
     /// Must be "none", "server", or "client"
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "unchanged", default_value = "none", hide_default_value = true, value_parser = dry_run)]
     pub dry_run: DryRun,
+    /// Name of the manager used to track field ownership
+    #[arg(long)]
+    pub field_manager: Option<String>,
 }
 
 /// `--validate`.

@@ -2,6 +2,7 @@
 
 mod age;
 mod api;
+mod change;
 mod cmd;
 pub mod command;
 mod discovery;
@@ -9,6 +10,7 @@ mod error;
 mod flags;
 pub mod jsonpath;
 mod manifest;
+mod patch;
 pub mod print;
 mod select;
 mod session;

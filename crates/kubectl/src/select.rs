@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use api::selectors::LabelSelector;
 use serde_json::Value;
 
 use crate::api::{Call, JSON, Query};
 use crate::discovery::ResourceType;
-use crate::error::{Error, Result, fail, message};
+use crate::error::{Error, Result, all, fail, message};
 use crate::flags::Files;
 use crate::manifest::{self, Manifest};
 use crate::print::go::quote;
@@ -48,6 +49,14 @@ impl Info {
         }
     }
 
+    /// Takes the server's answer for the object.
+    pub fn replace(&mut self, object: Value) {
+        if let Some(name) = object["metadata"]["name"].as_str() {
+            name.clone_into(&mut self.name);
+        }
+        self.object = object;
+    }
+
     /// Asks for the object as it is now.
     pub async fn refresh(&mut self, session: &Session) -> Result<()> {
         self.object = session.api()?.get(&self.path()).await?;
@@ -72,6 +81,8 @@ pub struct Selection<'a> {
     pub all_namespaces: bool,
     /// A type alone means all its objects.
     pub allow_all: bool,
+    /// Objects named by type and name are asked for.
+    pub fetch_named: bool,
     /// Objects of files are asked for anew.
     pub latest: bool,
     pub single_type: bool,
@@ -91,6 +102,7 @@ impl<'a> Selection<'a> {
             fields: None,
             all_namespaces: false,
             allow_all: false,
+            fetch_named: true,
             latest: false,
             single_type: false,
             subresource: "",
@@ -131,7 +143,9 @@ impl<'a> Selection<'a> {
                     _ => fail("name cannot be provided when a path is specified"),
                 };
             }
-            return Ok(from_files(session, files).await?.into_iter().map(Target::Named).collect());
+            let (infos, errors) = from_files(session, files).await?;
+            all(errors)?;
+            return Ok(infos.into_iter().map(Target::Named).collect());
         }
         let args = normalize(self.args);
         let slashes = args.iter().filter(|a| a.contains('/')).count();
@@ -243,7 +257,7 @@ impl<'a> Selection<'a> {
     async fn fetch(&self, session: &Session, target: Target, infos: &mut Vec<Info>) -> Result<()> {
         match target {
             Target::Named(mut info) => {
-                if info.source.is_empty() || self.latest {
+                if (info.source.is_empty() && self.fetch_named) || self.latest {
                     let mut path = info.path();
                     if !self.subresource.is_empty() {
                         path = format!("{path}/{}", self.subresource);
@@ -360,13 +374,24 @@ pub fn with_type(item: &mut Value, ty: &ResourceType) {
     }
 }
 
-/// The objects of files, with their types and namespaces found.
-pub async fn from_files(session: &Session, files: &Files) -> Result<Vec<Info>> {
+/// The objects of files, with their types and namespaces found; and what is wrong with others.
+pub async fn from_files(session: &Session, files: &Files) -> Result<(Vec<Info>, Vec<Error>)> {
     let mut infos = Vec::new();
+    let mut errors = Vec::new();
     for manifest in manifest::read(files).await? {
-        infos.push(resolve(session, manifest).await?);
+        match resolve(session, manifest).await {
+            Ok(info) => infos.push(info),
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(infos)
+    Ok((infos, errors))
+}
+
+/// Leaves what a label selector matches.
+pub fn filter_by_labels(infos: &mut Vec<Info>, selector: &str) -> Result<()> {
+    let selector = LabelSelector::parse(selector).map_err(|e| message(e.to_string()))?;
+    infos.retain(|info| selector.matches(|key| info.object["metadata"]["labels"][key].as_str()));
+    Ok(())
 }
 
 /// Finds the resource of an object, and puts it into its namespace.

@@ -12,12 +12,5 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    runtime.block_on(kubectl::command::run(Cli::parse().args))
+    kubectl::command::main(Cli::parse().args)
 }
