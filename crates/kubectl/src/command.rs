@@ -42,6 +42,7 @@ enum Command {
     Apply(Box<cmd::apply::Args>),
     Create(Box<cmd::create::Args>),
     Delete(cmd::delete::Args),
+    Describe(cmd::describe::Args),
 }
 
 /// Runs one command on a runtime of its own.
@@ -86,6 +87,7 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Apply(args) => cmd::apply::run(session, args).await,
         Command::Create(args) => cmd::create::run(session, args).await,
         Command::Delete(args) => cmd::delete::run(session, args).await,
+        Command::Describe(args) => cmd::describe::run(session, args).await,
     }
 }
 

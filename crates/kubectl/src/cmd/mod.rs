@@ -3,5 +3,6 @@
 pub mod apply;
 pub mod create;
 pub mod delete;
+pub mod describe;
 pub mod get;
 mod last_applied;
