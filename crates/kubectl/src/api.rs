@@ -242,7 +242,10 @@ impl Api {
             .body(Bytes::new())
             .map_err(client::Error::from)?;
         request.headers_mut().extend(self.headers.clone());
-        let (headers, io) = self.transport.upgrade(request).await.map_err(|e| self.lost(e))?;
+        let (headers, io) = self.transport.upgrade(request).await.map_err(|e| match e {
+            client::Error::Http { body, .. } => message(format!("unable to upgrade connection: {}", body.trim())),
+            other => self.lost(other),
+        })?;
         match headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|p| p.to_str().ok()) {
             Some(chosen) if chosen == protocol => Ok(io),
             other => Err(message(format!(

@@ -43,6 +43,10 @@ enum Command {
     Create(Box<cmd::create::Args>),
     Delete(cmd::delete::Args),
     Describe(cmd::describe::Args),
+    #[command(alias = "log")]
+    Logs(cmd::logs::Args),
+    Exec(cmd::exec::Exec),
+    Attach(cmd::exec::Attach),
 }
 
 /// Runs one command on a runtime of its own.
@@ -88,6 +92,9 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Create(args) => cmd::create::run(session, args).await,
         Command::Delete(args) => cmd::delete::run(session, args).await,
         Command::Describe(args) => cmd::describe::run(session, args).await,
+        Command::Logs(args) => cmd::logs::run(session, args).await,
+        Command::Exec(args) => cmd::exec::exec(session, args).await,
+        Command::Attach(args) => cmd::exec::attach(session, args).await,
     }
 }
 

@@ -204,7 +204,24 @@ impl Discovery {
     }
 
     pub fn require(&self, name: &str) -> Result<Arc<ResourceType>> {
-        self.find(name).ok_or_else(|| no_type(name))
+        let found = self.find(name).ok_or_else(|| no_type(name))?;
+        if let Some(other) = self.shadowed(name, &found) {
+            eprintln!(
+                "Warning: short name {} could also match lower priority resource {}",
+                quote(name),
+                other.group_resource()
+            );
+        }
+        Ok(found)
+    }
+
+    /// Another resource with the same short name, if it is by that that one was found.
+    fn shadowed(&self, name: &str, found: &ResourceType) -> Option<&Arc<ResourceType>> {
+        let short = |t: &ResourceType| t.short_names.iter().any(|s| s == name);
+        if !short(found) || found.plural == name || found.singular == name {
+            return None;
+        }
+        self.types.iter().find(|t| short(t) && t.group_resource() != found.group_resource())
     }
 
     /// The names of a category's resources (`all`), or the name itself.

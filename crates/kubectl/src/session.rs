@@ -94,6 +94,10 @@ impl Session {
         print(text)
     }
 
+    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+        write(bytes)
+    }
+
     pub fn println(&self, text: &str) -> Result<()> {
         print(&format!("{text}\n"))
     }
@@ -104,8 +108,12 @@ impl Session {
 }
 
 fn print(text: &str) -> Result<()> {
+    write(text.as_bytes())
+}
+
+fn write(bytes: &[u8]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(bytes).and_then(|()| out.flush());
     match written {
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(Error::Exit(141)),
         other => Ok(other?),

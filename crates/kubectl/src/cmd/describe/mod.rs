@@ -34,8 +34,8 @@ pub struct Args {
     #[arg(long, short = 'A')]
     all_namespaces: bool,
     /// If true, display events related to the described object
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
-    show_events: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true)]
+    show_events: Option<bool>,
     /// Return large lists in chunks rather than all at once
     #[arg(long, default_value_t = CHUNK, hide_default_value = true)]
     chunk_size: u32,
@@ -44,7 +44,7 @@ pub struct Args {
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.args.is_empty() && args.files.is_empty() {
         return fail(
-            "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.\n",
+            "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.",
         );
     }
     let mut selection = Selection::new(&args.args);
@@ -61,8 +61,10 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             (infos, errors) = (found, Vec::new());
         }
     }
+    // Of several objects the events would be too much, if they are not asked for.
+    let show_events = args.show_events.unwrap_or(infos.len() == 1);
     for (i, info) in infos.iter().enumerate() {
-        let text = describe(session, info, args.show_events).await?;
+        let text = describe(session, info, show_events).await?;
         let between = if i == 0 { "" } else { "\n\n" };
         session.print(&format!("{between}{text}"))?;
     }
