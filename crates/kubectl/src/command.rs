@@ -46,6 +46,11 @@ enum Command {
     #[command(alias = "log")]
     Logs(cmd::logs::Args),
     Exec(cmd::exec::Exec),
+    Label(cmd::label::Args),
+    Annotate(cmd::label::Args),
+    Scale(cmd::scale::Args),
+    Patch(cmd::patch::Args),
+    Wait(cmd::wait::Args),
     Attach(cmd::exec::Attach),
 }
 
@@ -94,6 +99,11 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Describe(args) => cmd::describe::run(session, args).await,
         Command::Logs(args) => cmd::logs::run(session, args).await,
         Command::Exec(args) => cmd::exec::exec(session, args).await,
+        Command::Label(args) => cmd::label::run(session, args, cmd::label::What::Label).await,
+        Command::Annotate(args) => cmd::label::run(session, args, cmd::label::What::Annotation).await,
+        Command::Scale(args) => cmd::scale::run(session, args).await,
+        Command::Patch(args) => cmd::patch::run(session, args).await,
+        Command::Wait(args) => cmd::wait::run(session, args).await,
         Command::Attach(args) => cmd::exec::attach(session, args).await,
     }
 }

@@ -102,12 +102,12 @@ impl Error {
                     _ => format!("Error from server: {text}"),
                 })
             }
-            Error::Api(client::Error::Http { code, body, .. }) => {
-                Some(match code {
-                    404 => "Error from server (NotFound): the server could not find the requested resource".to_owned(),
-                    _ => format!("Error from server: {}", body.trim()),
-                })
-            }
+            Error::Api(client::Error::Http {
+                method,
+                path,
+                code,
+                body,
+            }) => Some(generic(method, path, *code, body)),
             Error::Unreachable { server, reason } if reason.contains("onnection refused") => Some(format!(
                 "The connection to the server {server} was refused - did you specify the right host or port?"
             )),
@@ -187,6 +187,55 @@ fn invalid(status: &Status) -> String {
     }
 }
 
+/// An answer that is no `Status`: what its code means, and what was asked for.
+fn generic(method: &str, path: &str, code: u16, body: &str) -> String {
+    let (reason, text) = match code {
+        400 => ("BadRequest", "the server rejected our request for an unknown reason".to_owned()),
+        401 => ("Unauthorized", "the server has asked for the client to provide credentials".to_owned()),
+        403 => ("Forbidden", body.trim().to_owned()),
+        404 => ("NotFound", "the server could not find the requested resource".to_owned()),
+        405 => ("MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned()),
+        409 => ("Conflict", "the server reported a conflict".to_owned()),
+        415 => ("UnsupportedMediaType", "the body of the request was in an unknown format".to_owned()),
+        429 => ("TooManyRequests", "the server has received too many requests and has asked us to try again later".to_owned()),
+        500.. => {
+            let said = crate::print::go::quote(body.trim());
+            let reason = match code {
+                503 => "ServiceUnavailable",
+                504 => "Timeout",
+                _ => "InternalError",
+            };
+            (reason, format!("an error on the server ({said}) has prevented the request from succeeding"))
+        }
+        _ => ("", format!("the server responded with the status code {code} but did not return more information")),
+    };
+    let about = subject(path).map_or(String::new(), |s| format!(" ({} {s})", method.to_lowercase()));
+    let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    format!("Error from server{reason}: {text}{about}")
+}
+
+/// `pods x` of `/api/v1/namespaces/n/pods/x/log`.
+fn subject(path: &str) -> Option<String> {
+    let path = path.split('?').next()?;
+    let mut parts = path.trim_start_matches('/').split('/');
+    let group = match parts.next()? {
+        "api" => "",
+        "apis" => parts.next()?,
+        _ => return None,
+    };
+    parts.next()?;
+    let mut rest: Vec<&str> = parts.collect();
+    if rest.first() == Some(&"namespaces") && rest.len() > 2 {
+        rest.drain(..2);
+    }
+    let resource = rest.first().filter(|r| !r.is_empty())?;
+    let resource = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
+    Some(match rest.get(1) {
+        Some(name) => format!("{resource} {name}"),
+        None => resource,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +254,17 @@ mod tests {
             error.report().unwrap(),
             "Error from server (NotFound): error when creating \"a.yaml\": pods \"x\" not found"
         );
+    }
+
+    #[test]
+    fn an_answer_without_a_status_is_told_by_its_code() {
+        let text = generic("GET", "/api/v1/namespaces/n/pods/x/log?container=c", 400, "no");
+        assert_eq!(
+            text,
+            "Error from server (BadRequest): the server rejected our request for an unknown reason (get pods x)"
+        );
+        assert_eq!(subject("/apis/apps/v1/deployments").as_deref(), Some("deployments.apps"));
+        assert_eq!(subject("/version"), None);
     }
 
     #[test]

@@ -59,8 +59,9 @@ pub fn selector_of(info: &Info) -> Result<Option<String>> {
 
 /// The pods an object stands for, the best one first; waits for one until there is one.
 pub async fn of(session: &Session, info: &Info, timeout: Duration, order: Order) -> Result<Vec<Value>> {
-    let Some(labels) = selector_of(info).map_err(|e| message(format!("cannot attach to *{}.{}: {e}", info.ty.version, info.ty.kind)))?
-    else {
+    let what = if order == Order::Logging { "get the logs from" } else { "attach to" };
+    let unable = |e| message(format!("cannot {what} *{}.{}: {e}", info.ty.version, info.ty.kind));
+    let Some(labels) = selector_of(info).map_err(unable)? else {
         return Ok(vec![info.object.clone()]);
     };
     let path = format!("/api/v1/namespaces/{}/pods", info.namespace);

@@ -1,13 +1,17 @@
 //! A watch as a stream of events, for the eyes or for a condition.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use client::Body;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::api::{Api, Call, Query};
+use crate::api::{Api, Call, JSON, Query};
 use crate::error::{Error, Result, message};
+use crate::select::Info;
+use crate::session::Session;
 
 #[derive(Debug, Clone, Deserialize)]
 pub struct Event {
@@ -68,5 +72,42 @@ impl Events {
                 }
             }
         }
+    }
+}
+
+/// The least time between two lists of an object whose watches end at once.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Follows one object until `seen` has enough; it is given `None` while the object is not there.
+pub async fn follow<T>(
+    session: &Session,
+    info: &Info,
+    mut seen: impl FnMut(Option<&Value>) -> Result<Option<T>>,
+) -> Result<T> {
+    let api = session.api()?;
+    let path = info.ty.collection(&info.namespace);
+    let named = ("fieldSelector", format!("metadata.name={}", info.name));
+    loop {
+        let list = api.json(&Call::get(&path).query(vec![named.clone()])).await?;
+        if let Some(done) = seen(list["items"].get(0))? {
+            return Ok(done);
+        }
+        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let mut events = open(api, &path, vec![named.clone(), ("resourceVersion", version)], JSON).await?;
+        loop {
+            match events.next().await {
+                Ok(Some(event)) => {
+                    let object = (event.kind != "DELETED").then_some(&event.object);
+                    if let Some(done) = seen(object)? {
+                        return Ok(done);
+                    }
+                }
+                // The server ends every watch some day, and forgets old versions: start again from a list.
+                Ok(None) => break,
+                Err(e) if e.http_code() == Some(410) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
     }
 }

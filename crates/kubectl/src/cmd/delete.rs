@@ -1,11 +1,8 @@
 //! `delete`: takes objects away, and waits until they are gone.
 
-use std::time::Duration;
-
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::api::JSON;
 use crate::change::Changer;
 use crate::error::{Error, Result, all, fail, message};
 use crate::flags::{Change, DryRun, Files};
@@ -213,35 +210,5 @@ pub fn timed_out(info: &Info) -> Error {
 
 async fn wait(session: &Session, info: &Info, uid: &str) -> Result<()> {
     let other = |object: &Value| !uid.is_empty() && object["metadata"]["uid"].as_str() != Some(uid);
-    loop {
-        let list = {
-            let call = crate::api::Call::get(info.ty.collection(&info.namespace))
-                .query(vec![("fieldSelector", format!("metadata.name={}", info.name))]);
-            session.api()?.json(&call).await?
-        };
-        match list["items"].as_array().and_then(|items| items.first()) {
-            None => return Ok(()),
-            Some(object) if other(object) => return Ok(()),
-            Some(_) => {}
-        }
-        let query = vec![
-            ("fieldSelector", format!("metadata.name={}", info.name)),
-            (
-                "resourceVersion",
-                list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
-            ),
-        ];
-        let mut events = watch::open(session.api()?, &info.ty.collection(&info.namespace), query, JSON).await?;
-        loop {
-            match events.next().await {
-                Ok(Some(event)) if event.kind == "DELETED" || other(&event.object) => return Ok(()),
-                Ok(Some(_)) => {}
-                // The server ends every watch some day, and forgets old versions: start again from a list.
-                Ok(None) => break,
-                Err(e) if e.http_code() == Some(410) => break,
-                Err(e) => return Err(e),
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    watch::follow(session, info, |object| Ok(object.is_none_or(other).then_some(()))).await
 }

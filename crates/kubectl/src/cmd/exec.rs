@@ -82,7 +82,7 @@ pub async fn exec(session: &Session, args: &Exec) -> Result<()> {
 
 pub async fn attach(session: &Session, args: &Attach) -> Result<()> {
     let name = match &args.args[..] {
-        [] => return session.usage("at least 1 argument is required for attach"),
+        [] => return fail("at least 1 argument is required for attach"),
         [name] => name,
         many => {
             return session.usage(format!("expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: [{}]", many.len(), many.join(" ")));
