@@ -15,7 +15,8 @@ use crate::flags::Globals;
 
 pub const JSON: &str = "application/json";
 /// Tables where the server can make them, objects where not.
-pub const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+pub const TABLE: &str =
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -42,7 +43,9 @@ pub struct Api {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Api")
+            .field("server", &self.server)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,17 +112,27 @@ impl Api {
     pub fn new(config: &Config, globals: &Globals, timeout: Option<Duration>) -> Result<Api> {
         let transport = HttpsTransport::new(config)?;
         let url = config.server.clone();
-        let server = url.split("://").last().unwrap_or_default().split('/').next().unwrap_or_default().to_owned();
+        let server = url
+            .split("://")
+            .last()
+            .unwrap_or_default()
+            .split('/')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
         let mut headers = HeaderMap::new();
         let mut add = |name: &'static str, value: &str| -> Result<()> {
-            let value = HeaderValue::from_str(value).map_err(|_| message(format!("{name}: invalid value {value:?}")))?;
+            let value =
+                HeaderValue::from_str(value).map_err(|_| message(format!("{name}: invalid value {value:?}")))?;
             headers.append(HeaderName::from_static(name), value);
             Ok(())
         };
         match &globals.as_user {
             Some(user) => add("impersonate-user", user)?,
             None if !globals.as_group.is_empty() || globals.as_uid.is_some() => {
-                return Err(message("requesting uid, groups or user-extra for  without impersonating a user"));
+                return Err(message(
+                    "requesting uid, groups or user-extra for  without impersonating a user",
+                ));
             }
             None => {}
         }
@@ -246,7 +259,10 @@ impl Api {
             client::Error::Http { body, .. } => message(format!("unable to upgrade connection: {}", body.trim())),
             other => self.lost(other),
         })?;
-        match headers.get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|p| p.to_str().ok()) {
+        match headers
+            .get(header::SEC_WEBSOCKET_PROTOCOL)
+            .and_then(|p| p.to_str().ok())
+        {
             Some(chosen) if chosen == protocol => Ok(io),
             other => Err(message(format!(
                 "unable to upgrade connection: the server chose {:?}, not {protocol:?}",

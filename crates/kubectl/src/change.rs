@@ -69,14 +69,18 @@ impl<'a> Changer<'a> {
 
     /// Creates the object of `info`; the answer takes its place.
     pub async fn create(&self, info: &mut Info) -> Result<()> {
-        let call = Call::new(Method::POST, info.ty.collection(&info.namespace)).query(self.query()).json(&info.object);
+        let call = Call::new(Method::POST, info.ty.collection(&info.namespace))
+            .query(self.query())
+            .json(&info.object);
         let object = self.session.api()?.json(&call).await?;
         info.replace(object);
         Ok(())
     }
 
     pub async fn update(&self, info: &mut Info) -> Result<()> {
-        let call = Call::new(Method::PUT, info.path()).query(self.query()).json(&info.object);
+        let call = Call::new(Method::PUT, info.path())
+            .query(self.query())
+            .json(&info.object);
         let object = self.session.api()?.json(&call).await?;
         info.replace(object);
         Ok(())
@@ -89,8 +93,18 @@ impl<'a> Changer<'a> {
         Ok(())
     }
 
-    pub async fn patch_path(&self, path: &str, content_type: &'static str, patch: &Value, more: Query) -> Result<Value> {
-        let call = Call::new(Method::PATCH, path).query(self.query()).query(more).content(content_type).json(patch);
+    pub async fn patch_path(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        patch: &Value,
+        more: Query,
+    ) -> Result<Value> {
+        let call = Call::new(Method::PATCH, path)
+            .query(self.query())
+            .query(more)
+            .content(content_type)
+            .json(patch);
         self.session.api()?.json(&call).await
     }
 
@@ -99,7 +113,9 @@ impl<'a> Changer<'a> {
         if !subresource.is_empty() {
             path = format!("{path}/{subresource}");
         }
-        let object = self.patch_path(&path, APPLY, object, vec![("force", force.to_string())]).await?;
+        let object = self
+            .patch_path(&path, APPLY, object, vec![("force", force.to_string())])
+            .await?;
         info.replace(object);
         Ok(())
     }
@@ -121,7 +137,11 @@ impl<'a> Changer<'a> {
     pub fn tell(&self, object: &Value, operation: &str) -> Result<()> {
         let text = match &self.format {
             Format::Human { .. } => {
-                let operation = if operation.is_empty() { String::new() } else { format!(" {operation}") };
+                let operation = if operation.is_empty() {
+                    String::new()
+                } else {
+                    format!(" {operation}")
+                };
                 format!("{}{operation}{}\n", reference(object), self.dry_run.suffix())
             }
             format => {

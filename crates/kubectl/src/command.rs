@@ -77,7 +77,11 @@ pub async fn run(args: Args) -> ExitCode {
         Ok(parsed) => parsed,
         Err(code) => return code,
     };
-    let (cli, command) = cli;
+    let (mut cli, command) = cli;
+    if command.starts_with("kubectl create") {
+        // There it is a subject of a binding.
+        cli.globals.user = None;
+    }
     let session = Session::new(cli.globals, command);
     match dispatch(&session, &cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,9 +123,16 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
         Err(error) => {
             let help = matches!(
                 error.kind(),
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
             );
             if help {
+                // A group of commands alone is an error; the program alone is not.
+                if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && called != "kubectl" {
+                    eprint!("{}", error.render());
+                    return Err(ExitCode::FAILURE);
+                }
                 print!("{}", error.render());
                 return Err(ExitCode::SUCCESS);
             }
@@ -134,7 +145,9 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
 /// `--watch=true` and `--watch=false` as they are without a value.
 fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
     fn switches<'a>(spec: &'a clap::Command, found: &mut Vec<&'a str>) {
-        let own = spec.get_arguments().filter(|a| matches!(a.get_action(), ArgAction::SetTrue));
+        let own = spec
+            .get_arguments()
+            .filter(|a| matches!(a.get_action(), ArgAction::SetTrue));
         found.extend(own.filter_map(clap::Arg::get_long));
         spec.get_subcommands().for_each(|s| switches(s, found));
     }
@@ -144,9 +157,14 @@ fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
     words
         .into_iter()
         .filter_map(|word| {
-            let Some(text) = word.to_str().filter(|_| plain) else { return Some(word) };
+            let Some(text) = word.to_str().filter(|_| plain) else {
+                return Some(word);
+            };
             plain = text != "--";
-            let switch = text.strip_prefix("--").and_then(|t| t.split_once('=')).filter(|(n, _)| names.contains(n));
+            let switch = text
+                .strip_prefix("--")
+                .and_then(|t| t.split_once('='))
+                .filter(|(n, _)| names.contains(n));
             match switch {
                 Some((name, "true" | "1" | "t" | "T" | "TRUE" | "True")) => Some(OsString::from(format!("--{name}"))),
                 Some((_, "false" | "0" | "f" | "F" | "FALSE" | "False")) => None,
@@ -187,8 +205,14 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
         }
         ErrorKind::InvalidSubcommand => {
             let name = context(ContextKind::InvalidSubcommand);
+            if called == "kubectl create" {
+                return format!("error: Unexpected args: [{name}]\nSee '{called} -h' for help and examples");
+            }
             if called != "kubectl" {
-                return format!("error: unknown command {}\nSee '{called} -h' for help and examples", quote(&name));
+                return format!(
+                    "error: unknown command {}\nSee '{called} -h' for help and examples",
+                    quote(&name)
+                );
             }
             let text = format!("error: unknown command {} for \"kubectl\"", quote(&name));
             match error.get(ContextKind::SuggestedSubcommand) {
@@ -201,13 +225,31 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() && flag.starts_with('-') => {
             format!("error: flag needs an argument: {flag}\nSee '{called} --help' for usage.")
         }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(names)) => names.clone(),
+                _ => Vec::new(),
+            };
+            let names = missing
+                .iter()
+                .filter_map(|m| m.strip_prefix("--"))
+                .map(|m| m.split([' ', '=']).next().unwrap_or(m));
+            let names: Vec<String> = names.map(quote).collect();
+            format!("error: required flag(s) {} not set", names.join(", "))
+        }
         ErrorKind::ValueValidation => {
             let value = context(ContextKind::InvalidValue);
-            let reason = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let reason = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             if flag == "--dry-run" {
                 return format!("error: {reason}");
             }
-            format!("error: invalid argument {} for {} flag: {reason}\nSee '{called} --help' for usage.", quote(&value), quote(&flag))
+            format!(
+                "error: invalid argument {} for {} flag: {reason}\nSee '{called} --help' for usage.",
+                quote(&value),
+                quote(&flag)
+            )
         }
         _ => error.render().to_string().trim_end().to_owned(),
     }
@@ -215,7 +257,10 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
 
 /// For commands that are named but refused.
 pub fn refuse(what: &str, instead: &str) -> Error {
-    Error::Message(format!("{what} is not supported{}{instead}", if instead.is_empty() { "" } else { "; " }))
+    Error::Message(format!(
+        "{what} is not supported{}{instead}",
+        if instead.is_empty() { "" } else { "; " }
+    ))
 }
 
 #[cfg(test)]
@@ -226,7 +271,9 @@ mod tests {
         let spec = Cli::command();
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let called = called(&spec, &words);
-        let error = spec.try_get_matches_from(plain_switches(&Cli::command(), words)).unwrap_err();
+        let error = spec
+            .try_get_matches_from(plain_switches(&Cli::command(), words))
+            .unwrap_err();
         in_upstreams_words(&error, &called)
     }
 
@@ -250,7 +297,14 @@ mod tests {
 
     #[test]
     fn switches_may_say_true_or_false() {
-        let words = ["kubectl", "get", "--watch=false", "--no-headers=true", "--", "--watch=true"];
+        let words = [
+            "kubectl",
+            "get",
+            "--watch=false",
+            "--no-headers=true",
+            "--",
+            "--watch=true",
+        ];
         let plain = plain_switches(&Cli::command(), words.iter().map(OsString::from).collect());
         assert_eq!(plain, ["kubectl", "get", "--no-headers", "--", "--watch=true"]);
     }

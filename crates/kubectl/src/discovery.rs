@@ -10,8 +10,7 @@ use crate::api::{Api, Call};
 use crate::error::{Error, Result, fail, message};
 use crate::print::go::quote;
 
-const AGGREGATED: &str =
-    "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
 
 /// One resource in one version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,7 +50,11 @@ impl ResourceType {
     /// `deployment.apps`, as messages name it.
     pub fn group_kind(&self) -> String {
         let kind = self.kind.to_lowercase();
-        if self.group.is_empty() { kind } else { format!("{kind}.{}", self.group) }
+        if self.group.is_empty() {
+            kind
+        } else {
+            format!("{kind}.{}", self.group)
+        }
     }
 
     /// `deployments.apps`.
@@ -138,7 +141,10 @@ struct Kind {
 
 impl Discovery {
     pub async fn load(api: &Api) -> Result<Discovery> {
-        let (core, groups) = (Call::get("/api").accept(AGGREGATED), Call::get("/apis").accept(AGGREGATED));
+        let (core, groups) = (
+            Call::get("/api").accept(AGGREGATED),
+            Call::get("/apis").accept(AGGREGATED),
+        );
         let (core, groups) = tokio::try_join!(api.json(&core), api.json(&groups))?;
         let mut discovery = Discovery::default();
         discovery.add(core)?;
@@ -160,7 +166,8 @@ impl Discovery {
                     self.stale.push(api::gvk::join_api_version(&name, &version.version));
                 }
                 let entries = version.resources.into_iter();
-                self.types.extend(entries.map(|e| Arc::new(entry(&name, &version.version, e))));
+                self.types
+                    .extend(entries.map(|e| Arc::new(entry(&name, &version.version, e))));
             }
         }
         Ok(())
@@ -169,7 +176,10 @@ impl Discovery {
     /// The type of objects in a file.
     pub fn kind(&self, api_version: &str, kind: &str) -> Option<Arc<ResourceType>> {
         let (group, version) = api::gvk::split_api_version(api_version);
-        let found = self.types.iter().find(|t| t.group == group && t.version == version && t.kind == kind && has_objects(t));
+        let found = self
+            .types
+            .iter()
+            .find(|t| t.group == group && t.version == version && t.kind == kind && has_objects(t));
         found.cloned()
     }
 
@@ -193,12 +203,13 @@ impl Discovery {
     fn best(&self, resource: &str, group: Option<&str>, version: Option<&str>) -> Option<Arc<ResourceType>> {
         let lower = resource.to_lowercase();
         let fits = |t: &&Arc<ResourceType>| {
-            let in_group = group.is_none_or(|g| t.group == g || (!g.is_empty() && t.group.starts_with(&format!("{g}."))));
+            let in_group =
+                group.is_none_or(|g| t.group == g || (!g.is_empty() && t.group.starts_with(&format!("{g}."))));
             in_group && version.is_none_or(|v| t.version == v)
         };
         let by = |test: &dyn Fn(&ResourceType) -> bool| self.types.iter().filter(fits).find(|t| test(t)).cloned();
         by(&|t| t.plural == lower || t.singular == lower)
-            .or_else(|| by(&|t| t.short_names.iter().any(|s| *s == lower)))
+            .or_else(|| by(&|t| t.short_names.contains(&lower)))
             .or_else(|| by(&|t| t.kind == resource && has_objects(t)))
             .or_else(|| by(&|t| t.kind.to_lowercase() == lower))
     }
@@ -221,21 +232,28 @@ impl Discovery {
         if !short(found) || found.plural == name || found.singular == name {
             return None;
         }
-        self.types.iter().find(|t| short(t) && t.group_resource() != found.group_resource())
+        self.types
+            .iter()
+            .find(|t| short(t) && t.group_resource() != found.group_resource())
     }
 
     /// The names of a category's resources (`all`), or the name itself.
     pub fn expand(&self, name: &str) -> Vec<String> {
         let mut seen = HashSet::new();
         let members = self.types.iter().filter(|t| t.categories.iter().any(|c| c == name));
-        let names: Vec<String> = members.map(|t| t.group_resource()).filter(|n| seen.insert(n.clone())).collect();
+        let names: Vec<String> = members
+            .map(|t| t.group_resource())
+            .filter(|n| seen.insert(n.clone()))
+            .collect();
         if names.is_empty() { vec![name.to_owned()] } else { names }
     }
 
     /// The types of the preferred versions, each resource once.
     pub fn preferred(&self) -> impl Iterator<Item = &Arc<ResourceType>> {
         let mut seen = HashSet::new();
-        self.types.iter().filter(move |t| seen.insert((t.group.clone(), t.plural.clone())))
+        self.types
+            .iter()
+            .filter(move |t| seen.insert((t.group.clone(), t.plural.clone())))
     }
 }
 
@@ -280,7 +298,9 @@ mod tests {
             json!([{"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [resource("deployments", "Deployment", "deploy")]}]},
                 {"metadata": {"name": "events.k8s.io"}, "versions": [{"version": "v1", "resources": [resource("events", "Event", "ev")]}]}]),
         ] {
-            discovery.add(json!({"kind": "APIGroupDiscoveryList", "items": list})).unwrap();
+            discovery
+                .add(json!({"kind": "APIGroupDiscoveryList", "items": list}))
+                .unwrap();
         }
         discovery
     }
@@ -289,10 +309,18 @@ mod tests {
     fn resources_have_many_names() {
         let discovery = discovery();
         for name in ["pods", "pod", "po", "Pod", "pods.v1."] {
-            assert_eq!(discovery.find(name).map(|t| t.plural.clone()).as_deref(), Some("pods"), "{name}");
+            assert_eq!(
+                discovery.find(name).map(|t| t.plural.clone()).as_deref(),
+                Some("pods"),
+                "{name}"
+            );
         }
         for name in ["deploy", "deployments.apps", "deployment.v1.apps", "deploy.apps"] {
-            assert_eq!(discovery.find(name).map(|t| t.kind.clone()).as_deref(), Some("Deployment"), "{name}");
+            assert_eq!(
+                discovery.find(name).map(|t| t.kind.clone()).as_deref(),
+                Some("Deployment"),
+                "{name}"
+            );
         }
         assert_eq!(discovery.find("events").unwrap().group, "");
         assert_eq!(discovery.find("events.events.k8s.io").unwrap().group, "events.k8s.io");
@@ -302,7 +330,10 @@ mod tests {
 
     #[test]
     fn a_category_stands_for_its_resources() {
-        assert_eq!(discovery().expand("all"), ["pods", "events", "deployments.apps", "events.events.k8s.io"]);
+        assert_eq!(
+            discovery().expand("all"),
+            ["pods", "events", "deployments.apps", "events.events.k8s.io"]
+        );
         assert_eq!(discovery().expand("pods"), ["pods"]);
     }
 

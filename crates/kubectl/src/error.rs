@@ -82,7 +82,9 @@ impl Error {
             Error::Usage { command, message } => {
                 Some(format!("error: {message}\nSee '{command} -h' for help and examples"))
             }
-            Error::Api(client::Error::Api(status)) if status.reason.as_deref() == Some("Invalid") => Some(invalid(status)),
+            Error::Api(client::Error::Api(status)) if status.reason.as_deref() == Some("Invalid") => {
+                Some(invalid(status))
+            }
             other => Some(other.standard().unwrap_or_else(|| format!("error: {other}"))),
         }
     }
@@ -170,7 +172,10 @@ fn invalid(status: &Status) -> String {
             causes.push(text);
         }
     }
-    let (kind, name) = (details.kind.as_deref().unwrap_or_default(), details.name.as_deref().unwrap_or_default());
+    let (kind, name) = (
+        details.kind.as_deref().unwrap_or_default(),
+        details.name.as_deref().unwrap_or_default(),
+    );
     let mut head = "The request is invalid".to_owned();
     if !kind.is_empty() || !name.is_empty() {
         head = format!("The {kind} {} is invalid", crate::print::go::quote(name));
@@ -190,14 +195,32 @@ fn invalid(status: &Status) -> String {
 /// An answer that is no `Status`: what its code means, and what was asked for.
 fn generic(method: &str, path: &str, code: u16, body: &str) -> String {
     let (reason, text) = match code {
-        400 => ("BadRequest", "the server rejected our request for an unknown reason".to_owned()),
-        401 => ("Unauthorized", "the server has asked for the client to provide credentials".to_owned()),
+        400 => (
+            "BadRequest",
+            "the server rejected our request for an unknown reason".to_owned(),
+        ),
+        401 => (
+            "Unauthorized",
+            "the server has asked for the client to provide credentials".to_owned(),
+        ),
         403 => ("Forbidden", body.trim().to_owned()),
-        404 => ("NotFound", "the server could not find the requested resource".to_owned()),
-        405 => ("MethodNotAllowed", "the server does not allow this method on the requested resource".to_owned()),
+        404 => (
+            "NotFound",
+            "the server could not find the requested resource".to_owned(),
+        ),
+        405 => (
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource".to_owned(),
+        ),
         409 => ("Conflict", "the server reported a conflict".to_owned()),
-        415 => ("UnsupportedMediaType", "the body of the request was in an unknown format".to_owned()),
-        429 => ("TooManyRequests", "the server has received too many requests and has asked us to try again later".to_owned()),
+        415 => (
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format".to_owned(),
+        ),
+        429 => (
+            "TooManyRequests",
+            "the server has received too many requests and has asked us to try again later".to_owned(),
+        ),
         500.. => {
             let said = crate::print::go::quote(body.trim());
             let reason = match code {
@@ -205,12 +228,22 @@ fn generic(method: &str, path: &str, code: u16, body: &str) -> String {
                 504 => "Timeout",
                 _ => "InternalError",
             };
-            (reason, format!("an error on the server ({said}) has prevented the request from succeeding"))
+            (
+                reason,
+                format!("an error on the server ({said}) has prevented the request from succeeding"),
+            )
         }
-        _ => ("", format!("the server responded with the status code {code} but did not return more information")),
+        _ => (
+            "",
+            format!("the server responded with the status code {code} but did not return more information"),
+        ),
     };
     let about = subject(path).map_or(String::new(), |s| format!(" ({} {s})", method.to_lowercase()));
-    let reason = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
+    let reason = if reason.is_empty() {
+        String::new()
+    } else {
+        format!(" ({reason})")
+    };
     format!("Error from server{reason}: {text}{about}")
 }
 
@@ -229,7 +262,11 @@ fn subject(path: &str) -> Option<String> {
         rest.drain(..2);
     }
     let resource = rest.first().filter(|r| !r.is_empty())?;
-    let resource = if group.is_empty() { (*resource).to_owned() } else { format!("{resource}.{group}") };
+    let resource = if group.is_empty() {
+        (*resource).to_owned()
+    } else {
+        format!("{resource}.{group}")
+    };
     Some(match rest.get(1) {
         Some(name) => format!("{resource} {name}"),
         None => resource,
@@ -248,7 +285,10 @@ mod tests {
     #[test]
     fn refusals_are_told_as_upstream_tells_them() {
         let error = refused(json!({"status": "Failure", "reason": "NotFound", "message": "pods \"x\" not found"}));
-        assert_eq!(error.report().unwrap(), "Error from server (NotFound): pods \"x\" not found");
+        assert_eq!(
+            error.report().unwrap(),
+            "Error from server (NotFound): pods \"x\" not found"
+        );
         let error = error.with_source("creating", "a.yaml");
         assert_eq!(
             error.report().unwrap(),
@@ -263,7 +303,10 @@ mod tests {
             text,
             "Error from server (BadRequest): the server rejected our request for an unknown reason (get pods x)"
         );
-        assert_eq!(subject("/apis/apps/v1/deployments").as_deref(), Some("deployments.apps"));
+        assert_eq!(
+            subject("/apis/apps/v1/deployments").as_deref(),
+            Some("deployments.apps")
+        );
         assert_eq!(subject("/version"), None);
     }
 
@@ -272,7 +315,10 @@ mod tests {
         let cause = |field: &str| json!({"field": field, "message": "Required value"});
         let mut status = json!({"status": "Failure", "reason": "Invalid", "message": "m",
             "details": {"kind": "Pod", "name": "x", "causes": [cause("a")]}});
-        assert_eq!(refused(status.clone()).report().unwrap(), "The Pod \"x\" is invalid: a: Required value");
+        assert_eq!(
+            refused(status.clone()).report().unwrap(),
+            "The Pod \"x\" is invalid: a: Required value"
+        );
         status["details"]["causes"] = json!([cause("a"), cause("b"), cause("a")]);
         assert_eq!(
             refused(status).report().unwrap(),

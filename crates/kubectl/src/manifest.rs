@@ -32,7 +32,9 @@ pub struct Manifest {
 /// Every object of the files, lists taken apart.
 pub async fn read(files: &Files) -> Result<Vec<Manifest>> {
     if files.kustomize.is_some() {
-        return fail("kustomize directories (-k) are not supported; render them with the kustomize program and use -f -");
+        return fail(
+            "kustomize directories (-k) are not supported; render them with the kustomize program and use -f -",
+        );
     }
     let mut all = Vec::new();
     for file in &files.files {
@@ -79,14 +81,19 @@ fn expand(file: &str, recursive: bool) -> Result<Vec<PathBuf>> {
 }
 
 fn walk(dir: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Result<()> {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)?
+        .map(|e| e.map(|e| e.path()))
+        .collect::<std::io::Result<_>>()?;
     entries.sort();
     for path in entries {
         if path.is_dir() {
             if recursive {
                 walk(&path, recursive, found)?;
             }
-        } else if path.extension().is_some_and(|e| e == "json" || e == "yaml" || e == "yml") {
+        } else if path
+            .extension()
+            .is_some_and(|e| e == "json" || e == "yaml" || e == "yml")
+        {
             found.push(path);
         }
     }
@@ -98,9 +105,16 @@ fn glob(pattern: &Path) -> Result<Vec<PathBuf>> {
     let Some(name) = pattern.file_name().map(|n| n.to_string_lossy().into_owned()) else {
         return Ok(Vec::new());
     };
-    let escaped = regex::escape(&name).replace("\\*", ".*").replace("\\?", ".").replace("\\[", "[").replace("\\]", "]");
+    let escaped = regex::escape(&name)
+        .replace("\\*", ".*")
+        .replace("\\?", ".")
+        .replace("\\[", "[")
+        .replace("\\]", "]");
     let matcher = regex::Regex::new(&format!("^{escaped}$")).map_err(|e| message(format!("{name}: {e}")))?;
-    let dir = pattern.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let dir = pattern
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
@@ -115,7 +129,9 @@ fn glob(pattern: &Path) -> Result<Vec<PathBuf>> {
 async fn fetch(url: &str) -> Result<String> {
     let mut url = url.to_owned();
     for _ in 0..REDIRECTS {
-        let parsed: http::Uri = url.parse().map_err(|e| message(format!("the URL passed to filename {} is not valid: {e}", quote(&url))))?;
+        let parsed: http::Uri = url
+            .parse()
+            .map_err(|e| message(format!("the URL passed to filename {} is not valid: {e}", quote(&url))))?;
         let (Some(scheme), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
             return fail(format!("the URL passed to filename {} is not valid", quote(&url)));
         };
@@ -171,8 +187,11 @@ pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
     }
     let mut found = Vec::new();
     for document in split(text) {
-        let value: Option<Value> = serde_saphyr::from_str(&document)
-            .map_err(|e| message(format!("error parsing {source}: error converting YAML to JSON: yaml: {e}")))?;
+        let value: Option<Value> = serde_saphyr::from_str(&document).map_err(|e| {
+            message(format!(
+                "error parsing {source}: error converting YAML to JSON: yaml: {e}"
+            ))
+        })?;
         found.extend(value.filter(|v| !v.is_null()));
     }
     Ok(found)
@@ -191,7 +210,10 @@ fn split(text: &str) -> Vec<String> {
             last.push('\n');
         }
     }
-    let has_content = |part: &String| part.lines().any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'));
+    let has_content = |part: &String| {
+        part.lines()
+            .any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
+    };
     parts.retain(has_content);
     parts
 }
@@ -239,7 +261,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_names_its_file() {
         let error = documents("f.yaml", "a: [").unwrap_err().to_string();
-        assert!(error.starts_with("error parsing f.yaml: error converting YAML to JSON: yaml: "), "{error}");
-        assert_eq!(expand("/nope", false).unwrap_err().to_string(), "the path \"/nope\" does not exist");
+        assert!(
+            error.starts_with("error parsing f.yaml: error converting YAML to JSON: yaml: "),
+            "{error}"
+        );
+        assert_eq!(
+            expand("/nope", false).unwrap_err().to_string(),
+            "the path \"/nope\" does not exist"
+        );
     }
 }

@@ -59,13 +59,20 @@ pub fn selector_of(info: &Info) -> Result<Option<String>> {
 
 /// The pods an object stands for, the best one first; waits for one until there is one.
 pub async fn of(session: &Session, info: &Info, timeout: Duration, order: Order) -> Result<Vec<Value>> {
-    let what = if order == Order::Logging { "get the logs from" } else { "attach to" };
+    let what = if order == Order::Logging {
+        "get the logs from"
+    } else {
+        "attach to"
+    };
     let unable = |e| message(format!("cannot {what} *{}.{}: {e}", info.ty.version, info.ty.kind));
     let Some(labels) = selector_of(info).map_err(unable)? else {
         return Ok(vec![info.object.clone()]);
     };
     let path = format!("/api/v1/namespaces/{}/pods", info.namespace);
-    let mut list = session.api()?.json(&Call::get(&path).query(vec![("labelSelector", labels.clone())])).await?;
+    let mut list = session
+        .api()?
+        .json(&Call::get(&path).query(vec![("labelSelector", labels.clone())]))
+        .await?;
     let version = str_of(&list["metadata"]["resourceVersion"]).to_owned();
     let mut pods = match list["items"].take() {
         Value::Array(pods) => pods,

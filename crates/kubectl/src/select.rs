@@ -187,7 +187,11 @@ impl<'a> Selection<'a> {
             if ty.namespaced && self.all_namespaces {
                 return fail("a resource cannot be retrieved by name across all namespaces");
             }
-            let namespace = if ty.namespaced { session.namespace()? } else { String::new() };
+            let namespace = if ty.namespaced {
+                session.namespace()?
+            } else {
+                String::new()
+            };
             targets.push(Target::Named(Info {
                 ty,
                 namespace,
@@ -208,7 +212,7 @@ impl<'a> Selection<'a> {
         let mut targets: Vec<Target> = Vec::new();
         for name in names {
             if name.is_empty() {
-                return fail(format!("arguments in resource/name form must have a single resource and name"));
+                return fail("arguments in resource/name form must have a single resource and name");
             }
             let ty = resources.require(&name)?;
             let known = |t: &Target| matches!(t, Target::Collection { ty: other, .. } if *other == ty);
@@ -292,7 +296,10 @@ impl<'a> Selection<'a> {
         if !next.is_empty() {
             query.push(("continue", next.to_owned()));
         }
-        session.api()?.json(&Call::get(ty.collection(namespace)).accept(self.accept).query(query)).await
+        session
+            .api()?
+            .json(&Call::get(ty.collection(namespace)).accept(self.accept).query(query))
+            .await
     }
 
     pub fn selectors(&self) -> Query {
@@ -338,7 +345,9 @@ fn normalize(args: &[String]) -> Vec<String> {
 fn tuples(args: &[String]) -> Result<Vec<(String, String)>> {
     args.iter()
         .map(|arg| match arg.split('/').collect::<Vec<_>>()[..] {
-            [ty, name] if !ty.is_empty() && !name.is_empty() && !ty.contains(',') => Ok((ty.to_owned(), name.to_owned())),
+            [ty, name] if !ty.is_empty() && !name.is_empty() && !ty.contains(',') => {
+                Ok((ty.to_owned(), name.to_owned()))
+            }
             [_, _] => fail("arguments in resource/name form must have a single resource and name"),
             _ => fail("arguments in resource/name form may not have more than one slash"),
         })
@@ -399,10 +408,13 @@ pub async fn resolve(session: &Session, manifest: Manifest) -> Result<Info> {
     let Manifest { source, mut object } = manifest;
     let text = |object: &Value, field: &str| object[field].as_str().unwrap_or_default().to_owned();
     let (api_version, kind) = (text(&object, "apiVersion"), text(&object, "kind"));
-    let missing: Vec<&str> = [(api_version.is_empty(), "apiVersion not set"), (kind.is_empty(), "kind not set")]
-        .into_iter()
-        .filter_map(|(is, what)| is.then_some(what))
-        .collect();
+    let missing: Vec<&str> = [
+        (api_version.is_empty(), "apiVersion not set"),
+        (kind.is_empty(), "kind not set"),
+    ]
+    .into_iter()
+    .filter_map(|(is, what)| is.then_some(what))
+    .collect();
     if !missing.is_empty() {
         let what = match &missing[..] {
             [one] => (*one).to_owned(),
@@ -478,7 +490,13 @@ mod tests {
 
     #[test]
     fn one_object_is_meant_by_a_type_and_a_name() {
-        for (args, single) in [("pods x", true), ("pods/x", true), ("pods", false), ("pods x y", false), ("a,b x", false)] {
+        for (args, single) in [
+            ("pods x", true),
+            ("pods/x", true),
+            ("pods", false),
+            ("pods x y", false),
+            ("a,b x", false),
+        ] {
             let args = words(args);
             assert_eq!(Selection::new(&args).is_single(), single, "{args:?}");
         }

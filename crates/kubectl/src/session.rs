@@ -60,7 +60,9 @@ impl Session {
             return Ok(namespace.clone());
         }
         let of_context = self.config()?.namespace.clone();
-        Ok(of_context.filter(|n| !n.is_empty()).unwrap_or_else(|| "default".to_owned()))
+        Ok(of_context
+            .filter(|n| !n.is_empty())
+            .unwrap_or_else(|| "default".to_owned()))
     }
 
     /// Whether the command line names the namespace.
@@ -78,14 +80,14 @@ impl Session {
 
     /// What the server serves; asked for once.
     pub async fn resources(&self) -> Result<&Discovery> {
-        self.discovery.get_or_try_init(|| async { Discovery::load(self.api()?).await }).await
+        self.discovery
+            .get_or_try_init(|| async { Discovery::load(self.api()?).await })
+            .await
     }
 
     fn timeout(&self) -> Result<Option<Duration>> {
         duration(&self.globals.request_timeout).map_err(|_| {
-            Error::Message(format!(
-                "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)",
-            ))
+            Error::Message("Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)".to_owned())
         })
     }
 
@@ -139,7 +141,9 @@ pub fn kubeconfig_paths(globals: &Globals) -> Vec<PathBuf> {
         return vec![path.clone()];
     }
     match std::env::var_os("KUBECONFIG").filter(|v| !v.is_empty()) {
-        Some(list) => std::env::split_paths(&list).filter(|p| !p.as_os_str().is_empty()).collect(),
+        Some(list) => std::env::split_paths(&list)
+            .filter(|p| !p.as_os_str().is_empty())
+            .collect(),
         None => home_kubeconfig().into_iter().collect(),
     }
 }
@@ -154,7 +158,8 @@ pub fn kubeconfig(globals: &Globals) -> Result<Option<Kubeconfig>> {
     let mut merged: Option<Kubeconfig> = None;
     let mut paths = kubeconfig_paths(globals);
     if globals.kubeconfig.is_none() && !paths.iter().any(|p| p.exists()) {
-        let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && PathBuf::from(SERVICE_ACCOUNT_TOKEN).exists();
+        let in_pod =
+            std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && PathBuf::from(SERVICE_ACCOUNT_TOKEN).exists();
         if !in_pod {
             paths = vec![PathBuf::from(ADMIN_KUBECONFIG)];
         }
@@ -166,8 +171,12 @@ pub fn kubeconfig(globals: &Globals) -> Result<Option<Kubeconfig>> {
             }
             continue;
         }
-        let file = Kubeconfig::load(&path)
-            .map_err(|e| Error::Message(format!("error loading config file {}: {e}", crate::print::go::quote(&path.to_string_lossy()))))?;
+        let file = Kubeconfig::load(&path).map_err(|e| {
+            Error::Message(format!(
+                "error loading config file {}: {e}",
+                crate::print::go::quote(&path.to_string_lossy())
+            ))
+        })?;
         match &mut merged {
             Some(merged) => merged.merge(file),
             None => merged = Some(file),
@@ -180,7 +189,9 @@ fn load(globals: &Globals) -> Result<Config> {
     let file = kubeconfig(globals)?;
     let mut config = match &file {
         Some(file) => of_context(file, globals)?,
-        None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && globals.server.is_none() => Config::in_cluster()?,
+        None if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() && globals.server.is_none() => {
+            Config::in_cluster()?
+        }
         None => Config::default(),
     };
     if let Some(server) = &globals.server {
@@ -190,7 +201,11 @@ fn load(globals: &Globals) -> Result<Config> {
         config.server = "http://localhost:8080".to_owned();
     }
     if !config.server.contains("://") {
-        let scheme = if config.tls.ca_pem.is_some() || config.tls.cert_pem.is_some() { "https" } else { "http" };
+        let scheme = if config.tls.ca_pem.is_some() || config.tls.cert_pem.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         config.server = format!("{scheme}://{}", config.server);
     }
     if let Some(token) = &globals.token {
@@ -199,7 +214,9 @@ fn load(globals: &Globals) -> Result<Config> {
         (config.tls.cert_pem, config.tls.key_pem) = (None, None);
     }
     let read = |path: &PathBuf| {
-        std::fs::read(path).map(Some).map_err(|e| Error::Message(format!("unable to read {}: {e}", path.display())))
+        std::fs::read(path)
+            .map(Some)
+            .map_err(|e| Error::Message(format!("unable to read {}: {e}", path.display())))
     };
     if let Some(path) = &globals.certificate_authority {
         config.tls.ca_pem = read(path)?;

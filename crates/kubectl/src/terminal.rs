@@ -27,7 +27,7 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // A terminal that has gone needs nothing.
-        drop(termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0));
+        let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 

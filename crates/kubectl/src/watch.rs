@@ -51,11 +51,9 @@ impl Events {
                 if line.iter().all(u8::is_ascii_whitespace) {
                     continue;
                 }
-                let event: Event = serde_json::from_slice(&line).map_err(|source| {
-                    client::Error::Decode {
-                        path: self.path.clone(),
-                        source,
-                    }
+                let event: Event = serde_json::from_slice(&line).map_err(|source| client::Error::Decode {
+                    path: self.path.clone(),
+                    source,
                 })?;
                 if event.kind == "ERROR" {
                     let status = serde_json::from_value(event.object).map_err(|e| message(format!("watch: {e}")))?;
@@ -92,7 +90,10 @@ pub async fn follow<T>(
         if let Some(done) = seen(list["items"].get(0))? {
             return Ok(done);
         }
-        let version = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+        let version = list["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let mut events = open(api, &path, vec![named.clone(), ("resourceVersion", version)], JSON).await?;
         loop {
             match events.next().await {

@@ -61,7 +61,9 @@ where
     let inward = async {
         let mut status = BytesMut::new();
         while let Some(message) = websocket::receive(&mut messages).await? {
-            let Some((channel, data)) = message.split_first() else { continue };
+            let Some((channel, data)) = message.split_first() else {
+                continue;
+            };
             match *channel {
                 STDOUT => {
                     stdout.write_all(data).await?;
@@ -193,7 +195,13 @@ mod tests {
                 all.extend_from_slice(&part);
             }
             session.stdout.as_ref().unwrap().write(Bytes::from(all)).await.unwrap();
-            session.stderr.as_ref().unwrap().write(Bytes::from_static(b"e")).await.unwrap();
+            session
+                .stderr
+                .as_ref()
+                .unwrap()
+                .write(Bytes::from_static(b"e"))
+                .await
+                .unwrap();
             session.finish(&Status::exit_code(7)).await.unwrap();
         });
         let (mut out, mut err) = (Vec::new(), Vec::new());

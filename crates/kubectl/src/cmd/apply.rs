@@ -165,7 +165,9 @@ pub fn annotations(object: &mut Value) -> Result<&mut Map<String, Value>> {
     if annotations.is_null() {
         *annotations = json!({});
     }
-    annotations.as_object_mut().ok_or_else(|| message("metadata.annotations is no object"))
+    annotations
+        .as_object_mut()
+        .ok_or_else(|| message("metadata.annotations is no object"))
 }
 
 fn warn_if_deleting(session: &Session, object: &Value) {
@@ -221,12 +223,18 @@ async fn client_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Res
             info.object = modified;
             prune_nulls(&mut info.object);
             if !changer.is_local() {
-                changer.create(info).await.map_err(|e| e.with_source("creating", &source))?;
+                changer
+                    .create(info)
+                    .await
+                    .map_err(|e| e.with_source("creating", &source))?;
             }
             return Ok("created");
         }
         Err(error) => {
-            let what = format!("retrieving current configuration of:\n{}\nfrom server for:", describe(info));
+            let what = format!(
+                "retrieving current configuration of:\n{}\nfrom server for:",
+                describe(info)
+            );
             return Err(error.with_source(&what, &source));
         }
     };
@@ -239,7 +247,10 @@ async fn client_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Res
     }
     let patched = patch_until_accepted(changer, args, info, &modified, &source).await;
     let empty = patched.map_err(|(error, patch)| {
-        error.with_source(&format!("applying patch:\n{patch}\nto:\n{}\nfor:", describe(info)), &source)
+        error.with_source(
+            &format!("applying patch:\n{patch}\nto:\n{}\nfor:", describe(info)),
+            &source,
+        )
     })?;
     warn_if_deleting(changer.session, &info.object);
     Ok(if empty { "unchanged" } else { "configured" })
@@ -257,7 +268,9 @@ async fn patch_until_accepted(
     let mut tries = 0;
     loop {
         let original = match last_applied(&info.object) {
-            Some(text) => serde_json::from_str(text).map_err(|e| (message(format!("{LAST_APPLIED}: {e}")), String::new()))?,
+            Some(text) => {
+                serde_json::from_str(text).map_err(|e| (message(format!("{LAST_APPLIED}: {e}")), String::new()))?
+            }
             None => Value::Null,
         };
         let patch = three_way(shape.as_ref(), &original, modified, &info.object).map_err(|e| {
@@ -334,7 +347,10 @@ mod tests {
         let mut object = json!({"kind": "X", "metadata": {"name": "a", "annotations": {"k": "v"}}});
         record(&mut object).unwrap();
         let first = last_applied(&object).unwrap().to_owned();
-        assert_eq!(first, "{\"kind\":\"X\",\"metadata\":{\"annotations\":{\"k\":\"v\"},\"name\":\"a\"}}\n");
+        assert_eq!(
+            first,
+            "{\"kind\":\"X\",\"metadata\":{\"annotations\":{\"k\":\"v\"},\"name\":\"a\"}}\n"
+        );
         record(&mut object).unwrap();
         assert_eq!(last_applied(&object).unwrap(), first);
     }

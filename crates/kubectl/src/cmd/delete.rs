@@ -63,7 +63,9 @@ pub struct Args {
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let output = args.change.output.output.as_deref().unwrap_or_default();
     if !matches!(output, "" | "name") {
-        return fail(format!("unexpected -o output mode: {output}. We only support '-o name'"));
+        return fail(format!(
+            "unexpected -o output mode: {output}. We only support '-o name'"
+        ));
     }
     if let Some(path) = &args.raw {
         let call = crate::api::Call::new(http::Method::DELETE, path.as_str());
@@ -117,7 +119,11 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         match changer.delete(&info, grace, propagation).await {
             Ok(answer) => {
                 tell(session, args, &info, grace)?;
-                let uid = if answer["kind"] == "Status" { &answer["details"]["uid"] } else { &answer["metadata"]["uid"] };
+                let uid = if answer["kind"] == "Status" {
+                    &answer["details"]["uid"]
+                } else {
+                    &answer["metadata"]["uid"]
+                };
                 gone.push((info, uid.as_str().unwrap_or_default().to_owned()));
             }
             Err(error) if forgives && error.is_not_found() => missing += 1,
@@ -183,7 +189,11 @@ fn tell(session: &Session, args: &Args, info: &Info, grace: Option<i64>) -> Resu
         return session.print(&format!("{}\n", info.shown()));
     }
     let forced = if grace == Some(0) { "force " } else { "" };
-    let from = if info.ty.namespaced { format!(" from {} namespace", info.namespace) } else { String::new() };
+    let from = if info.ty.namespaced {
+        format!(" from {} namespace", info.namespace)
+    } else {
+        String::new()
+    };
     session.print(&format!(
         "{} {} {forced}deleted{from}{}\n",
         info.ty.group_kind(),
@@ -205,7 +215,10 @@ pub async fn until_gone(session: &Session, info: &Info, uid: &str, deadline: Opt
 }
 
 pub fn timed_out(info: &Info) -> Error {
-    message(format!("timed out waiting for the condition on {}/{}", info.ty.plural, info.name))
+    message(format!(
+        "timed out waiting for the condition on {}/{}",
+        info.ty.plural, info.name
+    ))
 }
 
 async fn wait(session: &Session, info: &Info, uid: &str) -> Result<()> {

@@ -64,8 +64,7 @@ pub async fn exec(session: &Session, args: &Exec) -> Result<()> {
         [_] if args.command.is_empty() => return fail("you must specify at least one command for the container"),
         [name] => name,
         _ => {
-            return session
-                .usage("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead");
+            return session.usage("exec [POD] [COMMAND] is not supported anymore. Use exec [POD] -- [COMMAND] instead");
         }
     };
     let pod = pod_of(session, name, &args.flags).await?;
@@ -85,15 +84,34 @@ pub async fn attach(session: &Session, args: &Attach) -> Result<()> {
         [] => return fail("at least 1 argument is required for attach"),
         [name] => name,
         many => {
-            return session.usage(format!("expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: [{}]", many.len(), many.join(" ")));
+            return session.usage(format!(
+                "expected POD, TYPE/NAME, or TYPE NAME, (at most 2 arguments) saw {}: [{}]",
+                many.len(),
+                many.join(" ")
+            ));
         }
     };
     let pod = pod_of(session, name, &args.flags).await?;
-    attach_to(session, &pod, &args.flags.container, args.flags.stdin, args.flags.tty, args.flags.quiet).await
+    attach_to(
+        session,
+        &pod,
+        &args.flags.container,
+        args.flags.stdin,
+        args.flags.tty,
+        args.flags.quiet,
+    )
+    .await
 }
 
 /// Attaches to a container as far as it has the streams.
-pub async fn attach_to(session: &Session, pod: &Value, container: &str, stdin: bool, tty: bool, quiet: bool) -> Result<()> {
+pub async fn attach_to(
+    session: &Session,
+    pod: &Value,
+    container: &str,
+    stdin: bool,
+    tty: bool,
+    quiet: bool,
+) -> Result<()> {
     let phase = str_of(&pod["status"]["phase"]);
     if matches!(phase, "Succeeded" | "Failed") {
         return fail(format!(
@@ -159,7 +177,14 @@ impl Place {
     }
 }
 
-async fn stream(session: &Session, place: &Place, verb: &str, command: &[String], stdin: bool, tty: bool) -> Result<()> {
+async fn stream(
+    session: &Session,
+    place: &Place,
+    verb: &str,
+    command: &[String],
+    stdin: bool,
+    tty: bool,
+) -> Result<()> {
     let raw = if tty { Some(Raw::enter()?) } else { None };
     let streams = Streams {
         stdin: stdin.then(tokio::io::stdin),
@@ -193,7 +218,10 @@ where
     }
     query.push(("stdout", "true"));
     query.push(if tty { ("tty", "true") } else { ("stderr", "true") });
-    let query: Vec<String> = query.into_iter().map(|(k, v)| format!("{k}={}", crate::api::escape(v))).collect();
+    let query: Vec<String> = query
+        .into_iter()
+        .map(|(k, v)| format!("{k}={}", crate::api::escape(v)))
+        .collect();
     let path = format!(
         "/api/v1/namespaces/{}/pods/{}/{verb}?{}",
         place.namespace,
@@ -201,13 +229,16 @@ where
         query.join("&")
     );
     let io = session.api()?.web_socket(&path, REMOTE_COMMAND).await?;
-    let status = remote_command(io, streams).await.map_err(|e| message(format!("error reading from error stream: {e}")))?;
+    let status = remote_command(io, streams)
+        .await
+        .map_err(|e| message(format!("error reading from error stream: {e}")))?;
     ended(&status)
 }
 
 /// What the status of a command means for ours.
 fn ended(status: &[u8]) -> Result<()> {
-    let status: Value = serde_json::from_slice(status).map_err(|e| message(format!("error stream protocol error: {e}")))?;
+    let status: Value =
+        serde_json::from_slice(status).map_err(|e| message(format!("error stream protocol error: {e}")))?;
     if status["status"] == "Success" {
         return Ok(());
     }
@@ -232,7 +263,10 @@ mod tests {
     fn the_command_s_exit_code_is_ours() {
         let text = serde_json::to_vec(&streaming::Status::exit_code(7)).unwrap();
         let error = ended(&text).unwrap_err();
-        assert_eq!((error.code(), error.report().unwrap()), (7, "command terminated with exit code 7".to_owned()));
+        assert_eq!(
+            (error.code(), error.report().unwrap()),
+            (7, "command terminated with exit code 7".to_owned())
+        );
         assert!(ended(&serde_json::to_vec(&streaming::Status::success()).unwrap()).is_ok());
         let text = serde_json::to_vec(&streaming::Status::error("no such file")).unwrap();
         assert_eq!(ended(&text).unwrap_err().report().unwrap(), "error: no such file");

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Call, JSON, TABLE};
 use crate::discovery::ResourceType;
-use crate::error::{Error, Result, all, fail, message};
+use crate::error::{Error, Result, all, fail};
 use crate::flags::{Files, Output};
 use crate::print::Format;
 use crate::print::sort::sort_by;
@@ -144,7 +144,9 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         (true, 1) => format.object(&infos.remove(0).object)?,
         _ => {
             let items: Vec<Value> = infos.into_iter().map(|i| i.object).collect();
-            format.object(&json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}))?
+            format.object(
+                &json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}),
+            )?
         }
     };
     session.print(&text)?;
@@ -208,7 +210,10 @@ fn as_table(info: &mut Info) {
         return;
     }
     let object = info.object.take();
-    let created = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+    let created = object["metadata"]["creationTimestamp"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let age = crate::age::since(&created, jiff::Timestamp::now());
     info.object = json!({
         "kind": "Table",
@@ -248,7 +253,10 @@ async fn follow(session: &Session, args: &Args, format: &Format, mut selection: 
             loop {
                 let page = selection.page(session, &ty, &namespace, &next).await?;
                 next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
-                version = page["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                version = page["metadata"]["resourceVersion"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
                 if !args.watch_only {
                     show.page(page)?;
                 }
@@ -261,7 +269,9 @@ async fn follow(session: &Session, args: &Args, format: &Format, mut selection: 
             (ty.collection(&namespace), query, version)
         }
         Target::Named(info) => {
-            let call = Call::get(info.path()).accept(selection.accept).query(selection.query.clone());
+            let call = Call::get(info.path())
+                .accept(selection.accept)
+                .query(selection.query.clone());
             let object = match session.api()?.json(&call).await {
                 Err(e) if e.is_not_found() && args.ignore_not_found => return Ok(()),
                 other => other?,
@@ -331,14 +341,5 @@ impl Show<'_> {
         self.shown += 1;
         let text = self.format.object(&object)?;
         self.session.print(&text)
-    }
-}
-
-/// Used by commands that need exactly the named objects.
-pub fn exactly_one(infos: Vec<Info>) -> Result<Info> {
-    let mut infos = infos;
-    match infos.len() {
-        1 => Ok(infos.remove(0)),
-        n => Err(message(format!("expected one object, found {n}"))),
     }
 }

@@ -76,9 +76,17 @@ struct Pairs {
 
 pub async fn run(session: &Session, args: &Args, what: What) -> Result<()> {
     let (resources, words) = split(&args.args, what)?;
-    let pairs = if what == What::Label { labels(&words)? } else { annotations(&words)? };
+    let pairs = if what == What::Label {
+        labels(&words)?
+    } else {
+        annotations(&words)?
+    };
     check(args, what, &resources, &pairs)?;
-    let manager = if what == What::Label { "kubectl-label" } else { "kubectl-annotate" };
+    let manager = if what == What::Label {
+        "kubectl-label"
+    } else {
+        "kubectl-annotate"
+    };
     let changer = Changer::new(session, &args.change, manager)?;
     let mut selection = Selection::new(&resources);
     selection.files = Some(&args.files);
@@ -121,7 +129,9 @@ fn check(args: &Args, what: What, resources: &[String], pairs: &Pairs) -> Result
             ));
         }
         if args.files.is_empty() {
-            return fail(format!("one or more files must be specified as -f {file}.yaml or --filename={file}.json"));
+            return fail(format!(
+                "one or more files must be specified as -f {file}.yaml or --filename={file}.json"
+            ));
         }
     } else if resources.is_empty() && args.files.is_empty() {
         return fail("one or more resources must be specified as <resource> <name> or <resource>/<name>");
@@ -130,7 +140,12 @@ fn check(args: &Args, what: What, resources: &[String], pairs: &Pairs) -> Result
         return fail(format!("at least one {} update is required", what.name()));
     }
     if what == What::Annotation {
-        let both: Vec<&str> = pairs.remove.iter().filter(|r| pairs.set.iter().any(|(k, _)| k == *r)).map(String::as_str).collect();
+        let both: Vec<&str> = pairs
+            .remove
+            .iter()
+            .filter(|r| pairs.set.iter().any(|(k, _)| k == *r))
+            .map(String::as_str)
+            .collect();
         if !both.is_empty() {
             return fail(format!(
                 "can not both modify and remove the following annotation(s) in the same command: {}",
@@ -150,7 +165,10 @@ fn split(args: &[String], what: What) -> Result<(Vec<String>, Vec<String>)> {
             (true, _) => pairs.push(word.clone()),
             (false, true) => resources.push(word.clone()),
             (false, false) => {
-                return fail(format!("all resources must be specified before {} changes: {word}", what.name()));
+                return fail(format!(
+                    "all resources must be specified before {} changes: {word}",
+                    what.name()
+                ));
             }
         }
     }
@@ -234,9 +252,11 @@ fn no_overwrites(entries: &Map<String, Value>, what: What, pairs: &Pairs) -> Res
     match (what, &found[..]) {
         (_, []) => Ok(()),
         (What::Label, [one]) => fail(format!("{one}, and --overwrite is false")),
-        (What::Label, many) => {
-            Err(Error::Many(many.iter().map(|f| message(format!("{f}, and --overwrite is false"))).collect()))
-        }
+        (What::Label, many) => Err(Error::Many(
+            many.iter()
+                .map(|f| message(format!("{f}, and --overwrite is false")))
+                .collect(),
+        )),
         (What::Annotation, many) => fail(format!(
             "--overwrite is false but found the following declared annotation(s): {}",
             many.join("; ")
@@ -244,7 +264,14 @@ fn no_overwrites(entries: &Map<String, Value>, what: What, pairs: &Pairs) -> Res
     }
 }
 
-async fn one(changer: &Changer<'_>, args: &Args, what: What, pairs: &Pairs, info: &mut Info, single: bool) -> Result<()> {
+async fn one(
+    changer: &Changer<'_>,
+    args: &Args,
+    what: What,
+    pairs: &Pairs,
+    info: &mut Info,
+    single: bool,
+) -> Result<()> {
     let session = changer.session;
     let mut before = info.object.clone();
     if args.resource_version.is_some()
@@ -255,7 +282,11 @@ async fn one(changer: &Changer<'_>, args: &Args, what: What, pairs: &Pairs, info
     }
     let local = changer.is_local() || args.local || args.list;
     if what == What::Label && !local {
-        for key in pairs.remove.iter().filter(|k| before["metadata"]["labels"][k.as_str()].is_null()) {
+        for key in pairs
+            .remove
+            .iter()
+            .filter(|k| before["metadata"]["labels"][k.as_str()].is_null())
+        {
             session.println(&format!("label {} not found.", quote(key)))?;
         }
     }
@@ -280,7 +311,13 @@ async fn one(changer: &Changer<'_>, args: &Args, what: What, pairs: &Pairs, info
 fn list(session: &Session, what: What, info: &Info, single: bool) -> Result<()> {
     let mut text = String::new();
     if !single {
-        text = format!("Listing {} for {}.{}/{}:\n", what.field(), info.ty.kind, info.ty.group, info.name);
+        text = format!(
+            "Listing {} for {}.{}/{}:\n",
+            what.field(),
+            info.ty.kind,
+            info.ty.group,
+            info.name
+        );
     }
     let indent = if single { "" } else { " " };
     for (key, value) in info.object["metadata"][what.field()].as_object().into_iter().flatten() {
@@ -313,6 +350,9 @@ mod tests {
         let entries = json!({"a": "1"});
         let pairs = labels(&words("a=2")).unwrap();
         let error = no_overwrites(entries.as_object().unwrap(), What::Label, &pairs).unwrap_err();
-        assert_eq!(error.to_string(), "'a' already has a value (1), and --overwrite is false");
+        assert_eq!(
+            error.to_string(),
+            "'a' already has a value (1), and --overwrite is false"
+        );
     }
 }

@@ -55,7 +55,9 @@ pub async fn view(session: &Session, args: &View) -> Result<()> {
             "json" => session.print(&format!("{}\n", go::json(&object, Some("  "))))?,
             "yaml" => session.print(&yaml::to_string(&object))?,
             other => {
-                return session.usage(format!("Unexpected -o output mode: {other}, the flag 'output' must be one of yaml|json"));
+                return session.usage(format!(
+                    "Unexpected -o output mode: {other}, the flag 'output' must be one of yaml|json"
+                ));
             }
         }
     }

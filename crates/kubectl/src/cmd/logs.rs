@@ -109,7 +109,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if !args.follow || sources.len() < 2 {
         for source in &sources {
             let mut lines = Lines::new(prefix.then(|| label(source)));
-            let read = read(session, source, &query, |bytes| lines.write(session, bytes)).await;
+            let read = read(session, source, &query, |bytes| lines.write(session, &bytes)).await;
             match read {
                 Err(error) if args.ignore_errors => session.println(&format!("error: {error}"))?,
                 other => other?,
@@ -202,7 +202,12 @@ fn sources_of(session: &Session, args: &Args, pod: &Value, container: &str) -> R
     };
     if args.all_containers {
         let all = pods::containers(pod);
-        let of = |field: &str| all.iter().filter(move |(f, _)| *f == field).map(|(_, n)| source(n)).collect::<Vec<_>>();
+        let of = |field: &str| {
+            all.iter()
+                .filter(move |(f, _)| *f == field)
+                .map(|(_, n)| source(n))
+                .collect::<Vec<_>>()
+        };
         return Ok([of("initContainers"), of("containers"), of("ephemeralContainers")].concat());
     }
     let name = pods::container(session, pod, container, args.all_pods)?;
@@ -220,8 +225,14 @@ async fn read(
     query: &Query,
     mut take: impl FnMut(Bytes) -> Result<()>,
 ) -> Result<()> {
-    let path = format!("/api/v1/namespaces/{}/pods/{}/log", source.namespace, crate::api::escape(&source.pod));
-    let call = Call::get(path).query(vec![("container", source.container.clone())]).query(query.clone());
+    let path = format!(
+        "/api/v1/namespaces/{}/pods/{}/log",
+        source.namespace,
+        crate::api::escape(&source.pod)
+    );
+    let call = Call::get(path)
+        .query(vec![("container", source.container.clone())])
+        .query(query.clone());
     let mut body = session.api()?.open(&call).await?.into_body();
     while let Some(frame) = body.frame().await {
         if let Ok(data) = frame?.into_data() {
@@ -247,7 +258,9 @@ impl Lines {
 
     /// What can be shown of everything that has come.
     fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let Some(prefix) = &self.prefix else { return bytes.to_vec() };
+        let Some(prefix) = &self.prefix else {
+            return bytes.to_vec();
+        };
         self.rest.extend_from_slice(bytes);
         let mut out = Vec::new();
         while let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
@@ -257,8 +270,8 @@ impl Lines {
         out
     }
 
-    fn write(&mut self, session: &Session, bytes: Bytes) -> Result<()> {
-        let text = self.take(&bytes);
+    fn write(&mut self, session: &Session, bytes: &[u8]) -> Result<()> {
+        let text = self.take(bytes);
         session.write(&text)
     }
 }
@@ -268,7 +281,10 @@ impl Drop for Lines {
         // A last line without an end.
         if let Some(prefix) = self.prefix.as_ref().filter(|_| !self.rest.is_empty()) {
             let mut out = std::io::stdout().lock();
-            drop(out.write_all(prefix.as_bytes()).and_then(|()| out.write_all(&self.rest)));
+            drop(
+                out.write_all(prefix.as_bytes())
+                    .and_then(|()| out.write_all(&self.rest)),
+            );
         }
     }
 }

@@ -50,7 +50,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         "strategic" => STRATEGIC,
         "merge" => MERGE,
         "json" => JSON_PATCH,
-        _ => return fail(format!("--type must be one of [json merge strategic], not {}", quote(&args.of_type))),
+        _ => {
+            return fail(format!(
+                "--type must be one of [json merge strategic], not {}",
+                quote(&args.of_type)
+            ));
+        }
     };
     let patch: Value = match serde_json::from_str(&text) {
         Ok(patch) => patch,
@@ -81,7 +86,13 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     all(errors)
 }
 
-async fn remotely(changer: &Changer<'_>, args: &Args, info: &mut Info, content: &'static str, patch: &Value) -> Result<()> {
+async fn remotely(
+    changer: &Changer<'_>,
+    args: &Args,
+    info: &mut Info,
+    content: &'static str,
+    patch: &Value,
+) -> Result<()> {
     let path = match args.subresource.as_deref().unwrap_or_default() {
         "" => info.path(),
         sub => format!("{}/{sub}", info.path()),

@@ -88,7 +88,9 @@ async fn scale(session: &Session, args: &Args, info: &Info) -> Result<Value> {
     }
     if args.current_replicas == -1 && args.resource_version.is_none() {
         let patch = json!({"spec": {"replicas": args.replicas}});
-        return api.json(&Call::new(Method::PATCH, path).query(query).content(MERGE).json(&patch)).await;
+        return api
+            .json(&Call::new(Method::PATCH, path).query(query).content(MERGE).json(&patch))
+            .await;
     }
     loop {
         let mut scale = api.get(&path).await?;
@@ -102,7 +104,10 @@ async fn scale(session: &Session, args: &Args, info: &Info) -> Result<Value> {
             return fail(format!("Expected resource version to be {wanted}, was {version}"));
         }
         scale["spec"]["replicas"] = json!(args.replicas);
-        match api.json(&Call::new(Method::PUT, &path).query(query.clone()).json(&scale)).await {
+        match api
+            .json(&Call::new(Method::PUT, &path).query(query.clone()).json(&scale))
+            .await
+        {
             // Somebody else was faster: the conditions are looked at again.
             Err(e) if e.is_conflict() => {}
             other => return other,

@@ -29,7 +29,12 @@ pub struct Args {
     #[arg(long = "for")]
     conditions: Vec<String>,
     /// The length of time to wait before giving up. Zero means check once and don't wait, negative means wait for a week.
-    #[arg(long, default_value = "30s", allow_negative_numbers = true, hide_default_value = true)]
+    #[arg(
+        long,
+        default_value = "30s",
+        allow_negative_numbers = true,
+        hide_default_value = true
+    )]
     timeout: String,
     /// Selector (label query) to filter on
     #[arg(long, short = 'l')]
@@ -142,7 +147,9 @@ fn status_is(object: &Value, name: &str, value: &str) -> bool {
     let Some(condition) = conditions.into_iter().flatten().find(|c| same(&c["type"], name)) else {
         return false;
     };
-    let seen = condition["observedGeneration"].as_i64().or_else(|| object["status"]["observedGeneration"].as_i64());
+    let seen = condition["observedGeneration"]
+        .as_i64()
+        .or_else(|| object["status"]["observedGeneration"].as_i64());
     let generation = object["metadata"]["generation"].as_i64();
     if let (Some(seen), Some(generation)) = (seen, generation)
         && seen < generation
@@ -157,12 +164,22 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.conditions.is_empty() {
         return fail("unrecognized condition: []");
     }
-    let conditions: Vec<Condition> = args.conditions.iter().map(|c| Condition::parse(c)).collect::<Result<_>>()?;
+    let conditions: Vec<Condition> = args
+        .conditions
+        .iter()
+        .map(|c| Condition::parse(c))
+        .collect::<Result<_>>()?;
     let once = matches!(args.timeout.as_str(), "0" | "0s");
     let limit = match crate::session::duration(args.timeout.trim_start_matches('-')) {
         Ok(limit) if !args.timeout.starts_with('-') => limit.unwrap_or_default(),
         Ok(_) => WEEK,
-        Err(_) => return fail(format!("invalid argument {} for \"--timeout\" flag: time: invalid duration {}", quote(&args.timeout), quote(&args.timeout))),
+        Err(_) => {
+            return fail(format!(
+                "invalid argument {} for \"--timeout\" flag: time: invalid duration {}",
+                quote(&args.timeout),
+                quote(&args.timeout)
+            ));
+        }
     };
     let deadline = Instant::now() + limit;
     let deletes = conditions.iter().any(|c| matches!(c, Condition::Delete));
@@ -208,7 +225,8 @@ async fn appear(session: &Session, selection: &Selection<'_>, deadline: Instant)
                     let mut query = selection.selectors();
                     let version = page["metadata"]["resourceVersion"].as_str().unwrap_or_default();
                     query.push(("resourceVersion", version.to_owned()));
-                    let mut events = watch::open(session.api()?, &ty.collection(namespace), query, crate::api::JSON).await?;
+                    let mut events =
+                        watch::open(session.api()?, &ty.collection(namespace), query, crate::api::JSON).await?;
                     while let Some(event) = events.next().await? {
                         if event.kind == "ADDED" {
                             return Ok(());
@@ -218,7 +236,9 @@ async fn appear(session: &Session, selection: &Selection<'_>, deadline: Instant)
                 }
             }
         };
-        timeout_at(deadline, there).await.unwrap_or_else(|_| fail("timed out waiting for the condition"))?;
+        timeout_at(deadline, there)
+            .await
+            .unwrap_or_else(|_| fail("timed out waiting for the condition"))?;
     }
     Ok(())
 }
@@ -228,7 +248,10 @@ async fn met(session: &Session, info: &mut Info, condition: &Condition, deadline
     if let Condition::Delete = condition {
         let uid = info.object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         if once {
-            return fail(format!("condition not met for {}", info.ty.plural.clone() + "/" + &info.name));
+            return fail(format!(
+                "condition not met for {}",
+                info.ty.plural.clone() + "/" + &info.name
+            ));
         }
         return super::delete::until_gone(session, &shown, &uid, Some(deadline)).await;
     }

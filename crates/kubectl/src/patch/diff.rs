@@ -34,7 +34,10 @@ impl Shape {
     }
 
     pub(super) fn diff(&self, original: &Value, modified: &Value, which: Which) -> Result<Map<String, Value>> {
-        let differ = Differ { schema: self.schema, which };
+        let differ = Differ {
+            schema: self.schema,
+            which,
+        };
         match (original, modified) {
             (Value::Object(o), Value::Object(m)) => differ.maps(Some(self.root), o, m, false),
             _ => fail("a patch needs objects"),
@@ -138,7 +141,11 @@ impl Differ {
             }
         }
         if retain && (!patch.is_empty() || original.keys().any(|k| !modified.contains_key(k))) {
-            let keys: Vec<Value> = modified.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| json!(k)).collect();
+            let keys: Vec<Value> = modified
+                .iter()
+                .filter(|(_, v)| !v.is_null())
+                .map(|(k, _)| json!(k))
+                .collect();
             if !keys.is_empty() {
                 patch.insert(RETAIN.to_owned(), Value::Array(keys));
             }
@@ -181,7 +188,9 @@ impl Differ {
         for (new, id) in modified.iter().zip(&new_keys) {
             match old_keys.iter().position(|k| k == id) {
                 Some(at) => {
-                    let (Value::Object(o), Value::Object(m)) = (&original[at], new) else { continue };
+                    let (Value::Object(o), Value::Object(m)) = (&original[at], new) else {
+                        continue;
+                    };
                     let mut inner = self.maps(item, o, m, retain)?;
                     if !inner.is_empty() {
                         inner.insert(merge_key.to_owned(), id.clone());
@@ -237,7 +246,13 @@ impl Differ {
         a
     }
 
-    fn combine_lists(&self, item: Option<TypeId>, old: Vec<Value>, new: Vec<Value>, merge_key: Option<&str>) -> Vec<Value> {
+    fn combine_lists(
+        &self,
+        item: Option<TypeId>,
+        old: Vec<Value>,
+        new: Vec<Value>,
+        merge_key: Option<&str>,
+    ) -> Vec<Value> {
         let mut all = old;
         for entry in new {
             let same = merge_key.and_then(|key| all.iter().position(|o| o[key] == entry[key]));

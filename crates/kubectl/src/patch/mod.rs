@@ -59,7 +59,11 @@ mod tests {
     fn a_merge_patch_leads_from_one_tree_to_the_other() {
         for (from, to, patch) in [
             (json!({"a": 1}), json!({"a": 1}), json!({})),
-            (json!({"a": 1, "b": {"c": 1, "d": 2}}), json!({"b": {"c": 3}}), json!({"a": null, "b": {"c": 3, "d": null}})),
+            (
+                json!({"a": 1, "b": {"c": 1, "d": 2}}),
+                json!({"b": {"c": 3}}),
+                json!({"a": null, "b": {"c": 3, "d": null}}),
+            ),
             (json!({"l": [1]}), json!({"l": [2]}), json!({"l": [2]})),
         ] {
             assert_eq!(merge_patch(&from, &to), patch);

@@ -66,18 +66,21 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(containers: Value, labels: Value) -> Value {
+    fn pod(containers: &Value, labels: &Value) -> Value {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": labels}, "spec": {"containers": containers}})
     }
 
     #[test]
     fn what_others_have_set_stays_and_what_was_applied_goes() {
         let shape = Shape::of("v1", "Pod").unwrap();
-        let original = pod(json!([{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]), json!({"x": "1", "y": "1"}));
-        let modified = pod(json!([{"name": "a", "image": "2"}]), json!({"x": "1"}));
+        let original = pod(
+            &json!([{"name": "a", "image": "1"}, {"name": "b", "image": "1"}]),
+            &json!({"x": "1", "y": "1"}),
+        );
+        let modified = pod(&json!([{"name": "a", "image": "2"}]), &json!({"x": "1"}));
         let current = pod(
-            json!([{"name": "a", "image": "1", "tty": true}, {"name": "b", "image": "1"}, {"name": "side", "image": "s"}]),
-            json!({"x": "1", "y": "1", "z": "1"}),
+            &json!([{"name": "a", "image": "1", "tty": true}, {"name": "b", "image": "1"}, {"name": "side", "image": "s"}]),
+            &json!({"x": "1", "y": "1", "z": "1"}),
         );
         let patch = three_way(Some(&shape), &original, &modified, &current).unwrap();
         assert_eq!(
@@ -92,14 +95,17 @@ mod tests {
         );
         let merged = shape.merge(&current, &patch).unwrap();
         assert_eq!(merged["metadata"]["labels"], json!({"x": "1", "z": "1"}));
-        assert_eq!(merged["spec"]["containers"][0], json!({"name": "a", "image": "2", "tty": true}));
+        assert_eq!(
+            merged["spec"]["containers"][0],
+            json!({"name": "a", "image": "2", "tty": true})
+        );
         assert_eq!(merged["spec"]["containers"].as_array().unwrap().len(), 2);
     }
 
     #[test]
     fn nothing_to_do_is_an_empty_patch() {
         let shape = Shape::of("v1", "Pod").unwrap();
-        let it = pod(json!([{"name": "a"}]), json!({}));
+        let it = pod(&json!([{"name": "a"}]), &json!({}));
         assert_eq!(three_way(Some(&shape), &it, &it, &it).unwrap(), json!({}));
         assert_eq!(three_way(None, &it, &it, &it).unwrap(), json!({}));
     }

@@ -37,7 +37,8 @@ impl CustomColumns {
 
     /// A line of headers and a line of paths.
     pub fn template(text: &str) -> Result<CustomColumns> {
-        const FORM: &str = "Expected format is one line of space separated headers, one line of space separated column specs.";
+        const FORM: &str =
+            "Expected format is one line of space separated headers, one line of space separated column specs.";
         let mut lines = text.lines();
         let Some(headers) = lines.next() else {
             return fail(format!("invalid template, missing header line. {FORM}"));
@@ -81,7 +82,11 @@ impl CustomColumns {
             for path in &self.paths {
                 let found = path.find(object)?;
                 let texts: Vec<String> = found.iter().flatten().map(|v| escape(&go::sprint(v))).collect();
-                cells.push(if texts.is_empty() { "<none>".to_owned() } else { texts.join(",") });
+                cells.push(if texts.is_empty() {
+                    "<none>".to_owned()
+                } else {
+                    texts.join(",")
+                });
             }
             out.line(&cells.join("\t"));
         }

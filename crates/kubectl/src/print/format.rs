@@ -15,11 +15,21 @@ const ALLOWED_FOR_CHANGES: &str =
 /// One of the formats, ready to print.
 #[derive(Debug, Clone)]
 pub enum Format {
-    Human { wide: bool },
+    Human {
+        wide: bool,
+    },
     Name,
-    Json { managed_fields: bool },
-    Yaml { managed_fields: bool },
-    JsonPath { path: JsonPath, template: String, as_json: bool },
+    Json {
+        managed_fields: bool,
+    },
+    Yaml {
+        managed_fields: bool,
+    },
+    JsonPath {
+        path: JsonPath,
+        template: String,
+        as_json: bool,
+    },
     Columns(CustomColumns),
 }
 
@@ -39,7 +49,9 @@ impl Format {
         let (name, argument) = given.split_once('=').map_or((given, None), |(n, a)| (n, Some(a)));
         let template = || argument.map(str::to_owned).or_else(|| output.template.clone());
         let managed_fields = output.show_managed_fields;
-        let read = |path: String| std::fs::read_to_string(&path).map_err(|e| message(format!("error reading --template {path}, {e}\n")));
+        let read = |path: String| {
+            std::fs::read_to_string(&path).map_err(|e| message(format!("error reading --template {path}, {e}\n")))
+        };
         Ok(match name {
             "" if output.template.is_some() => return refuse_template(),
             "" => Format::Human { wide: false },
@@ -63,8 +75,12 @@ impl Format {
                     as_json: name == "jsonpath-as-json",
                 }
             }
-            "custom-columns" if shows => Format::Columns(CustomColumns::parse(&template().unwrap_or_default(), no_headers)?),
-            "custom-columns-file" if shows => Format::Columns(CustomColumns::template(&read(template().unwrap_or_default())?)?),
+            "custom-columns" if shows => {
+                Format::Columns(CustomColumns::parse(&template().unwrap_or_default(), no_headers)?)
+            }
+            "custom-columns-file" if shows => {
+                Format::Columns(CustomColumns::template(&read(template().unwrap_or_default())?)?)
+            }
             "go-template" | "go-template-file" | "template" | "templatefile" => return refuse_template(),
             "kyaml" => return fail("output format \"kyaml\" is not supported; use yaml"),
             other => {
@@ -84,15 +100,27 @@ impl Format {
     /// The text of one object, or of a `List` of several. Tables are not made here.
     pub fn object(&self, object: &Value) -> Result<String> {
         Ok(match self {
-            Format::Json { managed_fields } => format!("{}\n", go::json(&without_managed(object, *managed_fields), Some("    "))),
+            Format::Json { managed_fields } => format!(
+                "{}\n",
+                go::json(&without_managed(object, *managed_fields), Some("    "))
+            ),
             Format::Yaml { managed_fields } => yaml::to_string(&without_managed(object, *managed_fields)),
-            Format::JsonPath { path, template, as_json } => {
+            Format::JsonPath {
+                path,
+                template,
+                as_json,
+            } => {
                 let failed = |e: crate::jsonpath::JsonPathError| {
-                    message(format!("error executing jsonpath {}: Error executing template: {e}", go::quote(template)))
+                    message(format!(
+                        "error executing jsonpath {}: Error executing template: {e}",
+                        go::quote(template)
+                    ))
                 };
                 if *as_json {
                     let found = path.find(object).map_err(failed)?;
-                    let groups = found.iter().map(|g| json!(g.iter().map(|v| (**v).clone()).collect::<Vec<_>>()));
+                    let groups = found
+                        .iter()
+                        .map(|g| json!(g.iter().map(|v| (**v).clone()).collect::<Vec<_>>()));
                     groups.map(|g| format!("{}\n", go::json(&g, Some("    ")))).collect()
                 } else {
                     path.execute(object).map_err(failed)?
@@ -100,7 +128,10 @@ impl Format {
             }
             Format::Columns(columns) => columns.print(&items(object))?,
             Format::Name | Format::Human { .. } => {
-                let names: Vec<String> = items(object).into_iter().map(|o| format!("{}\n", reference(o))).collect();
+                let names: Vec<String> = items(object)
+                    .into_iter()
+                    .map(|o| format!("{}\n", reference(o)))
+                    .collect();
                 names.concat()
             }
         })
@@ -166,7 +197,8 @@ mod tests {
 
     #[test]
     fn objects_are_printed_in_the_format_asked_for() {
-        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "managedFields": []}});
+        let object =
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "managedFields": []}});
         for (output, text) in [
             ("name", "deployment.apps/a\n"),
             ("yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\n"),
@@ -176,6 +208,11 @@ mod tests {
         ] {
             assert_eq!(format(output).unwrap().object(&object).unwrap(), text, "{output}");
         }
-        assert!(format("foo").unwrap_err().to_string().starts_with("unable to match a printer suitable"));
+        assert!(
+            format("foo")
+                .unwrap_err()
+                .to_string()
+                .starts_with("unable to match a printer suitable")
+        );
     }
 }

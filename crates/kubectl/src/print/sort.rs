@@ -16,7 +16,13 @@ pub fn sort_by<T>(items: &mut [T], path: &str, object: impl Fn(&T) -> &Value) ->
     let mut keys: Vec<Option<Value>> = Vec::new();
     for item in items.iter() {
         let found = parsed.find(object(item))?;
-        keys.push(found.into_iter().next().and_then(|g| g.into_iter().next()).map(std::borrow::Cow::into_owned));
+        keys.push(
+            found
+                .into_iter()
+                .next()
+                .and_then(|g| g.into_iter().next())
+                .map(std::borrow::Cow::into_owned),
+        );
     }
     if !items.is_empty() && keys.iter().all(Option::is_none) {
         return fail(format!(
@@ -48,7 +54,9 @@ fn compare(a: Option<&Value>, b: Option<&Value>) -> Ordering {
         (None, None) => Ordering::Equal,
         (None, _) => Ordering::Less,
         (_, None) => Ordering::Greater,
-        (Some(Value::Number(a)), Some(Value::Number(b))) => a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal),
+        (Some(Value::Number(a)), Some(Value::Number(b))) => {
+            a.as_f64().partial_cmp(&b.as_f64()).unwrap_or(Ordering::Equal)
+        }
         (Some(Value::String(a)), Some(Value::String(b))) => match (quantity(a), quantity(b)) {
             (Some(a), Some(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
             _ => a.cmp(b),
@@ -69,14 +77,21 @@ mod tests {
 
     #[test]
     fn items_are_sorted_by_any_kind_of_field() {
-        let mut items = vec![json!({"n": "1Gi", "i": 3}), json!({"n": "200Mi", "i": 1}), json!({"i": 2})];
+        let mut items = vec![
+            json!({"n": "1Gi", "i": 3}),
+            json!({"n": "200Mi", "i": 1}),
+            json!({"i": 2}),
+        ];
         sort_by(&mut items, ".n", |v| v).unwrap();
         let ids: Vec<i64> = items.iter().map(|v| v["i"].as_i64().unwrap()).collect();
         assert_eq!(ids, [2, 1, 3]);
         sort_by(&mut items, "{.i}", |v| v).unwrap();
         assert_eq!(items[0]["i"], 1);
         let error = sort_by(&mut items, ".x", |v| v).unwrap_err();
-        assert_eq!(error.to_string(), "couldn't find any field with path \"{.x}\" in the list of objects");
+        assert_eq!(
+            error.to_string(),
+            "couldn't find any field with path \"{.x}\" in the list of objects"
+        );
     }
 
     #[test]

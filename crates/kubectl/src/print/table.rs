@@ -46,12 +46,19 @@ impl TablePrinter {
         if rows.is_empty() {
             return;
         }
-        let shown: Vec<bool> = self.columns.iter().map(|c| self.options.wide || c["priority"].as_i64().unwrap_or(0) == 0).collect();
+        let shown: Vec<bool> = self
+            .columns
+            .iter()
+            .map(|c| self.options.wide || c["priority"].as_i64().unwrap_or(0) == 0)
+            .collect();
         if !self.header_printed && !self.options.no_headers {
             out.line(&self.header(&shown, event.is_some()));
         }
         self.header_printed = true;
-        let name_column = self.columns.iter().position(|c| c["format"] == "name" && c["type"] == "string");
+        let name_column = self
+            .columns
+            .iter()
+            .position(|c| c["format"] == "name" && c["type"] == "string");
         for row in rows {
             let mut cells: Vec<String> = Vec::new();
             if let Some(event) = event {
@@ -112,7 +119,11 @@ pub fn labels(labels: &Value) -> String {
         .flatten()
         .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
         .collect();
-    if pairs.is_empty() { "<none>".to_owned() } else { pairs.join(",") }
+    if pairs.is_empty() {
+        "<none>".to_owned()
+    } else {
+        pairs.join(",")
+    }
 }
 
 /// Only the first line of a text is shown, and no control characters.
@@ -160,7 +171,10 @@ mod tests {
 
     #[test]
     fn columns_of_lower_priority_are_for_wide() {
-        assert_eq!(print(TableOptions::default()), "NAME        RESTARTS\na           1\nlong-name   12\n");
+        assert_eq!(
+            print(TableOptions::default()),
+            "NAME        RESTARTS\na           1\nlong-name   12\n"
+        );
         let wide = TableOptions {
             wide: true,
             ..TableOptions::default()

@@ -105,15 +105,27 @@ impl Data {
         let secret = self.kind == "Secret";
         if !wrong.is_empty() {
             return match secret {
-                true => fail(format!("{} is not valid key name for a Secret {}", quote(key), wrong.join(";"))),
-                false => fail(format!("{} is not a valid key name for a ConfigMap: {}", quote(key), wrong.join(","))),
+                true => fail(format!(
+                    "{} is not valid key name for a Secret {}",
+                    quote(key),
+                    wrong.join(";")
+                )),
+                false => fail(format!(
+                    "{} is not a valid key name for a ConfigMap: {}",
+                    quote(key),
+                    wrong.join(",")
+                )),
             };
         }
         if let Some(before) = self.entries.get(key) {
             if secret {
                 return fail(format!("cannot add key {key}, another key by that name already exists"));
             }
-            let part = if std::str::from_utf8(before).is_ok() { "Data" } else { "BinaryData" };
+            let part = if std::str::from_utf8(before).is_ok() {
+                "Data"
+            } else {
+                "BinaryData"
+            };
             return fail(format!(
                 "cannot add key {}, another key by that name already exists in {part} for ConfigMap {}",
                 quote(key),
@@ -130,7 +142,8 @@ impl Data {
             name: name.to_owned(),
             entries: BTreeMap::new(),
         };
-        if !sources.from_env_file.is_empty() && !(sources.from_file.is_empty() && sources.from_literal.is_empty()) {
+        let others = !sources.from_file.is_empty() || !sources.from_literal.is_empty();
+        if others && !sources.from_env_file.is_empty() {
             return fail("from-env-file cannot be combined with from-file or from-literal");
         }
         for source in &sources.from_file {
@@ -158,7 +171,10 @@ impl Data {
         };
         let meta = std::fs::metadata(path).map_err(|e| message(format!("error reading {path}: {}", words(&e))))?;
         if !meta.is_dir() {
-            let own = Path::new(path).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let own = Path::new(path)
+                .file_name()
+                .map(|n| n.to_string_lossy().into_owned())
+                .unwrap_or_default();
             return self.add(key.unwrap_or(&own), std::fs::read(path)?);
         }
         if key.is_some() {
@@ -196,7 +212,10 @@ impl Data {
     }
 
     fn encoded(&self) -> Map<String, Value> {
-        self.entries.iter().map(|(k, v)| (k.clone(), json!(STANDARD.encode(v)))).collect()
+        self.entries
+            .iter()
+            .map(|(k, v)| (k.clone(), json!(STANDARD.encode(v))))
+            .collect()
     }
 }
 
@@ -280,13 +299,17 @@ impl Secret {
                     );
                 }
                 let login = STANDARD.encode(format!("{}:{}", args.docker_username, args.docker_password));
-                let mut entry = json!({"username": args.docker_username, "password": args.docker_password, "auth": login});
+                let mut entry =
+                    json!({"username": args.docker_username, "password": args.docker_password, "auth": login});
                 if !args.docker_email.is_empty() {
                     entry["email"] = json!(args.docker_email);
                 }
                 let config = json!({"auths": {&args.docker_server: entry}});
                 let mut data = Map::new();
-                data.insert(".dockerconfigjson".to_owned(), json!(STANDARD.encode(go::json(&config, None))));
+                data.insert(
+                    ".dockerconfigjson".to_owned(),
+                    json!(STANDARD.encode(go::json(&config, None))),
+                );
                 Ok((secret(name, "kubernetes.io/dockerconfigjson", data), &args.common))
             }
         }

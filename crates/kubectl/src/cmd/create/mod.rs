@@ -55,9 +55,8 @@ pub struct Common {
 
 #[derive(Debug, clap::Subcommand)]
 enum Sub {
+    #[command(visible_aliases = ["deploy", "dep"])]
     Deployment(workload::Deployment),
-    #[command(visible_alias = "dep", hide = true)]
-    Dep(workload::Deployment),
     Job(workload::Job),
     #[command(visible_alias = "cj")]
     Cronjob(workload::CronJob),
@@ -99,7 +98,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return files(session, args).await;
     };
     let (draft, common) = match sub {
-        Sub::Deployment(a) | Sub::Dep(a) => (a.draft(session)?, &a.common),
+        Sub::Deployment(a) => (a.draft(session)?, &a.common),
         Sub::Job(a) => (a.draft(session).await?, &a.common),
         Sub::Cronjob(a) => (a.draft(session)?, &a.common),
         Sub::Namespace(a) => (a.draft(session)?, &a.common),
@@ -145,10 +144,19 @@ async fn finish(session: &Session, common: &Common, draft: Draft) -> Result<()> 
             ..crate::discovery::ResourceType::default()
         };
         let mut info = crate::select::Info::of(&std::sync::Arc::new(ty), object);
-        info.namespace = if namespaced { session.namespace()? } else { String::new() };
+        info.namespace = if namespaced {
+            session.namespace()?
+        } else {
+            String::new()
+        };
         if let Err(error) = changer.create(&mut info).await {
             let said = matches!(error, crate::error::Error::Api(_)) && !called.is_empty();
-            return if said { fail(format!("failed to create {called}: {error}")) } else { Err(error) };
+            let colon = if called == "secret" { "" } else { ":" };
+            return if said {
+                fail(format!("failed to create {called}{colon} {error}"))
+            } else {
+                Err(error)
+            };
         }
         object = info.object;
     }
@@ -187,7 +195,11 @@ async fn files(session: &Session, args: &Args) -> Result<()> {
             record(&mut info.object)?;
         }
         let source = info.source.clone();
-        let done = if changer.is_local() { Ok(()) } else { changer.create(&mut info).await };
+        let done = if changer.is_local() {
+            Ok(())
+        } else {
+            changer.create(&mut info).await
+        };
         match done {
             Ok(()) => changer.tell(&info.object, "created")?,
             Err(error) => errors.push(error.with_source("creating", &source)),
@@ -204,7 +216,10 @@ async fn raw(session: &Session, args: &Args, path: &str) -> Result<()> {
     let [one] = &objects[..] else {
         return fail("--raw can only use a single local file or stdin");
     };
-    let body = session.api()?.bytes(&Call::new(Method::POST, path).json(&one.object)).await?;
+    let body = session
+        .api()?
+        .bytes(&Call::new(Method::POST, path).json(&one.object))
+        .await?;
     session.print(&String::from_utf8_lossy(&body))
 }
 

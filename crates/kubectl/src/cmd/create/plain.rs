@@ -182,7 +182,11 @@ fn selector_tree(text: &str) -> Result<Value> {
             Some((key, value)) if !key.ends_with('!') => {
                 labels.insert(key.to_owned(), json!(value.trim_start_matches('=')));
             }
-            _ => return fail(format!("couldn't parse the selector string {text:?}: only equality is supported")),
+            _ => {
+                return fail(format!(
+                    "couldn't parse the selector string {text:?}: only equality is supported"
+                ));
+            }
         }
     }
     Ok(json!({"matchLabels": labels}))

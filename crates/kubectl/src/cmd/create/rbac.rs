@@ -5,24 +5,34 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{Common, Draft, name_of};
-use crate::error::{Result, fail};
+use crate::error::{Error, Result, fail};
 use crate::session::Session;
 
 const API: &str = "rbac.authorization.k8s.io/v1";
 const GROUP: &str = "rbac.authorization.k8s.io";
 const VERBS: [&str; 15] = [
-    "*", "get", "delete", "list", "create", "update", "patch", "watch", "proxy", "deletecollection", "use", "bind",
-    "escalate", "impersonate", "approve",
+    "*",
+    "get",
+    "delete",
+    "list",
+    "create",
+    "update",
+    "patch",
+    "watch",
+    "proxy",
+    "deletecollection",
+    "use",
+    "bind",
+    "escalate",
+    "impersonate",
+    "approve",
 ];
 const URL_VERBS: [&str; 8] = ["*", "get", "post", "put", "delete", "patch", "head", "options"];
 
 /// Verbs that make sense for some resources only.
 fn special(verb: &str) -> Option<&'static [(&'static str, &'static str)]> {
     Some(match verb {
-        "use" => &[
-            ("policy", "podsecuritypolicies"),
-            ("extensions", "podsecuritypolicies"),
-        ],
+        "use" => &[("policy", "podsecuritypolicies"), ("extensions", "podsecuritypolicies")],
         "bind" | "escalate" => &[(GROUP, "roles"), (GROUP, "clusterroles")],
         "impersonate" => &[
             ("", "users"),
@@ -125,7 +135,11 @@ fn unique(list: &[String]) -> Vec<&str> {
 }
 
 fn verbs_of(list: &[String]) -> Vec<&str> {
-    if list.iter().any(|v| v == "*") { vec!["*"] } else { unique(list) }
+    if list.iter().any(|v| v == "*") {
+        vec!["*"]
+    } else {
+        unique(list)
+    }
 }
 
 /// The rules for resources, one for each group.
@@ -133,7 +147,9 @@ async fn resource_rules(session: &Session, verbs: &[&str], resources: &[String],
     let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let everything = resources.iter().any(|r| r == "*");
     for text in resources.iter().filter(|r| !everything || *r == "*") {
-        let (name, sub) = text.split_once('/').map_or((text.as_str(), None), |(n, s)| (n, Some(s)));
+        let (name, sub) = text
+            .split_once('/')
+            .map_or((text.as_str(), None), |(n, s)| (n, Some(s)));
         let (resource, group) = name.split_once('.').unwrap_or((name, ""));
         if resource.is_empty() {
             return fail("resource must be specified if apiGroup/subresource specified");
@@ -154,7 +170,11 @@ async fn resource_rules(session: &Session, verbs: &[&str], resources: &[String],
                 }
             }
             if !fits {
-                return fail(format!("the server doesn't have a resource type {}", crate::print::go::quote(resource)));
+                let text = format!(
+                    "the server doesn't have a resource type {}",
+                    crate::print::go::quote(resource)
+                );
+                return Err(Error::Plain(text));
             }
         }
         if let Some(sub) = sub {
@@ -210,7 +230,12 @@ impl ClusterRole {
         if self.aggregation_rule.is_empty() {
             object["rules"] = Value::Array(self.rules(session, &verbs).await?);
         } else {
-            let others = [&self.rule.verb, &self.rule.resource, &self.rule.resource_name, &self.non_resource_url];
+            let others = [
+                &self.rule.verb,
+                &self.rule.resource,
+                &self.rule.resource_name,
+                &self.non_resource_url,
+            ];
             if others.iter().any(|o| !o.is_empty()) {
                 return fail(
                     "aggregation rule must be specified without nonResourceURLs, verbs, resources or resourceNames",
@@ -282,7 +307,7 @@ impl Subjects {
     }
 }
 
-fn binding(kind: &str, name: &str, role: Value, subjects: &Subjects) -> Result<Value> {
+fn binding(kind: &str, name: &str, role: &Value, subjects: &Subjects) -> Result<Value> {
     let mut object = json!({"apiVersion": API, "kind": kind, "metadata": {"name": name}, "roleRef": role});
     let subjects = subjects.list()?;
     if !subjects.is_empty() {
@@ -300,7 +325,7 @@ impl RoleBinding {
             _ => return fail("exactly one of clusterrole or role must be specified"),
         };
         Ok(Draft {
-            object: binding("RoleBinding", name, role, &self.subjects)?,
+            object: binding("RoleBinding", name, &role, &self.subjects)?,
             plural: "rolebindings",
             namespaced: true,
             called: "rolebinding".to_owned(),
@@ -313,7 +338,7 @@ impl ClusterRoleBinding {
         let name = name_of(session, &self.names)?;
         let role = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": self.clusterrole});
         Ok(Draft {
-            object: binding("ClusterRoleBinding", name, role, &self.subjects)?,
+            object: binding("ClusterRoleBinding", name, &role, &self.subjects)?,
             plural: "clusterrolebindings",
             namespaced: false,
             called: "clusterrolebinding".to_owned(),

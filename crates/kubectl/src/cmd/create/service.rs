@@ -72,7 +72,11 @@ pub struct Ingress {
 fn port(text: &str) -> Result<Value> {
     let (number, target) = text.split_once(':').map_or((text, None), |(n, t)| (n, Some(t)));
     let number: u16 = number.parse().map_err(|e: std::num::ParseIntError| {
-        message(format!("strconv.Atoi: parsing {}: {}", crate::print::go::quote(number), go_words(&e)))
+        message(format!(
+            "strconv.Atoi: parsing {}: {}",
+            crate::print::go::quote(number),
+            go_words(&e)
+        ))
     })?;
     let target = match target {
         None => json!(number),
@@ -182,7 +186,8 @@ impl Ingress {
                 Some(prefix) => (prefix, "Prefix"),
                 None => (path, "Exact"),
             };
-            let entry = json!({"path": format!("/{path}"), "pathType": kind, "backend": backend(service).ok_or_else(invalid)?});
+            let entry =
+                json!({"path": format!("/{path}"), "pathType": kind, "backend": backend(service).ok_or_else(invalid)?});
             match rules.iter_mut().find(|(h, _)| h == host) {
                 Some((_, paths)) => paths.push(entry),
                 None => rules.push((host.to_owned(), vec![entry])),
@@ -217,7 +222,9 @@ impl Ingress {
         });
         for text in &self.annotation {
             let Some((key, value)) = text.split_once('=') else {
-                return fail(format!("annotation {text} is invalid and should be in format key=[value]"));
+                return fail(format!(
+                    "annotation {text} is invalid and should be in format key=[value]"
+                ));
             };
             object["metadata"]["annotations"][key] = json!(value);
         }
@@ -238,7 +245,10 @@ mod tests {
     fn ports_are_named_after_their_numbers() {
         assert_eq!(port("80:90").unwrap()["name"], "80-90");
         assert_eq!(port("80").unwrap()["targetPort"], 80);
-        assert_eq!(port("80:http").unwrap(), json!({"name": "80-http", "port": 80, "protocol": "TCP", "targetPort": "http"}));
+        assert_eq!(
+            port("80:http").unwrap(),
+            json!({"name": "80-http", "port": 80, "protocol": "TCP", "targetPort": "http"})
+        );
         assert!(port("x").is_err());
     }
 }

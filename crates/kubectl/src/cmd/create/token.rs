@@ -59,7 +59,10 @@ impl Token {
             }
             (None, None, None) => {}
             (Some(kind), _, _) if !BOUND_KINDS.contains(&kind.as_str()) => {
-                return fail(format!("supported --bound-object-kind values are {}", BOUND_KINDS.join(", ")));
+                return fail(format!(
+                    "supported --bound-object-kind values are {}",
+                    BOUND_KINDS.join(", ")
+                ));
             }
             (Some(_), None, _) => return fail("--bound-object-name is required if --bound-object-kind is provided"),
             (Some(kind), Some(name), uid) => {
@@ -69,7 +72,8 @@ impl Token {
                 }
             }
         }
-        let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec});
+        let request =
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": {}, "spec": spec});
         let path = format!(
             "/api/v1/namespaces/{}/serviceaccounts/{}/token",
             session.namespace()?,

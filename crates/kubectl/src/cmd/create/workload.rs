@@ -78,7 +78,10 @@ pub fn suffix() -> Result<String> {
     if let Err(e) = getrandom::fill(&mut random) {
         return fail(format!("no random numbers: {e}"));
     }
-    Ok(random.iter().map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()])).collect())
+    Ok(random
+        .iter()
+        .map(|b| char::from(LETTERS[usize::from(*b) % LETTERS.len()]))
+        .collect())
 }
 
 fn container(name: &str, image: &str, command: &[String]) -> Value {

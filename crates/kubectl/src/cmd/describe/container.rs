@@ -35,7 +35,11 @@ pub fn containers(w: &mut Text, label: &str, list: &Value, statuses: &Value, pod
             w.pair(2, "Restart Count", &int(&status["restartCount"]).to_string());
         }
         resources(w, 2, &container["resources"]);
-        for (title, field) in [("Liveness", "livenessProbe"), ("Readiness", "readinessProbe"), ("Startup", "startupProbe")] {
+        for (title, field) in [
+            ("Liveness", "livenessProbe"),
+            ("Readiness", "readinessProbe"),
+            ("Startup", "startupProbe"),
+        ] {
             if container[field].is_object() {
                 w.pair(2, title, &probe(&container[field]));
             }
@@ -131,7 +135,11 @@ fn probe(probe: &Value) -> String {
     } else if probe["httpGet"].is_object() {
         let get = &probe["httpGet"];
         let path = str_of(&get["path"]);
-        let slash = if path.starts_with('/') || path.is_empty() { "" } else { "/" };
+        let slash = if path.starts_with('/') || path.is_empty() {
+            ""
+        } else {
+            "/"
+        };
         format!(
             "http-get {}://{}:{}{slash}{path} {attributes}",
             str_of(&get["scheme"]).to_lowercase(),
@@ -140,9 +148,17 @@ fn probe(probe: &Value) -> String {
         )
     } else if probe["tcpSocket"].is_object() {
         let socket = &probe["tcpSocket"];
-        format!("tcp-socket {}:{} {attributes}", str_of(&socket["host"]), plain(&socket["port"]))
+        format!(
+            "tcp-socket {}:{} {attributes}",
+            str_of(&socket["host"]),
+            plain(&socket["port"])
+        )
     } else if probe["grpc"].is_object() {
-        format!("grpc <pod>:{} {} {attributes}", int(&probe["grpc"]["port"]), str_of(&probe["grpc"]["service"]))
+        format!(
+            "grpc <pod>:{} {} {attributes}",
+            int(&probe["grpc"]["port"]),
+            str_of(&probe["grpc"]["service"])
+        )
     } else {
         format!("unknown {attributes}")
     }
@@ -162,12 +178,23 @@ fn env_from(w: &mut Text, container: &Value) {
             "" => String::new(),
             prefix => format!(" with prefix '{prefix}'"),
         };
-        w.line(3, &format!("{}\t{kind}{with}\tOptional: {}", str_of(&from["name"]), from["optional"] == true));
+        w.line(
+            3,
+            &format!(
+                "{}\t{kind}{with}\tOptional: {}",
+                str_of(&from["name"]),
+                from["optional"] == true
+            ),
+        );
     }
 }
 
 fn env(w: &mut Text, container: &Value, pod: Option<&Value>) {
-    let none = if items(&container["env"]).next().is_none() { "\t<none>" } else { "" };
+    let none = if items(&container["env"]).next().is_none() {
+        "\t<none>"
+    } else {
+        ""
+    };
     w.line(2, &format!("Environment:{none}"));
     for variable in items(&container["env"]) {
         let name = str_of(&variable["name"]);
@@ -176,7 +203,10 @@ fn env(w: &mut Text, container: &Value, pod: Option<&Value>) {
             let field = &from["fieldRef"];
             let path = str_of(&field["fieldPath"]);
             let value = pod.map(|p| field_of(p, path)).unwrap_or_default();
-            w.line(3, &format!("{name}:\t{value} ({}:{path})", str_of(&field["apiVersion"])));
+            w.line(
+                3,
+                &format!("{name}:\t{value} ({}:{path})", str_of(&field["apiVersion"])),
+            );
         } else if from["resourceFieldRef"].is_object() {
             let resource = str_of(&from["resourceFieldRef"]["resource"]);
             let mut value = resource_of(container, &from["resourceFieldRef"]);
@@ -200,7 +230,14 @@ fn env(w: &mut Text, container: &Value, pod: Option<&Value>) {
             );
         } else if from.is_null() {
             for (i, line) in str_of(&variable["value"]).split('\n').enumerate() {
-                w.line(3, &if i == 0 { format!("{name}:\t{line}") } else { format!("\t{line}") });
+                w.line(
+                    3,
+                    &if i == 0 {
+                        format!("{name}:\t{line}")
+                    } else {
+                        format!("\t{line}")
+                    },
+                );
             }
         }
     }
@@ -208,7 +245,10 @@ fn env(w: &mut Text, container: &Value, pod: Option<&Value>) {
 
 /// What `fieldRef` finds in the pod.
 fn field_of(pod: &Value, path: &str) -> String {
-    if let Some((map, key)) = path.split_once("['").and_then(|(m, k)| Some((m, k.strip_suffix("']")?))) {
+    if let Some((map, key)) = path
+        .split_once("['")
+        .and_then(|(m, k)| Some((m, k.strip_suffix("']")?)))
+    {
         let field = map.strip_prefix("metadata.").unwrap_or(map);
         return str_of(&pod["metadata"][field][key]).to_owned();
     }
@@ -218,7 +258,9 @@ fn field_of(pod: &Value, path: &str) -> String {
         }
         "metadata.labels" | "metadata.annotations" => {
             let field = &pod["metadata"][path.trim_start_matches("metadata.")];
-            let pairs: Vec<String> = super::text::entries(field).map(|(k, v)| format!("{k}={}", quote(v))).collect();
+            let pairs: Vec<String> = super::text::entries(field)
+                .map(|(k, v)| format!("{k}={}", quote(v)))
+                .collect();
             pairs.join("\n")
         }
         // These are known to the server's conversion, but not to its path of texts.
@@ -227,9 +269,13 @@ fn field_of(pod: &Value, path: &str) -> String {
 }
 
 fn resource_of(container: &Value, field: &Value) -> String {
-    let Some((kind, name)) = str_of(&field["resource"]).split_once('.') else { return String::new() };
+    let Some((kind, name)) = str_of(&field["resource"]).split_once('.') else {
+        return String::new();
+    };
     let parse = |v: &Value| crate::print::go::sprint(v).parse::<Quantity>().ok();
-    let Some(amount) = parse(&container["resources"][kind][name]) else { return "0".to_owned() };
+    let Some(amount) = parse(&container["resources"][kind][name]) else {
+        return "0".to_owned();
+    };
     let divisor = parse(&field["divisor"]).filter(|d| !d.is_zero());
     let (amount, divisor) = match name {
         "cpu" => (amount.milli_value(), divisor.map_or(1000, |d| d.milli_value())),
@@ -244,18 +290,32 @@ fn mounts(w: &mut Text, container: &Value) {
     w.line(2, &format!("Mounts:{none}"));
     list.sort_by_key(|m| str_of(&m["mountPath"]));
     for mount in list {
-        let mut flags = if mount["readOnly"] == true { "ro".to_owned() } else { "rw".to_owned() };
+        let mut flags = if mount["readOnly"] == true {
+            "ro".to_owned()
+        } else {
+            "rw".to_owned()
+        };
         if let Some(path) = mount["subPath"].as_str().filter(|p| !p.is_empty()) {
             flags.push_str(&format!(",path={}", quote(path)));
         }
-        w.line(3, &format!("{} from {} ({flags})", str_of(&mount["mountPath"]), str_of(&mount["name"])));
+        w.line(
+            3,
+            &format!(
+                "{} from {} ({flags})",
+                str_of(&mount["mountPath"]),
+                str_of(&mount["name"])
+            ),
+        );
     }
     let mut devices: Vec<&Value> = items(&container["volumeDevices"]).collect();
     if !devices.is_empty() {
         w.line(2, &format!("Devices:{none}"));
         devices.sort_by_key(|d| str_of(&d["devicePath"]));
         for device in devices {
-            w.line(3, &format!("{} from {}", str_of(&device["devicePath"]), str_of(&device["name"])));
+            w.line(
+                3,
+                &format!("{} from {}", str_of(&device["devicePath"]), str_of(&device["name"])),
+            );
         }
     }
 }

@@ -125,7 +125,11 @@ async fn describe(session: &Session, info: &Info, show_events: bool) -> Result<S
 async fn events(session: &Session, info: &Info) -> Vec<Value> {
     let object = &info.object;
     let uid = str_of(&object["metadata"]["uid"]);
-    let kind = if info.ty.is("", "Pod") { "" } else { info.ty.kind.as_str() };
+    let kind = if info.ty.is("", "Pod") {
+        ""
+    } else {
+        info.ty.kind.as_str()
+    };
     let uid = match object["metadata"]["annotations"]["kubernetes.io/config.mirror"].as_str() {
         Some(mirrored) if info.ty.is("", "Pod") => mirrored,
         _ => uid,

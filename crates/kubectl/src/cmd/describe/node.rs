@@ -25,12 +25,22 @@ pub async fn describe(session: &Session, w: &mut Text, node: &Value) -> Result<(
     w.annotations("Annotations", &meta["annotations"]);
     w.pair(0, "CreationTimestamp", &date(&meta["creationTimestamp"]));
     w.taints(&spec["taints"]);
-    w.pair(0, "Unschedulable", if spec["unschedulable"] == true { "true" } else { "false" });
+    w.pair(
+        0,
+        "Unschedulable",
+        if spec["unschedulable"] == true { "true" } else { "false" },
+    );
     lease(session, w, name).await?;
     if items(&status["conditions"]).next().is_some() {
         w.line(0, "Conditions:");
-        w.line(1, "Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage");
-        w.line(1, "----\t------\t-----------------\t------------------\t------\t-------");
+        w.line(
+            1,
+            "Type\tStatus\tLastHeartbeatTime\tLastTransitionTime\tReason\tMessage",
+        );
+        w.line(
+            1,
+            "----\t------\t-----------------\t------------------\t------\t-------",
+        );
         for c in items(&status["conditions"]) {
             w.line(
                 1,
@@ -98,17 +108,28 @@ fn roles(labels: &Value) -> String {
         .collect();
     roles.sort_unstable();
     roles.dedup();
-    if roles.is_empty() { "<none>".to_owned() } else { roles.join(",") }
+    if roles.is_empty() {
+        "<none>".to_owned()
+    } else {
+        roles.join(",")
+    }
 }
 
 async fn lease(session: &Session, w: &mut Text, name: &str) -> Result<()> {
-    let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}", crate::api::escape(name));
+    let path = format!(
+        "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{}",
+        crate::api::escape(name)
+    );
     match session.api()?.get(&path).await {
         Ok(lease) => {
             let spec = &lease["spec"];
             let time = |v: &Value| if v.is_string() { date(v) } else { "<unset>".to_owned() };
             w.line(0, "Lease:");
-            w.pair(1, "HolderIdentity", spec["holderIdentity"].as_str().unwrap_or("<unset>"));
+            w.pair(
+                1,
+                "HolderIdentity",
+                spec["holderIdentity"].as_str().unwrap_or("<unset>"),
+            );
             w.pair(1, "AcquireTime", &time(&spec["acquireTime"]));
             w.pair(1, "RenewTime", &time(&spec["renewTime"]));
         }
@@ -124,7 +145,7 @@ fn amounts(tree: &Value) -> Amounts {
 
 fn add(to: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
-        let sum = to.get(name).map_or_else(|| amount.clone(), |old| old.add(amount));
+        let sum = to.get(name).map_or_else(|| *amount, |old| old.add(amount));
         to.insert(name.clone(), sum);
     }
 }
@@ -132,7 +153,7 @@ fn add(to: &mut Amounts, more: &Amounts) {
 fn raise(to: &mut Amounts, other: &Amounts) {
     for (name, amount) in other {
         if to.get(name).is_none_or(|old| *old < *amount) {
-            to.insert(name.clone(), amount.clone());
+            to.insert(name.clone(), *amount);
         }
     }
 }
@@ -174,9 +195,13 @@ fn zero() -> Quantity {
 
 /// `100m (5%)`.
 fn share(amounts: &Amounts, of: &Amounts, name: &str) -> String {
-    let amount = amounts.get(name).cloned().unwrap_or_else(zero);
+    let amount = amounts.get(name).copied().unwrap_or_else(zero);
     let whole = of.get(name).map_or(0.0, Quantity::as_f64);
-    let percent = if whole == 0.0 { 0.0 } else { amount.as_f64() / whole * 100.0 };
+    let percent = if whole == 0.0 {
+        0.0
+    } else {
+        amount.as_f64() / whole * 100.0
+    };
     format!("{amount} ({}%)", percent as i64)
 }
 
@@ -187,8 +212,14 @@ fn pods(w: &mut Text, status: &Value, pods: &[Value]) {
     }
     let now = Timestamp::now();
     w.pair(0, "Non-terminated Pods", &format!("({} in total)", pods.len()));
-    w.line(1, "Namespace\tName\t\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge");
-    w.line(1, "---------\t----\t\t------------\t----------\t---------------\t-------------\t---");
+    w.line(
+        1,
+        "Namespace\tName\t\tCPU Requests\tCPU Limits\tMemory Requests\tMemory Limits\tAge",
+    );
+    w.line(
+        1,
+        "---------\t----\t\t------------\t----------\t---------------\t-------------\t---",
+    );
     let (mut requested, mut limited) = (Amounts::new(), Amounts::new());
     for pod in pods {
         let (requests, limits) = (of_pod(pod, "requests"), of_pod(pod, "limits"));
@@ -213,7 +244,11 @@ fn pods(w: &mut Text, status: &Value, pods: &[Value]) {
     w.line(1, "Resource\tRequests\tLimits");
     w.line(1, "--------\t--------\t------");
     let line = |name: &str| {
-        format!("{name}\t{}\t{}", share(&requested, &allocatable, name), share(&limited, &allocatable, name))
+        format!(
+            "{name}\t{}\t{}",
+            share(&requested, &allocatable, name),
+            share(&limited, &allocatable, name)
+        )
     };
     for name in ["cpu", "memory", "ephemeral-storage"] {
         w.line(1, &line(name));
@@ -221,9 +256,10 @@ fn pods(w: &mut Text, status: &Value, pods: &[Value]) {
     for name in allocatable.keys().filter(|n| n.starts_with("hugepages-")) {
         w.line(1, &line(name));
     }
-    let standard = |n: &str| matches!(n, "cpu" | "memory" | "ephemeral-storage" | "pods") || n.starts_with("hugepages-");
+    let standard =
+        |n: &str| matches!(n, "cpu" | "memory" | "ephemeral-storage" | "pods") || n.starts_with("hugepages-");
     for name in allocatable.keys().filter(|n| !standard(n)) {
-        let plain = |of: &Amounts| of.get(name).cloned().unwrap_or_else(zero).to_string();
+        let plain = |of: &Amounts| of.get(name).copied().unwrap_or_else(zero).to_string();
         w.line(1, &format!("{name}\t{}\t{}", plain(&requested), plain(&limited)));
     }
 }
@@ -236,7 +272,8 @@ mod tests {
     #[test]
     fn a_pod_asks_for_its_containers_or_its_greediest_init_container() {
         let container = |cpu: &str| json!({"resources": {"requests": {"cpu": cpu}}});
-        let pod = json!({"spec": {"containers": [container("100m"), container("200m")], "initContainers": [container("1")]}});
+        let pod =
+            json!({"spec": {"containers": [container("100m"), container("200m")], "initContainers": [container("1")]}});
         assert_eq!(of_pod(&pod, "requests")["cpu"].to_string(), "1");
         let pod = json!({"spec": {"containers": [container("100m"), container("200m")]}});
         let of = amounts(&json!({"cpu": "2"}));

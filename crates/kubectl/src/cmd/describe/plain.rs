@@ -162,12 +162,18 @@ pub fn secret(w: &mut Text, object: &Value) {
 
 pub fn service_account(w: &mut Text, object: &Value) {
     head(w, object);
-    let names: Vec<String> = items(&object["imagePullSecrets"]).map(|s| str_of(&s["name"]).to_owned()).collect();
+    let names: Vec<String> = items(&object["imagePullSecrets"])
+        .map(|s| str_of(&s["name"]).to_owned())
+        .collect();
     match &names[..] {
         [] => w.line(0, "Image pull secrets:\t<none>"),
         names => {
             for (i, name) in names.iter().enumerate() {
-                let title = if i == 0 { "Image pull secrets:" } else { "                   " };
+                let title = if i == 0 {
+                    "Image pull secrets:"
+                } else {
+                    "                   "
+                };
                 w.line(0, &format!("{title}\t{name}"));
             }
         }
@@ -187,7 +193,10 @@ pub async fn namespace(session: &Session, w: &mut Text, object: &Value) -> Resul
         for c in items(&object["status"]["conditions"]) {
             let at = date(&c["lastTransitionTime"]);
             let text = |field: &str| str_of(&c[field]).to_owned();
-            w.line(1, &[text("type"), text("status"), at, text("reason"), text("message")].join("\t"));
+            w.line(
+                1,
+                &[text("type"), text("status"), at, text("reason"), text("message")].join("\t"),
+            );
         }
     }
     let path = |plural: &str| format!("/api/v1/namespaces/{}/{plural}", str_of(&meta["name"]));
@@ -206,8 +215,14 @@ pub async fn namespace(session: &Session, w: &mut Text, object: &Value) -> Resul
         w.line(0, "No LimitRange resource.");
     } else {
         w.line(0, "Resource Limits");
-        w.line(0, " Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio");
-        w.line(0, " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------");
+        w.line(
+            0,
+            " Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio",
+        );
+        w.line(
+            0,
+            " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
+        );
         ranges.iter().for_each(|r| limits(w, r));
     }
     Ok(())
@@ -231,12 +246,21 @@ fn quota(w: &mut Text, quota: &Value) {
 fn limits(w: &mut Text, range: &Value) {
     for limit in items(&range["spec"]["limits"]) {
         let fields = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
-        let mut resources: Vec<&str> = fields.iter().flat_map(|f| entries(&limit[*f]).map(|(k, _)| k)).collect();
+        let mut resources: Vec<&str> = fields
+            .iter()
+            .flat_map(|f| entries(&limit[*f]).map(|(k, _)| k))
+            .collect();
         resources.sort_unstable();
         resources.dedup();
         for resource in resources {
-            let values: Vec<&str> = fields.iter().map(|f| limit[*f][resource].as_str().unwrap_or("-")).collect();
-            w.line(0, &format!(" {}\t{resource}\t{}", str_of(&limit["type"]), values.join("\t")));
+            let values: Vec<&str> = fields
+                .iter()
+                .map(|f| limit[*f][resource].as_str().unwrap_or("-"))
+                .collect();
+            w.line(
+                0,
+                &format!(" {}\t{resource}\t{}", str_of(&limit["type"]), values.join("\t")),
+            );
         }
     }
 }

@@ -29,7 +29,11 @@ pub fn describe(w: &mut Text, pod: &Value) {
     if meta["deletionTimestamp"].is_string() && !matches!(phase, "Failed" | "Succeeded") {
         let lasts = age::since(str_of(&meta["deletionTimestamp"]), Timestamp::now());
         w.pair(0, "Status", &format!("Terminating (lasts {lasts})"));
-        w.pair(0, "Termination Grace Period", &format!("{}s", int(&meta["deletionGracePeriodSeconds"])));
+        w.pair(
+            0,
+            "Termination Grace Period",
+            &format!("{}s", int(&meta["deletionGracePeriodSeconds"])),
+        );
     } else {
         w.pair(0, "Status", phase);
     }
@@ -54,9 +58,23 @@ pub fn describe(w: &mut Text, pod: &Value) {
         resources(w, 1, &spec["resources"]);
     }
     if items(&spec["initContainers"]).next().is_some() {
-        containers(w, "Init Containers", &spec["initContainers"], &status["initContainerStatuses"], Some(pod), "");
+        containers(
+            w,
+            "Init Containers",
+            &spec["initContainers"],
+            &status["initContainerStatuses"],
+            Some(pod),
+            "",
+        );
     }
-    containers(w, "Containers", &spec["containers"], &status["containerStatuses"], Some(pod), "");
+    containers(
+        w,
+        "Containers",
+        &spec["containers"],
+        &status["containerStatuses"],
+        Some(pod),
+        "",
+    );
     if items(&spec["ephemeralContainers"]).next().is_some() {
         let (list, statuses) = (&spec["ephemeralContainers"], &status["ephemeralContainerStatuses"]);
         containers(w, "Ephemeral Containers", list, statuses, Some(pod), "");
@@ -74,7 +92,10 @@ pub fn describe(w: &mut Text, pod: &Value) {
         w.line(0, "Conditions:");
         w.line(1, "Type\tStatus");
         for condition in items(&status["conditions"]) {
-            w.line(1, &format!("{} \t{} ", str_of(&condition["type"]), str_of(&condition["status"])));
+            w.line(
+                1,
+                &format!("{} \t{} ", str_of(&condition["type"]), str_of(&condition["status"])),
+            );
         }
     }
     volumes(w, &spec["volumes"], "");

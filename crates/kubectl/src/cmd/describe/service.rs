@@ -35,7 +35,9 @@ pub async fn describe(session: &Session, w: &mut Text, service: &Value) -> Resul
     }
     w.some(0, "Desired LoadBalancer IP", &spec["loadBalancerIP"]);
     w.some(0, "External Name", &spec["externalName"]);
-    let ingress: Vec<String> = items(&service["status"]["loadBalancer"]["ingress"]).map(ingress).collect();
+    let ingress: Vec<String> = items(&service["status"]["loadBalancer"]["ingress"])
+        .map(ingress)
+        .collect();
     if !ingress.is_empty() {
         w.pair(0, "LoadBalancer Ingress", &ingress.join(", "));
     }
@@ -44,7 +46,11 @@ pub async fn describe(session: &Session, w: &mut Text, service: &Value) -> Resul
         let name = if own.is_empty() { "<unset>" } else { own };
         let protocol = str_of(&port["protocol"]);
         w.pair(0, "Port", &format!("{name}\t{}/{protocol}", int(&port["port"])));
-        w.pair(0, "TargetPort", &format!("{}/{protocol}", go::sprint(&port["targetPort"])));
+        w.pair(
+            0,
+            "TargetPort",
+            &format!("{}/{protocol}", go::sprint(&port["targetPort"])),
+        );
         w.some(0, "AppProtocol", &port["appProtocol"]);
         if int(&port["nodePort"]) != 0 {
             w.pair(0, "NodePort", &format!("{name}\t{}/{protocol}", int(&port["nodePort"])));
@@ -55,10 +61,18 @@ pub async fn describe(session: &Session, w: &mut Text, service: &Value) -> Resul
     w.some(0, "External Traffic Policy", &spec["externalTrafficPolicy"]);
     w.some(0, "Internal Traffic Policy", &spec["internalTrafficPolicy"]);
     if int(&spec["healthCheckNodePort"]) != 0 {
-        w.pair(0, "HealthCheck NodePort", &int(&spec["healthCheckNodePort"]).to_string());
+        w.pair(
+            0,
+            "HealthCheck NodePort",
+            &int(&spec["healthCheckNodePort"]).to_string(),
+        );
     }
     if items(&spec["loadBalancerSourceRanges"]).next().is_some() {
-        w.pair(0, "LoadBalancer Source Ranges", &joined(&spec["loadBalancerSourceRanges"], ","));
+        w.pair(
+            0,
+            "LoadBalancer Source Ranges",
+            &joined(&spec["loadBalancerSourceRanges"], ","),
+        );
     }
     w.some(0, "Traffic Distribution", &spec["trafficDistribution"]);
     Ok(())
@@ -111,8 +125,14 @@ mod tests {
             json!({"ports": [{"name": "", "port": 80}], "endpoints": list})
         };
         assert_eq!(endpoints(&[], ""), "<none>");
-        assert_eq!(endpoints(&[slice(&["10.0.0.1", "fd00::1"])], ""), "10.0.0.1:80,[fd00::1]:80");
-        assert_eq!(endpoints(&[slice(&["a", "b", "c", "d", "e"])], ""), "a:80,b:80,c:80 + 2 more...");
+        assert_eq!(
+            endpoints(&[slice(&["10.0.0.1", "fd00::1"])], ""),
+            "10.0.0.1:80,[fd00::1]:80"
+        );
+        assert_eq!(
+            endpoints(&[slice(&["a", "b", "c", "d", "e"])], ""),
+            "a:80,b:80,c:80 + 2 more..."
+        );
         assert_eq!(endpoints(&[slice(&["a"])], "http"), "");
     }
 }

@@ -150,7 +150,11 @@ impl Text {
             let count = event["count"].as_i64().unwrap_or(0);
             let when = if event["series"].is_object() {
                 let series = &event["series"];
-                format!("{} (x{} over {first})", since(&series["lastObservedTime"]), int(&series["count"]))
+                format!(
+                    "{} (x{} over {first})",
+                    since(&series["lastObservedTime"]),
+                    int(&series["count"])
+                )
             } else if count > 1 {
                 format!("{} (x{count} over {first})", since(&event["lastTimestamp"]))
             } else {
@@ -210,7 +214,11 @@ pub fn items(value: &Value) -> impl Iterator<Item = &Value> {
 
 /// The entries of a map of texts, sorted.
 pub fn entries(value: &Value) -> impl Iterator<Item = (&str, &str)> {
-    value.as_object().into_iter().flatten().map(|(k, v)| (k.as_str(), str_of(v)))
+    value
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(k, v)| (k.as_str(), str_of(v)))
 }
 
 /// Texts of a list, joined.
@@ -222,7 +230,10 @@ pub fn joined(value: &Value, between: &str) -> String {
 /// `Sat, 21 Nov 2026 12:00:00 +0000`.
 pub fn date(value: &Value) -> String {
     match str_of(value).parse::<Timestamp>() {
-        Ok(at) => at.to_zoned(jiff::tz::TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S %z").to_string(),
+        Ok(at) => at
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .strftime("%a, %d %b %Y %H:%M:%S %z")
+            .to_string(),
         Err(_) => "Mon, 01 Jan 0001 00:00:00 +0000".to_owned(),
     }
 }
@@ -235,7 +246,9 @@ pub fn controller(object: &Value) -> Option<String> {
 
 /// A `LabelSelector` as a selector is written: `a=b,c in (d,e)`.
 pub fn selector(tree: &Value) -> String {
-    let mut parts: Vec<(String, String)> = entries(&tree["matchLabels"]).map(|(k, v)| (k.to_owned(), format!("{k}={v}"))).collect();
+    let mut parts: Vec<(String, String)> = entries(&tree["matchLabels"])
+        .map(|(k, v)| (k.to_owned(), format!("{k}={v}")))
+        .collect();
     for term in items(&tree["matchExpressions"]) {
         let key = str_of(&term["key"]);
         let mut values: Vec<&str> = items(&term["values"]).map(str_of).collect();

@@ -23,22 +23,34 @@ const SOURCES: &[Source] = &[
     (
         "hostPath",
         "HostPath (bare host directory volume)",
-        &[("Path", "path", Missing::Nothing), ("HostPathType", "type", Missing::None)],
+        &[
+            ("Path", "path", Missing::Nothing),
+            ("HostPathType", "type", Missing::None),
+        ],
     ),
     (
         "emptyDir",
         "EmptyDir (a temporary directory that shares a pod's lifetime)",
-        &[("Medium", "medium", Missing::Nothing), ("SizeLimit", "sizeLimit", Missing::Unset)],
+        &[
+            ("Medium", "medium", Missing::Nothing),
+            ("SizeLimit", "sizeLimit", Missing::Unset),
+        ],
     ),
     (
         "secret",
         "Secret (a volume populated by a Secret)",
-        &[("SecretName", "secretName", Missing::Nothing), ("Optional", "optional", Missing::False)],
+        &[
+            ("SecretName", "secretName", Missing::Nothing),
+            ("Optional", "optional", Missing::False),
+        ],
     ),
     (
         "configMap",
         "ConfigMap (a volume populated by a ConfigMap)",
-        &[("Name", "name", Missing::Nothing), ("Optional", "optional", Missing::False)],
+        &[
+            ("Name", "name", Missing::Nothing),
+            ("Optional", "optional", Missing::False),
+        ],
     ),
     (
         "nfs",
@@ -52,7 +64,10 @@ const SOURCES: &[Source] = &[
     (
         "persistentVolumeClaim",
         "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
-        &[("ClaimName", "claimName", Missing::Nothing), ("ReadOnly", "readOnly", Missing::False)],
+        &[
+            ("ClaimName", "claimName", Missing::Nothing),
+            ("ReadOnly", "readOnly", Missing::False),
+        ],
     ),
     (
         "local",
@@ -62,7 +77,10 @@ const SOURCES: &[Source] = &[
     (
         "image",
         "Image (a container image or OCI artifact)",
-        &[("Reference", "reference", Missing::Nothing), ("PullPolicy", "pullPolicy", Missing::Nothing)],
+        &[
+            ("Reference", "reference", Missing::Nothing),
+            ("PullPolicy", "pullPolicy", Missing::Nothing),
+        ],
     ),
     (
         "iscsi",
@@ -100,7 +118,11 @@ pub fn source(w: &mut Text, volume: &Value) {
     } else if volume["projected"].is_object() {
         projected(w, &volume["projected"]);
     } else if volume["downwardAPI"].is_object() {
-        w.pair(2, "Type", "DownwardAPI (a volume populated by information about the pod)");
+        w.pair(
+            2,
+            "Type",
+            "DownwardAPI (a volume populated by information about the pod)",
+        );
         w.line(2, "Items:");
         for item in items(&volume["downwardAPI"]["items"]) {
             let from = match item["fieldRef"].is_object() {
@@ -115,7 +137,11 @@ pub fn source(w: &mut Text, volume: &Value) {
         ephemeral(w, &volume["ephemeral"]["volumeClaimTemplate"]);
     } else {
         // Every other kind by the names of its own fields.
-        let other = volume.as_object().into_iter().flatten().find(|(k, v)| *k != "name" && v.is_object());
+        let other = volume
+            .as_object()
+            .into_iter()
+            .flatten()
+            .find(|(k, v)| *k != "name" && v.is_object());
         match other {
             Some((kind, fields)) => {
                 w.pair(2, "Type", kind);
@@ -140,7 +166,11 @@ fn shown(value: &Value, missing: Missing) -> String {
 }
 
 fn projected(w: &mut Text, projected: &Value) {
-    w.pair(2, "Type", "Projected (a volume that contains injected data from multiple sources)");
+    w.pair(
+        2,
+        "Type",
+        "Projected (a volume that contains injected data from multiple sources)",
+    );
     for source in items(&projected["sources"]) {
         if source["secret"].is_object() {
             w.pair(2, "SecretName", str_of(&source["secret"]["name"]));

@@ -30,7 +30,12 @@ fn conditions(w: &mut Text, object: &Value) {
         for c in items(&object["status"]["conditions"]) {
             w.line(
                 1,
-                &format!("{} \t{}\t{}", str_of(&c["type"]), str_of(&c["status"]), str_of(&c["reason"])),
+                &format!(
+                    "{} \t{}\t{}",
+                    str_of(&c["type"]),
+                    str_of(&c["status"]),
+                    str_of(&c["reason"])
+                ),
             );
         }
     }
@@ -41,8 +46,14 @@ async fn pods_of(session: &Session, object: &Value, selector: &str) -> Result<St
     let path = format!("/api/v1/namespaces/{}/pods", str_of(&object["metadata"]["namespace"]));
     let pods = list(session, &path, vec![("labelSelector", selector.to_owned())]).await?;
     let uid = &object["metadata"]["uid"];
-    let ours = |pod: &&Value| items(&pod["metadata"]["ownerReferences"]).any(|o| o["controller"] == true && o["uid"] == *uid);
-    let count = |phase: &str| pods.iter().filter(ours).filter(|p| p["status"]["phase"] == phase).count();
+    let ours =
+        |pod: &&Value| items(&pod["metadata"]["ownerReferences"]).any(|o| o["controller"] == true && o["uid"] == *uid);
+    let count = |phase: &str| {
+        pods.iter()
+            .filter(ours)
+            .filter(|p| p["status"]["phase"] == phase)
+            .count()
+    };
     Ok(format!(
         "{} Running / {} Waiting / {} Succeeded / {} Failed",
         count("Running"),
@@ -76,14 +87,19 @@ pub async fn deployment(session: &Session, w: &mut Text, d: &Value) -> Result<()
     let rolling = &spec["strategy"]["rollingUpdate"];
     if rolling.is_object() {
         let (unavailable, surge) = (go::sprint(&rolling["maxUnavailable"]), go::sprint(&rolling["maxSurge"]));
-        w.pair(0, "RollingUpdateStrategy", &format!("{unavailable} max unavailable, {surge} max surge"));
+        w.pair(
+            0,
+            "RollingUpdateStrategy",
+            &format!("{unavailable} max unavailable, {surge} max surge"),
+        );
     }
     template(w, &spec["template"]);
     conditions(w, d);
     let sets = replica_sets(session, d).await?;
     let new = newest(d, &sets);
-    let (new, old): (Vec<&Value>, Vec<&Value>) =
-        sets.iter().partition(|rs| new.is_some_and(|n| n["metadata"]["uid"] == rs["metadata"]["uid"]));
+    let (new, old): (Vec<&Value>, Vec<&Value>) = sets
+        .iter()
+        .partition(|rs| new.is_some_and(|n| n["metadata"]["uid"] == rs["metadata"]["uid"]));
     if !sets.is_empty() {
         w.pair(0, "OldReplicaSets", &names(&old));
         w.pair(0, "NewReplicaSet", &names(&new));
@@ -108,8 +124,16 @@ fn names(sets: &[&Value]) -> String {
 
 /// The ReplicaSets a Deployment controls.
 pub async fn replica_sets(session: &Session, d: &Value) -> Result<Vec<Value>> {
-    let path = format!("/apis/apps/v1/namespaces/{}/replicasets", str_of(&d["metadata"]["namespace"]));
-    let mut sets = list(session, &path, vec![("labelSelector", selector(&d["spec"]["selector"]))]).await?;
+    let path = format!(
+        "/apis/apps/v1/namespaces/{}/replicasets",
+        str_of(&d["metadata"]["namespace"])
+    );
+    let mut sets = list(
+        session,
+        &path,
+        vec![("labelSelector", selector(&d["spec"]["selector"]))],
+    )
+    .await?;
     let uid = &d["metadata"]["uid"];
     sets.retain(|rs| items(&rs["metadata"]["ownerReferences"]).any(|o| o["controller"] == true && o["uid"] == *uid));
     Ok(sets)
@@ -124,9 +148,12 @@ pub fn newest<'a>(d: &Value, sets: &'a [Value]) -> Option<&'a Value> {
         }
         template == d["spec"]["template"]
     };
-    sets.iter()
-        .filter(same)
-        .min_by_key(|rs| (str_of(&rs["metadata"]["creationTimestamp"]), str_of(&rs["metadata"]["name"])))
+    sets.iter().filter(same).min_by_key(|rs| {
+        (
+            str_of(&rs["metadata"]["creationTimestamp"]),
+            str_of(&rs["metadata"]["name"]),
+        )
+    })
 }
 
 pub async fn replica_set(session: &Session, w: &mut Text, rs: &Value) -> Result<()> {
@@ -142,7 +169,11 @@ pub async fn replica_set(session: &Session, w: &mut Text, rs: &Value) -> Result<
     let (current, desired) = (int(&rs["status"]["replicas"]), int(&rs["spec"]["replicas"]));
     w.pair(0, "Replicas", &format!("{current} current / {desired} desired"));
     let pods = pods_of(session, rs, &chosen).await;
-    w.pair(0, "Pods Status", &pods.unwrap_or_else(|e| format!("error in fetching pods: {e}")));
+    w.pair(
+        0,
+        "Pods Status",
+        &pods.unwrap_or_else(|e| format!("error in fetching pods: {e}")),
+    );
     template(w, &rs["spec"]["template"]);
     conditions(w, rs);
     Ok(())
@@ -198,7 +229,10 @@ pub async fn daemon_set(session: &Session, w: &mut Text, set: &Value) -> Result<
     for (title, field) in [
         ("Desired Number of Nodes Scheduled", "desiredNumberScheduled"),
         ("Current Number of Nodes Scheduled", "currentNumberScheduled"),
-        ("Number of Nodes Scheduled with Up-to-date Pods", "updatedNumberScheduled"),
+        (
+            "Number of Nodes Scheduled with Up-to-date Pods",
+            "updatedNumberScheduled",
+        ),
         ("Number of Nodes Scheduled with Available Pods", "numberAvailable"),
         ("Number of Nodes Misscheduled", "numberMisscheduled"),
     ] {
@@ -230,13 +264,18 @@ pub fn job(w: &mut Text, job: &Value) {
     if end.is_string() {
         w.pair(0, "Completed At", &date(end));
     }
-    if let (Ok(from), Ok(to)) = (str_of(start).parse::<jiff::Timestamp>(), str_of(end).parse::<jiff::Timestamp>()) {
+    if let (Ok(from), Ok(to)) = (
+        str_of(start).parse::<jiff::Timestamp>(),
+        str_of(end).parse::<jiff::Timestamp>(),
+    ) {
         w.pair(0, "Duration", &age::human(to.as_second() - from.as_second()));
     }
     if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64() {
         w.pair(0, "Active Deadline Seconds", &format!("{seconds}s"));
     }
-    let ready = status["ready"].as_i64().map_or(String::new(), |n| format!(" ({n} Ready)"));
+    let ready = status["ready"]
+        .as_i64()
+        .map_or(String::new(), |n| format!(" ({n} Ready)"));
     w.pair(
         0,
         "Pods Statuses",
