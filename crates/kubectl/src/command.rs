@@ -46,6 +46,8 @@ enum Command {
     #[command(alias = "log")]
     Logs(cmd::logs::Args),
     Exec(cmd::exec::Exec),
+    Cp(cmd::cp::Args),
+    PortForward(cmd::port_forward::Args),
     Label(cmd::label::Args),
     Annotate(cmd::label::Args),
     Scale(cmd::scale::Args),
@@ -103,6 +105,8 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Describe(args) => cmd::describe::run(session, args).await,
         Command::Logs(args) => cmd::logs::run(session, args).await,
         Command::Exec(args) => cmd::exec::exec(session, args).await,
+        Command::Cp(args) => cmd::cp::run(session, args).await,
+        Command::PortForward(args) => cmd::port_forward::run(session, args).await,
         Command::Label(args) => cmd::label::run(session, args, cmd::label::What::Label).await,
         Command::Annotate(args) => cmd::label::run(session, args, cmd::label::What::Annotation).await,
         Command::Scale(args) => cmd::scale::run(session, args).await,

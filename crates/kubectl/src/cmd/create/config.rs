@@ -299,16 +299,23 @@ impl Secret {
                     );
                 }
                 let login = STANDARD.encode(format!("{}:{}", args.docker_username, args.docker_password));
-                let mut entry =
-                    json!({"username": args.docker_username, "password": args.docker_password, "auth": login});
-                if !args.docker_email.is_empty() {
-                    entry["email"] = json!(args.docker_email);
-                }
-                let config = json!({"auths": {&args.docker_server: entry}});
+                // In the order of Go's struct, so that the bytes are the same.
+                let text = |value: &str| go::json(&json!(value), None);
+                let email = match args.docker_email.as_str() {
+                    "" => String::new(),
+                    email => format!("\"email\":{},", text(email)),
+                };
+                let config = format!(
+                    "{{\"auths\":{{{}:{{\"username\":{},\"password\":{},{email}\"auth\":{}}}}}}}",
+                    text(&args.docker_server),
+                    text(&args.docker_username),
+                    text(&args.docker_password),
+                    text(&login)
+                );
                 let mut data = Map::new();
                 data.insert(
                     ".dockerconfigjson".to_owned(),
-                    json!(STANDARD.encode(go::json(&config, None))),
+                    json!(STANDARD.encode(config)),
                 );
                 Ok((secret(name, "kubernetes.io/dockerconfigjson", data), &args.common))
             }
