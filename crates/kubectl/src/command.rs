@@ -53,6 +53,20 @@ enum Command {
     Scale(cmd::scale::Args),
     Patch(cmd::patch::Args),
     Wait(cmd::wait::Args),
+    Set(cmd::set::Args),
+    Auth(cmd::auth::Args),
+    ApiResources(cmd::info::Resources),
+    ApiVersions(cmd::info::Versions),
+    Version(cmd::info::Version),
+    ClusterInfo(cmd::info::ClusterInfo),
+    Top(cmd::info::Top),
+    Completion(cmd::info::Completion),
+    /// Mark node as unschedulable
+    Cordon(cmd::nodes::Cordon),
+    /// Mark node as schedulable
+    Uncordon(cmd::nodes::Cordon),
+    Taint(cmd::nodes::Taint),
+    Rollout(cmd::rollout::Args),
     Attach(cmd::exec::Attach),
 }
 
@@ -112,6 +126,18 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Scale(args) => cmd::scale::run(session, args).await,
         Command::Patch(args) => cmd::patch::run(session, args).await,
         Command::Wait(args) => cmd::wait::run(session, args).await,
+        Command::Set(args) => cmd::set::run(session, args).await,
+        Command::Auth(args) => cmd::auth::run(session, args).await,
+        Command::ApiResources(args) => cmd::info::resources(session, args).await,
+        Command::ApiVersions(args) => cmd::info::versions(session, args).await,
+        Command::Version(args) => cmd::info::version(session, args).await,
+        Command::ClusterInfo(args) => cmd::info::cluster_info(session, args).await,
+        Command::Top(args) => cmd::info::top(session, args).await,
+        Command::Completion(args) => cmd::info::completion(session, args),
+        Command::Cordon(args) => cmd::nodes::cordon(session, args, true).await,
+        Command::Uncordon(args) => cmd::nodes::cordon(session, args, false).await,
+        Command::Taint(args) => cmd::nodes::taint(session, args).await,
+        Command::Rollout(args) => cmd::rollout::run(session, args).await,
         Command::Attach(args) => cmd::exec::attach(session, args).await,
     }
 }

@@ -377,9 +377,13 @@ fn spread(ty: &Arc<ResourceType>, namespace: &str, page: Value, infos: &mut Vec<
 
 /// Items of typed lists carry neither `apiVersion` nor `kind`.
 pub fn with_type(item: &mut Value, ty: &ResourceType) {
+    with_type_of(item, &ty.api_version(), &ty.kind);
+}
+
+pub fn with_type_of(item: &mut Value, api_version: &str, kind: &str) {
     if let Some(map) = item.as_object_mut() {
-        map.entry("apiVersion").or_insert_with(|| Value::from(ty.api_version()));
-        map.entry("kind").or_insert_with(|| Value::from(ty.kind.clone()));
+        map.entry("apiVersion").or_insert_with(|| Value::from(api_version));
+        map.entry("kind").or_insert_with(|| Value::from(kind));
     }
 }
 

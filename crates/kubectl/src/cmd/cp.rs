@@ -60,7 +60,7 @@ impl Spec {
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let [from, to] = &args.args[..] else {
-        return session.usage("source and destination are required");
+        return fail("source and destination are required");
     };
     let (from, to) = (Spec::parse(from)?, Spec::parse(to)?);
     match (&from.pod, &to.pod) {

@@ -9,8 +9,8 @@ mod text;
 mod volume;
 mod workload;
 
-pub use text::{items, selector, str_of};
-pub use workload::{newest, replica_sets};
+pub use text::{entries, items, joined, list, selector, str_of};
+pub use workload::replica_sets;
 
 use clap::ArgAction;
 use serde_json::Value;
@@ -20,6 +20,13 @@ use crate::flags::Files;
 use crate::select::{CHUNK, Info, Selection};
 use crate::session::Session;
 use text::{Text, events_of};
+
+/// A template of pods, its columns parted by tabs.
+pub fn template_text(template: &Value) -> String {
+    let mut w = Text::raw();
+    pod::template(&mut w, template);
+    w.end()
+}
 
 /// Show details of a specific resource or group of resources
 #[derive(Debug, clap::Args)]

@@ -17,6 +17,8 @@ const LONGEST_ANNOTATION: usize = 140;
 #[derive(Debug)]
 pub struct Text {
     columns: TabWriter,
+    /// Tabs stay tabs.
+    raw: bool,
     out: String,
 }
 
@@ -24,13 +26,27 @@ impl Text {
     pub fn new() -> Text {
         Text {
             columns: TabWriter::describe(),
+            raw: false,
             out: String::new(),
+        }
+    }
+
+    pub fn raw() -> Text {
+        Text {
+            raw: true,
+            ..Text::new()
         }
     }
 
     /// A line at a depth of two spaces each.
     pub fn line(&mut self, depth: usize, text: &str) {
-        self.columns.line(&format!("{}{text}", "  ".repeat(depth)));
+        let line = format!("{}{text}", "  ".repeat(depth));
+        if self.raw {
+            self.out.push_str(&line);
+            self.out.push('\n');
+        } else {
+            self.columns.line(&line);
+        }
     }
 
     /// `Title:` and a value.

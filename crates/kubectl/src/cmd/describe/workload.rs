@@ -140,7 +140,7 @@ pub async fn replica_sets(session: &Session, d: &Value) -> Result<Vec<Value>> {
 }
 
 /// The oldest ReplicaSet with the Deployment's own template.
-pub fn newest<'a>(d: &Value, sets: &'a [Value]) -> Option<&'a Value> {
+fn newest<'a>(d: &Value, sets: &'a [Value]) -> Option<&'a Value> {
     let same = |rs: &&Value| {
         let mut template = rs["spec"]["template"].clone();
         if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
