@@ -384,7 +384,8 @@ pub(crate) async fn read_all(method: &str, path: &str, response: Response<Body>)
     Ok(response.into_body().collect().await?.to_bytes())
 }
 
-pub(crate) async fn error_of(method: &str, path: &str, response: Response<Body>) -> Error {
+/// The error that an unsuccessful answer is.
+pub async fn error_of(method: &str, path: &str, response: Response<Body>) -> Error {
     let code = response.status();
     let body = match response.into_body().collect().await {
         Ok(body) => body.to_bytes(),

@@ -114,18 +114,18 @@ impl rustls::client::danger::ServerCertVerifier for AcceptAny {
 
 /// Opens TCP or TLS connections for the pool.
 #[derive(Clone)]
-struct Connector {
-    tls: Arc<rustls::ClientConfig>,
+pub(crate) struct Connector {
+    pub(crate) tls: Arc<rustls::ClientConfig>,
     server_name: Option<String>,
 }
 
-enum Stream {
+pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 /// One connection, as hyper wants it.
-struct Io(TokioIo<Stream>);
+pub(crate) struct Io(TokioIo<Stream>);
 
 impl tokio::io::AsyncRead for Stream {
     fn poll_read(
@@ -198,7 +198,10 @@ impl Connection for Io {
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-async fn connect(connector: Connector, uri: Uri) -> std::result::Result<Io, Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) async fn connect(
+    connector: Connector,
+    uri: Uri,
+) -> std::result::Result<Io, Box<dyn std::error::Error + Send + Sync>> {
     let host = uri.host().ok_or("the server's address has no host")?;
     let tls = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
@@ -258,12 +261,12 @@ const WATCHES_A_CONNECTION: usize = 64;
 /// The way to one API server.
 #[derive(Clone)]
 pub struct HttpsTransport {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     base: Uri,
-    connector: Connector,
+    pub(crate) connector: Connector,
     requests: Pool,
     watches: Mutex<Vec<(Pool, Arc<AtomicUsize>)>>,
     token: Option<TokenSource>,
@@ -373,7 +376,7 @@ impl Drop for Slot {
 }
 
 impl Inner {
-    fn complete(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>> {
+    pub(crate) fn complete(&self, request: Request<Bytes>) -> Result<Request<Full<Bytes>>> {
         let (mut parts, body) = request.into_parts();
         let prefix = self.base.path().trim_end_matches('/');
         let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());

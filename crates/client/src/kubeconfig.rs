@@ -122,6 +122,36 @@ impl Kubeconfig {
         Ok(config)
     }
 
+    /// Adds what another file has and this one lacks: of entries with the same name the first one counts.
+    pub fn merge(&mut self, mut other: Kubeconfig) {
+        other.absolute();
+        self.absolute();
+        if self.current_context.is_empty() {
+            self.current_context = other.current_context;
+        }
+        add_missing(&mut self.clusters, other.clusters);
+        add_missing(&mut self.contexts, other.contexts);
+        add_missing(&mut self.users, other.users);
+    }
+
+    /// Makes paths independent of the file that named them.
+    fn absolute(&mut self) {
+        let dir = std::mem::take(&mut self.dir);
+        let join = |path: &mut Option<PathBuf>| {
+            if let Some(path) = path.as_mut().filter(|p| !p.as_os_str().is_empty()) {
+                *path = dir.join(&*path);
+            }
+        };
+        for cluster in &mut self.clusters {
+            join(&mut cluster.value.certificate_authority);
+        }
+        for Named { value: user, .. } in &mut self.users {
+            join(&mut user.client_certificate);
+            join(&mut user.client_key);
+            join(&mut user.token_file);
+        }
+    }
+
     pub fn parse(text: &str) -> Result<Kubeconfig> {
         serde_saphyr::from_str(text).map_err(|e| Error::Config(e.to_string()))
     }
@@ -140,14 +170,16 @@ impl Kubeconfig {
     /// The settings of a context, by default the current one.
     pub fn config(&self, context: Option<&str>) -> Result<Config> {
         let name = context.unwrap_or(&self.current_context);
-        let find_error =
-            |kind: &str, name: &str| Error::Config(format!("{kind} {name:?} does not exist in the kubeconfig"));
         let context = self
             .contexts
             .iter()
             .find(|c| c.name == name)
             .ok_or_else(|| find_error("context", name))?;
-        let context = &context.value;
+        self.config_of(&context.value)
+    }
+
+    /// The settings of a context that need not be in the file.
+    pub fn config_of(&self, context: &Context) -> Result<Config> {
         let cluster = self
             .clusters
             .iter()
@@ -198,9 +230,32 @@ impl Kubeconfig {
     }
 }
 
+fn find_error(kind: &str, name: &str) -> Error {
+    Error::Config(format!("{kind} {name:?} does not exist in the kubeconfig"))
+}
+
+fn add_missing<T>(ours: &mut Vec<Named<T>>, theirs: Vec<Named<T>>) {
+    for entry in theirs {
+        if !ours.iter().any(|o| o.name == entry.name) {
+            ours.push(entry);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_merged_files_the_first_entry_of_a_name_counts() {
+        let mut first = Kubeconfig::parse("clusters:\n- {name: c, cluster: {server: 'https://a'}}\n").unwrap();
+        first.merge(Kubeconfig::parse(TEXT).unwrap());
+        let config = first.config(None).unwrap();
+        assert_eq!(
+            (config.server.as_str(), config.namespace.as_deref()),
+            ("https://a", Some("n"))
+        );
+    }
 
     const TEXT: &str = "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters:\n- name: c\n  cluster: {server: 'https://127.0.0.1:6443', certificate-authority-data: aGk=}\n\
         contexts:\n- name: a\n  context: {cluster: c, user: u, namespace: n}\nusers:\n- name: u\n  user: {token: t}\n";

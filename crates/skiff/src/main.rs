@@ -43,6 +43,8 @@ enum Command {
     Image(image::ImageArgs),
     /// Ends all pods of a stopped node and takes down what it has made; the data stays.
     Killall(killall::KillallArgs),
+    /// Controls a cluster, as kubectl does; a link to this program named kubectl does the same.
+    Kubectl(kubectl::command::Args),
     /// Says which Kubernetes this is.
     Version,
 }
@@ -57,6 +59,11 @@ fn main() -> ExitCode {
     let called = called.rsplit('/').next().unwrap_or_default();
     if matches!(called, "bridge" | "host-local" | "portmap" | "loopback") {
         return cni::plugin::main(called);
+    }
+    if called == "kubectl" {
+        return kubectl::command::main(kubectl::command::Args {
+            words: std::env::args_os().skip(1).collect(),
+        });
     }
     if words.next().as_deref() == Some("shim") {
         runtime::shim::main(&words.collect::<Vec<_>>());
@@ -74,6 +81,7 @@ fn main() -> ExitCode {
             println!("{GIT_VERSION}");
             ExitCode::SUCCESS
         }
+        Command::Kubectl(args) => kubectl::command::main(args),
         command => run(command),
     }
 }
@@ -118,7 +126,7 @@ fn run(command: Command) -> ExitCode {
                 Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(|e| e.to_string()),
                 Command::Image(args) => image::run(args).await.map_err(|e| e.to_string()),
                 Command::Killall(args) => killall::run(args).await.map_err(|e| e.to_string()),
-                Command::Version => Ok(()),
+                Command::Version | Command::Kubectl(_) => Ok(()),
             }
         });
         match done {

@@ -19,6 +19,10 @@ pub async fn server<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Socket<T> {
     WebSocketStream::from_raw_socket(io, Role::Server, None).await
 }
 
+pub async fn client<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Socket<T> {
+    WebSocketStream::from_raw_socket(io, Role::Client, None).await
+}
+
 fn failed(error: &tokio_tungstenite::tungstenite::Error) -> io::Error {
     io::Error::other(format!("websocket: {error}"))
 }

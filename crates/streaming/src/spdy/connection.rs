@@ -1,7 +1,8 @@
-//! A SPDY/3.1 connection whose streams the peer opens. There is no flow control: Kubernetes' clients have none.
+//! A SPDY/3.1 connection, whichever side opens the streams. There is no flow control: Kubernetes' clients have none.
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,7 +17,18 @@ const WAITING: usize = 32;
 /// How long the peer may take to close after us.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// A stream that the peer opened.
+/// Where the data of each stream goes.
+#[derive(Debug, Clone, Default)]
+struct Open(Arc<Mutex<HashMap<u32, mpsc::Sender<Bytes>>>>);
+
+impl Open {
+    fn with<R>(&self, act: impl FnOnce(&mut HashMap<u32, mpsc::Sender<Bytes>>) -> R) -> R {
+        // Nothing in between can leave the map half changed.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A stream of either side.
 #[derive(Debug)]
 pub struct Stream {
     pub id: u32,
@@ -71,7 +83,10 @@ pub struct Connection {
     streams: mpsc::Receiver<Stream>,
     gone: watch::Receiver<bool>,
     /// Kept: the writing side ends with the last sender.
-    _frames: mpsc::Sender<Frame>,
+    frames: mpsc::Sender<Frame>,
+    open: Open,
+    /// The number of the next stream of ours, if we are the client: they are odd, and rise on the wire.
+    next: tokio::sync::Mutex<u32>,
 }
 
 impl Connection {
@@ -82,11 +97,14 @@ impl Connection {
         let compressor = Compressor::new()?;
         let weak = frames.downgrade();
         let (left, gone) = watch::channel(false);
+        let open = Open::default();
+        let known = open.clone();
         let reading = tokio::spawn(async move {
-            if let Err(error) = receive(read, opened, &weak).await {
+            if let Err(error) = receive(read, opened, &weak, &known).await {
                 tracing::debug!(%error, "spdy connection");
             }
             left.send_replace(true);
+            known.with(HashMap::clear);
         });
         tokio::spawn(async move {
             if let Err(error) = send(write, outgoing, compressor).await {
@@ -100,7 +118,36 @@ impl Connection {
         Ok(Self {
             streams,
             gone,
-            _frames: frames,
+            frames,
+            open,
+            next: tokio::sync::Mutex::new(1),
+        })
+    }
+
+    /// Opens a stream, as the client.
+    pub async fn open(&self, headers: Headers) -> io::Result<Stream> {
+        let mut next = self.next.lock().await;
+        let id = *next;
+        *next += 2;
+        let (sender, reader) = mpsc::channel(WAITING);
+        self.open.with(|open| open.insert(id, sender));
+        if *self.gone.borrow() {
+            return Err(closed());
+        }
+        let frame = Frame::SynStream {
+            id,
+            fin: false,
+            headers: headers.clone(),
+        };
+        self.frames.send(frame).await.map_err(|_| closed())?;
+        Ok(Stream {
+            id,
+            headers,
+            reader,
+            writer: Writer {
+                id,
+                frames: self.frames.clone(),
+            },
         })
     }
 
@@ -153,9 +200,9 @@ async fn receive(
     mut read: impl AsyncRead + Unpin,
     opened: mpsc::Sender<Stream>,
     outgoing: &mpsc::WeakSender<Frame>,
+    streams: &Open,
 ) -> io::Result<()> {
     let mut decompressor = Decompressor::default();
-    let mut streams: HashMap<u32, mpsc::Sender<Bytes>> = HashMap::new();
     while let Some(frame) = next(&mut read, &mut decompressor).await? {
         match frame {
             Frame::SynStream { id, fin, headers } => {
@@ -169,7 +216,7 @@ async fn receive(
                     continue;
                 }
                 if !fin {
-                    streams.insert(id, sender);
+                    streams.with(|s| s.insert(id, sender));
                 }
                 let stream = Stream {
                     id,
@@ -181,18 +228,19 @@ async fn receive(
                 let _ = opened.send(stream).await;
             }
             Frame::Data { id, fin, bytes } => {
-                if let Some(stream) = streams.get(&id)
+                let stream = streams.with(|s| s.get(&id).cloned());
+                if let Some(stream) = stream
                     && !bytes.is_empty()
                     && stream.send(bytes).await.is_err()
                 {
                     // Its reader has gone; what comes is read and dropped.
-                    streams.remove(&id);
+                    streams.with(|s| s.remove(&id));
                 }
                 if fin {
-                    streams.remove(&id);
+                    streams.with(|s| s.remove(&id));
                 }
             }
-            Frame::RstStream { id, .. } => drop(streams.remove(&id)),
+            Frame::RstStream { id, .. } => drop(streams.with(|s| s.remove(&id))),
             Frame::Ping { id } => {
                 // Even numbers are ours, and we send none.
                 if let Some(frames) = outgoing.upgrade().filter(|_| id % 2 == 1) {

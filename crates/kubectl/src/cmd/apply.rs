@@ -1,0 +1,357 @@
+//! `apply`: makes objects as files want them, leaving alone what others have set.
+
+use serde_json::{Map, Value, json};
+
+use crate::change::{Changer, MERGE, STRATEGIC, prune_nulls};
+use crate::error::{Error, Result, all, fail, message};
+use crate::flags::{Change, DryRun, Files, Validate};
+use crate::patch::{Shape, apply_merge_patch, three_way};
+use crate::print::go;
+use crate::select::{Info, filter_by_labels, from_files};
+use crate::session::Session;
+
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const MANAGER: &str = "kubectl-client-side-apply";
+const SERVER_SIDE_MANAGER: &str = "kubectl";
+/// Tries after somebody else was faster.
+const RETRIES: usize = 5;
+
+/// Apply a configuration to a resource by file name or stdin
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    args: Vec<String>,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    validate: Validate,
+    /// Selector (label query) to filter on
+    #[arg(long, short = 'l')]
+    selector: Option<String>,
+    /// If true, apply runs in the server instead of the client
+    #[arg(long)]
+    server_side: bool,
+    /// If true, server-side apply will force the changes against conflicts
+    #[arg(long)]
+    force_conflicts: bool,
+    /// If true, immediately remove resources from API and bypass graceful deletion
+    #[arg(long)]
+    force: bool,
+    /// Automatically resolve conflicts between the modified and live configuration by using values from the modified configuration
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    overwrite: Option<bool>,
+    /// Automatically delete resource objects that do not appear in the configs
+    #[arg(long)]
+    prune: bool,
+    /// Select all resources in the namespace of the specified resource types
+    #[arg(long)]
+    all: bool,
+    /// Apply to a subresource
+    #[arg(long)]
+    subresource: Option<String>,
+    /// If true, wait for resources to be gone before returning
+    #[arg(long)]
+    wait: bool,
+    #[command(subcommand)]
+    sub: Option<Sub>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Sub {
+    /// View the latest last-applied-configuration annotations of a resource/object
+    ViewLastApplied(super::last_applied::View),
+    /// Set the last-applied-configuration annotation on a live object to match the contents of a file
+    SetLastApplied(super::last_applied::Set),
+}
+
+pub async fn run(session: &Session, args: &Args) -> Result<()> {
+    match &args.sub {
+        Some(Sub::ViewLastApplied(view)) => return super::last_applied::view(session, view).await,
+        Some(Sub::SetLastApplied(set)) => return super::last_applied::set(session, set).await,
+        None => {}
+    }
+    if !args.args.is_empty() {
+        return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
+    }
+    check(args)?;
+    let manager = if args.server_side { SERVER_SIDE_MANAGER } else { MANAGER };
+    let changer = Changer::new(session, &args.change, manager)?.validation(args.validate.field_validation()?);
+    let (mut infos, mut errors) = from_files(session, &args.files).await?;
+    if let Some(selector) = &args.selector {
+        filter_by_labels(&mut infos, selector)?;
+    }
+    if infos.is_empty() && errors.is_empty() {
+        return fail("no objects passed to apply");
+    }
+    let mut applied = Vec::new();
+    for mut info in infos {
+        let done = if args.server_side {
+            server_side(&changer, args, &mut info).await
+        } else {
+            client_side(&changer, args, &mut info).await
+        };
+        match done {
+            Ok(operation) if changer.format.is_human() || matches!(changer.format, crate::print::Format::Name) => {
+                changer.tell(&info.object, operation)?;
+            }
+            Ok(_) => applied.push(info.object),
+            Err(error) => errors.push(error),
+        }
+    }
+    if !applied.is_empty() {
+        let whole = match applied.len() {
+            1 => applied.remove(0),
+            _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": applied}),
+        };
+        changer.tell(&whole, "")?;
+    }
+    all(errors)
+}
+
+fn check(args: &Args) -> Result<()> {
+    if args.files.is_empty() {
+        return fail("must specify one of -f and -k");
+    }
+    if args.force_conflicts && !args.server_side {
+        return fail("--force-conflicts only works with --server-side");
+    }
+    if args.change.dry_run == DryRun::Client && args.server_side {
+        return fail("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)");
+    }
+    if args.server_side && args.force {
+        return fail("--force cannot be used with --server-side");
+    }
+    if args.change.dry_run == DryRun::Server && args.force {
+        return fail("--dry-run=server cannot be used with --force");
+    }
+    if args.subresource.is_some() && !args.server_side {
+        return fail("--subresource can only be specified for --server-side");
+    }
+    if args.prune {
+        return fail("--prune is not supported; delete what is no longer wanted with kubectl delete");
+    }
+    Ok(())
+}
+
+/// The last-applied annotation of an object.
+pub fn last_applied(object: &Value) -> Option<&str> {
+    object["metadata"]["annotations"][LAST_APPLIED].as_str()
+}
+
+/// The object as the annotation records it: without the annotation, and ending in a newline as Go's encoder ends it.
+pub fn recorded(object: &Value) -> Result<String> {
+    let mut plain = object.clone();
+    annotations(&mut plain)?.remove(LAST_APPLIED);
+    Ok(format!("{}\n", go::json(&plain, None)))
+}
+
+/// Records the object in its own annotation.
+pub fn record(object: &mut Value) -> Result<()> {
+    let text = recorded(object)?;
+    annotations(object)?.insert(LAST_APPLIED.to_owned(), Value::from(text));
+    Ok(())
+}
+
+/// The annotations, made if there are none.
+pub fn annotations(object: &mut Value) -> Result<&mut Map<String, Value>> {
+    let annotations = object
+        .as_object_mut()
+        .and_then(|o| o.entry("metadata").or_insert_with(|| json!({})).as_object_mut())
+        .map(|m| m.entry("annotations").or_insert(Value::Null));
+    let Some(annotations) = annotations else {
+        return fail("metadata is no object");
+    };
+    if annotations.is_null() {
+        *annotations = json!({});
+    }
+    annotations
+        .as_object_mut()
+        .ok_or_else(|| message("metadata.annotations is no object"))
+}
+
+fn warn_if_deleting(session: &Session, object: &Value) {
+    let meta = &object["metadata"];
+    if meta["deletionTimestamp"].is_string() {
+        session.warn(&format!(
+            "Warning: Detected changes to resource {} which is currently being deleted.",
+            meta["name"].as_str().unwrap_or_default()
+        ));
+    }
+}
+
+async fn server_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<&'static str> {
+    let object = info.object.clone();
+    let subresource = args.subresource.as_deref().unwrap_or_default();
+    if let Err(error) = changer.apply(info, &object, args.force_conflicts, subresource).await {
+        return Err(if error.is_conflict() { conflict(&error) } else { error });
+    }
+    warn_if_deleting(changer.session, &info.object);
+    Ok("serverside-applied")
+}
+
+fn conflict(error: &Error) -> Error {
+    message(format!(
+        "{error}
+Please review the fields above--they currently have other managers. Here
+are the ways you can resolve this warning:
+* If you intend to manage all of these fields, please re-run the apply
+  command with the `--force-conflicts` flag.
+* If you do not intend to manage all of the fields, please edit your
+  manifest to remove references to the fields that should keep their
+  current managers.
+* You may co-own fields by updating your manifest to match the existing
+  value; in this case, you'll become the manager if the other manager(s)
+  stop managing the field (remove it from their configuration).
+See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts"
+    ))
+}
+
+async fn client_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<&'static str> {
+    if info.name.is_empty() {
+        let generated = info.object["metadata"]["generateName"].as_str().unwrap_or_default();
+        if !generated.is_empty() {
+            return fail(format!("from {generated}: cannot use generate name with apply"));
+        }
+    }
+    let source = info.source.clone();
+    let mut modified = info.object.clone();
+    record(&mut modified)?;
+    let current = match changer.session.api()?.get(&info.path()).await {
+        Ok(current) => current,
+        Err(error) if error.is_not_found() => {
+            info.object = modified;
+            prune_nulls(&mut info.object);
+            if !changer.is_local() {
+                changer
+                    .create(info)
+                    .await
+                    .map_err(|e| e.with_source("creating", &source))?;
+            }
+            return Ok("created");
+        }
+        Err(error) => {
+            let what = format!(
+                "retrieving current configuration of:\n{}\nfrom server for:",
+                describe(info)
+            );
+            return Err(error.with_source(&what, &source));
+        }
+    };
+    info.object = current;
+    if last_applied(&info.object).is_none() {
+        changer.session.warn(&format!(
+            "Warning: resource {}/{} is missing the {LAST_APPLIED} annotation which is required by {} apply. {} apply should only be used on resources created declaratively by either {} create --save-config or {} apply. The missing annotation will be patched automatically.",
+            info.ty.plural, info.name, "kubectl", "kubectl", "kubectl", "kubectl"
+        ));
+    }
+    let patched = patch_until_accepted(changer, args, info, &modified, &source).await;
+    let empty = patched.map_err(|(error, patch)| {
+        error.with_source(
+            &format!("applying patch:\n{patch}\nto:\n{}\nfor:", describe(info)),
+            &source,
+        )
+    })?;
+    warn_if_deleting(changer.session, &info.object);
+    Ok(if empty { "unchanged" } else { "configured" })
+}
+
+/// Whether there was nothing to change; with an error goes the patch that failed.
+async fn patch_until_accepted(
+    changer: &Changer<'_>,
+    args: &Args,
+    info: &mut Info,
+    modified: &Value,
+    source: &str,
+) -> std::result::Result<bool, (Error, String)> {
+    let shape = Shape::of(&info.ty.api_version(), &info.ty.kind);
+    let mut tries = 0;
+    loop {
+        let original = match last_applied(&info.object) {
+            Some(text) => {
+                serde_json::from_str(text).map_err(|e| (message(format!("{LAST_APPLIED}: {e}")), String::new()))?
+            }
+            None => Value::Null,
+        };
+        let patch = three_way(shape.as_ref(), &original, modified, &info.object).map_err(|e| {
+            let text = |v: &Value| go::json(v, None);
+            let what = format!(
+                "creating patch with:\noriginal:\n{}\nmodified:\n{}\ncurrent:\n{}\nfor: {e}",
+                text(&original),
+                text(modified),
+                text(&info.object)
+            );
+            (message(what).with_source("patching", source), String::new())
+        })?;
+        if patch.as_object().is_some_and(Map::is_empty) {
+            return Ok(true);
+        }
+        let text = go::json(&patch, None);
+        if changer.is_local() {
+            match &shape {
+                Some(shape) => info.object = shape.merge(&info.object, &patch).map_err(|e| (e, text))?,
+                None => apply_merge_patch(&mut info.object, &patch),
+            }
+            return Ok(false);
+        }
+        let content = if shape.is_some() { STRATEGIC } else { MERGE };
+        let failed = match changer.patch(info, content, &patch).await {
+            Ok(()) => return Ok(false),
+            Err(error) => error,
+        };
+        if failed.is_conflict() && tries < RETRIES {
+            tries += 1;
+            info.refresh(changer.session).await.map_err(|e| (e, text))?;
+            continue;
+        }
+        if args.force && (failed.is_conflict() || failed.http_code() == Some(422)) {
+            replace(changer, info, modified).await.map_err(|e| (e, text))?;
+            return Ok(false);
+        }
+        return Err((failed.with_source("patching", source), text));
+    }
+}
+
+/// `--force`: what cannot be changed is made anew.
+async fn replace(changer: &Changer<'_>, info: &mut Info, modified: &Value) -> Result<()> {
+    let old = info.object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    changer.delete(info, Some(0), "Background").await?;
+    super::delete::until_gone(changer.session, info, &old, None).await?;
+    info.object = modified.clone();
+    prune_nulls(&mut info.object);
+    changer.create(info).await
+}
+
+/// What messages about a patch call the object.
+fn describe(info: &Info) -> String {
+    let ty = &info.ty;
+    format!(
+        "Resource: \"{}/{}, Resource={}\", GroupVersionKind: \"{}/{}, Kind={}\"\nName: {}, Namespace: {}",
+        ty.group,
+        ty.version,
+        ty.plural,
+        ty.group,
+        ty.version,
+        ty.kind,
+        go::quote(&info.name),
+        go::quote(&info.namespace)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_recorded_without_its_record() {
+        let mut object = json!({"kind": "X", "metadata": {"name": "a", "annotations": {"k": "v"}}});
+        record(&mut object).unwrap();
+        let first = last_applied(&object).unwrap().to_owned();
+        assert_eq!(
+            first,
+            "{\"kind\":\"X\",\"metadata\":{\"annotations\":{\"k\":\"v\"},\"name\":\"a\"}}\n"
+        );
+        record(&mut object).unwrap();
+        assert_eq!(last_applied(&object).unwrap(), first);
+    }
+}

@@ -1,0 +1,227 @@
+//! `delete`: takes objects away, and waits until they are gone.
+
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use crate::change::Changer;
+use crate::error::{Error, Result, all, fail, message};
+use crate::flags::{Change, DryRun, Files};
+use crate::print::go::quote;
+use crate::select::{Info, Selection};
+use crate::session::{Session, duration};
+use crate::watch;
+
+/// Delete resources by file names, stdin, resources and names, or by resources and label selector
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    args: Vec<String>,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    change: Change,
+    /// Selector (label query) to filter on
+    #[arg(long, short = 'l')]
+    selector: Option<String>,
+    /// Selector (field query) to filter on
+    #[arg(long)]
+    field_selector: Option<String>,
+    /// Delete all resources, in the namespace of the specified resource types
+    #[arg(long)]
+    all: bool,
+    /// If present, delete across all namespaces
+    #[arg(long, short = 'A')]
+    all_namespaces: bool,
+    /// Must be "background", "orphan", or "foreground"
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "background", default_value = "background", hide_default_value = true)]
+    cascade: String,
+    /// Immediately remove resources from API and bypass graceful deletion
+    #[arg(long)]
+    force: bool,
+    /// Period of time in seconds given to the resource to terminate gracefully
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
+    /// Treat "resource not found" as a successful delete
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    ignore_not_found: Option<bool>,
+    /// If true, resources are signaled for immediate shutdown (same as --grace-period=1)
+    #[arg(long)]
+    now: bool,
+    /// The length of time to wait before giving up on a delete, zero means determine a timeout from the size of the object
+    #[arg(long, default_value = "0s", hide_default_value = true)]
+    timeout: String,
+    /// If true, wait for resources to be gone before returning
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    wait: bool,
+    /// If true, delete resource only when user confirms
+    #[arg(long, short)]
+    interactive: bool,
+    /// Raw URI to DELETE to the server
+    #[arg(long)]
+    raw: Option<String>,
+}
+
+pub async fn run(session: &Session, args: &Args) -> Result<()> {
+    let output = args.change.output.output.as_deref().unwrap_or_default();
+    if !matches!(output, "" | "name") {
+        return fail(format!(
+            "unexpected -o output mode: {output}. We only support '-o name'"
+        ));
+    }
+    if let Some(path) = &args.raw {
+        let call = crate::api::Call::new(http::Method::DELETE, path.as_str());
+        let body = session.api()?.bytes(&call).await?;
+        return session.print(&String::from_utf8_lossy(&body));
+    }
+    let grace = grace(session, args)?;
+    if args.all && args.selector.is_some() {
+        return fail("cannot set --all and --selector at the same time");
+    }
+    if args.all && args.field_selector.is_some() {
+        return fail("cannot set --all and --field-selector at the same time");
+    }
+    let propagation = match args.cascade.as_str() {
+        "background" | "true" => "Background",
+        "foreground" => "Foreground",
+        "orphan" | "false" => "Orphan",
+        other => {
+            return fail(format!(
+                "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
+            ));
+        }
+    };
+    let changer = Changer::new(session, &args.change, "")?;
+    let selects = args.all || args.selector.is_some() || args.field_selector.is_some();
+    let forgives = args.ignore_not_found.unwrap_or(selects);
+    let mut selection = Selection::new(&args.args);
+    selection.files = Some(&args.files);
+    selection.labels = args.selector.as_deref();
+    selection.fields = args.field_selector.as_deref();
+    selection.all_namespaces = args.all_namespaces;
+    selection.allow_all = args.all;
+    selection.fetch_named = false;
+    let (infos, mut errors) = selection.infos(session).await?;
+    if args.interactive && !infos.is_empty() && !confirmed(session, &infos)? {
+        return session.print("deletion is cancelled\n");
+    }
+    let mut warns = session.explicit_namespace() && !args.all_namespaces;
+    let mut gone: Vec<(Info, String)> = Vec::new();
+    let found = infos.len();
+    let mut missing = 0;
+    for info in infos {
+        if warns && !info.ty.namespaced {
+            session.warn("Warning: deleting cluster-scoped resources, not scoped to the provided namespace");
+            warns = false;
+        }
+        if args.change.dry_run == DryRun::Client {
+            tell(session, args, &info, grace)?;
+            continue;
+        }
+        match changer.delete(&info, grace, propagation).await {
+            Ok(answer) => {
+                tell(session, args, &info, grace)?;
+                let uid = if answer["kind"] == "Status" {
+                    &answer["details"]["uid"]
+                } else {
+                    &answer["metadata"]["uid"]
+                };
+                gone.push((info, uid.as_str().unwrap_or_default().to_owned()));
+            }
+            Err(error) if forgives && error.is_not_found() => missing += 1,
+            Err(error) => errors.push(error.with_source("deleting", &info.source)),
+        }
+    }
+    errors.retain(|e| !(forgives && e.is_not_found()));
+    all(errors)?;
+    if found == 0 || found == missing && selects {
+        return session.print("No resources found\n");
+    }
+    if !args.wait || args.change.dry_run != DryRun::None {
+        return Ok(());
+    }
+    let deadline = duration(&args.timeout)?.map(|limit| Instant::now() + limit);
+    for (info, uid) in gone {
+        match until_gone(session, &info, &uid, deadline).await {
+            // Who may delete need not be allowed to watch.
+            Err(e) if matches!(e.http_code(), Some(403 | 405)) => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+fn grace(session: &Session, args: &Args) -> Result<Option<i64>> {
+    let mut grace = args.grace_period;
+    if args.now {
+        if grace != -1 {
+            return fail("--now and --grace-period cannot be specified together");
+        }
+        grace = 1;
+    }
+    // Without --force nothing is taken away before its processes have ended.
+    if grace == 0 && !args.force {
+        grace = 1;
+    }
+    if args.force && grace < 0 {
+        grace = 0;
+    }
+    if args.force && grace == 0 {
+        session.warn("Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. The resource may continue to run on the cluster indefinitely.");
+    } else if args.force && grace > 0 {
+        return fail("--force and --grace-period greater than 0 cannot be specified together");
+    }
+    Ok((grace >= 0).then_some(grace))
+}
+
+fn confirmed(session: &Session, infos: &[Info]) -> Result<bool> {
+    let names: Vec<String> = infos.iter().map(|i| format!("{}\n", i.shown())).collect();
+    session.print(&format!(
+        "You are about to delete the following {} resource(s):\n{}Do you want to continue? (y/N): ",
+        infos.len(),
+        names.concat()
+    ))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(answer.trim().eq_ignore_ascii_case("y"))
+}
+
+fn tell(session: &Session, args: &Args, info: &Info, grace: Option<i64>) -> Result<()> {
+    if args.change.output.output.is_some() {
+        return session.print(&format!("{}\n", info.shown()));
+    }
+    let forced = if grace == Some(0) { "force " } else { "" };
+    let from = if info.ty.namespaced {
+        format!(" from {} namespace", info.namespace)
+    } else {
+        String::new()
+    };
+    session.print(&format!(
+        "{} {} {forced}deleted{from}{}\n",
+        info.ty.group_kind(),
+        quote(&info.name),
+        args.change.dry_run.suffix()
+    ))
+}
+
+/// Waits until the object with this uid is no longer there.
+pub async fn until_gone(session: &Session, info: &Info, uid: &str, deadline: Option<Instant>) -> Result<()> {
+    let waiting = wait(session, info, uid);
+    match deadline {
+        None => waiting.await,
+        Some(deadline) => match timeout_at(deadline, waiting).await {
+            Ok(done) => done,
+            Err(_) => Err(timed_out(info)),
+        },
+    }
+}
+
+pub fn timed_out(info: &Info) -> Error {
+    message(format!(
+        "timed out waiting for the condition on {}/{}",
+        info.ty.plural, info.name
+    ))
+}
+
+async fn wait(session: &Session, info: &Info, uid: &str) -> Result<()> {
+    let other = |object: &Value| !uid.is_empty() && object["metadata"]["uid"].as_str() != Some(uid);
+    watch::follow(session, info, |object| Ok(object.is_none_or(other).then_some(()))).await
+}

@@ -1,0 +1,21 @@
+//! The commands, a file each.
+
+pub mod apply;
+pub mod auth;
+pub mod cp;
+pub mod create;
+pub mod delete;
+pub mod describe;
+pub mod exec;
+pub mod get;
+pub mod info;
+pub mod label;
+mod last_applied;
+pub mod logs;
+pub mod nodes;
+pub mod patch;
+pub mod port_forward;
+pub mod rollout;
+pub mod scale;
+pub mod set;
+pub mod wait;

@@ -1,0 +1,341 @@
+//! `skiff kubectl`, and a link named `kubectl`: reads the command line and runs the command.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::cmd;
+use crate::error::{Error, Result};
+use crate::flags::Globals;
+use crate::print::go::quote;
+use crate::session::Session;
+
+/// Controls a Kubernetes cluster.
+#[derive(Debug, clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct Args {
+    /// A kubectl command with its flags
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "kubectl",
+    about = "kubectl controls the Kubernetes cluster manager",
+    disable_help_subcommand = true,
+    args_override_self = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    globals: Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Get(cmd::get::Args),
+    Apply(Box<cmd::apply::Args>),
+    Create(Box<cmd::create::Args>),
+    Delete(cmd::delete::Args),
+    Describe(cmd::describe::Args),
+    #[command(alias = "log")]
+    Logs(cmd::logs::Args),
+    Exec(cmd::exec::Exec),
+    Cp(cmd::cp::Args),
+    PortForward(cmd::port_forward::Args),
+    Label(cmd::label::Args),
+    Annotate(cmd::label::Args),
+    Scale(cmd::scale::Args),
+    Patch(cmd::patch::Args),
+    Wait(cmd::wait::Args),
+    Set(cmd::set::Args),
+    Auth(cmd::auth::Args),
+    ApiResources(cmd::info::Resources),
+    ApiVersions(cmd::info::Versions),
+    Version(cmd::info::Version),
+    ClusterInfo(cmd::info::ClusterInfo),
+    Top(cmd::info::Top),
+    Completion(cmd::info::Completion),
+    /// Mark node as unschedulable
+    Cordon(cmd::nodes::Cordon),
+    /// Mark node as schedulable
+    Uncordon(cmd::nodes::Cordon),
+    Taint(cmd::nodes::Taint),
+    Rollout(cmd::rollout::Args),
+    Attach(cmd::exec::Attach),
+}
+
+/// Runs one command on a runtime of its own.
+pub fn main(args: Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(run(args));
+    // A thread that reads the terminal cannot be stopped, and need not.
+    runtime.shutdown_background();
+    code
+}
+
+/// Runs one command to its end.
+pub async fn run(args: Args) -> ExitCode {
+    let mut words = vec![OsString::from("kubectl")];
+    words.extend(args.words);
+    let cli = match parse(words) {
+        Ok(parsed) => parsed,
+        Err(code) => return code,
+    };
+    let (mut cli, command) = cli;
+    if command.starts_with("kubectl create") {
+        // There it is a subject of a binding.
+        cli.globals.user = None;
+    }
+    let session = Session::new(cli.globals, command);
+    match dispatch(&session, &cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(text) = error.report() {
+                eprintln!("{text}");
+            }
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+async fn dispatch(session: &Session, command: &Command) -> Result<()> {
+    match command {
+        Command::Get(args) => cmd::get::run(session, args).await,
+        Command::Apply(args) => cmd::apply::run(session, args).await,
+        Command::Create(args) => cmd::create::run(session, args).await,
+        Command::Delete(args) => cmd::delete::run(session, args).await,
+        Command::Describe(args) => cmd::describe::run(session, args).await,
+        Command::Logs(args) => cmd::logs::run(session, args).await,
+        Command::Exec(args) => cmd::exec::exec(session, args).await,
+        Command::Cp(args) => cmd::cp::run(session, args).await,
+        Command::PortForward(args) => cmd::port_forward::run(session, args).await,
+        Command::Label(args) => cmd::label::run(session, args, cmd::label::What::Label).await,
+        Command::Annotate(args) => cmd::label::run(session, args, cmd::label::What::Annotation).await,
+        Command::Scale(args) => cmd::scale::run(session, args).await,
+        Command::Patch(args) => cmd::patch::run(session, args).await,
+        Command::Wait(args) => cmd::wait::run(session, args).await,
+        Command::Set(args) => cmd::set::run(session, args).await,
+        Command::Auth(args) => cmd::auth::run(session, args).await,
+        Command::ApiResources(args) => cmd::info::resources(session, args).await,
+        Command::ApiVersions(args) => cmd::info::versions(session, args).await,
+        Command::Version(args) => cmd::info::version(session, args).await,
+        Command::ClusterInfo(args) => cmd::info::cluster_info(session, args).await,
+        Command::Top(args) => cmd::info::top(session, args).await,
+        Command::Completion(args) => cmd::info::completion(session, args),
+        Command::Cordon(args) => cmd::nodes::cordon(session, args, true).await,
+        Command::Uncordon(args) => cmd::nodes::cordon(session, args, false).await,
+        Command::Taint(args) => cmd::nodes::taint(session, args).await,
+        Command::Rollout(args) => cmd::rollout::run(session, args).await,
+        Command::Attach(args) => cmd::exec::attach(session, args).await,
+    }
+}
+
+/// The command line, and how the command is called in messages.
+fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
+    let spec = Cli::command();
+    let words = plain_switches(&spec, words);
+    let called = called(&spec, &words);
+    let parsed = spec.try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m));
+    match parsed {
+        Ok(cli) => Ok((cli, called)),
+        Err(error) => {
+            let help = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayVersion
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            );
+            if help {
+                // A group of commands alone is an error; the program alone is not.
+                if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && called != "kubectl" {
+                    eprint!("{}", error.render());
+                    return Err(ExitCode::FAILURE);
+                }
+                print!("{}", error.render());
+                return Err(ExitCode::SUCCESS);
+            }
+            eprintln!("{}", in_upstreams_words(&error, &called));
+            Err(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// `--watch=true` and `--watch=false` as they are without a value.
+fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
+    fn switches<'a>(spec: &'a clap::Command, found: &mut Vec<&'a str>) {
+        let own = spec
+            .get_arguments()
+            .filter(|a| matches!(a.get_action(), ArgAction::SetTrue));
+        found.extend(own.filter_map(clap::Arg::get_long));
+        spec.get_subcommands().for_each(|s| switches(s, found));
+    }
+    let mut names = Vec::new();
+    switches(spec, &mut names);
+    let mut plain = true;
+    words
+        .into_iter()
+        .filter_map(|word| {
+            let Some(text) = word.to_str().filter(|_| plain) else {
+                return Some(word);
+            };
+            plain = text != "--";
+            let switch = text
+                .strip_prefix("--")
+                .and_then(|t| t.split_once('='))
+                .filter(|(n, _)| names.contains(n));
+            match switch {
+                Some((name, "true" | "1" | "t" | "T" | "TRUE" | "True")) => Some(OsString::from(format!("--{name}"))),
+                Some((_, "false" | "0" | "f" | "F" | "FALSE" | "False")) => None,
+                _ => Some(word),
+            }
+        })
+        .collect()
+}
+
+/// `kubectl rollout undo`.
+fn called(spec: &clap::Command, words: &[OsString]) -> String {
+    let mut at = spec;
+    let mut name = "kubectl".to_owned();
+    for word in words.iter().skip(1).filter_map(|w| w.to_str()) {
+        if let Some(found) = at.find_subcommand(word) {
+            name.push(' ');
+            name.push_str(found.get_name());
+            at = found;
+        }
+    }
+    name
+}
+
+fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let argument = context(ContextKind::InvalidArg);
+    let flag = argument.split([' ', '=']).next().unwrap_or_default().to_owned();
+    match error.kind() {
+        ErrorKind::UnknownArgument if flag.starts_with("--") => {
+            format!("error: unknown flag: {flag}\nSee '{called} --help' for usage.")
+        }
+        ErrorKind::UnknownArgument if flag.starts_with('-') => {
+            let letter = flag.trim_start_matches('-');
+            format!("error: unknown shorthand flag: '{letter}' in -{letter}\nSee '{called} --help' for usage.")
+        }
+        ErrorKind::InvalidSubcommand => {
+            let name = context(ContextKind::InvalidSubcommand);
+            if called == "kubectl create" {
+                return format!("error: Unexpected args: [{name}]\nSee '{called} -h' for help and examples");
+            }
+            if called != "kubectl" {
+                return format!(
+                    "error: unknown command {}\nSee '{called} -h' for help and examples",
+                    quote(&name)
+                );
+            }
+            let text = format!("error: unknown command {} for \"kubectl\"", quote(&name));
+            match error.get(ContextKind::SuggestedSubcommand) {
+                Some(ContextValue::Strings(names)) if !names.is_empty() => {
+                    format!("{text}\n\nDid you mean this?\n\t{}", names.join("\n\t"))
+                }
+                _ => text,
+            }
+        }
+        ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() && flag.starts_with('-') => {
+            format!("error: flag needs an argument: {flag}\nSee '{called} --help' for usage.")
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let missing = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::Strings(names)) => names.clone(),
+                _ => Vec::new(),
+            };
+            let names = missing
+                .iter()
+                .filter_map(|m| m.strip_prefix("--"))
+                .map(|m| m.split([' ', '=']).next().unwrap_or(m));
+            let names: Vec<String> = names.map(quote).collect();
+            format!("error: required flag(s) {} not set", names.join(", "))
+        }
+        ErrorKind::ValueValidation => {
+            let value = context(ContextKind::InvalidValue);
+            let reason = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            if flag == "--dry-run" {
+                return format!("error: {reason}");
+            }
+            format!(
+                "error: invalid argument {} for {} flag: {reason}\nSee '{called} --help' for usage.",
+                quote(&value),
+                quote(&flag)
+            )
+        }
+        _ => error.render().to_string().trim_end().to_owned(),
+    }
+}
+
+/// For commands that are named but refused.
+pub fn refuse(what: &str, instead: &str) -> Error {
+    Error::Message(format!(
+        "{what} is not supported{}{instead}",
+        if instead.is_empty() { "" } else { "; " }
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error_of(line: &str) -> String {
+        let spec = Cli::command();
+        let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+        let called = called(&spec, &words);
+        let error = spec
+            .try_get_matches_from(plain_switches(&Cli::command(), words))
+            .unwrap_err();
+        in_upstreams_words(&error, &called)
+    }
+
+    #[test]
+    fn the_specification_of_flags_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_command_lines_are_told_as_upstream_tells_them() {
+        assert_eq!(
+            error_of("kubectl get --foo"),
+            "error: unknown flag: --foo\nSee 'kubectl get --help' for usage."
+        );
+        assert!(error_of("kubectl foo").starts_with("error: unknown command \"foo\" for \"kubectl\""));
+        assert_eq!(
+            error_of("kubectl get pods -o"),
+            "error: flag needs an argument: --output\nSee 'kubectl get --help' for usage."
+        );
+    }
+
+    #[test]
+    fn switches_may_say_true_or_false() {
+        let words = [
+            "kubectl",
+            "get",
+            "--watch=false",
+            "--no-headers=true",
+            "--",
+            "--watch=true",
+        ];
+        let plain = plain_switches(&Cli::command(), words.iter().map(OsString::from).collect());
+        assert_eq!(plain, ["kubectl", "get", "--no-headers", "--", "--watch=true"]);
+    }
+}

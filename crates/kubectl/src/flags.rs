@@ -1,0 +1,172 @@
+//! Flags that many commands share.
+
+use std::path::PathBuf;
+
+use clap::ArgAction;
+
+/// Flags of every command: which server, as whom, and where.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Global flags")]
+pub struct Globals {
+    /// Path to the kubeconfig file to use for CLI requests
+    #[arg(long, global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// The name of the kubeconfig context to use
+    #[arg(long, global = true)]
+    pub context: Option<String>,
+    /// The name of the kubeconfig cluster to use
+    #[arg(long, global = true)]
+    pub cluster: Option<String>,
+    /// The name of the kubeconfig user to use
+    #[arg(long, global = true)]
+    pub user: Option<String>,
+    /// If present, the namespace scope for this CLI request
+    #[arg(long, short, global = true)]
+    pub namespace: Option<String>,
+    /// The address and port of the Kubernetes API server
+    #[arg(long, short, global = true)]
+    pub server: Option<String>,
+    /// Bearer token for authentication to the API server
+    #[arg(long, global = true)]
+    pub token: Option<String>,
+    /// Username to impersonate for the operation
+    #[arg(long = "as", global = true)]
+    pub as_user: Option<String>,
+    /// Group to impersonate for the operation
+    #[arg(long, global = true)]
+    pub as_group: Vec<String>,
+    /// UID to impersonate for the operation
+    #[arg(long, global = true)]
+    pub as_uid: Option<String>,
+    /// Path to a cert file for the certificate authority
+    #[arg(long, global = true)]
+    pub certificate_authority: Option<PathBuf>,
+    /// Path to a client certificate file for TLS
+    #[arg(long, global = true)]
+    pub client_certificate: Option<PathBuf>,
+    /// Path to a client key file for TLS
+    #[arg(long, global = true)]
+    pub client_key: Option<PathBuf>,
+    /// Server name to use for server certificate validation
+    #[arg(long, global = true)]
+    pub tls_server_name: Option<String>,
+    /// If true, the server's certificate will not be checked for validity
+    #[arg(long, global = true)]
+    pub insecure_skip_tls_verify: bool,
+    /// The length of time to wait before giving up on a single server request
+    #[arg(long, global = true, default_value = "0", hide_default_value = true)]
+    pub request_timeout: String,
+    /// Number for the log level verbosity; nothing is logged
+    #[arg(long, short, global = true)]
+    pub v: Option<String>,
+    /// Treat warnings received from the server as errors
+    #[arg(long, global = true)]
+    pub warnings_as_errors: bool,
+    /// Default cache directory; nothing is cached
+    #[arg(long, global = true, hide = true)]
+    pub cache_dir: Option<PathBuf>,
+    /// Accepted, and without meaning here
+    #[arg(long, global = true, hide = true)]
+    pub match_server_version: bool,
+}
+
+/// Which files hold the objects.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Files {
+    /// Filename, directory, or URL to files that contain the objects
+    #[arg(long = "filename", short = 'f', value_delimiter = ',')]
+    pub files: Vec<String>,
+    /// Process the directory used in -f, --filename recursively
+    #[arg(long, short = 'R')]
+    pub recursive: bool,
+    /// Process a kustomization directory
+    #[arg(long, short = 'k')]
+    pub kustomize: Option<String>,
+}
+
+impl Files {
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.kustomize.is_none()
+    }
+}
+
+/// Whether anything is really changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DryRun {
+    #[default]
+    None,
+    Client,
+    Server,
+}
+
+impl DryRun {
+    /// What messages end with.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            DryRun::None => "",
+            DryRun::Client => " (dry run)",
+            DryRun::Server => " (server dry run)",
+        }
+    }
+}
+
+fn dry_run(text: &str) -> Result<DryRun, String> {
+    match text {
+        "none" | "false" => Ok(DryRun::None),
+        "client" => Ok(DryRun::Client),
+        "server" => Ok(DryRun::Server),
+        other => Err(format!(
+            "invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."
+        )),
+    }
+}
+
+/// How a changed object is shown.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Output {
+    /// Output format
+    #[arg(long, short)]
+    pub output: Option<String>,
+    /// Template for output formats that take one
+    #[arg(long)]
+    pub template: Option<String>,
+    /// If true, keep the managedFields when printing objects in JSON or YAML format
+    #[arg(long)]
+    pub show_managed_fields: bool,
+    /// If true, ignore any errors in templates when a field or map key is missing
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    pub allow_missing_template_keys: bool,
+}
+
+/// Flags of commands that change objects.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Change {
+    #[command(flatten)]
+    pub output: Output,
+    /// Must be "none", "server", or "client"
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "unchanged", default_value = "none", hide_default_value = true, value_parser = dry_run)]
+    pub dry_run: DryRun,
+    /// Name of the manager used to track field ownership
+    #[arg(long)]
+    pub field_manager: Option<String>,
+}
+
+/// `--validate`.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Validate {
+    /// Must be one of: strict (or true), warn, ignore (or false)
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "strict", default_value = "strict", hide_default_value = true)]
+    pub validate: String,
+}
+
+impl Validate {
+    /// What the server is asked to do about fields it does not know.
+    pub fn field_validation(&self) -> crate::error::Result<&'static str> {
+        match self.validate.as_str() {
+            "strict" | "true" => Ok("Strict"),
+            "warn" => Ok("Warn"),
+            "ignore" | "false" => Ok("Ignore"),
+            other => crate::error::fail(format!("invalid - validate option {}", crate::print::go::quote(other))),
+        }
+    }
+}

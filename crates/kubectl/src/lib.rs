@@ -1,0 +1,19 @@
+//! `kubectl`: the command line of Kubernetes, compatible with upstream's.
+
+mod age;
+mod api;
+mod change;
+mod cmd;
+pub mod command;
+mod discovery;
+mod error;
+mod flags;
+pub mod jsonpath;
+mod manifest;
+mod patch;
+mod pods;
+pub mod print;
+mod select;
+mod session;
+mod terminal;
+mod watch;

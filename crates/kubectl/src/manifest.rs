@@ -1,0 +1,273 @@
+//! Objects in files, directories, on the standard input and behind URLs.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use client::{Config, HttpsTransport, TlsConfig, Transport};
+use http::{Request, header};
+use http_body_util::BodyExt;
+use serde_json::Value;
+
+use crate::error::{Result, fail, message};
+use crate::flags::Files;
+use crate::print::go::quote;
+
+/// Where the trust in the web's certificates is kept on most systems.
+const SYSTEM_ROOTS: [&str; 3] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/cert.pem",
+];
+const REDIRECTS: usize = 10;
+
+/// One object, and where it was read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// For messages: the file's name, `STDIN` or the URL.
+    pub source: String,
+    pub object: Value,
+}
+
+/// Every object of the files, lists taken apart.
+pub async fn read(files: &Files) -> Result<Vec<Manifest>> {
+    if files.kustomize.is_some() {
+        return fail(
+            "kustomize directories (-k) are not supported; render them with the kustomize program and use -f -",
+        );
+    }
+    let mut all = Vec::new();
+    for file in &files.files {
+        if file == "-" {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            add(&mut all, "STDIN", &text)?;
+        } else if file.starts_with("http://") || file.starts_with("https://") {
+            let text = fetch(file).await?;
+            add(&mut all, file, &text)?;
+        } else {
+            for path in expand(file, files.recursive)? {
+                let shown = path.to_string_lossy();
+                let text = std::fs::read_to_string(&path).map_err(|e| message(format!("open {shown}: {e}")))?;
+                add(&mut all, &shown, &text)?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn expand(file: &str, recursive: bool) -> Result<Vec<PathBuf>> {
+    let path = Path::new(file);
+    if path.is_file() || (path.exists() && !path.is_dir()) {
+        return Ok(vec![path.to_owned()]);
+    }
+    if path.is_dir() {
+        let mut found = Vec::new();
+        walk(path, recursive, &mut found)?;
+        if found.is_empty() {
+            return fail(format!(
+                "error reading [{file}]: recognized file extensions are [.json .yaml .yml]"
+            ));
+        }
+        return Ok(found);
+    }
+    if file.contains(['*', '?', '[']) {
+        let found = glob(path)?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    fail(format!("the path {} does not exist", quote(file)))
+}
+
+fn walk(dir: &Path, recursive: bool, found: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(dir)?
+        .map(|e| e.map(|e| e.path()))
+        .collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            if recursive {
+                walk(&path, recursive, found)?;
+            }
+        } else if path
+            .extension()
+            .is_some_and(|e| e == "json" || e == "yaml" || e == "yml")
+        {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// A pattern in the last part of the path.
+fn glob(pattern: &Path) -> Result<Vec<PathBuf>> {
+    let Some(name) = pattern.file_name().map(|n| n.to_string_lossy().into_owned()) else {
+        return Ok(Vec::new());
+    };
+    let escaped = regex::escape(&name)
+        .replace("\\*", ".*")
+        .replace("\\?", ".")
+        .replace("\\[", "[")
+        .replace("\\]", "]");
+    let matcher = regex::Regex::new(&format!("^{escaped}$")).map_err(|e| message(format!("{name}: {e}")))?;
+    let dir = pattern
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        if matcher.is_match(&entry.file_name().to_string_lossy()) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+async fn fetch(url: &str) -> Result<String> {
+    let mut url = url.to_owned();
+    for _ in 0..REDIRECTS {
+        let parsed: http::Uri = url
+            .parse()
+            .map_err(|e| message(format!("the URL passed to filename {} is not valid: {e}", quote(&url))))?;
+        let (Some(scheme), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
+            return fail(format!("the URL passed to filename {} is not valid", quote(&url)));
+        };
+        let roots = SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok());
+        let transport = HttpsTransport::new(&Config {
+            server: format!("{scheme}://{authority}"),
+            tls: TlsConfig {
+                ca_pem: roots,
+                ..TlsConfig::default()
+            },
+            ..Config::default()
+        })?;
+        let path = parsed.path_and_query().map_or("/", |p| p.as_str());
+        let request = Request::get(path).body(Bytes::new()).map_err(client::Error::from)?;
+        let answer = transport.call(request).await?;
+        if answer.status().is_redirection()
+            && let Some(to) = answer.headers().get(header::LOCATION).and_then(|l| l.to_str().ok())
+        {
+            url = match to.starts_with('/') {
+                true => format!("{scheme}://{authority}{to}"),
+                false => to.to_owned(),
+            };
+            continue;
+        }
+        if !answer.status().is_success() {
+            return fail(format!(
+                "unable to read URL {}, server reported {}, status code={}",
+                quote(&url),
+                answer.status(),
+                answer.status().as_u16()
+            ));
+        }
+        let body = answer.into_body().collect().await?.to_bytes();
+        return String::from_utf8(body.to_vec()).map_err(|_| message(format!("{url}: not text")));
+    }
+    fail(format!("{url}: too many redirects"))
+}
+
+fn add(all: &mut Vec<Manifest>, source: &str, text: &str) -> Result<()> {
+    for object in documents(source, text)? {
+        flatten(all, source, object);
+    }
+    Ok(())
+}
+
+/// The documents of a text: JSON ones after each other, or YAML ones parted by `---`.
+pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
+    if text.trim_start().starts_with('{') {
+        let stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+        return stream
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|e| message(format!("error parsing {source}: json parse error: {e}")));
+    }
+    let mut found = Vec::new();
+    for document in split(text) {
+        let value: Option<Value> = serde_saphyr::from_str(&document).map_err(|e| {
+            message(format!(
+                "error parsing {source}: error converting YAML to JSON: yaml: {e}"
+            ))
+        })?;
+        found.extend(value.filter(|v| !v.is_null()));
+    }
+    Ok(found)
+}
+
+fn split(text: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    for line in text.lines() {
+        let parts_here = line == "---" || line.starts_with("--- ") || line.starts_with("---\t");
+        if parts_here {
+            parts.push(String::new());
+            continue;
+        }
+        if let Some(last) = parts.last_mut() {
+            last.push_str(line);
+            last.push('\n');
+        }
+    }
+    let has_content = |part: &String| {
+        part.lines()
+            .any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
+    };
+    parts.retain(has_content);
+    parts
+}
+
+fn flatten(all: &mut Vec<Manifest>, source: &str, object: Value) {
+    let is_list = object["kind"].as_str().is_some_and(|k| k.ends_with("List")) && object["items"].is_array();
+    if !is_list {
+        all.push(Manifest {
+            source: source.to_owned(),
+            object,
+        });
+        return;
+    }
+    let (api_version, kind) = (object["apiVersion"].clone(), object["kind"].clone());
+    let Value::Object(mut list) = object else { return };
+    if let Some(Value::Array(items)) = list.remove("items") {
+        for mut item in items {
+            // Items of a typed list may leave out what the list says.
+            if let (Some(item), Some(kind)) = (item.as_object_mut(), kind.as_str().and_then(|k| k.strip_suffix("List")))
+                && !kind.is_empty()
+            {
+                item.entry("apiVersion").or_insert_with(|| api_version.clone());
+                item.entry("kind").or_insert_with(|| Value::from(kind));
+            }
+            flatten(all, source, item);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn documents_are_parted_and_lists_taken_apart() {
+        let text = "# c\n---\na: 1\n---\n\n---\nkind: List\napiVersion: v1\nitems:\n- kind: A\n- kind: B\n";
+        let mut all = Vec::new();
+        add(&mut all, "x", text).unwrap();
+        let objects: Vec<Value> = all.into_iter().map(|m| m.object).collect();
+        assert_eq!(objects, [json!({"a": 1}), json!({"kind": "A"}), json!({"kind": "B"})]);
+        assert_eq!(documents("x", "{\"a\":1}\n{\"a\":2}").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_read_names_its_file() {
+        let error = documents("f.yaml", "a: [").unwrap_err().to_string();
+        assert!(
+            error.starts_with("error parsing f.yaml: error converting YAML to JSON: yaml: "),
+            "{error}"
+        );
+        assert_eq!(
+            expand("/nope", false).unwrap_err().to_string(),
+            "the path \"/nope\" does not exist"
+        );
+    }
+}

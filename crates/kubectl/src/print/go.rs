@@ -1,0 +1,99 @@
+//! Values as Go prints them: what reaches the terminal through `%v`.
+
+use serde_json::Value;
+
+/// `fmt.Sprint` of a decoded JSON value.
+pub fn sprint(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::Bool(b) => b.to_string(),
+        Value::Number(n) => match n.as_f64() {
+            Some(f) if n.is_f64() => float(f),
+            _ => n.to_string(),
+        },
+        Value::String(s) => s.clone(),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(sprint).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let items: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", sprint(v))).collect();
+            format!("map[{}]", items.join(" "))
+        }
+    }
+}
+
+/// `strconv.FormatFloat(f, 'g', -1, 64)` with the exponent threshold 21 of `%v`.
+pub fn float(f: f64) -> String {
+    let text = format!("{f:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..21).contains(&exponent) {
+        return format!("{f}");
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+/// JSON as Go's encoder writes it: `<`, `>` and `&` are escaped.
+pub fn json(value: &Value, indent: Option<&str>) -> String {
+    let mut out = Vec::new();
+    let written = match indent {
+        Some(indent) => {
+            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
+            let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
+            serde::Serialize::serialize(value, &mut serializer)
+        }
+        None => serde_json::to_writer(&mut out, value),
+    };
+    // A tree of texts and numbers always has a JSON form.
+    debug_assert!(written.is_ok());
+    let text = String::from_utf8_lossy(&out).into_owned();
+    if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return text;
+    }
+    text.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
+        .replace('\u{2028}', "\\u2028")
+        .replace('\u{2029}', "\\u2029")
+}
+
+/// `%q`.
+pub fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn values_print_as_go_prints_them() {
+        assert_eq!(sprint(&json!({"b": [1, "x"], "a": null})), "map[a:<nil> b:[1 x]]");
+        assert_eq!(sprint(&json!(1.5)), "1.5");
+        assert_eq!(float(1e21), "1e+21");
+        assert_eq!(float(1.5e-7), "1.5e-07");
+    }
+
+    #[test]
+    fn json_escapes_what_html_would_read() {
+        assert_eq!(json(&json!({"a": "<b>&"}), None), r#"{"a":"\u003cb\u003e\u0026"}"#);
+        assert_eq!(json(&json!({"a": []}), Some("  ")), "{\n  \"a\": []\n}");
+    }
+}
