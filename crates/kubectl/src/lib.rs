@@ -9,7 +9,7 @@ mod discovery;
 mod error;
 mod flags;
 pub mod jsonpath;
-mod manifest;
+pub mod manifest;
 mod patch;
 mod pods;
 pub mod print;

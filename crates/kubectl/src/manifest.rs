@@ -41,15 +41,15 @@ pub async fn read(files: &Files) -> Result<Vec<Manifest>> {
         if file == "-" {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
-            add(&mut all, "STDIN", &text)?;
+            all.extend(objects("STDIN", &text)?);
         } else if file.starts_with("http://") || file.starts_with("https://") {
             let text = fetch(file).await?;
-            add(&mut all, file, &text)?;
+            all.extend(objects(file, &text)?);
         } else {
             for path in expand(file, files.recursive)? {
                 let shown = path.to_string_lossy();
                 let text = std::fs::read_to_string(&path).map_err(|e| message(format!("open {shown}: {e}")))?;
-                add(&mut all, &shown, &text)?;
+                all.extend(objects(&shown, &text)?);
             }
         }
     }
@@ -170,11 +170,13 @@ async fn fetch(url: &str) -> Result<String> {
     fail(format!("{url}: too many redirects"))
 }
 
-fn add(all: &mut Vec<Manifest>, source: &str, text: &str) -> Result<()> {
+/// The objects of a text, lists taken apart.
+pub fn objects(source: &str, text: &str) -> Result<Vec<Manifest>> {
+    let mut all = Vec::new();
     for object in documents(source, text)? {
-        flatten(all, source, object);
+        flatten(&mut all, source, object);
     }
-    Ok(())
+    Ok(all)
 }
 
 /// The documents of a text: JSON ones after each other, or YAML ones parted by `---`.
@@ -251,9 +253,7 @@ mod tests {
     #[test]
     fn documents_are_parted_and_lists_taken_apart() {
         let text = "# c\n---\na: 1\n---\n\n---\nkind: List\napiVersion: v1\nitems:\n- kind: A\n- kind: B\n";
-        let mut all = Vec::new();
-        add(&mut all, "x", text).unwrap();
-        let objects: Vec<Value> = all.into_iter().map(|m| m.object).collect();
+        let objects: Vec<Value> = objects("x", text).unwrap().into_iter().map(|m| m.object).collect();
         assert_eq!(objects, [json!({"a": 1}), json!({"kind": "A"}), json!({"kind": "B"})]);
         assert_eq!(documents("x", "{\"a\":1}\n{\"a\":2}").unwrap().len(), 2);
     }

@@ -9,7 +9,7 @@ mod cri_config;
 mod env;
 mod handlers;
 mod images;
-mod inotify;
+pub mod inotify;
 mod kubelet;
 mod lifecycle;
 mod logs;

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod args;
 mod control_plane;
 mod dns;
+mod manifests;
 mod ready;
 
 use std::net::{IpAddr, SocketAddr};
@@ -88,6 +89,13 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         milliseconds = started.elapsed().as_millis(),
         "API server is ready"
     );
+    let deployer = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
+    components.spawn(manifests::follow(
+        plane.api.registry.clone(),
+        deployer,
+        args.data_dir.join("server/manifests"),
+        stop.clone(),
+    ));
     if let Some(node) = node {
         let watcher = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
         components.spawn(ready::announce_node(watcher, node.name.clone(), stop.clone()));

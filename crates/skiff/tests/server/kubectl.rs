@@ -231,3 +231,41 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
         "{gone}"
     );
 }
+
+#[test]
+fn manifests_of_the_data_directory_are_applied_when_they_come_and_change() {
+    let s = Server::start();
+    let dir = s.data().join("server/manifests");
+    let until = |what: &str, expected: &str| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            let seen = s.try_with(
+                &[
+                    "get",
+                    what,
+                    "--ignore-not-found",
+                    "-o",
+                    "jsonpath={.data.a}{.spec.engine}",
+                ],
+                "",
+            );
+            if seen.as_deref() == Ok(expected) {
+                return;
+            }
+            assert!(std::time::Instant::now() < deadline, "{what}: {seen:?}\n{}", s.log());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    // the object before its kind: it is tried again
+    let object =
+        "apiVersion: stable.example.com/v1\nkind: Database\nmetadata: {name: orders}\nspec: {engine: postgres}\n";
+    std::fs::write(dir.join("a.yaml"), format!("{CONFIG}---\n{object}")).unwrap();
+    until("configmap/c", "1");
+    std::fs::write(dir.join("b.yaml.skip"), "").unwrap();
+    std::fs::write(dir.join("b.yaml"), CONFIG.replace("name: c", "name: skipped")).unwrap();
+    std::fs::write(dir.join("c.yaml"), DATABASE).unwrap();
+    until("databases.stable.example.com/orders", "postgres");
+    std::fs::write(dir.join("a.yaml"), CONFIG.replace("\"1\"", "\"2\"")).unwrap();
+    until("configmap/c", "2");
+    until("configmap/skipped", "");
+}

@@ -84,7 +84,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 }
 
 /// Patches each object by what `decide` says of it.
-async fn change(session: &Session, flags: &Flags, done: &str, decide: fn(&Info) -> std::result::Result<Value, String>) -> Result<()> {
+async fn change(
+    session: &Session,
+    flags: &Flags,
+    done: &str,
+    decide: fn(&Info) -> std::result::Result<Value, String>,
+) -> Result<()> {
     let changer = Changer::new(session, &flags.change, MANAGER)?;
     let (infos, mut errors) = flags.objects.infos(session).await?;
     if infos.is_empty() && errors.is_empty() {

@@ -80,7 +80,9 @@ async fn undo(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<Str
         labels.remove("pod-template-hash");
     }
     if template == info.object["spec"]["template"] {
-        return Ok(format!("skipped rollback (current template already matches revision {wanted})"));
+        return Ok(format!(
+            "skipped rollback (current template already matches revision {wanted})"
+        ));
     }
     let patched = if is_deployment {
         let annotations = annotations(&info.object, revision);
@@ -99,9 +101,18 @@ async fn undo(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<Str
 }
 
 fn annotations(deployment: &Value, revision: &Revision) -> Map<String, Value> {
-    let of = |object: &Value| object["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    let of = |object: &Value| {
+        object["metadata"]["annotations"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default()
+    };
     let mut all = of(&revision.holder);
     all.retain(|key, _| !KEPT.contains(&key.as_str()));
-    all.extend(of(deployment).into_iter().filter(|(key, _)| KEPT.contains(&key.as_str())));
+    all.extend(
+        of(deployment)
+            .into_iter()
+            .filter(|(key, _)| KEPT.contains(&key.as_str())),
+    );
     all
 }
