@@ -10,8 +10,9 @@ build:
 	cargo build --release -p skiff
 
 # Builds, starts a cluster of one node in the background, waits until it is Ready, says what to type next.
-up: build
-	@sh packaging/up.sh $(BIN)/release/skiff $(DATA)
+# EXAMPLE=shop starts it with that example.
+up: build $(if $(EXAMPLE),images)
+	@sh packaging/up.sh $(BIN)/release/skiff $(DATA) $(if $(EXAMPLE),examples/$(EXAMPLE) $(CACHE)/images)
 
 # Stops what `make up` started and leaves no trace but the data.
 down:
