@@ -216,8 +216,7 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
 /// What is wrong with a name of this kind.
 fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "namespaces") => names::dns1123_label_errors(name),
-        ("", "services") => names::dns1035_label_errors(name),
+        ("", "namespaces" | "services") => names::dns1123_label_errors(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment_errors(name),
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),
         ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => names::dns1123_subdomain_errors(name),

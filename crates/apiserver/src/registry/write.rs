@@ -11,6 +11,7 @@ use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::{Registry, Served, metadata};
+use crate::strategy::validation::{self, Check};
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 const ATTEMPTS: usize = 8;
@@ -262,8 +263,15 @@ impl Write<'_> {
         let mut errors = metadata::validate(resource, tree, old);
         if resource.is_custom() {
             errors.extend(resource.schema.get().validate_structural(resource.root, tree));
+        } else {
+            let subresource = self.options.subresource.as_str();
+            let check = Check {
+                new: tree,
+                old,
+                subresource,
+            };
+            errors.extend(validation::validate(&resource.group, &resource.plural, &check));
         }
-        errors.extend((resource.strategy.validate)(tree, old));
         if errors.is_empty() {
             return Ok(());
         }

@@ -1,9 +1,8 @@
 //! Strategies of the kinds that carry configuration and the cluster's own state.
 
-use api::field::FieldError;
 use serde_json::{Value, json};
 
-use crate::strategy::{DEFAULT, PLAIN, Strategy, immutable, text};
+use crate::strategy::{DEFAULT, PLAIN, Strategy, text};
 
 /// Kinds that a PUT may create.
 pub static CREATABLE: Strategy = Strategy {
@@ -52,30 +51,6 @@ pub static EVENT: Strategy = Strategy {
 };
 
 pub static SECRET: Strategy = Strategy {
-    validate: |new, old| {
-        let mut errors = frozen(new, old, &["data"]);
-        errors.extend(immutable(new, old, &["type"]));
-        let size: usize = new.get("data").and_then(Value::as_object).map_or(0, |data| {
-            data.values().filter_map(Value::as_str).map(|v| v.len() / 4 * 3).sum()
-        });
-        if size > 1 << 20 {
-            errors.push(FieldError::too_long("data", 1 << 20));
-        }
-        let wanted: &[&str] = match text(new, &["type"]).unwrap_or("Opaque") {
-            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-            "kubernetes.io/dockercfg" => &[".dockercfg"],
-            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-            _ => &[],
-        };
-        for key in wanted {
-            if new.get("data").and_then(|d| d.get(*key)).is_none() {
-                errors.push(FieldError::required(format!("data[{key}]"), ""));
-            }
-        }
-        errors.extend(key_errors(new, "data"));
-        errors
-    },
     prepare_create: |object| {
         // stringData is written over data and never stored
         if let Some(Value::Object(plain)) = object.as_object_mut().and_then(|o| o.remove("stringData")) {
@@ -96,66 +71,6 @@ fn merge_string_data(object: &mut Value, plain: &serde_json::Map<String, Value>)
         let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
         object["data"][key] = json!(encoded);
     }
-}
-
-pub static CONFIG_MAP: Strategy = Strategy {
-    validate: |new, old| {
-        let mut errors = frozen(new, old, &["data", "binaryData"]);
-        errors.extend(key_errors(new, "data"));
-        errors.extend(key_errors(new, "binaryData"));
-        for (key, _) in new.get("data").and_then(Value::as_object).into_iter().flatten() {
-            if new.get("binaryData").and_then(|b| b.get(key)).is_some() {
-                let why = "duplicate of key present in binaryData";
-                errors.push(FieldError::invalid(format!("data[{key}]"), json!(key), why));
-            }
-        }
-        let size = |field: &str| {
-            let map = new.get(field).and_then(Value::as_object);
-            map.map_or(0, |m| m.values().filter_map(Value::as_str).map(str::len).sum::<usize>())
-        };
-        if size("data") + size("binaryData") > 1 << 20 {
-            errors.push(FieldError::too_long("", 1 << 20));
-        }
-        errors
-    },
-    ..PLAIN
-};
-
-/// What `immutable: true` of ConfigMaps and Secrets forbids.
-fn frozen(new: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<FieldError> {
-    let Some(old) = old.filter(|o| o.get("immutable") == Some(&Value::Bool(true))) else {
-        return Vec::new();
-    };
-    let mut errors = Vec::new();
-    let why = "field is immutable when `immutable` is set";
-    if new.get("immutable") != Some(&Value::Bool(true)) {
-        errors.push(FieldError::forbidden("immutable", why));
-    }
-    for field in fields {
-        if new.get(*field) != old.get(*field) {
-            errors.push(FieldError::forbidden(*field, why));
-        }
-    }
-    errors
-}
-
-fn key_errors(object: &Value, field: &str) -> Vec<FieldError> {
-    let keys = object
-        .get(field)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|m| m.keys());
-    let mut errors = Vec::new();
-    for key in keys {
-        for problem in api::names::config_map_key_errors(key) {
-            errors.push(FieldError::invalid(
-                format!("{field}[{key}]"),
-                Value::String(key.clone()),
-                problem,
-            ));
-        }
-    }
-    errors
 }
 
 pub static SIGNING_REQUEST: Strategy = Strategy {

@@ -3,10 +3,10 @@
 mod cluster;
 pub mod convert;
 pub mod pod;
-mod service;
+pub mod service;
+pub mod validation;
 mod workload;
 
-use api::field::FieldError;
 use serde_json::Value;
 
 /// The rules of one resource.
@@ -24,8 +24,6 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Value),
     /// Restores what this path may not change.
     pub prepare_update: fn(new: &mut Value, old: &Value),
-    /// Rules beyond the schema; `old` is there on update.
-    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// The value of a selectable field that is absent.
@@ -41,7 +39,6 @@ pub const DEFAULT: Strategy = Strategy {
     unconditional_update: true,
     prepare_create: |_| {},
     prepare_update: |_, _| {},
-    validate: |_, _| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",
     orphan_by_default: false,
@@ -70,20 +67,6 @@ static CUSTOM_STATUS_ROW: Strategy = Strategy {
     has_generation: true,
     ..DEFAULT
 };
-static DEFINITION_ROW: Strategy = Strategy {
-    validate: crate::custom::validate,
-    ..COUNTED
-};
-/// What would change every request if it were obeyed must not be stored as long as it is not.
-static REFUSED_ROW: Strategy = Strategy {
-    validate: |_, _| {
-        vec![FieldError::forbidden(
-            "",
-            "admission webhooks and policies are not supported by this server",
-        )]
-    },
-    ..COUNTED
-};
 static LEASE_ROW: Strategy = Strategy {
     create_on_update: true,
     unconditional_update: false,
@@ -107,14 +90,12 @@ impl Strategy {
             ("", "namespaces") => &cluster::NAMESPACE,
             ("", "nodes") => &cluster::NODE,
             ("", "secrets") => &cluster::SECRET,
-            ("", "configmaps") => &cluster::CONFIG_MAP,
             ("", "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
             ("", "events") | ("events.k8s.io", "events") => &cluster::EVENT,
             ("", "endpoints" | "limitranges") | ("node.k8s.io", "runtimeclasses") => &cluster::CREATABLE,
-            ("", "podtemplates" | "serviceaccounts") => &PLAIN_ROW,
+            ("", "configmaps" | "podtemplates" | "serviceaccounts") => &PLAIN_ROW,
             ("", "replicationcontrollers") => &workload::ORPHANING,
-            ("apps", "deployments") => &workload::DEPLOYMENT,
-            ("apps", "statefulsets" | "daemonsets" | "replicasets") => &workload::SELECTING,
+            ("apps", "deployments" | "statefulsets" | "daemonsets" | "replicasets") => &COUNTED_ROW,
             ("apps", "controllerrevisions") => &PLAIN_ROW,
             ("batch", "jobs") => &workload::JOB,
             ("batch", "cronjobs") => &COUNTED_ROW,
@@ -124,8 +105,7 @@ impl Strategy {
             ("policy" | "networking.k8s.io" | "autoscaling", _) if plural != "networkpolicies" => &COUNTED_ROW,
             ("networking.k8s.io", _) => &COUNTED_PLAIN_ROW,
             ("discovery.k8s.io", _) => &COUNTED_PLAIN_ROW,
-            ("apiextensions.k8s.io", _) => &DEFINITION_ROW,
-            ("admissionregistration.k8s.io", _) => &REFUSED_ROW,
+            ("apiextensions.k8s.io" | "admissionregistration.k8s.io", _) => &COUNTED_ROW,
             ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
             ("storage.k8s.io" | "scheduling.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
             _ => &DEFAULT_ROW,
@@ -154,19 +134,4 @@ pub fn keep(new: &mut Value, old: &Value, field: &str) {
             object.remove(field);
         }
     }
-}
-
-/// A field may not change after creation.
-pub fn immutable(new: &Value, old: Option<&Value>, path: &[&str]) -> Vec<FieldError> {
-    let Some(old) = old else { return Vec::new() };
-    let get = |tree: &Value| path.iter().try_fold(tree, |at, key| at.get(key)).cloned();
-    let (before, after) = (get(old), get(new));
-    if before == after {
-        return Vec::new();
-    }
-    vec![FieldError::invalid(
-        path.join("."),
-        after.unwrap_or(Value::Null),
-        "field is immutable",
-    )]
 }

@@ -3,7 +3,7 @@
 //! requests that are answered differently, each with the cause.
 //!
 //! Upstream's answers are recorded with `SKIFF_COMPARE_RECORD=<kubeconfig of its API server> cargo test -p skiff --test
-//! compare`; without that our server is asked and compared.
+//! compare`; without that our server is asked and compared. `SKIFF_COMPARE_SHOW` shows the known differences too.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -212,11 +212,13 @@ async fn every_request_is_answered_as_upstream_answers_it() {
         .collect();
     assert_eq!(ours.len(), theirs.len(), "record upstream's answers again");
     let mut report = String::new();
+    let show_known = std::env::var("SKIFF_COMPARE_SHOW").is_ok();
     for (ours, theirs) in ours.iter().zip(&theirs) {
         let name = theirs["name"].as_str().unwrap();
         let mut found = Vec::new();
         differences("", ours, theirs, &mut found);
         match (found.is_empty(), known.contains_key(name)) {
+            (false, true) if show_known => report.push_str(&format!("{name}:\n  {}\n", found.join("\n  "))),
             (true, false) | (false, true) => {}
             (true, true) => report.push_str(&format!("{name}: is no longer different\n")),
             (false, false) => report.push_str(&format!("{name}:\n  {}\n", found.join("\n  "))),
