@@ -1,5 +1,7 @@
 //! What is wrong with a JSON text, in the words of Go's decoder.
 
+use serde_json::Value;
+
 /// The problem of a text that is no JSON.
 pub fn problem(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
@@ -27,6 +29,35 @@ pub fn problem(bytes: &[u8]) -> String {
         _ => "looking for beginning of value",
     };
     format!("invalid character {} {place}", quoted(found))
+}
+
+/// What Go calls the kind of a value.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// A value as Go prints a map of anything.
+pub fn go_map(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(s) => s.clone(),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go_map).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_map(v))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        other => other.to_string(),
+    }
 }
 
 /// A character as Go quotes one.

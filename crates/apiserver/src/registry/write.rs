@@ -28,6 +28,20 @@ pub struct WriteOptions {
     pub subresource: String,
 }
 
+impl WriteOptions {
+    /// Who updates, as managed fields name them.
+    pub fn context(&self, registry: &Registry, api_version: &str) -> ManagerContext {
+        ManagerContext {
+            manager: self.manager.clone(),
+            operation: "Update".into(),
+            subresource: self.subresource.clone(),
+            api_version: api_version.to_owned(),
+            now: registry.timestamp(),
+            force: false,
+        }
+    }
+}
+
 /// The parts of a write that a caller's change is made in.
 pub struct Write<'a> {
     pub registry: &'a Arc<Registry>,
@@ -80,10 +94,10 @@ impl Write<'_> {
             self.track(None, &mut tree);
         }
         metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
-        (resource.strategy.prepare_create)(&mut tree);
         let name = metadata::text(&tree, "name").to_owned();
         let attributes = self.attributes(Operation::Create, &name);
         admission::mutate(&attributes, &mut tree)?;
+        (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
         if !resource.is_custom() {
             let schema = resource.schema.get();
             schema.set_defaults(resource.root, &mut tree);
@@ -145,8 +159,11 @@ impl Write<'_> {
             if let Some(uid) = uid
                 && *uid != *current.object.meta.uid
             {
+                let key = resource.key(self.namespace, name);
                 let why = format!(
-                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                     failed: UID in precondition: {uid}, UID in object meta: {}",
+                    String::from_utf8_lossy(&key),
                     current.object.meta.uid
                 );
                 return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
@@ -156,7 +173,9 @@ impl Write<'_> {
             }
             metadata::prepare_update(&mut tree, &old)?;
             self.confine(&mut tree, &old);
-            if !applied {
+            // a pod that is bound stays what its writers made of it
+            let bound = self.options.subresource == "binding";
+            if !applied && !bound {
                 self.track(Some(&old), &mut tree);
             }
             (resource.strategy.prepare_update)(&mut tree, &old);
@@ -167,7 +186,9 @@ impl Write<'_> {
                 schema.set_defaults(resource.root, &mut tree);
                 schema.normalize(resource.root, &mut tree);
             }
-            metadata::bump_generation(resource, &mut tree, &old)?;
+            if !bound {
+                metadata::bump_generation(resource, &mut tree, &old)?;
+            }
             let mut allocated =
                 crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
             self.check(&tree, Some(&old))?;

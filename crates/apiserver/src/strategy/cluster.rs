@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::strategy::{DEFAULT, PLAIN, Strategy, text};
+use crate::strategy::{DEFAULT, Generation, PLAIN, Strategy, text};
 
 /// Kinds that a PUT may create.
 pub static CREATABLE: Strategy = Strategy {
@@ -11,7 +11,13 @@ pub static CREATABLE: Strategy = Strategy {
 };
 
 pub static NAMESPACE: Strategy = Strategy {
-    prepare_create: |object| {
+    read: |object| {
+        let name = text(object, &["metadata", "name"]).unwrap_or_default().to_owned();
+        if !name.is_empty() {
+            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+        }
+    },
+    prepare_create: |object, _| {
         object["status"] = json!({ "phase": "Active" });
         // the namespace controller removes what is in the namespace before this finalizer goes
         let finalizers = &mut object["spec"]["finalizers"];
@@ -21,8 +27,6 @@ pub static NAMESPACE: Strategy = Strategy {
             list.push(json!("kubernetes"));
             *finalizers = Value::Array(list);
         }
-        let name = text(object, &["metadata", "name"]).unwrap_or_default().to_owned();
-        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
     },
     prepare_update: |new, old| {
         if let Some(finalizers) = old.pointer("/spec/finalizers") {
@@ -30,8 +34,6 @@ pub static NAMESPACE: Strategy = Strategy {
         } else if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
             spec.remove("finalizers");
         }
-        let name = text(new, &["metadata", "name"]).unwrap_or_default().to_owned();
-        new["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
     },
     absent: |_| "",
     ..DEFAULT
@@ -42,6 +44,33 @@ pub static NODE: Strategy = Strategy {
     absent: |path| if path == "spec.unschedulable" { "false" } else { "" },
     // a node reports its status when it registers
     has_status: true,
+    read: |object| {
+        // the one network of old is the first of the many of today
+        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
+            return;
+        };
+        let one = spec
+            .get("podCIDR")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let first = spec.get("podCIDRs").and_then(|all| all.get(0)).and_then(Value::as_str);
+        if !one.is_empty() && first != Some(one.as_str()) {
+            spec.insert("podCIDRs".into(), json!([one]));
+        } else if one.is_empty()
+            && let Some(first) = first.map(str::to_owned)
+        {
+            spec.insert("podCIDR".into(), json!(first));
+        }
+    },
+    ..DEFAULT
+};
+
+/// Volumes note when their phase changed.
+pub static VOLUME: Strategy = Strategy {
+    prepare_create: |object, now| {
+        object["status"] = json!({ "phase": "Pending", "lastPhaseTransitionTime": now });
+    },
     ..DEFAULT
 };
 
@@ -51,15 +80,10 @@ pub static EVENT: Strategy = Strategy {
 };
 
 pub static SECRET: Strategy = Strategy {
-    prepare_create: |object| {
+    read: |object| {
         // stringData is written over data and never stored
         if let Some(Value::Object(plain)) = object.as_object_mut().and_then(|o| o.remove("stringData")) {
             merge_string_data(object, &plain);
-        }
-    },
-    prepare_update: |new, _| {
-        if let Some(Value::Object(plain)) = new.as_object_mut().and_then(|o| o.remove("stringData")) {
-            merge_string_data(new, &plain);
         }
     },
     ..PLAIN
@@ -70,6 +94,32 @@ fn merge_string_data(object: &mut Value, plain: &serde_json::Map<String, Value>)
     for (key, value) in plain {
         let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
         object["data"][key] = json!(encoded);
+    }
+}
+
+/// Definitions remember every version that objects were ever stored in.
+pub static DEFINITION: Strategy = Strategy {
+    generation: Generation::Counted,
+    prepare_create: |object, _| {
+        object["status"] = json!({ "storedVersions": [] });
+        add_stored_version(object);
+    },
+    prepare_update: |new, _| add_stored_version(new),
+    ..DEFAULT
+};
+
+fn add_stored_version(definition: &mut Value) {
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let storage = versions.into_iter().flatten().find(|v| v["storage"] == true);
+    let Some(name) = storage.map(|v| v["name"].clone()) else {
+        return;
+    };
+    if let Some(list) = definition
+        .pointer_mut("/status/storedVersions")
+        .and_then(Value::as_array_mut)
+        && !list.contains(&name)
+    {
+        list.push(name);
     }
 }
 

@@ -9,21 +9,34 @@ mod workload;
 
 use serde_json::Value;
 
+/// What `metadata.generation` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    None,
+    /// One, whatever changes.
+    One,
+    /// Counts changes of everything but metadata and status.
+    Counted,
+}
+
 /// The rules of one resource.
 #[derive(Debug)]
 pub struct Strategy {
     /// `spec` and `status` are written by different paths.
     pub has_status: bool,
-    /// `metadata.generation` counts changes of the spec.
-    pub has_generation: bool,
+    pub generation: Generation,
     /// PUT of a name that does not exist creates it.
     pub create_on_update: bool,
     /// An update may leave out the resourceVersion.
     pub unconditional_update: bool,
-    /// Sets what clients may not, before admission.
-    pub prepare_create: fn(&mut Value),
+    /// What reading an object of this kind always makes of it: done before the writer's fields are recorded.
+    pub read: fn(&mut Value),
+    /// Sets what clients may not, before admission; `now` is the present time as objects carry it.
+    pub prepare_create: fn(&mut Value, now: &str),
     /// Restores what this path may not change.
     pub prepare_update: fn(new: &mut Value, old: &Value),
+    /// What a writer of the object is warned of.
+    pub warnings: fn(&Value) -> Vec<String>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// The value of a selectable field that is absent.
@@ -34,11 +47,13 @@ pub struct Strategy {
 
 pub const DEFAULT: Strategy = Strategy {
     has_status: true,
-    has_generation: false,
+    generation: Generation::None,
     create_on_update: false,
     unconditional_update: true,
-    prepare_create: |_| {},
+    read: |_| {},
+    prepare_create: |_, _| {},
     prepare_update: |_, _| {},
+    warnings: |_| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",
     orphan_by_default: false,
@@ -51,7 +66,7 @@ const PLAIN: Strategy = Strategy {
 };
 /// A kind whose spec is counted.
 const COUNTED: Strategy = Strategy {
-    has_generation: true,
+    generation: Generation::Counted,
     ..DEFAULT
 };
 
@@ -64,7 +79,7 @@ static CUSTOM_ROW: Strategy = Strategy {
 };
 static CUSTOM_STATUS_ROW: Strategy = Strategy {
     unconditional_update: false,
-    has_generation: true,
+    generation: Generation::Counted,
     ..DEFAULT
 };
 static LEASE_ROW: Strategy = Strategy {
@@ -73,7 +88,11 @@ static LEASE_ROW: Strategy = Strategy {
     ..PLAIN
 };
 static COUNTED_PLAIN_ROW: Strategy = Strategy {
-    has_generation: true,
+    generation: Generation::Counted,
+    ..PLAIN
+};
+static PRIORITY_CLASS_ROW: Strategy = Strategy {
+    generation: Generation::One,
     ..PLAIN
 };
 
@@ -90,24 +109,32 @@ impl Strategy {
             ("", "namespaces") => &cluster::NAMESPACE,
             ("", "nodes") => &cluster::NODE,
             ("", "secrets") => &cluster::SECRET,
-            ("", "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
+            ("", "persistentvolumes") => &cluster::VOLUME,
+            ("", "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
             ("", "events") | ("events.k8s.io", "events") => &cluster::EVENT,
             ("", "endpoints" | "limitranges") | ("node.k8s.io", "runtimeclasses") => &cluster::CREATABLE,
-            ("", "configmaps" | "podtemplates" | "serviceaccounts") => &PLAIN_ROW,
+            ("", "configmaps" | "serviceaccounts") => &PLAIN_ROW,
+            ("", "podtemplates") => &COUNTED_PLAIN_ROW,
             ("", "replicationcontrollers") => &workload::ORPHANING,
-            ("apps", "deployments" | "statefulsets" | "daemonsets" | "replicasets") => &COUNTED_ROW,
+            ("apps", "deployments" | "statefulsets" | "replicasets") => &COUNTED_ROW,
+            ("apps", "daemonsets") => &workload::DAEMON_SET,
             ("apps", "controllerrevisions") => &PLAIN_ROW,
             ("batch", "jobs") => &workload::JOB,
             ("batch", "cronjobs") => &COUNTED_ROW,
             ("coordination.k8s.io", _) => &LEASE_ROW,
             ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
-            ("policy" | "networking.k8s.io" | "autoscaling", _) if plural != "networkpolicies" => &COUNTED_ROW,
-            ("networking.k8s.io", _) => &COUNTED_PLAIN_ROW,
+            ("autoscaling", _) => &DEFAULT_ROW,
+            ("policy", _) | ("networking.k8s.io", "ingresses") => &COUNTED_ROW,
+            ("networking.k8s.io", "networkpolicies" | "ingressclasses") => &COUNTED_PLAIN_ROW,
+            ("networking.k8s.io", "ipaddresses") => &PLAIN_ROW,
+            ("networking.k8s.io", _) => &DEFAULT_ROW,
             ("discovery.k8s.io", _) => &COUNTED_PLAIN_ROW,
-            ("apiextensions.k8s.io" | "admissionregistration.k8s.io", _) => &COUNTED_ROW,
+            ("apiextensions.k8s.io", _) => &cluster::DEFINITION,
+            ("admissionregistration.k8s.io", _) => &COUNTED_ROW,
             ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
-            ("storage.k8s.io" | "scheduling.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
+            ("scheduling.k8s.io", _) => &PRIORITY_CLASS_ROW,
+            ("storage.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
             _ => &DEFAULT_ROW,
         }
     }

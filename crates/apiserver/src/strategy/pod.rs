@@ -2,11 +2,33 @@
 
 use serde_json::{Value, json};
 
-use crate::strategy::{DEFAULT, Strategy, text};
+use crate::strategy::{DEFAULT, Generation, Strategy, text};
 
 pub static POD: Strategy = Strategy {
-    has_generation: true,
-    prepare_create: |pod| {
+    generation: Generation::Counted,
+    read: |pod| {
+        // the one address of old is the first of the many of today
+        let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) else {
+            return;
+        };
+        let one = status
+            .get("podIP")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let first = status
+            .get("podIPs")
+            .and_then(|all| all.pointer("/0/ip"))
+            .and_then(Value::as_str);
+        if !one.is_empty() && first != Some(one.as_str()) {
+            status.insert("podIPs".into(), json!([{ "ip": one }]));
+        } else if one.is_empty()
+            && let Some(first) = first.map(str::to_owned)
+        {
+            status.insert("podIP".into(), json!(first));
+        }
+    },
+    prepare_create: |pod, now| {
         let gated = pod
             .pointer("/spec/schedulingGates")
             .and_then(Value::as_array)
@@ -14,7 +36,7 @@ pub static POD: Strategy = Strategy {
         let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
         if gated {
             status["conditions"] = json!([{
-                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastTransitionTime": now,
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
             }]);
         }
@@ -52,7 +74,21 @@ pub fn qos_class(pod: &Value) -> &'static str {
     };
     let mut any = false;
     let mut guaranteed = true;
-    let mut containers = list("containers").chain(list("initContainers")).peekable();
+    // what a pod asks for as a whole counts in place of what its containers ask for
+    let whole = pod.pointer("/spec").filter(|s| {
+        let resources = s.get("resources");
+        ["requests", "limits"].iter().any(|k| {
+            resources
+                .and_then(|r| r.get(*k))
+                .and_then(Value::as_object)
+                .is_some_and(|m| !m.is_empty())
+        })
+    });
+    let parts: Vec<&Value> = match whole {
+        Some(spec) => vec![spec],
+        None => list("containers").chain(list("initContainers")).collect(),
+    };
+    let mut containers = parts.into_iter().peekable();
     if containers.peek().is_none() {
         guaranteed = false;
     }

@@ -8,10 +8,19 @@ use crate::strategy::{DEFAULT, Strategy, text};
 
 pub static SERVICE: Strategy = Strategy {
     create_on_update: true,
-    prepare_create: |service| {
+    prepare_create: |service, _| {
         service["status"] = json!({ "loadBalancer": {} });
     },
     prepare_update: drop_dependent,
+    warnings: |service| {
+        let addresses = service.pointer("/spec/externalIPs").and_then(Value::as_array);
+        let text = "spec.externalIPs is deprecated and may no longer be implemented in some clusters";
+        addresses
+            .filter(|a| !a.is_empty())
+            .map(|_| text.to_owned())
+            .into_iter()
+            .collect()
+    },
     ..DEFAULT
 };
 
@@ -76,6 +85,9 @@ fn drop_dependent(new: &mut Value, old: &Value) {
     };
     for field in gone {
         spec.remove(field);
+    }
+    if spec.get("type").is_some_and(|t| t == "ExternalName") {
+        spec.remove("internalTrafficPolicy");
     }
     if drop_ports {
         let ports = spec.get_mut("ports").and_then(Value::as_array_mut);

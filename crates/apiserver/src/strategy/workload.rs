@@ -10,9 +10,34 @@ pub static ORPHANING: Strategy = Strategy {
     ..COUNTED
 };
 
+/// DaemonSets keep the count of their templates in an annotation, as their first version had it in the spec.
+pub static DAEMON_SET: Strategy = Strategy {
+    read: |object| {
+        let count = template_generation(object);
+        object["metadata"]["annotations"][TEMPLATE_GENERATION] = json!(count.to_string());
+    },
+    prepare_create: |object, _| {
+        let count = template_generation(object).max(1);
+        object["metadata"]["annotations"][TEMPLATE_GENERATION] = json!(count.to_string());
+    },
+    prepare_update: |new, old| {
+        let changed = new.pointer("/spec/template") != old.pointer("/spec/template");
+        let count = template_generation(old) + i64::from(changed);
+        new["metadata"]["annotations"][TEMPLATE_GENERATION] = json!(count.to_string());
+    },
+    ..COUNTED
+};
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(object: &Value) -> i64 {
+    let annotation = text(object, &["metadata", "annotations", TEMPLATE_GENERATION]);
+    annotation.and_then(|a| a.parse().ok()).unwrap_or(0)
+}
+
 pub static JOB: Strategy = Strategy {
     orphan_by_default: true,
-    prepare_create: |object| {
+    prepare_create: |object, _| {
         if object.pointer("/spec/manualSelector") == Some(&Value::Bool(true)) {
             return;
         }

@@ -71,7 +71,11 @@ impl Server {
     }
 
     pub fn kubeconfig(&self) -> PathBuf {
-        self.dir.path().join("data/server/cred/admin.kubeconfig")
+        self.data().join("server/cred/admin.kubeconfig")
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
     }
 
     pub fn log(&self) -> String {

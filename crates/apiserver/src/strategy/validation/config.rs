@@ -5,6 +5,7 @@ use base64::Engine;
 use serde_json::Value;
 
 use super::Check;
+use crate::http::json_text;
 use crate::strategy::validation::common::{Errors, immutable};
 use crate::strategy::validation::cursor::Cursor;
 
@@ -118,19 +119,9 @@ fn json_object(errors: &mut Errors, at: &Cursor) {
         Ok(Value::Object(_) | Value::Null) => return,
         Ok(other) => format!(
             "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            kind(&other)
+            json_text::kind(&other)
         ),
-        Err(_) => crate::http::json_text::problem(&bytes),
+        Err(_) => json_text::problem(&bytes),
     };
     errors.push(at.wrong("<secret contents redacted>", why));
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        _ => "object",
-    }
 }
