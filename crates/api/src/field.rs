@@ -100,14 +100,13 @@ impl FieldError {
         FieldError::new(FieldErrorKind::NotFound, field, Some(bad), "")
     }
 
-    /// `supported` is listed in order.
+    /// `supported` is listed as it is given.
     pub fn not_supported(field: impl Into<String>, bad: Value, supported: &[&str]) -> FieldError {
-        let mut sorted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
-        sorted.sort();
-        let detail = if sorted.is_empty() {
+        let shown: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let detail = if shown.is_empty() {
             String::new()
         } else {
-            format!("supported values: {}", sorted.join(", "))
+            format!("supported values: {}", shown.join(", "))
         };
         FieldError::new(FieldErrorKind::NotSupported, field, Some(bad), detail)
     }
@@ -124,6 +123,18 @@ impl FieldError {
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> FieldError {
         let detail = format!("must have at most {max} items");
         FieldError::new(FieldErrorKind::TooMany, field, Some(json!(actual)), detail)
+    }
+
+    /// Shows the value as this JSON in place of the one given, where the order of fields matters.
+    #[must_use]
+    pub fn shown(mut self, json: &str) -> FieldError {
+        self.bad_value = None;
+        self.detail = if self.detail.is_empty() {
+            json.to_owned()
+        } else {
+            format!("{json}: {}", self.detail)
+        };
+        self
     }
 
     /// The error without the field's name: what a cause's message says.
@@ -179,7 +190,7 @@ mod tests {
             ),
             (
                 FieldError::not_supported("spec.t", json!("z"), &["b", "a"]),
-                "spec.t: Unsupported value: \"z\": supported values: \"a\", \"b\"",
+                "spec.t: Unsupported value: \"z\": supported values: \"b\", \"a\"",
             ),
             (
                 FieldError::duplicate("spec.l[1]", json!("a")),

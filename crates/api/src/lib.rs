@@ -10,5 +10,6 @@ pub mod openapi;
 pub mod quantity;
 pub mod resources;
 pub mod schema;
+mod selector_parser;
 pub mod selectors;
 pub mod time;

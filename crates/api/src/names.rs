@@ -17,7 +17,12 @@ fn is_label(text: &str) -> bool {
         && bytes.last().is_some_and(|c| lower_or_digit(*c))
 }
 
+/// Upstream counts bytes either way, but calls them bytes only in the rules of labels.
 fn too_long(text: &str, max: usize) -> Option<String> {
+    (text.len() > max).then(|| format!("must be no more than {max} characters"))
+}
+
+fn too_many_bytes(text: &str, max: usize) -> Option<String> {
     (text.len() > max).then(|| format!("must be no more than {max} bytes"))
 }
 
@@ -25,7 +30,11 @@ fn too_long(text: &str, max: usize) -> Option<String> {
 pub fn dns1123_label_errors(text: &str) -> Vec<String> {
     let mut errors: Vec<String> = too_long(text, 63).into_iter().collect();
     if !is_label(text) {
-        errors.push(label_regex_text().into());
+        if text.split('.').all(is_label) {
+            errors.push("must not contain dots".into());
+        } else {
+            errors.push(label_regex_text().into());
+        }
     }
     errors
 }
@@ -33,15 +42,17 @@ pub fn dns1123_label_errors(text: &str) -> Vec<String> {
 /// A DNS subdomain of RFC 1123, at most 253 bytes: names of most objects.
 pub fn dns1123_subdomain_errors(text: &str) -> Vec<String> {
     let mut errors: Vec<String> = too_long(text, 253).into_iter().collect();
-    if !text.split('.').all(is_label) {
-        errors.push(
-            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
+    errors.extend(subdomain_problem(text));
+    errors
+}
+
+fn subdomain_problem(text: &str) -> Option<String> {
+    (!text.split('.').all(is_label)).then(|| {
+        "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \
              and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-                .into(),
-        );
-    }
-    errors
+            .into()
+    })
 }
 
 /// A DNS label of RFC 1035, at most 63 bytes: names of Services.
@@ -91,7 +102,7 @@ pub fn qualified_name_errors(text: &str) -> Vec<String> {
         None => text,
         Some((_, rest)) if rest.contains('/') => {
             return vec![format!(
-                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             )];
         }
         Some(("", name)) => {
@@ -99,17 +110,14 @@ pub fn qualified_name_errors(text: &str) -> Vec<String> {
             name
         }
         Some((prefix, name)) => {
-            errors.extend(
-                dns1123_subdomain_errors(prefix)
-                    .into_iter()
-                    .map(|e| format!("prefix part {e}")),
-            );
+            let problems = too_many_bytes(prefix, 253).into_iter().chain(subdomain_problem(prefix));
+            errors.extend(problems.map(|e| format!("prefix part {e}")));
             name
         }
     };
     if name.is_empty() {
         errors.push("name part must be non-empty".into());
-    } else if let Some(long) = too_long(name, 63) {
+    } else if let Some(long) = too_many_bytes(name, 63) {
         errors.push(format!("name part {long}"));
     }
     if !is_qualified_part(name) {
@@ -120,7 +128,7 @@ pub fn qualified_name_errors(text: &str) -> Vec<String> {
 
 /// The value of a label, at most 63 bytes.
 pub fn label_value_errors(text: &str) -> Vec<String> {
-    let mut errors: Vec<String> = too_long(text, 63).into_iter().collect();
+    let mut errors: Vec<String> = too_many_bytes(text, 63).into_iter().collect();
     if !text.is_empty() && !is_qualified_part(text) {
         errors.push(
             "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and \
@@ -146,13 +154,129 @@ pub fn config_map_key_errors(text: &str) -> Vec<String> {
                 .into(),
         );
     }
+    errors.extend(directory_errors(text));
+    errors
+}
+
+fn directory_errors(text: &str) -> Option<String> {
     match text {
-        "." => errors.push("must not be '.'".into()),
-        ".." => errors.push("must not be '..'".into()),
-        t if t.starts_with("..") => errors.push("must not start with '..'".into()),
-        _ => {}
+        "." => Some("must not be '.'".into()),
+        ".." => Some("must not be '..'".into()),
+        t if t.starts_with("..") => Some("must not start with '..'".into()),
+        _ => None,
+    }
+}
+
+/// The name of an environment variable: anything printable but `=`.
+pub fn env_name_errors(text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if text.is_empty() {
+        errors.push("environment variable name must be non-empty".into());
+    }
+    if !text.bytes().all(|c| (b' '..=b'~').contains(&c) && c != b'=') {
+        errors.push(
+            "a valid environment variable name must consist only of printable ASCII characters other than '='".into(),
+        );
     }
     errors
+}
+
+/// The name of a port, at most 15 bytes.
+pub fn port_name_errors(text: &str) -> Vec<String> {
+    let mut errors: Vec<String> = too_long(text, 15).into_iter().collect();
+    if text.is_empty() || !text.bytes().all(|c| lower_or_digit(c) || c == b'-') {
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".into());
+    }
+    if !text.bytes().any(|c| c.is_ascii_lowercase()) {
+        errors.push("must contain at least one letter (a-z)".into());
+    }
+    if text.contains("--") {
+        errors.push("must not contain consecutive hyphens".into());
+    }
+    if text.starts_with('-') || text.ends_with('-') {
+        errors.push("must not begin or end with a hyphen".into());
+    }
+    errors
+}
+
+/// `*.example.com`.
+pub fn wildcard_subdomain_errors(text: &str) -> Vec<String> {
+    let mut errors: Vec<String> = too_long(text, 253).into_iter().collect();
+    if !text
+        .strip_prefix("*.")
+        .is_some_and(|rest| rest.split('.').all(is_label))
+    {
+        errors.push(
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of \
+             lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', \
+             regex used for validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                .into(),
+        );
+    }
+    errors
+}
+
+/// `50%`.
+pub fn percent_errors(text: &str) -> Option<&'static str> {
+    let digits = text.strip_suffix('%').unwrap_or_default();
+    (digits.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit())).then_some(
+        "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for \
+         validation is '[0-9]+%')",
+    )
+}
+
+/// What is wrong with an IP address; leading zeros and IPv4 in IPv6 are.
+pub fn ip_errors(text: &str) -> Option<&'static str> {
+    let sloppy = |text: &str| {
+        let parts: Vec<&str> = text.split('.').collect();
+        parts.len() == 4
+            && parts
+                .iter()
+                .all(|p| !p.is_empty() && p.bytes().all(|c| c.is_ascii_digit()) && p.parse::<u8>().is_ok())
+    };
+    match text.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
+            Some("must not be an IPv4-mapped IPv6 address")
+        }
+        Ok(_) => None,
+        Err(_) if sloppy(text) => Some("must not have leading 0s"),
+        Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+    }
+}
+
+/// What is wrong with a subnet.
+pub fn cidr_errors(text: &str) -> Option<&'static str> {
+    const BAD: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let Some((address, length)) = text.split_once('/') else {
+        return Some(BAD);
+    };
+    let digits = !length.is_empty() && length.bytes().all(|c| c.is_ascii_digit());
+    let Ok(bits) = length.parse::<u32>() else {
+        return Some(BAD);
+    };
+    match ip_errors(address) {
+        Some("must not have leading 0s") => return Some("must not have leading 0s in IP or prefix length"),
+        Some("must not be an IPv4-mapped IPv6 address") => return Some("must not have an IPv4-mapped IPv6 address"),
+        Some(_) => return Some(BAD),
+        None => {}
+    }
+    let (value, width) = match address.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(v4)) => (u128::from(u32::from(v4)), 32),
+        Ok(std::net::IpAddr::V6(v6)) => (u128::from(v6), 128),
+        Err(_) => return Some(BAD),
+    };
+    if !digits || bits > width {
+        return Some(BAD);
+    }
+    if length.len() > 1 && length.starts_with('0') {
+        return Some("must not have leading 0s in IP or prefix length");
+    }
+    let host = if width - bits == 128 {
+        u128::MAX
+    } else {
+        (1u128 << (width - bits)) - 1
+    };
+    (value & host != 0).then_some("must not have bits set beyond the prefix length")
 }
 
 #[cfg(test)]

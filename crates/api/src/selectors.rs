@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::names;
+use crate::selector_parser;
 
 /// Why a selector does not parse, as upstream words it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,18 +49,29 @@ impl Requirement {
 impl LabelSelector {
     /// Parses `a=b,c!=d,e in (f,g),!h,i,j>1`.
     pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
-        let mut requirements = Vec::new();
-        for term in split_terms(text) {
-            let term = term.trim();
-            if term.is_empty() {
-                if text.trim().is_empty() {
-                    continue;
-                }
-                let why = "unable to parse requirement: found '', expected: identifier, or '!'";
-                return Err(SelectorError(why.into()));
-            }
-            requirements.push(parse_requirement(term)?);
-        }
+        let written = selector_parser::parse(text).map_err(SelectorError)?;
+        let requirements = written.into_iter().map(|one| {
+            let values = || one.values.iter().map(|v| (*v).to_owned()).collect();
+            let number = || {
+                let value = one.values.first().copied().unwrap_or_default();
+                value.parse::<i64>().map_err(|_| {
+                    SelectorError(format!(
+                        "values[0]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+                    ))
+                })
+            };
+            let operator = match one.operator {
+                "" => Operator::Exists,
+                "!" => Operator::DoesNotExist,
+                "notin" | "!=" => Operator::NotIn(values()),
+                ">" => Operator::GreaterThan(number()?),
+                "<" => Operator::LessThan(number()?),
+                _ => Operator::In(values()),
+            };
+            requirement(one.key, operator)
+        });
+        let requirements: Result<_, SelectorError> = requirements.collect();
+        let requirements = requirements.map_err(|e| SelectorError(format!("unable to parse requirement: {}", e.0)))?;
         Ok(LabelSelector { requirements })
     }
 
@@ -121,25 +133,6 @@ impl LabelSelector {
     }
 }
 
-/// Splits at commas that are not inside parentheses.
-fn split_terms(text: &str) -> Vec<&str> {
-    let mut terms = Vec::new();
-    let (mut depth, mut start) = (0i32, 0);
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                terms.push(&text[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-    }
-    terms.push(&text[start..]);
-    terms
-}
-
 fn requirement(key: &str, operator: Operator) -> Result<Requirement, SelectorError> {
     if let Some(problem) = names::qualified_name_errors(key).first() {
         return Err(SelectorError(format!("key: Invalid value: {key:?}: {problem}")));
@@ -157,60 +150,6 @@ fn requirement(key: &str, operator: Operator) -> Result<Requirement, SelectorErr
         key: key.to_owned(),
         operator,
     })
-}
-
-fn parse_requirement(term: &str) -> Result<Requirement, SelectorError> {
-    let bad = |why: String| SelectorError(format!("unable to parse requirement: {why}"));
-    if let Some(key) = term.strip_prefix('!') {
-        return requirement(key.trim(), Operator::DoesNotExist).map_err(|e| bad(e.0));
-    }
-    let one = |value: &str| vec![value.trim().to_owned()];
-    let number = |value: &str| {
-        value.trim().parse::<i64>().map_err(|_| {
-            bad(format!(
-                "values[0]: Invalid value: {:?}: for 'Gt', 'Lt' operators, the value must be an integer",
-                value.trim()
-            ))
-        })
-    };
-    let (key, operator) = if let Some((key, value)) = term.split_once("!=") {
-        (key, Operator::NotIn(one(value)))
-    } else if let Some((key, value)) = term.split_once("==") {
-        (key, Operator::In(one(value)))
-    } else if let Some((key, value)) = term.split_once('=') {
-        (key, Operator::In(one(value)))
-    } else if let Some((key, value)) = term.split_once('>') {
-        (key, Operator::GreaterThan(number(value)?))
-    } else if let Some((key, value)) = term.split_once('<') {
-        (key, Operator::LessThan(number(value)?))
-    } else if let Some((head, list)) = term.split_once('(') {
-        let list = list
-            .trim_end()
-            .strip_suffix(')')
-            .ok_or_else(|| bad("found '', expected: ',' or ')'".into()))?;
-        let values = list.split(',').map(|v| v.trim().to_owned()).collect();
-        let mut words = head.split_whitespace();
-        match (words.next(), words.next(), words.next()) {
-            (Some(key), Some("in"), None) => (key, Operator::In(values)),
-            (Some(key), Some("notin"), None) => (key, Operator::NotIn(values)),
-            _ => {
-                return Err(bad(format!(
-                    "found '{}', expected: in, notin, =, ==, !=, gt, lt",
-                    head.trim()
-                )));
-            }
-        }
-    } else {
-        (term, Operator::Exists)
-    };
-    let key = key.trim();
-    if let Some((_, rest)) = key.split_once(char::is_whitespace) {
-        return Err(bad(format!(
-            "found '{}', expected: in, notin, =, ==, !=, gt, lt",
-            rest.trim()
-        )));
-    }
-    requirement(key, operator).map_err(|e| bad(e.0))
 }
 
 /// One term of a field selector.

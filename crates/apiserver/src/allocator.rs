@@ -166,12 +166,8 @@ pub fn allocate(
     let kind = text(tree, &["spec", "type"]).unwrap_or("ClusterIP").to_owned();
     let used = used(registry, (&namespace, &name))?;
     let mut state = in_flight();
-    if kind == "ExternalName" {
-        if let Some(spec) = tree.get_mut("spec").and_then(Value::as_object_mut) {
-            for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                spec.remove(field);
-            }
-        }
+    // what is refused later must not be given addresses before
+    if kind == "ExternalName" || !matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
         return Ok(reservation);
     }
     let asked = text(tree, &["spec", "clusterIP"]).unwrap_or_default().to_owned();
@@ -191,8 +187,7 @@ pub fn allocate(
         text => {
             let problem = match text.parse::<IpAddr>() {
                 Ok(IpAddr::V4(v4)) if !ranges.contains(v4) => Some(format!(
-                    "failed to allocate IP {v4}: the provided IP ({v4}) is not in the valid range. The range of valid IPs is {}/{}",
-                    ranges.service_network, ranges.service_prefix
+                    "failed to allocate IP {v4}: the provided network does not match the current range"
                 )),
                 Ok(IpAddr::V4(v4)) if used.addresses.contains(&v4) || state.addresses.contains(&v4) => {
                     Some(format!("failed to allocate IP {v4}: provided IP is already allocated"))
@@ -202,7 +197,10 @@ pub fn allocate(
                     None
                 }
                 Ok(IpAddr::V6(_)) => Some("IPv6 is not configured on this cluster".into()),
-                Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()),
+                Err(_) => {
+                    let why = api::names::ip_errors(text).unwrap_or_default();
+                    return Err(invalid(FieldError::invalid("spec.clusterIPs[0]", json!(text), why)));
+                }
             };
             if let Some(why) = problem {
                 return Err(invalid(FieldError::invalid("spec.clusterIPs", json!([text]), why)));

@@ -255,12 +255,15 @@ pub fn track_update(
     let place = root_place(root);
     let mut changed = FieldSet::changed(schema, place, Some(&old), &new);
     changed.own = false;
-    let whole = strip_unmanaged(after);
+    // what this write took away nobody manages any more; what the server took away later stays as it was recorded
+    let removed = before.map(|_| FieldSet::changed(schema, place, Some(&new), &old));
     for entry in &mut list {
+        if let Some(removed) = &removed {
+            entry.fields.subtract(removed);
+        }
         if !entry.is(context) {
             entry.fields.subtract(&changed);
         }
-        entry.fields.keep_present(schema, place, &whole);
     }
     if !changed.is_empty() {
         match list.iter_mut().find(|e| e.is(context)) {

@@ -147,7 +147,9 @@ fn service(top: &mut Object) {
         }
     }
     let kind = spec.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+    let external_ips = spec.get("externalIPs").and_then(Value::as_array);
+    let has_ips = kind == "ClusterIP" && external_ips.is_some_and(|ips| !ips.is_empty());
+    if has_ips || matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         set(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer" | "ClusterIP") {

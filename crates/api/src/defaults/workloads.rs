@@ -8,6 +8,11 @@ use crate::defaults::{items, made, object, set};
 type Object = Map<String, Value>;
 
 pub fn default(kind: &str, top: &mut Object) {
+    let version = top
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
     let Some(spec) = made(top, "spec") else { return };
     match kind {
         "Deployment" => {
@@ -70,7 +75,15 @@ pub fn default(kind: &str, top: &mut Object) {
             }
             template(spec);
         }
-        "Job" => job(spec),
+        "Job" => {
+            job(spec);
+            set(spec, "manualSelector", false);
+            let labels = spec
+                .get("template")
+                .and_then(|t| t.pointer("/metadata/labels"))
+                .cloned();
+            own_labels(top, labels);
+        }
         "CronJob" => {
             set(spec, "concurrencyPolicy", "Allow");
             set(spec, "suspend", false);
@@ -80,8 +93,49 @@ pub fn default(kind: &str, top: &mut Object) {
                 template(inner);
             }
         }
-        "HorizontalPodAutoscaler" => set(spec, "minReplicas", 1),
+        "HorizontalPodAutoscaler" => autoscaler(spec, &version),
         _ => {}
+    }
+}
+
+/// An object without labels has those of its template.
+fn own_labels(top: &mut Object, labels: Option<Value>) {
+    let Some(labels) = labels.filter(|l| l.as_object().is_some_and(|m| !m.is_empty())) else {
+        return;
+    };
+    let Some(metadata) = made(top, "metadata") else { return };
+    if metadata
+        .get("labels")
+        .and_then(Value::as_object)
+        .is_none_or(Map::is_empty)
+    {
+        metadata.insert("labels".into(), labels);
+    }
+}
+
+fn autoscaler(spec: &mut Object, version: &str) {
+    set(spec, "minReplicas", 1);
+    if version != "autoscaling/v2" {
+        return;
+    }
+    if spec.get("metrics").and_then(Value::as_array).is_none_or(Vec::is_empty) {
+        let target = json!({ "type": "Utilization", "averageUtilization": 80 });
+        let metrics = json!([{ "type": "Resource", "resource": { "name": "cpu", "target": target } }]);
+        spec.insert("metrics".into(), metrics);
+    }
+    let Some(behavior) = object(spec, "behavior") else {
+        return;
+    };
+    let percent = json!({ "type": "Percent", "value": 100, "periodSeconds": 15 });
+    let pods = json!({ "type": "Pods", "value": 4, "periodSeconds": 15 });
+    if let Some(up) = made(behavior, "scaleUp") {
+        set(up, "stabilizationWindowSeconds", 0);
+        set(up, "selectPolicy", "Max");
+        set(up, "policies", json!([pods, percent]));
+    }
+    if let Some(down) = made(behavior, "scaleDown") {
+        set(down, "selectPolicy", "Max");
+        set(down, "policies", json!([percent]));
     }
 }
 
@@ -98,11 +152,6 @@ fn job(spec: &mut Object) {
     }
     set(spec, "completionMode", "NonIndexed");
     set(spec, "suspend", false);
-    set(spec, "manualSelector", false);
-    if spec.get("manualSelector") == Some(&Value::Bool(false)) {
-        // only an explicit true is shown
-        spec.remove("manualSelector");
-    }
     let policy = if given(spec, "podFailurePolicy") {
         "Failed"
     } else {

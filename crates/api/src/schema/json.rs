@@ -97,6 +97,8 @@ struct Context<'s> {
 enum Path<'p> {
     Root,
     Key(&'p Path<'p>, &'p str),
+    /// A key of a map, which Go's errors do not name.
+    Entry(&'p Path<'p>, &'p str),
     Index(&'p Path<'p>, usize),
 }
 
@@ -110,6 +112,13 @@ impl Path<'_> {
                     out.push('.');
                 }
                 out.push_str(key);
+            }
+            Path::Entry(parent, key) => {
+                parent.write(out, indexes);
+                if indexes {
+                    out.push('.');
+                    out.push_str(key);
+                }
             }
             Path::Index(parent, index) => {
                 parent.write(out, indexes);
@@ -369,7 +378,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut out = Map::new();
         let mut ignored: Vec<String> = Vec::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let path = Path::Key(self.path, &key);
+            let path = if value_type.is_some() {
+                Path::Entry(self.path, &key)
+            } else {
+                Path::Key(self.path, &key)
+            };
             let (ty, owner) = match (structure, value_type) {
                 (Some(s), _) => match schema.field(s, &key) {
                     Some(field) => (field.ty, structure),

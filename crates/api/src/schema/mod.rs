@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::gvk::GroupVersionKind;
 
 pub mod envelope;
+pub mod go_json;
 pub mod json;
 pub mod normalize;
 pub mod proto_decode;

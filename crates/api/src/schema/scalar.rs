@@ -71,10 +71,8 @@ pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), String> {
         Scalar::Bytes => match STANDARD.decode(text) {
             Ok(_) => Ok(()),
             Err(base64::DecodeError::InvalidByte(at, _)) => Err(format!("illegal base64 data at input byte {at}")),
-            Err(_) => Err(format!(
-                "illegal base64 data at input byte {}",
-                text.len().saturating_sub(1)
-            )),
+            // what is cut short is refused at the start of the last group of four
+            Err(_) => Err(format!("illegal base64 data at input byte {}", text.len() / 4 * 4)),
         },
         _ => Ok(()),
     }

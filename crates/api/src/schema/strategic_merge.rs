@@ -146,17 +146,13 @@ impl Schema {
             _ => None,
         });
         let Some(merge_key) = field.and_then(|f| f.merge_key.as_deref()) else {
-            // primitives: what is new is appended
             let mut out = current.to_vec();
             for item in patch {
                 if !out.contains(item) {
                     out.push(item.clone());
                 }
             }
-            return Ok(match order {
-                Some(order) => arrange(out, current, order, None),
-                None => out,
-            });
+            return Ok(arrange(out, current, order.map_or(patch, Vec::as_slice), None));
         };
         let mut out = current.to_vec();
         for item in patch {
@@ -176,10 +172,12 @@ impl Schema {
                 None => out.push(Value::Object(self.merge_map(item_type, &Map::new(), object)?)),
             }
         }
-        Ok(match order {
-            Some(order) => arrange(out, current, order, Some(merge_key)),
-            None => out,
-        })
+        Ok(arrange(
+            out,
+            current,
+            order.map_or(patch, Vec::as_slice),
+            Some(merge_key),
+        ))
     }
 }
 

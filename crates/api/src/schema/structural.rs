@@ -734,7 +734,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "spec.engine: Unsupported value: \"oracle\": supported values: \"mysql\", \"postgres\"",
+                "spec.engine: Unsupported value: \"oracle\": supported values: \"postgres\", \"mysql\"",
                 "spec.port: Invalid value: \"boolean\": spec.port in body must be of type integer or string: \"boolean\"",
                 "spec.replicas: Invalid value: 9: spec.replicas in body should be less than or equal to 5",
                 "spec.users[1]: Duplicate value: {\"name\":\"a\"}",

@@ -35,29 +35,51 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) {
         return;
     }
     let limits = limits(attributes);
+    let mut notes = Vec::new();
     for limit in limits.iter().filter(|l| text(l, &["type"]) == Some("Container")) {
-        for field in ["initContainers", "containers"] {
+        for (field, what) in [("containers", "container"), ("initContainers", "init container")] {
             let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
                 continue;
             };
             for container in list {
-                fill(container, "limits", limit.get("default"));
-                fill(container, "requests", limit.get("defaultRequest"));
+                let name = text(container, &["name"]).unwrap_or_default().to_owned();
+                for (kind, defaults, shown) in [
+                    ("requests", "defaultRequest", "request"),
+                    ("limits", "default", "limit"),
+                ] {
+                    let given = fill(container, kind, limit.get(defaults));
+                    if !given.is_empty() {
+                        notes.push(format!("{} {shown} for {what} {name}", given.join(", ")));
+                    }
+                }
             }
         }
     }
+    if !notes.is_empty() {
+        let text = format!("LimitRanger plugin set: {}", notes.join("; "));
+        tree["metadata"]["annotations"][ANNOTATION] = json!(text);
+    }
 }
 
-fn fill(container: &mut Value, kind: &str, defaults: Option<&Value>) {
+/// Says what a pod was given without asking.
+const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+
+/// Fills in what is missing and names it.
+fn fill(container: &mut Value, kind: &str, defaults: Option<&Value>) -> Vec<String> {
+    let mut given = Vec::new();
     for (name, value) in defaults.and_then(Value::as_object).into_iter().flatten() {
         let map = &mut container["resources"][kind];
         if map.is_null() {
             *map = json!({});
         }
         if let Some(map) = map.as_object_mut() {
-            map.entry(name.clone()).or_insert_with(|| value.clone());
+            map.entry(name.clone()).or_insert_with(|| {
+                given.push(name.clone());
+                value.clone()
+            });
         }
     }
+    given
 }
 
 fn quantity(map: Option<&Value>, name: &str) -> Option<Quantity> {

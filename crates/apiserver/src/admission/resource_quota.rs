@@ -161,7 +161,7 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
         if attributes.resource.is("", "pods") && !in_scope(&quota, tree) {
             continue;
         }
-        if let Some(used) = admit(attributes, &quota, &delta)? {
+        if let Some(used) = admit(attributes, tree, &quota, &delta)? {
             changes.push((object.object.meta.name.to_string(), used));
         }
     }
@@ -173,8 +173,33 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
     Ok(Charge { _turn: Some(turn) })
 }
 
+/// The containers of a pod that do not say how much of a compute resource they want.
+fn containers_without<'a>(pod: &'a Value, key: &str) -> Vec<&'a str> {
+    let (kind, resource) = match key {
+        "cpu" | "memory" => ("requests", key),
+        "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory" => {
+            key.split_once('.').unwrap_or(("requests", key))
+        }
+        _ => return Vec::new(),
+    };
+    let says = |part: &Value| part.pointer(&format!("/resources/{kind}/{resource}")).is_some();
+    if pod.get("spec").is_some_and(says) {
+        return Vec::new();
+    }
+    let lists = ["containers", "initContainers"].map(|l| pod.pointer(&format!("/spec/{l}")).and_then(Value::as_array));
+    let all = lists.into_iter().flatten().flatten();
+    all.filter(|c| !says(c))
+        .map(|c| text(c, &["name"]).unwrap_or_default())
+        .collect()
+}
+
 /// The quota's new usage; `None` if the write does not concern it.
-fn admit(attributes: &Attributes<'_>, quota: &Value, delta: &BTreeMap<String, Quantity>) -> Result<Option<Value>> {
+fn admit(
+    attributes: &Attributes<'_>,
+    tree: &Value,
+    quota: &Value,
+    delta: &BTreeMap<String, Quantity>,
+) -> Result<Option<Value>> {
     let hard = quota
         .pointer("/status/hard")
         .or_else(|| quota.pointer("/spec/hard"))
@@ -186,16 +211,13 @@ fn admit(attributes: &Attributes<'_>, quota: &Value, delta: &BTreeMap<String, Qu
     let mut concerned = false;
     for (key, limit) in hard.into_iter().flatten() {
         let Some(limit) = parse(limit) else { continue };
-        let compute = matches!(key.as_str(), "cpu" | "memory")
-            || key.starts_with("requests.cpu")
-            || key.starts_with("requests.memory")
-            || key.starts_with("limits.");
-        let Some(change) = delta.get(key) else {
-            if compute && attributes.resource.is("", "pods") {
-                missing.push(key.clone());
+        if attributes.resource.is("", "pods") {
+            let without = containers_without(tree, key);
+            if !without.is_empty() {
+                missing.push(format!("{key} for: {}", without.join(",")));
             }
-            continue;
-        };
+        }
+        let Some(change) = delta.get(key) else { continue };
         if change.is_zero() {
             continue;
         }
@@ -211,7 +233,7 @@ fn admit(attributes: &Attributes<'_>, quota: &Value, delta: &BTreeMap<String, Qu
     }
     let name = text(quota, &["metadata", "name"]).unwrap_or_default();
     if !missing.is_empty() {
-        let why = format!("failed quota: {name}: must specify {}", missing.join(" for: ; "));
+        let why = format!("failed quota: {name}: must specify {}", missing.join("; "));
         return Err(attributes.resource.forbidden(attributes.name, &why));
     }
     if !asked.is_empty() {

@@ -40,10 +40,13 @@ pub fn check(server: &ApiServer, resource: &Resource, request: &Request, tree: &
         _ => {
             let kind = tree["roleRef"]["kind"].as_str().unwrap_or_default();
             let role = tree["roleRef"]["name"].as_str().unwrap_or_default();
-            let (plural, home) = if kind == "ClusterRole" {
-                ("clusterroles", "")
-            } else {
-                ("roles", namespace)
+            let (plural, home) = match kind {
+                "ClusterRole" => ("clusterroles", ""),
+                "Role" => ("roles", namespace),
+                other => {
+                    let why = format!("unsupported role reference kind: {other:?}");
+                    return Err(crate::http::status::ApiError::plain(why));
+                }
             };
             if allowed("bind", plural, role) {
                 return Ok(());

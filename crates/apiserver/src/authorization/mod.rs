@@ -84,15 +84,28 @@ impl Authorizer {
 
     /// Whether the user may.
     pub fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+        match self.before_rbac(user, attributes) {
+            Some(decision) => decision,
+            None => self.rbac.allows(user, attributes).is_some(),
+        }
+    }
+
+    /// Why the user may, if they may; some reasons go without saying.
+    pub fn decide(&self, user: &User, attributes: &Attributes<'_>) -> Option<String> {
+        match self.before_rbac(user, attributes) {
+            Some(decision) => decision.then(String::new),
+            None => {
+                let binding = self.rbac.allows(user, attributes)?;
+                Some(format!("RBAC: allowed by {binding}"))
+            }
+        }
+    }
+
+    fn before_rbac(&self, user: &User, attributes: &Attributes<'_>) -> Option<bool> {
         if user.in_group(MASTERS) {
-            return true;
+            return Some(true);
         }
-        if let Some(node) = user.node_name()
-            && let Some(decision) = node::decide(&self.registry, node, attributes)
-        {
-            return decision;
-        }
-        self.rbac.allows(user, attributes)
+        node::decide(&self.registry, user.node_name()?, attributes)
     }
 
     pub fn rbac(&self) -> &Rbac {

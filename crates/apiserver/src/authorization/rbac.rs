@@ -126,11 +126,18 @@ impl PolicyRule {
     }
 }
 
+/// The rules of a role, and the binding that gives them, in words.
+#[derive(Debug)]
+struct Grant {
+    rules: Arc<[PolicyRule]>,
+    binding: Arc<str>,
+}
+
 /// Rules granted to one subject: everywhere, and by namespace.
 #[derive(Debug, Default)]
 struct Grants {
-    everywhere: Vec<Arc<[PolicyRule]>>,
-    within: HashMap<String, Vec<Arc<[PolicyRule]>>>,
+    everywhere: Vec<Grant>,
+    within: HashMap<String, Vec<Grant>>,
 }
 
 #[derive(Debug, Default)]
@@ -203,8 +210,22 @@ impl Rbac {
                     _ => namespaced.get(&format!("{namespace}/{}", binding.role_ref.name)),
                 };
                 let Some(rules) = rules else { continue };
+                let name = &*object.object.meta.name;
+                let role = &binding.role_ref;
+                let of = if namespace.is_empty() {
+                    format!("ClusterRoleBinding {name:?} of {} {:?}", role.kind, role.name)
+                } else {
+                    format!(
+                        "RoleBinding {:?} of {} {:?}",
+                        format!("{name}/{namespace}"),
+                        role.kind,
+                        role.name
+                    )
+                };
                 for subject in binding.subjects.into_iter().flatten() {
-                    let grants = match subject.kind.as_str() {
+                    let mut shown = subject.name.clone();
+                    let kind = subject.kind.as_str();
+                    let grants = match kind {
                         "User" => snapshot.users.entry(subject.name),
                         "Group" => snapshot.groups.entry(subject.name),
                         "ServiceAccount" => {
@@ -213,19 +234,20 @@ impl Rbac {
                             } else {
                                 &subject.namespace
                             };
+                            shown = format!("{shown}/{home}");
                             snapshot.users.entry(User::service_account_name(home, &subject.name))
                         }
                         _ => continue,
                     }
                     .or_default();
+                    let grant = Grant {
+                        rules: rules.clone(),
+                        binding: format!("{of} to {kind} {shown:?}").into(),
+                    };
                     if namespace.is_empty() {
-                        grants.everywhere.push(rules.clone());
+                        grants.everywhere.push(grant);
                     } else {
-                        grants
-                            .within
-                            .entry(namespace.to_owned())
-                            .or_default()
-                            .push(rules.clone());
+                        grants.within.entry(namespace.to_owned()).or_default().push(grant);
                     }
                 }
             }
@@ -233,22 +255,24 @@ impl Rbac {
         snapshot
     }
 
-    fn visit(&self, user: &User, namespace: &str, mut each: impl FnMut(&PolicyRule) -> bool) -> bool {
+    /// The binding of the first rule that `each` takes.
+    fn visit(&self, user: &User, namespace: &str, mut each: impl FnMut(&PolicyRule) -> bool) -> Option<Arc<str>> {
         let snapshot = self.current();
         let own = snapshot.users.get(&user.name);
         let groups = user.groups.iter().filter_map(|g| snapshot.groups.get(g));
         for grants in own.into_iter().chain(groups) {
             let here = grants.within.get(namespace).into_iter().flatten();
-            for rules in grants.everywhere.iter().chain(here) {
-                if rules.iter().any(&mut each) {
-                    return true;
+            for grant in grants.everywhere.iter().chain(here) {
+                if grant.rules.iter().any(&mut each) {
+                    return Some(grant.binding.clone());
                 }
             }
         }
-        false
+        None
     }
 
-    pub fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
+    /// The binding by which the user may, if they may.
+    pub fn allows(&self, user: &User, attributes: &Attributes<'_>) -> Option<Arc<str>> {
         self.visit(user, attributes.namespace, |rule| rule.allows(attributes))
     }
 

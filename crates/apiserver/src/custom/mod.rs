@@ -63,16 +63,13 @@ pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
     let change = |old: &Value| {
         let mut tree = old.clone();
         let condition = |kind: &str, reason: &str, message: &str| json!({ "type": kind, "status": "True", "lastTransitionTime": now, "reason": reason, "message": message });
-        let versions = list(old, "/spec/versions")
-            .filter(|v| v["storage"] == true)
-            .map(|v| v["name"].clone());
         tree["status"] = json!({
             "conditions": [
                 condition("NamesAccepted", "NoConflicts", "no conflicts found"),
                 condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
             ],
             "acceptedNames": old.pointer("/spec/names"),
-            "storedVersions": versions.collect::<Vec<_>>(),
+            "storedVersions": old.pointer("/status/storedVersions"),
         });
         Ok(Change {
             tree,
@@ -108,8 +105,4 @@ pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
         tracing::error!(%error, %group, %plural, "objects of a deleted definition remain");
     }
     server.registry.withdraw(&group, &plural).await;
-}
-
-fn list<'a>(tree: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
-    tree.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }

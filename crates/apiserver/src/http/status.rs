@@ -72,17 +72,36 @@ impl ApiError {
         e
     }
 
-    pub fn method_not_allowed(group: &str, resource: &str, verb: &str) -> ApiError {
-        let message = format!(
-            "{verb} is not supported on resources of kind {:?}",
-            qualified(group, resource)
-        );
-        ApiError::new(405, "MethodNotAllowed", message).about(group, resource, "")
+    pub fn method_not_allowed() -> ApiError {
+        let message = "the server does not allow this method on the requested resource";
+        ApiError::new(405, "MethodNotAllowed", message).without_details()
     }
 
     pub fn not_acceptable(accepted: &str) -> ApiError {
-        let message = format!("only the following media types are accepted: {accepted}");
-        ApiError::new(406, "NotAcceptable", message)
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {accepted}");
+        ApiError::new(406, "NotAcceptable", message).without_details()
+    }
+
+    /// The media type of a patch is not known.
+    pub fn unknown_patch_type() -> ApiError {
+        ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").without_details()
+    }
+
+    /// A JSON Patch that does not fit the object.
+    pub fn unfit_patch() -> ApiError {
+        let message = "the server rejected our request due to an error in our request";
+        ApiError::new(422, "Invalid", message).without_details()
+    }
+
+    /// An error that upstream does not classify.
+    pub fn plain(message: impl Into<String>) -> ApiError {
+        ApiError::new(500, "", message)
+    }
+
+    /// Upstream writes empty details for what it refuses by the code alone.
+    fn without_details(mut self) -> ApiError {
+        self.details = Some(json!({}));
+        self
     }
 
     pub fn already_exists(group: &str, resource: &str, name: &str) -> ApiError {
@@ -130,7 +149,13 @@ impl ApiError {
 
     /// The object breaks rules of its kind.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> ApiError {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let mut texts: Vec<String> = Vec::new();
+        for text in errors.iter().map(ToString::to_string) {
+            // the same twice is said once, though it is counted as two causes
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -173,9 +198,11 @@ impl ApiError {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }

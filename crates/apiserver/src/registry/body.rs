@@ -36,6 +36,18 @@ fn respond(code: StatusCode, media_type: &'static str, body: Body) -> Response<B
     response
 }
 
+/// What upstream's outermost handler says of a path that nobody serves.
+pub fn no_such_page() -> Response<Body> {
+    let mut response = respond(
+        StatusCode::NOT_FOUND,
+        "text/plain; charset=utf-8",
+        full("404 page not found\n"),
+    );
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
 /// A JSON document.
 pub fn json_response(code: StatusCode, value: &Value) -> Response<Body> {
     respond(code, "application/json", full(value.to_string()))
@@ -159,13 +171,17 @@ pub struct ListMeta {
 }
 
 impl ListMeta {
-    fn tree(&self) -> Value {
+    fn tree(&self, whole_custom: bool) -> Value {
         let mut meta = json!({ "resourceVersion": self.revision.to_string() });
         if let Some(token) = &self.continue_token {
             meta["continue"] = json!(token);
         }
         if let Some(remaining) = self.remaining {
             meta["remainingItemCount"] = json!(remaining);
+        }
+        if whole_custom && self.continue_token.is_none() {
+            // lists of custom objects always say so
+            meta["continue"] = json!("");
         }
         meta
     }
@@ -182,8 +198,7 @@ pub fn list_response(
     let media_type = accept.encoding.media_type();
     match (accept.transform, accept.encoding) {
         (Transform::Whole, Encoding::Json) => {
-            let head =
-                json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree() });
+            let head = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
             Ok(respond(
                 StatusCode::OK,
                 media_type,
@@ -207,19 +222,19 @@ pub fn list_response(
                 Transform::Table => {
                     let objects = items.iter().map(|o| json_of(resource, o)).collect::<Result<Vec<_>>>()?;
                     let mut tree = table::of_included(resource, &objects, table_objects, true)?;
-                    tree["metadata"] = meta.tree();
+                    tree["metadata"] = meta.tree(false);
                     tree
                 }
                 Transform::Metadata => {
                     let items = items.iter().map(|o| metadata_of(o)).collect::<Result<Vec<_>>>()?;
-                    json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(), "items": items })
+                    json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false), "items": items })
                 }
                 Transform::Whole => {
                     let items = items
                         .iter()
                         .map(|o| serde_json::from_slice(&json_of(resource, o)?).map_err(ApiError::internal))
                         .collect::<Result<Vec<Value>>>()?;
-                    json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(), "items": items })
+                    json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()), "items": items })
                 }
             };
             Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))

@@ -79,7 +79,18 @@ impl Encoded {
     pub fn at(&self, revision: Option<u64>) -> Cached {
         match revision {
             Some(revision) => Cached::from_prepared(&self.prepared, self.value().stamp(revision), revision),
-            None => Cached::from_prepared(&self.prepared, self.bytes.clone(), 0),
+            None => {
+                // what is not stored has no resourceVersion
+                let at = self.prepared.revision_at as usize;
+                let (mut start, mut end) = (at - REVISION.len(), at + 1);
+                if self.bytes.get(end) == Some(&b',') {
+                    end += 1;
+                } else if self.bytes.get(start - 1) == Some(&b',') {
+                    start -= 1;
+                }
+                let bytes = [&self.bytes[..start], &self.bytes[end..]].concat();
+                Cached::from_prepared(&self.prepared, bytes.into(), 0)
+            }
         }
     }
 }

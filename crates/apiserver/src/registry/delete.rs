@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::field::FieldError;
 use etcd::{Compare, CompareTarget, KeyRange, Op, Put, Txn};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::write::Write;
 use crate::registry::{format_time, metadata};
+use crate::server::options::{META, dry_run};
 
 const ATTEMPTS: usize = 8;
 const ORPHAN: &str = "orphan";
@@ -54,19 +56,24 @@ impl DeleteOptions {
                 },
             };
         options.dry_run.extend(query.all("dryRun").iter().cloned());
-        if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
+        let mut errors = Vec::new();
+        if let Some(policy) = options
+            .propagation_policy
+            .as_ref()
+            .filter(|_| options.orphan_dependents.is_some())
+        {
             let why = "orphanDependents and deletionPropagation cannot be both set";
-            return Err(ApiError::bad_request(why));
+            errors.push(FieldError::invalid("propagationPolicy", json!(policy), why));
         }
         if let Some(policy) = &options.propagation_policy
             && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
         {
-            let error = api::field::FieldError::not_supported(
-                "propagationPolicy",
-                json!(policy),
-                &["Background", "Foreground", "Orphan"],
-            );
-            return Err(ApiError::invalid("", "DeleteOptions", "", &[error]));
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported("propagationPolicy", json!(policy), &known));
+        }
+        errors.extend(dry_run(&options.dry_run).err());
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(META, "DeleteOptions", "", &errors));
         }
         Ok(options)
     }
@@ -125,7 +132,8 @@ impl Write<'_> {
             admission::validate(&attributes, &Value::Null, Some(&old)).await?.keep();
             let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
             let finalizers = propagation(options, resource.strategy.orphan_by_default, &present);
-            let grace = (resource.strategy.grace)(&old, options.grace_period_seconds).unwrap_or(0);
+            let graceful = (resource.strategy.grace)(&old, options.grace_period_seconds);
+            let grace = graceful.unwrap_or(0);
             let namespace_content = resource.is("", "namespaces")
                 && old
                     .pointer("/spec/finalizers")
@@ -150,10 +158,17 @@ impl Write<'_> {
                         failure: Vec::new(),
                     })
                     .await?;
-                if result.succeeded {
-                    return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
+                if !result.succeeded {
+                    continue;
                 }
-                continue;
+                // what is deleted gracefully is shown as it was marked, were there no time to wait for
+                if graceful.is_some()
+                    && let Some(tree) = self.mark(&old, &finalizers, grace, false)?
+                {
+                    let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
+                    return Ok(Deleted::Now(Arc::new(encoded.at(Some(result.revision)))));
+                }
+                return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
             }
             let Some(tree) = self.mark(&old, &finalizers, grace, namespace_content)? else {
                 return Ok(Deleted::Later(current));
@@ -197,9 +212,11 @@ impl Write<'_> {
         if !marked || before.is_some_and(|b| grace < b) {
             let at = now.checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(now);
             metadata.insert("deletionTimestamp".into(), json!(format_time(at)));
-            metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
+            if !terminating {
+                metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
+            }
             // a deletion is a change that observers of the generation must see
-            if let Some(generation) = metadata.get("generation").and_then(Value::as_i64) {
+            if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|_| !marked) {
                 metadata.insert("generation".into(), json!(generation + 1));
             }
         }
@@ -223,20 +240,28 @@ fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cac
         return Ok(());
     };
     let resource = &write.served.resource;
-    let conflict = |what: &str, wanted: &str, found: &str| {
-        let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-        Err(ApiError::conflict(&resource.group, &resource.plural, name, &why))
+    let conflict = |what: &str, wanted: &str, found: &str, fate: &str| {
+        let why = format!(
+            "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might \
+             have been {fate}"
+        );
+        Err(ApiError::conflict(&resource.group, &resource.kind, name, &why))
     };
     let meta = &current.object.meta;
     if let Some(uid) = &wanted.uid
         && **uid != *meta.uid
     {
-        return conflict("UID", uid, &meta.uid);
+        return conflict("UID", uid, &meta.uid, "deleted and then recreated");
     }
     if let Some(revision) = &wanted.resource_version
         && *revision != meta.resource_version.to_string()
     {
-        return conflict("ResourceVersion", revision, &meta.resource_version.to_string());
+        return conflict(
+            "ResourceVersion",
+            revision,
+            &meta.resource_version.to_string(),
+            "modified",
+        );
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
 use crate::registry::resource::Resource;
+use crate::strategy::Generation;
 
 /// The metadata of a tree, made if it is not there.
 pub fn of(tree: &mut Value) -> Result<&mut Map<String, Value>> {
@@ -73,10 +74,10 @@ pub fn prepare_create(registry: &Registry, resource: &Resource, tree: &mut Value
     } else {
         metadata.remove("namespace");
     }
-    if resource.strategy.has_generation {
-        metadata.insert("generation".into(), json!(1));
-    } else {
+    if resource.strategy.generation == Generation::None {
         metadata.remove("generation");
+    } else {
+        metadata.insert("generation".into(), json!(1));
     }
     Ok(())
 }
@@ -108,7 +109,7 @@ pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
 
 /// Counts a change of anything but metadata and status.
 pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Result<()> {
-    if !resource.strategy.has_generation {
+    if resource.strategy.generation != Generation::Counted {
         return Ok(());
     }
     let counted = |tree: &Value| {
@@ -186,10 +187,8 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
         let why = "Only one reference can have Controller set to true";
         errors.push(FieldError::invalid("metadata.ownerReferences", value, why));
     }
-    for finalizer in list("finalizers").filter_map(Value::as_str) {
-        for problem in names::qualified_name_errors(finalizer) {
-            errors.push(FieldError::invalid("metadata.finalizers", json!(finalizer), problem));
-        }
+    for (i, finalizer) in list("finalizers").enumerate() {
+        finalizer_name(&mut errors, finalizer, i);
     }
     if let Some(old) = old
         && !text(old, "deletionTimestamp").is_empty()
@@ -210,14 +209,30 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
             errors.push(FieldError::forbidden("metadata.finalizers", why));
         }
     }
+    if old.is_some() {
+        // upstream asks twice what an update does to metadata, once for all kinds and once for each
+        errors.extend(errors.clone());
+    }
     errors
+}
+
+/// A finalizer is Kubernetes' own or has a domain.
+fn finalizer_name(errors: &mut Vec<FieldError>, finalizer: &Value, index: usize) {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    let text = finalizer.as_str().unwrap_or_default();
+    let at = format!("metadata.finalizers[{index}]");
+    let found = names::qualified_name_errors(text);
+    if found.is_empty() && !text.contains('/') && !STANDARD.contains(&text) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(&at, json!(text), why));
+    }
+    errors.extend(found.into_iter().map(|p| FieldError::invalid(&at, json!(text), p)));
 }
 
 /// What is wrong with a name of this kind.
 fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "namespaces") => names::dns1123_label_errors(name),
-        ("", "services") => names::dns1035_label_errors(name),
+        ("", "namespaces" | "services") => names::dns1123_label_errors(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment_errors(name),
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),
         ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => names::dns1123_subdomain_errors(name),

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::http::json_text;
 use crate::http::status::{ApiError, Result};
 use crate::registry::resource::Resource;
 
@@ -32,12 +33,13 @@ impl PatchKind {
             "application/merge-patch+json" => PatchKind::Merge,
             "application/strategic-merge-patch+json" if !resource.is_custom() => PatchKind::Strategic,
             "application/apply-patch+yaml" => PatchKind::Apply,
+            _ if !resource.is_custom() => return Err(ApiError::unknown_patch_type()),
             _ => {
-                let mut known = vec!["application/json-patch+json", "application/merge-patch+json"];
-                if !resource.is_custom() {
-                    known.push("application/strategic-merge-patch+json");
-                }
-                known.push("application/apply-patch+yaml");
+                let known = [
+                    "application/json-patch+json",
+                    "application/merge-patch+json",
+                    "application/apply-patch+yaml",
+                ];
                 let message = format!(
                     "the body of the request was in an unknown format - accepted media types include: {}",
                     known.join(", ")
@@ -62,7 +64,16 @@ impl Patch {
         let bad = |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
         Ok(match kind {
             PatchKind::Json => {
-                let patch: json_patch::Patch = serde_json::from_slice(body).map_err(bad)?;
+                let tree: Value = serde_json::from_slice(body).map_err(|_| {
+                    ApiError::bad_request(format!("error decoding patch: {}", json_text::problem(body)))
+                })?;
+                let Value::Array(_) = &tree else {
+                    let found = json_text::kind(&tree);
+                    return Err(ApiError::bad_request(format!(
+                        "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+                    )));
+                };
+                let patch: json_patch::Patch = serde_json::from_value(tree).map_err(|_| ApiError::unfit_patch())?;
                 if patch.0.len() > MAX_OPERATIONS {
                     let message = format!(
                         "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
@@ -77,18 +88,23 @@ impl Patch {
         })
     }
 
+    /// The error of a patch that makes something else of the object than its kind.
+    pub fn unfit(&self, resource: &Resource, patched: &Value, why: &str) -> ApiError {
+        let shown = match self {
+            Patch::Json(_) => resource.schema.get().go_json(resource.root, patched, &Value::Null),
+            Patch::Merge(patch) => resource.schema.get().go_json(resource.root, patched, patch),
+            Patch::Strategic(patch) => json_text::go_map(patch),
+        };
+        let error = api::field::FieldError::invalid("patch", Value::String(shown), why);
+        ApiError::invalid("", "", "", &[error])
+    }
+
     /// The object after the patch; not yet checked against the schema.
     pub fn apply(&self, resource: &Resource, old: &Value) -> Result<Value> {
         match self {
             Patch::Json(patch) => {
                 let mut tree = old.clone();
-                json_patch::patch(&mut tree, patch).map_err(|e| {
-                    ApiError::new(
-                        422,
-                        "Invalid",
-                        format!("the server rejected our request due to an error in our request: {e}"),
-                    )
-                })?;
+                json_patch::patch(&mut tree, patch).map_err(|_| ApiError::unfit_patch())?;
                 Ok(tree)
             }
             Patch::Merge(patch) => {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use crate::http::json_text;
 use crate::http::negotiate::Accept;
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
@@ -14,6 +15,7 @@ use crate::registry::body::{self, Body, ListMeta};
 use crate::registry::cached::Cached;
 use crate::registry::selection::Selection;
 use crate::registry::{Registry, Served};
+use crate::server::options::META;
 use crate::table;
 
 /// Where a chunked list goes on.
@@ -33,12 +35,24 @@ pub struct ListOptions {
     revision: Option<(u64, bool)>,
 }
 
-/// Reads a resourceVersion.
+/// Reads the resourceVersion of an object.
 pub fn parse_revision(text: &str) -> Result<u64> {
-    text.parse().map_err(|_| {
-        let error = api::field::FieldError::invalid("resourceVersion", text.into(), "must be an unsigned integer");
-        ApiError::invalid("", "ListOptions", "", &[error])
-    })
+    text.parse().map_err(|_| ApiError::plain(not_unsigned(text)))
+}
+
+fn not_unsigned(text: &str) -> String {
+    format!("strconv.ParseUint: parsing {text:?}: invalid syntax")
+}
+
+/// Why a resourceVersion to list or watch from is none.
+pub fn bad_revision(text: &str) -> String {
+    format!("resourceVersion: Invalid value: {text:?}: {}", not_unsigned(text))
+}
+
+/// Reads the resourceVersion of a get or list.
+fn list_revision(text: &str) -> Result<u64> {
+    let bad = |_| ApiError::bad_request(format!("invalid resource version: {}", bad_revision(text)));
+    text.parse().map_err(bad)
 }
 
 impl ListOptions {
@@ -46,7 +60,7 @@ impl ListOptions {
         let limit = match query.text("limit") {
             Some(text) => text
                 .parse()
-                .map_err(|_| ApiError::bad_request(format!("limit {text:?} is not a number")))?,
+                .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?,
             None => 0,
         };
         let matching = query.text("resourceVersionMatch");
@@ -57,7 +71,7 @@ impl ListOptions {
         };
         let forbid = |field: &'static str, why: &'static str| {
             Err(ApiError::invalid(
-                "",
+                META,
                 "ListOptions",
                 "",
                 &[api::field::FieldError::forbidden(field, why)],
@@ -77,9 +91,9 @@ impl ListOptions {
                 );
             }
             if !matches!(matching, "Exact" | "NotOlderThan") {
-                let allowed = ["Exact", "NotOlderThan"];
+                let allowed = ["Exact", "NotOlderThan", ""];
                 let error = api::field::FieldError::not_supported("resourceVersionMatch", matching.into(), &allowed);
-                return Err(ApiError::invalid("", "ListOptions", "", &[error]));
+                return Err(ApiError::invalid(META, "ListOptions", "", &[error]));
             }
             if matching == "Exact" && version == Some("0") {
                 return forbid(
@@ -95,7 +109,7 @@ impl ListOptions {
         }
         let revision = match version {
             Some(text) => {
-                let n = parse_revision(text)?;
+                let n = list_revision(text)?;
                 // with a limit a plain resourceVersion means exactly that one
                 let exact = matching == Some("Exact") || (matching.is_none() && limit > 0 && n > 0);
                 Some((n, exact))
@@ -107,13 +121,26 @@ impl ListOptions {
 }
 
 fn decode_continue(text: &str) -> Result<(u64, String)> {
-    let bad = || ApiError::bad_request("continue key is not valid: encoding is not base64 of a known form");
-    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| bad())?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-    if token.v != "meta.k8s.io/v1" || token.start.is_empty() || token.start.split('/').any(|p| p == "..") {
-        return Err(bad());
+    let bad = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| {
+        let at = match e {
+            base64::DecodeError::InvalidByte(at, _) => at,
+            _ => text.len() / 4 * 4,
+        };
+        bad(format!("illegal base64 data at input byte {at}"))
+    })?;
+    let token: Continue = serde_json::from_slice(&bytes).map_err(|_| bad(json_text::problem(&bytes)))?;
+    if token.v != "meta.k8s.io/v1" {
+        let version = token.v;
+        return Err(bad(format!(
+            "server does not recognize this encoded version {version:?}"
+        )));
     }
-    Ok((u64::try_from(token.rv).map_err(|_| bad())?, token.start))
+    if token.start.is_empty() || token.start.split('/').any(|p| p == "..") {
+        return Err(bad(format!("{:?}", token.start)));
+    }
+    let revision = u64::try_from(token.rv).map_err(|e| bad(e.to_string()))?;
+    Ok((revision, token.start))
 }
 
 fn encode_continue(revision: u64, start: String) -> Result<String> {
@@ -136,7 +163,7 @@ pub fn get(
     accept: Accept,
 ) -> Result<Response<Body>> {
     if let Some(text) = query.text("resourceVersion") {
-        not_in_the_future(registry, parse_revision(text)?)?;
+        not_in_the_future(registry, list_revision(text)?)?;
     }
     let object = served
         .cache

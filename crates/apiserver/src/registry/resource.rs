@@ -176,7 +176,16 @@ impl Resource {
                 tree["apiVersion"] = Value::String(to.to_owned());
                 tree
             }
-            Conversion::Function(convert) => convert(tree, to),
+            Conversion::Function(convert) => {
+                let mut tree = convert(tree, to);
+                // the other version may demand fields that this one leaves out, and the other way round
+                let kind = tree.get("kind").and_then(Value::as_str).unwrap_or_default();
+                let gvk = api::gvk::GroupVersionKind::from_api_version(to, kind);
+                if let Some(root) = Schema::builtin().type_for(&gvk) {
+                    Schema::builtin().normalize(root, &mut tree);
+                }
+                tree
+            }
         }
     }
 

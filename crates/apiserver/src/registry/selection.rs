@@ -59,11 +59,16 @@ impl Selection {
                 }
             }
             field => {
-                let at = resource
-                    .selectable
-                    .iter()
-                    .position(|f| f == field)
-                    .ok_or_else(|| ApiError::bad_request(format!("field label not supported: {field}")))?;
+                let at = resource.selectable.iter().position(|f| f == field).ok_or_else(|| {
+                    // a kind that has fields of its own says less of those it has not
+                    ApiError::bad_request(if resource.selectable.is_empty() && !resource.is_custom() {
+                        format!(
+                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                        )
+                    } else {
+                        format!("field label not supported: {field}")
+                    })
+                })?;
                 self.fields.push((at, value.to_owned(), equal));
             }
         }

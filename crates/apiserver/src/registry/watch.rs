@@ -19,9 +19,10 @@ use crate::registry::Served;
 use crate::registry::body::{self, Body};
 use crate::registry::cache::{Change, Subscription, json_frame};
 use crate::registry::cached::Cached;
-use crate::registry::read::parse_revision;
+use crate::registry::read::bad_revision;
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
+use crate::server::options::META;
 use crate::table;
 
 /// How often a watcher that asked for bookmarks hears the revision it has reached.
@@ -44,7 +45,7 @@ impl WatchOptions {
     pub fn parse(query: &Query) -> Result<WatchOptions> {
         let forbid = |field: &'static str, why: &'static str| {
             Err(ApiError::invalid(
-                "",
+                META,
                 "ListOptions",
                 "",
                 &[api::field::FieldError::forbidden(field, why)],
@@ -76,7 +77,7 @@ impl WatchOptions {
         let bookmarks = query.flag("allowWatchBookmarks");
         let since = match query.text("resourceVersion") {
             None | Some("0") => None,
-            Some(text) => Some(parse_revision(text)?),
+            Some(text) => Some(text.parse().map_err(|_| ApiError::plain(bad_revision(text)))?),
         };
         let timeout = match query.text("timeoutSeconds") {
             Some(text) => {

@@ -11,6 +11,7 @@ use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::{Registry, Served, metadata};
+use crate::strategy::validation::{self, Check};
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 const ATTEMPTS: usize = 8;
@@ -25,6 +26,20 @@ pub struct WriteOptions {
     /// `metadata.managedFields[].manager`.
     pub manager: String,
     pub subresource: String,
+}
+
+impl WriteOptions {
+    /// Who updates, as managed fields name them.
+    pub fn context(&self, registry: &Registry, api_version: &str) -> ManagerContext {
+        ManagerContext {
+            manager: self.manager.clone(),
+            operation: "Update".into(),
+            subresource: self.subresource.clone(),
+            api_version: api_version.to_owned(),
+            now: registry.timestamp(),
+            force: false,
+        }
+    }
 }
 
 /// The parts of a write that a caller's change is made in.
@@ -79,10 +94,10 @@ impl Write<'_> {
             self.track(None, &mut tree);
         }
         metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
-        (resource.strategy.prepare_create)(&mut tree);
         let name = metadata::text(&tree, "name").to_owned();
         let attributes = self.attributes(Operation::Create, &name);
         admission::mutate(&attributes, &mut tree)?;
+        (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
         if !resource.is_custom() {
             let schema = resource.schema.get();
             schema.set_defaults(resource.root, &mut tree);
@@ -144,8 +159,11 @@ impl Write<'_> {
             if let Some(uid) = uid
                 && *uid != *current.object.meta.uid
             {
+                let key = resource.key(self.namespace, name);
                 let why = format!(
-                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                    "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                     failed: UID in precondition: {uid}, UID in object meta: {}",
+                    String::from_utf8_lossy(&key),
                     current.object.meta.uid
                 );
                 return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
@@ -155,7 +173,9 @@ impl Write<'_> {
             }
             metadata::prepare_update(&mut tree, &old)?;
             self.confine(&mut tree, &old);
-            if !applied {
+            // a pod that is bound stays what its writers made of it
+            let bound = self.options.subresource == "binding";
+            if !applied && !bound {
                 self.track(Some(&old), &mut tree);
             }
             (resource.strategy.prepare_update)(&mut tree, &old);
@@ -166,7 +186,9 @@ impl Write<'_> {
                 schema.set_defaults(resource.root, &mut tree);
                 schema.normalize(resource.root, &mut tree);
             }
-            metadata::bump_generation(resource, &mut tree, &old)?;
+            if !bound {
+                metadata::bump_generation(resource, &mut tree, &old)?;
+            }
             let mut allocated =
                 crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
             self.check(&tree, Some(&old))?;
@@ -262,8 +284,15 @@ impl Write<'_> {
         let mut errors = metadata::validate(resource, tree, old);
         if resource.is_custom() {
             errors.extend(resource.schema.get().validate_structural(resource.root, tree));
+        } else {
+            let subresource = self.options.subresource.as_str();
+            let check = Check {
+                new: tree,
+                old,
+                subresource,
+            };
+            errors.extend(validation::validate(&resource.group, &resource.plural, &check));
         }
-        errors.extend((resource.strategy.validate)(tree, old));
         if errors.is_empty() {
             return Ok(());
         }

@@ -67,6 +67,8 @@ struct Entry<'a> {
     verbs: Vec<&'a str>,
     short_names: Vec<&'a str>,
     categories: Vec<&'a str>,
+    /// Empty for what is not stored.
+    hash: String,
     subresources: Vec<SubEntry<'a>>,
 }
 
@@ -104,6 +106,15 @@ fn strings(list: &[String]) -> Vec<&str> {
     list.iter().map(String::as_str).collect()
 }
 
+/// By which clients tell that the objects of a resource are stored in another version than before.
+fn storage_hash(stored_as: &str, kind: &str) -> String {
+    use base64::Engine;
+    let (group, version) = api::gvk::split_api_version(stored_as);
+    let text = format!("{group}/{version}/{kind}");
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    base64::engine::general_purpose::STANDARD.encode(&digest.as_ref()[..8])
+}
+
 fn entry(resource: &Resource) -> Entry<'_> {
     Entry {
         plural: &resource.plural,
@@ -113,6 +124,7 @@ fn entry(resource: &Resource) -> Entry<'_> {
         verbs: strings(&resource.verbs),
         short_names: strings(&resource.short_names),
         categories: strings(&resource.categories),
+        hash: storage_hash(&resource.stored_as, &resource.kind),
         subresources: resource
             .subresources
             .iter()
@@ -165,6 +177,7 @@ fn groups(catalog: &Catalog) -> Groups<'_> {
                 verbs: row.verbs.clone(),
                 short_names: Vec::new(),
                 categories: Vec::new(),
+                hash: String::new(),
                 subresources: Vec::new(),
             },
         );
@@ -188,6 +201,9 @@ fn list_document(group_version: &str, entries: &[Entry<'_>]) -> Value {
         }
         if !e.categories.is_empty() {
             one["categories"] = json!(e.categories);
+        }
+        if !e.hash.is_empty() {
+            one["storageVersionHash"] = json!(e.hash);
         }
         resources.push(one);
         for s in &e.subresources {
@@ -290,7 +306,8 @@ impl Documents {
                 return Ok(with_etag(request, &aggregated(&groups, parts == ["api"]), AGGREGATED));
             }
             ["api"] => {
-                let address = request.header("host").unwrap_or_default();
+                let authority = request.uri.authority().map(http::uri::Authority::as_str);
+                let address = request.header("host").or(authority).unwrap_or_default();
                 let by_client = json!([{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }]);
                 Some(json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": by_client }))
             }

@@ -1,10 +1,12 @@
 //! The server: a request's path from the connection to the registry, as a stack of layers.
 
 pub mod connection;
+pub mod decode;
 pub mod discovery;
 pub mod follow;
 pub mod health;
 pub mod openapi;
+pub mod options;
 pub mod resources;
 pub mod reviews;
 
@@ -84,6 +86,7 @@ impl ApiServer {
         let negotiated = Accept::parse(accept);
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
+        let deprecated = deprecation(&info);
         let done = async {
             // who: a certificate, a token, or nobody
             let user = match known {
@@ -130,6 +133,9 @@ impl ApiServer {
                 )
             }
         };
+        if let Some(text) = deprecated {
+            add_warnings(&mut response, &Warnings(vec![text.into()]));
+        }
         let id = self.registry.uid();
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("audit-id", value);
@@ -208,8 +214,17 @@ impl ApiServer {
                 self.discovery.answer(self, &request)
             }
             path if path.starts_with("/openapi/") => self.openapi.answer(self, &request),
-            _ => Err(ApiError::no_such_path()),
+            _ => Ok(body::no_such_page()),
         }
+    }
+}
+
+/// Resources that are served only for those who cannot do without yet.
+fn deprecation(info: &RequestInfo) -> Option<&'static str> {
+    match (info.is_resource, info.group.as_str(), info.resource.as_str()) {
+        (true, "", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        (true, "", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use api::schema::{Decoded, envelope};
+use api::schema::Decoded;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::http::negotiate::{self, Encoding};
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
 use crate::registry::delete::{DeleteOptions, Deleted};
@@ -14,179 +13,12 @@ use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::{self, ListOptions};
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
-use crate::registry::write::{Change, Write, WriteOptions};
+use crate::registry::write::{Change, Write};
 use crate::registry::{Served, metadata, watch};
+use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
+use crate::server::options::{META, dry_run};
 use crate::server::{ApiServer, Request, Warnings, add_warnings};
 use crate::subresource;
-
-/// How bad fields in a body are met.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FieldValidation {
-    Ignore,
-    Warn,
-    Strict,
-}
-
-impl FieldValidation {
-    fn parse(request: &Request) -> Result<FieldValidation> {
-        match request.query.text("fieldValidation") {
-            None | Some("Warn") => Ok(FieldValidation::Warn),
-            Some("Strict") => Ok(FieldValidation::Strict),
-            Some("Ignore") => Ok(FieldValidation::Ignore),
-            Some(other) => {
-                let allowed = ["Ignore", "Strict", "Warn"];
-                let error = api::field::FieldError::not_supported("fieldValidation", json!(other), &allowed);
-                Err(ApiError::invalid("", "CreateOptions", "", &[error]))
-            }
-        }
-    }
-}
-
-/// `dryRun=All`.
-fn dry_run(values: &[String]) -> Result<bool> {
-    match values {
-        [] => Ok(false),
-        [one] if one.is_empty() => Ok(false),
-        all if all.iter().all(|v| v == "All") => Ok(true),
-        other => {
-            let bad = other.iter().find(|v| *v != "All").cloned().unwrap_or_default();
-            let error = api::field::FieldError::not_supported("dryRun", json!(bad), &["All"]);
-            Err(ApiError::invalid("", "CreateOptions", "", &[error]))
-        }
-    }
-}
-
-impl Request {
-    pub fn write_options(&self) -> Result<WriteOptions> {
-        let agent = self.header("user-agent").unwrap_or("unknown");
-        let default = agent.split('/').next().unwrap_or(agent);
-        let manager = self.query.text("fieldManager").unwrap_or(default);
-        if manager.chars().count() > 128 {
-            let error = api::field::FieldError::too_long("fieldManager", 128);
-            return Err(ApiError::invalid("", "CreateOptions", "", &[error]));
-        }
-        Ok(WriteOptions {
-            user: self.user.clone(),
-            dry_run: dry_run(self.query.all("dryRun"))?,
-            manager: manager.to_owned(),
-            subresource: self.info.subresource.clone(),
-        })
-    }
-
-    fn encoding(&self) -> Result<Encoding> {
-        negotiate::body_encoding(self.header("content-type"))
-    }
-
-    /// The body as a tree of the resource, checked for unknown and duplicate fields.
-    fn decode(&self, resource: &Resource, warnings: &mut Warnings) -> Result<Value> {
-        let schema = resource.schema.get();
-        let bad = |e: &dyn std::fmt::Display| {
-            let kind = &resource.kind;
-            ApiError::bad_request(format!(
-                "{kind} in version {:?} cannot be handled as a {kind}: {e}",
-                resource.version
-            ))
-        };
-        let decoded = match self.encoding()? {
-            Encoding::Json if resource.is_custom() => {
-                let value = serde_json::from_slice(&self.body).map_err(|e| bad(&e))?;
-                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
-            }
-            Encoding::Yaml if resource.is_custom() => {
-                let value = serde_saphyr::from_slice(&self.body).map_err(|e| bad(&e))?;
-                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
-            }
-            Encoding::Json => schema.decode_json(resource.root, &self.body).map_err(|e| bad(&e))?,
-            Encoding::Yaml => schema.decode_yaml(resource.root, &self.body).map_err(|e| bad(&e))?,
-            Encoding::Protobuf if resource.is_custom() => {
-                let why = "custom resources are not sent as protobuf";
-                return Err(ApiError::unsupported_media_type(why));
-            }
-            Encoding::Protobuf => {
-                let unknown = envelope::unwrap_unknown(&self.body)
-                    .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?
-                    .map_err(|e| bad(&e))?;
-                let mut value = schema.decode_proto(resource.root, unknown.raw).map_err(|e| bad(&e))?;
-                value["apiVersion"] = json!(unknown.api_version);
-                value["kind"] = json!(unknown.kind);
-                Decoded {
-                    value,
-                    unknown: Vec::new(),
-                    duplicate: Vec::new(),
-                }
-            }
-        };
-        self.check_strict(&decoded.strict_errors(), warnings)?;
-        let mut tree = decoded.value;
-        check_type(resource, &mut tree)?;
-        Ok(tree)
-    }
-
-    fn check_strict(&self, errors: &[String], warnings: &mut Warnings) -> Result<()> {
-        if errors.is_empty() {
-            return Ok(());
-        }
-        match FieldValidation::parse(self)? {
-            FieldValidation::Ignore => Ok(()),
-            FieldValidation::Warn => {
-                warnings.0.extend_from_slice(errors);
-                Ok(())
-            }
-            FieldValidation::Strict => {
-                let text = errors.join(", ");
-                Err(ApiError::bad_request(format!("strict decoding error: {text}")))
-            }
-        }
-    }
-
-    /// A tree that a patch made, held against the schema again.
-    fn recheck(&self, resource: &Resource, tree: Value, warnings: &mut Warnings) -> Result<Value> {
-        let decoded = decode_tree(resource, tree)?;
-        self.check_strict(&decoded.strict_errors(), warnings)?;
-        Ok(decoded.value)
-    }
-}
-
-/// A tree held against the resource's schema.
-fn decode_tree(resource: &Resource, tree: Value) -> Result<Decoded> {
-    let schema = resource.schema.get();
-    let decoded = if resource.is_custom() {
-        schema.decode_custom(resource.root, tree)
-    } else {
-        schema.decode_value(resource.root, tree)
-    };
-    decoded.map_err(|e| ApiError::bad_request(e.to_string()))
-}
-
-/// The body must be of the type that the path names; absent, the type is filled in.
-fn check_type(resource: &Resource, tree: &mut Value) -> Result<()> {
-    let api_version = resource.api_version();
-    let object = tree
-        .as_object_mut()
-        .ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
-    let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (kind, version) = (text(object.get("kind")), text(object.get("apiVersion")));
-    if kind.is_empty() && resource.is_custom() {
-        return Err(ApiError::bad_request("Object 'Kind' is missing"));
-    }
-    if (!kind.is_empty() && kind != resource.kind) || (!version.is_empty() && version != api_version) {
-        let message =
-            format!("the API version in the data ({version}) does not match the expected API version ({api_version})");
-        if kind == resource.kind || kind.is_empty() {
-            return Err(ApiError::bad_request(message));
-        }
-        let (group, v) = api::gvk::split_api_version(&version);
-        let got = format!("{group}/{v}, Kind={kind}");
-        let want = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
-        return Err(ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): no kind match: {got} is not {want}",
-            resource.kind
-        )));
-    }
-    object.insert("kind".into(), json!(resource.kind));
-    object.insert("apiVersion".into(), json!(api_version));
-    Ok(())
-}
 
 impl ApiServer {
     /// Answers a request for a resource or subresource.
@@ -194,6 +26,10 @@ impl ApiServer {
         let info = &request.info;
         let catalog = self.registry.catalog();
         let Some(served) = catalog.find(&info.group, &info.version, &info.resource).cloned() else {
+            let rows = api::resources::all();
+            if !rows.iter().any(|r| r.group == info.group) && !catalog.all().any(|s| s.resource.group == info.group) {
+                return Ok(body::no_such_page());
+            }
             return self.review(&request).await;
         };
         let resource = &served.resource;
@@ -215,12 +51,14 @@ impl ApiServer {
                 return subresource::answer(self, served, request).await;
             }
         }
-        if !resource.verbs.iter().any(|v| v == info.verb) {
-            return Err(ApiError::method_not_allowed(
-                &resource.group,
-                &resource.plural,
-                info.verb,
-            ));
+        // objects are made in their collection and changed by their name
+        let misplaced = match info.verb {
+            "create" => !info.name.is_empty(),
+            "update" | "patch" => info.name.is_empty(),
+            _ => false,
+        };
+        if misplaced || !resource.verbs.iter().any(|v| v == info.verb) {
+            return Err(ApiError::method_not_allowed());
         }
         match info.verb {
             "get" => read::get(
@@ -248,11 +86,7 @@ impl ApiServer {
             "patch" => self.patch(&served, &request).await,
             "delete" => self.delete(&served, &request).await,
             "deletecollection" => self.delete_collection(&served, &request).await,
-            _ => Err(ApiError::method_not_allowed(
-                &resource.group,
-                &resource.plural,
-                info.verb,
-            )),
+            _ => Err(ApiError::method_not_allowed()),
         }
     }
 
@@ -267,11 +101,16 @@ impl ApiServer {
 
     async fn create(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
         let mut warnings = Warnings::default();
+        let options = request.write_options()?;
         let mut tree = request.decode(&served.resource, &mut warnings)?;
         let namespace = self.namespace_of(request, &served.resource).to_owned();
         check_namespace(&served.resource, &mut tree, &namespace)?;
+        if !metadata::text(&tree, "resourceVersion").is_empty() {
+            return Err(ApiError::plain(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
         self.guard(served, request, &tree)?;
-        let options = request.write_options()?;
         let tree = self.complete(served, tree)?;
         let write = Write {
             registry: &self.registry,
@@ -281,6 +120,7 @@ impl ApiServer {
         };
         let created = write.create(tree, false).await?;
         self.after_write(served, &created).await?;
+        warnings.0.extend((served.resource.strategy.warnings)(&created.tree()?));
         let mut response = body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)?;
         add_warnings(&mut response, &warnings);
         Ok(response)
@@ -290,12 +130,14 @@ impl ApiServer {
     fn complete(&self, served: &Served, mut tree: Value) -> Result<Value> {
         let schema = served.resource.schema.get();
         schema.set_defaults(served.resource.root, &mut tree);
+        (served.resource.strategy.read)(&mut tree);
         Ok(tree)
     }
 
     async fn update(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
         let resource = &served.resource;
         let mut warnings = Warnings::default();
+        let options = request.write_options()?;
         let mut tree = request.decode(resource, &mut warnings)?;
         let namespace = self.namespace_of(request, resource).to_owned();
         check_namespace(resource, &mut tree, &namespace)?;
@@ -312,7 +154,6 @@ impl ApiServer {
             return Err(ApiError::bad_request(why));
         }
         self.guard(served, request, &tree)?;
-        let options = request.write_options()?;
         let tree = self.complete(served, tree)?;
         let revision = match metadata::text(&tree, "resourceVersion") {
             "" | "0" => None,
@@ -379,7 +220,7 @@ impl ApiServer {
         }
         if request.query.get("force").is_some() {
             let error = api::field::FieldError::forbidden("force", "may not be specified for non-apply patch");
-            return Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+            return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
         let patch = Patch::parse(kind, &request.body)?;
         let mut warnings = Warnings::default();
@@ -387,10 +228,15 @@ impl ApiServer {
         let updated = write
             .update(name, |old| {
                 warnings.0.clear();
-                let tree = patch.apply(resource, old)?;
-                let mut tree = request.recheck(resource, tree, &mut warnings)?;
+                let patched = patch.apply(resource, old)?;
+                let decoded = decode_tree(resource, patched.clone());
+                let decoded = decoded.map_err(|why| patch.unfit(resource, &patched, &why))?;
+                if let Some(why) = request.strict_problem(&decoded.strict_errors(), &mut warnings) {
+                    return Err(patch.unfit(resource, &patched, &why));
+                }
+                let mut tree = decoded.value;
                 check_type(resource, &mut tree)?;
-                check_identity(resource, name, &tree)?;
+                check_identity(name, &tree)?;
                 self.guard(served, request, &tree)?;
                 let revision = match (
                     metadata::text(&tree, "resourceVersion"),
@@ -419,22 +265,27 @@ impl ApiServer {
         let resource = &served.resource;
         if request.query.text("fieldManager").is_none() {
             let error = api::field::FieldError::required("fieldManager", "is required for apply patch");
-            return Err(ApiError::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
+            return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
         let force = request.query.flag("force");
         let mut warnings = Warnings::default();
         let schema = resource.schema.get();
         let body: Value = serde_saphyr::from_slice(&request.body)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
-        let decoded = decode_tree(resource, body)?;
-        request.check_strict(&decoded.strict_errors(), &mut warnings)?;
+        let name = &request.info.name;
+        let decoded = decode_tree(resource, body).map_err(ApiError::bad_request)?;
+        if !decoded.unknown.is_empty() {
+            return Err(undeclared(resource, &decoded));
+        }
+        if let Some(why) = request.strict_problem(&decoded.strict_errors(), &mut warnings) {
+            return Err(ApiError::bad_request(why));
+        }
         let mut config = decoded.value;
         check_type(resource, &mut config)?;
-        let name = &request.info.name;
         if metadata::text(&config, "name").is_empty() {
             metadata::of(&mut config)?.insert("name".into(), json!(name));
         }
-        check_identity(resource, name, &config)?;
+        check_identity(name, &config)?;
         if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
@@ -505,7 +356,7 @@ impl ApiServer {
         let resource = &served.resource;
         let options = self.delete_options(request)?;
         let mut write_options = request.write_options()?;
-        write_options.dry_run = dry_run(&options.dry_run)?;
+        write_options.dry_run = dry_run(&options.dry_run).unwrap_or_default();
         let namespace = self.namespace_of(request, resource).to_owned();
         let write = Write {
             registry: &self.registry,
@@ -549,7 +400,7 @@ impl ApiServer {
         let resource = &served.resource;
         let options = self.delete_options(request)?;
         let mut write_options = request.write_options()?;
-        write_options.dry_run = dry_run(&options.dry_run)?;
+        write_options.dry_run = dry_run(&options.dry_run).unwrap_or_default();
         let selection = Selection::parse(resource, &request.info.namespace, &request.query)?;
         let list = ListOptions::parse(&request.query)?;
         let (items, meta) = read::select(&self.registry, served, &selection, &list).await?;
@@ -598,63 +449,24 @@ impl ApiServer {
     }
 }
 
-/// Decodes a body of a built-in kind that is no resource.
-pub fn decode_builtin(request: &Request, kind: &str) -> Result<Value> {
-    let schema = api::schema::Schema::builtin();
-    decode_kind(request, schema, &[("v1", kind), ("meta.k8s.io/v1", kind)])
-}
-
-/// Decodes a body of one of several types.
-pub fn decode_kind(request: &Request, schema: &api::schema::Schema, types: &[(&str, &str)]) -> Result<Value> {
-    let mut found = types.iter().filter_map(|(version, kind)| {
-        let gvk = api::gvk::GroupVersionKind::from_api_version(version, kind);
-        Some((*version, *kind, schema.type_for(&gvk)?))
-    });
-    let (version, kind, root) = found
-        .next()
-        .ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
-    let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(e.to_string());
-    let mut tree = match request.encoding()? {
-        Encoding::Json => schema.decode_json(root, &request.body).map_err(|e| bad(&e))?.value,
-        Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(|e| bad(&e))?.value,
-        Encoding::Protobuf => {
-            let unknown = envelope::unwrap_unknown(&request.body)
-                .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?
-                .map_err(|e| bad(&e))?;
-            schema.decode_proto(root, unknown.raw).map_err(|e| bad(&e))?
-        }
+/// Fields in an applied configuration that the resource does not have.
+fn undeclared(resource: &Resource, decoded: &Decoded) -> ApiError {
+    let text = |key: &str| metadata::text(&decoded.value, key);
+    let fields: Vec<String> = decoded
+        .unknown
+        .iter()
+        .map(|path| format!(".{path}: field not declared in schema"))
+        .collect();
+    let shown = match fields.as_slice() {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
     };
-    tree["apiVersion"] = json!(version);
-    tree["kind"] = json!(kind);
-    Ok(tree)
-}
-
-fn check_namespace(resource: &Resource, tree: &mut Value, namespace: &str) -> Result<()> {
-    let own = metadata::text(tree, "namespace").to_owned();
-    if resource.namespaced {
-        if own.is_empty() {
-            metadata::of(tree)?.insert("namespace".into(), json!(namespace));
-        } else if own != namespace {
-            let why = format!(
-                "the namespace of the provided object does not match the namespace sent on the request: {own} is not {namespace}"
-            );
-            return Err(ApiError::bad_request(why));
-        }
-    } else if !own.is_empty() {
-        let why = "namespace may not be set on a cluster-scoped object";
-        return Err(ApiError::bad_request(why));
-    }
-    Ok(())
-}
-
-fn check_identity(resource: &Resource, name: &str, tree: &Value) -> Result<()> {
-    let own = metadata::text(tree, "name");
-    if own != name {
-        let error = api::field::FieldError::invalid("metadata.name", json!(own), "field is immutable");
-        if own.is_empty() {
-            return Err(ApiError::bad_request("the patched object has no name"));
-        }
-        return Err(resource.invalid(name, &[error]));
-    }
-    Ok(())
+    ApiError::plain(format!(
+        "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {shown}",
+        text("namespace"),
+        text("name"),
+        resource.group,
+        resource.version,
+        resource.kind
+    ))
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::field::FieldError;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use crate::authorization::Attributes;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::body::{self, Body};
-use crate::server::resources::decode_kind;
+use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 
 fn user_info(user: &User) -> Value {
@@ -32,6 +33,29 @@ fn strings(tree: &Value, path: &str) -> Vec<String> {
     list.filter_map(|v| v.as_str().map(Into::into)).collect()
 }
 
+/// What is wrong with the question of an access review: it is about a resource or about a path.
+fn attribute_errors(tree: &Value) -> Vec<FieldError> {
+    let part = |key: &str| tree.pointer(&format!("/spec/{key}")).filter(|v| !v.is_null());
+    let (resource, other) = (part("resourceAttributes"), part("nonResourceAttributes"));
+    let at = "spec.nonResourceAttributes";
+    match (resource, other) {
+        (Some(_), Some(other)) => {
+            let shown = format!(
+                "{{\"Path\":{},\"Verb\":{}}}",
+                json!(text(other, "/path")),
+                json!(text(other, "/verb"))
+            );
+            let why = "cannot be specified in combination with resourceAttributes";
+            vec![FieldError::invalid(at, Value::Null, why).shown(&shown)]
+        }
+        (None, None) => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            vec![FieldError::invalid("spec.resourceAttributes", Value::Null, why)]
+        }
+        _ => Vec::new(),
+    }
+}
+
 impl ApiServer {
     /// Answers a POST of a review; anything else that the catalog does not have is not there.
     pub async fn review(self: &Arc<Self>, request: &Request) -> Result<Response<Body>> {
@@ -42,21 +66,34 @@ impl ApiServer {
             return Err(ApiError::no_such_path());
         }
         if info.verb != "create" {
-            return Err(ApiError::method_not_allowed(row.group, row.plural, info.verb));
+            return Err(ApiError::method_not_allowed());
         }
         let version = row.api_version();
-        let mut tree = decode_kind(request, api::schema::Schema::builtin(), &[(&version, row.kind)])?;
+        let schema = api::schema::Schema::builtin();
+        let mut tree = decode_kind(request, schema, &[(&version, row.kind)])?;
         if tree.get("metadata").is_none_or(Value::is_null) {
             tree["metadata"] = json!({});
+        }
+        // what a rules review asks is not shown, and so not recorded
+        if row.kind != "SelfSubjectRulesReview" {
+            let context = request.write_options()?.context(&self.registry, &version);
+            api::apply::track_update(schema, row.type_id, None, &mut tree, &context);
         }
         match row.kind {
             "TokenReview" => self.review_token(&mut tree).await,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => self.review_access(request, row.kind, &mut tree)?,
             "SelfSubjectAccessReview" => {
-                let allowed = self.allowed(&request.user, &tree)?;
+                let errors = attribute_errors(&tree);
+                if !errors.is_empty() {
+                    return Err(ApiError::invalid("authorization.k8s.io", "", "", &errors));
+                }
+                let allowed = self.allowed(&request.user, &tree);
                 tree["status"] = allowed;
             }
-            "SelfSubjectReview" => tree["status"] = json!({ "userInfo": user_info(&request.user) }),
+            "SelfSubjectReview" => {
+                tree["metadata"]["creationTimestamp"] = json!(self.registry.timestamp());
+                tree["status"] = json!({ "userInfo": user_info(&request.user) });
+            }
             "SelfSubjectRulesReview" => self.review_rules(&request.user, &mut tree),
             other => {
                 return Err(ApiError::new(
@@ -100,22 +137,25 @@ impl ApiServer {
                 .and_then(|e| serde_json::from_value(e.clone()).ok())
                 .unwrap_or_default(),
         };
+        let mut errors = attribute_errors(tree);
         if user.name.is_empty() && user.groups.is_empty() {
             let why = "at least one of user or group must be specified";
-            let error = api::field::FieldError::invalid("spec.user", json!(""), why);
-            return Err(ApiError::invalid("authorization.k8s.io", kind, "", &[error]));
+            errors.push(FieldError::invalid("spec.user", json!(""), why));
         }
-        let allowed = self.allowed(&user, tree)?;
+        if !errors.is_empty() {
+            return Err(ApiError::invalid("authorization.k8s.io", "", "", &errors));
+        }
+        let allowed = self.allowed(&user, tree);
         tree["status"] = allowed;
         Ok(())
     }
 
-    fn allowed(&self, user: &User, tree: &Value) -> Result<Value> {
+    fn allowed(&self, user: &User, tree: &Value) -> Value {
         let resource = tree.pointer("/spec/resourceAttributes").filter(|v| !v.is_null());
         let other = tree.pointer("/spec/nonResourceAttributes").filter(|v| !v.is_null());
         let get = |v: &'_ Value, key: &str| v.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (verb, group, namespace, plural, sub, name, path) = match (resource, other) {
-            (Some(r), None) => (
+            (Some(r), _) => (
                 get(r, "verb"),
                 get(r, "group"),
                 get(r, "namespace"),
@@ -124,13 +164,10 @@ impl ApiServer {
                 get(r, "name"),
                 String::new(),
             ),
-            (None, Some(n)) => {
+            (None, n) => {
+                let n = n.unwrap_or(&Value::Null);
                 let none = String::new;
                 (get(n, "verb"), none(), none(), none(), none(), none(), get(n, "path"))
-            }
-            _ => {
-                let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-                return Err(ApiError::bad_request(why));
             }
         };
         let attributes = Attributes {
@@ -143,7 +180,12 @@ impl ApiServer {
             name: &name,
             path: &path,
         };
-        Ok(json!({ "allowed": self.authorizer.allows(user, &attributes) }))
+        let decision = self.authorizer.decide(user, &attributes);
+        let mut status = json!({ "allowed": decision.is_some() });
+        if let Some(reason) = decision.filter(|r| !r.is_empty()) {
+            status["reason"] = json!(reason);
+        }
+        status
     }
 
     fn review_rules(&self, user: &User, tree: &mut Value) {
@@ -174,6 +216,7 @@ impl ApiServer {
                 others.push(json!({ "verbs": rule.verbs, "nonResourceURLs": rule.non_resource_urls }));
             }
         }
+        tree["spec"] = json!({});
         tree["status"] = json!({ "resourceRules": resources, "nonResourceRules": others, "incomplete": false });
     }
 }

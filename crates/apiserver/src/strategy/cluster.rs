@@ -1,9 +1,8 @@
 //! Strategies of the kinds that carry configuration and the cluster's own state.
 
-use api::field::FieldError;
 use serde_json::{Value, json};
 
-use crate::strategy::{DEFAULT, PLAIN, Strategy, immutable, text};
+use crate::strategy::{DEFAULT, Generation, PLAIN, Strategy, text};
 
 /// Kinds that a PUT may create.
 pub static CREATABLE: Strategy = Strategy {
@@ -12,7 +11,13 @@ pub static CREATABLE: Strategy = Strategy {
 };
 
 pub static NAMESPACE: Strategy = Strategy {
-    prepare_create: |object| {
+    read: |object| {
+        let name = text(object, &["metadata", "name"]).unwrap_or_default().to_owned();
+        if !name.is_empty() {
+            object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
+        }
+    },
+    prepare_create: |object, _| {
         object["status"] = json!({ "phase": "Active" });
         // the namespace controller removes what is in the namespace before this finalizer goes
         let finalizers = &mut object["spec"]["finalizers"];
@@ -22,8 +27,6 @@ pub static NAMESPACE: Strategy = Strategy {
             list.push(json!("kubernetes"));
             *finalizers = Value::Array(list);
         }
-        let name = text(object, &["metadata", "name"]).unwrap_or_default().to_owned();
-        object["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
     },
     prepare_update: |new, old| {
         if let Some(finalizers) = old.pointer("/spec/finalizers") {
@@ -31,8 +34,6 @@ pub static NAMESPACE: Strategy = Strategy {
         } else if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
             spec.remove("finalizers");
         }
-        let name = text(new, &["metadata", "name"]).unwrap_or_default().to_owned();
-        new["metadata"]["labels"]["kubernetes.io/metadata.name"] = json!(name);
     },
     absent: |_| "",
     ..DEFAULT
@@ -43,6 +44,33 @@ pub static NODE: Strategy = Strategy {
     absent: |path| if path == "spec.unschedulable" { "false" } else { "" },
     // a node reports its status when it registers
     has_status: true,
+    read: |object| {
+        // the one network of old is the first of the many of today
+        let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) else {
+            return;
+        };
+        let one = spec
+            .get("podCIDR")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let first = spec.get("podCIDRs").and_then(|all| all.get(0)).and_then(Value::as_str);
+        if !one.is_empty() && first != Some(one.as_str()) {
+            spec.insert("podCIDRs".into(), json!([one]));
+        } else if one.is_empty()
+            && let Some(first) = first.map(str::to_owned)
+        {
+            spec.insert("podCIDR".into(), json!(first));
+        }
+    },
+    ..DEFAULT
+};
+
+/// Volumes note when their phase changed.
+pub static VOLUME: Strategy = Strategy {
+    prepare_create: |object, now| {
+        object["status"] = json!({ "phase": "Pending", "lastPhaseTransitionTime": now });
+    },
     ..DEFAULT
 };
 
@@ -52,39 +80,10 @@ pub static EVENT: Strategy = Strategy {
 };
 
 pub static SECRET: Strategy = Strategy {
-    validate: |new, old| {
-        let mut errors = frozen(new, old, &["data"]);
-        errors.extend(immutable(new, old, &["type"]));
-        let size: usize = new.get("data").and_then(Value::as_object).map_or(0, |data| {
-            data.values().filter_map(Value::as_str).map(|v| v.len() / 4 * 3).sum()
-        });
-        if size > 1 << 20 {
-            errors.push(FieldError::too_long("data", 1 << 20));
-        }
-        let wanted: &[&str] = match text(new, &["type"]).unwrap_or("Opaque") {
-            "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-            "kubernetes.io/dockercfg" => &[".dockercfg"],
-            "kubernetes.io/tls" => &["tls.crt", "tls.key"],
-            "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
-            _ => &[],
-        };
-        for key in wanted {
-            if new.get("data").and_then(|d| d.get(*key)).is_none() {
-                errors.push(FieldError::required(format!("data[{key}]"), ""));
-            }
-        }
-        errors.extend(key_errors(new, "data"));
-        errors
-    },
-    prepare_create: |object| {
+    read: |object| {
         // stringData is written over data and never stored
         if let Some(Value::Object(plain)) = object.as_object_mut().and_then(|o| o.remove("stringData")) {
             merge_string_data(object, &plain);
-        }
-    },
-    prepare_update: |new, _| {
-        if let Some(Value::Object(plain)) = new.as_object_mut().and_then(|o| o.remove("stringData")) {
-            merge_string_data(new, &plain);
         }
     },
     ..PLAIN
@@ -98,64 +97,30 @@ fn merge_string_data(object: &mut Value, plain: &serde_json::Map<String, Value>)
     }
 }
 
-pub static CONFIG_MAP: Strategy = Strategy {
-    validate: |new, old| {
-        let mut errors = frozen(new, old, &["data", "binaryData"]);
-        errors.extend(key_errors(new, "data"));
-        errors.extend(key_errors(new, "binaryData"));
-        for (key, _) in new.get("data").and_then(Value::as_object).into_iter().flatten() {
-            if new.get("binaryData").and_then(|b| b.get(key)).is_some() {
-                let why = "duplicate of key present in binaryData";
-                errors.push(FieldError::invalid(format!("data[{key}]"), json!(key), why));
-            }
-        }
-        let size = |field: &str| {
-            let map = new.get(field).and_then(Value::as_object);
-            map.map_or(0, |m| m.values().filter_map(Value::as_str).map(str::len).sum::<usize>())
-        };
-        if size("data") + size("binaryData") > 1 << 20 {
-            errors.push(FieldError::too_long("", 1 << 20));
-        }
-        errors
+/// Definitions remember every version that objects were ever stored in.
+pub static DEFINITION: Strategy = Strategy {
+    generation: Generation::Counted,
+    prepare_create: |object, _| {
+        object["status"] = json!({ "storedVersions": [] });
+        add_stored_version(object);
     },
-    ..PLAIN
+    prepare_update: |new, _| add_stored_version(new),
+    ..DEFAULT
 };
 
-/// What `immutable: true` of ConfigMaps and Secrets forbids.
-fn frozen(new: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<FieldError> {
-    let Some(old) = old.filter(|o| o.get("immutable") == Some(&Value::Bool(true))) else {
-        return Vec::new();
+fn add_stored_version(definition: &mut Value) {
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
+    let storage = versions.into_iter().flatten().find(|v| v["storage"] == true);
+    let Some(name) = storage.map(|v| v["name"].clone()) else {
+        return;
     };
-    let mut errors = Vec::new();
-    let why = "field is immutable when `immutable` is set";
-    if new.get("immutable") != Some(&Value::Bool(true)) {
-        errors.push(FieldError::forbidden("immutable", why));
+    if let Some(list) = definition
+        .pointer_mut("/status/storedVersions")
+        .and_then(Value::as_array_mut)
+        && !list.contains(&name)
+    {
+        list.push(name);
     }
-    for field in fields {
-        if new.get(*field) != old.get(*field) {
-            errors.push(FieldError::forbidden(*field, why));
-        }
-    }
-    errors
-}
-
-fn key_errors(object: &Value, field: &str) -> Vec<FieldError> {
-    let keys = object
-        .get(field)
-        .and_then(Value::as_object)
-        .into_iter()
-        .flat_map(|m| m.keys());
-    let mut errors = Vec::new();
-    for key in keys {
-        for problem in api::names::config_map_key_errors(key) {
-            errors.push(FieldError::invalid(
-                format!("{field}[{key}]"),
-                Value::String(key.clone()),
-                problem,
-            ));
-        }
-    }
-    errors
 }
 
 pub static SIGNING_REQUEST: Strategy = Strategy {

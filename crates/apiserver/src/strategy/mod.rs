@@ -3,29 +3,40 @@
 mod cluster;
 pub mod convert;
 pub mod pod;
-mod service;
+pub mod service;
+pub mod validation;
 mod workload;
 
-use api::field::FieldError;
 use serde_json::Value;
+
+/// What `metadata.generation` is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    None,
+    /// One, whatever changes.
+    One,
+    /// Counts changes of everything but metadata and status.
+    Counted,
+}
 
 /// The rules of one resource.
 #[derive(Debug)]
 pub struct Strategy {
     /// `spec` and `status` are written by different paths.
     pub has_status: bool,
-    /// `metadata.generation` counts changes of the spec.
-    pub has_generation: bool,
+    pub generation: Generation,
     /// PUT of a name that does not exist creates it.
     pub create_on_update: bool,
     /// An update may leave out the resourceVersion.
     pub unconditional_update: bool,
-    /// Sets what clients may not, before admission.
-    pub prepare_create: fn(&mut Value),
+    /// What reading an object of this kind always makes of it: done before the writer's fields are recorded.
+    pub read: fn(&mut Value),
+    /// Sets what clients may not, before admission; `now` is the present time as objects carry it.
+    pub prepare_create: fn(&mut Value, now: &str),
     /// Restores what this path may not change.
     pub prepare_update: fn(new: &mut Value, old: &Value),
-    /// Rules beyond the schema; `old` is there on update.
-    pub validate: fn(new: &Value, old: Option<&Value>) -> Vec<FieldError>,
+    /// What a writer of the object is warned of.
+    pub warnings: fn(&Value) -> Vec<String>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// The value of a selectable field that is absent.
@@ -36,12 +47,13 @@ pub struct Strategy {
 
 pub const DEFAULT: Strategy = Strategy {
     has_status: true,
-    has_generation: false,
+    generation: Generation::None,
     create_on_update: false,
     unconditional_update: true,
-    prepare_create: |_| {},
+    read: |_| {},
+    prepare_create: |_, _| {},
     prepare_update: |_, _| {},
-    validate: |_, _| Vec::new(),
+    warnings: |_| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",
     orphan_by_default: false,
@@ -54,7 +66,7 @@ const PLAIN: Strategy = Strategy {
 };
 /// A kind whose spec is counted.
 const COUNTED: Strategy = Strategy {
-    has_generation: true,
+    generation: Generation::Counted,
     ..DEFAULT
 };
 
@@ -67,22 +79,8 @@ static CUSTOM_ROW: Strategy = Strategy {
 };
 static CUSTOM_STATUS_ROW: Strategy = Strategy {
     unconditional_update: false,
-    has_generation: true,
+    generation: Generation::Counted,
     ..DEFAULT
-};
-static DEFINITION_ROW: Strategy = Strategy {
-    validate: crate::custom::validate,
-    ..COUNTED
-};
-/// What would change every request if it were obeyed must not be stored as long as it is not.
-static REFUSED_ROW: Strategy = Strategy {
-    validate: |_, _| {
-        vec![FieldError::forbidden(
-            "",
-            "admission webhooks and policies are not supported by this server",
-        )]
-    },
-    ..COUNTED
 };
 static LEASE_ROW: Strategy = Strategy {
     create_on_update: true,
@@ -90,7 +88,11 @@ static LEASE_ROW: Strategy = Strategy {
     ..PLAIN
 };
 static COUNTED_PLAIN_ROW: Strategy = Strategy {
-    has_generation: true,
+    generation: Generation::Counted,
+    ..PLAIN
+};
+static PRIORITY_CLASS_ROW: Strategy = Strategy {
+    generation: Generation::One,
     ..PLAIN
 };
 
@@ -107,27 +109,32 @@ impl Strategy {
             ("", "namespaces") => &cluster::NAMESPACE,
             ("", "nodes") => &cluster::NODE,
             ("", "secrets") => &cluster::SECRET,
-            ("", "configmaps") => &cluster::CONFIG_MAP,
-            ("", "persistentvolumes" | "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
+            ("", "persistentvolumes") => &cluster::VOLUME,
+            ("", "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
             ("", "events") | ("events.k8s.io", "events") => &cluster::EVENT,
             ("", "endpoints" | "limitranges") | ("node.k8s.io", "runtimeclasses") => &cluster::CREATABLE,
-            ("", "podtemplates" | "serviceaccounts") => &PLAIN_ROW,
+            ("", "configmaps" | "serviceaccounts") => &PLAIN_ROW,
+            ("", "podtemplates") => &COUNTED_PLAIN_ROW,
             ("", "replicationcontrollers") => &workload::ORPHANING,
-            ("apps", "deployments") => &workload::DEPLOYMENT,
-            ("apps", "statefulsets" | "daemonsets" | "replicasets") => &workload::SELECTING,
+            ("apps", "deployments" | "statefulsets" | "replicasets") => &COUNTED_ROW,
+            ("apps", "daemonsets") => &workload::DAEMON_SET,
             ("apps", "controllerrevisions") => &PLAIN_ROW,
             ("batch", "jobs") => &workload::JOB,
             ("batch", "cronjobs") => &COUNTED_ROW,
             ("coordination.k8s.io", _) => &LEASE_ROW,
             ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
-            ("policy" | "networking.k8s.io" | "autoscaling", _) if plural != "networkpolicies" => &COUNTED_ROW,
-            ("networking.k8s.io", _) => &COUNTED_PLAIN_ROW,
+            ("autoscaling", _) => &DEFAULT_ROW,
+            ("policy", _) | ("networking.k8s.io", "ingresses") => &COUNTED_ROW,
+            ("networking.k8s.io", "networkpolicies" | "ingressclasses") => &COUNTED_PLAIN_ROW,
+            ("networking.k8s.io", "ipaddresses") => &PLAIN_ROW,
+            ("networking.k8s.io", _) => &DEFAULT_ROW,
             ("discovery.k8s.io", _) => &COUNTED_PLAIN_ROW,
-            ("apiextensions.k8s.io", _) => &DEFINITION_ROW,
-            ("admissionregistration.k8s.io", _) => &REFUSED_ROW,
+            ("apiextensions.k8s.io", _) => &cluster::DEFINITION,
+            ("admissionregistration.k8s.io", _) => &COUNTED_ROW,
             ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
-            ("storage.k8s.io" | "scheduling.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
+            ("scheduling.k8s.io", _) => &PRIORITY_CLASS_ROW,
+            ("storage.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
             _ => &DEFAULT_ROW,
         }
     }
@@ -154,19 +161,4 @@ pub fn keep(new: &mut Value, old: &Value, field: &str) {
             object.remove(field);
         }
     }
-}
-
-/// A field may not change after creation.
-pub fn immutable(new: &Value, old: Option<&Value>, path: &[&str]) -> Vec<FieldError> {
-    let Some(old) = old else { return Vec::new() };
-    let get = |tree: &Value| path.iter().try_fold(tree, |at, key| at.get(key)).cloned();
-    let (before, after) = (get(old), get(new));
-    if before == after {
-        return Vec::new();
-    }
-    vec![FieldError::invalid(
-        path.join("."),
-        after.unwrap_or(Value::Null),
-        "field is immutable",
-    )]
 }

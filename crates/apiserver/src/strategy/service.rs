@@ -1,82 +1,98 @@
 //! The strategy of Services. Addresses and ports are given out by the allocators in `registry::allocator`.
 
-use api::field::FieldError;
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::strategy::{DEFAULT, Strategy, text};
 
 pub static SERVICE: Strategy = Strategy {
     create_on_update: true,
-    prepare_create: |service| {
+    prepare_create: |service, _| {
         service["status"] = json!({ "loadBalancer": {} });
     },
-    validate,
+    prepare_update: drop_dependent,
+    warnings: |service| {
+        let addresses = service.pointer("/spec/externalIPs").and_then(Value::as_array);
+        let text = "spec.externalIPs is deprecated and may no longer be implemented in some clusters";
+        addresses
+            .filter(|a| !a.is_empty())
+            .map(|_| text.to_owned())
+            .into_iter()
+            .collect()
+    },
     ..DEFAULT
 };
 
-fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let kind = text(new, &["spec", "type"]).unwrap_or("ClusterIP");
-    let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
-    if !types.contains(&kind) {
-        errors.push(FieldError::not_supported("spec.type", json!(kind), &types));
+fn kind(service: &Value) -> &str {
+    text(service, &["spec", "type"]).unwrap_or("ClusterIP")
+}
+
+fn has_node_ports(service: &Value) -> bool {
+    matches!(kind(service), "NodePort" | "LoadBalancer")
+}
+
+/// Whether traffic from outside the cluster comes in by this Service.
+pub fn externally_accessible(service: &Value) -> bool {
+    let addresses = service.pointer("/spec/externalIPs").and_then(Value::as_array);
+    has_node_ports(service) || (kind(service) == "ClusterIP" && addresses.is_some_and(|a| !a.is_empty()))
+}
+
+/// Whether load balancers ask a port of each node if it has endpoints.
+pub fn needs_health_check(service: &Value) -> bool {
+    kind(service) == "LoadBalancer" && text(service, &["spec", "externalTrafficPolicy"]) == Some("Local")
+}
+
+pub fn is_headless(service: &Value) -> bool {
+    service.pointer("/spec/clusterIPs") == Some(&json!(["None"]))
+}
+
+fn node_ports(service: &Value) -> BTreeSet<i64> {
+    let ports = service.pointer("/spec/ports").and_then(Value::as_array);
+    let numbers = ports.into_iter().flatten().filter_map(|p| p.get("nodePort")?.as_i64());
+    numbers.filter(|n| *n != 0).collect()
+}
+
+/// A change of type takes with it the fields that the new type does not have, if the writer left them as they were.
+fn drop_dependent(new: &mut Value, old: &Value) {
+    let get = |tree: &Value, field: &str| tree.get("spec").and_then(|s| s.get(field)).cloned();
+    let same = |new: &Value, field: &str| get(new, field) == get(old, field);
+    let mut gone: Vec<&str> = Vec::new();
+    let external = |service: &Value| kind(service) == "ExternalName";
+    if !external(old) && external(new) {
+        if same(new, "clusterIP") && same(new, "clusterIPs") {
+            gone.extend(["clusterIP", "clusterIPs"]);
+        }
+        gone.extend(["ipFamilies", "ipFamilyPolicy"].iter().filter(|f| same(new, f)));
     }
-    let ports = new.pointer("/spec/ports").and_then(Value::as_array);
-    let headless = text(new, &["spec", "clusterIP"]) == Some("None");
-    if kind == "ExternalName" {
-        if text(new, &["spec", "externalName"]).unwrap_or_default().is_empty() {
-            errors.push(FieldError::required("spec.externalName", ""));
-        }
-    } else if ports.is_none_or(Vec::is_empty) && !headless {
-        errors.push(FieldError::required("spec.ports", ""));
+    let balancer = |service: &Value| kind(service) == "LoadBalancer";
+    if needs_health_check(old) && !needs_health_check(new) && same(new, "healthCheckNodePort") {
+        gone.push("healthCheckNodePort");
     }
-    let many = ports.is_some_and(|p| p.len() > 1);
-    let mut names = std::collections::HashSet::new();
-    let mut numbers = std::collections::HashSet::new();
-    for (i, port) in ports.into_iter().flatten().enumerate() {
-        let at = format!("spec.ports[{i}]");
-        let name = text(port, &["name"]).unwrap_or_default();
-        if name.is_empty() {
-            if many {
-                errors.push(FieldError::required(format!("{at}.name"), ""));
-            }
-        } else {
-            for problem in api::names::dns1123_label_errors(name) {
-                errors.push(FieldError::invalid(format!("{at}.name"), json!(name), problem));
-            }
-            if !names.insert(name.to_owned()) {
-                errors.push(FieldError::duplicate(format!("{at}.name"), json!(name)));
-            }
-        }
-        let number = port.get("port").and_then(Value::as_i64).unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            let why = "must be between 1 and 65535, inclusive";
-            errors.push(FieldError::invalid(format!("{at}.port"), json!(number), why));
-        }
-        let protocol = text(port, &["protocol"]).unwrap_or("TCP");
-        if !matches!(protocol, "TCP" | "UDP" | "SCTP") {
-            errors.push(FieldError::not_supported(
-                format!("{at}.protocol"),
-                json!(protocol),
-                &["SCTP", "TCP", "UDP"],
-            ));
-        }
-        if !numbers.insert((number, protocol.to_owned())) {
-            errors.push(FieldError::duplicate(at, port.clone()));
+    if balancer(old) && !balancer(new) {
+        let fields = ["allocateLoadBalancerNodePorts", "loadBalancerClass"];
+        gone.extend(fields.iter().filter(|f| same(new, f)));
+    }
+    if externally_accessible(old) && !externally_accessible(new) && same(new, "externalTrafficPolicy") {
+        gone.push("externalTrafficPolicy");
+    }
+    let drop_ports = has_node_ports(old) && !has_node_ports(new) && node_ports(old).is_superset(&node_ports(new));
+    if !balancer(new) && new.get("status").is_some() {
+        new["status"]["loadBalancer"] = json!({});
+    }
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for field in gone {
+        spec.remove(field);
+    }
+    if spec.get("type").is_some_and(|t| t == "ExternalName") {
+        spec.remove("internalTrafficPolicy");
+    }
+    if drop_ports {
+        let ports = spec.get_mut("ports").and_then(Value::as_array_mut);
+        for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {
+            port.remove("nodePort");
         }
     }
-    if let Some(old) = old {
-        let before = text(old, &["spec", "clusterIP"]).unwrap_or_default();
-        let after = text(new, &["spec", "clusterIP"]).unwrap_or_default();
-        let external = [kind, text(old, &["spec", "type"]).unwrap_or_default()].contains(&"ExternalName");
-        if !before.is_empty() && before != after && !external {
-            let why = if after.is_empty() {
-                "primary clusterIP can not be unset"
-            } else {
-                "may not change once set"
-            };
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", json!([after]), why));
-        }
-    }
-    errors
 }

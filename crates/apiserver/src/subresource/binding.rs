@@ -9,7 +9,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::body::{self, Body};
 use crate::registry::write::{Change, Write};
-use crate::server::resources::decode_kind;
+use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 use crate::strategy::text;
 
@@ -30,7 +30,13 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         errors.push(api::field::FieldError::required("target.name", ""));
     }
     if !errors.is_empty() {
-        return Err(ApiError::invalid("", "Binding", name, &errors));
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let all = if texts.len() == 1 {
+            texts.concat()
+        } else {
+            format!("[{}]", texts.join(", "))
+        };
+        return Err(ApiError::plain(all));
     }
     let uid = text(&binding, &["metadata", "uid"])
         .filter(|u| !u.is_empty())

@@ -117,7 +117,9 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         let container = container(&served.resource, &pod, request.query.text("container"), &info.name)?;
         if node.is_empty() {
             // nothing was written yet
-            return Ok(Response::new(crate::registry::body::full("")));
+            let mut response = Response::new(crate::registry::body::full(""));
+            *response.status_mut() = http::StatusCode::NO_CONTENT;
+            return Ok(response);
         }
         let query = without(request.uri.query(), "container");
         let path = format!("/containerLogs/{}/{}/{container}?{query}", info.namespace, info.name);

@@ -11,7 +11,7 @@ use crate::registry::Served;
 use crate::registry::body::{self, Body};
 use crate::registry::delete::DeleteOptions;
 use crate::registry::write::{Change, Write};
-use crate::server::resources::decode_kind;
+use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 use crate::strategy::text;
 

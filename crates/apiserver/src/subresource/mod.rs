@@ -25,11 +25,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: Served, request: Request) -
         .subresource(&subresource)
         .is_some_and(|s| s.verbs.iter().any(|v| v == request.info.verb));
     if !allowed && !matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") {
-        return Err(ApiError::method_not_allowed(
-            &resource.group,
-            &resource.plural,
-            request.info.verb,
-        ));
+        return Err(ApiError::method_not_allowed());
     }
     match (resource.plural.as_str(), subresource.as_str()) {
         (_, "scale") => scale::answer(server, &served, &request).await,

@@ -13,7 +13,7 @@ use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::{self, parse_revision};
 use crate::registry::write::{Change, Write};
 use crate::registry::{metadata, resource::Resource};
-use crate::server::resources::decode_kind;
+use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 
 /// Takes what the subresource may change from `new` into a copy of `old`.

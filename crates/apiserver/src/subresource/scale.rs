@@ -13,7 +13,7 @@ use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::parse_revision;
 use crate::registry::resource::{Resource, at_path};
 use crate::registry::write::{Change, Write};
-use crate::server::resources::decode_kind;
+use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 
 fn selector_text(resource: &Resource, tree: &Value) -> String {

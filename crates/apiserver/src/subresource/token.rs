@@ -9,7 +9,7 @@ use crate::authentication::service_account::{Bound, TokenRequest};
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
 use crate::registry::format_time;
-use crate::server::resources::decode_kind;
+use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 
 /// Seconds.
@@ -25,6 +25,7 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     )?;
     let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
     let registry = &server.registry;
+    let written = managed(server, request, &tree)?;
     let account = registry
         .get("", "serviceaccounts", namespace, name)
         .ok_or_else(|| ApiError::not_found("", "serviceaccounts", name))?;
@@ -41,12 +42,7 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     };
     if let Some(why) = problem {
         let error = api::field::FieldError::invalid("spec.expirationSeconds", json!(seconds), why);
-        return Err(ApiError::invalid(
-            "authentication.k8s.io",
-            "TokenRequest",
-            name,
-            &[error],
-        ));
+        return Err(ApiError::invalid("authentication.k8s.io", "TokenRequest", "", &[error]));
     }
     let asked = tree
         .pointer("/spec/audiences")
@@ -82,9 +78,26 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     if tree["spec"].get("boundObjectRef").is_none() {
         tree["spec"]["boundObjectRef"] = Value::Null;
     }
-    tree["metadata"] = json!({ "name": name, "namespace": namespace, "creationTimestamp": format_time(now) });
+    tree["metadata"] = json!({
+        "name": name, "namespace": namespace, "uid": registry.uid(), "creationTimestamp": format_time(now),
+        "managedFields": written,
+    });
     tree["status"] = json!({ "token": token, "expirationTimestamp": format_time(expires) });
     Ok(body::tree_response(StatusCode::CREATED, request.accept, &tree))
+}
+
+/// What the request itself set.
+fn managed(server: &ApiServer, request: &Request, tree: &Value) -> Result<Value> {
+    const VERSION: &str = "authentication.k8s.io/v1";
+    let schema = api::schema::Schema::builtin();
+    let root = schema
+        .type_for(&api::gvk::GroupVersionKind::from_api_version(VERSION, "TokenRequest"))
+        .ok_or_else(|| ApiError::internal("token requests have no schema"))?;
+    let mut tree = tree.clone();
+    tree["metadata"] = json!({});
+    let context = request.write_options()?.context(&server.registry, VERSION);
+    api::apply::track_update(schema, root, None, &mut tree, &context);
+    Ok(tree["metadata"]["managedFields"].take())
 }
 
 type BoundTo = (Option<Bound>, Option<(String, String)>);

@@ -1,0 +1,97 @@
+//! What is wrong with a JSON text, in the words of Go's decoder.
+
+use serde_json::Value;
+
+/// The problem of a text that is no JSON.
+pub fn problem(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) else {
+        return "invalid JSON".into();
+    };
+    if error.is_eof() {
+        return "unexpected end of JSON input".into();
+    }
+    // the error's column counts bytes from one, in its line
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let before = &line.as_bytes()[..error.column().saturating_sub(1).min(line.len())];
+    let rest = &line.as_bytes()[before.len()..];
+    let found = String::from_utf8_lossy(rest).chars().next().unwrap_or(' ');
+    let place = match error.to_string() {
+        e if e.starts_with("expected value") => "looking for beginning of value",
+        e if e.starts_with("key must be a string") => "looking for beginning of object key string",
+        e if e.starts_with("expected `:`") => "after object key",
+        e if e.starts_with("expected `,` or `}`") => "after object key:value pair",
+        e if e.starts_with("expected `,` or `]`") => "after array element",
+        e if e.starts_with("trailing characters") => "after top-level value",
+        e if e.starts_with("invalid escape") => "in string escape code",
+        e if e.starts_with("control character") => "in string literal",
+        e if e.starts_with("expected ident") => "in literal",
+        _ => "looking for beginning of value",
+    };
+    format!("invalid character {} {place}", quoted(found))
+}
+
+/// What Go calls the kind of a value.
+pub fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// A value as Go prints a map of anything.
+pub fn go_map(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".into(),
+        Value::String(s) => s.clone(),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(go_map).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_map(v))).collect();
+            format!("map[{}]", entries.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A character as Go quotes one.
+fn quoted(c: char) -> String {
+    match c {
+        '\'' => r"'\''".into(),
+        '"' => "'\"'".into(),
+        '\n' => r"'\n'".into(),
+        '\t' => r"'\t'".into(),
+        c if c.is_control() => format!(r"'\x{:02x}'", u32::from(c)),
+        c => format!("'{c}'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_read_as_gos() {
+        let cases = [
+            ("hello", "invalid character 'h' looking for beginning of value"),
+            ("{\"a\":", "unexpected end of JSON input"),
+            ("{\"a\" 1}", "invalid character '1' after object key"),
+            ("{\"a\":1 2}", "invalid character '2' after object key:value pair"),
+            ("[1 2]", "invalid character '2' after array element"),
+            ("{} x", "invalid character 'x' after top-level value"),
+            (
+                "{a:1}",
+                "invalid character 'a' looking for beginning of object key string",
+            ),
+        ];
+        for (text, want) in cases {
+            assert_eq!(problem(text.as_bytes()), want, "{text}");
+        }
+    }
+}

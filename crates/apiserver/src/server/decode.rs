@@ -1,0 +1,269 @@
+//! Bodies: from the bytes of a request to a tree of the resource's type, and what is wrong with those that are not.
+
+use api::gvk::{GroupVersionKind, split_api_version};
+use api::schema::{Decoded, Schema, envelope};
+use serde_json::{Value, json};
+
+use crate::http::json_text;
+use crate::http::negotiate::{self, Encoding};
+use crate::http::status::{ApiError, Result};
+use crate::registry::metadata;
+use crate::registry::resource::Resource;
+use crate::server::options::FieldValidation;
+use crate::server::{Request, Warnings};
+
+/// Bytes of a body that an error shows.
+const SHOWN: usize = 30;
+
+impl Request {
+    pub fn encoding(&self) -> Result<Encoding> {
+        negotiate::body_encoding(self.header("content-type"))
+    }
+
+    /// The body as a tree of the resource, checked for unknown and duplicate fields.
+    pub fn decode(&self, resource: &Resource, warnings: &mut Warnings) -> Result<Value> {
+        let schema = resource.schema.get();
+        let encoding = self.encoding()?;
+        let bad = |e: &dyn std::fmt::Display| self.undecodable(resource, encoding, e);
+        let decoded = match encoding {
+            Encoding::Json if resource.is_custom() => {
+                let value = serde_json::from_slice(&self.body).map_err(|e| bad(&e))?;
+                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
+            }
+            Encoding::Yaml if resource.is_custom() => {
+                let value = serde_saphyr::from_slice(&self.body).map_err(|e| bad(&e))?;
+                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
+            }
+            Encoding::Json => schema.decode_json(resource.root, &self.body).map_err(|e| bad(&e))?,
+            Encoding::Yaml => schema.decode_yaml(resource.root, &self.body).map_err(|e| bad(&e))?,
+            Encoding::Protobuf if resource.is_custom() => {
+                let why = "custom resources are not sent as protobuf";
+                return Err(ApiError::unsupported_media_type(why));
+            }
+            Encoding::Protobuf => {
+                let unknown = envelope::unwrap_unknown(&self.body)
+                    .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?
+                    .map_err(|e| bad(&e))?;
+                let mut value = schema.decode_proto(resource.root, unknown.raw).map_err(|e| bad(&e))?;
+                value["apiVersion"] = json!(unknown.api_version);
+                value["kind"] = json!(unknown.kind);
+                Decoded {
+                    value,
+                    unknown: Vec::new(),
+                    duplicate: Vec::new(),
+                }
+            }
+        };
+        let strict = decoded.strict_errors();
+        let mut tree = decoded.value;
+        check_type(resource, &mut tree)?;
+        if let Some(why) = self.strict_problem(&strict, warnings) {
+            return Err(unfit(&resource.kind, &resource.version, &resource.kind, &why));
+        }
+        Ok(tree)
+    }
+
+    /// Notes what strict decoding objects to as warnings, or returns it when it refuses the request.
+    pub fn strict_problem(&self, errors: &[String], warnings: &mut Warnings) -> Option<String> {
+        match self.field_validation() {
+            _ if errors.is_empty() => None,
+            FieldValidation::Ignore => None,
+            FieldValidation::Warn => {
+                warnings.0.extend_from_slice(errors);
+                None
+            }
+            FieldValidation::Strict => Some(format!("strict decoding error: {}", errors.join(", "))),
+        }
+    }
+
+    /// Why the body is no object of the resource.
+    fn undecodable(&self, resource: &Resource, encoding: Encoding, error: &dyn std::fmt::Display) -> ApiError {
+        let head: Option<Value> = match encoding {
+            Encoding::Json => serde_json::from_slice(&self.body).ok(),
+            Encoding::Yaml => serde_saphyr::from_slice(&self.body).ok(),
+            Encoding::Protobuf => Some(Value::Null),
+        };
+        let unrecognized = |why: String| {
+            ApiError::bad_request(format!(
+                "the object provided is unrecognized (must be of type {}): {why} ({})",
+                resource.kind,
+                summary(&self.body)
+            ))
+        };
+        match (head, encoding) {
+            (None, Encoding::Json) => {
+                let why = json_text::problem(&self.body);
+                unrecognized(format!("couldn't get version/kind; json parse error: {why}"))
+            }
+            (None, _) => unrecognized(format!("yaml: {}", yaml_problem(&error.to_string()))),
+            (Some(head), _) => {
+                let mut typed = json!({ "kind": head.get("kind"), "apiVersion": head.get("apiVersion") });
+                if let Err(other) = check_type(resource, &mut typed) {
+                    return other;
+                }
+                unfit(&resource.kind, &resource.version, &resource.kind, &error.to_string())
+            }
+        }
+    }
+}
+
+/// A YAML reader's words without the place they are about, which upstream's do not name.
+fn yaml_problem(text: &str) -> &str {
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.rsplit_once("error: ").map_or(line, |(_, rest)| rest);
+    match line.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
+        Some((_, rest)) => rest,
+        None => line,
+    }
+}
+
+/// The beginning of a body: as it is if it looks like JSON, else in hexadecimal.
+fn summary(body: &[u8]) -> String {
+    if body.is_empty() {
+        return "<empty>".into();
+    }
+    let shown = &body[..body.len().min(SHOWN)];
+    let mut text = if body[0] == b'{' {
+        String::from_utf8_lossy(shown).into_owned()
+    } else {
+        shown.iter().map(|b| format!("{b:02x}")).collect()
+    };
+    if body.len() > SHOWN {
+        text.push_str(" ...");
+    }
+    text
+}
+
+fn unfit(kind: &str, version: &str, wanted: &str, why: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "{kind} in version {version:?} cannot be handled as a {wanted}: {why}"
+    ))
+}
+
+/// A tree held against the resource's schema.
+///
+/// # Errors
+/// Why it is no such tree.
+pub fn decode_tree(resource: &Resource, tree: Value) -> std::result::Result<Decoded, String> {
+    let schema = resource.schema.get();
+    let decoded = if resource.is_custom() {
+        schema.decode_custom(resource.root, tree)
+    } else {
+        schema.decode_value(resource.root, tree)
+    };
+    decoded.map_err(|e| e.to_string())
+}
+
+/// The body must be of the type that the path names; absent, the type is filled in.
+pub fn check_type(resource: &Resource, tree: &mut Value) -> Result<()> {
+    let api_version = resource.api_version();
+    let object = tree
+        .as_object_mut()
+        .ok_or_else(|| ApiError::bad_request("the body is not an object"))?;
+    let text = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (kind, version) = (text(object.get("kind")), text(object.get("apiVersion")));
+    if kind.is_empty() && resource.is_custom() {
+        return Err(ApiError::bad_request("Object 'Kind' is missing"));
+    }
+    let other_kind = !kind.is_empty() && kind != resource.kind;
+    if other_kind || (!version.is_empty() && version != api_version) {
+        return Err(other_type(resource, &kind, &version));
+    }
+    object.insert("kind".into(), json!(resource.kind));
+    object.insert("apiVersion".into(), json!(api_version));
+    Ok(())
+}
+
+/// The error of a body that is of another type than the path.
+fn other_type(resource: &Resource, kind: &str, version: &str) -> ApiError {
+    let kind = if kind.is_empty() { resource.kind.as_str() } else { kind };
+    let wanted = resource.api_version();
+    let version = if version.is_empty() { wanted.as_str() } else { version };
+    let known = Schema::builtin()
+        .type_for(&GroupVersionKind::from_api_version(version, kind))
+        .is_some();
+    if resource.is_custom() || (known && kind == resource.kind) {
+        return ApiError::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({wanted})"
+        ));
+    }
+    let (_, short) = split_api_version(version);
+    let why = if known {
+        format!(
+            "converting ({short}.{kind}) to ({}.{}): unknown conversion",
+            internal_package(&resource.group),
+            resource.kind
+        )
+    } else {
+        format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")
+    };
+    unfit(kind, short, &resource.kind, &why)
+}
+
+/// The name that upstream's own types of a group go by.
+fn internal_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    }
+}
+
+/// Decodes a body of a built-in kind that is no resource.
+pub fn decode_builtin(request: &Request, kind: &str) -> Result<Value> {
+    decode_kind(request, Schema::builtin(), &[("v1", kind), ("meta.k8s.io/v1", kind)])
+}
+
+/// Decodes a body of one of several types.
+pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -> Result<Value> {
+    let mut found = types.iter().filter_map(|(version, kind)| {
+        let gvk = GroupVersionKind::from_api_version(version, kind);
+        Some((*version, *kind, schema.type_for(&gvk)?))
+    });
+    let (version, kind, root) = found
+        .next()
+        .ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
+    let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(e.to_string());
+    let mut tree = match request.encoding()? {
+        Encoding::Json => schema.decode_json(root, &request.body).map_err(|e| bad(&e))?.value,
+        Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(|e| bad(&e))?.value,
+        Encoding::Protobuf => {
+            let unknown = envelope::unwrap_unknown(&request.body)
+                .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?
+                .map_err(|e| bad(&e))?;
+            schema.decode_proto(root, unknown.raw).map_err(|e| bad(&e))?
+        }
+    };
+    tree["apiVersion"] = json!(version);
+    tree["kind"] = json!(kind);
+    Ok(tree)
+}
+
+/// The object's namespace is the path's.
+pub fn check_namespace(resource: &Resource, tree: &mut Value, namespace: &str) -> Result<()> {
+    let own = metadata::text(tree, "namespace").to_owned();
+    if resource.namespaced {
+        if own.is_empty() {
+            metadata::of(tree)?.insert("namespace".into(), json!(namespace));
+        } else if own != namespace {
+            let why = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(ApiError::bad_request(why));
+        }
+    } else if !own.is_empty() {
+        let why = "namespace may not be set on a cluster-scoped object";
+        return Err(ApiError::bad_request(why));
+    }
+    Ok(())
+}
+
+/// The object's name is the path's.
+pub fn check_identity(name: &str, tree: &Value) -> Result<()> {
+    let own = metadata::text(tree, "name");
+    if own == name {
+        return Ok(());
+    }
+    if own.is_empty() {
+        return Err(ApiError::bad_request("the patched object has no name"));
+    }
+    let why = format!("the name of the object ({own}) does not match the name on the URL ({name})");
+    Err(ApiError::bad_request(why))
+}

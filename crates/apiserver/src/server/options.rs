@@ -1,0 +1,87 @@
+//! CreateOptions, UpdateOptions, PatchOptions and DeleteOptions as they stand in the query of a write.
+
+use api::field::FieldError;
+use serde_json::json;
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::write::WriteOptions;
+use crate::server::Request;
+
+/// Bytes of a field manager's name.
+const MANAGER: usize = 128;
+/// The group that options are named by in errors.
+pub const META: &str = "meta.k8s.io";
+
+/// How bad fields in a body are met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldValidation {
+    Ignore,
+    Warn,
+    Strict,
+}
+
+/// Whether a write is only tried: `dryRun=All`.
+pub fn dry_run(values: &[String]) -> std::result::Result<bool, FieldError> {
+    let given: Vec<&String> = values.iter().filter(|v| !v.is_empty()).collect();
+    if given.iter().any(|v| *v != "All") {
+        return Err(FieldError::not_supported("dryRun", json!(values), &["All"]));
+    }
+    Ok(!given.is_empty())
+}
+
+impl Request {
+    pub fn field_validation(&self) -> FieldValidation {
+        match self.query.text("fieldValidation") {
+            Some("Strict") => FieldValidation::Strict,
+            Some("Ignore") => FieldValidation::Ignore,
+            _ => FieldValidation::Warn,
+        }
+    }
+
+    fn options_kind(&self) -> &'static str {
+        match self.info.verb {
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            "delete" | "deletecollection" => "DeleteOptions",
+            _ => "CreateOptions",
+        }
+    }
+
+    /// Reads and checks the options; those of a deletion are checked with its body.
+    pub fn write_options(&self) -> Result<WriteOptions> {
+        let agent = self.header("user-agent").unwrap_or("unknown");
+        let default = agent.split('/').next().unwrap_or(agent);
+        let given = self.query.text("fieldManager");
+        let mut errors = Vec::new();
+        if given.is_some_and(|m| m.len() > MANAGER) {
+            errors.push(FieldError::too_long("fieldManager", MANAGER));
+        }
+        for (i, c) in given.unwrap_or_default().char_indices().filter(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {i})", u32::from(c));
+            errors.push(FieldError::invalid("fieldManager", json!(given), why));
+        }
+        let tried = match dry_run(self.query.all("dryRun")) {
+            Ok(tried) => tried,
+            Err(error) => {
+                errors.push(error);
+                false
+            }
+        };
+        let validation = self.query.text("fieldValidation").unwrap_or_default();
+        let known = ["", "Ignore", "Strict", "Warn"];
+        if !known.contains(&validation) {
+            errors.push(FieldError::not_supported("fieldValidation", json!(validation), &known));
+        }
+        let kind = self.options_kind();
+        if !errors.is_empty() && kind != "DeleteOptions" {
+            return Err(ApiError::invalid(META, kind, "", &errors));
+        }
+        Ok(WriteOptions {
+            user: self.user.clone(),
+            dry_run: tried,
+            // upstream cuts what a client calls itself, and refuses what it gives as its name
+            manager: given.map_or_else(|| default.chars().take(MANAGER).collect(), str::to_owned),
+            subresource: self.info.subresource.clone(),
+        })
+    }
+}

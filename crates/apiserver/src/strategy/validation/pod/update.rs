@@ -1,0 +1,354 @@
+//! What may change in a pod once it is there.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{MIRROR, placement};
+use crate::strategy::keep;
+use crate::strategy::pod::qos_class;
+use crate::strategy::validation::Check;
+use crate::strategy::validation::common::{Errors, ip, qualified_name};
+use crate::strategy::validation::cursor::Cursor;
+
+const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
+                    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
+                    `spec.tolerations` (only additions to existing tolerations),\
+                    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+/// An update of the pod itself.
+pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+    mirror(errors, new, old);
+    let (spec, before) = (new.get("spec"), old.get("spec"));
+    for list in ["containers", "initContainers"] {
+        let at = spec.get(list);
+        if at.list().len() != before.get(list).list().len() {
+            errors.push(at.forbidden("pod updates may not add or remove containers"));
+            return;
+        }
+    }
+    let deadline = spec.get("activeDeadlineSeconds");
+    match (deadline.int(), before.get("activeDeadlineSeconds").int()) {
+        (Some(n), Some(was)) if n > was => {
+            errors.push(deadline.invalid("must be less than or equal to previous value"));
+            return;
+        }
+        (None, Some(_)) => errors.push(deadline.invalid("must not update from a positive integer to nil value")),
+        _ => {}
+    }
+    tolerations(errors, &spec.get("tolerations"), &before.get("tolerations"));
+    let gates_before = before.get("schedulingGates");
+    for gate in spec.get("schedulingGates").items() {
+        if !gates_before.list().contains(gate.value) {
+            let name = gate.get("name");
+            let why = format!(
+                "only deletion is allowed, but found new scheduling gate '{}'",
+                name.text()
+            );
+            errors.push(name.forbidden(why));
+        }
+    }
+    let mut munged = spec.value.clone();
+    for list in ["containers", "initContainers"] {
+        let now = munged.get_mut(list).and_then(Value::as_array_mut);
+        for (container, was) in now.into_iter().flatten().zip(before.get(list).list()) {
+            keep(container, was, "image");
+        }
+    }
+    for field in ["activeDeadlineSeconds", "schedulingGates", "tolerations"] {
+        keep(&mut munged, before.value, field);
+    }
+    let grace = |at: &Cursor| at.get("terminationGracePeriodSeconds").int();
+    if grace(&before).is_some_and(|s| s < 0) && grace(&spec) == Some(1) {
+        keep(&mut munged, before.value, "terminationGracePeriodSeconds");
+    }
+    if !gates_before.list().is_empty() {
+        gated(errors, &spec, &before);
+        keep(&mut munged, before.value, "nodeSelector");
+        let affinity = before.get("affinity");
+        if affinity.is_some()
+            || spec
+                .get("affinity")
+                .map()
+                .is_some_and(|a| a.keys().all(|k| k == "nodeAffinity"))
+        {
+            if munged.get("affinity").is_some() && affinity.is_some() {
+                keep(&mut munged["affinity"], affinity.value, "nodeAffinity");
+            } else {
+                keep(&mut munged, before.value, "affinity");
+            }
+        }
+    }
+    if munged != *before.value {
+        errors.push(spec.forbidden(ONLY));
+    }
+}
+
+/// Mirror pods are what they are from the start.
+fn mirror(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+    let annotation = |at: &Cursor| at.at(&["metadata", "annotations"]).key(MIRROR).value.clone();
+    let at = new.at(&["metadata", "annotations"]).key(MIRROR);
+    match (annotation(old), annotation(new)) {
+        (was, now) if was == now => {}
+        (Value::Null, _) => errors.push(at.forbidden("may not add mirror pod annotation")),
+        _ => errors.push(at.forbidden("may not remove or update mirror pod annotation")),
+    }
+}
+
+/// Tolerations may come and change their seconds, but not go.
+fn tolerations(errors: &mut Errors, now: &Cursor, before: &Cursor) {
+    let plain = |value: &Value| {
+        let mut value = value.clone();
+        value.as_object_mut().map(|t| t.remove("tolerationSeconds"));
+        value
+    };
+    let stays = |was: &Value| now.list().iter().any(|t| plain(t) == plain(was));
+    if !before.list().iter().all(stays) {
+        errors.push(now.forbidden("existing toleration can not be modified except its tolerationSeconds"));
+        return;
+    }
+    placement::tolerations(errors, now);
+}
+
+/// Where a pod that waits at its gates may run can only be narrowed.
+fn gated(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
+    let selector = spec.get("nodeSelector");
+    let kept = |(key, was): (&str, Cursor)| selector.value.get(key) == Some(was.value);
+    if !before.get("nodeSelector").entries().all(kept) {
+        let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        errors.push(selector.invalid(why));
+    }
+    let way = [
+        "affinity",
+        "nodeAffinity",
+        "requiredDuringSchedulingIgnoredDuringExecution",
+        "nodeSelectorTerms",
+    ];
+    let (terms, were) = (spec.at(&way), before.at(&way));
+    if were.list().is_empty() {
+        return;
+    }
+    if terms.list().len() != were.list().len() {
+        errors.push(terms.invalid("no additions/deletions to non-empty NodeSelectorTerms list are allowed"));
+        return;
+    }
+    for (term, was) in terms.items().zip(were.items()) {
+        let starts = |field: &str| term.get(field).list().starts_with(was.get(field).list());
+        let empty =
+            |at: &Cursor| at.get("matchExpressions").list().is_empty() && at.get("matchFields").list().is_empty();
+        if !starts("matchExpressions") || !starts("matchFields") || (empty(&was) && !empty(&term)) {
+            errors.push(term.invalid("only additions are allowed (no mutations or deletions)"));
+        }
+    }
+}
+
+/// `pods/ephemeralcontainers`: containers may come, but not change or go.
+pub fn ephemeral_containers(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+    if old.at(&["metadata", "annotations"]).key(MIRROR).is_some() {
+        errors.clear();
+        errors.push(new.forbidden("static pods do not support ephemeral containers"));
+        return;
+    }
+    let list = new.at(&["spec", "ephemeralContainers"]);
+    let now: BTreeMap<&str, &Value> = list.items().map(|c| (c.get("name").text(), c.value)).collect();
+    for was in old.at(&["spec", "ephemeralContainers"]).items() {
+        let name = was.get("name").text();
+        match now.get(name) {
+            None => errors.push(list.forbidden(format!("existing ephemeral containers {name:?} may not be removed\n"))),
+            Some(value) if *value != was.value => {
+                errors.push(list.forbidden(format!("existing ephemeral containers {name:?} may not be changed")));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// `pods/resize`: cpu and memory may change, nothing else.
+pub fn resize(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+    let refuse = |errors: &mut Errors, why: &str| {
+        errors.clear();
+        errors.push(new.forbidden(why));
+    };
+    if old.at(&["metadata", "annotations"]).key(MIRROR).is_some() {
+        return refuse(errors, "static pods cannot be resized");
+    }
+    if old.at(&["spec", "os", "name"]).text() == "windows" {
+        return refuse(errors, "windows pods cannot be resized");
+    }
+    let (spec, before) = (new.get("spec"), old.get("spec"));
+    if qos_class(old.value) != qos_class(new.value) {
+        let class = new.at(&["status", "qosClass"]).text();
+        errors.push(spec.wrong(class, "Pod QOS Class may not change as a result of resizing"));
+    }
+    let removed = |now: &Cursor, was: &Cursor| was.entries().any(|(name, _)| now.value.get(name).is_none());
+    let mut munged = spec.value.clone();
+    if let Some(was) = before.get("resources").present() {
+        let now = spec.get("resources");
+        if !now.is_some() {
+            errors.push(now.forbidden("pod-level resources cannot be removed"));
+        }
+        for kind in ["requests", "limits"] {
+            if removed(&now.get(kind), &was.get(kind)) {
+                errors.push(
+                    now.get(kind)
+                        .forbidden(format!("pod-level resource {kind} cannot be removed")),
+                );
+            }
+        }
+        drop_compute(&mut munged["resources"], was.value);
+    }
+    for list in ["initContainers", "containers"] {
+        for (now, was) in spec.get(list).items().zip(before.get(list).items()) {
+            for kind in ["requests", "limits"] {
+                let at = now.at(&["resources", kind]);
+                if removed(&at, &was.at(&["resources", kind])) {
+                    errors.push(at.forbidden(format!("resource {kind} cannot be removed")));
+                }
+            }
+        }
+        let containers = munged.get_mut(list).and_then(Value::as_array_mut);
+        for (container, was) in containers.into_iter().flatten().zip(before.get(list).items()) {
+            drop_compute(&mut container["resources"], was.get("resources").value);
+        }
+    }
+    if without_empty(&munged) != without_empty(before.value) {
+        errors.push(spec.forbidden("only cpu and memory resources are mutable"));
+    }
+}
+
+/// Puts cpu and memory back to what they were.
+fn drop_compute(now: &mut Value, was: &Value) {
+    for kind in ["requests", "limits"] {
+        for resource in ["cpu", "memory"] {
+            let before = was.get(kind).and_then(|k| k.get(resource)).cloned();
+            match (before, now.get_mut(kind).and_then(Value::as_object_mut)) {
+                (Some(value), Some(list)) => {
+                    list.insert(resource.into(), value);
+                }
+                (Some(value), None) => now[kind][resource] = value,
+                (None, Some(list)) => {
+                    list.remove(resource);
+                }
+                (None, None) => {}
+            }
+        }
+    }
+}
+
+/// The tree without maps that hold nothing.
+fn without_empty(tree: &Value) -> Value {
+    match tree {
+        Value::Object(map) => {
+            let kept = map.iter().map(|(k, v)| (k.clone(), without_empty(v)));
+            Value::Object(
+                kept.filter(|(_, v)| v.as_object().is_none_or(|m| !m.is_empty()))
+                    .collect(),
+            )
+        }
+        Value::Array(list) => Value::Array(list.iter().map(without_empty).collect()),
+        other => other.clone(),
+    }
+}
+
+/// `pods/status`.
+pub fn status(errors: &mut Errors, check: &Check) {
+    let (new, Some(old)) = (check.root(), check.before()) else {
+        return;
+    };
+    mirror(errors, &new, &old);
+    let (status, before) = (new.get("status"), old.get("status"));
+    for condition in status.get("conditions").items() {
+        let generation = condition.get("observedGeneration");
+        if generation.int().is_some_and(|n| n < 0) {
+            errors.push(generation.invalid("must be a non-negative integer"));
+        }
+        let kind = condition.get("type");
+        if !matches!(kind.text(), "PodScheduled" | "Ready" | "Initialized") {
+            qualified_name(errors, &kind.named(format!("{}.Type", condition.path)));
+        }
+    }
+    let generation = status.get("observedGeneration");
+    if generation.int().is_some_and(|n| n < 0) {
+        errors.push(generation.invalid("must be a non-negative integer"));
+    }
+    let class = status.get("qosClass");
+    if class.text() != before.get("qosClass").text() {
+        errors.push(class.wrong(class.text(), "field is immutable"));
+    }
+    ended(errors, &old.get("spec"), &status, &before);
+    for (field, first) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
+        let list = status.get(field);
+        let were: Vec<&str> = before.get(field).items().map(|a| a.get("ip").text()).collect();
+        if field == "hostIPs"
+            && let Some(address) = list.items().next()
+            && address.get("ip").text() != status.get(first).text()
+        {
+            errors.push(address.get("ip").invalid("must be equal to `hostIP`"));
+        }
+        for address in list.items() {
+            ip(errors, &address.get("ip").named(&address.path), &were);
+        }
+        let six = |a: &Cursor| a.get("ip").text().contains(':');
+        let families: Vec<bool> = list.items().map(|a| six(&a)).collect();
+        if families.len() > 2 || (families.len() == 2 && families[0] == families[1]) {
+            errors.push(list.invalid("may specify no more than one IP for each IP family"));
+        }
+    }
+}
+
+/// A container that has ended for good does not run again.
+fn ended(errors: &mut Errors, spec: &Cursor, now: &Cursor, before: &Cursor) {
+    let everything = |c: Cursor| {
+        c.get("restartPolicyRules")
+            .items()
+            .any(|r| r.get("action").text() == "RestartAllContainers")
+    };
+    if super::container::every(spec).into_iter().any(everything) {
+        return;
+    }
+    for (field, list) in [
+        ("containerStatuses", "containers"),
+        ("initContainerStatuses", "initContainers"),
+    ] {
+        let at = now.get(field);
+        for (i, was) in before.get(field).items().enumerate() {
+            let Some(terminated) = was.at(&["state", "terminated"]).present() else {
+                continue;
+            };
+            let name = was.get("name").text();
+            let Some(status) = at.items().find(|s| s.get("name").text() == name) else {
+                continue;
+            };
+            if status.at(&["state", "terminated"]).is_some() {
+                continue;
+            }
+            let container = spec.get(list).items().find(|c| c.get("name").text() == name);
+            let code = terminated.get("exitCode").int().unwrap_or(0);
+            if !container.is_some_and(|c| runs_again(&c, spec, code)) {
+                let state = at.named(format!("{}[{i}].state", at.path));
+                errors.push(state.forbidden("may not be transitioned to non-terminated state"));
+            }
+        }
+    }
+}
+
+fn runs_again(container: &Cursor, spec: &Cursor, code: i64) -> bool {
+    for rule in container.get("restartPolicyRules").items() {
+        let codes = rule.get("exitCodes");
+        let named = codes.get("values").list().iter().any(|v| v.as_i64() == Some(code));
+        if named == (codes.get("operator").text() == "In") {
+            return true;
+        }
+    }
+    let own = container.get("restartPolicy").text();
+    let policy = if own.is_empty() {
+        spec.get("restartPolicy").text()
+    } else {
+        own
+    };
+    match policy {
+        "Always" => true,
+        "OnFailure" => code != 0,
+        _ => false,
+    }
+}
