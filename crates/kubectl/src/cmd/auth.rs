@@ -12,7 +12,18 @@ use crate::session::Session;
 
 /// Verbs of resources; others draw a warning.
 const VERBS: [&str; 13] = [
-    "*", "get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "use", "bind", "impersonate",
+    "*",
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+    "use",
+    "bind",
+    "impersonate",
     "escalate",
 ];
 const URL_VERBS: [&str; 8] = ["*", "get", "put", "post", "head", "options", "delete", "patch"];
@@ -113,26 +124,48 @@ fn warn_of_verb(session: &Session, verb: &str, known: &[&str]) {
 async fn resource(session: &Session, args: &CanI, verb: &str, what: &str) -> Result<Value> {
     let (name, object) = what.split_once('/').unwrap_or((what, ""));
     let (mut group, mut plural) = (String::new(), name.to_owned());
-    let found = if name == "*" { None } else { session.resources().await?.find(&name.to_lowercase()) };
+    // Who may not see the resources may still ask.
+    let discovery = session.resources().await.ok();
+    let found = if name == "*" {
+        None
+    } else {
+        discovery.and_then(|d| d.find(&name.to_lowercase()))
+    };
     match &found {
         Some(ty) => (group, plural) = (ty.group.clone(), ty.plural.clone()),
         None if name == "*" || NO_RESOURCES.contains(&name) => {}
         None => {
             let (resource, of) = name.split_once('.').map_or((name, None), |(r, g)| (r, Some(g)));
             let of = of.map_or(String::new(), |g| format!(" in group '{g}'"));
-            session.warn(&format!("Warning: the server doesn't have a resource type '{resource}'{of}\n"));
+            session.warn(&format!(
+                "Warning: the server doesn't have a resource type '{resource}'{of}\n"
+            ));
         }
     }
     if let Some(ty) = found.as_ref().filter(|t| !t.namespaced && !args.all_namespaces) {
-        let of = if ty.group.is_empty() { String::new() } else { format!(" in group '{}'", ty.group) };
-        session.warn(&format!("Warning: resource '{}' is not namespace scoped{of}\n", ty.plural));
+        let of = if ty.group.is_empty() {
+            String::new()
+        } else {
+            format!(" in group '{}'", ty.group)
+        };
+        session.warn(&format!(
+            "Warning: resource '{}' is not namespace scoped{of}\n",
+            ty.plural
+        ));
     }
     if !args.all_namespaces {
         warn_of_verb(session, verb, &VERBS);
     }
     let mut attributes = json!({"verb": verb, "resource": plural});
     for (field, value) in [
-        ("namespace", if args.all_namespaces { String::new() } else { session.namespace()? }),
+        (
+            "namespace",
+            if args.all_namespaces {
+                String::new()
+            } else {
+                session.namespace()?
+            },
+        ),
         ("group", group),
         ("subresource", args.subresource.clone()),
         ("name", object.to_owned()),
@@ -166,14 +199,21 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
     let answer = session.api()?.json(&call).await?;
     let status = &answer["status"];
     if status["incomplete"] == true {
-        session.warn(&format!("Warning: the list may be incomplete: {}", str_of(&status["evaluationError"])));
+        session.warn(&format!(
+            "Warning: the list may be incomplete: {}",
+            str_of(&status["evaluationError"])
+        ));
     }
     let texts = |v: &Value| items(v).map(|t| str_of(t).to_owned()).collect::<Vec<_>>();
     let mut rows: Vec<Row> = Vec::new();
     for rule in items(&status["resourceRules"]) {
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
-                let resource = if group.is_empty() { resource } else { of_group(&resource, &group) };
+                let resource = if group.is_empty() {
+                    resource
+                } else {
+                    of_group(&resource, &group)
+                };
                 let (names, verbs) = (texts(&rule["resourceNames"]), texts(&rule["verbs"]));
                 match rows.iter_mut().find(|r| r.resource == resource && r.names == names) {
                     Some(row) => row.verbs.extend(verbs),
@@ -187,12 +227,24 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
             }
         }
     }
-    rows.extend(items(&status["nonResourceRules"]).map(|rule| Row {
-        resource: String::new(),
-        urls: texts(&rule["nonResourceURLs"]),
-        names: Vec::new(),
-        verbs: texts(&rule["verbs"]),
-    }));
+    for rule in items(&status["nonResourceRules"]) {
+        let verbs = texts(&rule["verbs"]);
+        rows.extend(texts(&rule["nonResourceURLs"]).into_iter().map(|url| Row {
+            resource: String::new(),
+            urls: vec![url],
+            names: Vec::new(),
+            verbs: verbs.clone(),
+        }));
+    }
+    // By verbs first, as upstream's.
+    rows.sort_by_key(|r| {
+        (
+            format!("[{}]", r.verbs.join(" ")),
+            r.resource.split_once('.').map(|(_, g)| g.to_owned()),
+            r.resource.clone(),
+            format!("[{}]", r.urls.join(" ")),
+        )
+    });
     let mut out = TabWriter::table();
     if !args.no_headers {
         out.line("Resources\tNon-Resource URLs\tResource Names\tVerbs");
@@ -205,7 +257,12 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
             names,
             verbs,
         } = row;
-        out.line(&format!("{resource}\t{}\t{}\t{}", shown(&urls), shown(&names), shown(&verbs)));
+        out.line(&format!(
+            "{resource}\t{}\t{}\t{}",
+            shown(&urls),
+            shown(&names),
+            shown(&verbs)
+        ));
     }
     session.print(&out.flush())
 }
@@ -224,7 +281,9 @@ async fn whoami(session: &Session, args: &Whoami) -> Result<()> {
     let call = Call::new(Method::POST, "/apis/authentication.k8s.io/v1/selfsubjectreviews").json(&review);
     let answer = session.api()?.json(&call).await.map_err(|e| match e.http_code() {
         Some(404) => message("the selfsubjectreviews API is not enabled in the cluster"),
-        Some(403) => message("the selfsubjectreviews API is not enabled in the cluster or you do not have permission to call it"),
+        Some(403) => {
+            message("the selfsubjectreviews API is not enabled in the cluster or you do not have permission to call it")
+        }
         _ => e,
     })?;
     if !format.is_human() {

@@ -41,7 +41,9 @@ impl Spec {
             pod: None,
             path: path.to_owned(),
         };
-        let Some((place, path)) = text.split_once(':') else { return Ok(local(text)) };
+        let Some((place, path)) = text.split_once(':') else {
+            return Ok(local(text));
+        };
         if place.is_empty() {
             return fail("filespec must match the canonical format: [[namespace/]pod:]file/path");
         }
@@ -97,7 +99,11 @@ async fn upload(session: &Session, args: &Args, from: &str, to: &Spec, pod: &str
     }
     let place = place(session, args, to, pod).await?;
     let trimmed = to.path.trim_end_matches('/');
-    let mut target = if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() };
+    let mut target = if trimmed.is_empty() {
+        "/".to_owned()
+    } else {
+        trimmed.to_owned()
+    };
     // Into a directory the file goes with its own name.
     let own = Path::new(from).file_name().map(|n| n.to_string_lossy().into_owned());
     if is_directory(session, &place, &target).await
@@ -105,10 +111,14 @@ async fn upload(session: &Session, args: &Args, from: &str, to: &Spec, pod: &str
     {
         target = format!("{}/{own}", target.trim_end_matches('/'));
     }
-    let (dir, name) = target.rsplit_once('/').map_or((".", target.as_str()), |(d, n)| (if d.is_empty() { "/" } else { d }, n));
+    let (dir, name) = target
+        .rsplit_once('/')
+        .map_or((".", target.as_str()), |(d, n)| (if d.is_empty() { "/" } else { d }, n));
     let archive = {
         let (from, name) = (PathBuf::from(from), name.to_owned());
-        tokio::task::spawn_blocking(move || pack(&from, &name)).await.map_err(|e| message(e.to_string()))??
+        tokio::task::spawn_blocking(move || pack(&from, &name))
+            .await
+            .map_err(|e| message(e.to_string()))??
     };
     let mut command = words(&["tar"]);
     if args.no_preserve {
@@ -131,7 +141,9 @@ async fn is_directory(session: &Session, place: &Place, path: &str) -> bool {
         stderr: tokio::io::sink(),
         resize: None,
     };
-    exec::run(session, place, "exec", &words(&["test", "-d", path]), false, streams).await.is_ok()
+    exec::run(session, place, "exec", &words(&["test", "-d", path]), false, streams)
+        .await
+        .is_ok()
 }
 
 /// The archive of a file or a directory under another name.
@@ -187,10 +199,17 @@ fn unpack(archive: &[u8], prefix: &str, to: &Path) -> Result<Vec<String>> {
         let mut entry = entry?;
         let path = entry.path()?.into_owned();
         let Ok(inside) = plain(&path).strip_prefix(&prefix).map(Path::to_owned) else {
-            warnings.push(format!("warning: file {} is outside target destination, skipping", path.display()));
+            warnings.push(format!(
+                "warning: file {} is outside target destination, skipping",
+                path.display()
+            ));
             continue;
         };
-        let target = if inside.as_os_str().is_empty() { to.clone() } else { to.join(inside) };
+        let target = if inside.as_os_str().is_empty() {
+            to.clone()
+        } else {
+            to.join(inside)
+        };
         let kind = entry.header().entry_type();
         if kind.is_dir() {
             std::fs::create_dir_all(&target)?;
@@ -198,7 +217,11 @@ fn unpack(archive: &[u8], prefix: &str, to: &Path) -> Result<Vec<String>> {
         }
         if kind.is_symlink() || kind.is_hard_link() {
             // A link of the container's could lead anywhere here.
-            warnings.push(format!("warning: skipping symlink: {} -> {}", target.display(), shown_link(&entry)));
+            warnings.push(format!(
+                "warning: skipping symlink: {} -> {}",
+                target.display(),
+                shown_link(&entry)
+            ));
             continue;
         }
         if let Some(parent) = target.parent().filter(|p| !p.as_os_str().is_empty()) {
@@ -217,7 +240,9 @@ fn shown_link(entry: &tar::Entry<'_, &[u8]>) -> String {
 
 /// Without slashes in front, and without `.` and `..`: nothing can point out of it.
 fn plain(path: &Path) -> PathBuf {
-    path.components().filter(|c| matches!(c, Component::Normal(_))).collect()
+    path.components()
+        .filter(|c| matches!(c, Component::Normal(_)))
+        .collect()
 }
 
 #[cfg(test)]

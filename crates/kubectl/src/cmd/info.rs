@@ -139,7 +139,10 @@ pub async fn resources(session: &Session, args: &Resources) -> Result<()> {
 pub async fn versions(session: &Session, _: &Versions) -> Result<()> {
     let groups = &session.resources().await?.groups;
     let join = |(group, versions): &(String, Vec<String>)| {
-        versions.iter().map(|v| api::gvk::join_api_version(group, v)).collect::<Vec<_>>()
+        versions
+            .iter()
+            .map(|v| api::gvk::join_api_version(group, v))
+            .collect::<Vec<_>>()
     };
     let mut all: Vec<String> = groups.iter().flat_map(join).collect();
     all.sort();
@@ -212,7 +215,10 @@ pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
                     ("", "") => String::new(),
                     (name, _) => format!(":{name}"),
                 };
-                format!("{url}/api/v1/namespaces/{}/services/{scheme}{}{port}/proxy", info.namespace, info.name)
+                format!(
+                    "{url}/api/v1/namespaces/{}/services/{scheme}{}{port}/proxy",
+                    info.namespace, info.name
+                )
             }
             point => {
                 let host = point["ip"].as_str().unwrap_or_else(|| str_of(&point["hostname"]));
@@ -220,7 +226,10 @@ pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
                 items(&service["spec"]["ports"]).map(one).collect()
             }
         };
-        let name = meta["labels"]["kubernetes.io/name"].as_str().filter(|n| !n.is_empty()).unwrap_or(&info.name);
+        let name = meta["labels"]["kubernetes.io/name"]
+            .as_str()
+            .filter(|n| !n.is_empty())
+            .unwrap_or(&info.name);
         text.push_str(&format!("{name} is running at {link}\n"));
     }
     session.print(&format!(

@@ -44,14 +44,22 @@ pub struct Taint {
 /// The nodes of a command line, by their names or a selector.
 pub async fn nodes(session: &Session, names: &[String], selector: Option<&str>) -> Result<(Vec<Info>, Vec<Error>)> {
     if names.is_empty() && selector.is_none() {
-        return session.usage(format!("USAGE: {} [flags]", session.command.trim_start_matches("kubectl ")));
+        return session.usage(format!(
+            "USAGE: {} [flags]",
+            session.command.trim_start_matches("kubectl ")
+        ));
     }
     if !names.is_empty() && selector.is_some() {
         return session.usage("error: cannot specify both a node name and a --selector option");
     }
     let mut args = vec!["nodes".to_owned()];
     if selector.is_none() {
-        args.extend(names.iter().map(|n| n.strip_prefix("node/").or(n.strip_prefix("nodes/")).unwrap_or(n).to_owned()));
+        args.extend(names.iter().map(|n| {
+            n.strip_prefix("node/")
+                .or(n.strip_prefix("nodes/"))
+                .unwrap_or(n)
+                .to_owned()
+        }));
     }
     let mut selection = Selection::new(&args);
     selection.labels = selector;
@@ -77,7 +85,9 @@ pub async fn set_unschedulable(changer: &Changer<'_>, info: &mut Info, unschedul
         let wanted = if unschedulable { json!(true) } else { Value::Null };
         let patch = json!({"spec": {"unschedulable": wanted}});
         if let Err(error) = changer.patch(info, STRATEGIC, &patch).await {
-            changer.session.warn(&format!("error: unable to {verb} node {}: {error}", quote(&info.name)));
+            changer
+                .session
+                .warn(&format!("error: unable to {verb} node {}: {error}", quote(&info.name)));
             return Ok(());
         }
     }
@@ -175,7 +185,11 @@ pub async fn taint(session: &Session, args: &Taint) -> Result<()> {
 
 async fn one(changer: &Changer<'_>, args: &Taint, info: &mut Info, add: &[Value], remove: &[Value]) -> Result<()> {
     let old: Vec<Value> = items(&info.object["spec"]["taints"]).cloned().collect();
-    let there: Vec<&str> = add.iter().filter(|a| old.iter().any(|o| same(a, o))).map(|a| str_of(&a["key"])).collect();
+    let there: Vec<&str> = add
+        .iter()
+        .filter(|a| old.iter().any(|o| same(a, o)))
+        .map(|a| str_of(&a["key"]))
+        .collect();
     if !args.overwrite && !there.is_empty() {
         return fail(format!(
             "node {} already has {} taint(s) with same effect(s) and --overwrite is false",
@@ -232,7 +246,10 @@ mod tests {
     #[test]
     fn taints_come_and_go() {
         let taint = |text: &str| parse(text).unwrap();
-        assert_eq!(taint("k=v:NoSchedule"), json!({"key": "k", "value": "v", "effect": "NoSchedule"}));
+        assert_eq!(
+            taint("k=v:NoSchedule"),
+            json!({"key": "k", "value": "v", "effect": "NoSchedule"})
+        );
         assert!(parse("k=v:Nope").is_err());
         let old = [taint("k=v:NoSchedule")];
         let (taints, said) = reorganize(&old, &[taint("l:NoExecute")], &[], false).unwrap();

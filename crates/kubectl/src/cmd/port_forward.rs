@@ -80,8 +80,11 @@ fn pair(info: &Info, pod: &Value, text: &str) -> Result<Pair> {
         None => (None, text),
     };
     let number = |text: &str, what: &str| {
-        text.parse::<u16>()
-            .map_err(|_| message(format!("error parsing {what} port '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax")))
+        text.parse::<u16>().map_err(|_| {
+            message(format!(
+                "error parsing {what} port '{text}': strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        })
     };
     let of_service = info.ty.is("", "Service");
     let target = match of_service {
@@ -107,7 +110,9 @@ fn pair(info: &Info, pod: &Value, text: &str) -> Result<Pair> {
 
 fn container_port(pod: &Value, name: &str) -> Result<u16> {
     let mut ports = items(&pod["spec"]["containers"]).flat_map(|c| items(&c["ports"]));
-    let found = ports.find(|p| p["name"] == name).and_then(|p| p["containerPort"].as_u64());
+    let found = ports
+        .find(|p| p["name"] == name)
+        .and_then(|p| p["containerPort"].as_u64());
     match found.and_then(|p| u16::try_from(p).ok()) {
         Some(port) => Ok(port),
         None => fail(format!(
@@ -161,7 +166,11 @@ async fn listen(session: &Session, args: &Args, pair: Pair, connection: &Arc<Con
                 }
             };
             local = listener.local_addr()?.port();
-            let shown = if host.contains(':') { format!("[{host}]") } else { (*host).to_owned() };
+            let shown = if host.contains(':') {
+                format!("[{host}]")
+            } else {
+                (*host).to_owned()
+            };
             session.println(&format!("Forwarding from {shown}:{local} -> {}", pair.remote))?;
             count += 1;
             tokio::spawn(accept(listener, pair.remote, connection.clone()));
@@ -173,7 +182,10 @@ async fn listen(session: &Session, args: &Args, pair: Pair, connection: &Arc<Con
 async fn accept(listener: TcpListener, remote: u16, connection: Arc<Connection>) {
     let mut number = 0u32;
     while let Ok((socket, from)) = listener.accept().await {
-        println!("Handling connection for {}", listener.local_addr().map_or(0, |a| a.port()));
+        println!(
+            "Handling connection for {}",
+            listener.local_addr().map_or(0, |a| a.port())
+        );
         let (connection, id) = (connection.clone(), format!("{}-{number}", from.port()));
         number = number.wrapping_add(1);
         tokio::spawn(async move {

@@ -61,7 +61,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 
 /// Resources first, then what is set.
 fn split(args: &[String], what: &str) -> Result<(Vec<String>, Vec<String>)> {
-    let is_pair = |word: &String| (word.contains('=') && !word.starts_with('=')) || (word.ends_with('-') && word != "-");
+    let is_pair =
+        |word: &String| (word.contains('=') && !word.starts_with('=')) || (word.ends_with('-') && word != "-");
     let at = args.iter().position(is_pair).unwrap_or(args.len());
     match args[at..].iter().find(|w| !is_pair(w)) {
         Some(word) => fail(format!("all resources must be specified before {what} changes: {word}")),
@@ -89,12 +90,16 @@ async fn image(session: &Session, flags: &Flags) -> Result<()> {
         wrong.push(message("cannot set --all and --selector at the same time"));
     }
     if resources.is_empty() && flags.files.is_empty() {
-        wrong.push(message("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
+        wrong.push(message(
+            "one or more resources must be specified as <resource> <name> or <resource>/<name>",
+        ));
     }
     if pairs.is_empty() {
         wrong.push(message("at least one image update is required"));
     } else if pairs.len() > 1 && pairs.iter().any(|(name, _)| name == "*") {
-        wrong.push(message("all containers are already specified by *, but saw more than one container_name=container_image pairs"));
+        wrong.push(message(
+            "all containers are already specified by *, but saw more than one container_name=container_image pairs",
+        ));
     }
     all(wrong)?;
     let edit: Edit = Box::new(move |spec| {
@@ -106,12 +111,23 @@ async fn image(session: &Session, flags: &Flags) -> Result<()> {
                 found = true;
             }
             if !found {
-                missing.push(message(format!("error: unable to find container named {}", quote(name))));
+                missing.push(message(format!(
+                    "error: unable to find container named {}",
+                    quote(name)
+                )));
             }
         }
         all(missing)
     });
-    apply(session, flags, &resources, "image updated", "failed to patch image update to pod template", &edit).await
+    apply(
+        session,
+        flags,
+        &resources,
+        "image updated",
+        "failed to patch image update to pod template",
+        &edit,
+    )
+    .await
 }
 
 async fn env(session: &Session, flags: &Flags) -> Result<()> {
@@ -145,7 +161,15 @@ async fn env(session: &Session, flags: &Flags) -> Result<()> {
         }
         Ok(())
     });
-    apply(session, flags, &resources, "env updated", "failed to patch env update to pod template", &edit).await
+    apply(
+        session,
+        flags,
+        &resources,
+        "env updated",
+        "failed to patch env update to pod template",
+        &edit,
+    )
+    .await
 }
 
 async fn service_account(session: &Session, flags: &Flags) -> Result<()> {
@@ -158,7 +182,15 @@ async fn service_account(session: &Session, flags: &Flags) -> Result<()> {
         spec["serviceAccount"] = json!(account);
         Ok(())
     });
-    apply(session, flags, resources, "serviceaccount updated", "failed to patch ServiceAccountName", &edit).await
+    apply(
+        session,
+        flags,
+        resources,
+        "serviceaccount updated",
+        "failed to patch ServiceAccountName",
+        &edit,
+    )
+    .await
 }
 
 /// The pod's spec inside an object.
@@ -171,11 +203,21 @@ fn pod_spec<'a>(info: &Info, object: &'a mut Value) -> Result<&'a mut Value> {
     let kind = info.ty.kind.clone();
     match object.pointer_mut(path).filter(|spec| spec["containers"].is_array()) {
         Some(spec) => Ok(spec),
-        None => fail(format!("the object is not a pod or does not have a pod template: *{}.{kind}", info.ty.version)),
+        None => fail(format!(
+            "the object is not a pod or does not have a pod template: *{}.{kind}",
+            info.ty.version
+        )),
     }
 }
 
-async fn apply(session: &Session, flags: &Flags, resources: &[String], done: &str, failed: &str, edit: &Edit) -> Result<()> {
+async fn apply(
+    session: &Session,
+    flags: &Flags,
+    resources: &[String],
+    done: &str,
+    failed: &str,
+    edit: &Edit,
+) -> Result<()> {
     let changer = Changer::new(session, &flags.change, "kubectl-set")?;
     let mut selection = Selection::new(resources);
     selection.files = Some(&flags.files);

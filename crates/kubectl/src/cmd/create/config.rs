@@ -313,10 +313,7 @@ impl Secret {
                     text(&login)
                 );
                 let mut data = Map::new();
-                data.insert(
-                    ".dockerconfigjson".to_owned(),
-                    json!(STANDARD.encode(config)),
-                );
+                data.insert(".dockerconfigjson".to_owned(), json!(STANDARD.encode(config)));
                 Ok((secret(name, "kubernetes.io/dockerconfigjson", data), &args.common))
             }
         }

@@ -65,7 +65,11 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         } else {
             table(&revisions)
         };
-        let with = if args.revision > 0 { format!("with revision #{}", args.revision) } else { String::new() };
+        let with = if args.revision > 0 {
+            format!("with revision #{}", args.revision)
+        } else {
+            String::new()
+        };
         session.print(&format!("{} {with}\n{text}\n", reference(&info.object)))?;
     }
     all(errors)
@@ -76,7 +80,10 @@ fn table(revisions: &BTreeMap<i64, Revision>) -> String {
     out.line("REVISION\tCHANGE-CAUSE");
     for (number, revision) in revisions {
         let cause = str_of(&revision.holder["metadata"]["annotations"][CAUSE]);
-        out.line(&format!("{number}\t{}", if cause.is_empty() { "<none>" } else { cause }));
+        out.line(&format!(
+            "{number}\t{}",
+            if cause.is_empty() { "<none>" } else { cause }
+        ));
     }
     out.flush()
 }

@@ -84,7 +84,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 }
 
 /// Patches each object by what `decide` says of it.
-async fn change(session: &Session, flags: &Flags, done: &str, decide: fn(&Info) -> std::result::Result<Value, String>) -> Result<()> {
+async fn change(
+    session: &Session,
+    flags: &Flags,
+    done: &str,
+    decide: fn(&Info) -> std::result::Result<Value, String>,
+) -> Result<()> {
     let changer = Changer::new(session, &flags.change, MANAGER)?;
     let (infos, mut errors) = flags.objects.infos(session).await?;
     if infos.is_empty() && errors.is_empty() {
@@ -141,7 +146,7 @@ fn resume(info: &Info) -> std::result::Result<Value, String> {
 }
 
 /// `Deployment.apps`, as Go prints a group and kind.
-fn group_kind(info: &Info) -> String {
+pub fn group_kind(info: &Info) -> String {
     match info.ty.group.as_str() {
         "" => info.ty.kind.clone(),
         group => format!("{}.{group}", info.ty.kind),

@@ -42,7 +42,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             "Deployment" => deployment,
             "DaemonSet" => daemon_set,
             "StatefulSet" => stateful_set,
-            _ => return fail(format!("no status viewer has been implemented for {}", group_kind(info))),
+            _ => {
+                return fail(format!(
+                    "no status viewer has been implemented for {}",
+                    group_kind(info)
+                ));
+            }
         };
         let following = follow(session, args, info, viewer);
         match deadline {
@@ -56,7 +61,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     all(errors)
 }
 
-async fn follow(session: &Session, args: &Args, info: &Info, viewer: fn(&Value, &str, i64) -> Result<Progress>) -> Result<()> {
+async fn follow(
+    session: &Session,
+    args: &Args,
+    info: &Info,
+    viewer: fn(&Value, &str, i64) -> Result<Progress>,
+) -> Result<()> {
     watch::follow(session, info, |object| {
         let Some(object) = object else {
             return fail("object has been deleted");
@@ -82,7 +92,10 @@ fn deployment(d: &Value, name: &str, revision: i64) -> Result<Progress> {
         ));
     }
     if number(d, "/metadata/generation") > number(d, "/status/observedGeneration") {
-        return Ok(("Waiting for deployment spec update to be observed...\n".to_owned(), false));
+        return Ok((
+            "Waiting for deployment spec update to be observed...\n".to_owned(),
+            false,
+        ));
     }
     let conditions = d["status"]["conditions"].as_array();
     let late = |c: &Value| c["type"] == "Progressing" && c["reason"] == "ProgressDeadlineExceeded";
@@ -94,11 +107,23 @@ fn deployment(d: &Value, name: &str, revision: i64) -> Result<Progress> {
     let (total, available) = (of("replicas"), of("availableReplicas"));
     let waiting = format!("Waiting for deployment {name} rollout to finish:");
     Ok(if updated < wanted {
-        (format!("{waiting} {updated} out of {wanted} new replicas have been updated...\n"), false)
+        (
+            format!("{waiting} {updated} out of {wanted} new replicas have been updated...\n"),
+            false,
+        )
     } else if total > updated {
-        (format!("{waiting} {} old replicas are pending termination...\n", total - updated), false)
+        (
+            format!(
+                "{waiting} {} old replicas are pending termination...\n",
+                total - updated
+            ),
+            false,
+        )
     } else if available < updated {
-        (format!("{waiting} {available} of {updated} updated replicas are available...\n"), false)
+        (
+            format!("{waiting} {available} of {updated} updated replicas are available...\n"),
+            false,
+        )
     } else {
         (format!("deployment {name} successfully rolled out\n"), true)
     })
@@ -110,15 +135,28 @@ fn daemon_set(d: &Value, name: &str, _: i64) -> Result<Progress> {
         return fail("rollout status is only available for RollingUpdate strategy type");
     }
     if number(d, "/metadata/generation") > number(d, "/status/observedGeneration") {
-        return Ok(("Waiting for daemon set spec update to be observed...\n".to_owned(), false));
+        return Ok((
+            "Waiting for daemon set spec update to be observed...\n".to_owned(),
+            false,
+        ));
     }
     let of = |field: &str| number(d, &format!("/status/{field}"));
-    let (wanted, updated, available) = (of("desiredNumberScheduled"), of("updatedNumberScheduled"), of("numberAvailable"));
+    let (wanted, updated, available) = (
+        of("desiredNumberScheduled"),
+        of("updatedNumberScheduled"),
+        of("numberAvailable"),
+    );
     let waiting = format!("Waiting for daemon set {name} rollout to finish:");
     Ok(if updated < wanted {
-        (format!("{waiting} {updated} out of {wanted} new pods have been updated...\n"), false)
+        (
+            format!("{waiting} {updated} out of {wanted} new pods have been updated...\n"),
+            false,
+        )
     } else if available < wanted {
-        (format!("{waiting} {available} of {wanted} updated pods are available...\n"), false)
+        (
+            format!("{waiting} {available} of {wanted} updated pods are available...\n"),
+            false,
+        )
     } else {
         (format!("daemon set {name} successfully rolled out\n"), true)
     })
@@ -132,7 +170,10 @@ fn stateful_set(s: &Value, _: &str, _: i64) -> Result<Progress> {
     let of = |field: &str| number(s, &format!("/status/{field}"));
     let observed = of("observedGeneration");
     if observed == 0 || number(s, "/metadata/generation") > observed {
-        return Ok(("Waiting for statefulset spec update to be observed...\n".to_owned(), false));
+        return Ok((
+            "Waiting for statefulset spec update to be observed...\n".to_owned(),
+            false,
+        ));
     }
     let (wanted, ready, updated) = (number(s, "/spec/replicas"), of("readyReplicas"), of("updatedReplicas"));
     if ready < wanted {
@@ -147,7 +188,10 @@ fn stateful_set(s: &Value, _: &str, _: i64) -> Result<Progress> {
             );
             return Ok((text, false));
         }
-        return Ok((format!("partitioned roll out complete: {updated} new pods have been updated...\n"), true));
+        return Ok((
+            format!("partitioned roll out complete: {updated} new pods have been updated...\n"),
+            true,
+        ));
     }
     let text = |field: &str| s["status"][field].as_str().unwrap_or_default().to_owned();
     let (update, current) = (text("updateRevision"), text("currentRevision"));
@@ -158,7 +202,10 @@ fn stateful_set(s: &Value, _: &str, _: i64) -> Result<Progress> {
         )
     } else {
         let count = of("currentReplicas");
-        (format!("statefulset rolling update complete {count} pods at revision {current}...\n"), true)
+        (
+            format!("statefulset rolling update complete {count} pods at revision {current}...\n"),
+            true,
+        )
     })
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::history::{REVISION, Revision, revisions};
 use super::{MANAGER, Objects};
 use crate::change::{Changer, JSON_PATCH, STRATEGIC};
-use crate::cmd::apply::LAST_APPLIED;
+use crate::cmd::apply::{LAST_APPLIED, last_applied};
 use crate::cmd::describe;
 use crate::error::{Result, all, fail, message};
 use crate::flags::{Change, DryRun};
@@ -50,6 +50,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 
 async fn undo(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<String> {
     let wanted = args.to_revision;
+    if last_applied(&info.object).is_some() {
+        changer.session.warn(&format!(
+            "Warning: resource {}/{} was previously managed with 'kubectl apply'. Rolling back will not update the {LAST_APPLIED} annotation, which may cause unexpected behavior on future 'kubectl apply' operations. Consider using 'kubectl apply' with your previous configuration file instead.",
+            info.ty.plural, info.name
+        ));
+    }
     let missing = || message(format!("unable to find specified revision {wanted} in history"));
     if wanted < 0 {
         return Err(missing());
@@ -80,7 +86,9 @@ async fn undo(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<Str
         labels.remove("pod-template-hash");
     }
     if template == info.object["spec"]["template"] {
-        return Ok(format!("skipped rollback (current template already matches revision {wanted})"));
+        return Ok(format!(
+            "skipped rollback (current template already matches revision {wanted})"
+        ));
     }
     let patched = if is_deployment {
         let annotations = annotations(&info.object, revision);
@@ -99,9 +107,18 @@ async fn undo(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<Str
 }
 
 fn annotations(deployment: &Value, revision: &Revision) -> Map<String, Value> {
-    let of = |object: &Value| object["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+    let of = |object: &Value| {
+        object["metadata"]["annotations"]
+            .as_object()
+            .cloned()
+            .unwrap_or_default()
+    };
     let mut all = of(&revision.holder);
     all.retain(|key, _| !KEPT.contains(&key.as_str()));
-    all.extend(of(deployment).into_iter().filter(|(key, _)| KEPT.contains(&key.as_str())));
+    all.extend(
+        of(deployment)
+            .into_iter()
+            .filter(|(key, _)| KEPT.contains(&key.as_str())),
+    );
     all
 }
