@@ -54,6 +54,10 @@ enum Command {
     Patch(cmd::patch::Args),
     Wait(cmd::wait::Args),
     Set(cmd::set::Args),
+    Expose(cmd::expose::Args),
+    Run(cmd::run::Args),
+    Drain(cmd::drain::Args),
+    Edit(cmd::edit::Args),
     Auth(cmd::auth::Args),
     ApiResources(cmd::info::Resources),
     ApiVersions(cmd::info::Versions),
@@ -127,6 +131,10 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Patch(args) => cmd::patch::run(session, args).await,
         Command::Wait(args) => cmd::wait::run(session, args).await,
         Command::Set(args) => cmd::set::run(session, args).await,
+        Command::Expose(args) => cmd::expose::run(session, args).await,
+        Command::Run(args) => cmd::run::run(session, args).await,
+        Command::Drain(args) => cmd::drain::run(session, args).await,
+        Command::Edit(args) => cmd::edit::run(session, args).await,
         Command::Auth(args) => cmd::auth::run(session, args).await,
         Command::ApiResources(args) => cmd::info::resources(session, args).await,
         Command::ApiVersions(args) => cmd::info::versions(session, args).await,
@@ -174,15 +182,15 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
 
 /// `--watch=true` and `--watch=false` as they are without a value.
 fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
-    fn switches<'a>(spec: &'a clap::Command, found: &mut Vec<&'a str>) {
-        let own = spec
+    // A flag may be a switch for one command and take a value for another.
+    let path = path_of(spec, &words);
+    let of = |command: &&clap::Command| -> Vec<String> {
+        let switches = command
             .get_arguments()
             .filter(|a| matches!(a.get_action(), ArgAction::SetTrue));
-        found.extend(own.filter_map(clap::Arg::get_long));
-        spec.get_subcommands().for_each(|s| switches(s, found));
-    }
-    let mut names = Vec::new();
-    switches(spec, &mut names);
+        switches.filter_map(|a| a.get_long().map(str::to_owned)).collect()
+    };
+    let names: Vec<String> = path.iter().flat_map(of).collect();
     let mut plain = true;
     words
         .into_iter()
@@ -191,11 +199,8 @@ fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
                 return Some(word);
             };
             plain = text != "--";
-            let switch = text
-                .strip_prefix("--")
-                .and_then(|t| t.split_once('='))
-                .filter(|(n, _)| names.contains(n));
-            match switch {
+            let switch = text.strip_prefix("--").and_then(|t| t.split_once('='));
+            match switch.filter(|(name, _)| names.iter().any(|n| n == name)) {
                 Some((name, "true" | "1" | "t" | "T" | "TRUE" | "True")) => Some(OsString::from(format!("--{name}"))),
                 Some((_, "false" | "0" | "f" | "F" | "FALSE" | "False")) => None,
                 _ => Some(word),
@@ -204,18 +209,26 @@ fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
         .collect()
 }
 
-/// `kubectl rollout undo`.
-fn called(spec: &clap::Command, words: &[OsString]) -> String {
-    let mut at = spec;
-    let mut name = "kubectl".to_owned();
-    for word in words.iter().skip(1).filter_map(|w| w.to_str()) {
-        if let Some(found) = at.find_subcommand(word) {
-            name.push(' ');
-            name.push_str(found.get_name());
-            at = found;
+/// The commands that the words name, from the program on.
+fn path_of<'a>(spec: &'a clap::Command, words: &[OsString]) -> Vec<&'a clap::Command> {
+    let mut path = vec![spec];
+    for word in words
+        .iter()
+        .skip(1)
+        .filter_map(|w| w.to_str())
+        .take_while(|w| *w != "--")
+    {
+        if let Some(found) = path.last().and_then(|at| at.find_subcommand(word)) {
+            path.push(found);
         }
     }
-    name
+    path
+}
+
+/// `kubectl rollout undo`.
+fn called(spec: &clap::Command, words: &[OsString]) -> String {
+    let names: Vec<&str> = path_of(spec, words).into_iter().map(clap::Command::get_name).collect();
+    names.join(" ")
 }
 
 fn in_upstreams_words(error: &clap::Error, called: &str) -> String {

@@ -85,7 +85,14 @@ impl Error {
             Error::Api(client::Error::Api(status)) if status.reason.as_deref() == Some("Invalid") => {
                 Some(invalid(status))
             }
-            other => Some(other.standard().unwrap_or_else(|| format!("error: {other}"))),
+            other => Some(other.standard().unwrap_or_else(|| {
+                let text = other.to_string();
+                if text.starts_with("error: ") {
+                    text
+                } else {
+                    format!("error: {text}")
+                }
+            })),
         }
     }
 

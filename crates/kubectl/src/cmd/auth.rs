@@ -124,10 +124,12 @@ fn warn_of_verb(session: &Session, verb: &str, known: &[&str]) {
 async fn resource(session: &Session, args: &CanI, verb: &str, what: &str) -> Result<Value> {
     let (name, object) = what.split_once('/').unwrap_or((what, ""));
     let (mut group, mut plural) = (String::new(), name.to_owned());
+    // Who may not see the resources may still ask.
+    let discovery = session.resources().await.ok();
     let found = if name == "*" {
         None
     } else {
-        session.resources().await?.find(&name.to_lowercase())
+        discovery.and_then(|d| d.find(&name.to_lowercase()))
     };
     match &found {
         Some(ty) => (group, plural) = (ty.group.clone(), ty.plural.clone()),
@@ -225,12 +227,24 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
             }
         }
     }
-    rows.extend(items(&status["nonResourceRules"]).map(|rule| Row {
-        resource: String::new(),
-        urls: texts(&rule["nonResourceURLs"]),
-        names: Vec::new(),
-        verbs: texts(&rule["verbs"]),
-    }));
+    for rule in items(&status["nonResourceRules"]) {
+        let verbs = texts(&rule["verbs"]);
+        rows.extend(texts(&rule["nonResourceURLs"]).into_iter().map(|url| Row {
+            resource: String::new(),
+            urls: vec![url],
+            names: Vec::new(),
+            verbs: verbs.clone(),
+        }));
+    }
+    // By verbs first, as upstream's.
+    rows.sort_by_key(|r| {
+        (
+            format!("[{}]", r.verbs.join(" ")),
+            r.resource.split_once('.').map(|(_, g)| g.to_owned()),
+            r.resource.clone(),
+            format!("[{}]", r.urls.join(" ")),
+        )
+    });
     let mut out = TabWriter::table();
     if !args.no_headers {
         out.line("Resources\tNon-Resource URLs\tResource Names\tVerbs");

@@ -7,6 +7,8 @@ mod service;
 mod token;
 mod workload;
 
+pub use workload::suffix;
+
 use http::Method;
 use serde_json::{Value, json};
 

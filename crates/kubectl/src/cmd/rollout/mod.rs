@@ -146,7 +146,7 @@ fn resume(info: &Info) -> std::result::Result<Value, String> {
 }
 
 /// `Deployment.apps`, as Go prints a group and kind.
-fn group_kind(info: &Info) -> String {
+pub fn group_kind(info: &Info) -> String {
     match info.ty.group.as_str() {
         "" => info.ty.kind.clone(),
         group => format!("{}.{group}", info.ty.kind),

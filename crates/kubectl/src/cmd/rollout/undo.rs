@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::history::{REVISION, Revision, revisions};
 use super::{MANAGER, Objects};
 use crate::change::{Changer, JSON_PATCH, STRATEGIC};
-use crate::cmd::apply::LAST_APPLIED;
+use crate::cmd::apply::{LAST_APPLIED, last_applied};
 use crate::cmd::describe;
 use crate::error::{Result, all, fail, message};
 use crate::flags::{Change, DryRun};
@@ -50,6 +50,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 
 async fn undo(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<String> {
     let wanted = args.to_revision;
+    if last_applied(&info.object).is_some() {
+        changer.session.warn(&format!(
+            "Warning: resource {}/{} was previously managed with 'kubectl apply'. Rolling back will not update the {LAST_APPLIED} annotation, which may cause unexpected behavior on future 'kubectl apply' operations. Consider using 'kubectl apply' with your previous configuration file instead.",
+            info.ty.plural, info.name
+        ));
+    }
     let missing = || message(format!("unable to find specified revision {wanted} in history"));
     if wanted < 0 {
         return Err(missing());
