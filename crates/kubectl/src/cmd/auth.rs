@@ -134,6 +134,7 @@ async fn resource(session: &Session, args: &CanI, verb: &str, what: &str) -> Res
     match &found {
         Some(ty) => (group, plural) = (ty.group.clone(), ty.plural.clone()),
         None if name == "*" || NO_RESOURCES.contains(&name) => {}
+        None if discovery.is_none() => {}
         None => {
             let (resource, of) = name.split_once('.').map_or((name, None), |(r, g)| (r, Some(g)));
             let of = of.map_or(String::new(), |g| format!(" in group '{g}'"));
@@ -216,7 +217,10 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
                 };
                 let (names, verbs) = (texts(&rule["resourceNames"]), texts(&rule["verbs"]));
                 match rows.iter_mut().find(|r| r.resource == resource && r.names == names) {
-                    Some(row) => row.verbs.extend(verbs),
+                    Some(row) => {
+                        let new: Vec<String> = verbs.into_iter().filter(|v| !row.verbs.contains(v)).collect();
+                        row.verbs.extend(new);
+                    }
                     None => rows.push(Row {
                         resource,
                         urls: Vec::new(),
