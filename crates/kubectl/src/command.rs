@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cmd;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flags::Globals;
 use crate::print::go::quote;
 use crate::session::Session;
@@ -38,44 +38,47 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Get(cmd::get::Args),
-    Apply(Box<cmd::apply::Args>),
+    // In upstream's order, which is that of its suggestions.
     Create(Box<cmd::create::Args>),
-    Delete(cmd::delete::Args),
-    Describe(cmd::describe::Args),
-    #[command(alias = "log")]
-    Logs(cmd::logs::Args),
-    Exec(cmd::exec::Exec),
-    Cp(cmd::cp::Args),
-    PortForward(cmd::port_forward::Args),
-    Label(cmd::label::Args),
-    Annotate(cmd::label::Args),
-    Scale(cmd::scale::Args),
-    Patch(cmd::patch::Args),
-    Wait(cmd::wait::Args),
-    Set(cmd::set::Args),
-    Config(cmd::config::Args),
-    Diff(cmd::diff::Args),
-    Explain(cmd::explain::Args),
-    Replace(Box<cmd::replace::Args>),
     Expose(cmd::expose::Args),
     Run(cmd::run::Args),
-    Drain(cmd::drain::Args),
+    Set(cmd::set::Args),
+    Explain(cmd::explain::Args),
+    Get(cmd::get::Args),
     Edit(cmd::edit::Args),
-    Auth(cmd::auth::Args),
-    ApiResources(cmd::info::Resources),
-    ApiVersions(cmd::info::Versions),
-    Version(cmd::info::Version),
+    Delete(cmd::delete::Args),
+    Rollout(cmd::rollout::Args),
+    Scale(cmd::scale::Args),
     ClusterInfo(cmd::info::ClusterInfo),
     Top(cmd::info::Top),
-    Completion(cmd::info::Completion),
     /// Mark node as unschedulable
     Cordon(cmd::nodes::Cordon),
     /// Mark node as schedulable
     Uncordon(cmd::nodes::Cordon),
+    Drain(cmd::drain::Args),
     Taint(cmd::nodes::Taint),
-    Rollout(cmd::rollout::Args),
+    Describe(cmd::describe::Args),
+    #[command(alias = "log")]
+    Logs(cmd::logs::Args),
     Attach(cmd::exec::Attach),
+    Exec(cmd::exec::Exec),
+    PortForward(cmd::port_forward::Args),
+    Cp(cmd::cp::Args),
+    Auth(cmd::auth::Args),
+    Diff(cmd::diff::Args),
+    Apply(Box<cmd::apply::Args>),
+    Patch(cmd::patch::Args),
+    Replace(Box<cmd::replace::Args>),
+    Wait(cmd::wait::Args),
+    /// Update the labels on a resource
+    Label(cmd::label::Args),
+    /// Update the annotations on a resource
+    Annotate(cmd::label::Args),
+    Completion(cmd::info::Completion),
+    ApiResources(cmd::info::Resources),
+    ApiVersions(cmd::info::Versions),
+    Config(cmd::config::Args),
+    Version(cmd::info::Version),
 }
 
 /// Runs one command on a runtime of its own.
@@ -245,7 +248,7 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
         _ => String::new(),
     };
     let argument = context(ContextKind::InvalidArg);
-    let flag = argument.split([' ', '=']).next().unwrap_or_default().to_owned();
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default().to_owned();
     match error.kind() {
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
             format!("error: unknown flag: {flag}\nSee '{called} --help' for usage.")
@@ -266,12 +269,11 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
                 );
             }
             let text = format!("error: unknown command {} for \"kubectl\"", quote(&name));
-            match error.get(ContextKind::SuggestedSubcommand) {
-                Some(ContextValue::Strings(names)) if !names.is_empty() => {
-                    format!("{text}\n\nDid you mean this?\n\t{}", names.join("\n\t"))
-                }
-                _ => text,
+            let near = suggestions(&name);
+            if near.is_empty() {
+                return text;
             }
+            format!("{text}\n\nDid you mean this?\n\t{}", near.join("\n\t"))
         }
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() && flag.starts_with('-') => {
             format!("error: flag needs an argument: {flag}\nSee '{called} --help' for usage.")
@@ -306,12 +308,34 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
     }
 }
 
-/// For commands that are named but refused.
-pub fn refuse(what: &str, instead: &str) -> Error {
-    Error::Message(format!(
-        "{what} is not supported{}{instead}",
-        if instead.is_empty() { "" } else { "; " }
-    ))
+/// Commands that differ in at most two letters, or begin so.
+fn suggestions(name: &str) -> Vec<String> {
+    let spec = Cli::command();
+    let mut names: Vec<String> = spec.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let asked = name.to_lowercase();
+    let other = |n: &str| {
+        matches!(
+            (asked.as_str(), n),
+            ("rm" | "remove", "delete") | ("list" | "ps", "get")
+        )
+    };
+    names.retain(|n| other(n) || distance(&asked, n) <= 2 || n.starts_with(&asked));
+    names
+}
+
+/// How many letters must be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]

@@ -274,7 +274,8 @@ impl<'a> Selection<'a> {
             Target::Collection { ty, namespace } => {
                 let mut next = String::new();
                 loop {
-                    let page = self.page(session, &ty, &namespace, &next).await?;
+                    let page = self.page(session, &ty, &namespace, &next).await;
+                    let page = page.map_err(|e| self.with_selectors(e, &ty))?;
                     next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
                     spread(&ty, &namespace, page, infos);
                     if next.is_empty() {
@@ -284,6 +285,24 @@ impl<'a> Selection<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Says what was looked for where the server did not understand it.
+    fn with_selectors(&self, error: Error, ty: &ResourceType) -> Error {
+        match error {
+            Error::Api(client::Error::Api(mut status)) if self.selects() && status.code == Some(400) => {
+                let resource = format!("{}/{}, Resource={}", ty.group, ty.version, ty.plural);
+                let said = status.message.unwrap_or_default();
+                status.message = Some(format!(
+                    "Unable to find {} that match label selector {}, field selector {}: {said}",
+                    quote(&resource),
+                    quote(self.labels.unwrap_or_default()),
+                    quote(self.fields.unwrap_or_default())
+                ));
+                Error::Api(client::Error::Api(status))
+            }
+            other => other,
+        }
     }
 
     /// One page of a collection.

@@ -241,12 +241,14 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
         }));
     }
     // By verbs first, as upstream's.
-    rows.sort_by_key(|r| {
+    rows.sort_by_key(|row| {
+        let list = |texts: &[String]| format!("[{}]", texts.join(" "));
+        let group = row.resource.split_once('.').map_or("", |(_, group)| group);
         (
-            format!("[{}]", r.verbs.join(" ")),
-            r.resource.split_once('.').map(|(_, g)| g.to_owned()),
-            r.resource.clone(),
-            format!("[{}]", r.urls.join(" ")),
+            list(&row.verbs),
+            format!("[{group}]"),
+            row.resource.clone(),
+            list(&row.urls),
         )
     });
     let mut out = TabWriter::table();

@@ -266,11 +266,7 @@ fn contexts(session: &Session, args: &GetContexts) -> Result<()> {
         .iter()
         .filter(|n| !items(&config["contexts"]).any(|c| c["name"] == n.as_str()));
     let errors: Vec<Error> = missing.map(|n| message(format!("context {n} not found"))).collect();
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Many(errors))
-    }
+    crate::error::all(errors)
 }
 
 fn names(session: &Session, list: &str) -> Result<()> {
@@ -301,6 +297,12 @@ fn target(session: &Session, list: &str, name: &str) -> Result<PathBuf> {
 }
 
 fn save(path: &Path, config: &Value) -> Result<()> {
+    let mut config = config.clone();
+    for list in ["clusters", "contexts", "users"] {
+        if config[list].as_array().is_some_and(Vec::is_empty) {
+            config[list] = Value::Null;
+        }
+    }
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
@@ -314,7 +316,7 @@ fn save(path: &Path, config: &Value) -> Result<()> {
         .truncate(true)
         .mode(0o600)
         .open(&next)?;
-    file.write_all(yaml::to_string(config).as_bytes())?;
+    file.write_all(yaml::to_string(&config).as_bytes())?;
     file.sync_all()?;
     Ok(std::fs::rename(&next, path)?)
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::apply::{last_applied, record};
+use super::apply::last_applied;
 use crate::change::{Changer, MERGE, STRATEGIC};
 use crate::error::{Error, Result, fail, message};
 use crate::flags::{Change, DryRun, Files};
@@ -85,10 +85,9 @@ async fn wanted(changer: &Changer<'_>, args: &Args, info: &mut Info, current: Op
         let object = info.object.clone();
         return changer.apply(info, &object, args.force_conflicts, "").await;
     }
-    let mut modified = info.object.clone();
-    record(&mut modified)?;
+    // The record of what was applied would only repeat the difference.
+    let modified = info.object.clone();
     let Some(current) = current else {
-        info.object = modified;
         return changer.create(info).await;
     };
     let original = match last_applied(current) {

@@ -60,6 +60,15 @@ async fn anew(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<()>
     let grace = Some(args.grace_period.max(0));
     match changer.delete(info, grace, "Background").await {
         Ok(answer) => {
+            let name = crate::print::go::quote(&info.name);
+            let from = if info.ty.namespaced {
+                format!(" from {} namespace", info.namespace)
+            } else {
+                String::new()
+            };
+            changer
+                .session
+                .println(&format!("{} {name} deleted{from}", info.ty.group_kind()))?;
             let uid = if answer["kind"] == "Status" {
                 &answer["details"]["uid"]
             } else {
