@@ -166,6 +166,7 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
     let spec = Cli::command();
     let words = plain_switches(&spec, words);
     let called = called(&spec, &words);
+    let last = words.last().map(|w| w.to_string_lossy().into_owned()).unwrap_or_default();
     let parsed = spec.try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m));
     match parsed {
         Ok(cli) => Ok((cli, called)),
@@ -185,7 +186,7 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
                 print!("{}", error.render());
                 return Err(ExitCode::SUCCESS);
             }
-            eprintln!("{}", in_upstreams_words(&error, &called));
+            eprintln!("{}", in_upstreams_words(&error, &called, &last));
             Err(ExitCode::FAILURE)
         }
     }
@@ -242,7 +243,8 @@ fn called(spec: &clap::Command, words: &[OsString]) -> String {
     names.join(" ")
 }
 
-fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
+/// `last` is the last word of the command line, which may be a flag without its value.
+fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
@@ -276,6 +278,8 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
             format!("{text}\n\nDid you mean this?\n\t{}", near.join("\n\t"))
         }
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() && flag.starts_with('-') => {
+            let letter = last.strip_prefix('-').filter(|l| l.len() == 1);
+            let flag = letter.map_or(flag, |l| format!("'{l}' in -{l}"));
             format!("error: flag needs an argument: {flag}\nSee '{called} --help' for usage.")
         }
         ErrorKind::MissingRequiredArgument => {
@@ -349,7 +353,7 @@ mod tests {
         let error = spec
             .try_get_matches_from(plain_switches(&Cli::command(), words))
             .unwrap_err();
-        in_upstreams_words(&error, &called)
+        in_upstreams_words(&error, &called, line.rsplit(' ').next().unwrap_or_default())
     }
 
     #[test]
@@ -366,7 +370,7 @@ mod tests {
         assert!(error_of("kubectl foo").starts_with("error: unknown command \"foo\" for \"kubectl\""));
         assert_eq!(
             error_of("kubectl get pods -o"),
-            "error: flag needs an argument: --output\nSee 'kubectl get --help' for usage."
+            "error: flag needs an argument: 'o' in -o\nSee 'kubectl get --help' for usage."
         );
     }
 

@@ -205,7 +205,7 @@ mod tests {
             json!({"metadata": {"name": name, "creationTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"nodeName": "n"},
                 "status": {"phase": phase, "conditions": ready.map(|t| json!([{"type": "Ready", "status": "True", "lastTransitionTime": t}]))}})
         };
-        let mut pods = vec![
+        let mut pods = [
             pod("pending", "Pending", None),
             pod("new", "Running", Some("2026-01-02T00:00:00Z")),
             pod("unready", "Running", None),

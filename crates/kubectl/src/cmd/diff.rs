@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::apply::last_applied;
+use super::apply::{LAST_APPLIED, annotations, last_applied};
 use crate::change::{Changer, MERGE, STRATEGIC};
 use crate::error::{Error, Result, fail, message};
 use crate::flags::{Change, DryRun, Files};
@@ -86,7 +86,8 @@ async fn wanted(changer: &Changer<'_>, args: &Args, info: &mut Info, current: Op
         return changer.apply(info, &object, args.force_conflicts, "").await;
     }
     // The record of what was applied would only repeat the difference.
-    let modified = info.object.clone();
+    let mut modified = info.object.clone();
+    annotations(&mut modified)?.remove(LAST_APPLIED);
     let Some(current) = current else {
         return changer.create(info).await;
     };
