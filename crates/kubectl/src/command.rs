@@ -166,7 +166,10 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
     let spec = Cli::command();
     let words = plain_switches(&spec, words);
     let called = called(&spec, &words);
-    let last = words.last().map(|w| w.to_string_lossy().into_owned()).unwrap_or_default();
+    let last = words
+        .last()
+        .map(|w| w.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let parsed = spec.try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m));
     match parsed {
         Ok(cli) => Ok((cli, called)),

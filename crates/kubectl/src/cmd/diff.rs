@@ -10,7 +10,8 @@ use crate::error::{Error, Result, fail, message};
 use crate::flags::{Change, DryRun, Files};
 use crate::patch::{Shape, three_way};
 use crate::print::yaml;
-use crate::select::{Info, filter_by_labels, from_files};
+use crate::resolve::{filter_by_labels, from_files};
+use crate::select::Info;
 use crate::session::Session;
 
 /// Diff the live version against a would-be applied version

@@ -7,7 +7,8 @@ use crate::change::Changer;
 use crate::cmd::describe::str_of;
 use crate::error::{Result, all, fail};
 use crate::flags::Files;
-use crate::select::{Info, from_files};
+use crate::resolve::from_files;
+use crate::select::Info;
 use crate::session::Session;
 
 /// Replace a resource by file name or stdin
