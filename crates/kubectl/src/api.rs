@@ -154,6 +154,11 @@ impl Api {
         })
     }
 
+    /// How long a request may take, if that is limited.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
     fn request(&self, call: &Call) -> Result<Request<Bytes>> {
         let mut request = Request::builder()
             .method(call.method.clone())

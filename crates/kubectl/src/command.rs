@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cmd;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::flags::Globals;
 use crate::print::go::quote;
 use crate::session::Session;
@@ -38,40 +38,47 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Get(cmd::get::Args),
-    Apply(Box<cmd::apply::Args>),
+    // In upstream's order, which is that of its suggestions.
     Create(Box<cmd::create::Args>),
-    Delete(cmd::delete::Args),
-    Describe(cmd::describe::Args),
-    #[command(alias = "log")]
-    Logs(cmd::logs::Args),
-    Exec(cmd::exec::Exec),
-    Cp(cmd::cp::Args),
-    PortForward(cmd::port_forward::Args),
-    Label(cmd::label::Args),
-    Annotate(cmd::label::Args),
-    Scale(cmd::scale::Args),
-    Patch(cmd::patch::Args),
-    Wait(cmd::wait::Args),
-    Set(cmd::set::Args),
     Expose(cmd::expose::Args),
     Run(cmd::run::Args),
-    Drain(cmd::drain::Args),
+    Set(cmd::set::Args),
+    Explain(cmd::explain::Args),
+    Get(cmd::get::Args),
     Edit(cmd::edit::Args),
-    Auth(cmd::auth::Args),
-    ApiResources(cmd::info::Resources),
-    ApiVersions(cmd::info::Versions),
-    Version(cmd::info::Version),
+    Delete(cmd::delete::Args),
+    Rollout(cmd::rollout::Args),
+    Scale(cmd::scale::Args),
     ClusterInfo(cmd::info::ClusterInfo),
     Top(cmd::info::Top),
-    Completion(cmd::info::Completion),
     /// Mark node as unschedulable
     Cordon(cmd::nodes::Cordon),
     /// Mark node as schedulable
     Uncordon(cmd::nodes::Cordon),
+    Drain(cmd::drain::Args),
     Taint(cmd::nodes::Taint),
-    Rollout(cmd::rollout::Args),
+    Describe(cmd::describe::Args),
+    #[command(alias = "log")]
+    Logs(cmd::logs::Args),
     Attach(cmd::exec::Attach),
+    Exec(cmd::exec::Exec),
+    PortForward(cmd::port_forward::Args),
+    Cp(cmd::cp::Args),
+    Auth(cmd::auth::Args),
+    Diff(cmd::diff::Args),
+    Apply(Box<cmd::apply::Args>),
+    Patch(cmd::patch::Args),
+    Replace(Box<cmd::replace::Args>),
+    Wait(cmd::wait::Args),
+    /// Update the labels on a resource
+    Label(cmd::label::Args),
+    /// Update the annotations on a resource
+    Annotate(cmd::label::Args),
+    Completion(cmd::info::Completion),
+    ApiResources(cmd::info::Resources),
+    ApiVersions(cmd::info::Versions),
+    Config(cmd::config::Args),
+    Version(cmd::info::Version),
 }
 
 /// Runs one command on a runtime of its own.
@@ -131,6 +138,10 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Patch(args) => cmd::patch::run(session, args).await,
         Command::Wait(args) => cmd::wait::run(session, args).await,
         Command::Set(args) => cmd::set::run(session, args).await,
+        Command::Config(args) => cmd::config::run(session, args),
+        Command::Diff(args) => cmd::diff::run(session, args).await,
+        Command::Explain(args) => cmd::explain::run(session, args).await,
+        Command::Replace(args) => cmd::replace::run(session, args).await,
         Command::Expose(args) => cmd::expose::run(session, args).await,
         Command::Run(args) => cmd::run::run(session, args).await,
         Command::Drain(args) => cmd::drain::run(session, args).await,
@@ -155,6 +166,10 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
     let spec = Cli::command();
     let words = plain_switches(&spec, words);
     let called = called(&spec, &words);
+    let last = words
+        .last()
+        .map(|w| w.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let parsed = spec.try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m));
     match parsed {
         Ok(cli) => Ok((cli, called)),
@@ -174,7 +189,7 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
                 print!("{}", error.render());
                 return Err(ExitCode::SUCCESS);
             }
-            eprintln!("{}", in_upstreams_words(&error, &called));
+            eprintln!("{}", in_upstreams_words(&error, &called, &last));
             Err(ExitCode::FAILURE)
         }
     }
@@ -231,13 +246,14 @@ fn called(spec: &clap::Command, words: &[OsString]) -> String {
     names.join(" ")
 }
 
-fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
+/// `last` is the last word of the command line, which may be a flag without its value.
+fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
     };
     let argument = context(ContextKind::InvalidArg);
-    let flag = argument.split([' ', '=']).next().unwrap_or_default().to_owned();
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or_default().to_owned();
     match error.kind() {
         ErrorKind::UnknownArgument if flag.starts_with("--") => {
             format!("error: unknown flag: {flag}\nSee '{called} --help' for usage.")
@@ -258,14 +274,15 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
                 );
             }
             let text = format!("error: unknown command {} for \"kubectl\"", quote(&name));
-            match error.get(ContextKind::SuggestedSubcommand) {
-                Some(ContextValue::Strings(names)) if !names.is_empty() => {
-                    format!("{text}\n\nDid you mean this?\n\t{}", names.join("\n\t"))
-                }
-                _ => text,
+            let near = suggestions(&name);
+            if near.is_empty() {
+                return text;
             }
+            format!("{text}\n\nDid you mean this?\n\t{}", near.join("\n\t"))
         }
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() && flag.starts_with('-') => {
+            let letter = last.strip_prefix('-').filter(|l| l.len() == 1);
+            let flag = letter.map_or(flag, |l| format!("'{l}' in -{l}"));
             format!("error: flag needs an argument: {flag}\nSee '{called} --help' for usage.")
         }
         ErrorKind::MissingRequiredArgument => {
@@ -298,12 +315,34 @@ fn in_upstreams_words(error: &clap::Error, called: &str) -> String {
     }
 }
 
-/// For commands that are named but refused.
-pub fn refuse(what: &str, instead: &str) -> Error {
-    Error::Message(format!(
-        "{what} is not supported{}{instead}",
-        if instead.is_empty() { "" } else { "; " }
-    ))
+/// Commands that differ in at most two letters, or begin so.
+fn suggestions(name: &str) -> Vec<String> {
+    let spec = Cli::command();
+    let mut names: Vec<String> = spec.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let asked = name.to_lowercase();
+    let other = |n: &str| {
+        matches!(
+            (asked.as_str(), n),
+            ("rm" | "remove", "delete") | ("list" | "ps", "get")
+        )
+    };
+    names.retain(|n| other(n) || distance(&asked, n) <= 2 || n.starts_with(&asked));
+    names
+}
+
+/// How many letters must be put in, taken out or changed (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let changed = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = changed.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
 }
 
 #[cfg(test)]
@@ -317,7 +356,7 @@ mod tests {
         let error = spec
             .try_get_matches_from(plain_switches(&Cli::command(), words))
             .unwrap_err();
-        in_upstreams_words(&error, &called)
+        in_upstreams_words(&error, &called, line.rsplit(' ').next().unwrap_or_default())
     }
 
     #[test]
@@ -334,7 +373,7 @@ mod tests {
         assert!(error_of("kubectl foo").starts_with("error: unknown command \"foo\" for \"kubectl\""));
         assert_eq!(
             error_of("kubectl get pods -o"),
-            "error: flag needs an argument: --output\nSee 'kubectl get --help' for usage."
+            "error: flag needs an argument: 'o' in -o\nSee 'kubectl get --help' for usage."
         );
     }
 

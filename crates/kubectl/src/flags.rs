@@ -116,7 +116,7 @@ fn dry_run(text: &str) -> Result<DryRun, String> {
         "client" => Ok(DryRun::Client),
         "server" => Ok(DryRun::Server),
         other => Err(format!(
-            "invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."
+            "Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."
         )),
     }
 }
@@ -166,7 +166,10 @@ impl Validate {
             "strict" | "true" => Ok("Strict"),
             "warn" => Ok("Warn"),
             "ignore" | "false" => Ok("Ignore"),
-            other => crate::error::fail(format!("invalid - validate option {}", crate::print::go::quote(other))),
+            other => crate::error::fail(format!(
+                "invalid - validate option {}; must be one of: strict (or true), warn, ignore (or false)",
+                crate::print::go::quote(other)
+            )),
         }
     }
 }

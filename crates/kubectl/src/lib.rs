@@ -13,6 +13,7 @@ pub mod manifest;
 mod patch;
 mod pods;
 pub mod print;
+mod resolve;
 mod select;
 mod session;
 mod terminal;

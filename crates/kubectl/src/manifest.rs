@@ -48,7 +48,8 @@ pub async fn read(files: &Files) -> Result<Vec<Manifest>> {
         } else {
             for path in expand(file, files.recursive)? {
                 let shown = path.to_string_lossy();
-                let text = std::fs::read_to_string(&path).map_err(|e| message(format!("open {shown}: {e}")))?;
+                let text = std::fs::read_to_string(&path)
+                    .map_err(|e| message(format!("open {shown}: {}", crate::print::go::io_error(&e))))?;
                 all.extend(objects(&shown, &text)?);
             }
         }

@@ -210,8 +210,6 @@ fn load(globals: &Globals) -> Result<Config> {
     }
     if let Some(token) = &globals.token {
         config.token = Some(Token::Value(token.clone()));
-        // A token on the command line stands for another user than the certificate's.
-        (config.tls.cert_pem, config.tls.key_pem) = (None, None);
     }
     let read = |path: &PathBuf| {
         std::fs::read(path)

@@ -24,6 +24,8 @@ pub struct Event {
 /// The events of one watch request.
 pub struct Events {
     body: Body,
+    /// `--request-timeout`: then the watch ends as if the server had ended it.
+    deadline: Option<tokio::time::Instant>,
     pending: BytesMut,
     path: String,
 }
@@ -34,6 +36,7 @@ pub async fn open(api: &Api, path: &str, mut query: Query, accept: &'static str)
     let answer = api.open(&Call::get(path).accept(accept).query(query)).await?;
     Ok(Events {
         body: answer.into_body(),
+        deadline: api.timeout().map(|limit| tokio::time::Instant::now() + limit),
         pending: BytesMut::new(),
         path: path.to_owned(),
     })
@@ -61,7 +64,13 @@ impl Events {
                 }
                 return Ok(Some(event));
             }
-            match self.body.frame().await {
+            let frame = match self.deadline {
+                None => self.body.frame().await,
+                Some(deadline) => tokio::time::timeout_at(deadline, self.body.frame())
+                    .await
+                    .unwrap_or(None),
+            };
+            match frame {
                 None => return Ok(None),
                 Some(frame) => {
                     if let Ok(data) = frame?.into_data() {

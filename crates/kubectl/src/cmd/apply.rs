@@ -7,7 +7,8 @@ use crate::error::{Error, Result, all, fail, message};
 use crate::flags::{Change, DryRun, Files, Validate};
 use crate::patch::{Shape, apply_merge_patch, three_way};
 use crate::print::go;
-use crate::select::{Info, filter_by_labels, from_files};
+use crate::resolve::{filter_by_labels, from_files};
+use crate::select::Info;
 use crate::session::Session;
 
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";

@@ -134,6 +134,7 @@ async fn resource(session: &Session, args: &CanI, verb: &str, what: &str) -> Res
     match &found {
         Some(ty) => (group, plural) = (ty.group.clone(), ty.plural.clone()),
         None if name == "*" || NO_RESOURCES.contains(&name) => {}
+        None if discovery.is_none() => {}
         None => {
             let (resource, of) = name.split_once('.').map_or((name, None), |(r, g)| (r, Some(g)));
             let of = of.map_or(String::new(), |g| format!(" in group '{g}'"));
@@ -216,7 +217,10 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
                 };
                 let (names, verbs) = (texts(&rule["resourceNames"]), texts(&rule["verbs"]));
                 match rows.iter_mut().find(|r| r.resource == resource && r.names == names) {
-                    Some(row) => row.verbs.extend(verbs),
+                    Some(row) => {
+                        let new: Vec<String> = verbs.into_iter().filter(|v| !row.verbs.contains(v)).collect();
+                        row.verbs.extend(new);
+                    }
                     None => rows.push(Row {
                         resource,
                         urls: Vec::new(),
@@ -237,12 +241,14 @@ async fn list(session: &Session, args: &CanI) -> Result<()> {
         }));
     }
     // By verbs first, as upstream's.
-    rows.sort_by_key(|r| {
+    rows.sort_by_key(|row| {
+        let list = |texts: &[String]| format!("[{}]", texts.join(" "));
+        let group = row.resource.split_once('.').map_or("", |(_, group)| group);
         (
-            format!("[{}]", r.verbs.join(" ")),
-            r.resource.split_once('.').map(|(_, g)| g.to_owned()),
-            r.resource.clone(),
-            format!("[{}]", r.urls.join(" ")),
+            list(&row.verbs),
+            format!("[{group}]"),
+            row.resource.clone(),
+            list(&row.urls),
         )
     });
     let mut out = TabWriter::table();

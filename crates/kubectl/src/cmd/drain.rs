@@ -124,7 +124,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             session.warn(&format!(" {name}"));
         }
     }
-    all(errors)
+    // Told as several also where it is one, as upstream tells them.
+    if errors.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Many(errors))
+    }
 }
 
 async fn node(changer: &Changer<'_>, args: &Args, info: &Info) -> Result<()> {

@@ -13,7 +13,8 @@ use crate::print::Format;
 use crate::print::sort::sort_by;
 use crate::print::table::{TableOptions, TablePrinter};
 use crate::print::tabwriter::TabWriter;
-use crate::select::{CHUNK, Info, Selection, Target, with_type};
+use crate::resolve::with_type;
+use crate::select::{CHUNK, Info, Selection, Target};
 use crate::session::Session;
 use crate::watch;
 

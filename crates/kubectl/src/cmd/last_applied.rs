@@ -7,7 +7,8 @@ use crate::change::{Changer, MERGE};
 use crate::error::{Result, fail, message};
 use crate::flags::{Change, Files};
 use crate::print::{go, yaml};
-use crate::select::{Selection, from_files};
+use crate::resolve::from_files;
+use crate::select::Selection;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]

@@ -45,7 +45,7 @@ pub struct Taint {
 pub async fn nodes(session: &Session, names: &[String], selector: Option<&str>) -> Result<(Vec<Info>, Vec<Error>)> {
     if names.is_empty() && selector.is_none() {
         return session.usage(format!(
-            "USAGE: {} [flags]",
+            "USAGE: {} NODE [flags]",
             session.command.trim_start_matches("kubectl ")
         ));
     }

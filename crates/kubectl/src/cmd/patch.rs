@@ -39,8 +39,12 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let text = match (&args.patch_file, args.patch.as_str()) {
         (Some(_), text) if !text.is_empty() => return fail("cannot specify --patch and --patch-file together"),
         (None, "") => return fail("must specify --patch or --patch-file containing the contents of the patch"),
-        (Some(path), _) => std::fs::read_to_string(path)
-            .map_err(|e| message(format!("unable to read patch file: open {path}: {e}")))?,
+        (Some(path), _) => std::fs::read_to_string(path).map_err(|e| {
+            message(format!(
+                "unable to read patch file: open {path}: {}",
+                crate::print::go::io_error(&e)
+            ))
+        })?,
         (None, text) => text.to_owned(),
     };
     if args.local && !args.args.is_empty() {

@@ -74,24 +74,24 @@ pub struct Args {
 }
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
-    let Some((name, more)) = args.names.split_first() else {
-        return session.usage("NAME is required for run");
-    };
     let Some(image) = &args.image else {
         return fail("required flag(s) \"image\" not set");
     };
+    let Some((name, more)) = args.names.split_first() else {
+        return session.usage("NAME is required for run");
+    };
     if !matches!(args.restart.as_str(), "Always" | "OnFailure" | "Never") {
-        return fail(format!("invalid restart policy: {}", args.restart));
+        return session.usage(format!("invalid restart policy: {}", args.restart));
     }
     if args.tty && !args.stdin {
-        return fail("-i/--stdin is required for containers with -t/--tty=true");
+        return session.usage("-i/--stdin is required for containers with -t/--tty=true");
     }
     if args.expose && args.port.is_none() {
-        return fail("--port must be set when exposing a service");
+        return session.usage("--port must be set when exposing a service");
     }
     let attach = args.attach.unwrap_or(args.stdin || args.tty);
     if args.rm && !attach {
-        return fail("--rm should only be used for attached containers");
+        return session.usage("--rm should only be used for attached containers");
     }
     let words: Vec<&String> = more.iter().chain(&args.words).collect();
     let pod = pod(args, name, image, &words)?;

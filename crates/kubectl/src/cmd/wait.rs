@@ -275,7 +275,7 @@ async fn met(session: &Session, info: &mut Info, condition: &Condition, deadline
     match timeout_at(deadline, waiting).await {
         Ok(object) => {
             info.object = object?;
-            crate::select::with_type(&mut info.object, &shown.ty);
+            crate::resolve::with_type(&mut info.object, &shown.ty);
             Ok(())
         }
         Err(_) => Err(timed_out(&shown)),

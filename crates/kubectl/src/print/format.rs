@@ -50,7 +50,12 @@ impl Format {
         let template = || argument.map(str::to_owned).or_else(|| output.template.clone());
         let managed_fields = output.show_managed_fields;
         let read = |path: String| {
-            std::fs::read_to_string(&path).map_err(|e| message(format!("error reading --template {path}, {e}\n")))
+            std::fs::read_to_string(&path).map_err(|e| {
+                message(format!(
+                    "error reading template {path}, open {path}: {}",
+                    go::io_error(&e)
+                ))
+            })
         };
         Ok(match name {
             "" if output.template.is_some() => return refuse_template(),

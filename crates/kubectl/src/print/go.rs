@@ -59,6 +59,15 @@ pub fn json(value: &Value, indent: Option<&str>) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
+/// An error of the system in its own words, without Rust's number of it.
+pub fn io_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 /// `%q`.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

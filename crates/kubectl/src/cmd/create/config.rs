@@ -169,7 +169,8 @@ impl Data {
             [key, path] => (Some(key), path),
             _ => return fail("key names or file paths cannot contain '='"),
         };
-        let meta = std::fs::metadata(path).map_err(|e| message(format!("error reading {path}: {}", words(&e))))?;
+        let meta =
+            std::fs::metadata(path).map_err(|e| message(format!("error reading {path}: {}", go::io_error(&e))))?;
         if !meta.is_dir() {
             let own = Path::new(path)
                 .file_name()
@@ -189,7 +190,8 @@ impl Data {
     }
 
     fn env_file(&mut self, path: &str) -> Result<()> {
-        let meta = std::fs::metadata(path).map_err(|e| message(format!("error reading {path}: {}", words(&e))))?;
+        let meta =
+            std::fs::metadata(path).map_err(|e| message(format!("error reading {path}: {}", go::io_error(&e))))?;
         if meta.is_dir() {
             let what = if self.kind == "Secret" { "secret" } else { "config" };
             return fail(format!("env {what} file cannot be a directory"));
@@ -216,15 +218,6 @@ impl Data {
             .iter()
             .map(|(k, v)| (k.clone(), json!(STANDARD.encode(v))))
             .collect()
-    }
-}
-
-/// An error without Rust's number of it.
-fn words(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
     }
 }
 
@@ -286,7 +279,7 @@ impl Secret {
                 let mut data = Map::new();
                 for (key, path) in [("tls.crt", &args.cert), ("tls.key", &args.key)] {
                     let bytes = std::fs::read(path)
-                        .map_err(|e| message(format!("Cannot read file {path}, open {path}: {}", words(&e))))?;
+                        .map_err(|e| message(format!("Cannot read file {path}, open {path}: {}", go::io_error(&e))))?;
                     data.insert(key.to_owned(), json!(STANDARD.encode(bytes)));
                 }
                 Ok((secret(name, "kubernetes.io/tls", data), &args.common))

@@ -18,7 +18,7 @@ use crate::change::Changer;
 use crate::error::{Result, all, fail, message};
 use crate::flags::{Change, Files, Validate};
 use crate::print::format::items;
-use crate::select::{filter_by_labels, from_files};
+use crate::resolve::{filter_by_labels, from_files};
 use crate::session::Session;
 
 const MANAGER: &str = "kubectl-create";

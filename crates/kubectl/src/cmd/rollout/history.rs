@@ -105,7 +105,7 @@ pub async fn revisions(session: &Session, info: &Info, what: &str) -> Result<BTr
             let numbered = sets.into_iter().filter_map(|set| {
                 let number = str_of(&set["metadata"]["annotations"][REVISION]).parse().ok()?;
                 let mut holder = set;
-                crate::select::with_type_of(&mut holder, "apps/v1", "ReplicaSet");
+                crate::resolve::with_type_of(&mut holder, "apps/v1", "ReplicaSet");
                 let template = holder["spec"]["template"].clone();
                 Some((number, Revision { holder, template }))
             });
@@ -127,7 +127,7 @@ async fn controller_revisions(session: &Session, info: &Info) -> Result<BTreeMap
         if !items(&holder["metadata"]["ownerReferences"]).any(ours) {
             continue;
         }
-        crate::select::with_type_of(&mut holder, "apps/v1", "ControllerRevision");
+        crate::resolve::with_type_of(&mut holder, "apps/v1", "ControllerRevision");
         let applied = match Shape::of("apps/v1", &info.ty.kind) {
             Some(shape) => shape.merge(&info.object, &holder["data"])?,
             None => Value::Null,

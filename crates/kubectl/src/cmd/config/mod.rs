@@ -1,0 +1,256 @@
+//! `config`: kubeconfig files, shown and changed.
+
+mod change;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cmd::describe::{items, str_of};
+use crate::error::{Error, Result, fail, message};
+use crate::flags::Output;
+use crate::print::go::quote;
+use crate::print::{Format, tabwriter::TabWriter};
+use crate::session::{Session, kubeconfig_paths};
+use change::{SetCluster, SetContext, SetCredentials};
+
+/// Modify kubeconfig files
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    sub: Sub,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Sub {
+    /// Display merged kubeconfig settings or a specified kubeconfig file
+    View(View),
+    /// Display the current-context
+    CurrentContext,
+    /// Describe one or many contexts
+    GetContexts(GetContexts),
+    /// Display clusters defined in the kubeconfig
+    GetClusters,
+    /// Display users defined in the kubeconfig
+    GetUsers,
+    /// Set the current-context in a kubeconfig file
+    #[command(alias = "use")]
+    UseContext(Name),
+    /// Set a context entry in kubeconfig
+    SetContext(SetContext),
+    /// Set a cluster entry in kubeconfig
+    SetCluster(SetCluster),
+    /// Set a user entry in kubeconfig
+    SetCredentials(SetCredentials),
+    /// Rename a context from the kubeconfig file
+    RenameContext(Names),
+    /// Delete the specified context from the kubeconfig
+    DeleteContext(Name),
+    /// Delete the specified cluster from the kubeconfig
+    DeleteCluster(Name),
+    /// Delete the specified user from the kubeconfig
+    DeleteUser(Name),
+}
+
+#[derive(Debug, clap::Args)]
+struct View {
+    #[command(flatten)]
+    output: Output,
+    /// Display raw byte data and sensitive data
+    #[arg(long)]
+    raw: bool,
+    /// Remove all information not used by current-context from the output
+    #[arg(long)]
+    minify: bool,
+    /// Flatten the resulting kubeconfig file into self-contained output
+    #[arg(long)]
+    flatten: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct GetContexts {
+    names: Vec<String>,
+    /// When using the default output format, don't print headers
+    #[arg(long)]
+    no_headers: bool,
+    /// Output format: name
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    output: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct Name {
+    names: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+struct Names {
+    names: Vec<String>,
+}
+
+pub fn run(session: &Session, args: &Args) -> Result<()> {
+    match &args.sub {
+        Sub::View(args) => view(session, args),
+        Sub::CurrentContext => match str_of(&merged(session)?["current-context"]) {
+            "" => fail("current-context is not set"),
+            name => session.println(name),
+        },
+        Sub::GetContexts(args) => contexts(session, args),
+        Sub::GetClusters => names(session, "clusters"),
+        Sub::GetUsers => names(session, "users"),
+        Sub::UseContext(args) => change::use_context(session, &args.names),
+        Sub::SetContext(args) => change::set_context(session, args),
+        Sub::SetCluster(args) => change::set_cluster(session, args),
+        Sub::SetCredentials(args) => change::set_credentials(session, args),
+        Sub::RenameContext(args) => change::rename(session, &args.names),
+        Sub::DeleteContext(args) => change::delete(session, &args.names, "context"),
+        Sub::DeleteCluster(args) => change::delete(session, &args.names, "cluster"),
+        Sub::DeleteUser(args) => change::delete(session, &args.names, "user"),
+    }
+}
+
+fn load(path: &Path) -> Result<Value> {
+    if !path.exists() {
+        return Ok(json!({"apiVersion": "v1", "kind": "Config"}));
+    }
+    let text = std::fs::read_to_string(path)?;
+    let value: Option<Value> = serde_saphyr::from_str(&text).map_err(|e| {
+        message(format!(
+            "error loading config file {}: {e}",
+            quote(&path.to_string_lossy())
+        ))
+    })?;
+    Ok(value.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"})))
+}
+
+/// The files as one: of entries with the same name the first counts.
+fn merged(session: &Session) -> Result<Value> {
+    let mut all = json!({"apiVersion": "v1", "kind": "Config", "current-context": "",
+        "clusters": null, "contexts": null, "users": null});
+    for path in kubeconfig_paths(&session.globals).iter().filter(|p| p.exists()) {
+        let file = load(path)?;
+        if str_of(&all["current-context"]).is_empty() && file["current-context"].is_string() {
+            all["current-context"] = file["current-context"].clone();
+        }
+        for list in ["clusters", "contexts", "users"] {
+            for entry in items(&file[list]) {
+                if !items(&all[list]).any(|e| e["name"] == entry["name"]) {
+                    push(&mut all, list, entry.clone());
+                }
+            }
+        }
+    }
+    for list in ["clusters", "contexts", "users"] {
+        if let Some(list) = all[list].as_array_mut() {
+            list.sort_by_key(|e| str_of(&e["name"]).to_owned());
+        }
+    }
+    if let Some(name) = &session.globals.context {
+        all["current-context"] = json!(name);
+    }
+    Ok(all)
+}
+
+fn push(config: &mut Value, list: &str, entry: Value) {
+    match config[list].as_array_mut() {
+        Some(list) => list.push(entry),
+        None => config[list] = json!([entry]),
+    }
+}
+
+fn view(session: &Session, args: &View) -> Result<()> {
+    let mut config = merged(session)?;
+    if args.minify {
+        minify(&mut config)?;
+    }
+    if !args.raw {
+        redact(&mut config);
+    }
+    let mut output = args.output.clone();
+    output.output.get_or_insert_with(|| "yaml".to_owned());
+    session.print(&Format::for_get(&output, false)?.object(&config)?)
+}
+
+fn minify(config: &mut Value) -> Result<()> {
+    let current = str_of(&config["current-context"]).to_owned();
+    if current.is_empty() {
+        return fail("current-context must exist in order to minify");
+    }
+    let Some(context) = items(&config["contexts"])
+        .find(|c| c["name"] == current.as_str())
+        .cloned()
+    else {
+        return fail(format!("cannot locate context {current}"));
+    };
+    for (list, wanted) in [
+        ("contexts", &context["name"]),
+        ("clusters", &context["context"]["cluster"]),
+        ("users", &context["context"]["user"]),
+    ] {
+        if let Some(list) = config[list].as_array_mut() {
+            list.retain(|e| e["name"] == *wanted);
+        }
+    }
+    Ok(())
+}
+
+fn redact(config: &mut Value) {
+    for (list, inner, field, text) in [
+        ("clusters", "cluster", "certificate-authority-data", "DATA+OMITTED"),
+        ("users", "user", "client-certificate-data", "DATA+OMITTED"),
+        ("users", "user", "client-key-data", "DATA+OMITTED"),
+        ("users", "user", "token", "REDACTED"),
+        ("users", "user", "password", "REDACTED"),
+    ] {
+        for entry in config[list].as_array_mut().into_iter().flatten() {
+            if let Some(value) = entry[inner].get_mut(field) {
+                *value = json!(text);
+            }
+        }
+    }
+}
+
+fn contexts(session: &Session, args: &GetContexts) -> Result<()> {
+    if !matches!(args.output.as_str(), "" | "name") {
+        return fail(format!(
+            "--output {} is not available in kubectl config get-contexts; resetting to default output format",
+            args.output
+        ));
+    }
+    let config = merged(session)?;
+    let mut out = TabWriter::table();
+    if !args.no_headers && args.output.is_empty() {
+        out.line("CURRENT\tNAME\tCLUSTER\tAUTHINFO\tNAMESPACE");
+    }
+    let wanted = |c: &&Value| args.names.is_empty() || args.names.iter().any(|n| c["name"] == n.as_str());
+    for entry in items(&config["contexts"]).filter(wanted) {
+        let (name, context) = (str_of(&entry["name"]), &entry["context"]);
+        if args.output == "name" {
+            out.line(name);
+            continue;
+        }
+        let mark = if config["current-context"] == name { "*" } else { "" };
+        let text = |field: &str| str_of(&context[field]);
+        out.line(&format!(
+            "{mark}\t{name}\t{}\t{}\t{}",
+            text("cluster"),
+            text("user"),
+            text("namespace")
+        ));
+    }
+    session.print(&out.flush())?;
+    let missing = args
+        .names
+        .iter()
+        .filter(|n| !items(&config["contexts"]).any(|c| c["name"] == n.as_str()));
+    let errors: Vec<Error> = missing.map(|n| message(format!("context {n} not found"))).collect();
+    crate::error::all(errors)
+}
+
+fn names(session: &Session, list: &str) -> Result<()> {
+    let config = merged(session)?;
+    let lines: Vec<String> = items(&config[list])
+        .map(|e| format!("{}\n", str_of(&e["name"])))
+        .collect();
+    session.print(&format!("NAME\n{}", lines.concat()))
+}

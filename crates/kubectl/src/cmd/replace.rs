@@ -1,0 +1,84 @@
+//! `replace`: objects as files have them, and nothing of what they were.
+
+use super::apply::{last_applied, record};
+use super::create::Common;
+use super::delete::until_gone;
+use crate::change::Changer;
+use crate::cmd::describe::str_of;
+use crate::error::{Result, all, fail};
+use crate::flags::Files;
+use crate::resolve::from_files;
+use crate::select::Info;
+use crate::session::Session;
+
+/// Replace a resource by file name or stdin
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    common: Common,
+    /// If true, immediately remove resources from API and create them anew
+    #[arg(long)]
+    force: bool,
+    /// Period of time in seconds given to the resource to terminate gracefully
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
+}
+
+pub async fn run(session: &Session, args: &Args) -> Result<()> {
+    if args.files.is_empty() {
+        return fail("must specify one of -f and -k");
+    }
+    if args.grace_period >= 0 && !args.force {
+        return fail("--grace-period must have --force specified");
+    }
+    let changer = Changer::new(session, &args.common.change, "kubectl-replace")?
+        .validation(args.common.validate.field_validation()?);
+    let (infos, mut errors) = from_files(session, &args.files).await?;
+    if infos.is_empty() && errors.is_empty() {
+        return fail("no objects passed to replace");
+    }
+    for mut info in infos {
+        if args.common.save_config || last_applied(&info.object).is_some() {
+            record(&mut info.object)?;
+        }
+        let source = info.source.clone();
+        let done = match (changer.is_local(), args.force) {
+            (true, _) => Ok(()),
+            (false, false) => changer.update(&mut info).await,
+            (false, true) => anew(&changer, args, &mut info).await,
+        };
+        match done {
+            Ok(()) => changer.tell(&info.object, "replaced")?,
+            Err(error) => errors.push(error.with_source("replacing", &source)),
+        }
+    }
+    all(errors)
+}
+
+async fn anew(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<()> {
+    let grace = Some(args.grace_period.max(0));
+    match changer.delete(info, grace, "Background").await {
+        Ok(answer) => {
+            let name = crate::print::go::quote(&info.name);
+            let from = if info.ty.namespaced {
+                format!(" from {} namespace", info.namespace)
+            } else {
+                String::new()
+            };
+            changer
+                .session
+                .println(&format!("{} {name} deleted{from}", info.ty.group_kind()))?;
+            let uid = if answer["kind"] == "Status" {
+                &answer["details"]["uid"]
+            } else {
+                &answer["metadata"]["uid"]
+            };
+            until_gone(changer.session, info, str_of(uid), None).await?;
+        }
+        Err(error) if error.is_not_found() => {}
+        Err(error) => return Err(error),
+    }
+    changer.create(info).await
+}
