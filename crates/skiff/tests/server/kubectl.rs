@@ -165,7 +165,7 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
         &object.replace("orders", "x").replace("postgres", "oracle"),
     );
     assert!(
-        bad.contains("spec.engine: Unsupported value: \"oracle\": supported values: \"mysql\", \"postgres\""),
+        bad.contains("spec.engine: Unsupported value: \"oracle\": supported values: \"postgres\", \"mysql\""),
         "{bad}"
     );
     s.kill();
