@@ -12,8 +12,6 @@ use crate::registry::cached::Cached;
 use crate::registry::write::{Change, Write, WriteOptions};
 use crate::server::ApiServer;
 
-pub use definition::validate;
-
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
 
