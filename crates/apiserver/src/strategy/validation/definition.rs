@@ -119,7 +119,8 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         errors.push(versions.invalid("must contain unique version names"));
     }
     if versions.items().filter(|v| v.get("storage").is_true()).count() != 1 {
-        errors.push(versions.invalid("must have exactly one version marked as storage version"));
+        let shown = Value::Array(versions.list().to_vec());
+        errors.push(versions.wrong(shown, "must have exactly one version marked as storage version"));
     }
     resource_names(errors, &spec.get("names"));
     if let Some(first) = versions.items().next() {
