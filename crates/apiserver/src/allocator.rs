@@ -12,6 +12,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
+use crate::strategy::service::needs_health_check;
 use crate::strategy::text;
 
 /// The ranges that Services draw from.
@@ -286,6 +287,42 @@ pub fn allocate(
                 hold(dry_run, &mut state.ports, &mut reservation.ports, (free, protocol));
             }
             None => {}
+        }
+    }
+    if needs_health_check(tree) {
+        let number = |service: &Value| {
+            let port = service.pointer("/spec/healthCheckNodePort").and_then(Value::as_u64);
+            port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
+        };
+        let kept = old.and_then(number);
+        let taken = |p: u16| {
+            let key = (p, "TCP".to_owned());
+            used.ports.contains(&key) || state.ports.contains(&key) || reservation.ports.contains(&key)
+        };
+        let port = match number(tree).or(kept) {
+            Some(port) if kept == Some(port) => port,
+            Some(port) if taken(port) || !ranges.node_ports.contains(&port) => {
+                let problem = if ranges.node_ports.contains(&port) {
+                    "provided port is already allocated".to_owned()
+                } else {
+                    let (low, high) = (ranges.node_ports.start(), ranges.node_ports.end());
+                    format!("provided port is not in the valid range. The range of valid ports is {low}-{high}")
+                };
+                let why = format!("failed to allocate requested HealthCheck NodePort {port}: {problem}");
+                return Err(ApiError::internal(why));
+            }
+            Some(port) => port,
+            None => free_port(registry, ranges, taken)
+                .ok_or_else(|| ApiError::internal("failed to allocate a HealthCheck NodePort: range is full"))?,
+        };
+        tree["spec"]["healthCheckNodePort"] = json!(port);
+        if kept != Some(port) {
+            hold(
+                dry_run,
+                &mut state.ports,
+                &mut reservation.ports,
+                (port, "TCP".to_owned()),
+            );
         }
     }
     Ok(reservation)

@@ -541,7 +541,36 @@ impl Rules {
         } else if !self.kind.is_empty() && *self.kind != *found && !(&*self.kind == "number" && found == "integer") {
             let why = format!("{path} in body must be of type {}: {found:?}", self.kind);
             errors.push(FieldError::type_invalid(path, json!(found), why));
-            return false;
+        }
+        let holds = |rules: &Rules| {
+            let mut ignored = Vec::new();
+            rules.check(value, path, &mut ignored);
+            ignored.is_empty()
+        };
+        let shown = if path.is_empty() { "<nil>" } else { path };
+        if !self.any_of.is_empty() && !self.any_of.iter().any(holds) {
+            errors.push(FieldError::invalid(
+                path,
+                value.clone(),
+                format!("{shown} in body must validate at least one schema (anyOf)"),
+            ));
+        }
+        if !self.one_of.is_empty() && self.one_of.iter().filter(|r| holds(r)).count() != 1 {
+            errors.push(FieldError::invalid(
+                path,
+                value.clone(),
+                format!("{shown} in body must validate one and only one schema (oneOf)"),
+            ));
+        }
+        for rules in &self.all_of {
+            rules.check(value, path, errors);
+        }
+        if self.not.as_ref().is_some_and(|r| holds(r)) {
+            errors.push(FieldError::invalid(
+                path,
+                value.clone(),
+                format!("{shown} in body must not validate the schema (not)"),
+            ));
         }
         let mut invalid = |why: String| {
             errors.push(FieldError::invalid(
@@ -648,36 +677,6 @@ impl Rules {
                 .collect();
             let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
             errors.push(FieldError::not_supported(path, value.clone(), &shown));
-        }
-        let holds = |rules: &Rules| {
-            let mut ignored = Vec::new();
-            rules.check(value, path, &mut ignored);
-            ignored.is_empty()
-        };
-        for rules in &self.all_of {
-            rules.check(value, path, errors);
-        }
-        let shown = if path.is_empty() { "<nil>" } else { path };
-        if !self.any_of.is_empty() && !self.any_of.iter().any(holds) {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{shown} in body must validate at least one schema (anyOf)"),
-            ));
-        }
-        if !self.one_of.is_empty() && self.one_of.iter().filter(|r| holds(r)).count() != 1 {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{shown} in body must validate one and only one schema (oneOf)"),
-            ));
-        }
-        if self.not.as_ref().is_some_and(|r| holds(r)) {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{shown} in body must not validate the schema (not)"),
-            ));
         }
         true
     }

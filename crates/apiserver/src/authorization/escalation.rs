@@ -58,6 +58,12 @@ pub fn check(server: &ApiServer, resource: &Resource, request: &Request, tree: &
         }
     };
     let own = server.authorizer.rbac().rules_for(&request.user, namespace);
+    // what an aggregated role grants is decided by who labels other roles
+    let aggregated = resource.kind == "ClusterRole" && tree.get("aggregationRule").is_some_and(|r| !r.is_null());
+    if aggregated && !everything().iter().all(|rule| rule.covered_by(&own)) {
+        let why = "must have cluster-admin privileges to use an aggregationRule";
+        return Err(resource.forbidden(name, why));
+    }
     let missing: Vec<&PolicyRule> = rules.iter().filter(|rule| !rule.covered_by(&own)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -70,6 +76,24 @@ pub fn check(server: &ApiServer, resource: &Resource, request: &Request, tree: &
         shown.join("\n")
     );
     Err(resource.forbidden(name, &why))
+}
+
+/// What `cluster-admin` grants.
+fn everything() -> [PolicyRule; 2] {
+    let all = || vec!["*".to_owned()];
+    [
+        PolicyRule {
+            verbs: all(),
+            api_groups: all(),
+            resources: all(),
+            ..PolicyRule::default()
+        },
+        PolicyRule {
+            verbs: all(),
+            non_resource_urls: all(),
+            ..PolicyRule::default()
+        },
+    ]
 }
 
 fn rules_of(tree: &Value) -> Vec<PolicyRule> {

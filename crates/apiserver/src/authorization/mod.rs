@@ -4,6 +4,7 @@ pub mod bootstrap_policy;
 pub mod escalation;
 pub mod node;
 pub mod rbac;
+pub mod signers;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::field::FieldError;
 use api::schema::Schema;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::registry::resource::{Column, Conversion, Resource, ScalePaths, SchemaRef, Subresource};
 use crate::strategy::Strategy;
@@ -21,67 +21,6 @@ fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
 fn strings(tree: &Value, path: &str) -> Vec<String> {
     let list = tree.pointer(path).and_then(Value::as_array).into_iter().flatten();
     list.filter_map(|v| v.as_str().map(Into::into)).collect()
-}
-
-/// What is wrong with a definition.
-pub fn validate(new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let (group, plural) = (text(new, "/spec/group"), text(new, "/spec/names/plural"));
-    let name = text(new, "/metadata/name");
-    if group.is_empty() {
-        errors.push(FieldError::required("spec.group", ""));
-    } else if !group.contains('.') {
-        let why = "should be a domain with at least one dot";
-        errors.push(FieldError::invalid("spec.group", json!(group), why));
-    }
-    if name != format!("{plural}.{group}") {
-        let why = "must be spec.names.plural+\".\"+spec.group";
-        errors.push(FieldError::invalid("metadata.name", json!(name), why));
-    }
-    for field in ["plural", "singular", "kind", "listKind"] {
-        if text(new, &format!("/spec/names/{field}")).is_empty() {
-            errors.push(FieldError::required(format!("spec.names.{field}"), ""));
-        }
-    }
-    let scopes = ["Cluster", "Namespaced"];
-    if !scopes.contains(&text(new, "/spec/scope")) {
-        errors.push(FieldError::not_supported(
-            "spec.scope",
-            json!(text(new, "/spec/scope")),
-            &scopes,
-        ));
-    }
-    if text(new, "/spec/conversion/strategy") == "Webhook" {
-        let why = "webhook conversion is not supported by this server";
-        errors.push(FieldError::forbidden("spec.conversion.strategy", why));
-    }
-    if let Some(old) = old {
-        for path in ["group", "scope"] {
-            let at = format!("/spec/{path}");
-            if text(new, &at) != text(old, &at) {
-                errors.push(FieldError::invalid(
-                    format!("spec.{path}"),
-                    json!(text(new, &at)),
-                    "field is immutable",
-                ));
-            }
-        }
-    }
-    let versions = new
-        .pointer("/spec/versions")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    if versions.iter().filter(|v| v["storage"] == true).count() != 1 {
-        let why = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", json!(versions.len()), why));
-    }
-    if errors.is_empty()
-        && let Err(found) = compile(new)
-    {
-        errors.extend(found);
-    }
-    errors
 }
 
 /// The served versions of a definition.

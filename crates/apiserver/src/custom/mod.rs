@@ -1,6 +1,9 @@
 //! Custom resources: a definition that is written becomes a served resource, one that is deleted stops being one.
 
 mod definition;
+mod ending;
+
+pub use ending::{deleted, object_gone};
 
 use std::sync::Arc;
 
@@ -11,8 +14,6 @@ use crate::http::user::User;
 use crate::registry::cached::Cached;
 use crate::registry::write::{Change, Write, WriteOptions};
 use crate::server::ApiServer;
-
-pub use definition::validate;
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
@@ -29,7 +30,7 @@ pub async fn restore(server: &Arc<ApiServer>) -> Result<()> {
 pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
     let tree = object.tree()?;
     if object.object.meta.deleting {
-        return Ok(());
+        return ending::advance(server, object).await;
     }
     let resources = definition::compile(&tree).map_err(|errors| {
         crate::http::status::ApiError::invalid(GROUP, "CustomResourceDefinition", &object.object.meta.name, &errors)
@@ -47,12 +48,7 @@ pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
     let Some(served) = catalog.stored(GROUP, PLURAL) else {
         return Ok(());
     };
-    let options = WriteOptions {
-        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
-        dry_run: false,
-        manager: "kube-apiserver".into(),
-        subresource: "status".into(),
-    };
+    let options = own_options("status");
     let write = Write {
         registry: &server.registry,
         served,
@@ -81,28 +77,12 @@ pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
     write.update(&object.object.meta.name, change).await.map(|_| ())
 }
 
-/// Deletes the objects of a definition that is gone and stops serving it.
-pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
-    let Ok(tree) = object.tree() else { return };
-    let text = |path: &str| {
-        tree.pointer(path)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let (group, plural) = (text("/spec/group"), text("/spec/names/plural"));
-    let prefix = definition::prefix(&group, &plural);
-    let success = vec![etcd::Op::Delete(etcd::KeyRange::prefix(prefix.as_bytes()))];
-    if let Err(error) = server
-        .registry
-        .store
-        .txn(etcd::Txn {
-            success,
-            ..etcd::Txn::default()
-        })
-        .await
-    {
-        tracing::error!(%error, %group, %plural, "objects of a deleted definition remain");
+/// The server itself writes.
+fn own_options(subresource: &str) -> WriteOptions {
+    WriteOptions {
+        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
+        dry_run: false,
+        manager: "kube-apiserver".into(),
+        subresource: subresource.into(),
     }
-    server.registry.withdraw(&group, &plural).await;
 }

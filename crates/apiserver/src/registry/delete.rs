@@ -16,6 +16,8 @@ use crate::registry::{format_time, metadata};
 use crate::server::options::{META, dry_run};
 
 const ATTEMPTS: usize = 8;
+/// Holds a definition back until its objects are gone.
+pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -131,7 +133,14 @@ impl Write<'_> {
             };
             admission::validate(&attributes, &Value::Null, Some(&old)).await?.keep();
             let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
-            let finalizers = propagation(options, resource.strategy.orphan_by_default, &present);
+            let definition = resource.is("apiextensions.k8s.io", "customresourcedefinitions");
+            let ending = !metadata::text(&old, "deletionTimestamp").is_empty();
+            let finalizers = if definition && !ending {
+                let others = present.iter().filter(|f| *f != CLEANUP).cloned();
+                others.chain([CLEANUP.to_owned()]).collect()
+            } else {
+                propagation(options, resource.strategy.orphan_by_default, &present)
+            };
             let graceful = (resource.strategy.grace)(&old, options.grace_period_seconds);
             let grace = graceful.unwrap_or(0);
             let namespace_content = resource.is("", "namespaces")
@@ -170,7 +179,12 @@ impl Write<'_> {
                 }
                 return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
             }
-            let Some(tree) = self.mark(&old, &finalizers, grace, namespace_content)? else {
+            let marked = if definition && !ending {
+                Some(self.mark_definition(&old, &finalizers)?)
+            } else {
+                self.mark(&old, &finalizers, grace, namespace_content)?
+            };
+            let Some(tree) = marked else {
                 return Ok(Deleted::Later(current));
             };
             let mut stored = resource.to_stored(tree);
@@ -232,6 +246,27 @@ impl Write<'_> {
             return Ok(None);
         }
         Ok(Some(tree))
+    }
+
+    fn mark_definition(&self, old: &Value, finalizers: &[String]) -> Result<Value> {
+        let mut tree = old.clone();
+        let now = self.registry.timestamp();
+        let metadata = metadata::of(&mut tree)?;
+        metadata.insert("deletionTimestamp".into(), json!(now));
+        metadata.insert("finalizers".into(), json!(finalizers));
+        let list = tree.pointer("/status/conditions").and_then(Value::as_array);
+        let mut conditions = list.cloned().unwrap_or_default();
+        conditions.retain(|c| c["type"] != "Terminating");
+        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+        conditions.push(json!({
+            "type": "Terminating",
+            "status": "True",
+            "lastTransitionTime": now,
+            "reason": "InstanceDeletionPending",
+            "message": message,
+        }));
+        tree["status"]["conditions"] = json!(conditions);
+        Ok(tree)
     }
 }
 

@@ -98,6 +98,9 @@ impl Write<'_> {
         let attributes = self.attributes(Operation::Create, &name);
         admission::mutate(&attributes, &mut tree)?;
         (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
+        if resource.is("certificates.k8s.io", "certificatesigningrequests") {
+            crate::authorization::signers::claim(&mut tree, &self.options.user);
+        }
         if !resource.is_custom() {
             let schema = resource.schema.get();
             schema.set_defaults(resource.root, &mut tree);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
+use crate::registry::cached::Cached;
 use crate::registry::delete::{DeleteOptions, Deleted};
 use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::{self, ListOptions};
@@ -119,7 +120,7 @@ impl ApiServer {
             options: &options,
         };
         let created = write.create(tree, false).await?;
-        self.after_write(served, &created).await?;
+        self.after_write(served, &created, options.dry_run).await?;
         warnings.0.extend((served.resource.strategy.warnings)(&created.tree()?));
         let mut response = body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)?;
         add_warnings(&mut response, &warnings);
@@ -184,7 +185,7 @@ impl ApiServer {
                 return Err(resource.not_found(&name));
             }
             let created = write.create(tree, false).await?;
-            self.after_write(served, &created).await?;
+            self.after_write(served, &created, options.dry_run).await?;
             return body::object_response(StatusCode::CREATED, resource, &created, request.accept);
         }
         let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
@@ -198,7 +199,7 @@ impl ApiServer {
                 })
             })
             .await?;
-        self.after_write(served, &updated).await?;
+        self.after_write(served, &updated, options.dry_run).await?;
         let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
         add_warnings(&mut response, &warnings);
         Ok(response)
@@ -255,7 +256,7 @@ impl ApiServer {
                 })
             })
             .await?;
-        self.after_write(served, &updated).await?;
+        self.after_write(served, &updated, options.dry_run).await?;
         let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
         add_warnings(&mut response, &warnings);
         Ok(response)
@@ -312,7 +313,7 @@ impl ApiServer {
                 Err(error) if error.reason == "AlreadyExists" => {}
                 other => {
                     let created = other?;
-                    self.after_write(served, &created).await?;
+                    self.after_write(served, &created, write.options.dry_run).await?;
                     let mut response = body::object_response(StatusCode::CREATED, resource, &created, request.accept)?;
                     add_warnings(&mut response, &warnings);
                     return Ok(response);
@@ -337,7 +338,7 @@ impl ApiServer {
                 })
             })
             .await?;
-        self.after_write(served, &updated).await?;
+        self.after_write(served, &updated, write.options.dry_run).await?;
         let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
         add_warnings(&mut response, &warnings);
         Ok(response)
@@ -366,12 +367,12 @@ impl ApiServer {
         };
         match write.delete(&request.info.name, &options).await? {
             Deleted::Later(object) => {
-                self.after_write(served, &object).await?;
+                self.after_write(served, &object, write_options.dry_run).await?;
                 body::object_response(StatusCode::OK, resource, &object, request.accept)
             }
             Deleted::Now(object) => {
                 if !write_options.dry_run {
-                    self.after_delete(served, &object).await;
+                    self.after_delete(served, &object).await?;
                 }
                 // pods and a few others answer with what they were, as upstream
                 let returns_object = [
@@ -413,8 +414,9 @@ impl ApiServer {
                 options: &write_options,
             };
             match write.delete(&object.object.meta.name, &options).await {
-                Ok(Deleted::Now(object)) if !write_options.dry_run => self.after_delete(served, &object).await,
-                Ok(_) => {}
+                Ok(Deleted::Now(object)) if !write_options.dry_run => self.after_delete(served, &object).await?,
+                Ok(Deleted::Later(object)) => self.after_write(served, &object, write_options.dry_run).await?,
+                Ok(Deleted::Now(_)) => {}
                 // somebody else deleted it first
                 Err(error) if error.reason == "NotFound" => {}
                 Err(error) => return Err(error),
@@ -431,21 +433,32 @@ impl ApiServer {
 
     /// Rules that need to know who asks: roles may not grant more than their author has.
     fn guard(&self, served: &Served, request: &Request, tree: &Value) -> Result<()> {
-        crate::authorization::escalation::check(self, &served.resource, request, tree)
+        crate::authorization::escalation::check(self, &served.resource, request, tree)?;
+        crate::authorization::signers::check(self, &served.resource, request, tree)
     }
 
     /// What a write of some kinds does to the server itself.
-    async fn after_write(self: &Arc<Self>, served: &Served, object: &crate::registry::cached::Cached) -> Result<()> {
+    async fn after_write(self: &Arc<Self>, served: &Served, object: &Cached, dry_run: bool) -> Result<()> {
+        if dry_run {
+            return Ok(());
+        }
         if served.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-            crate::custom::written(self, object).await?;
+            return crate::custom::written(self, object).await;
+        }
+        let meta = &object.object.meta;
+        if served.resource.is_custom() && meta.deleting && meta.finalizers.is_empty() {
+            return crate::custom::object_gone(self, &served.resource).await;
         }
         Ok(())
     }
 
-    async fn after_delete(self: &Arc<Self>, served: &Served, object: &crate::registry::cached::Cached) {
+    async fn after_delete(self: &Arc<Self>, served: &Served, object: &Cached) -> Result<()> {
         if served.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crate::custom::deleted(self, object).await;
+        } else if served.resource.is_custom() {
+            crate::custom::object_gone(self, &served.resource).await?;
         }
+        Ok(())
     }
 }
 

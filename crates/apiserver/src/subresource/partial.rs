@@ -101,6 +101,10 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             request.accept,
         );
     }
+    if subresource == "approval" {
+        let about = json!({ "metadata": { "name": name } });
+        crate::authorization::signers::check(server, resource, request, &about)?;
+    }
     let options = request.write_options()?;
     let write = Write {
         registry: &server.registry,

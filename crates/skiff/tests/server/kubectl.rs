@@ -211,7 +211,7 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
         &object.replace("orders", "x").replace("postgres", "oracle"),
     );
     assert!(
-        bad.contains("spec.engine: Unsupported value: \"oracle\": supported values: \"mysql\", \"postgres\""),
+        bad.contains("spec.engine: Unsupported value: \"oracle\": supported values: \"postgres\", \"mysql\""),
         "{bad}"
     );
     s.kill();
@@ -224,7 +224,23 @@ fn a_custom_resource_works_as_soon_as_it_is_defined() {
         s.ok(&["get", "databases", "-o", "name"]),
         "database.stable.example.com/orders"
     );
-    s.ok(&["delete", "crd", "databases.stable.example.com"]);
+    let finalizers = |list: &str| format!("{{\"metadata\":{{\"finalizers\":{list}}}}}");
+    s.ok(&[
+        "patch",
+        "db",
+        "orders",
+        "--type=merge",
+        "-p",
+        &finalizers("[\"a.b/c\"]"),
+    ]);
+    s.ok(&["delete", "crd", "databases.stable.example.com", "--wait=false"]);
+    let held = ["get", "db", "orders", "-o", "jsonpath={.metadata.deletionTimestamp}"];
+    assert!(
+        !s.ok(&held).is_empty(),
+        "an object with finalizers outlives the deletion of its definition"
+    );
+    s.ok(&["patch", "db", "orders", "--type=merge", "-p", &finalizers("[]")]);
+    s.fails(&["get", "crd", "databases.stable.example.com"], "");
     let gone = s.fails(&["get", "--raw", "/apis/stable.example.com/v1/databases"], "");
     assert!(
         gone.contains("the server could not find the requested resource"),

@@ -1,9 +1,11 @@
 //! Rules of the built-in kinds beyond their schemas, a file for each group of kinds.
 
+mod certificate;
 mod cluster;
 mod common;
 mod config;
 mod cursor;
+mod definition;
 mod endpoints;
 mod job;
 mod limits;
@@ -86,7 +88,8 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("storage.k8s.io", "volumeattachments") => storage::volume_attachment(check),
         ("storage.k8s.io", "csinodes") => storage::csi_node(check),
         ("storage.k8s.io", "csidrivers") => storage::csi_driver(check),
-        ("apiextensions.k8s.io", _) => crate::custom::validate(check.new, check.old),
+        ("certificates.k8s.io", "certificatesigningrequests") => certificate::signing_request(check),
+        ("apiextensions.k8s.io", _) => definition::definition(check),
         ("admissionregistration.k8s.io", _) => workload::refused(check),
         _ => Errors::new(),
     }

@@ -1,0 +1,127 @@
+//! The end of a definition: its objects are deleted first, and those with finalizers hold it back.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::custom::{GROUP, PLURAL, definition, own_options};
+use crate::http::status::Result;
+use crate::registry::cached::Cached;
+use crate::registry::delete::{CLEANUP, DeleteOptions, Deleted};
+use crate::registry::resource::Resource;
+use crate::registry::write::{Change, Write};
+use crate::server::ApiServer;
+
+/// Does what can be done now for a definition that is being deleted.
+pub async fn advance(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
+    let meta = &object.object.meta;
+    if !meta.finalizers.iter().any(|f| **f == *CLEANUP) {
+        if meta.finalizers.is_empty() {
+            deleted(server, object).await;
+        }
+        return Ok(());
+    }
+    let tree = object.tree()?;
+    let (group, plural) = names(&tree);
+    // at start a definition on its way out is served yet, so that its objects can be freed
+    if server.registry.catalog().stored(&group, &plural).is_none()
+        && let Ok(resources) = definition::compile(&tree)
+    {
+        server.registry.serve(resources).await?;
+    }
+    if clear(server, &group, &plural).await? && release(server, &meta.name).await? {
+        deleted(server, object).await;
+    }
+    Ok(())
+}
+
+/// A custom object is gone: its definition may have waited for it.
+pub async fn object_gone(server: &Arc<ApiServer>, resource: &Resource) -> Result<()> {
+    let name = format!("{}.{}", resource.plural, resource.group);
+    match server.registry.get(GROUP, PLURAL, "", &name) {
+        Some(definition) if definition.object.meta.deleting => advance(server, &definition).await,
+        _ => Ok(()),
+    }
+}
+
+fn names(tree: &Value) -> (String, String) {
+    let text = |path: &str| tree.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    (text("/spec/group").into(), text("/spec/names/plural").into())
+}
+
+/// Deletes the objects of a resource; `false` when some wait for finalizers.
+async fn clear(server: &Arc<ApiServer>, group: &str, plural: &str) -> Result<bool> {
+    let catalog = server.registry.catalog();
+    let Some(served) = catalog.stored(group, plural) else {
+        return Ok(true);
+    };
+    let options = own_options("");
+    for object in served.cache.list("").items {
+        let meta = &object.object.meta;
+        if meta.deleting {
+            continue;
+        }
+        let write = Write {
+            registry: &server.registry,
+            served,
+            namespace: &meta.namespace,
+            options: &options,
+        };
+        match write.delete(&meta.name, &DeleteOptions::default()).await {
+            Ok(Deleted::Now(_) | Deleted::Later(_)) => {}
+            // somebody else deleted it first
+            Err(error) if error.reason == "NotFound" => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(served.cache.is_empty())
+}
+
+/// Takes the finalizer off; whether the definition is gone then.
+async fn release(server: &Arc<ApiServer>, name: &str) -> Result<bool> {
+    let catalog = server.registry.catalog();
+    let Some(served) = catalog.stored(GROUP, PLURAL) else {
+        return Ok(false);
+    };
+    let options = own_options("");
+    let write = Write {
+        registry: &server.registry,
+        served,
+        namespace: "",
+        options: &options,
+    };
+    let change = |old: &Value| {
+        let mut tree = old.clone();
+        let list = tree.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut);
+        if let Some(list) = list {
+            list.retain(|f| f != CLEANUP);
+        }
+        Ok(Change {
+            tree,
+            uid: None,
+            revision: None,
+            applied: false,
+        })
+    };
+    match write.update(name, change).await {
+        Ok(_) => Ok(served.cache.get("", name).is_none()),
+        // somebody else took it off
+        Err(error) if error.reason == "NotFound" => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Stops serving a definition that is gone, and leaves nothing of its objects.
+pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
+    let Ok(tree) = object.tree() else { return };
+    let (group, plural) = names(&tree);
+    let prefix = definition::prefix(&group, &plural);
+    let rest = etcd::Txn {
+        success: vec![etcd::Op::Delete(etcd::KeyRange::prefix(prefix.as_bytes()))],
+        ..etcd::Txn::default()
+    };
+    if let Err(error) = server.registry.store.txn(rest).await {
+        tracing::error!(%error, %group, %plural, "objects of a deleted definition remain");
+    }
+    server.registry.withdraw(&group, &plural).await;
+}
