@@ -100,11 +100,7 @@ pub const FIGURES: &[Figure] = &[
         "container create + start + delete: CRI over the socket, beside runc's three commands",
         0.0,
     ),
-    time(
-        "container.crun",
-        "the same beside crun's three commands, those without a cgroup",
-        0.0,
-    ),
+    time("container.crun", "the same beside crun's three commands", 0.0),
     rate("creates.one", "creates of ConfigMaps, 1 client", 0.0),
     rate("creates.many", "creates of ConfigMaps, 32 clients", 0.0),
     time("creates.cpu", "server CPU a create", 250e-6),

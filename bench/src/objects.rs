@@ -34,7 +34,7 @@ pub fn pod(name: &str, image: &str) -> Value {
 
 /// A pod as applications have them, some 3.9 kB when listed; nobody schedules it.
 pub fn idle_pod(name: &str) -> Value {
-    let environment: Vec<Value> = (0..12)
+    let environment: Vec<Value> = (0..3)
         .map(|i| json!({"name": format!("VARIABLE_{i}"), "value": format!("the value of variable {i} of the application")}))
         .collect();
     let probe = json!({"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 10});

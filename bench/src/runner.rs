@@ -58,7 +58,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
     for phase in Phase::ALL.into_iter().filter(|p| wanted.any(p.rows())) {
         // sides by turns: what the machine's neighbours do falls on both
         for _ in 0..if phase == Phase::Start { args.starts } else { 1 } {
-            for side in sides {
+            for side in sides
+                .iter()
+                .filter(|s| phase.rows_of(**s).iter().any(|r| wanted.row(r)))
+            {
                 eprintln!("{}: {side:?}", phase.name());
                 let space = Space::make(args, *side, phase)?;
                 let lines = space.measure(args, &wanted)?;

@@ -99,29 +99,47 @@ where
     Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
-impl Object {
-    /// Reads the metadata out of an object's JSON and keeps the bytes as they are.
-    pub fn parse(bytes: Bytes) -> Result<Arc<Object>, ObjectError> {
-        let partial: Partial = serde_json::from_slice(&bytes)?;
-        let m = partial.metadata;
-        let resource_version = match &*m.resource_version {
+impl PartialMeta {
+    fn meta(self) -> Result<Meta, ObjectError> {
+        let resource_version = match &*self.resource_version {
             "" => 0,
             text => text
                 .parse()
                 .map_err(|_| ObjectError::ResourceVersion(text.to_owned()))?,
         };
+        Ok(Meta {
+            namespace: self.namespace,
+            name: self.name,
+            uid: self.uid,
+            resource_version,
+            generation: self.generation,
+            labels: self.labels.into_iter().collect(),
+            owners: self.owner_references.into(),
+            deleting: self.deletion_timestamp.is_some(),
+            finalizers: self.finalizers.into(),
+        })
+    }
+}
+
+impl Meta {
+    /// Reads an object's tree, which spares parsing its bytes.
+    ///
+    /// # Errors
+    /// When a field of its metadata is not of its type.
+    pub fn of(object: &serde_json::Value) -> Result<Meta, ObjectError> {
+        match object.get("metadata") {
+            Some(metadata) => PartialMeta::deserialize(metadata)?.meta(),
+            None => Ok(Meta::default()),
+        }
+    }
+}
+
+impl Object {
+    /// Reads the metadata out of an object's JSON and keeps the bytes as they are.
+    pub fn parse(bytes: Bytes) -> Result<Arc<Object>, ObjectError> {
+        let partial: Partial = serde_json::from_slice(&bytes)?;
         Ok(Arc::new(Object {
-            meta: Meta {
-                namespace: m.namespace,
-                name: m.name,
-                uid: m.uid,
-                resource_version,
-                generation: m.generation,
-                labels: m.labels.into_iter().collect(),
-                owners: m.owner_references.into(),
-                deleting: m.deletion_timestamp.is_some(),
-                finalizers: m.finalizers.into(),
-            },
+            meta: partial.metadata.meta()?,
             bytes,
         }))
     }
@@ -155,6 +173,8 @@ mod tests {
         assert_eq!(object.meta.resource_version, 7);
         assert_eq!(object.meta.label("app"), Some("x"));
         assert_eq!(object.meta.label("none"), None);
+        let tree = serde_json::from_slice(json).unwrap();
+        assert_eq!(Meta::of(&tree).unwrap(), object.meta);
         assert_eq!(object.meta.controller().map(|o| &*o.name), Some("r"));
         assert!(object.meta.deleting);
         assert_eq!(&object.bytes[..], &json[..]);

@@ -58,9 +58,8 @@ impl Encoded {
         write_canonical(tree, &mut out)?;
         let bytes = Bytes::from(out);
         let revision_at = find_revision(&bytes)?;
-        let parsed = Object::parse(bytes.clone()).map_err(ApiError::internal)?;
         let prepared = Prepared {
-            meta: parsed.meta.clone(),
+            meta: Meta::of(tree).map_err(ApiError::internal)?,
             fields,
             revision_at,
         };

@@ -30,6 +30,12 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// Ends a watch when the client names no time: upstream draws between 30 and 60 minutes.
 const LONGEST: Duration = Duration::from_secs(45 * 60);
 
+/// A change that comes sooner than this after the last frame waits for it, so that a watcher of many changes is given
+/// several by one system call. The first after a pause goes at once.
+const GATHER: Duration = Duration::from_millis(2);
+/// Changes that are gathered end at this size.
+const GATHERED: usize = 64 << 10;
+
 /// What the client asked for.
 #[derive(Debug)]
 pub struct WatchOptions {
@@ -194,6 +200,8 @@ struct Stream {
     ends: Instant,
     next_bookmark: Option<Instant>,
     told: u64,
+    /// When the last change was handed on.
+    gave: Option<Instant>,
 }
 
 /// Answers WATCH.
@@ -240,6 +248,7 @@ impl Stream {
             ends: now + options.timeout,
             next_bookmark: options.bookmarks.then_some(now + BOOKMARK_EVERY),
             told: options.since.unwrap_or(0),
+            gave: None,
         };
         match served.cache.watch(scope, &stream.selection.namespace, options.since) {
             Ok((subscription, listing, backlog)) => {
@@ -298,7 +307,7 @@ impl Stream {
             tokio::select! {
                 change = subscription.queue.recv() => match change {
                     Some(change) => match self.frame(&change) {
-                        Ok(Some(frame)) => return Some(frame),
+                        Ok(Some(frame)) => return Some(self.gather(frame).await),
                         Ok(None) => {}
                         Err(error) => return self.fail(&error),
                     },
@@ -325,6 +334,36 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// A frame with those that came soon after it.
+    async fn gather(&mut self, first: Bytes) -> Bytes {
+        if let Some(gave) = self.gave
+            && gave.elapsed() < GATHER
+        {
+            tokio::time::sleep_until(gave + GATHER).await;
+        }
+        self.gave = Some(Instant::now());
+        let mut all = Vec::new();
+        while all.len() < GATHERED {
+            let Some(Ok(change)) = self.subscription.as_mut().map(|s| s.queue.try_recv()) else {
+                break;
+            };
+            match self.frame(&change) {
+                Ok(Some(frame)) => {
+                    if all.is_empty() {
+                        all.extend_from_slice(&first);
+                    }
+                    all.extend_from_slice(&frame);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let last = self.fail(&error);
+                    self.pending.extend(last);
+                }
+            }
+        }
+        if all.is_empty() { first } else { all.into() }
     }
 
     /// The last frame: why the watch ends.
