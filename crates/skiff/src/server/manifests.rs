@@ -32,21 +32,16 @@ enum ManifestError {
     Apply(#[from] client::Error),
 }
 
-/// Applies until `stop`.
-pub async fn follow(registry: Arc<Registry>, client: Client, dir: PathBuf, stop: CancellationToken) {
-    let watching = async {
-        std::fs::create_dir_all(&dir)?;
-        let watcher = Watcher::new()?;
-        watcher.watch_dir(&dir)?;
-        Ok::<_, std::io::Error>(watcher)
-    };
-    let watcher = match watching.await {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            tracing::error!(dir = %dir.display(), %error, "manifests are not followed");
-            return;
-        }
-    };
+/// Makes the directory if it is missing, and watches it.
+pub fn watch(dir: &Path) -> std::io::Result<Watcher> {
+    std::fs::create_dir_all(dir)?;
+    let watcher = Watcher::new()?;
+    watcher.watch_dir(dir)?;
+    Ok(watcher)
+}
+
+/// Applies what is in the watched directory until `stop`.
+pub async fn follow(registry: Arc<Registry>, client: Client, dir: PathBuf, watcher: Watcher, stop: CancellationToken) {
     let mut applied = HashMap::new();
     let mut delay = FIRST_DELAY;
     loop {

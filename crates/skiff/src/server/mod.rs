@@ -75,6 +75,19 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     let components = TaskTracker::new();
     start_components(&args, &plane, &components, &stop);
 
+    let dir = args.data_dir.join("server/manifests");
+    let watcher = manifests::watch(&dir).map_err(|source| ServerError::File {
+        path: dir.clone(),
+        source,
+    })?;
+    let deployer = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
+    components.spawn(manifests::follow(
+        plane.api.registry.clone(),
+        deployer,
+        dir,
+        watcher,
+        stop.clone(),
+    ));
     let url = format!("https://{}", plane.local);
     let cred = args.data_dir.join("server/cred");
     plane.certificates.write_kubeconfigs(&cred, &url)?;
@@ -89,13 +102,6 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         milliseconds = started.elapsed().as_millis(),
         "API server is ready"
     );
-    let deployer = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
-    components.spawn(manifests::follow(
-        plane.api.registry.clone(),
-        deployer,
-        args.data_dir.join("server/manifests"),
-        stop.clone(),
-    ));
     if let Some(node) = node {
         let watcher = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
         components.spawn(ready::announce_node(watcher, node.name.clone(), stop.clone()));
