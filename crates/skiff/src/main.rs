@@ -6,6 +6,7 @@ mod container_runtime;
 mod image;
 mod in_process;
 mod killall;
+mod kube_apiserver;
 mod node_paths;
 mod server;
 
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     /// Runs the control plane.
     Server(Box<server::args::ServerArgs>),
+    /// Runs the API server alone, over its own datastore.
+    KubeApiserver(kube_apiserver::ApiServerArgs),
     /// Runs a node's kubelet against any API server and CRI runtime.
     Kubelet(Box<kubelet::command::Args>),
     /// Runs the scheduler against any API server.
@@ -105,6 +108,10 @@ fn run(command: Command) -> ExitCode {
         let done: Result<(), String> = runtime.block_on(async {
             match command {
                 Command::Server(args) => server::run(*args).await.map_err(|e| e.to_string()),
+                Command::KubeApiserver(args) => {
+                    let args = args.server().map_err(|e| e.to_string())?;
+                    server::run(args).await.map_err(|e| e.to_string())
+                }
                 Command::Kubelet(args) => {
                     let stop = stop_token();
                     kubelet::command::run(*args, stop).await.map_err(|e| e.to_string())

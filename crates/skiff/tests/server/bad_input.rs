@@ -145,6 +145,13 @@ fn what_is_in_use_is_named() {
         !other.path().join("server").exists(),
         "something was written before the port was had"
     );
+    let etcd = Command::new(env!("CARGO_BIN_EXE_skiff"))
+        .args(["kube-apiserver", "--etcd-servers=http://127.0.0.1:2379"])
+        .output()
+        .unwrap();
+    assert!(!etcd.status.success());
+    let refused = String::from_utf8_lossy(&etcd.stderr).into_owned();
+    assert!(refused.contains("an external etcd is not supported yet"), "{refused}");
     let said = second("0", &s.data());
     assert!(said.contains("another skiff uses"), "{said}");
 }
