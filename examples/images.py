@@ -171,6 +171,9 @@ def main():
         subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, stdout=subprocess.DEVNULL,
                        env=environment)
     for name in names:
+        packages = IMAGES[name]["packages"]
+        if packages and not any(map(installed, packages)):
+            sys.exit(f"{name}: none of the packages {', '.join(packages)} can be had from this machine's package sources")
         archive(name, IMAGES[name], out)
 
 
