@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::Digest;
+
 /// Set up the namespace, say so, wait for the test's end (its side of the pipe closes), take everything down.
 const HOLDER: &str = r#"
 set -e
@@ -24,7 +26,10 @@ for pid in $(cat "$DIR/pid" "$DIR/pids" 2>/dev/null); do
   kill -9 "$pid" 2>/dev/null
   while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
 done
-"$SKIFF" killall --data-dir "$DIR/data" || echo "killall failed" >&2
+"$SKIFF" killall --data-dir "$DIR/data" 2>"$DIR.left"
+{ nft list tables; ip -o link | grep -v ': \(lo\|node0\|node0p\)@\?[^:]*:'; } >>"$DIR.left"
+ls -d /sys/fs/cgroup/*/"skiff-$TAG" /sys/fs/cgroup/"skiff-$TAG" /run/"skiff-$TAG" 2>/dev/null >>"$DIR.left"
+[ -s "$DIR.left" ] || rm "$DIR.left"
 rm -rf "$DIR"
 "#;
 
@@ -37,6 +42,12 @@ pub struct Cluster {
 }
 
 pub const NODE: &str = "198.51.100.10";
+
+/// By what the names of a node of its own data directory are told apart.
+pub fn tag(dir: &Path) -> String {
+    let digest = sha2::Sha256::digest(dir.join("data").as_os_str().as_encoded_bytes());
+    digest[..4].iter().map(|b| format!("{b:02x}")).collect()
+}
 
 fn skiff() -> &'static str {
     env!("CARGO_BIN_EXE_skiff")
@@ -101,6 +112,7 @@ impl Cluster {
             .args(["--net", "--mount", "bash", "-c", HOLDER])
             .env("DIR", &dir)
             .env("SKIFF", skiff())
+            .env("TAG", tag(&dir))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -321,5 +333,10 @@ impl Drop for Cluster {
             drop(daemon.wait());
         }
         drop(self.holder.wait());
+        // links, tables, cgroups: what killall has left, and what it complained of
+        let path = self.dir.with_added_extension("left");
+        let left = std::fs::read_to_string(&path).unwrap_or_default();
+        drop(std::fs::remove_file(path));
+        assert!(std::thread::panicking() || left.is_empty(), "left behind: {left}");
     }
 }

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use sha2::Digest;
-
-use crate::cluster::{Cluster, NODE};
+use crate::cluster::{Cluster, NODE, tag};
 
 /// The folder that `tests/upstream/build.sh` filled.
 fn programs() -> PathBuf {
@@ -110,9 +108,7 @@ fn our_scheduler_controllers_and_kubelet_work_against_upstreams_api_server() {
         format!("--node-ip={NODE}"),
     );
     // the one that killall empties
-    let digest = sha2::Sha256::digest(c.dir.join("data").as_os_str().as_encoded_bytes());
-    let tag: String = digest[..4].iter().map(|b| format!("{b:02x}")).collect();
-    let cgroup = format!("--cgroup-root=/skiff-{tag}");
+    let cgroup = format!("--cgroup-root=/skiff-{}", tag(&c.dir));
     let resolv = format!("--resolv-conf={}", file("resolv.conf"));
     let skiff = env!("CARGO_BIN_EXE_skiff");
     c.daemon("kube-scheduler", skiff, &["kube-scheduler", &scheduler]);
