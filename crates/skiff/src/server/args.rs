@@ -51,7 +51,7 @@ pub struct ServerArgs {
     /// Mode of that file, octal.
     #[arg(long, default_value = "600")]
     pub write_kubeconfig_mode: String,
-    /// Secret with which agents join; made on first start and kept in `<data-dir>/server/token` unless given.
+    /// The cluster's secret; made on first start unless given, and kept in `<data-dir>/server/token`. Agents cannot join yet.
     #[arg(short = 't', long)]
     pub token: Option<String>,
     /// Built-in parts to leave out: coredns (the cluster's DNS).

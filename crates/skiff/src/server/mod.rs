@@ -6,6 +6,7 @@ mod control_plane;
 mod dns;
 mod manifests;
 mod ready;
+mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -75,6 +76,8 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     let components = TaskTracker::new();
     start_components(&args, &plane, &components, &stop);
 
+    let authority = plane.certificates.server_authority.certificate();
+    token::ensure(&args.data_dir.join("server"), authority, args.token.as_deref())?;
     let dir = args.data_dir.join("server/manifests");
     let watcher = manifests::watch(&dir).map_err(|source| ServerError::File {
         path: dir.clone(),
