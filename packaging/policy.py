@@ -27,6 +27,7 @@ DUPLICATES = {
     "cpufeatures": "sha1 is ahead of sha2",
     "crypto-common": "sha1 is ahead of sha2",
     "digest": "sha1 is ahead of sha2",
+    "foldhash": "goes with hashbrown",
     "getrandom": "ring is behind, tempfile and rand are ahead",
     "hashbrown": "petgraph is behind (build only)",
     "syn": "derive macros change over one by one (build only)",

@@ -98,12 +98,13 @@ impl Cluster {
 
     /// The namespaces and the images; nothing runs.
     pub fn empty(name: &str, archives: &[&str]) -> Cluster {
+        let images = images();
         let dir = std::env::temp_dir().join(format!("skiff-test-{name}-{}", std::process::id()));
         let agent_images = dir.join("data/agent/images");
         std::fs::create_dir_all(&agent_images).unwrap();
         for archive in archives {
             let file = format!("{archive}.tar");
-            let from = images().join(&file);
+            let from = images.join(&file);
             std::fs::hard_link(&from, agent_images.join(&file))
                 .or_else(|_| std::fs::copy(&from, agent_images.join(&file)).map(|_| ()))
                 .unwrap_or_else(|e| panic!("{}: {e}", from.display()));

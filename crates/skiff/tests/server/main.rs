@@ -5,4 +5,5 @@
 mod bad_input;
 mod common;
 mod durability;
+mod kube_rs;
 mod kubectl;

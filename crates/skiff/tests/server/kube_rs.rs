@@ -1,0 +1,64 @@
+//! The client library of Rust's controllers against a server of ours.
+
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Config};
+use serde_json::json;
+
+use crate::common::Server;
+
+#[tokio::test]
+async fn a_kube_rs_client_writes_lists_and_watches() {
+    let s = Server::start();
+    let kubeconfig = Kubeconfig::read_from(s.kubeconfig()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    assert_eq!(client.apiserver_version().await.unwrap().minor, "36");
+    let maps: Api<ConfigMap> = Api::namespaced(client, "default");
+    let named = |name: &str| serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "a": "1" } }));
+    let made = maps
+        .create(&PostParams::default(), &named("one").unwrap())
+        .await
+        .unwrap();
+    assert!(made.metadata.uid.is_some());
+    let selected = watcher::Config::default().fields("metadata.name=one");
+    let mut seen = Box::pin(watcher(maps.clone(), selected).applied_objects());
+    let mut next = async || {
+        let wait = std::time::Duration::from_secs(20);
+        tokio::time::timeout(wait, seen.try_next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+    };
+    assert_eq!(next().await.data.unwrap()["a"], "1");
+    let change = Patch::Apply(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "one" }, "data": { "b": "2" },
+    }));
+    maps.patch("one", &PatchParams::apply("test"), &change).await.unwrap();
+    assert_eq!(next().await.data.unwrap()["b"], "2");
+    maps.create(&PostParams::default(), &named("two").unwrap())
+        .await
+        .unwrap();
+    let page = maps.list(&ListParams::default().limit(1)).await.unwrap();
+    assert_eq!(page.items.len(), 1);
+    let rest = ListParams::default().continue_token(&page.metadata.continue_.unwrap());
+    let names = maps
+        .list(&rest)
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|m| m.metadata.name.unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["two"]);
+    maps.delete("one", &DeleteParams::default()).await.unwrap();
+    let gone = maps.get("one").await.unwrap_err();
+    assert!(
+        matches!(&gone, kube::Error::Api(status) if status.code == 404),
+        "{gone}"
+    );
+}
