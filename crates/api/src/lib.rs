@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod defaults;
+pub mod duration;
 pub mod field;
 pub mod gvk;
 pub mod names;

@@ -279,6 +279,16 @@ pub fn cidr_errors(text: &str) -> Option<&'static str> {
     (value & host != 0).then_some("must not have bits set beyond the prefix length")
 }
 
+/// What is wrong with the name of a finalizer: it is Kubernetes' own or has a domain.
+pub fn finalizer_errors(name: &str) -> Vec<String> {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    let mut found = qualified_name_errors(name);
+    if found.is_empty() && !name.contains('/') && !STANDARD.contains(&name) {
+        found.push("name is neither a standard finalizer name nor is it fully qualified".into());
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -218,14 +218,9 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
 
 /// A finalizer is Kubernetes' own or has a domain.
 fn finalizer_name(errors: &mut Vec<FieldError>, finalizer: &Value, index: usize) {
-    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
     let text = finalizer.as_str().unwrap_or_default();
     let at = format!("metadata.finalizers[{index}]");
-    let found = names::qualified_name_errors(text);
-    if found.is_empty() && !text.contains('/') && !STANDARD.contains(&text) {
-        let why = "name is neither a standard finalizer name nor is it fully qualified";
-        errors.push(FieldError::invalid(&at, json!(text), why));
-    }
+    let found = names::finalizer_errors(text);
     errors.extend(found.into_iter().map(|p| FieldError::invalid(&at, json!(text), p)));
 }
 

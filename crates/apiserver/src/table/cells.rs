@@ -62,7 +62,9 @@ pub fn has_condition(tree: &Value, name: &str) -> bool {
 /// How long ago a time was.
 pub fn since(at: &str) -> Value {
     match at.parse::<jiff::Timestamp>() {
-        Ok(at) => json!(human_duration(jiff::Timestamp::now().as_second() - at.as_second())),
+        Ok(at) => json!(api::duration::human(
+            jiff::Timestamp::now().as_second() - at.as_second()
+        )),
         Err(_) => json!("<unknown>"),
     }
 }
@@ -131,50 +133,4 @@ pub fn container_names(tree: &Value, path: &str) -> Value {
 
 pub fn container_images(tree: &Value, path: &str) -> Value {
     of_containers(tree, path, "image")
-}
-
-/// Upstream's short durations: `5s`, `3m10s`, `4h`, `2d3h`.
-pub fn human_duration(seconds: i64) -> String {
-    let (s, m, h, d) = (seconds, seconds / 60, seconds / 3600, seconds / 86400);
-    let two = |big: i64, unit: &str, small: i64, small_unit: &str| {
-        if small == 0 {
-            format!("{big}{unit}")
-        } else {
-            format!("{big}{unit}{small}{small_unit}")
-        }
-    };
-    match s {
-        ..-1 => "<invalid>".into(),
-        -1..0 => "0s".into(),
-        0..120 => format!("{s}s"),
-        120..600 => two(m, "m", s % 60, "s"),
-        600..10800 => format!("{m}m"),
-        10800..28800 => two(h, "h", m % 60, "m"),
-        28800..172_800 => format!("{h}h"),
-        172_800..691_200 => two(d, "d", h % 24, "h"),
-        691_200..63_072_000 => format!("{d}d"),
-        63_072_000..252_288_000 => two(d / 365, "y", d % 365, "d"),
-        _ => format!("{}y", d / 365),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::human_duration;
-
-    #[test]
-    fn durations_are_short() {
-        let cases = [
-            (0, "0s"),
-            (119, "119s"),
-            (125, "2m5s"),
-            (700, "11m"),
-            (11000, "3h3m"),
-            (90000, "25h"),
-            (200_000, "2d7h"),
-        ];
-        for (seconds, want) in cases {
-            assert_eq!(human_duration(seconds), want);
-        }
-    }
 }

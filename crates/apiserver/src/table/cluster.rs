@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::BuiltinColumn;
-use super::cells::{AGE, NAME, count, flag, has_condition, human_duration, int_or, length, list, or, since, text};
+use super::cells::{AGE, NAME, count, flag, has_condition, int_or, length, list, or, since, text};
 
 const NODES: &[BuiltinColumn] = &[
     NAME,
@@ -200,7 +200,7 @@ const SIGNING_REQUESTS: &[BuiltinColumn] = &[
     ("Requestor", "string", 0, |c| json!(text(c, "/spec/username"))),
     ("RequestedDuration", "string", 0, |c| {
         match c.pointer("/spec/expirationSeconds").and_then(Value::as_i64) {
-            Some(seconds) => json!(human_duration(seconds)),
+            Some(seconds) => json!(api::duration::human(seconds)),
             None => json!("<none>"),
         }
     }),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::BuiltinColumn;
 use super::cells::{
-    AGE, NAME, container_images, container_names, count, flag, has_condition, human_duration, int_or, labels, length,
-    list, or, selector, since, text,
+    AGE, NAME, container_images, container_names, count, flag, has_condition, int_or, labels, length, list, or,
+    selector, since, text,
 };
 
 const CONTAINERS: &str = "/spec/template/spec/containers";
@@ -203,7 +203,7 @@ fn duration(job: &Value) -> Value {
     match (at("/status/startTime"), at("/status/completionTime")) {
         (None, _) => json!(""),
         (Some(_), None) => since(text(job, "/status/startTime")),
-        (Some(from), Some(to)) => json!(human_duration(to.as_second() - from.as_second())),
+        (Some(from), Some(to)) => json!(api::duration::human(to.as_second() - from.as_second())),
     }
 }
 

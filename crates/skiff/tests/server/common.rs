@@ -1,5 +1,8 @@
 //! A skiff server of its own for a test, and kubectl to drive it. Ends with the test, also when it fails.
 
+// each test target uses its part
+#![allow(dead_code)]
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +20,6 @@ const ON_OWN_DISK: &str = r#"mount -t tmpfs -o "size=$1" skiff-test "$2" && shif
 
 impl Server {
     /// The control plane without controllers.
-    #[allow(dead_code)]
     pub fn start() -> Server {
         Server::start_with(&["--disable-agent", "--disable-scheduler", "--disable-controller-manager"])
     }
@@ -27,7 +29,6 @@ impl Server {
     }
 
     /// The control plane without controllers, its data on a disk of a few megabytes.
-    #[allow(dead_code)]
     pub fn start_on_disk_of(size: &'static str) -> Server {
         let flags = ["--disable-agent", "--disable-scheduler", "--disable-controller-manager"];
         Server::start_on(&flags, Some(size))
@@ -90,7 +91,6 @@ impl Server {
         }
     }
 
-    #[allow(dead_code)]
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
@@ -128,7 +128,6 @@ impl Server {
         command
     }
 
-    #[allow(dead_code)]
     pub fn run(&self, args: &[&str], input: &str) -> Output {
         use std::io::Write;
         let mut child = self
@@ -144,12 +143,10 @@ impl Server {
     }
 
     /// What a kubectl command prints; it must succeed.
-    #[allow(dead_code)]
     pub fn ok(&self, args: &[&str]) -> String {
         self.ok_with(args, "")
     }
 
-    #[allow(dead_code)]
     pub fn ok_with(&self, args: &[&str], input: &str) -> String {
         let output = self.run(args, input);
         let (out, err) = (
@@ -161,7 +158,6 @@ impl Server {
     }
 
     /// What a kubectl command prints, or what it complains about.
-    #[allow(dead_code)]
     pub fn try_with(&self, args: &[&str], input: &str) -> Result<String, String> {
         let output = self.run(args, input);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
@@ -172,7 +168,6 @@ impl Server {
     }
 
     /// A kubectl command that goes on, and the lines it prints.
-    #[allow(dead_code)]
     pub fn going_on(&self, args: &[&str]) -> (Child, std::io::Lines<std::io::BufReader<std::process::ChildStdout>>) {
         let mut child = self.kubectl(args).stdout(Stdio::piped()).spawn().unwrap();
         let out = std::io::BufReader::new(child.stdout.take().unwrap());
@@ -180,7 +175,6 @@ impl Server {
     }
 
     /// What a kubectl command complains about; it must fail.
-    #[allow(dead_code)]
     pub fn fails(&self, args: &[&str], input: &str) -> String {
         let output = self.run(args, input);
         assert!(!output.status.success(), "kubectl {args:?} should fail");

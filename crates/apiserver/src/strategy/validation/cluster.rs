@@ -110,22 +110,12 @@ pub fn namespace(check: &Check) -> Errors {
         }
         "finalize" => {
             for finalizer in root.at(&["spec", "finalizers"]).items() {
-                finalizer_name(&mut errors, &finalizer);
+                problems(&mut errors, &finalizer, names::finalizer_errors(finalizer.text()));
             }
         }
         _ => {}
     }
     errors
-}
-
-/// A finalizer is Kubernetes' own or has a domain.
-pub fn finalizer_name(errors: &mut Errors, at: &Cursor) {
-    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
-    let found = names::qualified_name_errors(at.text());
-    if found.is_empty() && !at.text().contains('/') && !STANDARD.contains(&at.text()) {
-        errors.push(at.invalid("name is neither a standard finalizer name nor is it fully qualified"));
-    }
-    problems(errors, at, found);
 }
 
 /// A core Event; one that comes as `events.k8s.io` has more rules.

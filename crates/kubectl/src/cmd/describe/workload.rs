@@ -4,7 +4,6 @@ use serde_json::Value;
 
 use super::pod::template;
 use super::text::{Text, controller, date, int, items, list, selector, str_of};
-use crate::age;
 use crate::error::Result;
 use crate::print::go;
 use crate::session::Session;
@@ -268,7 +267,7 @@ pub fn job(w: &mut Text, job: &Value) {
         str_of(start).parse::<jiff::Timestamp>(),
         str_of(end).parse::<jiff::Timestamp>(),
     ) {
-        w.pair(0, "Duration", &age::human(to.as_second() - from.as_second()));
+        w.pair(0, "Duration", &api::duration::human(to.as_second() - from.as_second()));
     }
     if let Some(seconds) = spec["activeDeadlineSeconds"].as_i64() {
         w.pair(0, "Active Deadline Seconds", &format!("{seconds}s"));

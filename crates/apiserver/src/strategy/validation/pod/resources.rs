@@ -10,6 +10,7 @@ use crate::strategy::validation::common::{
     Errors, dns_label, is_extended_resource, is_native_resource, resource_quantity,
 };
 use crate::strategy::validation::cursor::{Cursor, quantity};
+use crate::strategy::validation::limits::QUOTA_RESOURCES;
 
 pub fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
@@ -22,34 +23,13 @@ fn may_be_overcommitted(name: &str) -> bool {
 
 /// A resource is one of Kubernetes' own or has a domain.
 pub fn known(errors: &mut Errors, at: &Cursor, name: &str) -> bool {
-    const STANDARD: [&str; 20] = [
-        "cpu",
-        "memory",
-        "ephemeral-storage",
-        "requests.cpu",
-        "requests.memory",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-        "pods",
-        "resourcequotas",
-        "services",
-        "replicationcontrollers",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "storage",
-        "requests.storage",
-        "services.nodeports",
-        "services.loadbalancers",
-    ];
     let found = names::qualified_name_errors(name);
     if !found.is_empty() {
         errors.extend(found.into_iter().map(|p| at.wrong(name, p)));
         return false;
     }
-    if !name.contains('/') && !STANDARD.contains(&name) && !is_huge_page(name) {
+    let standard = QUOTA_RESOURCES.contains(&name) || name == "storage";
+    if !name.contains('/') && !standard && !is_huge_page(name) {
         errors.push(at.wrong(name, "must be a standard resource type or fully qualified"));
         return false;
     }
