@@ -29,6 +29,16 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// The server itself writes.
+    pub fn own(subresource: &str) -> WriteOptions {
+        WriteOptions {
+            user: Arc::new(User::new("system:apiserver", &["system:masters"])),
+            dry_run: false,
+            manager: "kube-apiserver".into(),
+            subresource: subresource.into(),
+        }
+    }
+
     /// Who updates, as managed fields name them.
     pub fn context(&self, registry: &Registry, api_version: &str) -> ManagerContext {
         ManagerContext {
@@ -109,6 +119,7 @@ impl Write<'_> {
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
         let charge = admission::validate(&attributes, &tree, None).await?;
+        let claims = allocated.claims(self.registry, &tree, None)?;
         let mut stored = resource.to_stored(tree);
         let encoded = Encoded::of(resource, &mut stored)?;
         if self.options.dry_run {
@@ -120,7 +131,7 @@ impl Write<'_> {
         } else {
             0
         };
-        let txn = Txn {
+        let mut txn = Txn {
             compare: vec![Compare {
                 key: key.clone(),
                 target: CompareTarget::ModRevision(0),
@@ -133,8 +144,14 @@ impl Write<'_> {
             })],
             failure: Vec::new(),
         };
+        claims.join(&mut txn);
         let result = self.registry.store.txn(txn).await?;
         if !result.succeeded {
+            if self.served.cache.get(self.namespace, &name).is_none()
+                && let Some(error) = allocated.lost(resource, &name)
+            {
+                return Err(error);
+            }
             return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
         }
         allocated.keep();
@@ -200,6 +217,10 @@ impl Write<'_> {
             }
             let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             let ends = ends_now(&tree, &old);
+            let claims = match ends {
+                true => crate::allocator::release(self.registry, resource, &old)?,
+                false => allocated.claims(self.registry, &tree, Some(&old))?,
+            };
             let mut stored = resource.to_stored(tree);
             let encoded = Encoded::of(resource, &mut stored)?;
             if self.options.dry_run {
@@ -217,7 +238,7 @@ impl Write<'_> {
                     hint,
                 })
             };
-            let txn = Txn {
+            let mut txn = Txn {
                 compare: vec![Compare {
                     key,
                     target: CompareTarget::ModRevision(current.revision()),
@@ -225,6 +246,7 @@ impl Write<'_> {
                 success: vec![op],
                 failure: Vec::new(),
             };
+            claims.join(&mut txn);
             let result = self.registry.store.txn(txn).await?;
             if result.succeeded {
                 allocated.keep();
