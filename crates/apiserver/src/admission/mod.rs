@@ -8,6 +8,7 @@ mod pod_defaults;
 mod priority;
 mod resource_quota;
 mod service_account;
+mod terminating_definition;
 
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ impl Attributes<'_> {
 
 /// The mutating plugins, in upstream's order.
 pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
+    terminating_definition::admit(attributes)?;
     namespace_lifecycle::admit(attributes)?;
     limit_ranger::mutate(attributes, tree);
     service_account::mutate(attributes, tree)?;

@@ -14,8 +14,8 @@ use crate::registry::cached::Cached;
 use crate::registry::write::{Change, Write, WriteOptions};
 use crate::server::ApiServer;
 
-const GROUP: &str = "apiextensions.k8s.io";
-const PLURAL: &str = "customresourcedefinitions";
+pub const GROUP: &str = "apiextensions.k8s.io";
+pub const PLURAL: &str = "customresourcedefinitions";
 
 /// Serves every definition that is stored: at start.
 pub async fn restore(server: &Arc<ApiServer>) -> Result<()> {

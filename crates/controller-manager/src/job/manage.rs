@@ -1,11 +1,12 @@
-//! How many pods of a Job run, and which.
+//! How many pods of a Job run, and which; none while it is suspended.
 
 use std::collections::{BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff;
-use super::step::{MOST_AT_ONCE, NewPod, World, index_of, is_indexed};
+use super::step::{MOST_AT_ONCE, NewPod, World, conditions, index_of, is_indexed};
 use crate::meta::uid;
 use crate::pods::is_terminal;
 
@@ -100,5 +101,33 @@ impl World<'_> {
             surplus.extend(gone);
         }
         (keep, surplus)
+    }
+
+    /// Says that the Job is suspended, or no longer.
+    pub(super) fn note_suspension(&mut self) {
+        let suspended = self.is_suspended();
+        let now = self.now;
+        let all = conditions(&mut self.step.status);
+        let found = all.iter_mut().find(|c| c.type_ == "Suspended");
+        let (status, reason, message, event) = match suspended {
+            true => ("True", "JobSuspended", "Job suspended", "Suspended"),
+            false => ("False", "JobResumed", "Job resumed", "Resumed"),
+        };
+        match found {
+            Some(c) if c.status == status => return,
+            Some(c) => {
+                c.status = status.to_owned();
+                c.reason = Some(reason.to_owned());
+                c.message = Some(message.to_owned());
+                c.last_transition_time = Some(Time(now));
+            }
+            None if !suspended => return,
+            None => {
+                self.set("Suspended", reason, message.to_owned());
+            }
+        }
+        // The deadline counts from the last start.
+        self.step.status.start_time = (!suspended).then_some(Time(now));
+        self.step.events.push(("Normal", event.to_owned(), message.to_owned()));
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn step(job: &Job, pods: &[Pod], may_act: bool, now: Timestamp) -> St
     world.step
 }
 
-fn conditions(status: &mut JobStatus) -> &mut Vec<JobCondition> {
+pub(super) fn conditions(status: &mut JobStatus) -> &mut Vec<JobCondition> {
     status.conditions.get_or_insert_default()
 }
 
@@ -301,7 +301,7 @@ impl World<'_> {
             .or_else(|| find("FailureTarget").map(|c| of("Failed", c)))
     }
 
-    fn set(&mut self, type_: &str, reason: &str, message: String) {
+    pub(super) fn set(&mut self, type_: &str, reason: &str, message: String) {
         let now = self.now;
         conditions(&mut self.step.status).push(JobCondition {
             type_: type_.to_owned(),
@@ -365,33 +365,6 @@ impl World<'_> {
         if let Some(message) = success(self.job, done).filter(|_| is_indexed(self.job)) {
             self.set("SuccessCriteriaMet", "SuccessPolicy", message);
         }
-    }
-
-    fn note_suspension(&mut self) {
-        let suspended = self.is_suspended();
-        let now = self.now;
-        let all = conditions(&mut self.step.status);
-        let found = all.iter_mut().find(|c| c.type_ == "Suspended");
-        let (status, reason, message, event) = match suspended {
-            true => ("True", "JobSuspended", "Job suspended", "Suspended"),
-            false => ("False", "JobResumed", "Job resumed", "Resumed"),
-        };
-        match found {
-            Some(c) if c.status == status => return,
-            Some(c) => {
-                c.status = status.to_owned();
-                c.reason = Some(reason.to_owned());
-                c.message = Some(message.to_owned());
-                c.last_transition_time = Some(Time(now));
-            }
-            None if !suspended => return,
-            None => {
-                self.set("Suspended", reason, message.to_owned());
-            }
-        }
-        // The deadline counts from the last start.
-        self.step.status.start_time = (!suspended).then_some(Time(now));
-        self.step.events.push(("Normal", event.to_owned(), message.to_owned()));
     }
 
     /// Says that the Job has ended, once every pod is counted and let go.
