@@ -7,3 +7,4 @@ mod common;
 mod durability;
 mod kube_rs;
 mod kubectl;
+mod services;
