@@ -3,6 +3,7 @@
 pub mod body;
 pub mod cache;
 pub mod cached;
+pub mod confine;
 pub mod delete;
 pub mod metadata;
 pub mod patch;

@@ -34,7 +34,7 @@ pub struct Strategy {
     /// Sets what clients may not, before admission; `now` is the present time as objects carry it.
     pub prepare_create: fn(&mut Value, now: &str),
     /// Restores what this path may not change.
-    pub prepare_update: fn(new: &mut Value, old: &Value),
+    pub prepare_update: fn(new: &mut Value, old: &Value, now: &str),
     /// What a writer of the object is warned of.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
@@ -52,7 +52,7 @@ pub const DEFAULT: Strategy = Strategy {
     unconditional_update: true,
     read: |_| {},
     prepare_create: |_, _| {},
-    prepare_update: |_, _| {},
+    prepare_update: |_, _, _| {},
     warnings: |_| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",

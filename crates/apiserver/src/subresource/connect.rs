@@ -10,7 +10,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::body::Body;
 use crate::registry::resource::Resource;
-use crate::server::{ApiServer, Request};
+use crate::server::{ApiServer, Request, websocket};
 use crate::subresource::kubelet::Endpoint;
 
 const KUBELET_PORT: u16 = 10250;
@@ -124,10 +124,11 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         let query = without(request.uri.query(), "container");
         let path = format!("/containerLogs/{}/{}/{container}?{query}", info.namespace, info.name);
         let to = kubelet(server, node)?;
-        return server
+        let response = server
             .kubelets
             .forward(&to, Method::GET, &path, &request.headers, request.body, None)
-            .await;
+            .await?;
+        return websocket::bytes(&request.headers, request.upgrade, response);
     }
     if node.is_empty() {
         return Err(ApiError::bad_request(format!(
