@@ -69,6 +69,13 @@ pub static VOLUME: Strategy = Strategy {
 
 pub static EVENT: Strategy = Strategy {
     create_on_update: true,
+    selected: |stored, path| {
+        if path == "source" {
+            let component = text(stored, &["source", "component"]).filter(|c| !c.is_empty());
+            return component.or_else(|| text(stored, &["reportingComponent"]));
+        }
+        None
+    },
     ..PLAIN
 };
 

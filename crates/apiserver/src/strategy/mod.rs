@@ -41,6 +41,8 @@ pub struct Strategy {
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// The value of a selectable field that is absent.
     pub absent: fn(path: &str) -> &'static str,
+    /// The value of a selectable field that stands elsewhere in what is stored.
+    pub selected: for<'a> fn(stored: &'a Value, path: &str) -> Option<&'a str>,
     /// Dependents survive the deletion unless the caller says otherwise.
     pub orphan_by_default: bool,
 }
@@ -56,6 +58,7 @@ pub const DEFAULT: Strategy = Strategy {
     warnings: |_| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",
+    selected: |_, _| None,
     orphan_by_default: false,
 };
 
