@@ -4,7 +4,14 @@ DATA ?= /var/lib/skiff
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
 
-.PHONY: up down test lint build images lines bench
+LABELS = Conformance
+SKIFF ?= $(BIN)/release/skiff
+CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
+
+# regular expressions and filters have characters that the shell would take
+export FOCUS SKIP LABELS
+
+.PHONY: up down test lint build images lines bench conformance conformance-programs
 
 build:
 	cargo build --release -p skiff
@@ -41,6 +48,21 @@ bench: build
 	python3 examples/images.py $(CACHE)/images nginx dnsutils >&2
 	@$(BIN)/release/bench run --skiff $(BIN)/release/skiff --programs $(CACHE)/upstream --images $(CACHE)/images \
 	  --dir $(CACHE)/bench --rows "$(ROWS)" --against $(or $(AGAINST),upstream) $(FLAGS)
+
+# Upstream's conformance suite against a cluster of one node: all that bears [Conformance], PROCS=6 at a time, then the serial ones.
+# FOCUS=regex SKIP=regex pick tests, RUNS=3 runs it so often, AGAINST=upstream judges upstream's own node, SKIFF=path another binary,
+# LABELS= takes tests that do not bear [Conformance] too. A run of everything writes docs/conformance.md and the lists beside the suite.
+conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)),,build) $(CONFORMANCE_IMAGES)
+	$(if $(filter upstream,$(AGAINST)),tests/upstream/build.sh $(CACHE)/upstream node)
+	@python3 tests/conformance/run.py --programs $(CACHE)/upstream --images $(CONFORMANCE_IMAGES) --out $(CACHE)/conformance \
+	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
+	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1)
+
+$(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py | conformance-programs
+	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)
+
+conformance-programs:
+	@tests/upstream/build.sh $(CACHE)/upstream conformance
 
 # Lines of product code by crate, the longest files and the median.
 lines:

@@ -78,10 +78,12 @@ def history(file, namespaces):
 
 
 def yaml(value, indent=""):
-    """Block YAML of what JSON can hold; scalars stay JSON, which YAML includes."""
+    """Block YAML of what JSON can hold but who set which field; scalars stay JSON, which YAML includes."""
     if isinstance(value, dict) and value:
         lines = []
         for key, inner in value.items():
+            if key == "managedFields":
+                continue
             key = json.dumps(key) if not key.replace("-", "a").replace("_", "a").isalnum() else key
             if isinstance(inner, (dict, list)) and inner:
                 lines.append(f"{indent}{key}:\n{yaml(inner, indent + '  ')}")

@@ -70,7 +70,8 @@ def stop(*_):
 
 def main():
     args = arguments()
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     args.programs, args.images, args.out = map(os.path.abspath, (args.programs, args.images, args.out))
     os.makedirs(args.out, exist_ok=True)
     cluster.take_down_abandoned(args.out)

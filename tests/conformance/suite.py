@@ -3,64 +3,17 @@
 
 While it runs it serves the images for tests that pull, tells how far it is, and keeps what is needed to explain a failure.
 """
-import http.server, json, os, signal, subprocess, sys, threading, time
+import json, os, signal, subprocess, sys, threading, time
 
 import results
 from api import Api, Recorder, history, yaml
+from progress import Progress
 from registry import Registry
 
 SERIAL = "(Serial || Disruptive)"
 REGISTRY_PORT = 5000
 # how long ginkgo may clean up after an interrupt
 GRACE_SECONDS = 40
-
-
-class Progress:
-    """The line that says how far the run is, and the server that e2e.test reports every spec to."""
-
-    def __init__(self, total, on_failure):
-        self.total, self.on_failure, self.started = total, on_failure, time.time()
-        self.passed, self.failed, self.shown = set(), set(), 0
-        self.terminal = sys.stdout.isatty()
-        self.lock = threading.Lock()
-        progress = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self):
-                message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["msg"]
-                self.send_response(200)
-                self.end_headers()
-                progress.report(message)
-
-            def log_message(self, *_):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{server.server_port}/"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def report(self, message):
-        word, _, name = message.partition(" ")
-        with self.lock:
-            if word == "PASSED":
-                self.passed.add(name)
-            elif word == "FAILED":
-                self.failed.add(name)
-                print(("\r\x1b[K" if self.terminal else "") + "FAILED " + name, flush=True)
-            else:
-                return
-            self.show()
-        if word == "FAILED":
-            self.on_failure(name)
-
-    def show(self, force=False):
-        now = time.time()
-        if not force and not self.terminal and now - self.shown < 30:
-            return
-        self.shown = now
-        seconds = int(now - self.started)
-        line = f"{len(self.passed | self.failed)}/{self.total} done, {len(self.failed)} failed, {seconds // 60}:{seconds % 60:02}"
-        print("\r\x1b[K" + line if self.terminal else line, end="" if self.terminal else "\n", flush=True)
 
 
 class Suite:
@@ -72,7 +25,8 @@ class Suite:
         self.logs = self.plan["logs"]
         # (time, sizes of the log files): which part of a log belongs to a span of time
         self.marks = []
-        self.ginkgo, self.interrupted = None, False
+        # of the ginkgo that runs
+        self.ginkgo, self.printed, self.interrupted = None, None, False
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -106,7 +60,7 @@ class Suite:
         self.api = Api(self.plan["kubeconfig"])
         for kind in ("pods", "events"):
             Recorder(self.api, "/api/v1/" + kind, self.path(kind + ".watch")).start()
-        self.progress = Progress(len(wanted), self.snapshot)
+        self.progress = Progress([name for name, _ in wanted])
         threading.Thread(target=self.tick, daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.interrupt)
@@ -132,14 +86,15 @@ class Suite:
             "ginkgo", f"--procs={procs}", *self.selection(labels), "--no-color", "--timeout=6h", "--poll-progress-after=0",
             "--output-dir=" + self.folder, f"--json-report={name}.json", self.plan["e2e"], "--",
             "--provider=local", "--kubeconfig=" + self.plan["kubeconfig"], "--num-nodes=1", "--allowed-not-ready-nodes=0",
-            "--disable-log-dump=true", "--dump-logs-on-failure=false", "--progress-report-url=" + self.progress.url,
+            "--disable-log-dump=true", "--dump-logs-on-failure=false",
         ]
         started = time.time()
-        with open(self.path(f"{name}.log"), "w") as log:
+        self.printed = self.path(f"{name}.log")
+        with open(self.printed, "w") as log:
             self.ginkgo = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
             self.ginkgo.wait()
         if not os.path.exists(report) and not self.interrupted:
-            with open(self.path(f"{name}.log"), errors="replace") as log:
+            with open(self.printed, errors="replace") as log:
                 print(f"\nginkgo wrote no report:\n{log.read()[-3000:]}", flush=True)
         return time.time() - started
 
@@ -156,7 +111,9 @@ class Suite:
         while True:
             sizes = {n: os.path.getsize(os.path.join(self.logs, n)) for n in os.listdir(self.logs)}
             self.marks.append((time.time(), sizes))
-            with self.progress.lock:
+            if self.printed:
+                for name in self.progress.read(self.printed):
+                    self.snapshot(name)
                 self.progress.show()
             time.sleep(1)
 
