@@ -34,8 +34,11 @@ def count(specs):
 def print_specs(specs, folder=None):
     for name, (passed, total) in by_sig(specs).items():
         print(f"  {name:28} {passed:4} of {total:4}" + ("" if passed == total else f"   {total - passed} not"))
+    missing = sum(spec["state"] == "not run" for spec in specs)
+    if missing:
+        print(f"{missing} did not run")
     for spec in specs:
-        if spec["state"] != "passed":
+        if spec["state"] not in ("passed", "not run"):
             print(f"{'flaky' if spec.get('flaky') else spec['state']}: {spec['name']} ({spec['seconds']:.0f} s)")
             print(f"    {spec.get('why') or 'no reason given'}")
             if folder:

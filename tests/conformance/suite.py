@@ -12,8 +12,8 @@ from registry import Registry
 
 SERIAL = "(Serial || Disruptive)"
 REGISTRY_PORT = 5000
-# how long ginkgo may clean up after an interrupt
-GRACE_SECONDS = 40
+# ginkgo's first interrupt ends the tests, its second their cleaning up, which a cluster that goes away does not need
+SECOND_INTERRUPT_SECONDS, GRACE_SECONDS = 2, 20
 
 
 class Suite:
@@ -72,7 +72,7 @@ class Suite:
                 print(f"\n{name}: {len(names)} in {seconds:.0f} s", flush=True)
         specs = results.complete(specs, wanted)
         for spec in specs:
-            if spec["state"] != "passed":
+            if "output" in spec:
                 self.keep(spec)
             spec.pop("output", None)
         for kind in ("pods", "events"):
@@ -102,10 +102,11 @@ class Suite:
         if self.interrupted:
             return
         self.interrupted = True
-        print("\ninterrupted: the tests clean up", flush=True)
+        print("\ninterrupted", flush=True)
         if self.ginkgo and self.ginkgo.poll() is None:
-            self.ginkgo.send_signal(signal.SIGINT)
-            threading.Timer(GRACE_SECONDS, self.ginkgo.kill).start()
+            os.killpg(self.ginkgo.pid, signal.SIGINT)
+            threading.Timer(SECOND_INTERRUPT_SECONDS, os.killpg, (self.ginkgo.pid, signal.SIGINT)).start()
+            threading.Timer(GRACE_SECONDS, os.killpg, (self.ginkgo.pid, signal.SIGKILL)).start()
 
     def tick(self):
         while True:
@@ -134,16 +135,15 @@ class Suite:
         folder = os.path.join(self.failures, results.slug(spec["name"]))
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "output.txt"), "w") as f:
-            f.write(spec.get("output", ""))
-        namespaces = results.namespaces(spec.get("output", ""))
+            f.write(spec["output"])
+        namespaces = results.namespaces(spec["output"])
         for kind in ("pods", "events"):
             changes = history(self.path(kind + ".watch"), namespaces)
             with open(os.path.join(folder, f"namespace-{kind}.yaml"), "w") as f:
                 for moment, change, thing in changes:
                     clock = time.strftime("%H:%M:%S", time.gmtime(moment))
                     f.write(f"---\n# {clock} {change}\n{yaml(thing)}")
-        if spec.get("start"):
-            self.keep_logs(folder, spec["start"], spec["end"])
+        self.keep_logs(folder, spec["start"], spec["end"])
 
     def keep_logs(self, folder, start, end):
         before = [sizes for moment, sizes in self.marks if moment <= start - 1]
@@ -159,3 +159,6 @@ class Suite:
 
 if __name__ == "__main__":
     Suite(sys.argv[1]).run()
+    sys.stdout.flush()
+    # threads of requests and timers do not hold it up
+    os._exit(0)
