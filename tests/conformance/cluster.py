@@ -102,7 +102,7 @@ class Cluster:
                     if wanted in f.read():
                         return
             elif self.kubectl("wait", "--for=condition=Ready", "node/node", "--timeout=10s").returncode == 0:
-                self.kubectl("wait", "-n", "kube-system", "--for=condition=Ready", "pod", "-l", "k8s-app=kube-dns", "--timeout=60s")
+                self.kubectl("rollout", "status", "-n", "kube-system", "deployment/coredns", "--timeout=120s")
                 return
             if time.monotonic() > deadline:
                 raise Failed(f"the node is not Ready after {START_SECONDS} s:\n{self._tail()}")

@@ -89,8 +89,8 @@ class Suite:
             "--disable-log-dump=true", "--dump-logs-on-failure=false",
         ]
         started = time.time()
-        self.printed = self.path(f"{name}.log")
-        with open(self.printed, "w") as log:
+        with open(self.path(f"{name}.log"), "w") as log:
+            self.printed = log.name
             self.ginkgo = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
             self.ginkgo.wait()
         if not os.path.exists(report) and not self.interrupted:
