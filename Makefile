@@ -6,6 +6,8 @@ BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
 
 LABELS = Conformance
 SKIFF ?= $(BIN)/release/skiff
+SAMPLE ?= 6
+SUITE = python3 tests/conformance/run.py --programs $(CACHE)/upstream --images $(CONFORMANCE_IMAGES) --out $(CACHE)/conformance
 CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 
 # regular expressions and filters have characters that the shell would take
@@ -30,11 +32,13 @@ lint:
 	cargo clippy --workspace --all-targets --locked
 	python3 packaging/policy.py
 
-# Everything CI runs. Upstream's programs and golden files are built and fetched first.
-test: lint images
+# Everything CI runs. Upstream's programs and golden files are built and fetched first. At the end, SAMPLE=6 minutes of the conformance
+# tests that are known to pass, another part for each commit.
+test: lint images $(CONFORMANCE_IMAGES)
 	tests/upstream/build.sh $(CACHE)/upstream control-plane
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
 	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
+	$(SUITE) --skiff $(BIN)/debug/skiff --sample $(SAMPLE)
 
 # The images of the example application and of the tests, from Debian packages.
 images:
@@ -54,11 +58,11 @@ bench: build
 # LABELS= takes tests that do not bear [Conformance] too. A run of everything writes docs/conformance.md and the lists beside the suite.
 conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)),,build) $(CONFORMANCE_IMAGES)
 	$(if $(filter upstream,$(AGAINST)),tests/upstream/build.sh $(CACHE)/upstream node)
-	@python3 tests/conformance/run.py --programs $(CACHE)/upstream --images $(CONFORMANCE_IMAGES) --out $(CACHE)/conformance \
+	@$(SUITE) \
 	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
 	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1)
 
-$(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py | conformance-programs
+$(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh | conformance-programs
 	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)
 
 conformance-programs:
