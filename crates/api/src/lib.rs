@@ -8,6 +8,7 @@ pub mod gvk;
 pub mod names;
 pub mod object;
 pub mod openapi;
+pub mod prose;
 pub mod quantity;
 pub mod resources;
 pub mod schema;

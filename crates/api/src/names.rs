@@ -244,6 +244,15 @@ pub fn ip_errors(text: &str) -> Option<&'static str> {
     }
 }
 
+/// What is wrong with an IP address that must be written in the one way that programs write it.
+pub fn canonical_ip_errors(text: &str) -> Option<String> {
+    if let Some(problem) = ip_errors(text) {
+        return Some(problem.to_owned());
+    }
+    let canonical = text.parse::<std::net::IpAddr>().ok()?.to_string();
+    (canonical != text).then(|| format!("must be in canonical form ({canonical:?})"))
+}
+
 /// What is wrong with a subnet.
 pub fn cidr_errors(text: &str) -> Option<&'static str> {
     const BAD: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
@@ -277,6 +286,16 @@ pub fn cidr_errors(text: &str) -> Option<&'static str> {
         (1u128 << (width - bits)) - 1
     };
     (value & host != 0).then_some("must not have bits set beyond the prefix length")
+}
+
+/// What is wrong with a subnet that must be written in the one way that programs write it.
+pub fn canonical_cidr_errors(text: &str) -> Option<String> {
+    if let Some(problem) = cidr_errors(text) {
+        return Some(problem.to_owned());
+    }
+    let (address, length) = text.split_once('/')?;
+    let canonical = format!("{}/{length}", address.parse::<std::net::IpAddr>().ok()?);
+    (canonical != text).then(|| format!("must be in canonical form ({canonical:?})"))
 }
 
 /// What is wrong with the name of a finalizer: it is Kubernetes' own or has a domain.

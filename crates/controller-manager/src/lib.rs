@@ -30,6 +30,7 @@ mod replicaset;
 mod resourcequota;
 mod root_ca;
 mod serviceaccount;
+mod servicecidrs;
 mod statefulset;
 mod status;
 mod taint_eviction;

@@ -121,6 +121,11 @@ const CONTROLLERS: &[Entry] = &[
         "ttl-after-finished-controller",
         crate::ttl_after_finished::run
     ),
+    entry!(
+        "service-cidr-controller",
+        "service-cidrs-controller",
+        crate::servicecidrs::run
+    ),
 ];
 
 /// The names that `--controllers` knows.

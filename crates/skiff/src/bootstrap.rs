@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use apiserver::http::status::ApiError;
-use apiserver::http::user::User;
 use apiserver::registry::Registry;
 use apiserver::registry::write::{Change, Write, WriteOptions};
 use serde_json::{Value, json};
@@ -27,12 +26,7 @@ async fn ensure_with(
         .pointer("/metadata/name")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let options = WriteOptions {
-        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
-        dry_run: false,
-        manager: "kube-apiserver".into(),
-        subresource: String::new(),
-    };
+    let options = WriteOptions::own("");
     let write = Write {
         registry,
         served,
@@ -100,13 +94,15 @@ pub async fn bootstrap(
             "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
         ),
     ];
-    for (name, value, description) in classes {
+    let classes = classes.map(|(name, value, description)| {
         let class = json!({
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
             "metadata": { "name": name }, "value": value, "description": description,
         });
-        ensure(registry, "scheduling.k8s.io", "priorityclasses", "", class).await?;
-    }
+        ensure(registry, "scheduling.k8s.io", "priorityclasses", "", class)
+    });
+    // together, so that they share syncs
+    futures::future::try_join_all(classes).await?;
     // by these, servers behind this one find out whom to trust, and cleaners since when token use is written down
     let today = registry.timestamp().chars().take(10).collect::<String>();
     for (name, data) in [

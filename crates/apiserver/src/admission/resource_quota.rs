@@ -9,7 +9,6 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::admission::{Attributes, Operation};
 use crate::http::status::Result;
-use crate::http::user::User;
 use crate::registry::write::{Change, Write, WriteOptions};
 use crate::strategy::text;
 
@@ -255,12 +254,7 @@ async fn store_usage(attributes: &Attributes<'_>, name: &str, used: Value) -> Re
     let Some(served) = catalog.stored("", "resourcequotas") else {
         return Ok(());
     };
-    let options = WriteOptions {
-        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
-        dry_run: false,
-        manager: "kube-apiserver".into(),
-        subresource: "status".into(),
-    };
+    let options = WriteOptions::own("status");
     let write = Write {
         registry: attributes.registry,
         served,

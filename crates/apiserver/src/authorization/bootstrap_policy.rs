@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::http::status::{ApiError, Result};
-use crate::http::user::User;
 use crate::registry::Registry;
 use crate::registry::write::{Change, Write, WriteOptions};
 
@@ -16,12 +15,7 @@ const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// Makes what is missing. Of what is there, adds missing rules and subjects unless its `autoupdate` annotation says no.
 pub async fn reconcile(registry: &Arc<Registry>) -> Result<()> {
     let policy: Vec<Value> = serde_json::from_str(POLICY).map_err(ApiError::internal)?;
-    let options = WriteOptions {
-        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
-        dry_run: false,
-        manager: "kube-apiserver".into(),
-        subresource: String::new(),
-    };
+    let options = WriteOptions::own("");
     let catalog = registry.catalog();
     let mut writes = Vec::new();
     for wanted in policy {

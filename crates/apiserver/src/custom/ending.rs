@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::custom::{GROUP, PLURAL, definition, own_options};
+use crate::custom::{GROUP, PLURAL, definition};
 use crate::http::status::Result;
 use crate::registry::cached::Cached;
 use crate::registry::delete::{CLEANUP, DeleteOptions, Deleted};
 use crate::registry::resource::Resource;
-use crate::registry::write::{Change, Write};
+use crate::registry::write::{Change, Write, WriteOptions};
 use crate::server::ApiServer;
 
 /// Does what can be done now for a definition that is being deleted.
@@ -55,7 +55,7 @@ async fn clear(server: &Arc<ApiServer>, group: &str, plural: &str) -> Result<boo
     let Some(served) = catalog.stored(group, plural) else {
         return Ok(true);
     };
-    let options = own_options("");
+    let options = WriteOptions::own("");
     for object in served.cache.list("").items {
         let meta = &object.object.meta;
         if meta.deleting {
@@ -83,7 +83,7 @@ async fn release(server: &Arc<ApiServer>, name: &str) -> Result<bool> {
     let Some(served) = catalog.stored(GROUP, PLURAL) else {
         return Ok(false);
     };
-    let options = own_options("");
+    let options = WriteOptions::own("");
     let write = Write {
         registry: &server.registry,
         served,

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::http::status::Result;
-use crate::http::user::User;
 use crate::registry::cached::Cached;
 use crate::registry::write::{Change, Write, WriteOptions};
 use crate::server::ApiServer;
@@ -48,7 +47,7 @@ pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
     let Some(served) = catalog.stored(GROUP, PLURAL) else {
         return Ok(());
     };
-    let options = own_options("status");
+    let options = WriteOptions::own("status");
     let write = Write {
         registry: &server.registry,
         served,
@@ -75,14 +74,4 @@ pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
         })
     };
     write.update(&object.object.meta.name, change).await.map(|_| ())
-}
-
-/// The server itself writes.
-fn own_options(subresource: &str) -> WriteOptions {
-    WriteOptions {
-        user: Arc::new(User::new("system:apiserver", &["system:masters"])),
-        dry_run: false,
-        manager: "kube-apiserver".into(),
-        subresource: subresource.into(),
-    }
 }

@@ -157,16 +157,13 @@ impl Write<'_> {
                 if self.options.dry_run {
                     return Ok(Deleted::Now(current));
                 }
-                let success = vec![Op::Delete(KeyRange::One(op_key))];
-                let result = self
-                    .registry
-                    .store
-                    .txn(Txn {
-                        compare,
-                        success,
-                        failure: Vec::new(),
-                    })
-                    .await?;
+                let mut txn = Txn {
+                    compare,
+                    success: vec![Op::Delete(KeyRange::One(op_key))],
+                    failure: Vec::new(),
+                };
+                crate::allocator::release(self.registry, resource, &old)?.join(&mut txn);
+                let result = self.registry.store.txn(txn).await?;
                 if !result.succeeded {
                     continue;
                 }

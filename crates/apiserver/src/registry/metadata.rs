@@ -230,6 +230,7 @@ fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
         ("", "namespaces" | "services") => names::dns1123_label_errors(name),
         ("rbac.authorization.k8s.io", _) => names::path_segment_errors(name),
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),
+        ("networking.k8s.io", "ipaddresses") => names::canonical_ip_errors(name).into_iter().collect(),
         ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => names::dns1123_subdomain_errors(name),
         _ => names::dns1123_subdomain_errors(name),
     }

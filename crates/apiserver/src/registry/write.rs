@@ -30,6 +30,16 @@ pub struct WriteOptions {
 }
 
 impl WriteOptions {
+    /// The server itself writes.
+    pub fn own(subresource: &str) -> WriteOptions {
+        WriteOptions {
+            user: Arc::new(User::new("system:apiserver", &["system:masters"])),
+            dry_run: false,
+            manager: "kube-apiserver".into(),
+            subresource: subresource.into(),
+        }
+    }
+
     /// Who updates, as managed fields name them.
     pub fn context(&self, registry: &Registry, api_version: &str) -> ManagerContext {
         ManagerContext {
@@ -110,6 +120,7 @@ impl Write<'_> {
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
         let charge = admission::validate(&attributes, &tree, None).await?;
+        let claims = allocated.claims(self.registry, &tree, None)?;
         let mut stored = resource.to_stored(tree);
         let encoded = Encoded::of(resource, &mut stored)?;
         if self.options.dry_run {
@@ -121,7 +132,7 @@ impl Write<'_> {
         } else {
             0
         };
-        let txn = Txn {
+        let mut txn = Txn {
             compare: vec![Compare {
                 key: key.clone(),
                 target: CompareTarget::ModRevision(0),
@@ -134,8 +145,14 @@ impl Write<'_> {
             })],
             failure: Vec::new(),
         };
+        claims.join(&mut txn);
         let result = self.registry.store.txn(txn).await?;
         if !result.succeeded {
+            if self.served.cache.get(self.namespace, &name).is_none()
+                && let Some(error) = allocated.lost(resource, &name)
+            {
+                return Err(error);
+            }
             return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
         }
         allocated.keep();
@@ -201,6 +218,10 @@ impl Write<'_> {
             }
             let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             let ends = ends_now(resource, &tree, &old);
+            let claims = match ends {
+                true => crate::allocator::release(self.registry, resource, &old)?,
+                false => allocated.claims(self.registry, &tree, Some(&old))?,
+            };
             let mut stored = resource.to_stored(tree);
             let encoded = Encoded::of(resource, &mut stored)?;
             if self.options.dry_run {
@@ -218,7 +239,7 @@ impl Write<'_> {
                     hint,
                 })
             };
-            let txn = Txn {
+            let mut txn = Txn {
                 compare: vec![Compare {
                     key,
                     target: CompareTarget::ModRevision(current.revision()),
@@ -226,6 +247,7 @@ impl Write<'_> {
                 success: vec![op],
                 failure: Vec::new(),
             };
+            claims.join(&mut txn);
             let result = self.registry.store.txn(txn).await?;
             if result.succeeded {
                 allocated.keep();

@@ -1,6 +1,9 @@
 //! Jobs: pods that run to completion, each counted exactly once.
 
+mod backoff;
 mod indexes;
+mod manage;
+mod per_index;
 mod policies;
 mod step;
 #[cfg(test)]
@@ -24,7 +27,8 @@ use crate::informers::BY_CONTROLLER;
 use crate::meta::{controller_reference, key_of, name, namespace, reference, selector, uid};
 use crate::ownership::{affected_owners, claim, controller_key};
 use crate::pods::{PodControl, from_template, slow_start};
-use step::{FINALIZER, INDEX, Step, has_finalizer, is_finished};
+use per_index::{FAILURES, IGNORED_FAILURES};
+use step::{FINALIZER, INDEX, NewPod, Step, has_finalizer, is_finished};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Work {
@@ -134,11 +138,6 @@ impl Controller {
             // The newer version is on its way and brings the key back.
             return Ok(None);
         }
-        if spec.backoff_limit_per_index.is_some() {
-            let message = "backoffLimitPerIndex is not supported: the Job is not run";
-            self.control.recorder.warning(&reference(&job), "Unsupported", message);
-            return Ok(None);
-        }
         let may_act = self.expectations.satisfied(me);
         let selector = match &spec.selector {
             Some(s) => selector(key, s)?,
@@ -215,11 +214,11 @@ impl Controller {
         futures::future::join_all(deletions).await.into_iter().flatten().next()
     }
 
-    async fn create(&self, job: &Job, indexes: &[Option<i32>]) -> (usize, Option<Error>) {
+    async fn create(&self, job: &Job, pods: &[NewPod]) -> (usize, Option<Error>) {
         let (me, about) = (uid(job), reference(job));
-        self.expectations.expect_creations(me, indexes.len());
-        let (created, failure) = slow_start(indexes.len(), |i| {
-            let pod = pod_of(job, indexes[i]);
+        self.expectations.expect_creations(me, pods.len());
+        let (created, failure) = slow_start(pods.len(), |i| {
+            let pod = pod_of(job, pods[i]);
             let about = &about;
             async move {
                 match self.control.create(&pod, about).await {
@@ -229,7 +228,7 @@ impl Controller {
             }
         })
         .await;
-        self.expectations.creations_observed(me, indexes.len() - created);
+        self.expectations.creations_observed(me, pods.len() - created);
         let failure = failure.filter(|e| !matches!(e, Error::Client(e) if e.is_namespace_terminating()));
         (created, failure)
     }
@@ -273,20 +272,25 @@ impl Controller {
 }
 
 /// A pod of the Job; one with an index knows it by annotation, label, host name and environment.
-fn pod_of(job: &Job, index: Option<i32>) -> Pod {
+fn pod_of(job: &Job, new: NewPod) -> Pod {
     let template = job.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
     let mut pod = from_template(&template, namespace(job), &controller_reference(job), None);
     pod.metadata
         .finalizers
         .get_or_insert_default()
         .push(FINALIZER.to_owned());
-    let Some(index) = index else { return pod };
+    let Some(index) = new.index else { return pod };
     let text = index.to_string();
     let meta = &mut pod.metadata;
     meta.generate_name = Some(format!("{}-{index}-", name(job)));
-    meta.annotations
-        .get_or_insert_default()
-        .insert(INDEX.to_owned(), text.clone());
+    let annotations = meta.annotations.get_or_insert_default();
+    annotations.insert(INDEX.to_owned(), text.clone());
+    if let Some(failures) = new.failures {
+        annotations.insert(FAILURES.to_owned(), failures.counted.to_string());
+        if failures.ignored > 0 {
+            annotations.insert(IGNORED_FAILURES.to_owned(), failures.ignored.to_string());
+        }
+    }
     meta.labels.get_or_insert_default().insert(INDEX.to_owned(), text);
     let Some(spec) = &mut pod.spec else { return pod };
     spec.hostname = Some(format!("{}-{index}", name(job)));

@@ -13,6 +13,8 @@ use crate::meta::{name, namespace};
 pub(super) enum Failure {
     Count,
     Ignore,
+    /// The index has failed, whatever its limit.
+    FailIndex,
     FailJob(String),
 }
 
@@ -77,6 +79,7 @@ pub(super) fn judge_failure(job: &Job, pod: &Pod) -> Failure {
         if let Some(message) = on_exit_codes(rule, pod, at).or_else(|| on_conditions(rule, pod, at)) {
             return match rule.action.as_str() {
                 "Ignore" => Failure::Ignore,
+                "FailIndex" => Failure::FailIndex,
                 "FailJob" => Failure::FailJob(message),
                 _ => Failure::Count,
             };

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::indexes;
+use super::per_index::{Failures, PerIndex};
 use super::policies::{Failure, judge_failure, success};
 use crate::meta::{annotation, is_deleting, uid};
 use crate::pods::{is_active, is_ready, is_terminal, phase, restarts};
@@ -18,15 +19,21 @@ pub(super) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
 /// So many uids fit into a status before they must become numbers.
 const MOST_UNCOUNTED: usize = 500;
-const MOST_AT_ONCE: usize = 500;
-const FIRST_BACKOFF_SECONDS: f64 = 10.0;
-const LONGEST_BACKOFF_SECONDS: f64 = 600.0;
+pub(super) const MOST_AT_ONCE: usize = 500;
+
+/// A pod to create.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct NewPod {
+    /// `None` for Jobs without indexes.
+    pub index: Option<i32>,
+    /// What is to be told of the index, if its failures are limited.
+    pub failures: Option<Failures>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Step {
     pub status: JobStatus,
-    /// Indexes of pods to create; `None` for Jobs without indexes.
-    pub create: Vec<Option<i32>>,
+    pub create: Vec<NewPod>,
     /// To be deleted and not counted: their finalizer goes first.
     pub discard: Vec<Pod>,
     /// To be deleted because the Job has ended; they count as failed.
@@ -55,41 +62,17 @@ pub(super) fn is_indexed(job: &Job) -> bool {
     job.spec.as_ref().and_then(|s| s.completion_mode.as_deref()) == Some("Indexed")
 }
 
-fn index_of(pod: &Pod) -> Option<i32> {
-    annotation(pod, INDEX)?.parse().ok()
+pub(super) fn index_of(pod: &Pod) -> Option<i32> {
+    annotation(pod, INDEX)?.parse().ok().filter(|i| *i >= 0)
 }
 
-fn finish_time(pod: &Pod) -> Option<Timestamp> {
-    let status = pod.status.as_ref()?;
-    let ends = status.container_statuses.iter().flatten();
-    let ends = ends.filter_map(|c| c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref());
-    ends.map(|t| t.0)
-        .max()
-        .or_else(|| pod.metadata.deletion_timestamp.as_ref().map(|t| t.0))
-}
-
-/// Seconds to wait before the next pod, from the failures since the last success.
-fn backoff(pods: &[Pod], now: Timestamp) -> f64 {
-    let ended = |wanted: &str| {
-        let of_phase = pods.iter().filter(move |p| phase(p) == wanted);
-        of_phase.map(|p| finish_time(p).unwrap_or(now)).collect::<Vec<_>>()
-    };
-    let last_success = ended("Succeeded").into_iter().max();
-    let failures: Vec<Timestamp> = ended("Failed")
-        .into_iter()
-        .filter(|at| last_success.is_none_or(|s| *at > s))
-        .collect();
-    let Some(last) = failures.iter().max() else { return 0.0 };
-    let doublings = i32::try_from(failures.len() - 1).unwrap_or(i32::MAX).min(10);
-    let wait = (FIRST_BACKOFF_SECONDS * 2f64.powi(doublings)).min(LONGEST_BACKOFF_SECONDS);
-    (wait - now.duration_since(*last).as_secs_f64()).max(0.0)
-}
-
-struct World<'a> {
-    job: &'a Job,
-    pods: &'a [Pod],
-    now: Timestamp,
-    step: Step,
+pub(super) struct World<'a> {
+    pub(super) job: &'a Job,
+    pub(super) pods: &'a [Pod],
+    pub(super) now: Timestamp,
+    /// For Jobs that limit the failures of each index.
+    pub(super) per_index: Option<PerIndex<'a>>,
+    pub(super) step: Step,
 }
 
 /// `may_act`: the cache shows all pods that were made and deleted before.
@@ -100,6 +83,7 @@ pub(super) fn step(job: &Job, pods: &[Pod], may_act: bool, now: Timestamp) -> St
         job,
         pods,
         now,
+        per_index: None,
         step: Step {
             status,
             ..Step::default()
@@ -114,16 +98,20 @@ fn conditions(status: &mut JobStatus) -> &mut Vec<JobCondition> {
 }
 
 impl World<'_> {
-    fn spec_number(&self, f: impl Fn(&k8s_openapi::api::batch::v1::JobSpec) -> Option<i32>, default: i32) -> i32 {
+    pub(super) fn spec_number(
+        &self,
+        f: impl Fn(&k8s_openapi::api::batch::v1::JobSpec) -> Option<i32>,
+        default: i32,
+    ) -> i32 {
         self.job.spec.as_ref().and_then(f).unwrap_or(default)
     }
 
-    fn is_suspended(&self) -> bool {
+    pub(super) fn is_suspended(&self) -> bool {
         self.job.spec.as_ref().and_then(|s| s.suspend) == Some(true)
     }
 
     /// Whether only ended pods count as failed, and replacements wait for them.
-    fn waits_for_the_end(&self) -> bool {
+    pub(super) fn waits_for_the_end(&self) -> bool {
         let spec = self.job.spec.as_ref();
         spec.is_some_and(|s| s.pod_failure_policy.is_some() || s.pod_replacement_policy.as_deref() == Some("Failed"))
     }
@@ -171,6 +159,9 @@ impl World<'_> {
             let id = uid(pod).to_owned();
             let failed = self.is_failed(pod) || (ending && is_deleting(pod) && phase(pod) != "Succeeded");
             let deleting_job = is_deleting(self.job);
+            if !ending && !deleting_job && self.per_index.as_ref().is_some_and(|p| p.holds(pod)) {
+                continue;
+            }
             if phase(pod) == "Succeeded" {
                 match index_of(pod).filter(|_| indexed) {
                     Some(index) => {
@@ -222,6 +213,23 @@ impl World<'_> {
         let mut done = indexes::parse(&text, completions.unwrap_or(0));
         let ending =
             condition(self.job, "FailureTarget").is_some() || condition(self.job, "SuccessCriteriaMet").is_some();
+        if indexed
+            && self
+                .job
+                .spec
+                .as_ref()
+                .is_some_and(|s| s.backoff_limit_per_index.is_some())
+        {
+            let limit = completions.unwrap_or(0);
+            let ended = self.pods.iter().filter(|p| has_finalizer(p) && phase(p) == "Succeeded");
+            let mut succeeded = done.clone();
+            succeeded.extend(ended.filter_map(index_of).filter(|i| *i < limit));
+            let text = self.step.status.failed_indexes.clone().unwrap_or_default();
+            let known = indexes::parse(&text, limit);
+            let per_index = PerIndex::new(self.job, known, &succeeded, self.pods, |p| self.is_failed(p));
+            self.step.status.failed_indexes = Some(indexes::text(&per_index.failed));
+            self.per_index = Some(per_index);
+        }
         self.note_finished(ending, &mut done);
         if self.step.status.start_time.is_none() && !self.is_suspended() {
             self.step.status.start_time = Some(Time(self.now));
@@ -235,7 +243,13 @@ impl World<'_> {
         } else {
             self.step.status.succeeded.unwrap_or(0) + uncounted_succeeded
         };
-        let failed = self.step.status.failed.unwrap_or(0) + uncounted_failed;
+        let held = self.per_index.as_ref().map_or(0, |p| p.held_failures(self.job));
+        let held = if ending {
+            0
+        } else {
+            i32::try_from(held).unwrap_or(i32::MAX)
+        };
+        let failed = self.step.status.failed.unwrap_or(0) + uncounted_failed + held;
         let active: Vec<Pod> = self.pods.iter().filter(|p| is_active(p)).cloned().collect();
         let terminating = self.pods.iter().filter(|p| is_deleting(*p) && !is_terminal(p)).count();
         self.decide_end(succeeded, failed, &active, &done);
@@ -336,82 +350,21 @@ impl World<'_> {
             }
             self.step.requeue_seconds = Some(left);
         }
+        if let Some(per_index) = &self.per_index {
+            let failed = per_index.failed.len();
+            let at_most = self.job.spec.as_ref().and_then(|s| s.max_failed_indexes);
+            let completions = usize::try_from(self.spec_number(|s| s.completions, 0)).unwrap_or(0);
+            if at_most.is_some_and(|most| failed > usize::try_from(most).unwrap_or(0)) {
+                let message = "Job has exceeded the specified maximal number of failed indexes".to_owned();
+                return self.set("FailureTarget", "MaxFailedIndexesExceeded", message);
+            }
+            if failed > 0 && failed + done.len() >= completions {
+                return self.set("FailureTarget", "FailedIndexes", "Job has failed indexes".to_owned());
+            }
+        }
         if let Some(message) = success(self.job, done).filter(|_| is_indexed(self.job)) {
             self.set("SuccessCriteriaMet", "SuccessPolicy", message);
         }
-    }
-
-    /// Brings the number of active pods to what is wanted; gives the number there will be.
-    fn manage(&mut self, active: &[Pod], terminating: usize, succeeded: i32, done: &BTreeSet<i32>) -> usize {
-        if self.is_suspended() {
-            self.step.discard = active.to_vec();
-            return 0;
-        }
-        let parallelism = self.spec_number(|s| s.parallelism, 1);
-        let completions = self.job.spec.as_ref().and_then(|s| s.completions);
-        let wanted = match completions {
-            None if succeeded > 0 => i32::try_from(active.len()).unwrap_or(i32::MAX).min(parallelism),
-            None => parallelism,
-            Some(completions) => parallelism.min(completions - succeeded),
-        };
-        let wanted = usize::try_from(wanted).unwrap_or(0);
-        let (keep, surplus) = self.choose(active, wanted, done);
-        self.step.discard = surplus;
-        let waiting = if self.waits_for_the_end() { terminating } else { 0 };
-        let missing = wanted.saturating_sub(keep.len() + waiting).min(MOST_AT_ONCE);
-        if missing == 0 {
-            return keep.len();
-        }
-        let wait = backoff(self.pods, self.now);
-        if wait > 0.0 {
-            let known = self.step.requeue_seconds.unwrap_or(f64::MAX);
-            self.step.requeue_seconds = Some(known.min(wait));
-            return keep.len();
-        }
-        if is_indexed(self.job) {
-            let busy: HashSet<i32> = keep.iter().filter_map(index_of).collect();
-            let held: HashSet<i32> = match self.waits_for_the_end() {
-                true => self
-                    .pods
-                    .iter()
-                    .filter(|p| !is_terminal(p))
-                    .filter_map(index_of)
-                    .collect(),
-                false => HashSet::new(),
-            };
-            let free =
-                (0..completions.unwrap_or(0)).filter(|i| !busy.contains(i) && !held.contains(i) && !done.contains(i));
-            self.step.create = free.take(missing).map(Some).collect();
-        } else {
-            self.step.create = vec![None; missing];
-        }
-        keep.len() + self.step.create.len()
-    }
-
-    /// Pods to keep and pods to let go: doubles of an index first, then those that serve least.
-    fn choose(&self, active: &[Pod], wanted: usize, done: &BTreeSet<i32>) -> (Vec<Pod>, Vec<Pod>) {
-        let (mut keep, mut surplus) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
-        let limit = self.spec_number(|s| s.completions, i32::MAX);
-        for pod in active {
-            let fits = match index_of(pod).filter(|_| is_indexed(self.job)) {
-                Some(index) => index < limit && !done.contains(&index) && seen.insert(index),
-                None => !is_indexed(self.job),
-            };
-            if fits {
-                keep.push(pod.clone());
-            } else {
-                surplus.push(pod.clone());
-            }
-        }
-        if keep.len() > wanted {
-            let count = keep.len() - wanted;
-            let gone = crate::replicaset::pods_to_delete(keep.clone(), &[], count, self.now);
-            let ids: HashSet<&str> = gone.iter().map(uid).collect();
-            keep.retain(|p| !ids.contains(uid(p)));
-            surplus.extend(gone);
-        }
-        (keep, surplus)
     }
 
     fn note_suspension(&mut self) {

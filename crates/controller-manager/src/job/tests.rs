@@ -5,6 +5,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use super::per_index::{FAILURES, Failures, IGNORED_FAILURES};
 use super::step::{FINALIZER, INDEX, Step, step};
 
 fn now() -> Timestamp {
@@ -133,7 +134,8 @@ fn each_index_succeeds_once() {
     ];
     let step = step(&job(&indexed, &json!({})), &pods, true, now());
     assert_eq!(step.status.completed_indexes.as_deref(), Some("1"));
-    assert_eq!(step.create, [Some(2), Some(3)]);
+    let indexes: Vec<_> = step.create.iter().map(|p| p.index).collect();
+    assert_eq!(indexes, [Some(2), Some(3)]);
     assert_eq!(step.discard.len(), 1);
 }
 
@@ -180,4 +182,98 @@ fn some_indexes_can_be_enough() {
     let step = step(&job(&spec, &json!({})), &pods, true, now());
     assert!(has(&step, "SuccessCriteriaMet"));
     assert_eq!(step.stop.len(), 1);
+}
+
+/// A pod of an index that had so many failures before.
+fn after(mut pod: Pod, counted: i32, ignored: i32) -> Pod {
+    let annotations = pod.metadata.annotations.get_or_insert_default();
+    annotations.insert(FAILURES.to_owned(), counted.to_string());
+    annotations.insert(IGNORED_FAILURES.to_owned(), ignored.to_string());
+    pod
+}
+
+fn per_index(more: &Value) -> Value {
+    let mut spec = json!({"completionMode": "Indexed", "completions": 3, "parallelism": 3, "backoffLimitPerIndex": 1,
+        "backoffLimit": i32::MAX});
+    for (k, v) in more.as_object().unwrap() {
+        spec[k] = v.clone();
+    }
+    spec
+}
+
+#[test]
+fn a_failed_pod_of_an_index_stays_until_its_replacement_knows_of_it() {
+    let spec = per_index(&json!({}));
+    let failed = pod("a", "Failed", true, Some(0));
+    let first = step(&job(&spec, &json!({})), std::slice::from_ref(&failed), true, now());
+    assert!(first.release.is_empty() && first.status.failed_indexes.as_deref() == Some(""));
+    let made: Vec<_> = first
+        .create
+        .iter()
+        .map(|p| (p.index, p.failures.unwrap().counted))
+        .collect();
+    assert_eq!(made, [(Some(0), 1), (Some(1), 0), (Some(2), 0)]);
+    let replaced = [failed, after(pod("b", "Running", true, Some(0)), 1, 0)];
+    let second = step(&job(&spec, &json!({})), &replaced, true, now());
+    assert_eq!(second.release.len(), 1);
+    let uncounted = second.status.uncounted_terminated_pods.unwrap();
+    assert_eq!(uncounted.failed, Some(vec!["a".to_owned()]));
+}
+
+#[test]
+fn an_index_fails_alone_and_the_job_when_the_others_are_through() {
+    let spec = per_index(&json!({}));
+    let over = after(pod("a", "Failed", true, Some(0)), 1, 0);
+    let some = [
+        over.clone(),
+        pod("b", "Running", true, Some(1)),
+        pod("c", "Running", true, Some(2)),
+    ];
+    let first = step(&job(&spec, &json!({})), &some, true, now());
+    assert_eq!(first.status.failed_indexes.as_deref(), Some("0"));
+    assert!(first.create.is_empty() && first.stop.is_empty());
+    let through = [
+        over.clone(),
+        pod("b", "Succeeded", true, Some(1)),
+        pod("c", "Succeeded", true, Some(2)),
+    ];
+    let last = step(&job(&spec, &json!({})), &through, true, now());
+    assert_eq!(
+        last.status.conditions.unwrap()[0].reason.as_deref(),
+        Some("FailedIndexes")
+    );
+    let most = per_index(&json!({"maxFailedIndexes": 0}));
+    let early = step(&job(&most, &json!({})), &some, true, now());
+    assert_eq!(
+        early.status.conditions.unwrap()[0].reason.as_deref(),
+        Some("MaxFailedIndexesExceeded")
+    );
+    assert_eq!(early.stop.len(), 2);
+}
+
+#[test]
+fn rules_fail_an_index_at_once_or_do_not_count() {
+    let rule = |action: &str| {
+        per_index(
+            &json!({"podFailurePolicy": {"rules": [{"action": action, "onExitCodes": {"operator": "In", "values": [3]}}]}}),
+        )
+    };
+    let failed = [pod("a", "Failed", true, Some(0))];
+    let at_once = step(&job(&rule("FailIndex"), &json!({})), &failed, true, now());
+    assert_eq!(at_once.status.failed_indexes.as_deref(), Some("0"));
+    let ignored = step(&job(&rule("Ignore"), &json!({})), &failed, true, now());
+    let told = ignored.create.iter().find(|p| p.index == Some(0)).unwrap().failures;
+    assert_eq!(told, Some(Failures { counted: 0, ignored: 1 }));
+    assert_eq!(ignored.status.failed_indexes.as_deref(), Some(""));
+}
+
+#[test]
+fn each_index_waits_for_itself() {
+    let mut failed = after(pod("a", "Failed", true, Some(0)), 0, 1);
+    let status = failed.status.as_mut().unwrap();
+    let ended = status.container_statuses.as_mut().unwrap()[0].state.as_mut().unwrap();
+    ended.terminated.as_mut().unwrap().finished_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    let step = step(&job(&per_index(&json!({})), &json!({})), &[failed], true, now());
+    let indexes: Vec<_> = step.create.iter().map(|p| p.index).collect();
+    assert_eq!((indexes, step.requeue_seconds), (vec![Some(1), Some(2)], Some(20.0)));
 }

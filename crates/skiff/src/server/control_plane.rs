@@ -71,12 +71,12 @@ pub struct ControlPlane {
 pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane, ServerError> {
     let (network, prefix) = parse_cidr("service-cidr", &args.service_cidr)?;
     parse_cidr("cluster-cidr", &args.cluster_cidr)?;
+    let service_network = apiserver::allocator::Network::new(network, prefix);
     let ranges = apiserver::allocator::Ranges {
-        service_network: network,
-        service_prefix: prefix,
+        service_network,
         node_ports: parse_ports(&args.service_node_port_range)?,
     };
-    let service_ip = IpAddr::V4(ranges.first());
+    let service_ip = IpAddr::V4(service_network.first());
     let cluster_dns = args
         .cluster_dns
         .unwrap_or_else(|| IpAddr::V4(Ipv4Addr::from(u32::from(network) + 10)));
@@ -141,6 +141,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         health: apiserver::server::health::Health::default(),
     });
     let client_authority = certificates.client_authority.certificate();
+    let cluster_ips = apiserver::allocator::start(&registry).await?;
     crate::bootstrap::bootstrap(&registry, service_ip, advertise, port, client_authority).await?;
     apiserver::custom::restore(&api).await?;
 
@@ -153,6 +154,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         args.bind_address
     };
     let stop = CancellationToken::new();
+    tokio::spawn(apiserver::allocator::follow(registry, cluster_ips, stop.clone()));
     let task = tokio::spawn(connection::serve(api.clone(), listener, acceptor, stop.clone()));
     tokio::spawn(maintain(store.clone(), certificates.clone(), serving, stop.clone()));
     Ok(ControlPlane {

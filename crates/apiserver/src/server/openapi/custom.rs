@@ -1,5 +1,6 @@
 //! Components of custom resources: the schema as its definition says it, and what every object has.
 
+use api::prose::Prose;
 use serde_json::{Map, Value, json};
 
 use super::REFERENCE;
@@ -17,6 +18,7 @@ pub fn name(r: &Resource) -> String {
 /// Adds the component of the kind and of its list. `plain` leaves out what version 2 cannot say.
 pub fn add_components(
     server: &ApiServer,
+    prose: &Prose,
     r: &Resource,
     name: &str,
     plain: bool,
@@ -48,10 +50,8 @@ pub fn add_components(
         if plain {
             super::v2::simplify(&mut schema);
         }
-        embed(&mut schema);
-        schema["properties"]["apiVersion"] = json!({ "type": "string" });
-        schema["properties"]["kind"] = json!({ "type": "string" });
-        schema["properties"]["metadata"] = meta("ObjectMeta");
+        embed(prose, &mut schema);
+        of_every_object(prose, &mut schema);
         schema
     };
     for kind in ["ObjectMeta", "ListMeta"] {
@@ -59,7 +59,7 @@ pub fn add_components(
         if let Some(builtin) = builtin {
             let schema = builtin.schema.get();
             if let Some(ty) = schema.type_named(&format!("meta.v1.{kind}")) {
-                api::openapi::add_components(schema, ty, &format!("{META}{kind}"), into);
+                api::openapi::add_components(schema, prose, ty, &format!("{META}{kind}"), into);
             }
         }
     }
@@ -69,9 +69,9 @@ pub fn add_components(
         "description": format!("{} is a list of {}", r.list_kind, r.kind),
         "required": ["items"],
         "properties": {
-            "apiVersion": { "type": "string" },
-            "kind": { "type": "string" },
-            "metadata": meta("ListMeta"),
+            "apiVersion": { "type": "string", "description": prose.of(OBJECT, "apiVersion") },
+            "kind": { "type": "string", "description": prose.of(OBJECT, "kind") },
+            "metadata": { "$ref": format!("{REFERENCE}{META}ListMeta") },
             "items": { "type": "array", "items": { "$ref": format!("{REFERENCE}{name}") } },
         },
         "x-kubernetes-group-version-kind": [{ "group": r.group, "version": r.version, "kind": r.list_kind }],
@@ -82,20 +82,25 @@ pub fn add_components(
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
-fn meta(kind: &str) -> Value {
-    json!({ "$ref": format!("{REFERENCE}{META}{kind}") })
+/// A built-in kind: what is said about the fields that every object has is said there.
+const OBJECT: &str = "io.k8s.api.core.v1.ConfigMap";
+
+fn of_every_object(prose: &Prose, schema: &mut Value) {
+    for field in ["apiVersion", "kind"] {
+        schema["properties"][field] = json!({ "type": "string", "description": prose.of(OBJECT, field) });
+    }
+    let reference = json!({ "$ref": format!("{REFERENCE}{META}ObjectMeta") });
+    schema["properties"]["metadata"] = json!({ "allOf": [reference], "description": prose.of(OBJECT, "metadata") });
 }
 
 /// Objects within the object have what every object has.
-fn embed(schema: &mut Value) {
+fn embed(prose: &Prose, schema: &mut Value) {
     if schema["x-kubernetes-embedded-resource"] == true {
-        schema["properties"]["apiVersion"] = json!({ "type": "string" });
-        schema["properties"]["kind"] = json!({ "type": "string" });
-        schema["properties"]["metadata"] = meta("ObjectMeta");
+        of_every_object(prose, schema);
     }
     for key in ["items", "additionalProperties"] {
         if let Some(inner) = schema.get_mut(key).filter(|s| s.is_object()) {
-            embed(inner);
+            embed(prose, inner);
         }
     }
     for inner in schema
@@ -104,6 +109,6 @@ fn embed(schema: &mut Value) {
         .into_iter()
         .flatten()
     {
-        embed(inner.1);
+        embed(prose, inner.1);
     }
 }

@@ -5,6 +5,7 @@ mod paths;
 mod v2;
 mod v2_proto;
 
+use api::prose::Prose;
 use http::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -72,6 +73,7 @@ fn place(r: &Resource) -> String {
 fn document(server: &ApiServer, resources: &[&Resource], plain: bool) -> Result<Value> {
     let mut paths = Map::new();
     let mut schemas = Map::new();
+    let prose = Prose::unpack().map_err(ApiError::internal)?;
     for r in resources {
         let schema = r.schema.get();
         let name = match r.is_custom() {
@@ -80,9 +82,9 @@ fn document(server: &ApiServer, resources: &[&Resource], plain: bool) -> Result<
         };
         let gvk = json!({ "group": r.group, "version": r.version, "kind": r.kind });
         if r.is_custom() {
-            custom::add_components(server, r, &name, plain, &mut schemas)?;
+            custom::add_components(server, &prose, r, &name, plain, &mut schemas)?;
         } else {
-            api::openapi::add_components(schema, r.root, &name, &mut schemas);
+            api::openapi::add_components(schema, &prose, r.root, &name, &mut schemas);
         }
         if let Some(component) = schemas.get_mut(&name) {
             component["x-kubernetes-group-version-kind"] = json!([gvk]);

@@ -14,6 +14,7 @@ mod pod;
 mod rbac;
 mod schedule;
 mod service;
+mod service_range;
 mod storage;
 mod workload;
 
@@ -73,8 +74,8 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("networking.k8s.io", "ingresses") => network::ingress(check),
         ("networking.k8s.io", "ingressclasses") => network::ingress_class(check),
         ("networking.k8s.io", "networkpolicies") => network::network_policy(check),
-        ("networking.k8s.io", "ipaddresses") => network::ip_address(check),
-        ("networking.k8s.io", "servicecidrs") if !check.is_status() => network::service_cidr(check),
+        ("networking.k8s.io", "ipaddresses") => service_range::ip_address(check),
+        ("networking.k8s.io", "servicecidrs") if !check.is_status() => service_range::service_cidr(check),
         ("rbac.authorization.k8s.io", "roles") => rbac::role(check),
         ("rbac.authorization.k8s.io", "clusterroles") => rbac::cluster_role(check),
         ("rbac.authorization.k8s.io", "rolebindings") => rbac::role_binding(check),

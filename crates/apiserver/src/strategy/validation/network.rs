@@ -330,36 +330,3 @@ fn network(text: &str) -> Option<(u128, u32)> {
         _ => None,
     }
 }
-
-pub fn ip_address(check: &Check) -> Errors {
-    let mut errors = Errors::new();
-    let reference = check.root().at(&["spec", "parentRef"]);
-    if !reference.is_some() {
-        errors.push(reference.required(""));
-        return errors;
-    }
-    require(&mut errors, &reference.get("name"));
-    require(&mut errors, &reference.get("resource"));
-    if let Some(old) = check.before() {
-        immutable(&mut errors, &reference, &old.at(&["spec", "parentRef"]));
-    }
-    errors
-}
-
-pub fn service_cidr(check: &Check) -> Errors {
-    let mut errors = Errors::new();
-    let list = check.root().at(&["spec", "cidrs"]);
-    if list.list().is_empty() {
-        errors.push(list.required("at least one CIDR required"));
-    }
-    if list.list().len() > 2 {
-        errors.push(list.invalid("may only hold up to 2 values"));
-    }
-    for network in list.items() {
-        cidr(&mut errors, &network, &[]);
-    }
-    if let Some(old) = check.before() {
-        immutable(&mut errors, &list, &old.at(&["spec", "cidrs"]));
-    }
-    errors
-}

@@ -1,0 +1,278 @@
+//! Cluster IPs and node ports of Services: given out when a Service is written, given back when it is deleted. A cluster
+//! IP is an IPAddress object, written in the Service's transaction, in a network of a ServiceCIDR that is ready. KEP-1880.
+
+mod default_range;
+mod event;
+mod ip_address;
+mod network;
+mod ports;
+mod repair;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use api::field::FieldError;
+use serde_json::{Value, json};
+
+use crate::http::status::{ApiError, Result};
+use crate::registry::Registry;
+use crate::registry::metadata;
+use crate::registry::resource::Resource;
+use crate::strategy::text;
+
+pub use ip_address::Claims;
+pub use network::Network;
+pub use repair::{follow, start};
+
+/// The ranges that Services draw from.
+#[derive(Debug, Clone)]
+pub struct Ranges {
+    /// The network of the ServiceCIDR `kubernetes`.
+    pub service_network: Network,
+    pub node_ports: std::ops::RangeInclusive<u16>,
+}
+
+static RANGES: OnceLock<Ranges> = OnceLock::new();
+
+#[derive(Default)]
+struct InFlight {
+    addresses: HashSet<Ipv4Addr>,
+    ports: HashSet<ports::Port>,
+}
+
+/// What is being written, and so not yet known from the cache.
+fn in_flight() -> std::sync::MutexGuard<'static, InFlight> {
+    static STATE: OnceLock<Mutex<InFlight>> = OnceLock::new();
+    STATE
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets the ranges, once, before the server starts.
+pub fn configure(ranges: Ranges) {
+    if RANGES.set(ranges).is_err() {
+        tracing::warn!("service ranges were set before");
+    }
+}
+
+fn ranges() -> Result<&'static Ranges> {
+    RANGES
+        .get()
+        .ok_or_else(|| ApiError::internal("service ranges are not configured"))
+}
+
+/// What one write holds; given back when dropped, unless the write was made.
+#[derive(Default)]
+pub struct Reservation {
+    addresses: Vec<Ipv4Addr>,
+    ports: Vec<ports::Port>,
+}
+
+impl Reservation {
+    /// The write was made: the cache now knows what is in use.
+    pub fn keep(&mut self) {
+        self.give_back();
+    }
+
+    /// The error of a creation that another's claim on the address made fail.
+    pub fn lost(&self, service: &Resource, name: &str) -> Option<ApiError> {
+        let address = self.addresses.first()?.to_string();
+        let why = format!("failed to allocate IP {address}: provided IP is already allocated");
+        let error = FieldError::invalid("spec.clusterIPs", json!([address]), why);
+        Some(service.invalid(name, &[error]))
+    }
+
+    /// What a Service's transaction does to IPAddresses: those reserved are taken, those it no longer has given back.
+    pub fn claims(&self, registry: &Registry, tree: &Value, old: Option<&Value>) -> Result<Claims> {
+        let (namespace, name) = (metadata::text(tree, "namespace"), metadata::text(tree, "name"));
+        let mut claims = Claims::default();
+        for address in &self.addresses {
+            claims.claim(registry, *address, namespace, name)?;
+        }
+        let kept = cluster_ips(tree);
+        for address in old.map(cluster_ips).unwrap_or_default() {
+            if !kept.contains(&address) {
+                claims.release(registry, address, namespace, name)?;
+            }
+        }
+        Ok(claims)
+    }
+
+    fn give_back(&mut self) {
+        if self.addresses.is_empty() && self.ports.is_empty() {
+            return;
+        }
+        let mut state = in_flight();
+        for address in self.addresses.drain(..) {
+            state.addresses.remove(&address);
+        }
+        for port in self.ports.drain(..) {
+            state.ports.remove(&port);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+/// The addresses that a Service has.
+fn cluster_ips(service: &Value) -> Vec<&str> {
+    let list = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
+    let ips = list.into_iter().flatten().filter_map(Value::as_str);
+    ips.filter(|ip| !matches!(*ip, "" | "None")).collect()
+}
+
+/// What the end of an object gives back. Other kinds than Services give nothing.
+pub fn release(registry: &Registry, resource: &Resource, old: &Value) -> Result<Claims> {
+    let mut claims = Claims::default();
+    if resource.is("", "services") {
+        for address in cluster_ips(old) {
+            claims.release(
+                registry,
+                address,
+                metadata::text(old, "namespace"),
+                metadata::text(old, "name"),
+            )?;
+        }
+    }
+    Ok(claims)
+}
+
+/// The networks that addresses are given out of, the cluster's own first.
+fn ready_networks(registry: &Registry) -> Result<Vec<Network>> {
+    let mut networks = Vec::new();
+    for object in registry.list(ip_address::GROUP, "servicecidrs", "") {
+        if object.object.meta.deleting {
+            continue;
+        }
+        let tree = object.tree()?;
+        if default_range::is_ready(&tree) == Some(true) {
+            let own = *object.object.meta.name != *default_range::NAME;
+            let cidrs = tree.pointer("/spec/cidrs").and_then(Value::as_array);
+            let cidrs = cidrs.into_iter().flatten().filter_map(Value::as_str);
+            networks.extend(cidrs.filter_map(Network::parse).map(|n| (own, n)));
+        }
+    }
+    networks.sort_by_key(|(own, _)| *own);
+    Ok(networks.into_iter().map(|(_, n)| n).collect())
+}
+
+/// Completes a Service's addresses and ports. Other kinds pass.
+pub fn allocate(
+    registry: &Arc<Registry>,
+    resource: &Resource,
+    tree: &mut Value,
+    old: Option<&Value>,
+    dry_run: bool,
+) -> Result<Reservation> {
+    let mut reservation = Reservation::default();
+    if !resource.is("", "services") {
+        return Ok(reservation);
+    }
+    let kind = text(tree, &["spec", "type"]).unwrap_or("ClusterIP");
+    // what is refused later must not be given addresses before
+    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+        return Ok(reservation);
+    }
+    let mut state = in_flight();
+    let asked = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
+    // what a Service has it keeps when an update leaves the field out
+    let had = old.and_then(|o| text(o, &["spec", "clusterIP"])).unwrap_or_default();
+    let address = match if asked.is_empty() { had } else { asked } {
+        "None" => "None".to_owned(),
+        text if !text.is_empty() && text == had => text.to_owned(),
+        wanted => {
+            let taken = |a: Ipv4Addr| {
+                let known = registry.get(ip_address::GROUP, "ipaddresses", "", &a.to_string());
+                known.is_some() || state.addresses.contains(&a)
+            };
+            let address = choose(registry, resource, tree, wanted, taken)?;
+            hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
+            address.to_string()
+        }
+    };
+    complete(tree, &address);
+    let mut ports = ports::Ports {
+        registry,
+        resource,
+        range: &ranges()?.node_ports,
+        state: &mut state,
+        reservation: &mut reservation,
+        dry_run,
+    };
+    let result = ports.allocate(tree, old);
+    // a reservation that is dropped asks for the same lock
+    drop(state);
+    result.map(|()| reservation)
+}
+
+/// The address asked for, or a free one.
+fn choose(
+    registry: &Registry,
+    resource: &Resource,
+    service: &Value,
+    wanted: &str,
+    taken: impl Fn(Ipv4Addr) -> bool,
+) -> Result<Ipv4Addr> {
+    let name = metadata::text(service, "name");
+    let networks = ready_networks(registry)?;
+    if wanted.is_empty() {
+        let random = random(registry);
+        let mut all = networks.iter().flat_map(|n| n.candidates(random));
+        return all.find(|a| !taken(*a)).ok_or_else(|| {
+            ApiError::internal(format!(
+                "failed to allocate a serviceIP for Service {name:?}: range is full"
+            ))
+        });
+    }
+    let why = match wanted.parse::<IpAddr>() {
+        Ok(IpAddr::V4(v4)) if !networks.iter().any(|n| n.contains(v4)) => {
+            format!("failed to allocate IP {v4}: the provided network does not match the current range")
+        }
+        Ok(IpAddr::V4(v4)) if taken(v4) => format!("failed to allocate IP {v4}: provided IP is already allocated"),
+        Ok(IpAddr::V4(v4)) => return Ok(v4),
+        Ok(IpAddr::V6(_)) => "IPv6 is not configured on this cluster".into(),
+        Err(_) => {
+            let why = api::names::ip_errors(wanted).unwrap_or_default();
+            let error = FieldError::invalid("spec.clusterIPs[0]", json!(wanted), why);
+            return Err(resource.invalid(name, &[error]));
+        }
+    };
+    let error = FieldError::invalid("spec.clusterIPs", json!([wanted]), why);
+    Err(resource.invalid(name, &[error]))
+}
+
+/// Writes down the address and what follows from it.
+fn complete(tree: &mut Value, address: &str) {
+    let spec = &mut tree["spec"];
+    spec["clusterIP"] = json!(address);
+    spec["clusterIPs"] = json!([address]);
+    let selector = spec.get("selector").and_then(Value::as_object);
+    let has_selector = selector.is_some_and(|s| !s.is_empty());
+    if spec.get("ipFamilyPolicy").is_none() {
+        let dual = address == "None" && !has_selector;
+        spec["ipFamilyPolicy"] = json!(if dual { "RequireDualStack" } else { "SingleStack" });
+    }
+    if spec.get("ipFamilies").is_none() {
+        let dual = spec["ipFamilyPolicy"] == "RequireDualStack";
+        spec["ipFamilies"] = if dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
+    }
+}
+
+fn hold<T: Clone + Eq + std::hash::Hash>(dry_run: bool, state: &mut HashSet<T>, mine: &mut Vec<T>, what: T) {
+    if !dry_run {
+        state.insert(what.clone());
+        mine.push(what);
+    }
+}
+
+fn random(registry: &Registry) -> u32 {
+    let mut bytes = [0u8; 4];
+    registry.environment.random(&mut bytes);
+    u32::from_le_bytes(bytes)
+}

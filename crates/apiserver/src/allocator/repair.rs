@@ -1,0 +1,294 @@
+//! Services and IPAddresses brought together again where somebody has torn them apart: all of them at start, then each
+//! whose IPAddress is changed by another than the allocator.
+
+use std::sync::Arc;
+
+use etcd::{Compare, CompareTarget, Txn};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::ip_address::{self, Claims, FAMILY, GROUP};
+use super::{Network, cluster_ips, default_range, event};
+use crate::http::status::{ApiError, Result};
+use crate::registry::cache::{Cache, Scope, Subscription};
+use crate::registry::cached::Cached;
+use crate::registry::{Registry, metadata};
+
+const CONTROLLER: &str = "ipallocator-repair-controller";
+const ACTION: &str = "ClusterIPAllocation";
+
+/// Who an address is written down for.
+#[derive(Debug, PartialEq, Eq)]
+enum Holder {
+    /// The Service that is looked at.
+    Own,
+    /// Another Service, and whether it has the address too.
+    Other { has_it: bool },
+    /// A Service that does not exist, or something that is no Service.
+    Nobody,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Repair {
+    Leave,
+    Create,
+    Recreate,
+    /// Two Services have it: only a person can say whose it is.
+    Report,
+}
+
+/// What an address of a Service needs. `entry`: for whom its IPAddress is, and whether that has the allocator's labels.
+fn of_service(entry: Option<&(Holder, bool)>) -> Repair {
+    match entry {
+        None => Repair::Create,
+        Some((Holder::Own, true)) => Repair::Leave,
+        Some((Holder::Other { has_it: true }, _)) => Repair::Report,
+        Some(_) => Repair::Recreate,
+    }
+}
+
+/// The changes to follow.
+pub struct Follower {
+    addresses: Subscription,
+    default_range: Subscription,
+}
+
+fn cache(registry: &Registry, group: &str, plural: &str) -> Result<Arc<Cache>> {
+    let catalog = registry.catalog();
+    let served = catalog.stored(group, plural);
+    served
+        .map(|s| s.cache.clone())
+        .ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
+}
+
+/// Makes the cluster's own ServiceCIDR and repairs what is wrong. To be called before addresses are given out.
+pub async fn start(registry: &Arc<Registry>) -> Result<Follower> {
+    let key = Scope::Key(default_range::NAME.into());
+    let follower = Follower {
+        addresses: cache(registry, GROUP, "ipaddresses")?.watch(Scope::All, "", None)?.0,
+        default_range: cache(registry, GROUP, "servicecidrs")?.watch(key, "", None)?.0,
+    };
+    default_range::ensure(registry).await?;
+    all(registry).await?;
+    Ok(follower)
+}
+
+/// Repairs what changes of IPAddresses break, until `stop`.
+pub async fn follow(registry: Arc<Registry>, mut follower: Follower, stop: CancellationToken) {
+    loop {
+        let outcome = tokio::select! {
+            () = stop.cancelled() => return,
+            change = follower.addresses.queue.recv() => match change {
+                Some(change) => after_change(&registry, &change.current, change.previous.as_deref()).await,
+                // too slow: everything is looked at again
+                None => start(&registry).await.map(|again| follower = again),
+            },
+            change = follower.default_range.queue.recv() => match change {
+                Some(_) => default_range::ensure(&registry).await,
+                None => start(&registry).await.map(|again| follower = again),
+            },
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(%error, "cluster IPs are not repaired");
+        }
+    }
+}
+
+async fn all(registry: &Arc<Registry>) -> Result<()> {
+    let networks = all_networks(registry)?;
+    for service in registry.list("", "services", "") {
+        let tree = service.tree()?;
+        for address in cluster_ips(&tree) {
+            let inside = address.parse().is_ok_and(|a| networks.iter().any(|n| n.contains(a)));
+            if !inside {
+                let note = format!(
+                    "Cluster IP [IPv4]: {address} is not within any configured Service CIDR; please recreate service"
+                );
+                event::warn(registry, &tree, CONTROLLER, "ClusterIPOutOfRange", ACTION, &note).await;
+                continue;
+            }
+            one(registry, &service, &tree, address).await?;
+        }
+    }
+    for object in registry.list(GROUP, "ipaddresses", "") {
+        orphan(registry, &object).await?;
+    }
+    Ok(())
+}
+
+/// The networks of all ServiceCIDRs, ready or not.
+fn all_networks(registry: &Registry) -> Result<Vec<Network>> {
+    let mut networks = Vec::new();
+    for object in registry.list(GROUP, "servicecidrs", "") {
+        let tree = object.tree()?;
+        let cidrs = tree.pointer("/spec/cidrs").and_then(Value::as_array);
+        let cidrs = cidrs.into_iter().flatten().filter_map(Value::as_str);
+        networks.extend(cidrs.filter_map(Network::parse));
+    }
+    Ok(networks)
+}
+
+async fn after_change(registry: &Arc<Registry>, current: &Cached, previous: Option<&Cached>) -> Result<()> {
+    let address = current.object.meta.name.to_string();
+    for object in [Some(current), previous].into_iter().flatten() {
+        let Some((namespace, name)) = ip_address::service_of(&object.tree()?) else {
+            continue;
+        };
+        if let Some(service) = registry.get("", "services", &namespace, &name) {
+            let tree = service.tree()?;
+            if cluster_ips(&tree).contains(&&*address) {
+                one(registry, &service, &tree, &address).await?;
+            }
+        }
+    }
+    match registry.get(GROUP, "ipaddresses", "", &address) {
+        Some(object) => orphan(registry, &object).await,
+        None => Ok(()),
+    }
+}
+
+/// Looks at one address of a Service.
+async fn one(registry: &Arc<Registry>, service: &Cached, tree: &Value, address: &str) -> Result<()> {
+    let object = registry.get(GROUP, "ipaddresses", "", address);
+    let (namespace, name) = (metadata::text(tree, "namespace"), metadata::text(tree, "name"));
+    let entry = match &object {
+        None => None,
+        Some(object) => {
+            let holder = match ip_address::service_of(&object.tree()?) {
+                Some((n, s)) if n == namespace && s == name => Holder::Own,
+                Some((n, s)) => match registry.get("", "services", &n, &s) {
+                    Some(other) => Holder::Other {
+                        has_it: cluster_ips(&other.tree()?).contains(&address),
+                    },
+                    None => Holder::Nobody,
+                },
+                None => Holder::Nobody,
+            };
+            let meta = &object.object.meta;
+            let labelled = ip_address::is_managed(&object.object) && meta.label(FAMILY) == Some("IPv4");
+            Some((holder, labelled))
+        }
+    };
+    let repair = of_service(entry.as_ref());
+    let warn = |reason: &'static str, note: String| async move {
+        event::warn(registry, tree, CONTROLLER, reason, ACTION, &note).await;
+    };
+    if repair == Repair::Report {
+        let note = format!("Cluster IP [IPv4]:{address} was assigned to multiple services; please recreate service");
+        warn("ClusterIPAlreadyAllocated", note).await;
+        return Ok(());
+    }
+    let Ok(ip) = address.parse() else { return Ok(()) };
+    if repair == Repair::Leave {
+        return Ok(());
+    }
+    if let (Repair::Recreate, Some(object)) = (&repair, &object) {
+        let mut claims = Claims::default();
+        claims.delete(&ip_address::served(registry)?, object);
+        if !commit(registry, service, claims).await? {
+            return Ok(());
+        }
+    }
+    let mut claims = Claims::default();
+    claims.claim(registry, ip, namespace, name)?;
+    // if it failed, the Service or the address has just been written, and what changed is looked at again
+    if commit(registry, service, claims).await? {
+        let note = format!("Cluster IP [IPv4]: {address} is not allocated; repairing");
+        warn("ClusterIPNotAllocated", note).await;
+    }
+    Ok(())
+}
+
+/// Deletes an address of the allocator's that no Service has.
+async fn orphan(registry: &Arc<Registry>, object: &Cached) -> Result<()> {
+    if !ip_address::is_managed(&object.object) || !object.object.meta.finalizers.is_empty() {
+        return Ok(());
+    }
+    let tree = object.tree()?;
+    let address = &*object.object.meta.name;
+    let mut claims = Claims::default();
+    let (reason, note) = match ip_address::service_of(&tree) {
+        None => {
+            let note =
+                format!("IPAddress {address} appears to have been modified, not referencing a Service: cleaning up");
+            ("IPAddressNotAllocated", note)
+        }
+        Some((namespace, name)) => {
+            let service = registry.get("", "services", &namespace, &name);
+            let has_it = match &service {
+                Some(service) => cluster_ips(&service.tree()?).contains(&address),
+                None => false,
+            };
+            if has_it {
+                return Ok(());
+            }
+            // a Service that is being written together with the address must not lose it
+            claims.compare.push(Compare {
+                key: service_key(registry, &namespace, &name)?,
+                target: CompareTarget::ModRevision(service.as_ref().map_or(0, |s| s.revision())),
+            });
+            match service {
+                Some(_) => (
+                    "IPAddressWrongReference",
+                    format!("IPAddress: {address} for Service {namespace}/{name} has a wrong reference; cleaning up"),
+                ),
+                None => (
+                    "IPAddressNotAllocated",
+                    format!("IPAddress: {address} for Service {namespace}/{name} appears to have leaked: cleaning up"),
+                ),
+            }
+        }
+    };
+    claims.delete(&ip_address::served(registry)?, object);
+    if transact(registry, claims).await? {
+        event::warn(registry, &tree, CONTROLLER, reason, "IPAddressAllocation", &note).await;
+    }
+    Ok(())
+}
+
+fn service_key(registry: &Registry, namespace: &str, name: &str) -> Result<bytes::Bytes> {
+    let catalog = registry.catalog();
+    let served = catalog.stored("", "services");
+    served
+        .map(|s| s.resource.key(namespace, name))
+        .ok_or_else(|| ApiError::internal("services are not served"))
+}
+
+/// Makes the changes if the Service is still the one that was read.
+async fn commit(registry: &Registry, service: &Cached, mut claims: Claims) -> Result<bool> {
+    let meta = &service.object.meta;
+    claims.compare.push(Compare {
+        key: service_key(registry, &meta.namespace, &meta.name)?,
+        target: CompareTarget::ModRevision(service.revision()),
+    });
+    transact(registry, claims).await
+}
+
+async fn transact(registry: &Registry, claims: Claims) -> Result<bool> {
+    let txn = Txn {
+        compare: claims.compare,
+        success: claims.operations,
+        failure: Vec::new(),
+    };
+    Ok(registry.store.txn(txn).await?.succeeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_repaired_unless_another_service_has_it_too() {
+        for (entry, wanted) in [
+            (None, Repair::Create),
+            (Some((Holder::Own, true)), Repair::Leave),
+            (Some((Holder::Own, false)), Repair::Recreate),
+            (Some((Holder::Nobody, true)), Repair::Recreate),
+            (Some((Holder::Other { has_it: false }, true)), Repair::Recreate),
+            (Some((Holder::Other { has_it: true }, true)), Repair::Report),
+        ] {
+            let shown = format!("{entry:?}");
+            assert_eq!(of_service(entry.as_ref()), wanted, "{shown}");
+        }
+    }
+}
