@@ -35,6 +35,7 @@ mod status;
 mod taint_eviction;
 mod taints;
 mod ttl_after_finished;
+mod volume_protection;
 
 pub use config::{ClientFor, ControllerConfig, ControllerSwitch};
 pub use error::Error;

@@ -121,6 +121,21 @@ const CONTROLLERS: &[Entry] = &[
         "ttl-after-finished-controller",
         crate::ttl_after_finished::run
     ),
+    entry!(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+        crate::volume_protection::run_claim
+    ),
+    entry!(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+        crate::volume_protection::run_volume
+    ),
+    entry!(
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+        crate::volume_protection::run_attributes_class
+    ),
 ];
 
 /// The names that `--controllers` knows.

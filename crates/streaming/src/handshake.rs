@@ -12,6 +12,8 @@ pub enum Kind {
     /// exec and attach.
     RemoteCommand,
     PortForward,
+    /// One stream of bytes to the client, over WebSocket only.
+    Bytes,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +32,8 @@ const REMOTE_COMMAND_SPDY: [&str; 4] = [
 const REMOTE_COMMAND_WEBSOCKET: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
 const PORT_FORWARD_SPDY: [&str; 1] = ["portforward.k8s.io"];
 const PORT_FORWARD_WEBSOCKET: [&str; 1] = ["SPDY/3.1+portforward.k8s.io"];
+pub(crate) const BASE64_BYTES: &str = "base64.binary.k8s.io";
+const BYTES_WEBSOCKET: [&str; 2] = ["binary.k8s.io", BASE64_BYTES];
 
 /// An upgrade that both sides can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,6 +98,7 @@ pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
         let supported: &[_] = match kind {
             Kind::RemoteCommand => &REMOTE_COMMAND_WEBSOCKET,
             Kind::PortForward => &PORT_FORWARD_WEBSOCKET,
+            Kind::Bytes => &BYTES_WEBSOCKET,
         };
         let protocol = choose(Transport::WebSocket, &offered, supported)?;
         if kind == Kind::PortForward && protocol.is_empty() {
@@ -105,11 +110,12 @@ pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
             accept_key: derive_accept_key(key.as_bytes()),
         });
     }
-    if wants("SPDY/3.1") {
+    if wants("SPDY/3.1") && kind != Kind::Bytes {
         let offered: Vec<&str> = words(headers, &STREAM_PROTOCOL).collect();
         let supported: &[_] = match kind {
             Kind::RemoteCommand => &REMOTE_COMMAND_SPDY,
             Kind::PortForward => &PORT_FORWARD_SPDY,
+            Kind::Bytes => &[],
         };
         return Ok(Accepted {
             transport: Transport::Spdy,

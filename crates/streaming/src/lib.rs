@@ -1,6 +1,7 @@
 //! The streaming protocols of exec, attach and port-forward, as a server speaks them: SPDY/3.1 and WebSocket; and
 //! WebSocket as a client speaks it. What runs behind them, and HTTP in front, are the caller's.
 
+pub mod byte_stream;
 pub mod client;
 mod handshake;
 pub mod port_forward;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response};
+use http::{HeaderMap, Method, Response};
+use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::authorization::Attributes;
@@ -124,10 +127,17 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         let query = without(request.uri.query(), "container");
         let path = format!("/containerLogs/{}/{}/{container}?{query}", info.namespace, info.name);
         let to = kubelet(server, node)?;
-        return server
+        let mut headers = request.headers.clone();
+        // a WebSocket ends here
+        headers.remove(http::header::UPGRADE);
+        let log = server
             .kubelets
-            .forward(&to, Method::GET, &path, &request.headers, request.body, None)
-            .await;
+            .forward(&to, Method::GET, &path, &headers, request.body, None)
+            .await?;
+        return match request.upgrade {
+            Some(upgrade) if log.status().is_success() => log_messages(&request.headers, upgrade, log),
+            _ => Ok(log),
+        };
     }
     if node.is_empty() {
         return Err(ApiError::bad_request(format!(
@@ -159,6 +169,26 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
             request.upgrade,
         )
         .await
+}
+
+/// The log in messages of a WebSocket.
+fn log_messages(headers: &HeaderMap, upgrade: OnUpgrade, log: Response<Body>) -> Result<Response<Body>> {
+    let accepted = match streaming::negotiate(streaming::Kind::Bytes, headers) {
+        Ok(accepted) => accepted,
+        Err(refused) => return Ok(refused.response::<String>().map(crate::registry::body::full)),
+    };
+    let response = accepted.response(crate::registry::body::full(""));
+    let frames = log.into_body().into_data_stream();
+    tokio::spawn(async move {
+        let served = match upgrade.await {
+            Ok(io) => streaming::byte_stream::serve(&accepted, TokioIo::new(io), frames).await,
+            Err(error) => Err(std::io::Error::other(error)),
+        };
+        if let Err(error) = served {
+            tracing::debug!(%error, "log over WebSocket ended");
+        }
+    });
+    Ok(response)
 }
 
 fn without(query: Option<&str>, key: &str) -> String {
