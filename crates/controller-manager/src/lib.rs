@@ -24,6 +24,7 @@ mod node_affinity;
 mod node_ipam;
 mod node_lifecycle;
 mod ownership;
+mod persistentvolume;
 mod pod_gc;
 mod pods;
 mod replicaset;

@@ -122,6 +122,11 @@ const CONTROLLERS: &[Entry] = &[
         crate::ttl_after_finished::run
     ),
     entry!(
+        "persistentvolume-binder-controller",
+        "persistent-volume-binder",
+        crate::persistentvolume::run
+    ),
+    entry!(
         "persistentvolumeclaim-protection-controller",
         "pvc-protection-controller",
         crate::volume_protection::run_claim
