@@ -90,15 +90,12 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
             }
         }
     });
-    let kinds: [(&Cache, fn(&Object) -> Option<Usage>); 3] = [
+    let kinds: [(&Cache, UsageOf); 3] = [
         (&c.pods, of_pod),
         (&c.services, |o| decode(o).ok().as_ref().map(usage::of_service)),
         (&c.claims, |o| decode(o).ok().as_ref().map(usage::of_claim)),
     ];
-    let counted = c
-        .counted
-        .values()
-        .map(|cache| (cache, (|_| None) as fn(&Object) -> Option<Usage>));
+    let counted = c.counted.values().map(|cache| (cache, (|_| None) as UsageOf));
     for (cache, usage) in kinds.into_iter().chain(counted) {
         let (queue, quotas) = (queue.clone(), c.quotas.clone());
         ctx.each_change(cache, move |change| {
@@ -121,6 +118,9 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     .await;
     Ok(())
 }
+
+/// What an object uses of what quotas limit, beside being there.
+type UsageOf = fn(&Object) -> Option<Usage>;
 
 fn spec(quota: &Object) -> Option<ResourceQuotaSpec> {
     decode::<ResourceQuota>(quota).ok()?.spec

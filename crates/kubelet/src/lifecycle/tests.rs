@@ -128,6 +128,7 @@ fn a_crashing_container_waits() {
         &crashed,
         &Probed::default(),
         &backoffs,
+        &PodResources::of(&pod),
         Timestamp::from_second(2).unwrap(),
     );
     assert!(plan.start.is_empty() && !plan.kill_pod);
