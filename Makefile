@@ -4,7 +4,16 @@ DATA ?= /var/lib/skiff
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN = $(CARGO_TARGET_DIR)/x86_64-unknown-linux-gnu
 
-.PHONY: up down test lint build images lines bench
+LABELS = Conformance
+SKIFF ?= $(BIN)/release/skiff
+SAMPLE ?= 6
+SUITE = python3 tests/conformance/run.py --programs $(CACHE)/upstream --images $(CONFORMANCE_IMAGES) --out $(CACHE)/conformance
+CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
+
+# regular expressions and filters have characters that the shell would take
+export FOCUS SKIP LABELS
+
+.PHONY: up down test lint build images lines bench conformance conformance-programs
 
 build:
 	cargo build --release -p skiff
@@ -23,11 +32,14 @@ lint:
 	cargo clippy --workspace --all-targets --locked
 	python3 packaging/policy.py
 
-# Everything CI runs. Upstream's programs and golden files are built and fetched first.
-test: lint images
+# Everything CI runs. Upstream's programs and golden files are built and fetched first. At the end, SAMPLE=6 minutes of the conformance
+# tests that are known to pass, another part for each commit.
+test: lint images $(CONFORMANCE_IMAGES)
 	tests/upstream/build.sh $(CACHE)/upstream control-plane
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
 	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
+	python3 -m unittest discover -s tests/conformance
+	$(SUITE) --skiff $(BIN)/debug/skiff --sample $(SAMPLE)
 
 # The images of the example application and of the tests, from Debian packages.
 images:
@@ -41,6 +53,21 @@ bench: build
 	python3 examples/images.py $(CACHE)/images nginx dnsutils >&2
 	@$(BIN)/release/bench run --skiff $(BIN)/release/skiff --programs $(CACHE)/upstream --images $(CACHE)/images \
 	  --dir $(CACHE)/bench --rows "$(ROWS)" --against $(or $(AGAINST),upstream) $(FLAGS)
+
+# Upstream's conformance suite against a cluster of one node: all that bears [Conformance], PROCS=6 at a time, then the serial ones.
+# FOCUS=regex SKIP=regex pick tests, RUNS=3 runs it so often, AGAINST=upstream judges upstream's own node, SKIFF=path another binary,
+# LABELS= takes tests that do not bear [Conformance] too. A run of everything writes docs/conformance.md and the lists beside the suite.
+conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)),,build) $(CONFORMANCE_IMAGES)
+	$(if $(filter upstream,$(AGAINST)),tests/upstream/build.sh $(CACHE)/upstream node)
+	@$(SUITE) \
+	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
+	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1)
+
+$(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh | conformance-programs
+	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)
+
+conformance-programs:
+	@tests/upstream/build.sh $(CACHE)/upstream conformance
 
 # Lines of product code by crate, the longest files and the median.
 lines:

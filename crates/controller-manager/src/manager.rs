@@ -126,6 +126,26 @@ const CONTROLLERS: &[Entry] = &[
         "service-cidrs-controller",
         crate::servicecidrs::run
     ),
+    entry!(
+        "persistentvolume-binder-controller",
+        "persistent-volume-binder",
+        crate::persistentvolume::run
+    ),
+    entry!(
+        "persistentvolumeclaim-protection-controller",
+        "pvc-protection-controller",
+        crate::volume_protection::run_claim
+    ),
+    entry!(
+        "persistentvolume-protection-controller",
+        "pv-protection-controller",
+        crate::volume_protection::run_volume
+    ),
+    entry!(
+        "volumeattributesclass-protection-controller",
+        "volumeattributesclass-protection-controller",
+        crate::volume_protection::run_attributes_class
+    ),
 ];
 
 /// The names that `--controllers` knows.

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::{Cache, Patch, WorkQueue};
+use client::{Cache, WorkQueue};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::json;
 
 use crate::Error;
 use crate::context::Context;
@@ -74,17 +73,13 @@ async fn publish(ctx: &Context, namespaces: &Cache, maps: &Cache, namespace: &st
             ctx.client.create(&map).await
         }
         Some(there) => {
-            let there: ConfigMap = decode(&there)?;
+            let mut there: ConfigMap = decode(&there)?;
             if there.data.as_ref() == Some(&data) && crate::meta::annotation(&there, DESCRIPTION) == Some(DESCRIBED) {
                 return Ok(None);
             }
-            let mut only = serde_json::Map::new();
-            for key in there.data.iter().flatten().map(|(k, _)| k) {
-                only.insert(key.clone(), json!(null));
-            }
-            only.insert(KEY.to_owned(), json!(ctx.config.root_ca));
-            let patch = json!({"metadata": {"annotations": annotations}, "data": only});
-            ctx.client.patch(namespace, NAME, &Patch::Merge(patch)).await
+            there.data = Some(data);
+            there.metadata.annotations.get_or_insert_default().extend(annotations);
+            ctx.client.update(&there).await
         }
     };
     match written {

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -56,7 +56,7 @@ enum Request {
     LeaseKeepAlive(i64, oneshot::Sender<Result<i64, StoreError>>),
     Subscribe(
         KeyRange,
-        Arc<dyn Sink>,
+        Weak<dyn Sink>,
         oneshot::Sender<Result<RangeResult, StoreError>>,
     ),
     Stop,
@@ -222,7 +222,7 @@ impl Store for Embedded {
         self.ask(|answer| Request::LeaseKeepAlive(id, answer))
     }
 
-    fn subscribe(&self, range: KeyRange, sink: Arc<dyn Sink>) -> StoreFuture<'_, RangeResult> {
+    fn subscribe(&self, range: KeyRange, sink: Weak<dyn Sink>) -> StoreFuture<'_, RangeResult> {
         self.ask(|answer| Request::Subscribe(range, sink, answer))
     }
 }
@@ -240,7 +240,7 @@ struct Committer {
     config: EmbeddedConfig,
     log: Log,
     leases: Leases,
-    sinks: Vec<(KeyRange, Arc<dyn Sink>)>,
+    sinks: Vec<(KeyRange, Weak<dyn Sink>)>,
     started: Instant,
     snapshot_at: u64,
     snapshot: Option<JoinHandle<()>>,
@@ -255,7 +255,7 @@ struct Batch {
     granted: Vec<i64>,
     /// Leases, with their lengths, to put back likewise.
     revoked: Vec<(i64, i64)>,
-    sinks: Vec<(KeyRange, Arc<dyn Sink>)>,
+    sinks: Vec<(KeyRange, Weak<dyn Sink>)>,
     answers: Vec<Pending>,
 }
 
@@ -450,15 +450,17 @@ impl Committer {
         true
     }
 
-    fn publish(&self, revision: u64, events: &[Event]) {
-        for (range, sink) in &self.sinks {
+    fn publish(&mut self, revision: u64, events: &[Event]) {
+        self.sinks.retain(|(range, sink)| {
+            let Some(sink) = sink.upgrade() else { return false };
             if events.iter().all(|e| range.contains(&e.kv.key)) {
                 sink.apply(revision, events);
             } else {
                 let own: Vec<Event> = events.iter().filter(|e| range.contains(&e.kv.key)).cloned().collect();
                 sink.apply(revision, &own);
             }
-        }
+            true
+        });
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, Mvcc> {
@@ -629,10 +631,9 @@ mod tests {
         }
         let store = open(&MemoryDisk::default());
         let (sender, deleted) = channel();
-        store
-            .subscribe(KeyRange::prefix(b""), Arc::new(Deleted(sender)))
-            .await
-            .unwrap();
+        let sink = Arc::new(Deleted(sender));
+        let told: Weak<Deleted> = Arc::downgrade(&sink);
+        store.subscribe(KeyRange::prefix(b""), told.clone()).await.unwrap();
         assert!(matches!(
             store.txn(put("a".into(), "v", 9)).await,
             Err(StoreError::LeaseNotFound(9))
@@ -641,6 +642,9 @@ mod tests {
         store.txn(put("a".into(), "v", lease)).await.unwrap();
         assert_eq!(deleted.recv_timeout(Duration::from_secs(10)).unwrap(), "a");
         assert!(keys(&store).await.is_empty());
+        drop(sink);
+        store.txn(put("a".into(), "v", 0)).await.unwrap();
+        assert_eq!(told.strong_count(), 0, "a sink ends when its owner drops it");
     }
 
     #[tokio::test]
@@ -663,7 +667,8 @@ mod tests {
             })
             .collect();
         let sink = Arc::new(Count(AtomicU64::new(0)));
-        let content = store.subscribe(KeyRange::prefix(b"w"), sink.clone()).await.unwrap();
+        let told: Weak<Count> = Arc::downgrade(&sink);
+        let content = store.subscribe(KeyRange::prefix(b"w"), told).await.unwrap();
         for writer in writers {
             writer.await.unwrap();
         }

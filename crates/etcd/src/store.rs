@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 
@@ -245,7 +245,7 @@ pub trait Store: Send + Sync + 'static {
     /// Restarts a lease's time; returns its length in seconds.
     fn lease_keep_alive(&self, id: i64) -> StoreFuture<'_, i64>;
 
-    /// Gives `sink` every later change and returns the present content of the range with the revision it is of.
+    /// Gives `sink`, as long as it lives, every later change and returns the present content of the range with the revision it is of.
     /// No change is lost or given twice between the two.
-    fn subscribe(&self, range: KeyRange, sink: Arc<dyn Sink>) -> StoreFuture<'_, RangeResult>;
+    fn subscribe(&self, range: KeyRange, sink: Weak<dyn Sink>) -> StoreFuture<'_, RangeResult>;
 }

@@ -31,19 +31,7 @@ pub fn admit(
             format!("Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {most}"),
         );
     }
-    for name in ["cpu", "memory", "ephemeral-storage"] {
-        let requested = resources::pod_total(pod, false, name);
-        let capacity = allocatable.get(name).copied().unwrap_or(0);
-        let used: i64 = others.iter().map(|p| resources::pod_total(p, false, name)).sum();
-        if requested > 0 && requested > capacity - used {
-            let unit = if name == "cpu" { 1 } else { 1000 };
-            let (requested, used, capacity) = (requested / unit, used / unit, capacity / unit);
-            let message = format!(
-                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-            );
-            return refuse(&format!("OutOf{name}"), message);
-        }
-    }
+    has_room(pod, others, allocatable)?;
     if !selected(pod, labels) {
         return refuse(
             "NodeAffinity",
@@ -56,6 +44,24 @@ pub fn admit(
             "NodePorts",
             "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned(),
         );
+    }
+    Ok(())
+}
+
+/// Whether the node has what the pod asks for beside `others`.
+pub fn has_room(pod: &Pod, others: &[Pod], allocatable: &BTreeMap<String, i64>) -> Result<(), Verdict> {
+    for name in ["cpu", "memory", "ephemeral-storage"] {
+        let requested = resources::pod_total(pod, false, name);
+        let capacity = allocatable.get(name).copied().unwrap_or(0);
+        let used: i64 = others.iter().map(|p| resources::pod_total(p, false, name)).sum();
+        if requested > 0 && requested > capacity - used {
+            let unit = if name == "cpu" { 1 } else { 1000 };
+            let (requested, used, capacity) = (requested / unit, used / unit, capacity / unit);
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            );
+            return refuse(&format!("OutOf{name}"), message);
+        }
     }
     Ok(())
 }

@@ -19,6 +19,36 @@ pub struct Cgroups {
     controllers: Option<Vec<String>>,
 }
 
+/// What a pod's cgroup is limited to. Upstream: `ResourceConfigForPod`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodLimits {
+    pub shares: i64,
+    /// Microseconds of a period; only where each container has a limit, or the pod itself.
+    pub quota: Option<i64>,
+    /// Bytes; likewise.
+    pub memory: Option<i64>,
+}
+
+impl PodLimits {
+    pub fn of(pod: &Pod) -> PodLimits {
+        let limit = |name: &str| {
+            let of_pod = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
+            let on_pod = of_pod
+                .and_then(|r| r.limits.as_ref())
+                .is_some_and(|l| l.contains_key(name));
+            let mut containers = pod.containers().iter().chain(pod.init_containers());
+            let all = containers.all(|c| resources::get(c, true, name).is_some_and(|q| resources::milli(q) > 0));
+            let total = resources::pod_total(pod, true, name);
+            ((all || on_pod) && total > 0).then_some(total)
+        };
+        PodLimits {
+            shares: resources::cpu_shares(resources::pod_total(pod, false, "cpu")),
+            quota: limit("cpu").map(resources::cpu_quota),
+            memory: limit("memory").map(|m| m / 1000),
+        }
+    }
+}
+
 const V1: [&str; 10] = [
     "cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb", "systemd",
 ];
@@ -151,43 +181,20 @@ impl Cgroups {
         )
     }
 
-    /// The pod's cgroup with its limits.
-    pub fn make_pod(&self, pod: &Pod, pids: Option<i64>) -> io::Result<String> {
+    /// The pod's cgroup with its limits. One with `running` containers keeps those it has: they change with theirs.
+    pub fn make_pod(&self, pod: &Pod, pids: Option<i64>, running: bool) -> io::Result<String> {
         let path = self.pod_path(pod);
-        self.make(&path)?;
-        let shares = resources::cpu_shares(resources::pod_total(pod, false, "cpu"));
-        self.set(
-            &path,
-            "cpu",
-            &[("cpu.shares", shares.to_string())],
-            &[("cpu.weight", resources::cpu_weight(shares).to_string())],
-        )?;
-        let limited = |name: &str| {
-            let all = pod.containers().iter().all(|c| resources::get(c, true, name).is_some());
-            let total = resources::pod_total(pod, true, name);
-            (all && total > 0).then_some(total)
-        };
-        if let Some(cpu) = limited("cpu") {
-            let quota = resources::cpu_quota(cpu);
-            let v1 = [
-                ("cpu.cfs_period_us", resources::CPU_PERIOD.to_string()),
-                ("cpu.cfs_quota_us", quota.to_string()),
-            ];
-            self.set(
-                &path,
-                "cpu",
-                &v1,
-                &[("cpu.max", format!("{quota} {}", resources::CPU_PERIOD))],
-            )?;
+        if running && self.dirs(&path).iter().all(|(_, dir)| dir.is_dir()) {
+            return Ok(path);
         }
-        if let Some(memory) = limited("memory") {
-            let bytes = (memory / 1000).to_string();
-            self.set(
-                &path,
-                "memory",
-                &[("memory.limit_in_bytes", bytes.clone())],
-                &[("memory.max", bytes)],
-            )?;
+        self.make(&path)?;
+        let limits = PodLimits::of(pod);
+        self.set_shares(&path, limits.shares)?;
+        if let Some(quota) = limits.quota {
+            self.set_quota(&path, quota)?;
+        }
+        if let Some(memory) = limits.memory {
+            self.set_memory(&path, memory)?;
         }
         if let Some(pids) = pids.filter(|p| *p > 0) {
             self.set(
@@ -198,6 +205,68 @@ impl Cgroups {
             )?;
         }
         Ok(path)
+    }
+
+    pub fn set_shares(&self, path: &str, shares: i64) -> io::Result<()> {
+        let weight = resources::cpu_weight(shares).to_string();
+        self.set(
+            path,
+            "cpu",
+            &[("cpu.shares", shares.to_string())],
+            &[("cpu.weight", weight)],
+        )
+    }
+
+    pub fn set_quota(&self, path: &str, quota: i64) -> io::Result<()> {
+        let v1 = [
+            ("cpu.cfs_period_us", resources::CPU_PERIOD.to_string()),
+            ("cpu.cfs_quota_us", quota.to_string()),
+        ];
+        let v2 = [("cpu.max", format!("{quota} {}", resources::CPU_PERIOD))];
+        self.set(path, "cpu", &v1, &v2)
+    }
+
+    pub fn set_memory(&self, path: &str, bytes: i64) -> io::Result<()> {
+        let bytes = bytes.to_string();
+        let v1 = [("memory.limit_in_bytes", bytes.clone())];
+        self.set(path, "memory", &v1, &[("memory.max", bytes)])
+    }
+
+    /// Microseconds of a period; `None` without a quota.
+    pub fn quota(&self, path: &str) -> Option<i64> {
+        let text = if self.is_v2() {
+            self.read(path, "cpu", "cpu.max")?
+        } else {
+            self.read(path, "cpu", "cpu.cfs_quota_us")?
+        };
+        let quota = text.split_whitespace().next()?.parse().ok();
+        quota.filter(|q| *q > 0)
+    }
+
+    /// `cpu.shares`, or `cpu.weight` of version 2.
+    pub fn weight(&self, path: &str) -> Option<i64> {
+        let file = if self.is_v2() { "cpu.weight" } else { "cpu.shares" };
+        self.read(path, "cpu", file)?.trim().parse().ok()
+    }
+
+    /// Bytes; `None` without a limit, which version 1 says with the largest number of pages.
+    pub fn memory_limit(&self, path: &str) -> Option<i64> {
+        let file = if self.is_v2() {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        let limit = self.read(path, "memory", file)?.trim().parse().ok();
+        limit.filter(|l: &i64| *l < i64::MAX / 4096 * 4096)
+    }
+
+    pub fn memory_usage(&self, path: &str) -> Option<i64> {
+        let file = if self.is_v2() {
+            "memory.current"
+        } else {
+            "memory.usage_in_bytes"
+        };
+        self.read(path, "memory", file)?.trim().parse().ok()
     }
 
     /// Removes the pod's cgroup in whatever class it is. Its processes must have ended.

@@ -308,11 +308,6 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared, settings:
             ..Default::default()
         });
     }
-    let amount = |limits: bool, name: &str| resources::get(container, limits, name);
-    let cpu_request = amount(false, "cpu")
-        .or_else(|| amount(true, "cpu"))
-        .map_or(0, resources::milli);
-    let oom = resources::oom_score_adj(pod, container, settings.memory).max(settings.least_oom_score_adj);
     let interactive = |on: Option<bool>| on.unwrap_or(false);
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
@@ -343,16 +338,23 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared, settings:
         stdin_once: interactive(container.stdin_once),
         tty: interactive(container.tty),
         linux: Some(v1::LinuxContainerConfig {
-            resources: Some(v1::LinuxContainerResources {
-                cpu_period: resources::CPU_PERIOD,
-                cpu_quota: resources::cpu_quota(amount(true, "cpu").map_or(0, resources::milli)),
-                cpu_shares: resources::cpu_shares(cpu_request),
-                memory_limit_in_bytes: amount(true, "memory").map_or(0, resources::value),
-                oom_score_adj: oom,
-                ..Default::default()
-            }),
+            resources: Some(container_resources(pod, container, settings)),
             security_context: Some(prepared.security),
         }),
+        ..Default::default()
+    }
+}
+
+/// What the container may use.
+pub fn container_resources(pod: &Pod, container: &Container, settings: &NodeSettings) -> v1::LinuxContainerResources {
+    let limit = |name: &str| resources::limit(pod, container, name);
+    let cpu_request = resources::get(container, false, "cpu").or_else(|| resources::get(container, true, "cpu"));
+    v1::LinuxContainerResources {
+        cpu_period: resources::CPU_PERIOD,
+        cpu_quota: resources::cpu_quota(limit("cpu").map_or(0, resources::milli)),
+        cpu_shares: resources::cpu_shares(cpu_request.map_or(0, resources::milli)),
+        memory_limit_in_bytes: limit("memory").map_or(0, resources::value),
+        oom_score_adj: resources::oom_score_adj(pod, container, settings.memory).max(settings.least_oom_score_adj),
         ..Default::default()
     }
 }

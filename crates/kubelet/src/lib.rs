@@ -1,6 +1,7 @@
 //! The node's agent: registers the node, runs the pods bound to it through CRI, and tells the API how they are.
 
 mod admission;
+mod allocation;
 mod backoff;
 mod cgroups;
 pub mod command;

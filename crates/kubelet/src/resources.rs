@@ -78,6 +78,31 @@ pub fn get<'a>(container: &'a Container, limits: bool, name: &str) -> Option<&'a
     }
 }
 
+/// What a container may use at most: its own limit, or else the pod's.
+pub fn limit<'a>(pod: &'a Pod, container: &'a Container, name: &str) -> Option<&'a Quantity> {
+    let of_pod = || pod.spec.as_ref()?.resources.as_ref()?.limits.as_ref()?.get(name);
+    get(container, true, name).or_else(of_pod)
+}
+
+/// A number of thousandths of a CPU as quantities are written.
+pub fn cpu_quantity(milli: i64) -> Quantity {
+    Quantity(if milli % 1000 == 0 {
+        (milli / 1000).to_string()
+    } else {
+        format!("{milli}m")
+    })
+}
+
+/// A number of bytes with the largest binary suffix that it is a multiple of.
+pub fn memory_quantity(bytes: i64) -> Quantity {
+    let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let (mut number, mut at) = (bytes, 0);
+    while number != 0 && number % 1024 == 0 && at + 1 < suffixes.len() {
+        (number, at) = (number / 1024, at + 1);
+    }
+    Quantity(format!("{number}{}", suffixes[at]))
+}
+
 /// Sum over the pod as the scheduler counts it: the larger of all regular containers with sidecars, and any init
 /// container with the sidecars started before it, plus overhead. In thousandths.
 pub fn pod_total(pod: &Pod, limits: bool, name: &str) -> i64 {
@@ -177,6 +202,11 @@ pub fn cpu_quota(milli_cpu: i64) -> i64 {
     }
 }
 
+/// Thousandths of a CPU that `cpu.shares` stand for.
+pub fn milli_of_shares(shares: i64) -> i64 {
+    if shares < 2 { 0 } else { (shares * 1000 + 1023) / 1024 }
+}
+
 /// How early the kernel kills the container's processes when memory runs out.
 pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 {
     if pod
@@ -249,5 +279,21 @@ mod tests {
     fn cpu_settings_have_the_kernels_bounds() {
         assert_eq!((cpu_shares(0), cpu_shares(1000), cpu_weight(1024)), (2, 1024, 39));
         assert_eq!((cpu_quota(0), cpu_quota(500), cpu_quota(1)), (0, 50_000, 1000));
+        for milli in [2, 15, 100, 1000, 2500] {
+            assert_eq!(milli_of_shares(cpu_shares(milli)), milli);
+        }
+    }
+
+    #[test]
+    fn amounts_are_written_as_quantities_are() {
+        let memory = |bytes| memory_quantity(bytes).0;
+        assert_eq!(
+            (memory(31_457_280), memory(1000), memory(1024), memory(0)),
+            ("30Mi".into(), "1000".into(), "1Ki".into(), "0".into())
+        );
+        assert_eq!(
+            (cpu_quantity(2000).0.as_str(), cpu_quantity(15).0.as_str()),
+            ("2", "15m")
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The runtime through CRI: what it says about pods, and the calls that change them.
 
+mod resources;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use cri::v1;
 use cri::{ImageClient, RuntimeClient};
 
 use crate::cri_config::{CONTAINER_NAME, POD_UID};
-use crate::runtime_pod::{RuntimeContainer, RuntimePod, Sandbox, State};
+use crate::runtime_pod::{RuntimeContainer, RuntimeLimits, RuntimePod, Sandbox, State};
 
 /// A call that the runtime refused or did not answer.
 #[derive(Debug, thiserror::Error, Clone)]
@@ -421,6 +423,12 @@ fn from_status(s: v1::ContainerStatus, sandbox: &str) -> RuntimeContainer {
         image_id: if s.image_ref.is_empty() { image_id } else { s.image_ref },
         log_path: s.log_path,
         annotations: s.annotations,
+        limits: s.resources.and_then(|r| r.linux).map(|l| RuntimeLimits {
+            cpu_shares: l.cpu_shares,
+            cpu_quota: l.cpu_quota,
+            cpu_period: l.cpu_period,
+            memory: l.memory_limit_in_bytes,
+        }),
         user: s
             .user
             .and_then(|u| u.linux)

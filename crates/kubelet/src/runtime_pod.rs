@@ -46,8 +46,21 @@ pub struct RuntimeContainer {
     pub image_id: String,
     pub log_path: String,
     pub annotations: HashMap<String, String>,
+    /// What the runtime limits it to, if it says so.
+    pub limits: Option<RuntimeLimits>,
     /// uid, gid, supplemental groups.
     pub user: Option<(i64, i64, Vec<i64>)>,
+}
+
+/// 0 for what the runtime does not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RuntimeLimits {
+    pub cpu_shares: i64,
+    /// Microseconds of a period.
+    pub cpu_quota: i64,
+    pub cpu_period: i64,
+    /// Bytes.
+    pub memory: i64,
 }
 
 impl RuntimePod {

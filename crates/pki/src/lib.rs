@@ -1,9 +1,11 @@
 //! Certificate authorities, the certificates they sign, and kubeconfig files.
 
+mod accept_any;
 mod authority;
 mod kubeconfig;
 mod request;
 
+pub use accept_any::AcceptAny;
 pub use authority::{Authority, Identity, Usage, needs_renewal};
 pub use kubeconfig::kubeconfig;
 pub use request::Request;

@@ -12,6 +12,10 @@ pub enum Kind {
     /// exec and attach.
     RemoteCommand,
     PortForward,
+    /// One stream of bytes to the client, by WebSocket alone.
+    Bytes,
+    /// Messages to the client, by WebSocket alone and in whatever protocol it names.
+    Messages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ const REMOTE_COMMAND_SPDY: [&str; 4] = [
 const REMOTE_COMMAND_WEBSOCKET: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
 const PORT_FORWARD_SPDY: [&str; 1] = ["portforward.k8s.io"];
 const PORT_FORWARD_WEBSOCKET: [&str; 1] = ["SPDY/3.1+portforward.k8s.io"];
+pub const BASE64: &str = "base64.binary.k8s.io";
+const BYTES_WEBSOCKET: [&str; 2] = ["binary.k8s.io", BASE64];
 
 /// An upgrade that both sides can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,11 +80,17 @@ fn choose(transport: Transport, offered: &[&str], supported: &[&'static str]) ->
     })
 }
 
+fn wants(headers: &HeaderMap, transport: &str) -> bool {
+    words(headers, &header::CONNECTION).any(|w| w.eq_ignore_ascii_case("upgrade"))
+        && words(headers, &header::UPGRADE).any(|w| w.eq_ignore_ascii_case(transport))
+}
+
+pub fn is_websocket(headers: &HeaderMap) -> bool {
+    wants(headers, "websocket")
+}
+
 pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
-    let upgrades = words(headers, &header::CONNECTION).any(|w| w.eq_ignore_ascii_case("upgrade"));
-    let wanted: Vec<&str> = words(headers, &header::UPGRADE).collect();
-    let wants = |name: &str| upgrades && wanted.iter().any(|w| w.eq_ignore_ascii_case(name));
-    if wants("websocket") {
+    if is_websocket(headers) {
         let bad = |text: &str| Refused {
             status: StatusCode::BAD_REQUEST,
             text: text.to_owned(),
@@ -94,8 +106,15 @@ pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
         let supported: &[_] = match kind {
             Kind::RemoteCommand => &REMOTE_COMMAND_WEBSOCKET,
             Kind::PortForward => &PORT_FORWARD_WEBSOCKET,
+            Kind::Bytes => &BYTES_WEBSOCKET,
+            Kind::Messages => &[],
         };
-        let protocol = choose(Transport::WebSocket, &offered, supported)?;
+        let protocol = match (kind, offered.as_slice()) {
+            (Kind::Messages, []) => String::new(),
+            (Kind::Messages, [one]) => (*one).to_owned(),
+            (Kind::Messages, _) => return Err(bad("more than one protocol was offered")),
+            _ => choose(Transport::WebSocket, &offered, supported)?,
+        };
         if kind == Kind::PortForward && protocol.is_empty() {
             return Err(bad("port forwarding over WebSocket needs SPDY/3.1+portforward.k8s.io"));
         }
@@ -105,15 +124,16 @@ pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
             accept_key: derive_accept_key(key.as_bytes()),
         });
     }
-    if wants("SPDY/3.1") {
+    let by_spdy: &[_] = match kind {
+        Kind::RemoteCommand => &REMOTE_COMMAND_SPDY,
+        Kind::PortForward => &PORT_FORWARD_SPDY,
+        Kind::Bytes | Kind::Messages => &[],
+    };
+    if !by_spdy.is_empty() && wants(headers, "SPDY/3.1") {
         let offered: Vec<&str> = words(headers, &STREAM_PROTOCOL).collect();
-        let supported: &[_] = match kind {
-            Kind::RemoteCommand => &REMOTE_COMMAND_SPDY,
-            Kind::PortForward => &PORT_FORWARD_SPDY,
-        };
         return Ok(Accepted {
             transport: Transport::Spdy,
-            protocol: choose(Transport::Spdy, &offered, supported)?,
+            protocol: choose(Transport::Spdy, &offered, by_spdy)?,
             accept_key: String::new(),
         });
     }

@@ -2,12 +2,12 @@
 //! WebSocket as a client speaks it. What runs behind them, and HTTP in front, are the caller's.
 
 pub mod client;
-mod handshake;
+pub mod handshake;
 pub mod port_forward;
 pub mod remote_command;
 pub mod spdy;
 mod status;
-mod websocket;
+pub mod websocket;
 
 pub use handshake::{Accepted, Kind, Refused, Transport, negotiate};
 pub use status::Status;

@@ -50,6 +50,13 @@ where
     sink.send(Message::Binary(bytes)).await.map_err(|e| failed(&e))
 }
 
+pub async fn send_text<S>(sink: &mut S, text: Utf8Bytes) -> io::Result<()>
+where
+    S: futures::Sink<Message, Error = tokio_tungstenite::tungstenite::Error> + Unpin,
+{
+    sink.send(Message::Text(text)).await.map_err(|e| failed(&e))
+}
+
 /// Ends the connection as one that did what it was for: clients take a close without a status for a failure.
 pub async fn close<S>(sink: &mut S) -> io::Result<()>
 where

@@ -157,6 +157,12 @@ fn service(top: &mut Object) {
     }
     if kind == "LoadBalancer" {
         set(spec, "allocateLoadBalancerNodePorts", true);
+        if let Some(balancer) = object(top, "status").and_then(|s| object(s, "loadBalancer")) {
+            let with_ip = |i: &&mut Object| i.get("ip").is_some_and(|ip| *ip != "");
+            items(balancer, "ingress")
+                .filter(with_ip)
+                .for_each(|i| set(i, "ipMode", "VIP"));
+        }
     }
 }
 

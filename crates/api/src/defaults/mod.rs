@@ -2,6 +2,7 @@
 //! alike; what depends on other fields is a small function per kind.
 
 mod core;
+mod storage;
 mod workloads;
 
 use serde_json::{Map, Value};
@@ -53,10 +54,7 @@ impl Schema {
             }
             ("networking.k8s.io/v1", "NetworkPolicy") => workloads::network_policy(top),
             ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => workloads::binding(top),
-            ("storage.k8s.io/v1", "StorageClass") => {
-                set(top, "reclaimPolicy", "Delete");
-                set(top, "volumeBindingMode", "Immediate");
-            }
+            ("storage.k8s.io/v1", _) => storage::default(&kind, top),
             ("scheduling.k8s.io/v1", "PriorityClass") => set(top, "preemptionPolicy", "PreemptLowerPriority"),
             ("certificates.k8s.io/v1", _) | ("discovery.k8s.io/v1", "EndpointSlice") => workloads::endpoint_slice(top),
             ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => workloads::definition(top),

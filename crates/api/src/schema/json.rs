@@ -7,6 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::schema::document::Document;
 use crate::schema::{Scalar, Schema, Shape, TypeId, scalar};
 
 /// Why a body is not of its type. The message is what upstream's decoder says, where practical.
@@ -21,6 +22,8 @@ pub struct Decoded {
     /// Paths such as `spec.containers[0].foo`.
     pub unknown: Vec<String>,
     pub duplicate: Vec<String>,
+    /// What the reader of the text itself objects to.
+    pub text: Option<String>,
 }
 
 impl Decoded {
@@ -28,7 +31,7 @@ impl Decoded {
     pub fn strict_errors(&self) -> Vec<String> {
         let unknown = self.unknown.iter().map(|p| format!("unknown field \"{p}\""));
         let duplicate = self.duplicate.iter().map(|p| format!("duplicate field \"{p}\""));
-        unknown.chain(duplicate).collect()
+        self.text.clone().into_iter().chain(unknown).chain(duplicate).collect()
     }
 }
 
@@ -43,9 +46,11 @@ impl Schema {
 
     /// Decodes one YAML document.
     pub fn decode_yaml(&self, root: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
-        let value: Value =
-            serde_saphyr::from_slice(bytes).map_err(|e| DecodeError(format!("error converting YAML to JSON: {e}")))?;
-        self.decode_value(root, value)
+        let document =
+            Document::from_yaml(bytes).map_err(|e| DecodeError(format!("error converting YAML to JSON: {e}")))?;
+        let text = document.yaml_problem();
+        let decoded = self.decode_value(root, document.value)?;
+        Ok(Decoded { text, ..decoded })
     }
 
     /// Checks a tree against the schema and drops what the schema does not know: for the result of a patch.
@@ -71,6 +76,7 @@ impl Schema {
                     value,
                     unknown: found.unknown,
                     duplicate: found.duplicate,
+                    text: None,
                 })
             }
             // The text of serde's error has a position appended, which upstream's has not.

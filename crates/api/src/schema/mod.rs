@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::gvk::GroupVersionKind;
 
+pub mod document;
 pub mod envelope;
 pub mod go_json;
 pub mod json;
@@ -19,6 +20,7 @@ pub mod strategic_merge;
 pub mod structural;
 mod table;
 
+pub use document::Document;
 pub use json::{DecodeError, Decoded};
 
 /// The place of a type in its [`Schema`].

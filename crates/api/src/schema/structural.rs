@@ -97,6 +97,7 @@ impl Schema {
             value,
             unknown: Vec::new(),
             duplicate: Vec::new(),
+            text: None,
         };
         let builtin = Schema::builtin();
         let meta = builtin

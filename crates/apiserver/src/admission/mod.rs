@@ -8,6 +8,7 @@ mod pod_defaults;
 mod priority;
 mod resource_quota;
 mod service_account;
+mod storage_object_in_use_protection;
 mod terminating_definition;
 
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     pod_defaults::default_toleration_seconds(attributes, tree);
     pod_defaults::runtime_class(attributes, tree)?;
     default_storage_class::mutate(attributes, tree);
+    storage_object_in_use_protection::mutate(attributes, tree);
     Ok(())
 }
 

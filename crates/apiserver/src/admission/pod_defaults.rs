@@ -25,7 +25,8 @@ pub fn taint_nodes_by_condition(attributes: &Attributes<'_>, tree: &mut Value) {
 
 /// Pods stay five minutes on a node that is not ready or not reachable.
 pub fn default_toleration_seconds(attributes: &Attributes<'_>, tree: &mut Value) {
-    if !attributes.is("", "pods", Operation::Create) {
+    let writes = [Operation::Create, Operation::Update];
+    if !writes.into_iter().any(|write| attributes.is("", "pods", write)) {
         return;
     }
     let list = tree

@@ -59,7 +59,9 @@ pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BT
                 Some("NodePort") => add("services.nodeports".into(), ports),
                 Some("LoadBalancer") => {
                     add("services.loadbalancers".into(), one());
-                    add("services.nodeports".into(), ports);
+                    if tree.pointer("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)) {
+                        add("services.nodeports".into(), ports);
+                    }
                 }
                 _ => {}
             }

@@ -38,6 +38,10 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
         .and_then(|v| v["name"].as_str())
         .unwrap_or_default();
     let stored_as = api::gvk::join_api_version(group, stored);
+    let generation = tree
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     let mut resources = Vec::new();
     for (i, version) in versions.iter().enumerate() {
         let at = format!("spec.versions[{i}].schema.openAPIV3Schema");
@@ -74,6 +78,7 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             subresources: subresources(tree, version, group, api_version),
             prefix: prefix(group, plural),
             selectable: selectable(version),
+            selectable_stored: selectable(version),
             schema: SchemaRef::Custom(Arc::new(schema)),
             root,
             strategy: Strategy::custom(version.pointer("/subresources/status").is_some_and(|s| !s.is_null())),
@@ -81,6 +86,7 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             scale: scale(version),
             stored_as: stored_as.clone(),
             conversion: Conversion::Rename,
+            generation,
         });
     }
     Ok(resources)

@@ -57,6 +57,15 @@ impl Accept {
     /// # Errors
     /// `406` when no clause can be met.
     pub fn parse(header: Option<&str>) -> Result<Accept> {
+        Accept::choose(header, true)
+    }
+
+    /// As `parse`, of what has no tables.
+    pub fn without_tables(header: Option<&str>) -> Result<Accept> {
+        Accept::choose(header, false)
+    }
+
+    fn choose(header: Option<&str>, tables: bool) -> Result<Accept> {
         let header = header.unwrap_or_default();
         if header.trim().is_empty() {
             return Ok(Accept::default());
@@ -83,7 +92,7 @@ impl Accept {
             let meta = group.is_none_or(|g| g == "meta.k8s.io") && version.is_none_or(|v| v == "v1");
             accept.transform = match wanted {
                 None => Transform::Whole,
-                Some("Table") if meta => Transform::Table,
+                Some("Table") if meta && tables && encoding != Encoding::Protobuf => Transform::Table,
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList") if meta => Transform::Metadata,
                 Some(_) => continue,
             };

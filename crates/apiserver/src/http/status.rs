@@ -11,6 +11,8 @@ pub struct ApiError {
     pub reason: &'static str,
     pub message: String,
     pub details: Option<Value>,
+    /// Where a list whose revision is gone may go on.
+    continue_token: Option<String>,
 }
 
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
@@ -30,6 +32,7 @@ impl ApiError {
             reason,
             message: message.into(),
             details: None,
+            continue_token: None,
         }
     }
 
@@ -134,6 +137,12 @@ impl ApiError {
         ApiError::new(410, "Expired", message)
     }
 
+    #[must_use]
+    pub fn with_continue(mut self, token: String) -> ApiError {
+        self.continue_token = Some(token);
+        self
+    }
+
     pub fn too_old(asked: u64, oldest: u64) -> ApiError {
         ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
     }
@@ -203,6 +212,9 @@ impl ApiError {
         if !self.reason.is_empty() {
             status["reason"] = json!(self.reason);
         }
+        if let Some(token) = &self.continue_token {
+            status["metadata"]["continue"] = json!(token);
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
         }
@@ -218,7 +230,7 @@ impl From<etcd::StoreError> for ApiError {
     fn from(error: etcd::StoreError) -> ApiError {
         match error {
             etcd::StoreError::Compacted { .. } => {
-                ApiError::expired("The provided continue parameter is too old to display a consistent list result.")
+                ApiError::expired("The resourceVersion for the provided list is too old.")
             }
             etcd::StoreError::Unavailable(why) => ApiError::unavailable(why),
             other => ApiError::internal(other),

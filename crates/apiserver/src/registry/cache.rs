@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -126,7 +126,8 @@ impl Cache {
             changed: AtomicU64::new(0),
         });
         let range = etcd::KeyRange::prefix(resource.prefix.as_bytes());
-        let content = store.subscribe(range, cache.clone()).await?;
+        let sink: Weak<Cache> = Arc::downgrade(&cache);
+        let content = store.subscribe(range, sink).await?;
         let mut inner = cache.write();
         for kv in content.kvs {
             let Some(key) = cache.object_key(&kv.key) else { continue };

@@ -140,7 +140,20 @@ impl Cached {
 
     /// Reads an object back from the store.
     pub fn from_store(resource: &Resource, bytes: Bytes) -> Result<Cached> {
-        let tree: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
+        let mut tree: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
+        let mut bytes = bytes;
+        if resource.is_custom() {
+            // the schema may have changed since: what it does not know is gone, what it adds is there
+            let schema = resource.schema.get();
+            let decoded = schema.decode_custom(resource.root, tree.clone());
+            let mut now = decoded.map_err(ApiError::internal)?.value;
+            schema.set_defaults(resource.root, &mut now);
+            if now != tree {
+                let mut out = Vec::with_capacity(bytes.len() + 64);
+                write_canonical(&now, &mut out)?;
+                (tree, bytes) = (now, out.into());
+            }
+        }
         let fields = resource.selectable_values(&tree);
         let revision_at = find_revision(&bytes)?;
         let object = Object::parse(bytes).map_err(ApiError::internal)?;

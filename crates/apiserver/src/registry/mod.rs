@@ -3,6 +3,7 @@
 pub mod body;
 pub mod cache;
 pub mod cached;
+pub mod confine;
 pub mod delete;
 pub mod metadata;
 pub mod patch;
@@ -140,28 +141,32 @@ impl Registry {
     pub async fn serve(&self, versions: Vec<Resource>) -> Result<()> {
         let _one = self.changing.lock().await;
         let Some(first) = versions.first() else { return Ok(()) };
-        let old = self
-            .catalog
-            .load()
+        let catalog = self.catalog.load_full();
+        let old = catalog
             .all()
             .find(|s| s.resource.is(&first.group, &first.plural))
             .cloned();
-        let mut next = Catalog::clone(&self.catalog.load());
+        if old.as_ref().is_some_and(|o| o.resource.generation == first.generation) {
+            return Ok(());
+        }
+        let mut next = Catalog::clone(&catalog);
         next.remove(&first.group, &first.plural);
-        let mut cache = old.map(|s| s.cache);
+        // what is stored is read by the schema that it was written by
+        let versions: Vec<Arc<Resource>> = versions.into_iter().map(Arc::new).collect();
+        let stored = versions.iter().find(|r| r.api_version() == r.stored_as);
+        let Some(stored) = stored.or(versions.first()) else {
+            return Ok(());
+        };
+        let cache = Cache::start(stored.clone(), &*self.store).await?;
         for resource in versions {
-            let resource = Arc::new(resource);
-            let shared = match &cache {
-                Some(cache) => cache.clone(),
-                None => Cache::start(resource.clone(), &*self.store).await?,
-            };
-            cache = Some(shared.clone());
-            next.insert(Served {
-                resource,
-                cache: shared,
-            });
+            let cache = cache.clone();
+            next.insert(Served { resource, cache });
         }
         self.catalog.store(Arc::new(next));
+        // watches begin anew: the same objects may look different now
+        if let Some(old) = old {
+            old.cache.close();
+        }
         Ok(())
     }
 
@@ -248,11 +253,13 @@ fn builtin_resources() -> Vec<Resource> {
                     .collect(),
                 prefix: storage_prefix(row.group, row.plural),
                 selectable: row.field_selectors.iter().map(|s| (*s).into()).collect(),
+                selectable_stored: stored_row(row).field_selectors.iter().map(|s| (*s).into()).collect(),
                 schema: SchemaRef::Builtin,
                 root: row.type_id,
                 strategy: Strategy::of(row.group, row.plural),
                 columns: None,
                 scale: None,
+                generation: 0,
                 stored_as: stored_version(row.group, row.plural).map_or_else(|| api_version.clone(), Into::into),
                 conversion: match (row.group, row.plural) {
                     ("" | "events.k8s.io", "events") => Conversion::Function(crate::strategy::convert::event),
@@ -265,6 +272,15 @@ fn builtin_resources() -> Vec<Resource> {
 }
 
 /// Of resources served in several groups or versions, the one that is stored.
+/// The row that describes how a resource's objects are stored.
+fn stored_row(row: &'static api::resources::Resource) -> &'static api::resources::Resource {
+    let Some(stored) = stored_version(row.group, row.plural) else {
+        return row;
+    };
+    let (group, version) = api::gvk::split_api_version(stored);
+    api::resources::find(group, version, row.plural).unwrap_or(row)
+}
+
 fn stored_version(group: &str, plural: &str) -> Option<&'static str> {
     match (group, plural) {
         ("" | "events.k8s.io", "events") => Some("v1"),

@@ -1,5 +1,6 @@
 //! PATCH: JSON Patch, JSON Merge Patch, strategic merge patch and server-side apply, each onto the served version.
 
+use api::schema::Document;
 use serde_json::Value;
 
 use crate::http::json_text;
@@ -60,19 +61,23 @@ pub enum Patch {
 }
 
 impl Patch {
-    pub fn parse(kind: PatchKind, body: &[u8]) -> Result<Patch> {
-        let bad = |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
-        Ok(match kind {
+    /// The patch, and what strict decoding objects to in its text.
+    pub fn parse(kind: PatchKind, body: &[u8]) -> Result<(Patch, Vec<String>)> {
+        let document = Document::from_json(body)
+            .map_err(|_| ApiError::bad_request(format!("error decoding patch: {}", json_text::problem(body))))?;
+        let repeated = document.repeated.iter();
+        let mut strict: Vec<String> = repeated.map(|r| format!("duplicate field \"{}\"", r.path)).collect();
+        let tree = document.value;
+        let patch = match kind {
             PatchKind::Json => {
-                let tree: Value = serde_json::from_slice(body).map_err(|_| {
-                    ApiError::bad_request(format!("error decoding patch: {}", json_text::problem(body)))
-                })?;
-                let Value::Array(_) = &tree else {
+                let Value::Array(operations) = &tree else {
                     let found = json_text::kind(&tree);
                     return Err(ApiError::bad_request(format!(
                         "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
                     )));
                 };
+                strict.extend(unknown_in(operations));
+                strict.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
                 let patch: json_patch::Patch = serde_json::from_value(tree).map_err(|_| ApiError::unfit_patch())?;
                 if patch.0.len() > MAX_OPERATIONS {
                     let message = format!(
@@ -83,9 +88,10 @@ impl Patch {
                 }
                 Patch::Json(patch)
             }
-            PatchKind::Merge => Patch::Merge(serde_json::from_slice(body).map_err(bad)?),
-            PatchKind::Strategic | PatchKind::Apply => Patch::Strategic(serde_json::from_slice(body).map_err(bad)?),
-        })
+            PatchKind::Merge => Patch::Merge(tree),
+            PatchKind::Strategic | PatchKind::Apply => Patch::Strategic(tree),
+        };
+        Ok((patch, strict))
     }
 
     /// The error of a patch that makes something else of the object than its kind.
@@ -122,4 +128,16 @@ impl Patch {
                 .map_err(|e| ApiError::bad_request(e.to_string())),
         }
     }
+}
+
+/// Fields of a JSON patch's operations that operations do not have.
+fn unknown_in(operations: &[Value]) -> impl Iterator<Item = String> {
+    const FIELDS: [&str; 4] = ["op", "path", "value", "from"];
+    let fields = |(i, operation): (usize, &Value)| -> Vec<String> {
+        let keys = operation.as_object().into_iter().flat_map(|o| o.keys());
+        keys.filter(|k| !FIELDS.contains(&k.as_str()))
+            .map(|k| format!("unknown field \"[{i}].{k}\""))
+            .collect()
+    };
+    operations.iter().enumerate().flat_map(fields)
 }

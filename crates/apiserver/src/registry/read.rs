@@ -22,15 +22,23 @@ use crate::table;
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
     v: String,
+    /// `NEWEST` where the rest is of whatever is newest.
     rv: i64,
     start: String,
 }
+
+const NEWEST: i64 = -1;
+const INCONSISTENT: &str = "The provided continue parameter is too old to display a consistent list result. You can \
+    start a new list without the continue parameter, or use the continue token in this response to retrieve the \
+    remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were \
+    created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
 /// The parameters of a list.
 #[derive(Debug, Default)]
 pub struct ListOptions {
     limit: usize,
-    token: Option<(u64, String)>,
+    /// From which key on, and of which revision if not the newest.
+    token: Option<(Option<u64>, String)>,
     /// The revision and whether it must be exactly that one.
     revision: Option<(u64, bool)>,
 }
@@ -120,7 +128,7 @@ impl ListOptions {
     }
 }
 
-fn decode_continue(text: &str) -> Result<(u64, String)> {
+fn decode_continue(text: &str) -> Result<(Option<u64>, String)> {
     let bad = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| {
         let at = match e {
@@ -139,12 +147,15 @@ fn decode_continue(text: &str) -> Result<(u64, String)> {
     if token.start.is_empty() || token.start.split('/').any(|p| p == "..") {
         return Err(bad(format!("{:?}", token.start)));
     }
-    let revision = u64::try_from(token.rv).map_err(|e| bad(e.to_string()))?;
+    let revision = match token.rv {
+        NEWEST => None,
+        rv => Some(u64::try_from(rv).map_err(|e| bad(e.to_string()))?),
+    };
     Ok((revision, token.start))
 }
 
-fn encode_continue(revision: u64, start: String) -> Result<String> {
-    let rv = i64::try_from(revision).map_err(ApiError::internal)?;
+fn encode_continue(revision: Option<u64>, start: String) -> Result<String> {
+    let rv = revision.map_or(Ok(NEWEST), i64::try_from).map_err(ApiError::internal)?;
     let token = Continue {
         v: "meta.k8s.io/v1".into(),
         rv,
@@ -208,7 +219,7 @@ pub async fn select(
     options: &ListOptions,
 ) -> Result<(Vec<Arc<Cached>>, ListMeta)> {
     let exact = match (&options.token, options.revision) {
-        (Some((revision, _)), _) => Some(*revision),
+        (Some((revision, _)), _) => *revision,
         (None, Some((revision, true))) => Some(revision),
         (None, Some((revision, false))) => {
             not_in_the_future(registry, revision)?;
@@ -217,7 +228,10 @@ pub async fn select(
         (None, None) => None,
     };
     let (revision, all) = match exact {
-        Some(revision) => (revision, at_revision(registry, served, selection, revision).await?),
+        Some(revision) => {
+            let found = at_revision(registry, served, selection, revision).await;
+            (revision, found.map_err(|error| expired(error, options))?)
+        }
         None => {
             if let Some(name) = selection
                 .name()
@@ -245,13 +259,24 @@ pub async fn select(
     if options.limit > 0 && matching.len() > options.limit {
         let rest = matching.split_off(options.limit);
         if let Some(next) = rest.first() {
-            meta.continue_token = Some(encode_continue(revision, next.object.key())?);
+            meta.continue_token = Some(encode_continue(Some(revision), next.object.key())?);
         }
         if !selection.is_filtered() {
             meta.remaining = Some(rest.len());
         }
     }
     Ok((matching, meta))
+}
+
+/// Says how a list whose revision is gone may go on.
+fn expired(error: ApiError, options: &ListOptions) -> ApiError {
+    let Some((_, start)) = options.token.as_ref().filter(|_| error.reason == "Expired") else {
+        return error;
+    };
+    match encode_continue(None, start.clone()) {
+        Ok(token) => ApiError::expired(INCONSISTENT).with_continue(token),
+        Err(error) => error,
+    }
 }
 
 /// The resource as it was at a revision.

@@ -66,6 +66,8 @@ pub struct Resource {
     pub prefix: String,
     /// Field paths that field selectors may use beside `metadata.name` and `metadata.namespace`. The first is indexed.
     pub selectable: Vec<String>,
+    /// The same fields as stored objects have them.
+    pub selectable_stored: Vec<String>,
     pub schema: SchemaRef,
     pub root: TypeId,
     pub strategy: &'static Strategy,
@@ -76,6 +78,8 @@ pub struct Resource {
     /// `group/version` that objects are stored in, and how they get there and back.
     pub stored_as: String,
     pub conversion: Conversion,
+    /// Of the definition that a custom resource is served by; 0 for built-in ones.
+    pub generation: i64,
 }
 
 /// How objects move between the served and the stored version.
@@ -143,15 +147,16 @@ impl Resource {
     }
 
     /// What the object has in the fields that selectors may use; an absent field is the empty string, as upstream.
-    pub fn selectable_values(&self, tree: &Value) -> Fields {
-        self.selectable
-            .iter()
-            .map(|path| match at_path(tree, path) {
+    pub fn selectable_values(&self, stored: &Value) -> Fields {
+        let value = |path: &String| match (self.strategy.selected)(stored, path) {
+            Some(text) => text.into(),
+            None => match at_path(stored, path) {
                 None | Some(Value::Null) => self.strategy.absent_field(path).into(),
                 Some(Value::String(s)) => s.as_str().into(),
                 Some(other) => other.to_string().into(),
-            })
-            .collect()
+            },
+        };
+        self.selectable_stored.iter().map(value).collect()
     }
 
     pub fn encode_protobuf(&self, tree: &Value) -> Result<Bytes> {

@@ -10,7 +10,8 @@ use crate::admission::{self, Attributes, Operation};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::cached::{Cached, Encoded};
-use crate::registry::{Registry, Served, metadata};
+use crate::registry::resource::Resource;
+use crate::registry::{Registry, Served, confine, metadata};
 use crate::strategy::validation::{self, Check};
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
@@ -192,13 +193,13 @@ impl Write<'_> {
                 return Err(ApiError::modified(&resource.group, &resource.plural, name));
             }
             metadata::prepare_update(&mut tree, &old)?;
-            self.confine(&mut tree, &old);
+            confine::confine(resource, &self.options.subresource, &mut tree, &old);
             // a pod that is bound stays what its writers made of it
             let bound = self.options.subresource == "binding";
             if !applied && !bound {
                 self.track(Some(&old), &mut tree);
             }
-            (resource.strategy.prepare_update)(&mut tree, &old);
+            (resource.strategy.prepare_update)(&mut tree, &old, &self.registry.timestamp());
             let attributes = self.attributes(Operation::Update, name);
             admission::mutate(&attributes, &mut tree)?;
             if !resource.is_custom() {
@@ -216,7 +217,7 @@ impl Write<'_> {
                 return Ok(current);
             }
             let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
-            let ends = ends_now(&tree, &old);
+            let ends = ends_now(resource, &tree, &old);
             let claims = match ends {
                 true => crate::allocator::release(self.registry, resource, &old)?,
                 false => allocated.claims(self.registry, &tree, Some(&old))?,
@@ -273,37 +274,6 @@ impl Write<'_> {
         apply::track_update(schema, resource.root, old, tree, &self.manager("Update", false));
     }
 
-    /// Keeps a write to what its path may change: the object without its status, or the status alone.
-    fn confine(&self, new: &mut Value, old: &Value) {
-        let strategy = self.served.resource.strategy;
-        match self.options.subresource.as_str() {
-            "" if strategy.has_status => crate::strategy::keep(new, old, "status"),
-            "status" => {
-                let mut result = old.clone();
-                crate::strategy::keep(&mut result, new, "status");
-                if let (Some(to), Some(from)) = (
-                    result.get_mut("metadata").and_then(Value::as_object_mut),
-                    new.get("metadata"),
-                ) {
-                    // a status writer may mark the object, but not claim or free it
-                    let keys: &[&str] = if self.served.resource.is_custom() {
-                        &["managedFields"]
-                    } else {
-                        &["labels", "annotations", "managedFields"]
-                    };
-                    for key in keys {
-                        match from.get(*key) {
-                            Some(value) => to.insert((*key).into(), value.clone()),
-                            None => to.remove(*key),
-                        };
-                    }
-                }
-                *new = result;
-            }
-            _ => {}
-        }
-    }
-
     fn check(&self, tree: &Value, old: Option<&Value>) -> Result<()> {
         let resource = &self.served.resource;
         let mut errors = metadata::validate(resource, tree, old);
@@ -355,11 +325,11 @@ fn same(new: &Value, old: &Value) -> bool {
 }
 
 /// Whether an update removes the last thing that a deletion waited for.
-fn ends_now(new: &Value, old: &Value) -> bool {
+fn ends_now(resource: &Resource, new: &Value, old: &Value) -> bool {
+    let any = |list: Option<&Value>| list.and_then(Value::as_array).is_some_and(|l| !l.is_empty());
     let waits = |tree: &Value| {
-        tree.pointer("/metadata/finalizers")
-            .and_then(Value::as_array)
-            .is_some_and(|f| !f.is_empty())
+        any(tree.pointer("/metadata/finalizers"))
+            || (resource.is("", "namespaces") && any(tree.pointer("/spec/finalizers")))
     };
     let grace = new
         .pointer("/metadata/deletionGracePeriodSeconds")

@@ -1,7 +1,7 @@
 //! Bodies: from the bytes of a request to a tree of the resource's type, and what is wrong with those that are not.
 
 use api::gvk::{GroupVersionKind, split_api_version};
-use api::schema::{Decoded, Schema, envelope};
+use api::schema::{Decoded, Document, Schema, envelope};
 use serde_json::{Value, json};
 
 use crate::http::json_text;
@@ -27,12 +27,20 @@ impl Request {
         let bad = |e: &dyn std::fmt::Display| self.undecodable(resource, encoding, e);
         let decoded = match encoding {
             Encoding::Json if resource.is_custom() => {
-                let value = serde_json::from_slice(&self.body).map_err(|e| bad(&e))?;
-                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
+                let document = Document::from_json(&self.body).map_err(|e| bad(&e))?;
+                let decoded = schema
+                    .decode_custom(resource.root, document.value)
+                    .map_err(|e| bad(&e))?;
+                let duplicate = document.repeated.into_iter().map(|r| r.path).collect();
+                Decoded { duplicate, ..decoded }
             }
             Encoding::Yaml if resource.is_custom() => {
-                let value = serde_saphyr::from_slice(&self.body).map_err(|e| bad(&e))?;
-                schema.decode_custom(resource.root, value).map_err(|e| bad(&e))?
+                let document = Document::from_yaml(&self.body).map_err(|e| bad(&e))?;
+                let text = document.yaml_problem();
+                let decoded = schema
+                    .decode_custom(resource.root, document.value)
+                    .map_err(|e| bad(&e))?;
+                Decoded { text, ..decoded }
             }
             Encoding::Json => schema.decode_json(resource.root, &self.body).map_err(|e| bad(&e))?,
             Encoding::Yaml => schema.decode_yaml(resource.root, &self.body).map_err(|e| bad(&e))?,
@@ -51,6 +59,7 @@ impl Request {
                     value,
                     unknown: Vec::new(),
                     duplicate: Vec::new(),
+                    text: None,
                 }
             }
         };
@@ -80,7 +89,7 @@ impl Request {
     fn undecodable(&self, resource: &Resource, encoding: Encoding, error: &dyn std::fmt::Display) -> ApiError {
         let head: Option<Value> = match encoding {
             Encoding::Json => serde_json::from_slice(&self.body).ok(),
-            Encoding::Yaml => serde_saphyr::from_slice(&self.body).ok(),
+            Encoding::Yaml => Document::from_yaml(&self.body).ok().map(|d| d.value),
             Encoding::Protobuf => Some(Value::Null),
         };
         let unrecognized = |why: String| {

@@ -9,6 +9,7 @@ pub mod openapi;
 pub mod options;
 pub mod resources;
 pub mod reviews;
+pub mod websocket;
 
 use std::sync::Arc;
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use api::schema::Decoded;
+use api::schema::{Decoded, Document};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
 use crate::registry::cached::Cached;
+use crate::registry::confine;
 use crate::registry::delete::{DeleteOptions, Deleted};
 use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::{self, ListOptions};
@@ -18,12 +19,12 @@ use crate::registry::write::{Change, Write};
 use crate::registry::{Served, metadata, watch};
 use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
 use crate::server::options::{META, dry_run};
-use crate::server::{ApiServer, Request, Warnings, add_warnings};
+use crate::server::{ApiServer, Request, Warnings, add_warnings, websocket};
 use crate::subresource;
 
 impl ApiServer {
     /// Answers a request for a resource or subresource.
-    pub async fn resource(self: &Arc<Self>, request: Request) -> Result<Response<Body>> {
+    pub async fn resource(self: &Arc<Self>, mut request: Request) -> Result<Response<Body>> {
         let info = &request.info;
         let catalog = self.registry.catalog();
         let Some(served) = catalog.find(&info.group, &info.version, &info.resource).cloned() else {
@@ -44,12 +45,14 @@ impl ApiServer {
             return Err(ApiError::no_such_path());
         }
         if !info.subresource.is_empty() {
-            let known = resource.subresource(&info.subresource).is_some();
-            if !known {
+            let Some(subresource) = resource.subresource(&info.subresource) else {
                 return Err(ApiError::no_such_path());
-            }
-            if info.subresource != "status" {
+            };
+            if !confine::is_part(resource, &info.subresource) {
                 return subresource::answer(self, served, request).await;
+            }
+            if !subresource.verbs.iter().any(|v| v == info.verb) {
+                return Err(ApiError::method_not_allowed());
             }
         }
         // objects are made in their collection and changed by their name
@@ -80,7 +83,8 @@ impl ApiServer {
                 if !info.name.is_empty() {
                     selection = selection.with_name(&info.name);
                 }
-                watch::watch(&served, selection, &request.query, request.accept)
+                let response = watch::watch(&served, selection, &request.query, request.accept)?;
+                websocket::watch(&request.headers, request.upgrade.take(), response)
             }
             "create" => self.create(&served, &request).await,
             "update" => self.update(&served, &request).await,
@@ -223,7 +227,7 @@ impl ApiServer {
             let error = api::field::FieldError::forbidden("force", "may not be specified for non-apply patch");
             return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
-        let patch = Patch::parse(kind, &request.body)?;
+        let (patch, objections) = Patch::parse(kind, &request.body)?;
         let mut warnings = Warnings::default();
         let name = &request.info.name;
         let updated = write
@@ -232,7 +236,8 @@ impl ApiServer {
                 let patched = patch.apply(resource, old)?;
                 let decoded = decode_tree(resource, patched.clone());
                 let decoded = decoded.map_err(|why| patch.unfit(resource, &patched, &why))?;
-                if let Some(why) = request.strict_problem(&decoded.strict_errors(), &mut warnings) {
+                let strict = [objections.clone(), decoded.strict_errors()].concat();
+                if let Some(why) = request.strict_problem(&strict, &mut warnings) {
                     return Err(patch.unfit(resource, &patched, &why));
                 }
                 let mut tree = decoded.value;
@@ -271,15 +276,22 @@ impl ApiServer {
         let force = request.query.flag("force");
         let mut warnings = Warnings::default();
         let schema = resource.schema.get();
-        let body: Value = serde_saphyr::from_slice(&request.body)
+        let document = Document::from_yaml(&request.body)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
+        let repeated = document.yaml_problem();
         let name = &request.info.name;
-        let decoded = decode_tree(resource, body).map_err(ApiError::bad_request)?;
+        let decoded = decode_tree(resource, document.value).map_err(ApiError::bad_request)?;
         if !decoded.unknown.is_empty() {
             return Err(undeclared(resource, &decoded));
         }
-        if let Some(why) = request.strict_problem(&decoded.strict_errors(), &mut warnings) {
-            return Err(ApiError::bad_request(why));
+        if let Some(repeated) = repeated {
+            let error = format!("error converting YAML to JSON: {repeated}");
+            if request
+                .strict_problem(std::slice::from_ref(&error), &mut warnings)
+                .is_some()
+            {
+                return Err(ApiError::bad_request(format!("error strict decoding YAML: {error}")));
+            }
         }
         let mut config = decoded.value;
         check_type(resource, &mut config)?;

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::authorization::Attributes;
+use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::body::{self, Body};
@@ -68,6 +69,7 @@ impl ApiServer {
         if info.verb != "create" {
             return Err(ApiError::method_not_allowed());
         }
+        let accept = Accept::without_tables(request.header("accept"))?;
         let version = row.api_version();
         let schema = api::schema::Schema::builtin();
         let mut tree = decode_kind(request, schema, &[(&version, row.kind)])?;
@@ -103,7 +105,7 @@ impl ApiServer {
                 ));
             }
         }
-        Ok(body::tree_response(StatusCode::CREATED, request.accept, &tree))
+        Ok(body::tree_response(StatusCode::CREATED, accept, &tree))
     }
 
     async fn review_token(&self, tree: &mut Value) {

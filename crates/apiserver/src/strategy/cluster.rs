@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::strategy::{DEFAULT, Generation, PLAIN, Strategy, text};
+use crate::strategy::{DEFAULT, Generation, PLAIN, Strategy, keep, text};
 
 /// Kinds that a PUT may create.
 pub static CREATABLE: Strategy = Strategy {
@@ -26,13 +26,6 @@ pub static NAMESPACE: Strategy = Strategy {
             let mut list = list;
             list.push(json!("kubernetes"));
             *finalizers = Value::Array(list);
-        }
-    },
-    prepare_update: |new, old| {
-        if let Some(finalizers) = old.pointer("/spec/finalizers") {
-            new["spec"]["finalizers"] = finalizers.clone();
-        } else if let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) {
-            spec.remove("finalizers");
         }
     },
     absent: |_| "",
@@ -76,6 +69,13 @@ pub static VOLUME: Strategy = Strategy {
 
 pub static EVENT: Strategy = Strategy {
     create_on_update: true,
+    selected: |stored, path| {
+        if path == "source" {
+            let component = text(stored, &["source", "component"]).filter(|c| !c.is_empty());
+            return component.or_else(|| text(stored, &["reportingComponent"]));
+        }
+        None
+    },
     ..PLAIN
 };
 
@@ -104,7 +104,7 @@ pub static DEFINITION: Strategy = Strategy {
         object["status"] = json!({ "storedVersions": [] });
         add_stored_version(object);
     },
-    prepare_update: |new, _| add_stored_version(new),
+    prepare_update: |new, _, _| add_stored_version(new),
     ..DEFAULT
 };
 
@@ -123,11 +123,27 @@ fn add_stored_version(definition: &mut Value) {
     }
 }
 
-pub static SIGNING_REQUEST: Strategy = Strategy {
-    prepare_update: |new, old| {
-        if let Some(spec) = old.get("spec") {
-            new["spec"] = spec.clone();
+/// Conditions that come without times get them.
+fn date_conditions(new: &mut Value, old: &Value, now: &str) {
+    let before = old.pointer("/status/conditions").and_then(Value::as_array);
+    let conditions = new.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+    for condition in conditions.into_iter().flatten() {
+        if text(condition, &["lastUpdateTime"]).is_none() {
+            condition["lastUpdateTime"] = json!(now);
         }
+        if text(condition, &["lastTransitionTime"]).is_none() {
+            let alike = |c: &&Value| c["type"] == condition["type"] && c["status"] == condition["status"];
+            let since = before.into_iter().flatten().find(alike);
+            let since = since.and_then(|c| text(c, &["lastTransitionTime"])).unwrap_or(now);
+            condition["lastTransitionTime"] = json!(since);
+        }
+    }
+}
+
+pub static SIGNING_REQUEST: Strategy = Strategy {
+    prepare_update: |new, old, now| {
+        keep(new, old, "spec");
+        date_conditions(new, old, now);
     },
     ..DEFAULT
 };

@@ -34,13 +34,15 @@ pub struct Strategy {
     /// Sets what clients may not, before admission; `now` is the present time as objects carry it.
     pub prepare_create: fn(&mut Value, now: &str),
     /// Restores what this path may not change.
-    pub prepare_update: fn(new: &mut Value, old: &Value),
+    pub prepare_update: fn(new: &mut Value, old: &Value, now: &str),
     /// What a writer of the object is warned of.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// The value of a selectable field that is absent.
     pub absent: fn(path: &str) -> &'static str,
+    /// The value of a selectable field that stands elsewhere in what is stored.
+    pub selected: for<'a> fn(stored: &'a Value, path: &str) -> Option<&'a str>,
     /// Dependents survive the deletion unless the caller says otherwise.
     pub orphan_by_default: bool,
 }
@@ -52,10 +54,11 @@ pub const DEFAULT: Strategy = Strategy {
     unconditional_update: true,
     read: |_| {},
     prepare_create: |_, _| {},
-    prepare_update: |_, _| {},
+    prepare_update: |_, _, _| {},
     warnings: |_| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",
+    selected: |_, _| None,
     orphan_by_default: false,
 };
 

@@ -54,7 +54,7 @@ fn node_ports(service: &Value) -> BTreeSet<i64> {
 }
 
 /// A change of type takes with it the fields that the new type does not have, if the writer left them as they were.
-fn drop_dependent(new: &mut Value, old: &Value) {
+fn drop_dependent(new: &mut Value, old: &Value, _: &str) {
     let get = |tree: &Value, field: &str| tree.get("spec").and_then(|s| s.get(field)).cloned();
     let same = |new: &Value, field: &str| get(new, field) == get(old, field);
     let mut gone: Vec<&str> = Vec::new();

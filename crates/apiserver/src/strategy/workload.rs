@@ -20,7 +20,7 @@ pub static DAEMON_SET: Strategy = Strategy {
         let count = template_generation(object).max(1);
         object["metadata"]["annotations"][TEMPLATE_GENERATION] = json!(count.to_string());
     },
-    prepare_update: |new, old| {
+    prepare_update: |new, old, _| {
         let changed = new.pointer("/spec/template") != old.pointer("/spec/template");
         let count = template_generation(old) + i64::from(changed);
         new["metadata"]["annotations"][TEMPLATE_GENERATION] = json!(count.to_string());

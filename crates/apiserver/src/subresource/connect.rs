@@ -1,4 +1,4 @@
-//! `log`, `exec`, `attach`, `portforward` of pods and `proxy` of pods, services and nodes: found here, answered elsewhere.
+//! `log`, `exec`, `attach` and `portforward` of pods: found here, answered by kubelets.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::body::Body;
 use crate::registry::resource::Resource;
-use crate::server::{ApiServer, Request};
+use crate::server::{ApiServer, Request, websocket};
 use crate::subresource::kubelet::Endpoint;
 
 const KUBELET_PORT: u16 = 10250;
@@ -20,7 +20,7 @@ fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
 }
 
 /// The kubelet of a node.
-fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
+pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
     let object = server
         .registry
         .get("", "nodes", "", node)
@@ -50,6 +50,7 @@ fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
         host: host.to_owned(),
         port,
         tls: true,
+        known: true,
     })
 }
 
@@ -124,10 +125,11 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         let query = without(request.uri.query(), "container");
         let path = format!("/containerLogs/{}/{}/{container}?{query}", info.namespace, info.name);
         let to = kubelet(server, node)?;
-        return server
+        let response = server
             .kubelets
             .forward(&to, Method::GET, &path, &request.headers, request.body, None)
-            .await;
+            .await?;
+        return websocket::bytes(&request.headers, request.upgrade, response);
     }
     if node.is_empty() {
         return Err(ApiError::bad_request(format!(
@@ -190,119 +192,4 @@ fn kubelet_query(query: &str) -> String {
         .filter_map(translate)
         .collect::<Vec<_>>()
         .join("&")
-}
-
-/// `[scheme:]name[:port]`
-fn split_target(name: &str) -> (bool, &str, &str) {
-    let parts: Vec<&str> = name.split(':').collect();
-    match parts.as_slice() {
-        [scheme @ ("http" | "https"), name, port] => (*scheme == "https", name, port),
-        [name, port] => (false, name, port),
-        _ => (false, name, ""),
-    }
-}
-
-/// HTTP through the API server.
-pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -> Result<Response<Body>> {
-    let info = &request.info;
-    let (tls, name, port) = split_target(&info.name);
-    let (namespace, plural) = (info.namespace.as_str(), served.resource.plural.as_str());
-    let home = if plural == "nodes" { "" } else { namespace };
-    let object = served
-        .cache
-        .get(home, name)
-        .ok_or_else(|| served.resource.not_found(name))?;
-    let tree = object.tree()?;
-    let to = match plural {
-        "nodes" => kubelet(server, name)?,
-        "pods" => {
-            let host = text(&tree, "/status/podIP").to_owned();
-            if host.is_empty() {
-                return Err(ApiError::unavailable(format!(
-                    "address not allowed: pod {name:?} has no IP"
-                )));
-            }
-            let first = tree
-                .pointer("/spec/containers/0/ports/0/containerPort")
-                .and_then(Value::as_u64);
-            let number = port
-                .parse()
-                .ok()
-                .or(first.and_then(|p| u16::try_from(p).ok()))
-                .unwrap_or(80);
-            Endpoint {
-                host,
-                port: number,
-                tls,
-            }
-        }
-        _ => service_endpoint(server, namespace, name, port, tls, &tree)?,
-    };
-    let query = request.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
-    // the path after `proxy`, with its trailing slash
-    let raw = request.uri.path();
-    let rest = raw
-        .split_once("/proxy")
-        .map_or("/", |(_, rest)| if rest.is_empty() { "/" } else { rest });
-    let path = format!("{rest}{query}");
-    let (method, headers) = (request.method, request.headers);
-    server
-        .kubelets
-        .forward(&to, method, &path, &headers, request.body, request.upgrade)
-        .await
-}
-
-fn service_endpoint(
-    server: &ApiServer,
-    namespace: &str,
-    name: &str,
-    port: &str,
-    tls: bool,
-    service: &Value,
-) -> Result<Endpoint> {
-    let none = || ApiError::unavailable(format!("no endpoints available for service {name:?}"));
-    let ports = service
-        .pointer("/spec/ports")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let wanted = match port {
-        "" => ports.first(),
-        port => ports
-            .iter()
-            .find(|p| p["name"] == port || p["port"].as_u64().is_some_and(|n| n.to_string() == port)),
-    };
-    let port_name =
-        wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
-    let port_name = port_name["name"].as_str().unwrap_or_default();
-    for object in server.registry.list("discovery.k8s.io", "endpointslices", namespace) {
-        if object.object.meta.label("kubernetes.io/service-name") != Some(name) {
-            continue;
-        }
-        let slice = object.tree()?;
-        let number = slice["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|p| p["name"].as_str().unwrap_or_default() == port_name);
-        let Some(number) = number
-            .and_then(|p| p["port"].as_u64())
-            .and_then(|p| u16::try_from(p).ok())
-        else {
-            continue;
-        };
-        let ready = slice["endpoints"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
-        if let Some(host) = ready.and_then(|e| e["addresses"][0].as_str()) {
-            return Ok(Endpoint {
-                host: host.to_owned(),
-                port: number,
-                tls,
-            });
-        }
-    }
-    Err(none())
 }

@@ -4,7 +4,8 @@ mod binding;
 mod connect;
 mod eviction;
 pub mod kubelet;
-mod partial;
+mod proxy;
+mod rewrite;
 mod scale;
 mod token;
 
@@ -32,10 +33,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: Served, request: Request) -
         ("pods", "binding") => binding::create(server, &served, &request).await,
         ("pods", "eviction") => eviction::create(server, &served, &request).await,
         ("pods", "log" | "exec" | "attach" | "portforward") => connect::pod(server, &served, request).await,
-        ("pods" | "services" | "nodes", "proxy") => connect::proxy(server, &served, request).await,
-        ("pods", "ephemeralcontainers" | "resize")
-        | ("certificatesigningrequests", "approval")
-        | ("namespaces", "finalize") => partial::answer(server, &served, &request).await,
+        ("pods" | "services" | "nodes", "proxy") => proxy::proxy(server, &served, request).await,
         ("serviceaccounts", "token") => token::create(server, &request).await,
         _ => Err(ApiError::new(
             501,

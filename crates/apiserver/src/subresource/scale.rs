@@ -14,7 +14,7 @@ use crate::registry::read::parse_revision;
 use crate::registry::resource::{Resource, at_path};
 use crate::registry::write::{Change, Write};
 use crate::server::decode::decode_kind;
-use crate::server::{ApiServer, Request};
+use crate::server::{ApiServer, Request, Warnings, add_warnings};
 
 fn selector_text(resource: &Resource, tree: &Value) -> String {
     if let Some(paths) = &resource.scale {
@@ -124,6 +124,12 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         options: &options,
     };
     let schema = api::schema::Schema::builtin();
+    let gvk = api::gvk::GroupVersionKind::new("autoscaling", "v1", "Scale");
+    let root = schema
+        .type_for(&gvk)
+        .ok_or_else(|| ApiError::internal("Scale has no schema"))?;
+    let mut warnings = Warnings::default();
+    let mut strict = Vec::new();
     let wanted: Rescale = if request.info.verb == "patch" {
         let builtin = server
             .registry
@@ -136,11 +142,8 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 "server-side apply to a scale is not implemented",
             ));
         }
-        let patch = Patch::parse(kind, &request.body)?;
-        let gvk = api::gvk::GroupVersionKind::new("autoscaling", "v1", "Scale");
-        let root = schema
-            .type_for(&gvk)
-            .ok_or_else(|| ApiError::internal("Scale has no schema"))?;
+        let (patch, objections) = Patch::parse(kind, &request.body)?;
+        strict = objections;
         Box::new(move |scale| match &patch {
             Patch::Strategic(tree) => schema
                 .strategic_merge(root, scale, tree)
@@ -163,7 +166,14 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let updated = write
         .update(name, |old| {
             let before = scale_of(resource, old);
-            let scale = wanted(&before)?;
+            warnings.0.clear();
+            let decoded = schema.decode_value(root, wanted(&before)?);
+            let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
+            let objections = [strict.clone(), decoded.strict_errors()].concat();
+            if let Some(why) = request.strict_problem(&objections, &mut warnings) {
+                return Err(ApiError::bad_request(why));
+            }
+            let scale = decoded.value;
             let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
             if replicas < 0 {
                 let why = "must be greater than or equal to 0";
@@ -189,9 +199,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         })
         .await?;
     let tree = resource.to_served(updated.tree()?);
-    Ok(body::tree_response(
-        StatusCode::OK,
-        request.accept,
-        &scale_of(resource, &tree),
-    ))
+    let mut response = body::tree_response(StatusCode::OK, request.accept, &scale_of(resource, &tree));
+    add_warnings(&mut response, &warnings);
+    Ok(response)
 }

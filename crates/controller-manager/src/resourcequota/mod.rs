@@ -5,13 +5,16 @@ mod usage;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::object::Object;
+use api::quantity::Quantity;
 use client::{Cache, Client, WorkQueue};
 use http::Method;
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, ResourceQuotaStatus, Secret, Service,
+    ConfigMap, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, ResourceQuotaSpec,
+    ResourceQuotaStatus, Secret, Service,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,8 +24,9 @@ use crate::context::{Context, split_key};
 use crate::discovery::group_path;
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
+use usage::Usage;
 
-/// Kinds without a watch here, such as custom ones, are counted again after this time.
+/// Quotas are counted again after this time: the count may have begun before what was admitted last was to be seen.
 const RESYNC: Duration = Duration::from_secs(300);
 
 #[derive(Clone)]
@@ -78,22 +82,30 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     ctx.each_change(&c.quotas, {
         let queue = queue.clone();
         move |change| {
-            if let Some(quota) = change.new {
+            // admission writes the status of a quota for what it admits
+            if let Some(quota) = change.new
+                && !change.old.is_some_and(|old| spec(&old) == spec(&quota))
+            {
                 queue.add(quota.key());
             }
         }
     });
-    for (cache, on_update) in [(&c.pods, true), (&c.services, true), (&c.claims, true)]
-        .into_iter()
-        .chain(c.counted.values().map(|cache| (cache, false)))
-    {
+    let kinds: [(&Cache, UsageOf); 3] = [
+        (&c.pods, of_pod),
+        (&c.services, |o| decode(o).ok().as_ref().map(usage::of_service)),
+        (&c.claims, |o| decode(o).ok().as_ref().map(usage::of_claim)),
+    ];
+    let counted = c.counted.values().map(|cache| (cache, (|_| None) as UsageOf));
+    for (cache, usage) in kinds.into_iter().chain(counted) {
         let (queue, quotas) = (queue.clone(), c.quotas.clone());
         ctx.each_change(cache, move |change| {
-            if !on_update && change.old.is_some() && change.new.is_some() {
+            // what is new was charged when it was admitted: counting before all of it is to be seen would undo that
+            let Some(old) = change.old else { return };
+            let quotas = quotas.by_index(BY_NAMESPACE, &old.meta.namespace);
+            if quotas.is_empty() || change.new.is_some_and(|new| usage(&new) == usage(&old)) {
                 return;
             }
-            let Some(object) = change.object() else { return };
-            for quota in quotas.by_index(BY_NAMESPACE, &object.meta.namespace) {
+            for quota in quotas {
                 queue.add(quota.key());
             }
         });
@@ -105,6 +117,24 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     })
     .await;
     Ok(())
+}
+
+/// What an object uses of what quotas limit, beside being there.
+type UsageOf = fn(&Object) -> Option<Usage>;
+
+fn spec(quota: &Object) -> Option<ResourceQuotaSpec> {
+    decode::<ResourceQuota>(quota).ok()?.spec
+}
+
+/// What decides how a quota counts a pod.
+fn of_pod(pod: &Object) -> Option<Usage> {
+    let pod: Pod = decode(pod).ok()?;
+    let mut usage = usage::of_pod(&pod);
+    // whether scopes take it in
+    if pod.spec.is_some_and(|s| s.active_deadline_seconds.is_some()) {
+        usage.insert("Terminating".to_owned(), Quantity::ZERO);
+    }
+    Some(usage)
 }
 
 fn typed<K: serde::de::DeserializeOwned>(cache: &Cache, namespace: &str) -> Result<Vec<K>, Error> {
@@ -134,7 +164,6 @@ impl Controller {
         let quota: ResourceQuota = decode(&object)?;
         let spec = quota.spec.clone().unwrap_or_default();
         let mut counts = BTreeMap::new();
-        let mut again = None;
         for name in spec.hard.iter().flatten().map(|(k, _)| k) {
             let full = match name.as_str() {
                 "configmaps" | "secrets" | "replicationcontrollers" | "resourcequotas" => format!("count/{name}"),
@@ -149,10 +178,7 @@ impl Controller {
             }
             let count = match self.counted.get(&full) {
                 Some(cache) => cache.by_index(BY_NAMESPACE, namespace).len(),
-                None => {
-                    again = Some(RESYNC);
-                    self.count_live(&full, namespace).await?
-                }
+                None => self.count_live(&full, namespace).await?,
             };
             counts.insert(name.clone(), i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -166,7 +192,7 @@ impl Controller {
         if !quota.status.as_ref().is_some_and(|old| same(old, &status)) {
             crate::status::put(&self.client, &object, &status).await?;
         }
-        Ok(again)
+        Ok(Some(RESYNC))
     }
 
     /// Counts a kind by asking for its list; a kind that is not served has no objects.

@@ -151,7 +151,7 @@ fn scopes(spec: &ResourceQuotaSpec) -> Vec<ScopedResourceSelectorRequirement> {
     plain.chain(selected.into_iter().flatten()).collect()
 }
 
-fn pod_usage(pod: &Pod) -> Usage {
+pub(super) fn of_pod(pod: &Pod) -> Usage {
     let mut usage = Usage::from([("count/pods".to_owned(), one())]);
     if is_terminal(pod) {
         return usage;
@@ -169,7 +169,7 @@ fn pod_usage(pod: &Pod) -> Usage {
     usage
 }
 
-fn service_usage(service: &Service) -> Usage {
+pub(super) fn of_service(service: &Service) -> Usage {
     let mut usage = Usage::from([("services".to_owned(), one()), ("count/services".to_owned(), one())]);
     let Some(spec) = &service.spec else { return usage };
     let ports = i64::try_from(spec.ports.as_ref().map_or(0, Vec::len)).unwrap_or(0);
@@ -187,7 +187,7 @@ fn service_usage(service: &Service) -> Usage {
     usage
 }
 
-fn claim_usage(claim: &PersistentVolumeClaim) -> Usage {
+pub(super) fn of_claim(claim: &PersistentVolumeClaim) -> Usage {
     let mut usage = Usage::from([
         ("persistentvolumeclaims".to_owned(), one()),
         ("count/persistentvolumeclaims".to_owned(), one()),
@@ -220,12 +220,12 @@ pub(super) fn used(
     let scopes = scopes(spec);
     let mut total = Usage::new();
     for pod in pods.iter().filter(|p| scopes.iter().all(|s| matches_scope(p, s))) {
-        sum(&mut total, &pod_usage(pod));
+        sum(&mut total, &of_pod(pod));
     }
     // Nothing but pods is in any scope.
     if scopes.is_empty() {
-        services.iter().for_each(|s| sum(&mut total, &service_usage(s)));
-        claims.iter().for_each(|c| sum(&mut total, &claim_usage(c)));
+        services.iter().for_each(|s| sum(&mut total, &of_service(s)));
+        claims.iter().for_each(|c| sum(&mut total, &of_claim(c)));
         for (key, count) in counts {
             add(&mut total, key.clone(), &Quantity::new(*count, Format::DecimalSi));
         }

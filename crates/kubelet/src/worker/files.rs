@@ -171,18 +171,62 @@ fn log_tail(path: &Path) -> String {
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        let mut lines: Vec<&str> = text
-            .lines()
-            .skip(usize::from(from > 0))
-            .filter_map(|l| l.splitn(4, ' ').nth(3))
-            .collect();
-        lines.drain(..lines.len().saturating_sub(LOG_LINES));
-        let mut tail: String = lines.iter().flat_map(|l| [*l, "\n"]).collect();
-        while tail.len() as u64 > LOG_BYTES {
-            tail.remove(0);
-        }
-        Ok(tail)
+        Ok(tail_of(&String::from_utf8_lossy(&bytes), from > 0))
     };
     read().unwrap_or_default()
+}
+
+/// What the container wrote last, of text in CRI's log format: `time stream tag content`, where the tag `P` says that the
+/// container did not end the line there. `cut` is text that does not begin with a line.
+fn tail_of(text: &str, cut: bool) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut open = false;
+    for line in text.lines().skip(usize::from(cut)) {
+        let mut fields = line.splitn(4, ' ').skip(2);
+        let (Some(tags), Some(content)) = (fields.next(), fields.next()) else {
+            continue;
+        };
+        let ends = tags.split(':').next() != Some("P");
+        match lines.last_mut().filter(|_| open) {
+            Some(last) => last.push_str(content),
+            None => lines.push(content.to_owned()),
+        }
+        if let Some(last) = lines.last_mut().filter(|_| ends) {
+            last.push('\n');
+        }
+        open = !ends;
+    }
+    lines.drain(..lines.len().saturating_sub(LOG_LINES));
+    let tail = lines.concat();
+    let most = usize::try_from(LOG_BYTES).unwrap_or(usize::MAX);
+    let mut from = tail.len().saturating_sub(most);
+    while !tail.is_char_boundary(from) {
+        from += 1;
+    }
+    tail[from..].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_of_a_log_ends_as_the_container_ended_it() {
+        let line = |tag: &str, text: &str| format!("2026-01-01T00:00:00.0Z stdout {tag} {text}\n");
+        for (log, cut, tail) in [
+            (line("P", "DONE"), false, "DONE"),
+            (line("F", "DONE"), false, "DONE\n"),
+            (
+                line("P", "a") + &line("P", "b") + &line("F", "c") + &line("F", "d"),
+                false,
+                "abc\nd\n",
+            ),
+            (line("F", "first") + &line("F", ""), true, "\n"),
+            ("torn".to_owned(), false, ""),
+        ] {
+            assert_eq!(tail_of(&log, cut), tail, "{log}");
+        }
+        let long = tail_of(&line("P", &"\u{e9}x".repeat(2000)), false);
+        assert!(long.len() <= 2048 && long.len() > 2040);
+    }
 }

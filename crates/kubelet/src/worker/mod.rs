@@ -4,6 +4,7 @@ mod files;
 mod kill;
 mod probing;
 mod report;
+mod resize;
 mod start;
 mod tokens;
 
@@ -16,6 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::allocation::{PodResources, Wish};
 use crate::backoff::Backoffs;
 use crate::lifecycle::{self, Probed};
 use crate::node_context::NodeContext;
@@ -24,14 +26,14 @@ use crate::pod::PodExt;
 use crate::probes::{ProbeKind, ProbeResult};
 use crate::runtime::RuntimeError;
 use crate::runtime_pod::RuntimePod;
-use crate::status::{Verdict, Waiting};
+use crate::status::{ResizeConditions, Verdict, Waiting};
 use crate::volumes::TokenKey;
 
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Message {
-    /// The pod as it is wanted now.
-    Pod(Box<Pod>),
+    /// The pod as it is wanted now, with the resources it was given.
+    Pod(Box<Pod>, Wish),
     /// The API's picture of a static pod.
     Mirror(Box<Pod>),
     /// The pod is no longer wanted: it left the API, or its file is gone.
@@ -115,6 +117,9 @@ struct Worker {
     tokens: HashMap<TokenKey, (String, Timestamp)>,
     /// When something is due even if nothing happens.
     due: Option<Timestamp>,
+    /// What its containers were last made or changed with.
+    actuated: PodResources,
+    resize: ResizeConditions,
     errors: u32,
     sandbox_config: Option<cri::v1::PodSandboxConfig>,
 }
@@ -140,6 +145,8 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         object_changes,
         tokens: HashMap::new(),
         due: None,
+        actuated: PodResources::default(),
+        resize: ResizeConditions::of(pod.status.as_ref()),
         errors: 0,
         sandbox_config: None,
         pod,
@@ -154,7 +161,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
 fn interrupts(message: &Message, stage: Stage, pod: &Pod) -> bool {
     let grace = match message {
         Message::Gone => pod.grace_period(),
-        Message::Pod(new) if new.deleting() => new.grace_period(),
+        Message::Pod(new, _) if new.deleting() => new.grace_period(),
         _ => return false,
     };
     match stage {
@@ -171,6 +178,7 @@ impl Worker {
         mut results: mpsc::UnboundedReceiver<ProbeResult>,
         mut changes: mpsc::UnboundedReceiver<()>,
     ) {
+        self.load_actuated();
         self.stage = self.wanted_stage();
         loop {
             let mut pending = Vec::new();
@@ -267,13 +275,15 @@ impl Worker {
                 .unwrap_or(0)
         };
         match message {
-            Message::Pod(new) => {
+            Message::Pod(new, wish) => {
+                // The worker's own status may be newer than what the watch has shown; the spec is the watch's.
                 if version(&new) >= version(&self.pod) {
                     let mut new = *new;
                     if new.is_static() {
                         new.status = self.pod.status.take();
                     }
                     self.pod = new;
+                    self.note_wish(wish);
                 }
             }
             Message::Mirror(mirror) => {
@@ -346,12 +356,20 @@ impl Worker {
     async fn run_pod(&mut self) -> Result<bool, SyncError> {
         // What an earlier kubelet said of running containers is taken over before it is said anew.
         self.ensure_probes();
+        self.note_resize();
         self.report(false).await?;
         let sources = self.prepare().await?;
         // Each pass performs what the one before made possible; no plan needs more than its containers.
         for _ in 0..64 {
             self.ensure_probes();
-            let plan = lifecycle::next_steps(&self.pod, &self.runtime, &self.probed, &self.backoffs, Timestamp::now());
+            let plan = lifecycle::next_steps(
+                &self.pod,
+                &self.runtime,
+                &self.probed,
+                &self.backoffs,
+                &self.actuated,
+                Timestamp::now(),
+            );
             self.note_crash_loops(&plan);
             if plan.is_idle() {
                 break;
@@ -362,6 +380,7 @@ impl Worker {
             let progressed = self.perform(plan, &sources).await?;
             self.refresh().await?;
             self.ensure_probes();
+            self.note_resize();
             self.report(false).await?;
             if !progressed {
                 break;

@@ -16,6 +16,8 @@ impl Worker {
             runtime: &self.runtime,
             probed: &self.probed,
             waiting: &self.waiting,
+            actuated: &self.actuated,
+            resize: &self.resize,
             host_ips: &self.node.host_ips,
             runtime_name: &self.node.runtime_name,
             terminal,

@@ -106,13 +106,14 @@ impl Worker {
         self.node.services.synced().await;
         sources.services = self.node.services_of(&namespace);
         let (node, pod) = (self.node.clone(), self.pod.clone());
+        let running = self.runtime.running().next().is_some();
         let prepared = tokio::task::spawn_blocking(move || {
             let pod_dir = node.pod_dir(pod.uid());
             for dir in ["volumes", "plugins", "containers"] {
                 fs::create_dir_all(pod_dir.join(dir))?;
             }
             fs::set_permissions(&pod_dir, fs::Permissions::from_mode(0o750))?;
-            let cgroup = node.cgroups.make_pod(&pod, node.pod_pids_limit)?;
+            let cgroup = node.cgroups.make_pod(&pod, node.pod_pids_limit, running)?;
             let setup = volumes::Setup {
                 pod: &pod,
                 pod_dir: &pod_dir,
@@ -183,6 +184,8 @@ impl Worker {
             // Addresses are known now: the plan is made again with them.
             return Ok(true);
         }
+        let resized = self.resize(&plan).await?;
+        moved |= resized && plan.resize_pod;
         for start in plan.start {
             let Some((_, container)) = self
                 .pod
@@ -270,6 +273,8 @@ impl Worker {
             .map_err(|error| fail("CreateContainerConfigError", error))?;
         let created = node.runtime.create_container(&sandbox.id, config, sandbox_config).await;
         let id = created.map_err(|e| fail("CreateContainerError", e.message))?;
+        self.made_with(container)
+            .map_err(|e| fail("CreateContainerError", e.to_string()))?;
         node.recorder.normal(&about, "Created", "Container created");
         if let Err(error) = node.runtime.start_container(&id).await {
             return Err(fail("RunContainerError", error.message));

@@ -1,10 +1,14 @@
 //! What to do next for a pod: a function of its spec, what the runtime says, what the probes found and the time.
 
+mod resize;
+
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+pub use self::resize::{Resize, in_progress};
+use crate::allocation::PodResources;
 use crate::backoff::Backoffs;
 use crate::pod::{Kind, PodExt, container_hash, is_sidecar, restarts};
 use crate::runtime_pod::{RuntimeContainer, RuntimePod, State};
@@ -42,6 +46,8 @@ pub enum StopCause {
     Startup,
     Liveness,
     Changed,
+    /// It gets other resources, and its policy says not while it runs.
+    Resized,
     /// The runtime does not know its state; it is stopped before it is made again.
     Unknown,
 }
@@ -63,13 +69,20 @@ pub struct Plan {
     /// Make sandbox number `n` (after killing the old one).
     pub create_sandbox: Option<u32>,
     pub stop: Vec<Stop>,
+    pub resize: Vec<Resize>,
+    /// The pod's own cgroup gets other resources: with its containers, or because they start again.
+    pub resize_pod: bool,
     pub start: Vec<Start>,
     pub crash_loops: Vec<CrashLoop>,
 }
 
 impl Plan {
     pub fn is_idle(&self) -> bool {
-        !self.kill_pod && self.create_sandbox.is_none() && self.stop.is_empty() && self.start.is_empty()
+        !self.kill_pod
+            && self.create_sandbox.is_none()
+            && self.stop.is_empty()
+            && self.start.is_empty()
+            && !self.resize_pod
     }
 }
 
@@ -87,17 +100,26 @@ struct Step<'a> {
     runtime: &'a RuntimePod,
     probed: &'a Probed,
     backoffs: &'a Backoffs,
+    actuated: &'a PodResources,
     now: Timestamp,
     plan: Plan,
 }
 
 /// Decides the next steps of a pod that is to run.
-pub fn next_steps(pod: &Pod, runtime: &RuntimePod, probed: &Probed, backoffs: &Backoffs, now: Timestamp) -> Plan {
+pub fn next_steps(
+    pod: &Pod,
+    runtime: &RuntimePod,
+    probed: &Probed,
+    backoffs: &Backoffs,
+    actuated: &PodResources,
+    now: Timestamp,
+) -> Plan {
     let mut step = Step {
         pod,
         runtime,
         probed,
         backoffs,
+        actuated,
         now,
         plan: Plan::default(),
     };
@@ -210,6 +232,7 @@ impl Step<'_> {
             };
             keep += usize::from(self.regular(container, status));
         }
+        self.resize_pod();
         let ephemeral = self
             .runtime
             .running()
@@ -250,6 +273,7 @@ impl Step<'_> {
                 } else if self.probed.startup_failed.contains(&status.id) {
                     (StopCause::Startup, format!("Container {name} failed startup probe"))
                 } else {
+                    self.resize(Kind::Regular, container, status);
                     return true;
                 };
                 if restarts(self.pod, container, 1) {
@@ -304,7 +328,10 @@ impl Step<'_> {
                             return false;
                         }
                     }
-                    State::Running if !sidecar => return false,
+                    State::Running if !sidecar => {
+                        self.resize(Kind::Init, container, status);
+                        return false;
+                    }
                     State::Running => {
                         let name = &container.name;
                         if self.changed(container, status) {
@@ -328,7 +355,8 @@ impl Step<'_> {
                                 StopCause::Liveness,
                                 format!("Init container {name} failed liveness probe"),
                             );
-                        } else if self.probed.started.contains(&status.id) {
+                        } else if self.resize(Kind::Init, container, status) && self.probed.started.contains(&status.id)
+                        {
                             continue;
                         }
                         if !initialized {
@@ -361,179 +389,4 @@ impl Step<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime_pod::Sandbox;
-    use jiff::SignedDuration;
-
-    fn pod(json: &str) -> Pod {
-        serde_json::from_str(&format!(
-            r#"{{"metadata":{{"name":"p","namespace":"n","uid":"u"}},"spec":{json}}}"#
-        ))
-        .unwrap()
-    }
-
-    fn container(name: &str, state: State, exit_code: i32) -> RuntimeContainer {
-        RuntimeContainer {
-            id: format!("id-{name}"),
-            name: name.into(),
-            sandbox_id: "s".into(),
-            state,
-            exit_code,
-            finished_at: 1_000_000_000,
-            ..Default::default()
-        }
-    }
-
-    fn runtime(containers: Vec<RuntimeContainer>) -> RuntimePod {
-        let sandbox = Sandbox {
-            id: "s".into(),
-            ready: true,
-            ips: vec!["10.0.0.1".into()],
-            ..Default::default()
-        };
-        RuntimePod {
-            sandboxes: vec![sandbox],
-            containers,
-        }
-    }
-
-    fn backoffs() -> Backoffs {
-        Backoffs::new(SignedDuration::from_secs(10), SignedDuration::from_secs(300))
-    }
-
-    fn plan(pod: &Pod, runtime: &RuntimePod, probed: &Probed) -> Plan {
-        next_steps(pod, runtime, probed, &backoffs(), Timestamp::from_second(2).unwrap())
-    }
-
-    fn names(plan: &Plan) -> Vec<&str> {
-        plan.start.iter().map(|s| s.name.as_str()).collect()
-    }
-
-    const ORDERED: &str = r#"{"initContainers":[{"name":"i1"},{"name":"side","restartPolicy":"Always"},{"name":"i2"}],"containers":[{"name":"a"},{"name":"b"}]}"#;
-
-    #[test]
-    fn a_new_pod_gets_a_sandbox_and_all_its_containers() {
-        let plan = plan(
-            &pod(r#"{"containers":[{"name":"a"},{"name":"b"}]}"#),
-            &RuntimePod::default(),
-            &Probed::default(),
-        );
-        assert_eq!(
-            (plan.create_sandbox, plan.kill_pod, names(&plan)),
-            (Some(0), false, vec!["a", "b"])
-        );
-    }
-
-    #[test]
-    fn init_containers_run_in_order_and_sidecars_let_the_next_begin() {
-        let pod = pod(ORDERED);
-        let mut probed = Probed::default();
-        assert_eq!(names(&plan(&pod, &RuntimePod::default(), &probed)), ["i1"]);
-        assert!(plan(&pod, &runtime(vec![container("i1", State::Running, 0)]), &probed).is_idle());
-        let mut done = vec![container("i1", State::Exited, 0)];
-        assert_eq!(names(&plan(&pod, &runtime(done.clone()), &probed)), ["side"]);
-        done.push(container("side", State::Running, 0));
-        assert!(plan(&pod, &runtime(done.clone()), &probed).is_idle(), "not started yet");
-        probed.started.insert("id-side".into());
-        assert_eq!(names(&plan(&pod, &runtime(done.clone()), &probed)), ["i2"]);
-        done.push(container("i2", State::Exited, 0));
-        assert_eq!(names(&plan(&pod, &runtime(done.clone()), &probed)), ["a", "b"]);
-        done.push(container("a", State::Running, 0));
-        done.push(container("b", State::Running, 0));
-        done[1] = container("side", State::Exited, 1);
-        assert_eq!(
-            names(&plan(&pod, &runtime(done), &probed)),
-            ["side"],
-            "a sidecar comes back while the rest runs"
-        );
-    }
-
-    #[test]
-    fn a_failed_init_container_ends_a_pod_that_never_restarts() {
-        let never = pod(r#"{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[{"name":"a"}]}"#);
-        let failed = runtime(vec![container("i", State::Exited, 1)]);
-        assert!(plan(&never, &failed, &Probed::default()).kill_pod);
-    }
-
-    #[test]
-    fn restart_policies_decide_what_comes_back() {
-        for (policy, code, again) in [
-            ("Always", 0, true),
-            ("OnFailure", 0, false),
-            ("OnFailure", 1, true),
-            ("Never", 1, false),
-        ] {
-            let pod = pod(&format!(
-                r#"{{"restartPolicy":"{policy}","containers":[{{"name":"a"}}]}}"#
-            ));
-            let plan = plan(
-                &pod,
-                &runtime(vec![container("a", State::Exited, code)]),
-                &Probed::default(),
-            );
-            assert_eq!(
-                (!plan.start.is_empty(), plan.kill_pod),
-                (again, !again),
-                "{policy} {code}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_crashing_container_waits() {
-        let pod = pod(r#"{"containers":[{"name":"a"}]}"#);
-        let mut backoffs = backoffs();
-        let crashed = runtime(vec![container("a", State::Exited, 1)]);
-        backoffs.next(&crash_key(&pod.containers()[0]), timestamp(1_000_000_000));
-        let plan = next_steps(
-            &pod,
-            &crashed,
-            &Probed::default(),
-            &backoffs,
-            Timestamp::from_second(2).unwrap(),
-        );
-        assert!(plan.start.is_empty() && !plan.kill_pod);
-        assert_eq!(plan.crash_loops[0].until.as_second(), 11);
-    }
-
-    #[test]
-    fn a_lost_sandbox_is_made_again_after_the_rest_is_killed() {
-        let pod = pod(r#"{"containers":[{"name":"a"}]}"#);
-        let mut lost = runtime(vec![container("a", State::Running, 0)]);
-        lost.sandboxes[0].ready = false;
-        let plan = plan(&pod, &lost, &Probed::default());
-        assert_eq!(
-            (plan.kill_pod, plan.create_sandbox, names(&plan)),
-            (true, Some(1), vec!["a"])
-        );
-    }
-
-    #[test]
-    fn failed_probes_and_changed_images_stop_a_container() {
-        let pod = pod(r#"{"containers":[{"name":"a","image":"x:2"}]}"#);
-        let running = runtime(vec![container("a", State::Running, 0)]);
-        let failed = Probed {
-            liveness_failed: ["id-a".to_owned()].into(),
-            ..Default::default()
-        };
-        assert_eq!(
-            plan(&pod, &running, &failed).stop[0].message,
-            "Container a failed liveness probe, will be restarted"
-        );
-        let mut old = running;
-        old.containers[0]
-            .annotations
-            .insert("io.kubernetes.container.hash".into(), "other".into());
-        assert_eq!(plan(&pod, &old, &Probed::default()).stop[0].cause, StopCause::Changed);
-    }
-
-    #[test]
-    fn an_ephemeral_container_starts_once() {
-        let pod = pod(r#"{"containers":[{"name":"a"}],"ephemeralContainers":[{"name":"d","image":"x"}]}"#);
-        let mut running = runtime(vec![container("a", State::Running, 0)]);
-        assert_eq!(names(&plan(&pod, &running, &Probed::default())), ["d"]);
-        running.containers.push(container("d", State::Exited, 0));
-        assert!(plan(&pod, &running, &Probed::default()).is_idle());
-    }
-}
+mod tests;

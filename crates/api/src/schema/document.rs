@@ -1,0 +1,201 @@
+//! JSON and YAML documents of any shape as trees. Of keys that stand twice in a map the last wins, and all are told.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+
+/// A tree and the keys that its text has more than once.
+#[derive(Debug)]
+pub struct Document {
+    pub value: Value,
+    pub repeated: Vec<Repeated>,
+}
+
+/// A key that its map has already.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Repeated {
+    /// Such as `spec.containers[0].name`.
+    pub path: String,
+    pub key: String,
+    /// Where it stands again, from 1; 0 in JSON.
+    pub line: u64,
+}
+
+impl Document {
+    pub fn from_json(bytes: &[u8]) -> Result<Document, serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let document = read::<String, _>(&mut deserializer)?;
+        deserializer.end()?;
+        Ok(document)
+    }
+
+    /// One YAML document.
+    pub fn from_yaml(bytes: &[u8]) -> Result<Document, serde_saphyr::Error> {
+        let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+        serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |d| read::<Spanned<String>, _>(d))
+    }
+
+    /// What Go's YAML reader says of repeated keys when it is strict.
+    pub fn yaml_problem(&self) -> Option<String> {
+        let line = |r: &Repeated| format!("\n  line {}: key {:?} already set in map", r.line, r.key);
+        let lines: String = self.repeated.iter().map(line).collect();
+        (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:{lines}"))
+    }
+}
+
+fn read<'de, K: Key, D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
+    let repeated = RefCell::default();
+    let seed = Tree::<K> {
+        repeated: &repeated,
+        path: "",
+        key: PhantomData,
+    };
+    let value = seed.deserialize(deserializer)?;
+    Ok(Document {
+        value,
+        repeated: repeated.into_inner(),
+    })
+}
+
+/// A map's key with or without its place.
+trait Key: for<'de> Deserialize<'de> {
+    fn into_parts(self) -> (String, u64);
+}
+
+impl Key for String {
+    fn into_parts(self) -> (String, u64) {
+        (self, 0)
+    }
+}
+
+impl Key for Spanned<String> {
+    fn into_parts(self) -> (String, u64) {
+        (self.value, self.referenced.line())
+    }
+}
+
+struct Tree<'a, K> {
+    repeated: &'a RefCell<Vec<Repeated>>,
+    path: &'a str,
+    key: PhantomData<K>,
+}
+
+impl<'a, K> Tree<'a, K> {
+    fn below(&self, path: &'a str) -> Self {
+        Tree {
+            repeated: self.repeated,
+            path,
+            key: PhantomData,
+        }
+    }
+}
+
+impl<'de, K: Key> DeserializeSeed<'de> for Tree<'_, K> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E: Error>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        loop {
+            let path = format!("{}[{}]", self.path, list.len());
+            match access.next_element_seed(self.below(&path))? {
+                Some(item) => list.push(item),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<K>()? {
+            let (key, line) = key.into_parts();
+            let dot = if self.path.is_empty() { "" } else { "." };
+            let path = format!("{}{dot}{key}", self.path);
+            let value = access.next_value_seed(self.below(&path))?;
+            if map.insert(key.clone(), value).is_some() {
+                self.repeated.borrow_mut().push(Repeated { path, key, line });
+            }
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_last_of_repeated_keys_wins_and_each_is_told_with_its_place() {
+        let json = br#"{"a":1,"b":[{"c":1,"c":2}],"a":3}"#;
+        let document = Document::from_json(json).unwrap();
+        assert_eq!(document.value, json!({"a": 3, "b": [{"c": 2}]}));
+        let paths: Vec<&str> = document.repeated.iter().map(|r| r.path.as_str()).collect();
+        assert_eq!(paths, ["b[0].c", "a"]);
+
+        let document = Document::from_yaml(b"\na: 1\nb:\n- c: 1.5\n  c: true\na: null\n").unwrap();
+        assert_eq!(document.value, json!({"a": null, "b": [{"c": true}]}));
+        let said =
+            "yaml: unmarshal errors:\n  line 5: key \"c\" already set in map\n  line 6: key \"a\" already set in map";
+        assert_eq!(document.yaml_problem().as_deref(), Some(said));
+    }
+
+    #[test]
+    fn text_that_is_no_document_is_refused() {
+        assert!(Document::from_json(b"{} {}").is_err());
+        assert!(Document::from_yaml(b"a: [").is_err());
+        assert_eq!(Document::from_yaml(b"a: 1").unwrap().yaml_problem(), None);
+    }
+}

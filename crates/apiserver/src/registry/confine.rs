@@ -1,0 +1,112 @@
+//! Keeps a write to what its path may change: the object without its status, the status alone, or the part that a
+//! subresource is there for.
+
+use serde_json::{Map, Value};
+
+use crate::registry::resource::Resource;
+use crate::strategy::keep;
+
+/// Whether a subresource is a view of the whole object of which it changes a part.
+pub fn is_part(resource: &Resource, subresource: &str) -> bool {
+    subresource == "status"
+        || matches!(
+            (resource.group.as_str(), resource.plural.as_str(), subresource),
+            ("", "pods", "ephemeralcontainers" | "resize")
+                | ("", "namespaces", "finalize")
+                | ("certificates.k8s.io", "certificatesigningrequests", "approval")
+        )
+}
+
+/// Undoes in `new` what a write of this path may not change.
+pub fn confine(resource: &Resource, subresource: &str, new: &mut Value, old: &Value) {
+    match subresource {
+        "" => {
+            if resource.strategy.has_status {
+                keep(new, old, "status");
+            }
+            if let (true, Some(spec)) = (resource.is("", "namespaces"), old.get("spec")) {
+                keep(&mut new["spec"], spec, "finalizers");
+            }
+        }
+        "status" => part(resource, new, old, |result, new| keep(result, new, "status")),
+        "ephemeralcontainers" => part(resource, new, old, |result, new| {
+            if let Some(spec) = new.get("spec") {
+                keep(&mut result["spec"], spec, "ephemeralContainers");
+            }
+        }),
+        // what adds, removes or renames a container is left for validation to refuse
+        "resize" if same_containers(new, old) => part(resource, new, old, resize),
+        "resize" => keep(new, old, "status"),
+        "approval" => {
+            let conditions = new.pointer("/status/conditions").cloned();
+            keep(new, old, "spec");
+            keep(new, old, "status");
+            if let Some(conditions) = conditions {
+                new["status"]["conditions"] = conditions;
+            } else if let Some(status) = new.get_mut("status").and_then(Value::as_object_mut) {
+                status.remove("conditions");
+            }
+        }
+        "finalize" => keep(new, old, "status"),
+        _ => {}
+    }
+}
+
+/// Makes `new` the old object with one part of it changed. Its writer may mark the object, but not claim or free it.
+fn part(resource: &Resource, new: &mut Value, old: &Value, take: impl FnOnce(&mut Value, &Value)) {
+    let mut result = old.clone();
+    take(&mut result, new);
+    if let (Some(to), Some(from)) = (
+        result.get_mut("metadata").and_then(Value::as_object_mut),
+        new.get("metadata"),
+    ) {
+        let keys: &[&str] = if resource.is_custom() {
+            &["managedFields"]
+        } else {
+            &["labels", "annotations", "managedFields"]
+        };
+        for key in keys {
+            match from.get(*key) {
+                Some(value) => to.insert((*key).into(), value.clone()),
+                None => to.remove(*key),
+            };
+        }
+    }
+    *new = result;
+}
+
+const CONTAINERS: [&str; 2] = ["containers", "initContainers"];
+
+fn containers<'a>(pod: &'a Value, field: &str) -> &'a [Value] {
+    let list = pod.get("spec").and_then(|s| s.get(field)).and_then(Value::as_array);
+    list.map(Vec::as_slice).unwrap_or_default()
+}
+
+fn same_containers(new: &Value, old: &Value) -> bool {
+    CONTAINERS.iter().all(|field| {
+        let names = |pod| containers(pod, field).iter().map(|c| &c["name"]);
+        names(new).eq(names(old))
+    })
+}
+
+/// Takes the resources of the pod and of each container, and what a resize does to a container.
+fn resize(result: &mut Value, new: &Value) {
+    let take = |to: Option<&mut Map<String, Value>>, from: &Value, keys: &[&str]| {
+        let Some(to) = to else { return };
+        for key in keys {
+            match from.get(*key) {
+                Some(value) => to.insert((*key).into(), value.clone()),
+                None => to.remove(*key),
+            };
+        }
+    };
+    take(result["spec"].as_object_mut(), &new["spec"], &["resources"]);
+    for field in CONTAINERS {
+        let Some(list) = result["spec"].get_mut(field).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for (to, from) in list.iter_mut().zip(containers(new, field)) {
+            take(to.as_object_mut(), from, &["resources", "resizePolicy"]);
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The status of one container.
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    ContainerUser, LinuxContainerUser, ResourceRequirements, VolumeMountStatus,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Known;
+use crate::lifecycle::timestamp;
+use crate::pod::{Kind, PodExt, is_sidecar};
+use crate::resources;
+use crate::runtime_pod::{RuntimeContainer, RuntimeLimits, State};
+
+fn time(nanoseconds: i64) -> Option<Time> {
+    (nanoseconds != 0).then(|| Time(timestamp(nanoseconds)))
+}
+
+fn terminated(s: &RuntimeContainer, runtime_name: &str) -> ContainerStateTerminated {
+    let reason = match (s.reason.as_str(), s.exit_code) {
+        ("", 0) => "Completed",
+        ("", _) => "Error",
+        (reason, _) => reason,
+    };
+    ContainerStateTerminated {
+        container_id: Some(format!("{runtime_name}://{}", s.id)),
+        exit_code: s.exit_code,
+        finished_at: time(s.finished_at),
+        message: (!s.message.is_empty()).then(|| s.message.clone()),
+        reason: Some(reason.to_owned()),
+        signal: None,
+        started_at: time(s.started_at),
+    }
+}
+
+pub(super) fn container_status(
+    known: &Known,
+    kind: Kind,
+    container: &Container,
+    old: Option<ContainerStatus>,
+) -> ContainerStatus {
+    let name = &container.name;
+    let newest = known.runtime.newest(name);
+    let previous = known.runtime.containers.iter().filter(|c| c.name == *name).nth(1);
+    let waiting_state = |reason: &str, message: &str| ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message: (!message.is_empty()).then(|| message.to_owned()),
+        }),
+        ..ContainerState::default()
+    };
+    let ended = |s: &RuntimeContainer| ContainerState {
+        terminated: Some(terminated(s, known.runtime_name)),
+        ..ContainerState::default()
+    };
+    let has_init = !known.pod.init_containers().is_empty() && kind != Kind::Ephemeral;
+    let default_reason = if has_init {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    };
+    let reason = known.waiting.get(name);
+    let wait = || match reason {
+        Some((reason, message)) => waiting_state(reason, message),
+        None => waiting_state(default_reason, ""),
+    };
+    let old_restarts = old.as_ref().map_or(0, |o| o.restart_count);
+    let old_last = old.as_ref().and_then(|o| o.last_state.clone());
+    let mut status = ContainerStatus {
+        name: name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        image_id: String::new(),
+        restart_count: old_restarts,
+        ..ContainerStatus::default()
+    };
+    let Some(s) = newest else {
+        let was_running = old
+            .as_ref()
+            .is_some_and(|o| o.state.as_ref().is_some_and(|s| s.running.is_some()));
+        let old_end = old
+            .as_ref()
+            .and_then(|o| o.state.as_ref())
+            .filter(|s| s.terminated.is_some());
+        if let Some(state) = old_end {
+            // Its container has been cleaned away; what was said of it stands.
+            return ContainerStatus {
+                state: Some(state.clone()),
+                ..old.unwrap_or(status)
+            };
+        }
+        status.last_state = old_last;
+        if known.terminal && (was_running || reason.is_none()) && known.failed.is_none() {
+            status.state = Some(ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    exit_code: 137,
+                    reason: Some("ContainerStatusUnknown".to_owned()),
+                    message: Some("The container could not be located when the pod was terminated".to_owned()),
+                    ..ContainerStateTerminated::default()
+                }),
+                ..ContainerState::default()
+            });
+        } else {
+            status.state = Some(wait());
+        }
+        status.started = Some(false);
+        return status;
+    };
+    status.container_id = Some(format!("{}://{}", known.runtime_name, s.id));
+    status.image = s.image.clone();
+    status.image_id = s.image_id.clone();
+    status.restart_count = i32::try_from(s.attempt).unwrap_or(i32::MAX).max(if known.terminal {
+        0
+    } else {
+        old_restarts.min(i32::try_from(s.attempt).unwrap_or(0))
+    });
+    status.last_state = previous.filter(|p| p.state == State::Exited).map(ended).or(old_last);
+    if kind != Kind::Ephemeral {
+        let memory = known
+            .actuated
+            .containers
+            .get(name)
+            .and_then(|r| r.requests.as_ref()?.get("memory"));
+        let given = container.resources.clone().unwrap_or_default();
+        status.allocated_resources.clone_from(&given.requests);
+        status.resources = Some(match s.limits.filter(|_| s.state == State::Running) {
+            Some(limits) => in_use(given, &limits, memory),
+            None => given,
+        });
+    }
+    let started = known.probed.started.contains(&s.id);
+    let plain_init = kind == Kind::Init && !is_sidecar(container);
+    match s.state {
+        State::Running => {
+            status.state = Some(ContainerState {
+                running: Some(ContainerStateRunning {
+                    started_at: time(s.started_at),
+                }),
+                ..ContainerState::default()
+            });
+            status.started = Some(started);
+            status.ready = match kind {
+                Kind::Init if plain_init => false,
+                Kind::Ephemeral => false,
+                _ => {
+                    started
+                        && known
+                            .probed
+                            .ready
+                            .get(&s.id)
+                            .copied()
+                            .unwrap_or(container.readiness_probe.is_none())
+                }
+            };
+            status.user = s.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
+                linux: Some(LinuxContainerUser {
+                    uid: *uid,
+                    gid: *gid,
+                    supplemental_groups: Some(groups.clone()),
+                }),
+            });
+        }
+        State::Exited if reason.is_some() && !known.terminal => {
+            status.state = Some(wait());
+            status.last_state = Some(ended(s));
+            status.started = Some(false);
+        }
+        State::Exited => {
+            status.state = Some(ended(s));
+            status.ready = plain_init && s.exit_code == 0;
+            status.started = Some(false);
+        }
+        State::Created | State::Unknown => {
+            status.state = Some(wait());
+            status.started = Some(false);
+        }
+    }
+    status.volume_mounts = container
+        .volume_mounts
+        .as_ref()
+        .filter(|m| !m.is_empty())
+        .map(|mounts| {
+            let of = |m: &k8s_openapi::api::core::v1::VolumeMount| VolumeMountStatus {
+                name: m.name.clone(),
+                mount_path: m.mount_path.clone(),
+                read_only: m.read_only,
+                recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+                ..VolumeMountStatus::default()
+            };
+            mounts.iter().map(of).collect()
+        });
+    status
+}
+
+/// What the kernel gives a CPU request or limit of less than these, in thousandths of a CPU, is more than they are.
+const LEAST_CPU_REQUEST: i64 = 2;
+const LEAST_CPU_LIMIT: i64 = 10;
+
+/// What the container was given, with what the runtime says it really has. Upstream: `convertContainerStatusResources`.
+fn in_use(
+    given: ResourceRequirements,
+    limits: &RuntimeLimits,
+    memory_request: Option<&Quantity>,
+) -> ResourceRequirements {
+    let mut used = given;
+    let put = |list: &mut std::collections::BTreeMap<String, Quantity>, name: &str, new: Quantity| {
+        let same = list
+            .get(name)
+            .is_some_and(|q| resources::milli(q) == resources::milli(&new));
+        if !same {
+            list.insert(name.to_owned(), new);
+        }
+    };
+    let cpu = |list: &std::collections::BTreeMap<String, Quantity>| list.get("cpu").map_or(0, resources::milli);
+    if let Some(list) = &mut used.limits {
+        let actual = if limits.cpu_period > 0 {
+            limits.cpu_quota.max(0) * 1000 / limits.cpu_period
+        } else {
+            0
+        };
+        if actual > LEAST_CPU_LIMIT || actual > 0 && cpu(list) > LEAST_CPU_LIMIT {
+            put(list, "cpu", resources::cpu_quantity(actual));
+        }
+        if limits.memory > 0 {
+            put(list, "memory", resources::memory_quantity(limits.memory));
+        }
+    }
+    if let Some(list) = &mut used.requests {
+        let actual = resources::milli_of_shares(limits.cpu_shares);
+        if actual > LEAST_CPU_REQUEST || actual > 0 && cpu(list) > LEAST_CPU_REQUEST {
+            put(list, "cpu", resources::cpu_quantity(actual));
+        }
+        if let Some(memory) = memory_request {
+            put(list, "memory", memory.clone());
+        }
+    }
+    used
+}

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Says how a run went: a summary by SIG, what the cluster gave back, docs/conformance.md, the lists of what passes.
+
+report.py --write docs/conformance.md RESULTS.json...: writes the page again from the results of a whole run (or of several).
+"""
+import json, os, random, subprocess, sys, time
+
+import results
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PAGE = os.path.join(HERE, "../../docs/conformance.md")
+PASSING, UPSTREAM, REASONS = (os.path.join(HERE, name) for name in ("passing.txt", "upstream.txt", "reasons.txt"))
+# a sample is of what one run takes; a debug build on a machine that has just compiled is slower
+SLOWER = 1.5
+
+
+def minutes(seconds):
+    return f"{seconds / 60:.0f} min" if seconds >= 600 else f"{seconds // 60:.0f}:{seconds % 60:02.0f} min"
+
+
+def by_sig(specs):
+    """{sig: (passed, total)}, sorted."""
+    table = {}
+    for spec in specs:
+        passed, total = table.get(results.sig(spec["name"]), (0, 0))
+        table[results.sig(spec["name"])] = (passed + (spec["state"] == "passed"), total + 1)
+    return dict(sorted(table.items()))
+
+
+def count(specs):
+    return f"{sum(s['state'] == 'passed' for s in specs)} of {len(specs)}"
+
+
+def print_specs(specs, folder=None):
+    for name, (passed, total) in by_sig(specs).items():
+        print(f"  {name:28} {passed:4} of {total:4}" + ("" if passed == total else f"   {total - passed} not"))
+    missing = sum(spec["state"] == "not run" for spec in specs)
+    if missing:
+        print(f"{missing} did not run")
+    for spec in specs:
+        if spec["state"] not in ("passed", "not run"):
+            print(f"{'flaky' if spec.get('flaky') else spec['state']}: {spec['name']} ({spec['seconds']:.0f} s)")
+            print(f"    {spec.get('why') or 'no reason given'}")
+            if folder:
+                print(f"    {os.path.join(folder, 'failures', results.slug(spec['name']))}")
+
+
+def print_run(run, folder):
+    print()
+    print_specs(run["specs"], folder)
+    print(f"\n{run['against']} {run['version']}: {count(run['specs'])} passed in {minutes(run['seconds'])}; {folder}")
+    before, after = run["holds"]
+    if before and after:
+        print_holds(before, after)
+
+
+def print_merged(specs, runs):
+    print(f"\n{runs} runs together: {count(specs)} passed in all of them")
+    print_specs(specs)
+
+
+def print_holds(before, after):
+    for side in (before, after):
+        if "error" in side:
+            print(f"what the cluster holds was not measured: {side['error']}")
+            return
+    print(f"\n{'it holds':42} {'before':>12} {'after':>12}")
+    row = lambda name, old, new: print(f"  {name:40} {old:>12} {new:>12}")
+    for name in sorted({*before["processes"], *after["processes"]}):
+        old, new = (side["processes"].get(name, {}) for side in (before, after))
+        row(f"{name}: processes", old.get("count", 0), new.get("count", 0))
+        for unit, key in (("MiB PSS", "pss"), ("MiB RSS", "rss")):
+            row(f"    {unit}", f"{old.get(key, 0) / 1024:.1f}", f"{new.get(key, 0) / 1024:.1f}")
+        row("    threads", old.get("threads", 0), new.get("threads", 0))
+        row("    open files", old.get("files", 0), new.get("files", 0))
+    for name, number in after["counts"].items():
+        row(name, before["counts"].get(name, 0), number)
+    for name, size in sorted(after["disk"].items()):
+        # only what is more than a few files
+        if max(size, before["disk"].get(name, 0)) >= 1024:
+            row(f"MiB in {name}", before["disk"].get(name, 0) >> 10, size >> 10)
+    for name in sorted({*before["objects"], *after["objects"]}):
+        old, new = before["objects"].get(name, 0), after["objects"].get(name, 0)
+        if old != new:
+            row(name, old, new)
+
+
+def read_list(path):
+    """({name: seconds}, what the first line says) of a list of passing tests."""
+    if not os.path.exists(path):
+        return {}, ""
+    with open(path) as f:
+        lines = f.read().splitlines()
+    head = lines[0][2:] if lines and lines[0].startswith("# ") else ""
+    return {name: float(seconds) for name, seconds in (line.split("\t") for line in lines if line and not line.startswith("#"))}, head
+
+
+def write_list(path, names, head=""):
+    with open(path, "w") as f:
+        f.write(f"# {head}\n" if head else "")
+        f.writelines(f"{name}\t{seconds:.0f}\n" for name, seconds in sorted(names.items()))
+
+
+def sample(seconds, procs, seed):
+    """Names of tests known to pass that take so long together, for a seed always the same."""
+    known, _ = read_list(PASSING)
+    if not known:
+        sys.exit(f"{PASSING} names no test")
+    names = sorted(known)
+    random.Random(seed).shuffle(names)
+    chosen, serial, parallel = [], 0.0, 0.0
+    for name in names:
+        takes = max(known[name], 1) * SLOWER
+        alone = "[Serial]" in name or "[Disruptive]" in name
+        if takes <= seconds / 2 and serial + parallel + (takes if alone else takes / procs) <= seconds:
+            chosen.append(name)
+            serial, parallel = (serial + takes, parallel) if alone else (serial, parallel + takes / procs)
+    return chosen
+
+
+def keep(runs, merged):
+    """After a run of everything: the lists and the page."""
+    passed = {s["name"]: s["seconds"] for s in merged if s["state"] == "passed"}
+    seconds = sum(run["seconds"] for run in runs) / len(runs)
+    head = f"{time.strftime('%Y-%m-%d')}, {runs[0]['version']}, {count(merged)}, {minutes(seconds)}"
+    if runs[0]["against"] == "upstream":
+        write_list(UPSTREAM, passed, head)
+        return
+    # it only grows; what takes how long is the latest
+    write_list(PASSING, {**read_list(PASSING)[0], **passed})
+    write_page(PAGE, runs, merged)
+
+
+def write_page(path, runs, merged):
+    upstream, head = read_list(UPSTREAM)
+    reasons = {}
+    if os.path.exists(REASONS):
+        with open(REASONS) as f:
+            reasons = dict(line.rstrip("\n").split("\t", 1) for line in f if "\t" in line)
+    revision = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+    seconds = sum(run["seconds"] for run in runs) / len(runs)
+    lines = [
+        "# Conformance", "",
+        "Written by `make conformance`: every test of upstream's suite that bears `[Conformance]`, on one node, none skipped by us. A test passes",
+        f"that passes in {'the run' if len(runs) == 1 else f'all of {len(runs)} runs in a row'}.", "",
+        f"- skiff {revision} ({runs[0]['version']}), {time.strftime('%Y-%m-%d')}: {count(merged)} in {minutes(seconds)}",
+        f"- upstream's own node on the same machine: {head or 'not run yet'}",
+        f"- machine: {os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GiB, Linux {os.uname().release}", "",
+        "| | skiff | upstream | of |", "|---|---:|---:|---:|",
+    ]
+    for name, (passed, total) in by_sig(merged).items():
+        theirs = sum(results.sig(test) == name for test in upstream) if upstream else "–"
+        lines.append(f"| {name} | {passed} | {theirs} | {total} |")
+    lines.append(f"| all | {sum(s['state'] == 'passed' for s in merged)} | {len(upstream) if upstream else '–'} | {len(merged)} |")
+    failing = [s for s in merged if s["state"] != "passed"]
+    lines += ["", "## What does not pass, and what is missing" if failing else "All pass.", ""]
+    for spec in failing:
+        also = "" if not upstream or spec["name"] in upstream else "; fails on upstream's own node too"
+        flaky = "flaky; " if spec.get("flaky") else ""
+        lines.append(f"- {spec['name']}: {flaky}{reasons.get(spec['name'], 'cause not known yet')}{also}")
+    with open(path, "w") as f:
+        f.write("\n".join(lines).rstrip() + "\n")
+
+
+def main():
+    if len(sys.argv) < 4 or sys.argv[1] != "--write":
+        sys.exit(__doc__)
+    runs = []
+    for path in sys.argv[3:]:
+        with open(path) as f:
+            runs.append(json.load(f))
+    write_page(sys.argv[2], runs, results.merge([run["specs"] for run in runs]))
+
+
+if __name__ == "__main__":
+    main()

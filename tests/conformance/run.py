@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Runs upstream's conformance suite against a cluster of one node, skiff's or upstream's own, and says how it went."""
+import argparse, json, os, re, shutil, signal, subprocess, sys, threading, time
+
+import cluster, holds, report, results
+
+# results of runs that are kept
+KEPT_RUNS = 20
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--programs", required=True, help="the folder that tests/upstream/build.sh filled")
+    parser.add_argument("--images", required=True, help="the archive that images.py made")
+    parser.add_argument("--out", required=True, help="results and clusters go into a new folder in it")
+    parser.add_argument("--skiff", help="skiff's binary; without it upstream's own node is judged")
+    parser.add_argument("--focus", default="", help="a regular expression: only tests with such names")
+    parser.add_argument("--skip", default="", help="a regular expression: no tests with such names")
+    parser.add_argument("--labels", default="Conformance", help="ginkgo's filter by label; empty for every test of e2e.test")
+    parser.add_argument("--procs", type=int, default=6, help="tests at a time, where they allow it")
+    parser.add_argument("--runs", type=int, default=1, help="so many times, each with a new cluster; a test passes that passes in all")
+    parser.add_argument("--sample", type=float, help="so many minutes of what is known to pass, another part for each commit")
+    return parser.parse_args()
+
+
+def one_run(args, folder, focus):
+    """Runs the suite on a new cluster; returns what it found."""
+    os.makedirs(folder)
+    against = "skiff" if args.skiff else "upstream"
+    print(f"{against}: starting a cluster; everything of this run is in {folder}", flush=True)
+    with cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff) as node:
+        plan = {
+            "e2e": os.path.join(args.programs, "e2e.test"), "archive": args.images, "kubeconfig": node.kubeconfig, "logs": node.log,
+            "labels": args.labels, "focus": focus, "skip": [args.skip] if args.skip else [], "procs": args.procs,
+        }
+        with open(os.path.join(folder, "suite.json"), "w") as f:
+            json.dump(plan, f)
+        found = {"against": against, "version": cluster.version(node)}
+        before = holds.measure(node)
+        suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
+        if node.server:
+            threading.Thread(target=watch, args=(node, suite), daemon=True).start()
+        try:
+            code = suite.wait()
+        except KeyboardInterrupt:
+            interrupt(suite)
+            code = suite.wait()
+        if not os.path.exists(os.path.join(folder, "specs.json")):
+            raise cluster.Failed(f"the suite ended with {code} and no results")
+        with open(os.path.join(folder, "specs.json")) as f:
+            found.update(json.load(f))
+        found["holds"] = [before, None if found["interrupted"] else holds.settled(node, before)]
+    os.unlink(os.path.join(folder, "specs.json"))
+    for name in ("parallel.json", "serial.json", "suite.json"):
+        if os.path.exists(os.path.join(folder, name)):
+            os.unlink(os.path.join(folder, name))
+    results.junit(found["specs"], found["seconds"], os.path.join(folder, "junit.xml"))
+    with open(os.path.join(folder, "results.json"), "w") as f:
+        json.dump(found, f, indent=1)
+    return found
+
+
+def interrupt(suite):
+    """Tells the suite itself: what entered the namespaces for it only waits, and would die of the signal."""
+    with open(f"/proc/{suite.pid}/task/{suite.pid}/children") as f:
+        for child in f.read().split():
+            os.kill(int(child), signal.SIGINT)
+
+
+def watch(node, suite):
+    """A server that ends in the middle fails every test after it, each after minutes: the run ends too."""
+    code = node.server.wait()
+    if suite.poll() is None:
+        print(f"\nskiff ended with {code} in the middle of the run; its log is in {node.log}", flush=True)
+        interrupt(suite)
+
+
+def prune(out):
+    runs = sorted(name for name in os.listdir(out) if re.match(r"\d{8}-\d{6}-", name))
+    for name in runs[:-KEPT_RUNS]:
+        # another run's may be going on
+        if not os.path.exists(os.path.join(out, name, "cluster/name")):
+            shutil.rmtree(os.path.join(out, name))
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def main():
+    args = arguments()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    args.programs, args.images, args.out = map(os.path.abspath, (args.programs, args.images, args.out))
+    os.makedirs(args.out, exist_ok=True)
+    cluster.take_down_abandoned(args.out)
+    prune(args.out)
+    focus = [args.focus] if args.focus else []
+    if args.sample:
+        commit = subprocess.run(["git", "-C", HERE, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+        names = report.sample(args.sample * 60, args.procs, commit)
+        focus = [re.escape(name).replace(r"\ ", " ") + "$" for name in names]
+        print(f"{len(names)} of the tests that pass, chosen by {commit[:12]}", flush=True)
+    against = "skiff" if args.skiff else "upstream"
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    runs = []
+    try:
+        for number in range(1, args.runs + 1):
+            folder = os.path.join(args.out, f"{stamp}-{against}" + (f"-{number}" if args.runs > 1 else ""))
+            runs.append(one_run(args, folder, focus))
+            report.print_run(runs[-1], folder)
+            if runs[-1]["interrupted"]:
+                break
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the cluster is down")
+    except cluster.Failed as error:
+        sys.exit(str(error))
+    merged = results.merge([run["specs"] for run in runs])
+    if len(runs) > 1:
+        report.print_merged(merged, len(runs))
+    interrupted = any(run["interrupted"] for run in runs)
+    everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample)
+    if everything and not interrupted:
+        report.keep(runs, merged)
+    sys.exit(1 if interrupted or any(s["state"] != "passed" for s in merged) else 0)
+
+
+if __name__ == "__main__":
+    main()
