@@ -48,23 +48,9 @@ fn merge(subresource: &str, new: &Value, old: &Value) -> Result<Value> {
             take(&mut tree, ["spec", "ephemeralContainers"]);
         }
         "resize" => {
+            take(&mut tree, ["spec", "resources"]);
             for field in ["containers", "initContainers"] {
-                let news = new
-                    .pointer(&format!("/spec/{field}"))
-                    .and_then(Value::as_array)
-                    .cloned()
-                    .unwrap_or_default();
-                let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
-                    continue;
-                };
-                for container in list {
-                    if let Some(found) = news.iter().find(|n| n["name"] == container["name"]) {
-                        container["resources"] = found.get("resources").cloned().unwrap_or_else(|| json!({}));
-                        if let Some(policy) = found.get("resizePolicy") {
-                            container["resizePolicy"] = policy.clone();
-                        }
-                    }
-                }
+                resize(&mut tree["spec"], &new["spec"], field);
             }
         }
         "approval" => take(&mut tree, ["status", "conditions"]),
@@ -72,6 +58,24 @@ fn merge(subresource: &str, new: &Value, old: &Value) -> Result<Value> {
         other => return Err(ApiError::internal(format!("no rule for subresource {other}"))),
     }
     Ok(tree)
+}
+
+/// Takes the containers' resources. A list whose containers come, go, move or are renamed is taken as it is, for
+/// validation to refuse.
+fn resize(spec: &mut Value, new: &Value, field: &str) {
+    let list = |spec: &Value| spec.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
+    let (olds, news) = (list(spec), list(new));
+    let same = olds.len() == news.len() && olds.iter().zip(&news).all(|(o, n)| o["name"] == n["name"]);
+    if !same {
+        spec[field] = news.into();
+        return;
+    }
+    for (container, new) in spec[field].as_array_mut().into_iter().flatten().zip(&news) {
+        container["resources"] = new.get("resources").cloned().unwrap_or_else(|| json!({}));
+        if let Some(policy) = new.get("resizePolicy") {
+            container["resizePolicy"] = policy.clone();
+        }
+    }
 }
 
 fn recheck(resource: &Resource, tree: Value) -> Result<Value> {
@@ -212,4 +216,30 @@ async fn finalize(
         }
     }
     Err(ApiError::modified(&resource.group, &resource.plural, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resize_takes_resources_and_leaves_what_validation_must_see() {
+        let pod = |containers: Value| json!({"spec": {"containers": containers, "nodeName": "n"}});
+        let old = pod(json!([{"name": "a", "image": "x"}, {"name": "b"}]));
+        let asked = json!({"requests": {"cpu": "1"}});
+        let new = pod(json!([{"name": "a", "image": "y", "resources": asked}, {"name": "b"}]));
+        let merged = merge("resize", &new, &old).unwrap();
+        assert_eq!(
+            merged["spec"]["containers"][0],
+            json!({"name": "a", "image": "x", "resources": asked})
+        );
+        for renamed in [
+            json!([{"name": "b"}, {"name": "a"}]),
+            json!([{"name": "a"}]),
+            json!([{"name": "a"}, {"name": "c"}]),
+        ] {
+            let merged = merge("resize", &pod(renamed.clone()), &old).unwrap();
+            assert_eq!(merged["spec"]["containers"], renamed);
+        }
+    }
 }
