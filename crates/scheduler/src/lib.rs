@@ -1,6 +1,7 @@
 //! kube-scheduler: gives every pod a node. Decisions are pure functions of a snapshot; the shell around them follows
 //! the API, binds and reports.
 
+mod claim_binding;
 pub mod command;
 pub mod cycle;
 pub mod framework;

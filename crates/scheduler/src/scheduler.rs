@@ -15,14 +15,16 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim_binding::{self, BindError};
 use crate::cycle::{Decider, Failure};
 use crate::framework::ClusterEvent;
 use crate::node::NodeFacts;
+use crate::plugins::volume_binding;
 use crate::pod::PodInfo;
 use crate::preemption::Preemption;
 use crate::queue::{Queue, Queued};
 use crate::snapshot::{Budget, Snapshot};
-use crate::storage::{Claim, Volume, waits_for_consumer};
+use crate::storage::{Claim, ClaimPlan, Class, Volume};
 
 /// Cycles between two looks at what has changed.
 const BATCH: usize = 64;
@@ -57,7 +59,9 @@ enum Source {
 /// How a binding ended.
 struct Bound {
     queued: Queued,
-    error: Option<client::Error>,
+    error: Option<BindError>,
+    /// The claims that were to be bound before the pod.
+    claims: Vec<String>,
 }
 
 struct Scheduler {
@@ -65,6 +69,7 @@ struct Scheduler {
     client: Client,
     events: EventRecorder,
     pods: Cache,
+    claims: Cache,
     snapshot: Snapshot,
     decider: Decider,
     queue: Queue,
@@ -116,6 +121,7 @@ pub async fn run(config: SchedulerConfig, client: Client, shutdown: Cancellation
     let mut scheduler = Scheduler {
         events: EventRecorder::new(client.clone(), &config.name, ""),
         pods: caches[caches.len() - 1].1.clone(),
+        claims: caches[2].1.clone(),
         config,
         client,
         snapshot: Snapshot::default(),
@@ -199,15 +205,25 @@ impl Scheduler {
                 return Ok(());
             }
             Source::Budget => return self.budget_changed(object, present),
-            Source::Claim if present => drop(storage.claims.insert(object.key(), Claim::of(object)?)),
-            Source::Claim => drop(storage.claims.remove(&object.key())),
+            Source::Claim if present => {
+                let claim = Claim::of(object)?;
+                if claim.volume.is_some() {
+                    storage.assumed.remove(&object.key());
+                }
+                storage.claims.insert(object.key(), claim);
+            }
+            Source::Claim => {
+                storage.assumed.remove(&object.key());
+                storage.claims.remove(&object.key());
+            }
             Source::Volume if present => {
                 let volume = Volume::of(object, &mut self.snapshot.interner)?;
                 storage.volumes.insert(object.key(), volume);
             }
             Source::Volume => drop(storage.volumes.remove(&object.key())),
             Source::Class if present => {
-                storage.classes.insert(object.key(), waits_for_consumer(object)?);
+                let class = Class::of(object, &mut self.snapshot.interner)?;
+                storage.classes.insert(object.key(), class);
             }
             Source::Class => {
                 storage.classes.remove(&object.key());
@@ -335,25 +351,36 @@ impl Scheduler {
         self.snapshot.withdraw_nomination(pod.uid());
         self.snapshot.add_pod(&pod, node);
         self.assumed.insert(pod.uid().into(), pod.clone());
+        let place = self.snapshot.node(node).filter(|_| !pod.claims.is_empty());
+        let plans = place
+            .and_then(|n| volume_binding::plan(&self.snapshot, &pod, n))
+            .unwrap_or_default();
+        for plan in &plans {
+            let volume = match plan {
+                ClaimPlan::Volume { volume, .. } => Some(volume.clone()),
+                ClaimPlan::Provision { .. } => None,
+            };
+            self.snapshot.storage.assumed.insert(plan.claim().to_owned(), volume);
+        }
+        let claims = self.claims.clone();
         let (client, events, bindings) = (self.client.clone(), self.events.clone(), self.bindings.clone());
         let node = node.to_owned();
         tokio::spawn(async move {
-            let binding = json!({
-                "apiVersion": "v1", "kind": "Binding",
-                "metadata": { "name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid() },
-                "target": { "apiVersion": "v1", "kind": "Node", "name": node },
-            });
-            let sent = client
-                .create_subresource::<core::Pod, Value>(pod.namespace(), pod.name(), "binding", &binding)
-                .await;
-            if sent.is_ok() {
+            let bound = async {
+                claim_binding::bind(&client, &claims, &plans, &node).await?;
+                bind_pod(&client, &pod, &node).await?;
+                Ok::<_, BindError>(())
+            };
+            let bound = bound.await;
+            if bound.is_ok() {
                 let message = format!("Successfully assigned {} to {node}", pod.key);
                 events.normal(&reference(&pod), "Scheduled", message);
             }
             // after shutdown nobody waits for the result
             let _ = bindings.send(Bound {
                 queued,
-                error: sent.err(),
+                error: bound.err(),
+                claims: plans.iter().map(|p| p.claim().to_owned()).collect(),
             });
         });
     }
@@ -361,6 +388,9 @@ impl Scheduler {
     /// What to do after a binding.
     fn settle(&mut self, bound: Bound) {
         let Some(error) = bound.error else { return };
+        for claim in &bound.claims {
+            self.snapshot.storage.assumed.remove(claim);
+        }
         let pod = &bound.queued.pod;
         let uid: Box<str> = pod.uid().into();
         if self.assumed.remove(&uid).is_none() {
@@ -435,6 +465,18 @@ fn reference(pod: &PodInfo) -> core::ObjectReference {
         resource_version: Some(pod.object.meta.resource_version.to_string()),
         ..core::ObjectReference::default()
     }
+}
+
+async fn bind_pod(client: &Client, pod: &PodInfo, node: &str) -> Result<(), client::Error> {
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding",
+        "metadata": { "name": pod.name(), "namespace": pod.namespace(), "uid": pod.uid() },
+        "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+    });
+    client
+        .create_subresource::<core::Pod, Value>(pod.namespace(), pod.name(), "binding", &binding)
+        .await?;
+    Ok(())
 }
 
 /// Says in the pod's status why it has no node.

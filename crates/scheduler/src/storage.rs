@@ -3,26 +3,70 @@
 use std::collections::HashMap;
 
 use api::object::Object;
+use api::quantity::Quantity;
+use api::selectors::LabelSelector;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
+use crate::node::NodeInfo;
 use crate::node_affinity::Term;
 use crate::pod::RawNodeSelector;
 use crate::resources::Interner;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where the pod goes that a claim waits for.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
+    pub uid: Box<str>,
     /// The volume it is bound to.
     pub volume: Option<String>,
+    /// A volume is asked for by its name: the binder's business.
+    pub named: bool,
     pub class: Option<String>,
     pub deleting: bool,
     /// May be used by one pod at a time (`ReadWriteOncePod`).
     pub one_pod: bool,
+    /// Where its volume is being made.
+    pub selected_node: Option<String>,
+    pub wants: Wants,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a claim asks of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wants {
+    pub size: Option<Quantity>,
+    pub modes: Vec<String>,
+    pub block: bool,
+    pub attributes: String,
+    pub labels: Option<LabelSelector>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Volume {
     /// Where it can be used; everywhere without.
     pub terms: Option<Vec<Term>>,
+    pub size: Option<Quantity>,
+    pub modes: Vec<String>,
+    pub block: bool,
+    pub attributes: String,
+    pub class: String,
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    pub available: bool,
+    pub deleting: bool,
+    /// `namespace/name` and uid, perhaps empty, of the claim that it is kept for or bound to.
+    pub owner: Option<(String, String)>,
+}
+
+/// What a StorageClass says of binding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Class {
+    /// Claims are bound when their first pod has a node.
+    pub waits: bool,
+    /// Nobody makes volumes of this class.
+    pub no_provisioner: bool,
+    /// Where volumes can be made; everywhere without.
+    pub topologies: Vec<Term>,
 }
 
 /// Claims by `namespace/name`, volumes and classes by name.
@@ -30,12 +74,14 @@ pub struct Volume {
 pub struct Storage {
     pub claims: HashMap<String, Claim>,
     pub volumes: HashMap<String, Volume>,
-    /// Whether binding waits for the first pod.
-    pub classes: HashMap<String, bool>,
+    pub classes: HashMap<String, Class>,
+    /// Claims of pods that got a node, until they are seen bound: with the volume that each is to get, if one is there.
+    pub assumed: HashMap<String, Option<String>>,
 }
 
 #[derive(Deserialize)]
 struct RawClaim {
+    metadata: RawMetadata,
     spec: RawClaimSpec,
     #[serde(default)]
     status: RawPhase,
@@ -48,6 +94,23 @@ struct RawClaimSpec {
     storage_class_name: Option<String>,
     #[serde(default)]
     access_modes: Option<Vec<String>>,
+    volume_mode: Option<String>,
+    volume_attributes_class_name: Option<String>,
+    selector: Option<Value>,
+    #[serde(default)]
+    resources: RawResources,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawResources {
+    requests: Option<HashMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct RawMetadata {
+    #[serde(default)]
+    annotations: Option<HashMap<String, String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -59,12 +122,30 @@ struct RawPhase {
 #[derive(Deserialize)]
 struct RawVolume {
     spec: RawVolumeSpec,
+    #[serde(default)]
+    status: RawPhase,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawVolumeSpec {
     node_affinity: Option<RawVolumeAffinity>,
+    capacity: Option<HashMap<String, String>>,
+    access_modes: Option<Vec<String>>,
+    volume_mode: Option<String>,
+    volume_attributes_class_name: Option<String>,
+    storage_class_name: Option<String>,
+    claim_ref: Option<RawReference>,
+}
+
+#[derive(Deserialize)]
+struct RawReference {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    uid: String,
 }
 
 #[derive(Deserialize)]
@@ -75,18 +156,44 @@ struct RawVolumeAffinity {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawClass {
+    #[serde(default)]
+    provisioner: String,
     volume_binding_mode: Option<String>,
+    allowed_topologies: Option<Vec<Value>>,
+}
+
+fn size(list: Option<&HashMap<String, String>>) -> Option<Quantity> {
+    list?.get("storage")?.parse().ok()
+}
+
+fn is_block(mode: Option<&str>) -> bool {
+    mode == Some("Block")
 }
 
 impl Claim {
     pub fn of(object: &Object) -> Result<Claim, serde_json::Error> {
         let raw: RawClaim = object.decode()?;
         let bound = raw.status.phase == "Bound";
+        let volume = raw.spec.volume_name.filter(|v| !v.is_empty());
+        let modes = raw.spec.access_modes.unwrap_or_default();
+        // a selector that cannot be read selects nothing
+        let labels = raw.spec.selector.filter(|s| !s.is_null());
+        let labels = labels.map(|s| LabelSelector::from_tree(&s).unwrap_or_else(|_| LabelSelector::nothing()));
         Ok(Claim {
-            volume: raw.spec.volume_name.filter(|v| bound && !v.is_empty()),
+            uid: object.meta.uid.clone(),
+            named: volume.is_some(),
+            volume: volume.filter(|_| bound),
             class: raw.spec.storage_class_name,
             deleting: object.meta.deleting,
-            one_pod: raw.spec.access_modes.iter().flatten().any(|m| m == "ReadWriteOncePod"),
+            one_pod: modes.iter().any(|m| m == "ReadWriteOncePod"),
+            selected_node: raw.metadata.annotations.and_then(|mut a| a.remove(SELECTED_NODE)),
+            wants: Wants {
+                size: size(raw.spec.resources.requests.as_ref()),
+                modes,
+                block: is_block(raw.spec.volume_mode.as_deref()),
+                attributes: raw.spec.volume_attributes_class_name.unwrap_or_default(),
+                labels,
+            },
         })
     }
 }
@@ -95,14 +202,221 @@ impl Volume {
     pub fn of(object: &Object, interner: &mut Interner) -> Result<Volume, serde_json::Error> {
         let raw: RawVolume = object.decode()?;
         let required = raw.spec.node_affinity.and_then(|a| a.required);
+        let labels = object.meta.labels.iter();
         Ok(Volume {
             terms: required.map(|r| r.node_selector_terms.iter().map(|t| Term::of(t, interner)).collect()),
+            size: size(raw.spec.capacity.as_ref()),
+            modes: raw.spec.access_modes.unwrap_or_default(),
+            block: is_block(raw.spec.volume_mode.as_deref()),
+            attributes: raw.spec.volume_attributes_class_name.unwrap_or_default(),
+            class: raw.spec.storage_class_name.unwrap_or_default(),
+            labels: labels.map(|(k, v)| (k.clone(), v.clone())).collect(),
+            available: raw.status.phase == "Available",
+            deleting: object.meta.deleting,
+            owner: raw
+                .spec
+                .claim_ref
+                .map(|r| (format!("{}/{}", r.namespace, r.name), r.uid)),
+        })
+    }
+
+    pub fn usable_on(&self, node: &NodeInfo) -> bool {
+        self.terms.as_ref().is_none_or(|t| t.iter().any(|t| t.matches(node)))
+    }
+
+    /// Whether the claim can have it. Upstream: `FindMatchingVolume`.
+    fn suits(&self, key: &str, claim: &Claim, node: &NodeInfo) -> bool {
+        let wants = &claim.wants;
+        let large = wants
+            .size
+            .as_ref()
+            .is_none_or(|w| self.size.as_ref().is_some_and(|s| s >= w));
+        let owned = self.is_of(key, claim);
+        let free = || {
+            let label = |key: &str| self.labels.iter().find(|(k, _)| **k == *key).map(|(_, v)| &**v);
+            self.owner.is_none()
+                && self.available
+                && self.class == claim.class.as_deref().unwrap_or_default()
+                && wants.labels.as_ref().is_none_or(|w| w.matches(label))
+                && wants.modes.iter().all(|m| self.modes.contains(m))
+        };
+        large
+            && !self.deleting
+            && self.block == wants.block
+            && self.attributes == wants.attributes
+            && self.usable_on(node)
+            && (owned || free())
+    }
+
+    fn is_of(&self, key: &str, claim: &Claim) -> bool {
+        let owner = self.owner.as_ref();
+        owner.is_some_and(|(name, uid)| name == key && (uid.is_empty() || **uid == *claim.uid))
+    }
+}
+
+impl Class {
+    pub fn of(object: &Object, interner: &mut Interner) -> Result<Class, serde_json::Error> {
+        let raw: RawClass = object.decode()?;
+        let mut topologies = Vec::new();
+        for term in raw.allowed_topologies.iter().flatten() {
+            let all = term["matchLabelExpressions"].as_array().into_iter().flatten();
+            let all = all.map(|e| json!({ "key": e["key"], "operator": "In", "values": e["values"] }));
+            let term = json!({ "matchExpressions": all.collect::<Vec<_>>() });
+            topologies.push(Term::of(&serde_json::from_value(term)?, interner));
+        }
+        Ok(Class {
+            waits: raw.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
+            no_provisioner: matches!(raw.provisioner.as_str(), "" | "kubernetes.io/no-provisioner"),
+            topologies,
         })
     }
 }
 
-/// Whether a StorageClass binds claims only when a pod wants them.
-pub fn waits_for_consumer(object: &Object) -> Result<bool, serde_json::Error> {
-    let raw: RawClass = object.decode()?;
-    Ok(raw.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"))
+/// What is done for a claim once its pod has a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimPlan {
+    /// The volume is kept for it.
+    Volume { claim: String, volume: String },
+    /// Its provisioner is told the node.
+    Provision { claim: String },
+}
+
+impl ClaimPlan {
+    pub fn claim(&self) -> &str {
+        match self {
+            ClaimPlan::Volume { claim, .. } | ClaimPlan::Provision { claim } => claim,
+        }
+    }
+}
+
+impl Storage {
+    /// Whether the claim is bound when its first pod has a node, and is not yet.
+    pub fn is_delayed(&self, claim: &Claim) -> bool {
+        let class = claim.class.as_ref().and_then(|c| self.classes.get(c));
+        claim.volume.is_none() && !claim.named && class.is_some_and(|c| c.waits)
+    }
+
+    /// How the unbound claims among these get volumes on the node; `None` if one of them cannot. The smallest claim
+    /// chooses first, and takes the smallest volume.
+    pub fn plan<'a>(&self, claims: impl Iterator<Item = &'a str>, node: &NodeInfo) -> Option<Vec<ClaimPlan>> {
+        let known = claims.filter_map(|key| Some((key, self.claims.get(key)?)));
+        let mut open: Vec<(&str, &Claim)> = known.filter(|(_, c)| self.is_delayed(c)).collect();
+        open.sort_by_key(|(_, claim)| claim.wants.size);
+        let mut plans: Vec<ClaimPlan> = Vec::new();
+        for (key, claim) in open {
+            let elsewhere = claim.selected_node.as_ref().is_some_and(|n| **n != *node.name);
+            if elsewhere {
+                return None;
+            }
+            let taken = |name: &str| {
+                let planned = |p: &ClaimPlan| matches!(p, ClaimPlan::Volume { volume, .. } if volume == name);
+                let assumed = self
+                    .assumed
+                    .iter()
+                    .any(|(by, v)| by != key && v.as_deref() == Some(name));
+                plans.iter().any(planned) || assumed
+            };
+            let suitable = self
+                .volumes
+                .iter()
+                .filter(|(name, v)| v.suits(key, claim, node) && !taken(name));
+            let best = suitable.min_by(|(a_name, a), (b_name, b)| {
+                let rank = |v: &Volume| !v.is_of(key, claim);
+                (rank(a), &a.size, a_name).cmp(&(rank(b), &b.size, b_name))
+            });
+            let claim_key = key.to_owned();
+            if let Some((volume, _)) = best.filter(|_| claim.selected_node.is_none()) {
+                let volume = volume.clone();
+                plans.push(ClaimPlan::Volume {
+                    claim: claim_key,
+                    volume,
+                });
+                continue;
+            }
+            let class = claim.class.as_ref().and_then(|c| self.classes.get(c))?;
+            let reachable = class.topologies.is_empty() || class.topologies.iter().any(|t| t.matches(node));
+            if class.no_provisioner || !reachable {
+                return None;
+            }
+            plans.push(ClaimPlan::Provision { claim: claim_key });
+        }
+        Some(plans)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::NodeFacts;
+    use crate::snapshot::Snapshot;
+
+    fn object(tree: &Value) -> std::sync::Arc<Object> {
+        Object::parse(tree.to_string().into()).unwrap()
+    }
+
+    fn claim(name: &str, class: &str, size: &str) -> (String, Claim) {
+        let tree = json!({ "metadata": { "name": name, "namespace": "n", "uid": name }, "status": { "phase": "Pending" },
+            "spec": { "storageClassName": class, "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": size } } } });
+        (format!("n/{name}"), Claim::of(&object(&tree)).unwrap())
+    }
+
+    fn snapshot() -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        for node in ["a", "b"] {
+            let tree = json!({ "metadata": { "name": node, "labels": { "host": node } }, "spec": {}, "status": {} });
+            let facts = NodeFacts::of(&object(&tree), &mut snapshot.interner).unwrap();
+            snapshot.set_node(node, facts);
+        }
+        for (name, node, size) in [("va", "a", "5Gi"), ("va-big", "a", "9Gi"), ("vb", "b", "5Gi")] {
+            let tree = json!({ "metadata": { "name": name }, "status": { "phase": "Available" }, "spec": {
+                "capacity": { "storage": size }, "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
+                "nodeAffinity": { "required": { "nodeSelectorTerms": [
+                    { "matchExpressions": [{ "key": "host", "operator": "In", "values": [node] }] }] } } } });
+            let volume = Volume::of(&object(&tree), &mut snapshot.interner).unwrap();
+            snapshot.storage.volumes.insert(name.to_owned(), volume);
+        }
+        for (name, provisioner) in [("local", "kubernetes.io/no-provisioner"), ("made", "example.com/x")] {
+            let tree = json!({ "metadata": { "name": name }, "provisioner": provisioner,
+                "volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": [
+                    { "matchLabelExpressions": [{ "key": "host", "values": ["b"] }] }] });
+            let class = Class::of(&object(&tree), &mut snapshot.interner).unwrap();
+            snapshot.storage.classes.insert(name.to_owned(), class);
+        }
+        snapshot
+    }
+
+    fn plan(snapshot: &Snapshot, claims: &[&str], node: &str) -> Option<Vec<String>> {
+        let plan = snapshot
+            .storage
+            .plan(claims.iter().copied(), snapshot.node(node).unwrap())?;
+        let shown = plan.iter().map(|p| match p {
+            ClaimPlan::Volume { claim, volume } => format!("{claim}={volume}"),
+            ClaimPlan::Provision { claim } => format!("{claim} made"),
+        });
+        Some(shown.collect())
+    }
+
+    #[test]
+    fn claims_get_the_smallest_volumes_of_the_node_or_are_made_there() {
+        let mut snapshot = snapshot();
+        snapshot.storage.claims = [
+            claim("large", "local", "4Gi"),
+            claim("small", "local", "1Gi"),
+            claim("new", "made", "1Gi"),
+        ]
+        .into();
+        let both = ["n/large", "n/small"];
+        assert_eq!(
+            plan(&snapshot, &both, "a"),
+            Some(vec!["n/small=va".into(), "n/large=va-big".into()])
+        );
+        assert_eq!(plan(&snapshot, &both, "b"), None, "one volume for two claims");
+        assert_eq!(plan(&snapshot, &["n/new"], "a"), None, "not in that zone");
+        assert_eq!(plan(&snapshot, &["n/new"], "b"), Some(vec!["n/new made".into()]));
+
+        snapshot.storage.assumed.insert("n/other".into(), Some("va".into()));
+        assert_eq!(plan(&snapshot, &["n/small"], "a"), Some(vec!["n/small=va-big".into()]));
+        snapshot.storage.claims.get_mut("n/new").unwrap().selected_node = Some("a".into());
+        assert_eq!(plan(&snapshot, &["n/new"], "b"), None, "it is being made elsewhere");
+    }
 }

@@ -10,6 +10,9 @@ use crate::http::status::Result;
 use crate::strategy::text;
 
 fn applies(attributes: &Attributes<'_>) -> bool {
+    if attributes.resizes_pod() {
+        return true;
+    }
     let writes = attributes.operation == Operation::Create
         || (attributes.operation == Operation::Update && !attributes.resource.is("", "pods"));
     let kind = attributes.resource.is("", "pods") || attributes.resource.is("", "persistentvolumeclaims");

@@ -47,6 +47,11 @@ impl Attributes<'_> {
     pub fn is(&self, group: &str, plural: &str, operation: Operation) -> bool {
         self.subresource.is_empty() && self.operation == operation && self.resource.is(group, plural)
     }
+
+    /// Whether this changes the resources of a pod in its place.
+    pub fn resizes_pod(&self) -> bool {
+        self.subresource == "resize" && self.operation == Operation::Update && self.resource.is("", "pods")
+    }
 }
 
 /// The mutating plugins, in upstream's order.

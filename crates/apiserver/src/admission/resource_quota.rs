@@ -135,6 +135,7 @@ pub fn in_scope(quota: &Value, tree: &Value) -> bool {
 pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
     let counted = match attributes.operation {
         Operation::Create => attributes.subresource.is_empty(),
+        Operation::Update if attributes.resizes_pod() => true,
         Operation::Update => {
             attributes.subresource.is_empty()
                 && (attributes.resource.is("", "services") || attributes.resource.is("", "persistentvolumeclaims"))

@@ -42,7 +42,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
             let Some(object) = classes.get(&name) else {
                 return Ok(None);
             };
-            match need(&object, FINALIZER)? {
+            match need(&object, FINALIZER) {
                 Need::Nothing => Ok(None),
                 Need::Add => set(&client, &object, FINALIZER, true).await,
                 Need::Judge

@@ -52,7 +52,7 @@ async fn sync(client: &Client, claims: &Cache, pods: &Cache, key: &str) -> Resul
     let Some(object) = claims.get(key) else {
         return Ok(None);
     };
-    match need(&object, FINALIZER)? {
+    match need(&object, FINALIZER) {
         Need::Nothing => return Ok(None),
         Need::Add => return set(client, &object, FINALIZER, true).await,
         Need::Judge => {}

@@ -29,15 +29,13 @@ enum Need {
     Judge,
 }
 
-fn need(object: &Object, finalizer: &str) -> Result<Need, Error> {
-    let tree: Value = decode(object)?;
-    let mut all = tree["metadata"]["finalizers"].as_array().into_iter().flatten();
-    let has = all.any(|f| f == finalizer);
-    Ok(match (object.meta.deleting, has) {
+fn need(object: &Object, finalizer: &str) -> Need {
+    let has = object.meta.finalizers.iter().any(|f| **f == *finalizer);
+    match (object.meta.deleting, has) {
         (true, true) => Need::Judge,
         (false, false) => Need::Add,
         _ => Need::Nothing,
-    })
+    }
 }
 
 /// Writes the object as it was read, with the finalizer or without it.
@@ -61,7 +59,7 @@ async fn set(client: &Client, object: &Object, finalizer: &str, on: bool) -> Res
 /// Queues an object whose finalizer needs something.
 fn queue_if_needed(queue: &WorkQueue<String>, object: Option<&Object>, finalizer: &str) {
     if let Some(object) = object
-        && need(object, finalizer).is_ok_and(|n| n != Need::Nothing)
+        && need(object, finalizer) != Need::Nothing
     {
         queue.add(object.key());
     }

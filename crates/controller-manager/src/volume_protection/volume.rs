@@ -27,7 +27,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
             let Some(object) = volumes.get(&name) else {
                 return Ok(None);
             };
-            match need(&object, FINALIZER)? {
+            match need(&object, FINALIZER) {
                 Need::Nothing => Ok(None),
                 Need::Add => set(&client, &object, FINALIZER, true).await,
                 Need::Judge if is_bound(&decode(&object)?) => Ok(None),

@@ -128,7 +128,7 @@ fn a_crashing_container_waits() {
         &crashed,
         &Probed::default(),
         &backoffs,
-        &PodResources::of(&pod),
+        &PodResources::default(),
         Timestamp::from_second(2).unwrap(),
     );
     assert!(plan.start.is_empty() && !plan.kill_pod);
@@ -173,4 +173,49 @@ fn an_ephemeral_container_starts_once() {
     assert_eq!(names(&plan(&pod, &running, &Probed::default())), ["d"]);
     running.containers.push(container("d", State::Exited, 0));
     assert!(plan(&pod, &running, &Probed::default()).is_idle());
+}
+
+#[test]
+fn a_running_container_gets_other_resources_by_its_policy() {
+    let spec = |cpu: &str, policy: &str| {
+        pod(&format!(
+            r#"{{"containers":[{{"name":"a","resources":{{"requests":{{"cpu":"{cpu}","memory":"1Mi"}}}},
+                "resizePolicy":[{{"resourceName":"cpu","restartPolicy":"{policy}"}}]}},{{"name":"b"}}]}}"#
+        ))
+    };
+    let running = runtime(vec![
+        container("a", State::Running, 0),
+        container("b", State::Running, 0),
+    ]);
+    let (probed, now) = (Probed::default(), Timestamp::from_second(2).unwrap());
+    let had = PodResources::of(&spec("1", "NotRequired"));
+    let steps = |pod: &Pod| next_steps(pod, &running, &probed, &backoffs(), &had, now);
+
+    let same = spec("1000m", "RestartContainer");
+    assert!(steps(&same).is_idle() && !in_progress(&same, &running, &had));
+
+    let more = spec("2", "NotRequired");
+    let plan = steps(&more);
+    assert_eq!((plan.stop.len(), plan.start.len(), plan.resize_pod), (0, 0, true));
+    assert_eq!(
+        (plan.resize[0].now.cpu_request, plan.resize[0].wanted.cpu_request),
+        (1000, 2000)
+    );
+    assert!(in_progress(&more, &running, &had));
+
+    let plan = steps(&spec("2", "RestartContainer"));
+    assert_eq!(
+        (plan.stop[0].cause, plan.stop[0].message.as_str()),
+        (StopCause::Resized, "Container a resize requires restart")
+    );
+    assert_eq!(
+        (plan.start[0].name.as_str(), plan.start[0].attempt, plan.resize.len()),
+        ("a", 1, 0)
+    );
+
+    let stopped = runtime(vec![
+        container("a", State::Exited, 0),
+        container("b", State::Running, 0),
+    ]);
+    assert!(!in_progress(&more, &stopped, &had), "it gets them when it starts");
 }

@@ -1,7 +1,9 @@
 //! The volumes of a pod on the node: made before its containers, kept current, removed after them.
 
 mod atomic_writer;
+mod claim;
 mod mounts;
+mod ownership;
 mod payload;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,8 +13,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, Pod, Volume, VolumeProjection};
+use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PersistentVolume, Pod, Volume, VolumeProjection};
 
+pub use claim::{ClaimError, resolve};
 pub use mounts::container_mounts;
 pub use payload::TokenKey;
 
@@ -76,6 +79,8 @@ pub struct Setup<'a> {
     pub pod_dir: &'a Path,
     pub sources: &'a Sources,
     pub tokens: &'a HashMap<TokenKey, String>,
+    /// The persistent volumes of the pod's claims, by the names of the pod's volumes.
+    pub claims: &'a BTreeMap<String, PersistentVolume>,
     pub now: Timestamp,
 }
 
@@ -103,6 +108,14 @@ impl Setup<'_> {
         let name = volume.name.as_str();
         let io = |e: io::Error| failed(name, e);
         let dir = |plugin: &str| plugin_dir(self.pod_dir, plugin, name);
+        if let Some(claimed) = self.claims.get(name) {
+            let read_only = volume
+                .persistent_volume_claim
+                .as_ref()
+                .is_some_and(|c| c.read_only == Some(true));
+            let group = self.fs_group().filter(|_| !read_only);
+            return claim::set_up(claimed, self.pod_dir, group).map_err(|reason| failed(name, reason));
+        }
         if let Some(source) = &volume.host_path {
             host_path(source).map_err(|reason| failed(name, reason))?;
             return Ok(source.path.clone().into());
@@ -129,7 +142,7 @@ impl Setup<'_> {
             if fresh {
                 fs::set_permissions(&at, fs::Permissions::from_mode(0o777)).map_err(io)?;
                 if let Some(group) = self.fs_group() {
-                    own_by_group(&at, group).map_err(io)?;
+                    ownership::own_by_group(&at, group).map_err(io)?;
                 }
             }
             return Ok(at);
@@ -243,12 +256,6 @@ fn mount_tmpfs(path: &Path, size: Option<i64>) -> io::Result<()> {
         options.as_deref(),
     )
     .map_err(io::Error::from)
-}
-
-fn own_by_group(path: &Path, group: u32) -> io::Result<()> {
-    std::os::unix::fs::chown(path, None, Some(group))?;
-    let mode = fs::metadata(path)?.permissions().mode();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode | 0o2070))
 }
 
 /// Unmounts everything below a pod's directory and removes it. Only mounts made here are ever there.

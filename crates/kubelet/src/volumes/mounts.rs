@@ -68,6 +68,8 @@ pub fn container_mounts(
             .iter()
             .flat_map(|s| s.volumes.iter().flatten())
             .find(|v| v.name == mount.name);
+        let claim = spec.and_then(|v| v.persistent_volume_claim.as_ref());
+        made.readonly |= claim.is_some_and(|c| c.read_only == Some(true));
         if let Some(image) = spec.and_then(|v| v.image.as_ref()) {
             made.readonly = true;
             made.image_sub_path = mount.sub_path.clone().unwrap_or_default();

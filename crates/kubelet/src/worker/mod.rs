@@ -8,12 +8,12 @@ mod resize;
 mod start;
 mod tokens;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -51,6 +51,8 @@ pub enum SyncError {
     Api(#[from] client::Error),
     #[error(transparent)]
     Volume(#[from] crate::volumes::VolumeError),
+    #[error(transparent)]
+    Claim(#[from] crate::volumes::ClaimError),
     #[error(transparent)]
     Objects(#[from] crate::objects::ObjectsError),
     #[error(transparent)]
@@ -115,6 +117,8 @@ struct Worker {
     held: HashMap<String, (Arc<Held>, AbortOnDropHandle<()>)>,
     object_changes: mpsc::UnboundedSender<()>,
     tokens: HashMap<TokenKey, (String, Timestamp)>,
+    /// The persistent volumes of its claims, by the names of its volumes.
+    claims: BTreeMap<String, PersistentVolume>,
     /// When something is due even if nothing happens.
     due: Option<Timestamp>,
     /// What its containers were last made or changed with.
@@ -144,6 +148,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         held: HashMap::new(),
         object_changes,
         tokens: HashMap::new(),
+        claims: BTreeMap::new(),
         due: None,
         actuated: PodResources::default(),
         resize: ResizeConditions::of(pod.status.as_ref()),

@@ -103,10 +103,22 @@ impl Worker {
                 return Err(error);
             }
         };
+        let mut claims = std::mem::take(&mut self.claims);
+        let resolved = volumes::resolve(&self.node.client, &self.pod, &mut claims).await;
+        self.claims = claims;
+        resolved.inspect_err(|error| {
+            let about = self.pod.reference();
+            self.node.recorder.warning(
+                &about,
+                "FailedMount",
+                format!("Unable to attach or mount volumes: {error}"),
+            );
+        })?;
         self.node.services.synced().await;
         sources.services = self.node.services_of(&namespace);
         let (node, pod) = (self.node.clone(), self.pod.clone());
         let running = self.runtime.running().next().is_some();
+        let claims = self.claims.clone();
         let prepared = tokio::task::spawn_blocking(move || {
             let pod_dir = node.pod_dir(pod.uid());
             for dir in ["volumes", "plugins", "containers"] {
@@ -119,6 +131,7 @@ impl Worker {
                 pod_dir: &pod_dir,
                 sources: &sources,
                 tokens: &tokens,
+                claims: &claims,
                 now: Timestamp::now(),
             };
             let volumes = setup.run();

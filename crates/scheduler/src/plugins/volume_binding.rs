@@ -3,10 +3,22 @@
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal};
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
+use crate::snapshot::Snapshot;
+use crate::storage::ClaimPlan;
 
 pub struct VolumeBinding;
 
 const NAME: &str = "VolumeBinding";
+
+/// What binding the pod's claims on the node takes; `None` if they cannot be bound there.
+pub fn plan(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<Vec<ClaimPlan>> {
+    let keys: Vec<String> = pod
+        .claims
+        .iter()
+        .map(|name| format!("{}/{name}", pod.namespace()))
+        .collect();
+    snapshot.storage.plan(keys.iter().map(String::as_str), node)
+}
 
 impl Plugin for VolumeBinding {
     fn name(&self) -> &'static str {
@@ -26,15 +38,10 @@ impl Plugin for VolumeBinding {
             if claim.deleting {
                 return refuse(format!("persistentvolumeclaim {name:?} is being deleted"));
             }
-            if claim.volume.is_none() {
-                let waits = claim.class.as_ref().and_then(|c| storage.classes.get(c)).copied();
-                return refuse(if waits == Some(true) {
-                    // binding on demand needs a provisioner to be told of the node
-                    "pod has unbound PersistentVolumeClaims, and binding them for the first consumer is not supported"
-                        .into()
-                } else {
-                    "pod has unbound immediate PersistentVolumeClaims".into()
-                });
+            let key = format!("{}/{name}", cycle.pod.namespace());
+            // One that another pod's node decides about is not this pod's to bind.
+            if claim.volume.is_none() && (!storage.is_delayed(claim) || storage.assumed.contains_key(&key)) {
+                return refuse("pod has unbound immediate PersistentVolumeClaims".into());
             }
         }
         Ok(())
@@ -47,16 +54,12 @@ impl Plugin for VolumeBinding {
             let Some(claim) = storage.claims.get(&key) else {
                 continue;
             };
-            let volume = claim.volume.as_ref().and_then(|v| storage.volumes.get(v));
-            let Some(volume) = volume else {
+            let Some(name_of_volume) = &claim.volume else { continue };
+            let Some(volume) = storage.volumes.get(name_of_volume) else {
                 let why = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
                 return Err(Refusal::unresolvable(NAME, why));
             };
-            if volume
-                .terms
-                .as_ref()
-                .is_some_and(|t| !t.iter().any(|t| t.matches(node)))
-            {
+            if !volume.usable_on(node) {
                 let why = "node(s) didn't match PersistentVolume's node affinity";
                 return Err(Refusal::unresolvable(NAME, why));
             }
@@ -65,6 +68,10 @@ impl Plugin for VolumeBinding {
                 let why = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
                 return Err(Refusal::new("VolumeRestrictions", why));
             }
+        }
+        if !cycle.pod.claims.is_empty() && plan(cycle.snapshot, cycle.pod, node).is_none() {
+            let why = "node(s) didn't find available persistent volumes to bind";
+            return Err(Refusal::unresolvable(NAME, why));
         }
         Ok(())
     }

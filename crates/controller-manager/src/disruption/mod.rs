@@ -1,5 +1,7 @@
 //! PodDisruptionBudgets: how many more pods may be evicted now.
 
+mod stale;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -99,11 +101,12 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
             }
         });
     }
-    ctx.work(queue, 1, move |key| {
+    let pods = c.pods.clone();
+    let budgets = ctx.work(queue, 1, move |key| {
         let controller = controller.clone();
         async move { controller.sync(&key).await }
-    })
-    .await;
+    });
+    tokio::join!(budgets, stale::run(&ctx, &pods));
     Ok(())
 }
 
