@@ -152,12 +152,13 @@ def write_page(path, runs, merged):
         theirs = sum(results.sig(test) == name for test in upstream) if upstream else "–"
         lines.append(f"| {name} | {passed} | {theirs} | {total} |")
     lines.append(f"| all | {sum(s['state'] == 'passed' for s in merged)} | {len(upstream) if upstream else '–'} | {len(merged)} |")
-    failing = [s for s in merged if s["state"] != "passed"]
+    failing = sorted((s for s in merged if s["state"] != "passed"), key=lambda s: s["name"])
     lines += ["", "## What does not pass, and what is missing" if failing else "All pass.", ""]
     for spec in failing:
         also = "" if not upstream or spec["name"] in upstream else "; fails on upstream's own node too"
         flaky = "flaky; " if spec.get("flaky") else ""
-        lines.append(f"- {spec['name']}: {flaky}{reasons.get(spec['name'], 'cause not known yet')}{also}")
+        unknown = "did not run" if spec["state"] in ("not run", "interrupted") else "cause not known yet"
+        lines.append(f"- {spec['name']}: {flaky}{reasons.get(spec['name'], unknown)}{also}")
     with open(path, "w") as f:
         f.write("\n".join(lines).rstrip() + "\n")
 
