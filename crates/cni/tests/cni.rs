@@ -197,6 +197,11 @@ fn the_default_chain(node: &Node, namespace_goes_first: bool) {
         node.namespace.sh("cat /sys/class/net/cni0/address").trim(),
         "the bridge keeps its address"
     );
+    assert_eq!(
+        added.interfaces[2].mac,
+        a.sh("cat /sys/class/net/eth0/address").trim(),
+        "the MAC of the pod's end is told"
+    );
     assert!(a.sh("ip -6 route show default").contains("fd42::1"));
 
     node.call(async |cni| cni.del(&pod_a).await).unwrap();

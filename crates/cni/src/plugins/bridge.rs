@@ -203,7 +203,7 @@ impl Conf {
         if self.is_gateway || self.is_default_gateway {
             self.gateway(&mut links, &bridge, &nets)?;
         }
-        let (host, mac, mtu) = self.pair(&mut links, invocation, netns, &bridge)?;
+        let (host, mac, mtu) = self.pair(&mut links, invocation, netns, &bridge, &nets)?;
         configure(netns, &invocation.if_name, &nets, &result.routes)?;
         if self.ip_masq {
             masquerade(
@@ -301,6 +301,7 @@ impl Conf {
         invocation: &Invocation,
         netns: &Path,
         bridge: &Link,
+        nets: &[(Net, Option<IpAddr>)],
     ) -> Result<(Link, String, u32), PluginError> {
         let name = host_name(invocation);
         let failed = link_error(&name);
@@ -311,7 +312,10 @@ impl Conf {
         let mac = [&self.runtime_config.mac, &self.mac]
             .into_iter()
             .find(|m| !m.is_empty());
-        let mac = mac.map(|m| parse_mac(m)).transpose()?;
+        let mac = match mac {
+            Some(mac) => Some(parse_mac(mac)?),
+            None => nets.iter().find_map(|(net, _)| mac_of(net.ip)),
+        };
         links
             .add_veth(&name, &invocation.if_name, file.as_fd(), self.mtu, mac)
             .map_err(link_error(&format!("{name} to {}", invocation.if_name)))?;
@@ -403,9 +407,34 @@ fn first_host(net: Net) -> IpAddr {
     }
 }
 
+/// The MAC of whoever has an address. Who still knows it from an earlier pod sends to the right one at once: the
+/// announcement of a new MAC is lost while the bridge's port comes up.
+fn mac_of(ip: IpAddr) -> Option<[u8; 6]> {
+    match ip {
+        // locally administered, unicast
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            Some([0x0a, 0x58, a, b, c, d])
+        }
+        IpAddr::V6(_) => None,
+    }
+}
+
 fn parse_mac(text: &str) -> Result<[u8; 6], PluginError> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|p| u8::from_str_radix(p, 16).ok()).collect();
     bytes
         .and_then(|b| b.try_into().ok())
         .ok_or_else(|| PluginError::new(code::INVALID_CONFIG, format!("bridge: {text:?} is not a MAC address")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_gets_an_address_again_has_the_same_mac() {
+        let mac = |ip: &str| mac_of(ip.parse().unwrap());
+        assert_eq!(mac("10.42.0.2"), Some([0x0a, 0x58, 10, 42, 0, 2]));
+        assert_eq!(mac("fd42::2"), None);
+    }
 }
