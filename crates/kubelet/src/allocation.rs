@@ -29,14 +29,14 @@ pub struct PodResources {
 }
 
 /// What became of the resources a pod asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Wish {
     /// It has been given them before.
     Met,
     /// They were given to it just now, and its containers are to follow.
     Granted,
     /// It keeps what it was given: for now (`Deferred`), or as long as it asks for this (`Infeasible`).
-    Refused(Verdict),
+    Refused { verdict: Verdict, asked: PodResources },
 }
 
 impl PodResources {

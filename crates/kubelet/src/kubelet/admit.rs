@@ -47,10 +47,12 @@ impl Kubelet {
                 return;
             }
         }
+        let ended = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let ended = matches!(ended, Some("Failed" | "Succeeded"));
         let uid = pod.uid().to_owned();
         match restored {
-            Restored::Nothing => self.give(&pod),
-            Restored::AsAsked => {}
+            Restored::Nothing if !ended => self.give(&pod),
+            Restored::Nothing | Restored::AsAsked => {}
             Restored::Other => self.allocations.wait(&uid),
         }
         self.workers.insert(uid, worker::spawn(self.context.clone(), pod));

@@ -142,11 +142,11 @@ impl Kubelet {
             }
             Err(verdict) => {
                 self.allocations.wait(pod.uid());
+                let asked = PodResources::of(pod);
                 *pod = given;
-                Wish::Refused(Verdict {
-                    reason: "Deferred".to_owned(),
-                    message: verdict.message,
-                })
+                let reason = "Deferred".to_owned();
+                let verdict = Verdict { reason, ..verdict };
+                Wish::Refused { verdict, asked }
             }
         }
     }

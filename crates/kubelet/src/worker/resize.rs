@@ -31,13 +31,13 @@ impl Worker {
             Wish::Granted => {
                 self.resize.clear_pending();
                 self.resize.start(generation, now);
-                let text = self.resize_event("Pod resize started", generation, "");
+                let text = self.resize_event("Pod resize started", &PodResources::of(&self.pod), generation, "");
                 self.node.recorder.normal(&self.pod.reference(), "ResizeStarted", text);
             }
-            Wish::Refused(verdict) => {
+            Wish::Refused { verdict, asked } => {
                 if self.resize.set_pending(&verdict, generation, now) {
                     let prefix = format!("Pod resize {}", verdict.reason);
-                    let text = self.resize_event(&prefix, generation, &verdict.message);
+                    let text = self.resize_event(&prefix, &asked, generation, &verdict.message);
                     let reason = format!("Resize{}", verdict.reason);
                     self.node.recorder.warning(&self.pod.reference(), &reason, text);
                 }
@@ -50,7 +50,12 @@ impl Worker {
         if lifecycle::in_progress(&self.pod, &self.runtime, &self.actuated) {
             self.resize.go_on(self.pod.metadata.generation, Timestamp::now());
         } else if let Some(generation) = self.resize.complete() {
-            let text = self.resize_event("Pod resize completed", Some(generation), "");
+            let text = self.resize_event(
+                "Pod resize completed",
+                &PodResources::of(&self.pod),
+                Some(generation),
+                "",
+            );
             self.node
                 .recorder
                 .normal(&self.pod.reference(), "ResizeCompleted", text);
@@ -58,10 +63,10 @@ impl Worker {
     }
 
     /// Upstream: `podResizeMessage`.
-    fn resize_event(&self, prefix: &str, generation: Option<i64>, error: &str) -> String {
+    fn resize_event(&self, prefix: &str, told: &PodResources, generation: Option<i64>, error: &str) -> String {
         let all = |list: &[Container]| -> Vec<_> {
             list.iter()
-                .map(|c| json!({"name": c.name, "resources": c.resources.clone().unwrap_or_default()}))
+                .map(|c| json!({"name": c.name, "resources": told.containers.get(&c.name)}))
                 .collect()
         };
         let mut summary = json!({"containers": all(self.pod.containers()), "generation": generation});
@@ -112,7 +117,7 @@ impl Worker {
         let Err(message) = outcome else { return Ok(true) };
         let generation = self.pod.metadata.generation;
         if self.resize.fail(&message, generation, Timestamp::now()) {
-            let text = self.resize_event("Pod resize error", generation, &message);
+            let text = self.resize_event("Pod resize error", &PodResources::of(&self.pod), generation, &message);
             self.node.recorder.warning(&self.pod.reference(), "ResizeError", text);
         }
         self.wake_at(Timestamp::now() + SignedDuration::from_secs(RETRY));
