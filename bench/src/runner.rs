@@ -241,28 +241,13 @@ impl Space {
     fn take_down(&self) -> Result<()> {
         let dir = &self.places.dir;
         if self.side == Side::Skiff && self.phase.extent() == Some(Extent::Node) && dir.join("init.pid").exists() {
-            // the server first: what it has made is removed only when it no longer makes more
-            let data = dir.join("data");
-            cluster::run(
-                self.guest(Path::new("sh"))
-                    .args(["-c", END, "sh"])
-                    .arg(&self.places.skiff)
-                    .arg(&data),
-            )?;
+            let end = self.places.scripts.join("end-skiff.sh");
+            cluster::run(self.guest(&end).arg(&self.places.skiff).arg(dir.join("data")))?;
         }
         cluster::run(self.script("namespaces.sh").arg("down").arg(dir))?;
         std::fs::remove_dir_all(dir).map_err(Error::at(dir))
     }
 }
-
-/// Ends the server of a data directory, then its pods.
-const END: &str = r#"
-for process in /proc/[0-9]*; do
-  case $(tr '\0' ' ' <"$process/cmdline" 2>/dev/null) in
-    "$1 server "*) kill "${process#/proc/}"; while [ -e "$process" ]; do sleep 0.05; done ;;
-  esac
-done
-exec "$1" killall --data-dir "$2""#;
 
 impl Drop for Space {
     fn drop(&mut self) {

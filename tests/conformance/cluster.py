@@ -9,17 +9,6 @@ REGISTRY = "http://127.0.0.1:5000"
 START_SECONDS = 240
 
 
-# the cgroups of its pods are in the machine's hierarchy, under a name that only skiff knows
-END_SKIFF = """
-for process in /proc/[0-9]*; do
-  case $(tr '\\0' ' ' <"$process/cmdline" 2>/dev/null) in
-    "$1 server "*) kill "${process#/proc/}"; while [ -e "$process" ]; do sleep 0.05; done ;;
-  esac
-done
-exec "$1" killall --data-dir "$2"
-"""
-
-
 class Failed(Exception):
     pass
 
@@ -141,7 +130,8 @@ def take_down(folder):
     if os.path.exists(os.path.join(folder, "name")):
         skiff, data = os.path.join(folder, "skiff"), os.path.join(folder, "data")
         if os.path.exists(skiff):
-            end = script("namespaces.sh", "as-guest", folder, "sh", "-c", END_SKIFF, "sh", skiff, data)
+            # the cgroups of its pods are in the machine's hierarchy, under a name that only skiff knows
+            end = script("namespaces.sh", "as-guest", folder, *script("end-skiff.sh", skiff, data))
             left = subprocess.run(end, capture_output=True, text=True)
             if left.returncode:
                 print(f"skiff killall: {left.stderr.strip()}", flush=True)

@@ -2,12 +2,14 @@
 
 use std::future::Future;
 
+use api::object::Object;
 use client::{Client, DeleteParams, EventRecorder};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition, PodTemplateSpec, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::Error;
+use crate::error::decode;
 use crate::meta::{is_deleting, name, namespace, uid};
 
 pub(crate) fn phase(pod: &Pod) -> &str {
@@ -24,6 +26,27 @@ pub(crate) fn node_name(pod: &Pod) -> &str {
 /// `Succeeded` or `Failed`.
 pub(crate) fn is_terminal(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+pub(crate) fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
+}
+
+/// The name of the claim that is made for a pod's `ephemeral` volume.
+pub(crate) fn ephemeral_claim(pod: &Pod, volume: &Volume) -> Option<String> {
+    volume.ephemeral.as_ref()?;
+    Some(format!("{}-{}", name(pod), volume.name))
+}
+
+/// The keys of the claims that a pod names or that are made for it.
+pub(crate) fn claims_of(pod: &Object) -> Vec<String> {
+    let Ok(pod) = decode::<Pod>(pod) else { return Vec::new() };
+    let named = volumes(&pod).filter_map(|v| v.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone()));
+    let made = volumes(&pod).filter_map(|v| ephemeral_claim(&pod, v));
+    named
+        .chain(made)
+        .map(|claim| format!("{}/{claim}", namespace(&pod)))
+        .collect()
 }
 
 /// Neither ended nor being deleted.

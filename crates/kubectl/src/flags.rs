@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
+use crate::error::{Result, fail};
+use crate::select::Selection;
+
 /// Flags of every command: which server, as whom, and where.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Global flags")]
@@ -90,6 +93,47 @@ impl Files {
     }
 }
 
+/// Which objects of a kind are meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Selecting {
+    /// Selector (label query) to filter on
+    #[arg(long, short = 'l')]
+    pub selector: Option<String>,
+    /// Selector (field query) to filter on
+    #[arg(long)]
+    pub field_selector: Option<String>,
+    /// Select all resources, in the namespace of the specified resource types
+    #[arg(long)]
+    pub all: bool,
+    /// If present, select across all namespaces
+    #[arg(long, short = 'A')]
+    pub all_namespaces: bool,
+}
+
+impl Selecting {
+    /// All of them, or some: not both.
+    pub fn check(&self) -> Result<()> {
+        if self.all && self.selector.is_some() {
+            return fail("cannot set --all and --selector at the same time");
+        }
+        if self.all && self.field_selector.is_some() {
+            return fail("cannot set --all and --field-selector at the same time");
+        }
+        Ok(())
+    }
+
+    pub fn selection<'a>(&'a self, args: &'a [String], files: &'a Files) -> Selection<'a> {
+        Selection {
+            files: Some(files),
+            labels: self.selector.as_deref(),
+            fields: self.field_selector.as_deref(),
+            all_namespaces: self.all_namespaces,
+            allow_all: self.all,
+            ..Selection::new(args)
+        }
+    }
+}
+
 /// Whether anything is really changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DryRun {
@@ -110,7 +154,7 @@ impl DryRun {
     }
 }
 
-fn dry_run(text: &str) -> Result<DryRun, String> {
+fn dry_run(text: &str) -> std::result::Result<DryRun, String> {
     match text {
         "none" | "false" => Ok(DryRun::None),
         "client" => Ok(DryRun::Client),

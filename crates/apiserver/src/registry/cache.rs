@@ -133,7 +133,7 @@ impl Cache {
             let Some(key) = cache.object_key(&kv.key) else { continue };
             // an event may have overtaken the content: newer wins
             if inner.objects.get(&key).is_none_or(|o| o.revision() < kv.mod_revision) {
-                match Cached::from_store(&resource, kv.value) {
+                match cache.decode(kv.value) {
                     Ok(object) => {
                         inner.objects.insert(key, Arc::new(object));
                     }
@@ -156,6 +156,11 @@ impl Cache {
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An object as the store has it, read as this cache reads them.
+    pub fn decode(&self, stored: Bytes) -> Result<Cached> {
+        Cached::from_store(&self.resource, stored)
     }
 
     fn object_key(&self, key: &[u8]) -> Option<Box<str>> {
@@ -271,7 +276,7 @@ impl Cache {
                 let hint = event.hint.as_ref().and_then(|h| h.downcast_ref::<Prepared>());
                 let made = match hint {
                     Some(prepared) => Ok(Cached::from_prepared(prepared, event.kv.value.clone(), revision)),
-                    None => Cached::from_store(&self.resource, event.kv.value.clone()),
+                    None => self.decode(event.kv.value.clone()),
                 };
                 let current = match made {
                     Ok(current) => Arc::new(current),

@@ -1,7 +1,7 @@
 //! Keeps a write to what its path may change: the object without its status, the status alone, or the part that a
 //! subresource is there for.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::registry::resource::Resource;
 use crate::strategy::keep;
@@ -25,6 +25,9 @@ pub fn confine(resource: &Resource, subresource: &str, new: &mut Value, old: &Va
                 keep(new, old, "status");
             }
             if let (true, Some(spec)) = (resource.is("", "namespaces"), old.get("spec")) {
+                if !new["spec"].is_object() {
+                    new["spec"] = json!({});
+                }
                 keep(&mut new["spec"], spec, "finalizers");
             }
         }
@@ -108,5 +111,59 @@ fn resize(result: &mut Value, new: &Value) {
         for (to, from) in list.iter_mut().zip(containers(new, field)) {
             take(to.as_object_mut(), from, &["resources", "resizePolicy"]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::builtin_resources;
+
+    fn confined(plural: &str, subresource: &str, mut new: Value, old: &Value) -> Value {
+        let all = builtin_resources();
+        let resource = all.iter().find(|r| r.plural == plural).unwrap();
+        confine(resource, subresource, &mut new, old);
+        new
+    }
+
+    #[test]
+    fn a_namespace_keeps_its_finalizers_whatever_an_update_leaves_out() {
+        let old = json!({ "metadata": {}, "spec": { "finalizers": ["kubernetes"] }, "status": { "phase": "Active" } });
+        let update = json!({ "metadata": { "labels": { "a": "b" } } });
+        let kept = confined("namespaces", "", update.clone(), &old);
+        assert_eq!(kept["spec"], old["spec"]);
+        assert_eq!(
+            (&kept["status"], &kept["metadata"]),
+            (&old["status"], &update["metadata"])
+        );
+        let ended = json!({ "metadata": {}, "spec": { "finalizers": [] } });
+        assert_eq!(
+            confined("namespaces", "finalize", ended.clone(), &old)["spec"],
+            ended["spec"]
+        );
+    }
+
+    #[test]
+    fn an_approval_marks_the_request_and_changes_its_conditions_alone() {
+        let old = json!({ "metadata": {}, "spec": { "request": "r" }, "status": { "certificate": "c" } });
+        let new = json!({ "metadata": { "annotations": { "a": "b" } }, "spec": { "request": "other" },
+            "status": { "certificate": "forged", "conditions": [{ "type": "Approved" }] } });
+        let kept = confined("certificatesigningrequests", "approval", new, &old);
+        let want = json!({ "metadata": { "annotations": { "a": "b" } }, "spec": { "request": "r" },
+            "status": { "certificate": "c", "conditions": [{ "type": "Approved" }] } });
+        assert_eq!(kept, want);
+    }
+
+    #[test]
+    fn a_resize_changes_resources_and_nothing_else_of_a_pod() {
+        let pod = |image: &str, cpu: &str| {
+            json!({ "metadata": {}, "spec": { "containers": [
+                { "name": "a", "image": image, "resources": { "requests": { "cpu": cpu } } }
+            ] } })
+        };
+        assert_eq!(
+            confined("pods", "resize", pod("other", "2"), &pod("i", "1")),
+            pod("i", "2")
+        );
     }
 }

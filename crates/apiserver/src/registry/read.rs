@@ -305,6 +305,6 @@ async fn at_revision(
     found
         .kvs
         .into_iter()
-        .map(|kv| Ok(Arc::new(Cached::from_store(resource, kv.value)?)))
+        .map(|kv| Ok(Arc::new(served.cache.decode(kv.value)?)))
         .collect()
 }

@@ -40,7 +40,9 @@ const LINKS: [(&str, &[&str]); 25] = [
     ("video", &["poster", "src"]),
 ];
 /// Elements whose content is text, whatever it looks like.
-const RAW: [&str; 6] = ["script", "style", "textarea", "title", "xmp", "noscript"];
+const RAW: [&str; 9] = [
+    "iframe", "noembed", "noframes", "noscript", "script", "style", "textarea", "title", "xmp",
+];
 
 pub struct Rewrite {
     /// Path under which the client reaches the backend, without a slash at the end.

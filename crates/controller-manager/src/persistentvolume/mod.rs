@@ -22,6 +22,7 @@ use crate::context::{Context, split_key};
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
 use crate::meta::{annotation, key_of, name, namespace, reference, uid};
+use crate::pods::claims_of;
 
 /// The claim and its volume have found each other.
 const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
@@ -332,16 +333,4 @@ impl Binder {
 
 fn is_unbound(object: &Object) -> bool {
     decode::<PersistentVolumeClaim>(object).is_ok_and(|c| annotation(&c, BIND_COMPLETED).is_none())
-}
-
-/// The claims that a pod names.
-fn claims_of(pod: &Object) -> Vec<String> {
-    let Ok(typed) = decode::<Pod>(pod) else {
-        return Vec::new();
-    };
-    let volumes = typed.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    volumes
-        .filter_map(|v| v.persistent_volume_claim.as_ref())
-        .map(|c| format!("{}/{}", pod.meta.namespace, c.claim_name))
-        .collect()
 }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use api::object::Object;
 use client::{Cache, Client, ListParams, WorkQueue};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Volume};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 
 use super::{Need, need, queue_if_needed, set};
 use crate::Error;
@@ -12,6 +11,7 @@ use crate::context::{Context, split_key};
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
 use crate::meta;
+use crate::pods::{claims_of, ephemeral_claim, volumes};
 
 const FINALIZER: &str = "kubernetes.io/pvc-protection";
 
@@ -72,26 +72,6 @@ async fn sync(client: &Client, claims: &Cache, pods: &Cache, key: &str) -> Resul
     set(client, &object, FINALIZER, false).await
 }
 
-fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
-    pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
-}
-
-/// The name of the claim that is made for a pod's `ephemeral` volume.
-fn ephemeral_name(pod: &Pod, volume: &Volume) -> Option<String> {
-    volume.ephemeral.as_ref()?;
-    Some(format!("{}-{}", meta::name(pod), volume.name))
-}
-
-fn claims_of(pod: &Object) -> Vec<String> {
-    let Ok(pod) = decode::<Pod>(pod) else { return Vec::new() };
-    let named = volumes(&pod).filter_map(|v| v.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone()));
-    let made = volumes(&pod).filter_map(|v| ephemeral_name(&pod, v));
-    named
-        .chain(made)
-        .map(|name| format!("{}/{name}", meta::namespace(&pod)))
-        .collect()
-}
-
 /// The kubelet has let go of the pod's volumes, or was told to forget them.
 fn is_shut_down(pod: &Pod) -> bool {
     meta::is_deleting(pod) && pod.metadata.deletion_grace_period_seconds == Some(0)
@@ -109,7 +89,7 @@ fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
     placed
         && volumes(pod).any(|v| {
             v.persistent_volume_claim.as_ref().is_some_and(|c| c.claim_name == name)
-                || !is_shut_down(pod) && ephemeral_name(pod, v).as_deref() == Some(name) && own()
+                || !is_shut_down(pod) && ephemeral_claim(pod, v).as_deref() == Some(name) && own()
         })
 }
 

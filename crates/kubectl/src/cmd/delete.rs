@@ -5,9 +5,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::change::Changer;
 use crate::error::{Error, Result, all, fail, message};
-use crate::flags::{Change, DryRun, Files};
+use crate::flags::{Change, DryRun, Files, Selecting};
 use crate::print::go::quote;
-use crate::select::{Info, Selection};
+use crate::select::Info;
 use crate::session::{Session, duration};
 use crate::watch;
 
@@ -19,18 +19,8 @@ pub struct Args {
     files: Files,
     #[command(flatten)]
     change: Change,
-    /// Selector (label query) to filter on
-    #[arg(long, short = 'l')]
-    selector: Option<String>,
-    /// Selector (field query) to filter on
-    #[arg(long)]
-    field_selector: Option<String>,
-    /// Delete all resources, in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
-    /// If present, delete across all namespaces
-    #[arg(long, short = 'A')]
-    all_namespaces: bool,
+    #[command(flatten)]
+    which: Selecting,
     /// Must be "background", "orphan", or "foreground"
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "background", default_value = "background", hide_default_value = true)]
     cascade: String,
@@ -73,12 +63,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return session.print(&String::from_utf8_lossy(&body));
     }
     let grace = grace(session, args)?;
-    if args.all && args.selector.is_some() {
-        return fail("cannot set --all and --selector at the same time");
-    }
-    if args.all && args.field_selector.is_some() {
-        return fail("cannot set --all and --field-selector at the same time");
-    }
+    args.which.check()?;
     let propagation = match args.cascade.as_str() {
         "background" | "true" => "Background",
         "foreground" => "Foreground",
@@ -90,20 +75,15 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         }
     };
     let changer = Changer::new(session, &args.change, "")?;
-    let selects = args.all || args.selector.is_some() || args.field_selector.is_some();
+    let selects = args.which.all || args.which.selector.is_some() || args.which.field_selector.is_some();
     let forgives = args.ignore_not_found.unwrap_or(selects);
-    let mut selection = Selection::new(&args.args);
-    selection.files = Some(&args.files);
-    selection.labels = args.selector.as_deref();
-    selection.fields = args.field_selector.as_deref();
-    selection.all_namespaces = args.all_namespaces;
-    selection.allow_all = args.all;
+    let mut selection = args.which.selection(&args.args, &args.files);
     selection.fetch_named = false;
     let (infos, mut errors) = selection.infos(session).await?;
     if args.interactive && !infos.is_empty() && !confirmed(session, &infos)? {
         return session.print("deletion is cancelled\n");
     }
-    let mut warns = session.explicit_namespace() && !args.all_namespaces;
+    let mut warns = session.explicit_namespace() && !args.which.all_namespaces;
     let mut gone: Vec<(Info, String)> = Vec::new();
     let found = infos.len();
     let mut missing = 0;

@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use crate::change::{Changer, MERGE};
 use crate::error::{Error, Result, all, fail, message};
-use crate::flags::{Change, DryRun, Files};
+use crate::flags::{Change, DryRun, Files, Selecting};
 use crate::patch::merge_patch;
 use crate::print::go::quote;
-use crate::select::{Info, Selection};
+use crate::select::Info;
 use crate::session::Session;
 
 /// Which of the two.
@@ -41,18 +41,8 @@ pub struct Args {
     files: Files,
     #[command(flatten)]
     change: Change,
-    /// Selector (label query) to filter on
-    #[arg(long, short = 'l')]
-    selector: Option<String>,
-    /// Selector (field query) to filter on
-    #[arg(long)]
-    field_selector: Option<String>,
-    /// Select all resources, in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
-    /// If true, check the specified action in all namespaces
-    #[arg(long, short = 'A')]
-    all_namespaces: bool,
+    #[command(flatten)]
+    which: Selecting,
     /// If true, display what is there
     #[arg(long)]
     list: bool,
@@ -88,12 +78,7 @@ pub async fn run(session: &Session, args: &Args, what: What) -> Result<()> {
         "kubectl-annotate"
     };
     let changer = Changer::new(session, &args.change, manager)?;
-    let mut selection = Selection::new(&resources);
-    selection.files = Some(&args.files);
-    selection.labels = args.selector.as_deref();
-    selection.fields = args.field_selector.as_deref();
-    selection.all_namespaces = args.all_namespaces;
-    selection.allow_all = args.all;
+    let mut selection = args.which.selection(&resources, &args.files);
     selection.latest = !args.local;
     let single = selection.is_single();
     if !single && args.resource_version.is_some() {
@@ -112,12 +97,7 @@ fn check(args: &Args, what: What, resources: &[String], pairs: &Pairs) -> Result
     if args.list && args.change.output.output.is_some() {
         return fail("--list and --output may not be specified together");
     }
-    if args.all && args.selector.is_some() {
-        return fail("cannot set --all and --selector at the same time");
-    }
-    if args.all && args.field_selector.is_some() {
-        return fail("cannot set --all and --field-selector at the same time");
-    }
+    args.which.check()?;
     let file = if what == What::Label { "pod" } else { "rsrc" };
     if args.local {
         if args.change.dry_run == DryRun::Server {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use super::delete::timed_out;
 use crate::change::Changer;
 use crate::error::{Result, all, fail, message};
-use crate::flags::{Change, Files};
+use crate::flags::{Change, Files, Selecting};
 use crate::jsonpath::{JsonPath, relaxed};
 use crate::print::go::{self, quote};
 use crate::select::{Info, Selection, Target};
@@ -36,18 +36,8 @@ pub struct Args {
         hide_default_value = true
     )]
     timeout: String,
-    /// Selector (label query) to filter on
-    #[arg(long, short = 'l')]
-    selector: Option<String>,
-    /// Selector (field query) to filter on
-    #[arg(long)]
-    field_selector: Option<String>,
-    /// Select all resources in the namespace of the specified resource types
-    #[arg(long)]
-    all: bool,
-    /// If present, list the requested object(s) across all namespaces
-    #[arg(long, short = 'A')]
-    all_namespaces: bool,
+    #[command(flatten)]
+    which: Selecting,
 }
 
 /// What is waited for.
@@ -184,12 +174,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let deadline = Instant::now() + limit;
     let deletes = conditions.iter().any(|c| matches!(c, Condition::Delete));
     let creates = conditions.iter().any(|c| matches!(c, Condition::Create));
-    let mut selection = Selection::new(&args.args);
-    selection.files = Some(&args.files);
-    selection.labels = args.selector.as_deref();
-    selection.fields = args.field_selector.as_deref();
-    selection.allow_all = args.all;
-    selection.all_namespaces = args.all_namespaces;
+    let mut selection = args.which.selection(&args.args, &args.files);
     selection.latest = true;
     if creates {
         appear(session, &selection, deadline).await?;

@@ -1,0 +1,230 @@
+//! The store inside this process. One thread owns the log: it takes what has queued up, evaluates it against the core,
+//! appends one record, syncs once, makes the result visible, tells the sinks, and answers everyone.
+
+mod committer;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::disk::Disk;
+use crate::lease::Leases;
+use crate::log::{Log, LogError};
+use crate::mvcc::Mvcc;
+use crate::record::Entry;
+use crate::snapshot::{self, SnapshotError};
+use crate::store::{EventKind, KeyRange, KeyValue, RangeResult, Sink, Store, StoreError, StoreFuture, Txn, TxnResult};
+use committer::Committer;
+
+/// How an embedded store behaves.
+#[derive(Debug, Clone)]
+pub struct EmbeddedConfig {
+    /// A snapshot is taken when the log has grown by this many segments (16 MiB each).
+    pub snapshot_segments: u64,
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        EmbeddedConfig { snapshot_segments: 4 }
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("cannot start the store's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+enum Request {
+    Txn(Txn, oneshot::Sender<Result<TxnResult, StoreError>>),
+    Compact(u64, oneshot::Sender<Result<(), StoreError>>),
+    LeaseGrant(i64, i64, oneshot::Sender<Result<i64, StoreError>>),
+    LeaseRevoke(i64, oneshot::Sender<Result<(), StoreError>>),
+    LeaseKeepAlive(i64, oneshot::Sender<Result<i64, StoreError>>),
+    Subscribe(
+        KeyRange,
+        Weak<dyn Sink>,
+        oneshot::Sender<Result<RangeResult, StoreError>>,
+    ),
+    Stop,
+}
+
+struct Shared {
+    mvcc: RwLock<Mvcc>,
+    /// The newest synced revision: what readers see.
+    visible: AtomicU64,
+    /// A snapshot in progress reads at this revision: compaction waits behind it. `u64::MAX` for none.
+    hold: AtomicU64,
+}
+
+/// The embedded store. Dropping it stops its thread after what has queued up is done.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    requests: Sender<Request>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Embedded {
+    /// Opens the store kept on `disk`, replaying its snapshot and log.
+    ///
+    /// # Errors
+    /// When either is damaged in a place that holds acknowledged writes.
+    pub fn open(disk: Arc<dyn Disk>, config: EmbeddedConfig) -> Result<Embedded, OpenError> {
+        let mut mvcc = Mvcc::new();
+        let mut leases = Leases::default();
+        let mut first = 0;
+        if let Some(snapshot) = snapshot::read(&*disk)? {
+            first = snapshot.first_segment;
+            mvcc.restore(snapshot.revision, snapshot.kvs);
+            snapshot
+                .leases
+                .iter()
+                .for_each(|(id, ttl)| leases.grant(*id, *ttl, Duration::ZERO));
+        }
+        let log = Log::open(&*disk, first, |entry| match entry {
+            // the snapshot's revision may lie past the beginning of its first segment
+            Entry::Put(kv) if kv.mod_revision <= mvcc.compacted() => {}
+            Entry::Delete { revision, .. } if revision <= mvcc.compacted() => {}
+            Entry::Put(kv) => mvcc.replay(kv, EventKind::Put),
+            Entry::Delete { key, revision } => {
+                let value = bytes::Bytes::new();
+                let kv = KeyValue {
+                    key,
+                    value,
+                    create_revision: 0,
+                    mod_revision: revision,
+                    version: 0,
+                    lease: 0,
+                };
+                mvcc.replay(kv, EventKind::Delete);
+            }
+            Entry::LeaseGrant { id, ttl } => leases.grant(id, ttl, Duration::ZERO),
+            Entry::LeaseRevoke { id } => {
+                leases.revoke(id);
+            }
+            Entry::Compact { revision } => {
+                // a compaction covered by the snapshot was done by taking it
+                if revision > mvcc.compacted()
+                    && let Err(error) = mvcc.compact(revision)
+                {
+                    tracing::warn!(%error, revision, "compaction in the log does not apply");
+                }
+            }
+        })?;
+        let shared = Arc::new(Shared {
+            visible: AtomicU64::new(mvcc.revision()),
+            mvcc: RwLock::new(mvcc),
+            hold: AtomicU64::new(u64::MAX),
+        });
+        let (requests, queue) = channel();
+        let committer = Committer {
+            shared: shared.clone(),
+            snapshot_at: log.sequence() + config.snapshot_segments,
+            config,
+            disk,
+            log,
+            leases,
+            sinks: Vec::new(),
+            started: Instant::now(),
+            snapshot: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("etcd-commit".into())
+            .spawn(move || committer.run(&queue))
+            .map_err(OpenError::Thread)?;
+        Ok(Embedded {
+            shared,
+            requests,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Request,
+    ) -> StoreFuture<'_, T> {
+        let (answer, wait) = oneshot::channel();
+        let sent = self.requests.send(make(answer));
+        Box::pin(async move {
+            let gone = || StoreError::Unavailable("the store has stopped".into());
+            sent.map_err(|_| gone())?;
+            wait.await.map_err(|_| gone())?
+        })
+    }
+
+    /// Keys that exist now.
+    pub fn key_count(&self) -> usize {
+        read(&self.shared.mvcc).len()
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        let stopped = self.requests.send(Request::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let (Ok(()), Some(thread)) = (stopped, thread)
+            && thread.join().is_err()
+        {
+            tracing::error!("the store's thread ended by a panic");
+        }
+    }
+}
+
+impl Store for Embedded {
+    fn txn(&self, txn: Txn) -> StoreFuture<'_, TxnResult> {
+        self.ask(|answer| Request::Txn(txn, answer))
+    }
+
+    fn range(&self, range: KeyRange, limit: usize, revision: Option<u64>) -> StoreFuture<'_, RangeResult> {
+        let visible = self.revision();
+        let asked = revision.unwrap_or(visible);
+        let result = if asked > visible {
+            Err(StoreError::FutureRevision {
+                asked,
+                current: visible,
+            })
+        } else {
+            read(&self.shared.mvcc).range(&range, limit, asked)
+        };
+        Box::pin(std::future::ready(result))
+    }
+
+    fn revision(&self) -> u64 {
+        self.shared.visible.load(Ordering::Acquire)
+    }
+
+    fn compact(&self, revision: u64) -> StoreFuture<'_, ()> {
+        self.ask(|answer| Request::Compact(revision, answer))
+    }
+
+    fn lease_grant(&self, id: i64, ttl_seconds: i64) -> StoreFuture<'_, i64> {
+        self.ask(|answer| Request::LeaseGrant(id, ttl_seconds, answer))
+    }
+
+    fn lease_revoke(&self, id: i64) -> StoreFuture<'_, ()> {
+        self.ask(|answer| Request::LeaseRevoke(id, answer))
+    }
+
+    fn lease_keep_alive(&self, id: i64) -> StoreFuture<'_, i64> {
+        self.ask(|answer| Request::LeaseKeepAlive(id, answer))
+    }
+
+    fn subscribe(&self, range: KeyRange, sink: Weak<dyn Sink>) -> StoreFuture<'_, RangeResult> {
+        self.ask(|answer| Request::Subscribe(range, sink, answer))
+    }
+}
+
+fn read(mvcc: &RwLock<Mvcc>) -> std::sync::RwLockReadGuard<'_, Mvcc> {
+    mvcc.read().unwrap_or_else(PoisonError::into_inner)
+}
