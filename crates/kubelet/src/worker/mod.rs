@@ -382,11 +382,15 @@ impl Worker {
             if plan.kill_pod && plan.create_sandbox.is_none() {
                 return Ok(true);
             }
+            let stopped = !plan.stop.is_empty();
             let progressed = self.perform(plan, &sources).await?;
             self.refresh().await?;
             self.ensure_probes();
             self.note_resize();
-            self.report(false).await?;
+            // what was stopped to start anew is told of when it has, as upstream does both in one go
+            if !stopped {
+                self.report(false).await?;
+            }
             if !progressed {
                 break;
             }
