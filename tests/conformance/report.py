@@ -49,9 +49,8 @@ def print_run(run, folder):
     print()
     print_specs(run["specs"], folder)
     print(f"\n{run['against']} {run['version']}: {count(run['specs'])} passed in {minutes(run['seconds'])}; {folder}")
-    before, after = run["holds"]
-    if before and after:
-        print_holds(before, after)
+    if len(run["holds"]) > 1:
+        print_holds(run["holds"])
 
 
 def print_merged(specs, runs):
@@ -59,30 +58,35 @@ def print_merged(specs, runs):
     print_specs(specs)
 
 
-def print_holds(before, after):
-    for side in (before, after):
+def print_holds(sides):
+    """Before the run, after it, and when it was compacted away."""
+    for side in sides:
         if "error" in side:
             print(f"what the cluster holds was not measured: {side['error']}")
             return
-    print(f"\n{'it holds':42} {'before':>12} {'after':>12}")
-    row = lambda name, old, new: print(f"  {name:40} {old:>12} {new:>12}")
-    for name in sorted({*before["processes"], *after["processes"]}):
-        old, new = (side["processes"].get(name, {}) for side in (before, after))
-        row(f"{name}: processes", old.get("count", 0), new.get("count", 0))
+    titles = ("before", "after", "compacted")[: len(sides)]
+    row = lambda name, *values: print(f"  {name:40}" + "".join(f" {value:>12}" for value in values))
+    print()
+    row("it holds", *titles)
+    names = lambda part: sorted({name for side in sides for name in side[part]})
+    for name in names("processes"):
+        of = [side["processes"].get(name, {}) for side in sides]
+        row(f"{name}: processes", *(p.get("count", 0) for p in of))
         for unit, key in (("MiB PSS", "pss"), ("MiB RSS", "rss")):
-            row(f"    {unit}", f"{old.get(key, 0) / 1024:.1f}", f"{new.get(key, 0) / 1024:.1f}")
-        row("    threads", old.get("threads", 0), new.get("threads", 0))
-        row("    open files", old.get("files", 0), new.get("files", 0))
-    for name, number in after["counts"].items():
-        row(name, before["counts"].get(name, 0), number)
-    for name, size in sorted(after["disk"].items()):
+            row(f"    {unit}", *(f"{p.get(key, 0) / 1024:.1f}" for p in of))
+        row("    threads", *(p.get("threads", 0) for p in of))
+        row("    open files", *(p.get("files", 0) for p in of))
+    for name in names("counts"):
+        row(name, *(side["counts"].get(name, 0) for side in sides))
+    for name in names("disk"):
+        sizes = [side["disk"].get(name, 0) for side in sides]
         # only what is more than a few files
-        if max(size, before["disk"].get(name, 0)) >= 1024:
-            row(f"MiB in {name}", before["disk"].get(name, 0) >> 10, size >> 10)
-    for name in sorted({*before["objects"], *after["objects"]}):
-        old, new = before["objects"].get(name, 0), after["objects"].get(name, 0)
-        if old != new:
-            row(name, old, new)
+        if max(sizes) >= 1024:
+            row(f"MiB in {name}", *(size >> 10 for size in sizes))
+    for name in names("objects"):
+        numbers = [side["objects"].get(name, 0) for side in sides]
+        if len(set(numbers)) > 1:
+            row(name, *numbers)
 
 
 def read_list(path):

@@ -24,8 +24,8 @@ def arguments():
     return parser.parse_args()
 
 
-def one_run(args, folder, focus):
-    """Runs the suite on a new cluster; returns what it found."""
+def one_run(args, folder, focus, patient):
+    """Runs the suite on a new cluster; returns what it found. A patient one waits for what the cluster gives back later."""
     os.makedirs(folder)
     against = "skiff" if args.skiff else "upstream"
     print(f"{against}: starting a cluster; everything of this run is in {folder}", flush=True)
@@ -50,7 +50,11 @@ def one_run(args, folder, focus):
             raise cluster.Failed(f"the suite ended with {code} and no results")
         with open(os.path.join(folder, "specs.json")) as f:
             found.update(json.load(f))
-        found["holds"] = [before, None if found["interrupted"] else holds.settled(node, before)]
+        found["holds"] = [before]
+        if not found["interrupted"]:
+            found["holds"].append(holds.settled(node, before))
+            if patient:
+                found["holds"].append(holds.compacted(node))
     os.unlink(os.path.join(folder, "specs.json"))
     for name in ("parallel.json", "serial.json", "suite.json"):
         if os.path.exists(os.path.join(folder, name)):
@@ -102,13 +106,14 @@ def main():
         names = report.sample(args.sample * 60, args.procs, commit)
         focus = [re.escape(name).replace(r"\ ", " ") + "$" for name in names]
         print(f"{len(names)} of the tests that pass, chosen by {commit[:12]}", flush=True)
+    everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample)
     against = "skiff" if args.skiff else "upstream"
     stamp = time.strftime("%Y%m%d-%H%M%S")
     runs = []
     try:
         for number in range(1, args.runs + 1):
             folder = os.path.join(args.out, f"{stamp}-{against}" + (f"-{number}" if args.runs > 1 else ""))
-            runs.append(one_run(args, folder, focus))
+            runs.append(one_run(args, folder, focus, everything and number == args.runs))
             report.print_run(runs[-1], folder)
             if runs[-1]["interrupted"]:
                 break
@@ -120,7 +125,6 @@ def main():
     if len(runs) > 1:
         report.print_merged(merged, len(runs))
     interrupted = any(run["interrupted"] for run in runs)
-    everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample)
     if everything and not interrupted:
         report.keep(runs, merged)
     sys.exit(1 if interrupted or any(s["state"] != "passed" for s in merged) else 0)

@@ -14,6 +14,8 @@ pub(crate) const BY_CONTROLLER: &str = "controller";
 pub(crate) const BY_NAMESPACE: &str = "namespace";
 /// Pods by `spec.nodeName`; unbound ones under the empty name.
 pub(crate) const BY_NODE: &str = "node";
+/// Persistent volumes by who can have them.
+pub(crate) const BY_TAKER: &str = "taker";
 
 /// The value of [`BY_CONTROLLER`] for a namespace's objects without a controller.
 pub(crate) fn orphans(namespace: &str) -> String {
@@ -75,6 +77,9 @@ impl Informers {
         ];
         if request.path == "/api/v1/pods" {
             indexers.push(Indexer::new(BY_NODE, |o| vec![node_of(o)]));
+        }
+        if request.path == "/api/v1/persistentvolumes" {
+            indexers.push(Indexer::new(BY_TAKER, |o| crate::persistentvolume::takers(o)));
         }
         Informer::start(&self.client, request, indexers)
     }

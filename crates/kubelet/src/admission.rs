@@ -15,31 +15,52 @@ fn refuse(reason: &str, message: String) -> Result<(), Verdict> {
     })
 }
 
+/// What is counted, by name and by how many of our thousandths make one of upstream's units in messages.
+const COUNTED: [(&str, i64); 3] = [("cpu", 1), ("memory", 1000), ("ephemeral-storage", 1000)];
+
+/// What a pod takes of its node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// As `COUNTED`, in thousandths.
+    amounts: [i64; COUNTED.len()],
+    host_ports: Vec<HostPort>,
+}
+
+impl Taken {
+    pub fn by(pod: &Pod) -> Taken {
+        Taken {
+            amounts: COUNTED.map(|(name, _)| resources::pod_total(pod, false, name)),
+            host_ports: host_ports(pod),
+        }
+    }
+}
+
 /// Takes the pod beside `others` or says why not. `allocatable` is in thousandths.
-pub fn admit(
+pub fn admit<'a>(
     pod: &Pod,
-    others: &[Pod],
+    others: impl Iterator<Item = &'a Taken> + Clone,
     allocatable: &BTreeMap<String, i64>,
     labels: &BTreeMap<String, String>,
 ) -> Result<(), Verdict> {
+    let used = others.clone().count();
     if let Some(most) = allocatable.get("pods").map(|m| m / 1000)
-        && i64::try_from(others.len()).unwrap_or(i64::MAX) >= most
+        && i64::try_from(used).unwrap_or(i64::MAX) >= most
     {
-        let used = others.len();
         return refuse(
             "OutOfpods",
             format!("Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {most}"),
         );
     }
-    has_room(pod, others, allocatable)?;
+    has_room(pod, others.clone(), allocatable)?;
     if !selected(pod, labels) {
         return refuse(
             "NodeAffinity",
             "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned(),
         );
     }
-    let taken: Vec<_> = others.iter().flat_map(host_ports).collect();
-    if host_ports(pod).iter().any(|p| taken.iter().any(|t| clash(p, t))) {
+    let wanted = host_ports(pod);
+    let mut taken = others.flat_map(|o| &o.host_ports);
+    if taken.any(|t| wanted.iter().any(|w| clash(w, t))) {
         return refuse(
             "NodePorts",
             "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned(),
@@ -49,13 +70,16 @@ pub fn admit(
 }
 
 /// Whether the node has what the pod asks for beside `others`.
-pub fn has_room(pod: &Pod, others: &[Pod], allocatable: &BTreeMap<String, i64>) -> Result<(), Verdict> {
-    for name in ["cpu", "memory", "ephemeral-storage"] {
+pub fn has_room<'a>(
+    pod: &Pod,
+    others: impl Iterator<Item = &'a Taken> + Clone,
+    allocatable: &BTreeMap<String, i64>,
+) -> Result<(), Verdict> {
+    for (at, (name, unit)) in COUNTED.into_iter().enumerate() {
         let requested = resources::pod_total(pod, false, name);
         let capacity = allocatable.get(name).copied().unwrap_or(0);
-        let used: i64 = others.iter().map(|p| resources::pod_total(p, false, name)).sum();
+        let used: i64 = others.clone().map(|o| o.amounts[at]).sum();
         if requested > 0 && requested > capacity - used {
-            let unit = if name == "cpu" { 1 } else { 1000 };
             let (requested, used, capacity) = (requested / unit, used / unit, capacity / unit);
             let message = format!(
                 "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
@@ -148,11 +172,11 @@ mod tests {
         let pod = |spec: &str| -> Pod { serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap() };
         let allocatable = BTreeMap::from([("cpu".to_owned(), 1000), ("pods".to_owned(), 110_000)]);
         let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
-        let busy = pod(
+        let busy = Taken::by(&pod(
             r#"{"containers":[{"name":"a","resources":{"requests":{"cpu":"600m"}},"ports":[{"containerPort":80,"hostPort":80}]}]}"#,
-        );
+        ));
         let reason = |p: &Pod| {
-            admit(p, std::slice::from_ref(&busy), &allocatable, &labels)
+            admit(p, std::iter::once(&busy), &allocatable, &labels)
                 .err()
                 .map(|v| v.reason)
         };

@@ -224,28 +224,24 @@ impl Volume {
         self.terms.as_ref().is_none_or(|t| t.iter().any(|t| t.matches(node)))
     }
 
-    /// Whether the claim can have it. Upstream: `FindMatchingVolume`.
-    fn suits(&self, key: &str, claim: &Claim, node: &NodeInfo) -> bool {
+    /// Whether it is what the claim asks for, whoever may have it.
+    fn fits(&self, claim: &Claim) -> bool {
         let wants = &claim.wants;
-        let large = wants
-            .size
-            .as_ref()
-            .is_none_or(|w| self.size.as_ref().is_some_and(|s| s >= w));
-        let owned = self.is_of(key, claim);
-        let free = || {
-            let label = |key: &str| self.labels.iter().find(|(k, _)| **k == *key).map(|(_, v)| &**v);
-            self.owner.is_none()
-                && self.available
-                && self.class == claim.class.as_deref().unwrap_or_default()
-                && wants.labels.as_ref().is_none_or(|w| w.matches(label))
-                && wants.modes.iter().all(|m| self.modes.contains(m))
-        };
-        large
+        let wanted = wants.size.as_ref();
+        wanted.is_none_or(|w| self.size.as_ref().is_some_and(|s| s >= w))
             && !self.deleting
             && self.block == wants.block
             && self.attributes == wants.attributes
-            && self.usable_on(node)
-            && (owned || free())
+    }
+
+    /// Whether nobody has it, and the claim may.
+    fn is_free_for(&self, claim: &Claim) -> bool {
+        let label = |key: &str| self.labels.iter().find(|(k, _)| **k == *key).map(|(_, v)| &**v);
+        self.owner.is_none()
+            && self.available
+            && self.class == claim.class.as_deref().unwrap_or_default()
+            && claim.wants.labels.as_ref().is_none_or(|w| w.matches(label))
+            && claim.wants.modes.iter().all(|m| self.modes.contains(m))
     }
 
     fn is_of(&self, key: &str, claim: &Claim) -> bool {
@@ -316,16 +312,17 @@ impl Storage {
                     .any(|(by, v)| by != key && v.as_deref() == Some(name));
                 plans.iter().any(planned) || assumed
             };
-            let suitable = self
-                .volumes
-                .iter()
-                .filter(|(name, v)| v.suits(key, claim, node) && !taken(name));
-            let best = suitable.min_by(|(a_name, a), (b_name, b)| {
-                let rank = |v: &Volume| !v.is_of(key, claim);
-                (rank(a), &a.size, a_name).cmp(&(rank(b), &b.size, b_name))
-            });
+            let fitting = self.volumes.iter().filter(|(name, v)| v.fits(claim) && !taken(name));
+            // Upstream: `FindMatchingVolume`. One that is kept for the claim excludes the others, also where it cannot be used.
+            let best = match fitting.clone().find(|(_, v)| v.is_of(key, claim)) {
+                Some((name, kept)) => Some(name).filter(|_| kept.usable_on(node)),
+                None => {
+                    let free = fitting.filter(|(_, v)| v.is_free_for(claim) && v.usable_on(node));
+                    free.min_by_key(|(name, v)| (&v.size, *name)).map(|(name, _)| name)
+                }
+            };
             let claim_key = key.to_owned();
-            if let Some((volume, _)) = best.filter(|_| claim.selected_node.is_none()) {
+            if let Some(volume) = best.filter(|_| claim.selected_node.is_none()) {
                 let volume = volume.clone();
                 plans.push(ClaimPlan::Volume {
                     claim: claim_key,
@@ -413,6 +410,12 @@ mod tests {
         assert_eq!(plan(&snapshot, &both, "b"), None, "one volume for two claims");
         assert_eq!(plan(&snapshot, &["n/new"], "a"), None, "not in that zone");
         assert_eq!(plan(&snapshot, &["n/new"], "b"), Some(vec!["n/new made".into()]));
+
+        let kept = snapshot.storage.volumes.get_mut("va-big").unwrap();
+        kept.owner = Some(("n/small".into(), String::new()));
+        assert_eq!(plan(&snapshot, &["n/small"], "a"), Some(vec!["n/small=va-big".into()]));
+        assert_eq!(plan(&snapshot, &["n/small"], "b"), None, "its own volume is elsewhere");
+        snapshot.storage.volumes.get_mut("va-big").unwrap().owner = None;
 
         snapshot.storage.assumed.insert("n/other".into(), Some("va".into()));
         assert_eq!(plan(&snapshot, &["n/small"], "a"), Some(vec!["n/small=va-big".into()]));

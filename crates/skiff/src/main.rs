@@ -7,6 +7,7 @@ mod image;
 mod in_process;
 mod killall;
 mod kube_apiserver;
+mod memory;
 mod node_paths;
 mod server;
 
@@ -98,6 +99,7 @@ fn run(command: Command) -> ExitCode {
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
+        memory::bound_arenas();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {

@@ -25,8 +25,7 @@ pub(super) async fn run(ctx: &Context, pods: &Cache) {
         move |change| {
             let Some(object) = change.new else { return };
             // Almost no pod has the condition: the bytes are asked before they are read.
-            let text = DISRUPTION_TARGET.as_bytes();
-            let named = object.bytes.windows(text.len()).any(|w| w == text);
+            let named = memchr::memmem::find(&object.bytes, DISRUPTION_TARGET.as_bytes()).is_some();
             if named && decode::<Pod>(&object).is_ok_and(|pod| seconds_left(&pod, Timestamp::now()).is_some()) {
                 queue.add(object.key());
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::matching::{best_match, class_of_claim, has_class, mismatch, names_claim};
+use super::matching::{best_match, class_of_claim, has_class, mismatch, names_claim, owner_of};
 use super::{BIND_COMPLETED, BOUND_BY_CONTROLLER, SELECTED_NODE};
 use crate::Error;
 use crate::meta::{annotation, key_of, name, uid};
@@ -99,7 +99,7 @@ fn bound(claim: &PersistentVolumeClaim, wanted: Option<&str>, volume: Option<&Pe
 }
 
 fn asked_by_name(claim: &PersistentVolumeClaim, wanted: &str, volume: &PersistentVolume) -> ClaimStep {
-    let Some(owner) = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref()) else {
+    let Some(owner) = owner_of(volume) else {
         return match mismatch(volume, claim) {
             None => ClaimStep::Bind(Box::new(volume.clone())),
             Some(why) => {
@@ -116,11 +116,7 @@ fn asked_by_name(claim: &PersistentVolumeClaim, wanted: &str, volume: &Persisten
     if annotation(claim, BOUND_BY_CONTROLLER).is_none() {
         return ClaimStep::Wait(Some(reason));
     }
-    let part = |field: &Option<String>| field.clone().unwrap_or_default();
-    ClaimStep::Misbound {
-        reason,
-        owner: format!("{}/{}", part(&owner.namespace), part(&owner.name)),
-    }
+    ClaimStep::Misbound { reason, owner }
 }
 
 /// One that takes what suits it. Upstream: `syncUnboundClaim`.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use api::object::Object;
 use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use crate::Error;
+use crate::error::decode;
 use crate::meta::{is_deleting, key_of, name, namespace, selector, uid};
 
 /// What the class of a claim or volume was before there was a field for it.
@@ -73,6 +75,21 @@ fn can_be_accessed(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> 
     let has = access_modes(volume);
     let mut wanted = claim.spec.iter().flat_map(|s| s.access_modes.iter().flatten());
     wanted.all(|m| has.contains(m.as_str()))
+}
+
+/// Who can have the volume: the claim that it names, or else all that are of its class. A class's name has no slash in it.
+pub(crate) fn takers(volume: &Object) -> Vec<String> {
+    let Ok(volume) = decode::<PersistentVolume>(volume) else {
+        return Vec::new();
+    };
+    vec![owner_of(&volume).unwrap_or_else(|| class_of_volume(&volume).to_owned())]
+}
+
+/// The key of the claim that the volume names.
+pub(super) fn owner_of(volume: &PersistentVolume) -> Option<String> {
+    let owner = volume.spec.as_ref()?.claim_ref.as_ref()?;
+    let part = |field: &Option<String>| field.clone().unwrap_or_default();
+    Some(format!("{}/{}", part(&owner.namespace), part(&owner.name)))
 }
 
 /// Whether the volume names the claim: by its name before it was bound, by its uid too since.

@@ -16,11 +16,13 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 
 use self::claim::{ClaimStep, Class, Reason, View};
+pub(crate) use self::matching::takers;
+use self::matching::{class_of_claim, owner_of};
 use self::volume::VolumeStep;
 use crate::Error;
 use crate::context::{Context, split_key};
 use crate::error::decode;
-use crate::informers::BY_NAMESPACE;
+use crate::informers::{BY_NAMESPACE, BY_TAKER};
 use crate::meta::{annotation, key_of, name, namespace, reference, uid};
 use crate::pods::claims_of;
 
@@ -106,7 +108,6 @@ impl Binder {
         let this = self.clone();
         ctx.each_change(&self.volumes, move |change| {
             let volume = |o: &Object| decode::<PersistentVolume>(o).ok();
-            let claim_ref = |v: &PersistentVolume| v.spec.as_ref().and_then(|s| s.claim_ref.clone());
             let (old, new) = (
                 change.old.as_deref().and_then(volume),
                 change.new.as_deref().and_then(volume),
@@ -114,9 +115,8 @@ impl Binder {
             if let Some(volume) = &new {
                 this.queue.add(Key::Volume(name(volume).to_owned()));
             }
-            for owner in [&old, &new].into_iter().flatten().filter_map(claim_ref) {
-                let (namespace, name) = (owner.namespace.unwrap_or_default(), owner.name.unwrap_or_default());
-                this.queue.add(Key::Claim(format!("{namespace}/{name}")));
+            for owner in [&old, &new].into_iter().flatten().filter_map(owner_of) {
+                this.queue.add(Key::Claim(owner));
             }
             if new.is_none_or(|v| v.status.is_some_and(|s| s.phase.as_deref() == Some("Available"))) {
                 this.ask_unbound();
@@ -147,7 +147,15 @@ impl Binder {
 
     fn view(&self, claim: &PersistentVolumeClaim) -> Result<View, Error> {
         let mut view = View::default();
-        for volume in self.volumes.list() {
+        let volumes = match claim.spec.as_ref().and_then(|s| s.volume_name.as_deref()) {
+            Some(wanted) if !wanted.is_empty() => self.volumes.get(wanted).into_iter().collect(),
+            _ => {
+                let mut all = self.volumes.by_index(BY_TAKER, &key_of(claim));
+                all.extend(self.volumes.by_index(BY_TAKER, class_of_claim(claim)));
+                all
+            }
+        };
+        for volume in volumes {
             view.volumes.push(decode(&volume)?);
         }
         let mut newest = None;
@@ -278,12 +286,10 @@ impl Binder {
     /// The claim that the volume names, by its uid; the server is asked before it is taken for gone.
     async fn claim_of(&self, volume: &PersistentVolume) -> Result<Option<PersistentVolumeClaim>, Error> {
         let owner = volume.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
-        let Some((owner, owner_uid)) = owner.and_then(|o| Some((o, o.uid.as_deref().filter(|u| !u.is_empty())?)))
-        else {
+        let owner_uid = owner.and_then(|o| o.uid.as_deref()).filter(|u| !u.is_empty());
+        let Some((key, owner_uid)) = owner_of(volume).zip(owner_uid) else {
             return Ok(None);
         };
-        let part = |field: &Option<String>| field.clone().unwrap_or_default();
-        let key = format!("{}/{}", part(&owner.namespace), part(&owner.name));
         if let Some(object) = self.claims.get(&key).filter(|o| *o.meta.uid == *owner_uid) {
             return decode(&object).map(Some);
         }

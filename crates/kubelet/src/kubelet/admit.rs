@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
-use super::resize::Restored;
+use super::resize::{Restored, ended};
 use crate::admission;
 use crate::pod::PodExt;
 use crate::worker;
@@ -17,7 +17,6 @@ impl Kubelet {
             .and_then(|s| s.phase.as_deref())
             .unwrap_or("Pending");
         if phase == "Pending" && !pod.deleting() {
-            let others = self.others(pod.uid());
             let node = self
                 .context
                 .client
@@ -25,7 +24,12 @@ impl Kubelet {
                 .await
                 .ok();
             let labels = node.and_then(|n| n.metadata.labels).unwrap_or_default();
-            if let Err(verdict) = admission::admit(&pod, &others, &self.context.allocatable, &labels) {
+            if let Err(verdict) = admission::admit(
+                &pod,
+                self.allocations.others(pod.uid()),
+                &self.context.allocatable,
+                &labels,
+            ) {
                 self.context
                     .recorder
                     .warning(&pod.reference(), &verdict.reason, verdict.message.clone());
@@ -47,14 +51,13 @@ impl Kubelet {
                 return;
             }
         }
-        let ended = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        let ended = matches!(ended, Some("Failed" | "Succeeded"));
         let uid = pod.uid().to_owned();
         match restored {
-            Restored::Nothing if !ended => self.give(&pod),
+            Restored::Nothing if !ended(&pod) => self.give(&pod),
             Restored::Nothing | Restored::AsAsked => {}
             Restored::Other => self.allocations.wait(&uid),
         }
+        self.allocations.note(&pod);
         self.workers.insert(uid, worker::spawn(self.context.clone(), pod));
     }
 }

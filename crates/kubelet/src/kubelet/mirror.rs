@@ -19,10 +19,11 @@ impl Kubelet {
             .cloned()
             .collect();
         for key in gone {
-            if let Some(old) = self.static_pods.remove(&key)
-                && let Some(worker) = self.workers.remove(old.uid())
-            {
-                worker.send(Message::Gone);
+            if let Some(old) = self.static_pods.remove(&key) {
+                self.allocations.forget(old.uid());
+                if let Some(worker) = self.workers.remove(old.uid()) {
+                    worker.send(Message::Gone);
+                }
             }
             if !files.contains_key(&key)
                 && let Some(mirror) = self.table.by_key(&key)
@@ -35,6 +36,7 @@ impl Kubelet {
             if self.static_pods.contains_key(&key) {
                 continue;
             }
+            self.allocations.note(&pod);
             self.workers
                 .insert(pod.uid().to_owned(), worker::spawn(self.context.clone(), pod.clone()));
             self.static_pods.insert(key.clone(), pod.clone());

@@ -6,7 +6,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
-use crate::admission;
+use crate::admission::{self, Taken};
 use crate::allocation::{ACTUATED, ALLOCATED, PodResources, Wish};
 use crate::pod::PodExt;
 use crate::resources::{QosClass, milli, pod_total, qos_class};
@@ -17,6 +17,8 @@ use crate::worker::Message;
 #[derive(Debug, Default)]
 pub(super) struct Allocations {
     given: HashMap<String, PodResources>,
+    /// Of the pods that have not ended.
+    taken: HashMap<String, Taken>,
     /// Longest first.
     waiting: Vec<String>,
 }
@@ -48,6 +50,7 @@ impl Allocations {
 
     pub(super) fn forget(&mut self, uid: &str) {
         self.given.remove(uid);
+        self.taken.remove(uid);
         self.waiting.retain(|u| u != uid);
     }
 
@@ -55,19 +58,38 @@ impl Allocations {
     fn put_into(&self, pod: &mut Pod) -> bool {
         self.given.get(pod.uid()).is_some_and(|g| g.put_into(pod))
     }
+
+    /// Counts the pod, as it was given its resources, among those that take some.
+    pub(super) fn note(&mut self, pod: &Pod) {
+        if ended(pod) {
+            self.taken.remove(pod.uid());
+        } else {
+            self.taken.insert(pod.uid().to_owned(), Taken::by(&in_use(pod.clone())));
+        }
+    }
+
+    /// What the other pods on the node were given or still use.
+    pub(super) fn others<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Taken> + Clone {
+        self.taken
+            .iter()
+            .filter(move |(other, _)| *other != uid)
+            .map(|(_, taken)| taken)
+    }
+}
+
+pub(super) fn ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// The pod with the resources that it still has where they are more than it was given.
 fn in_use(mut pod: Pod) -> Pod {
-    let status = pod.status.clone().unwrap_or_default();
-    let statuses: Vec<_> = [status.init_container_statuses, status.container_statuses]
-        .into_iter()
-        .flatten()
-        .flatten()
-        .collect();
-    let Some(spec) = &mut pod.spec else { return pod };
+    let (Some(spec), Some(status)) = (&mut pod.spec, &pod.status) else {
+        return pod;
+    };
+    let all = [&status.init_container_statuses, &status.container_statuses];
     for container in spec.init_containers.iter_mut().flatten().chain(&mut spec.containers) {
-        let status = statuses.iter().find(|s| s.name == container.name);
+        let status = all.into_iter().flatten().flatten().find(|s| s.name == container.name);
         let used = status.and_then(|s| s.resources.as_ref()?.requests.as_ref());
         let Some(requests) = container.resources.as_mut().and_then(|r| r.requests.as_mut()) else {
             continue;
@@ -94,18 +116,6 @@ fn turn(given: &Pod, wanted: &Pod) -> (bool, i64, bool) {
 }
 
 impl Kubelet {
-    /// The other pods on the node, with what they were given or still use.
-    pub(super) fn others(&self, uid: &str) -> Vec<Pod> {
-        let active = self.table.active().into_iter();
-        let taken = active.filter(|p| p.uid() != uid && self.workers.contains_key(p.uid()));
-        taken
-            .map(|mut pod| {
-                self.allocations.put_into(&mut pod);
-                in_use(pod)
-            })
-            .collect()
-    }
-
     /// Remembers that the pod was given what it asks for.
     pub(super) fn give(&mut self, pod: &Pod) {
         let dir = self.context.pod_dir(pod.uid());
@@ -124,17 +134,22 @@ impl Kubelet {
 
     /// Decides on what the pod asks for, and leaves it with what it was given.
     pub(super) fn resize(&mut self, pod: &mut Pod) -> Wish {
+        let wish = self.decide(pod);
+        self.allocations.note(pod);
+        wish
+    }
+
+    fn decide(&mut self, pod: &mut Pod) -> Wish {
         let mut given = pod.clone();
         if !self.allocations.put_into(&mut given) {
             self.allocations.waiting.retain(|u| u != pod.uid());
             return Wish::Met;
         }
-        let ended = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        if matches!(ended, Some("Failed" | "Succeeded")) {
+        if ended(pod) {
             *pod = given;
             return Wish::Met;
         }
-        match admission::has_room(pod, &self.others(pod.uid()), &self.context.allocatable) {
+        match admission::has_room(pod, self.allocations.others(pod.uid()), &self.context.allocatable) {
             Ok(()) => {
                 self.give(pod);
                 self.allocations.waiting.retain(|u| u != pod.uid());

@@ -183,7 +183,8 @@ impl ControlPlane {
     }
 }
 
-/// Compacts the store as upstream does, every five minutes if anything changed, and renews certificates once a day.
+/// Compacts the store as upstream does, every five minutes if anything changed, gives back the memory that was for it, and
+/// renews certificates once a day.
 async fn maintain(
     store: Arc<etcd::Embedded>,
     certificates: Arc<Certificates>,
@@ -207,6 +208,9 @@ async fn maintain(
                 Err(error) => tracing::warn!(%error, "compaction failed"),
             }
             previous = current;
+            if let Err(error) = tokio::task::spawn_blocking(crate::memory::give_back).await {
+                tracing::error!(%error, "memory is not given back");
+            }
         }
         round += 1;
         if round.is_multiple_of(RENEWAL_EVERY) {
