@@ -79,7 +79,7 @@ impl Informers {
             indexers.push(Indexer::new(BY_NODE, |o| vec![node_of(o)]));
         }
         if request.path == "/api/v1/persistentvolumes" {
-            indexers.push(Indexer::new(BY_TAKER, |o| crate::persistentvolume::takers(o)));
+            indexers.push(Indexer::new(BY_TAKER, crate::persistentvolume::takers));
         }
         Informer::start(&self.client, request, indexers)
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::pod;
 use api::quantity::Quantity;
+use api::quota::{self, Usage};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -21,114 +23,6 @@ pub struct Charge {
 impl Charge {
     /// The write was made.
     pub fn keep(self) {}
-}
-
-/// What one object uses of each resource a quota can name.
-pub fn usage(resource: &crate::registry::resource::Resource, tree: &Value) -> BTreeMap<String, Quantity> {
-    let mut used = BTreeMap::new();
-    let mut add = |key: String, q: Quantity| {
-        let total = used.entry(key).or_insert(Quantity::ZERO);
-        *total = total.add(&q);
-    };
-    let one = || Quantity::new(1, api::quantity::Format::DecimalSi);
-    add(format!("count/{}", resource.qualified()), one());
-    match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "pods") => {
-            if matches!(text(tree, &["status", "phase"]), Some("Succeeded" | "Failed")) {
-                return BTreeMap::from([(format!("count/{}", resource.qualified()), one())]);
-            }
-            add("pods".into(), one());
-            for (name, q) in crate::registry::pod_resources::requests(tree) {
-                if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                    add(name.clone(), q);
-                }
-                add(format!("requests.{name}"), q);
-            }
-            for (name, q) in crate::registry::pod_resources::limits(tree) {
-                add(format!("limits.{name}"), q);
-            }
-        }
-        ("", "services") => {
-            add("services".into(), one());
-            let ports = tree
-                .pointer("/spec/ports")
-                .and_then(Value::as_array)
-                .map_or(0, Vec::len);
-            let ports = Quantity::new(i64::try_from(ports).unwrap_or(0), api::quantity::Format::DecimalSi);
-            match text(tree, &["spec", "type"]) {
-                Some("NodePort") => add("services.nodeports".into(), ports),
-                Some("LoadBalancer") => {
-                    add("services.loadbalancers".into(), one());
-                    if tree.pointer("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)) {
-                        add("services.nodeports".into(), ports);
-                    }
-                }
-                _ => {}
-            }
-        }
-        ("", "persistentvolumeclaims") => {
-            add("persistentvolumeclaims".into(), one());
-            let asked = tree.pointer("/spec/resources/requests/storage").and_then(Value::as_str);
-            if let Some(q) = asked.and_then(|a| a.parse::<Quantity>().ok()) {
-                if let Some(class) = text(tree, &["spec", "storageClassName"]) {
-                    add(format!("{class}.storageclass.storage.k8s.io/requests.storage"), q);
-                    add(
-                        format!("{class}.storageclass.storage.k8s.io/persistentvolumeclaims"),
-                        one(),
-                    );
-                }
-                add("requests.storage".into(), q);
-            }
-        }
-        ("", plural @ ("configmaps" | "secrets" | "replicationcontrollers" | "resourcequotas")) => {
-            add(plural.to_owned(), one());
-        }
-        _ => {}
-    }
-    used
-}
-
-/// Whether a quota's scopes take in the object.
-pub fn in_scope(quota: &Value, tree: &Value) -> bool {
-    let best_effort = crate::strategy::pod::qos_class(tree) == "BestEffort";
-    let terminating = tree
-        .pointer("/spec/activeDeadlineSeconds")
-        .is_some_and(|v| !v.is_null());
-    let class = text(tree, &["spec", "priorityClassName"]).unwrap_or_default();
-    let holds = |scope: &str| match scope {
-        "Terminating" => terminating,
-        "NotTerminating" => !terminating,
-        "BestEffort" => best_effort,
-        "NotBestEffort" => !best_effort,
-        "PriorityClass" => !class.is_empty(),
-        _ => false,
-    };
-    let scopes = quota
-        .pointer("/spec/scopes")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    let plain = scopes.filter_map(Value::as_str).all(holds);
-    let terms = quota
-        .pointer("/spec/scopeSelector/matchExpressions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    plain
-        && terms.into_iter().all(|term| {
-            let scope = text(term, &["scopeName"]).unwrap_or_default();
-            let values = term
-                .get("values")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default();
-            match text(term, &["operator"]) {
-                Some("In") if scope == "PriorityClass" => values.iter().any(|v| v == class),
-                Some("NotIn") if scope == "PriorityClass" => values.iter().all(|v| v != class),
-                Some("DoesNotExist") => !holds(scope),
-                _ => holds(scope),
-            }
-        })
 }
 
 /// Charges the namespace's quotas, or refuses.
@@ -152,15 +46,17 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
         return Ok(Charge::default());
     }
     let turn = attributes.registry.quota_turns.turn(attributes.namespace).await;
-    let mut delta = usage(attributes.resource, tree);
-    for (key, before) in old.map(|o| usage(attributes.resource, o)).unwrap_or_default() {
+    let kind = attributes.resource.qualified();
+    let now = attributes.registry.instant();
+    let mut delta = quota::usage(&kind, tree, now);
+    for (key, before) in old.map(|o| quota::usage(&kind, o, now)).unwrap_or_default() {
         let entry = delta.entry(key).or_insert(Quantity::ZERO);
         *entry = entry.sub(&before);
     }
     let mut changes = Vec::new();
     for object in attributes.registry.list("", "resourcequotas", attributes.namespace) {
         let quota = object.tree()?;
-        if attributes.resource.is("", "pods") && !in_scope(&quota, tree) {
+        if !quota::in_scope(&quota["spec"], &kind, tree) {
             continue;
         }
         if let Some(used) = admit(attributes, tree, &quota, &delta)? {
@@ -176,7 +72,7 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
 }
 
 /// The containers of a pod that do not say how much of a compute resource they want.
-fn containers_without<'a>(pod: &'a Value, key: &str) -> Vec<&'a str> {
+fn containers_without<'a>(tree: &'a Value, key: &str) -> Vec<&'a str> {
     let (kind, resource) = match key {
         "cpu" | "memory" => ("requests", key),
         "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory" => {
@@ -184,24 +80,18 @@ fn containers_without<'a>(pod: &'a Value, key: &str) -> Vec<&'a str> {
         }
         _ => return Vec::new(),
     };
-    let says = |part: &Value| part.pointer(&format!("/resources/{kind}/{resource}")).is_some();
-    if pod.get("spec").is_some_and(says) {
+    if pod::has_resources_of_its_own(tree) {
         return Vec::new();
     }
-    let lists = ["containers", "initContainers"].map(|l| pod.pointer(&format!("/spec/{l}")).and_then(Value::as_array));
-    let all = lists.into_iter().flatten().flatten();
-    all.filter(|c| !says(c))
-        .map(|c| text(c, &["name"]).unwrap_or_default())
-        .collect()
+    let says = |container: &Value| container.pointer(&format!("/resources/{kind}/{resource}")).is_some();
+    let all = pod::containers(tree).chain(pod::init_containers(tree));
+    let mut names: Vec<&str> = all.filter(|c| !says(c)).filter_map(|c| text(c, &["name"])).collect();
+    names.sort_unstable();
+    names
 }
 
 /// The quota's new usage; `None` if the write does not concern it.
-fn admit(
-    attributes: &Attributes<'_>,
-    tree: &Value,
-    quota: &Value,
-    delta: &BTreeMap<String, Quantity>,
-) -> Result<Option<Value>> {
+fn admit(attributes: &Attributes<'_>, tree: &Value, quota: &Value, delta: &Usage) -> Result<Option<Value>> {
     let hard = quota
         .pointer("/status/hard")
         .or_else(|| quota.pointer("/spec/hard"))

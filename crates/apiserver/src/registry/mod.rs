@@ -7,7 +7,6 @@ pub mod confine;
 pub mod delete;
 pub mod metadata;
 pub mod patch;
-pub mod pod_resources;
 pub mod read;
 pub mod resource;
 pub mod selection;
@@ -17,6 +16,7 @@ pub mod write;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::time::Instant;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
@@ -198,6 +198,15 @@ impl Registry {
     /// The present time as objects carry it.
     pub fn timestamp(&self) -> String {
         format_time(self.environment.now())
+    }
+
+    /// The present time.
+    pub fn instant(&self) -> Instant {
+        let now = self.environment.now();
+        Instant {
+            seconds: now.as_second(),
+            nanos: now.subsec_nanosecond().unsigned_abs(),
+        }
     }
 
     /// A random version 4 UUID.

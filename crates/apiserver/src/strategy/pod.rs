@@ -1,5 +1,6 @@
 //! The strategy of pods.
 
+use api::pod::qos_class;
 use serde_json::{Value, json};
 
 use crate::strategy::{DEFAULT, Generation, Strategy, text};
@@ -61,84 +62,3 @@ pub static POD: Strategy = Strategy {
     },
     ..DEFAULT
 };
-
-const COMPUTE: [&str; 2] = ["cpu", "memory"];
-
-/// `Guaranteed`, `Burstable` or `BestEffort`, from the requests and limits of all containers.
-pub fn qos_class(pod: &Value) -> &'static str {
-    let list = |field: &str| {
-        pod.pointer(&format!("/spec/{field}"))
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-    };
-    let mut any = false;
-    let mut guaranteed = true;
-    // what a pod asks for as a whole counts in place of what its containers ask for
-    let whole = pod.pointer("/spec").filter(|s| {
-        let resources = s.get("resources");
-        ["requests", "limits"].iter().any(|k| {
-            resources
-                .and_then(|r| r.get(*k))
-                .and_then(Value::as_object)
-                .is_some_and(|m| !m.is_empty())
-        })
-    });
-    let parts: Vec<&Value> = match whole {
-        Some(spec) => vec![spec],
-        None => list("containers").chain(list("initContainers")).collect(),
-    };
-    let mut containers = parts.into_iter().peekable();
-    if containers.peek().is_none() {
-        guaranteed = false;
-    }
-    for container in containers {
-        for resource in COMPUTE {
-            let get = |kind: &str| {
-                let value = container
-                    .pointer(&format!("/resources/{kind}/{resource}"))
-                    .and_then(Value::as_str);
-                value
-                    .and_then(|v| v.parse::<api::quantity::Quantity>().ok())
-                    .filter(|q| !q.is_zero())
-            };
-            let (request, limit) = (get("requests"), get("limits"));
-            any |= request.is_some() || limit.is_some();
-            let equal = match (&request, &limit) {
-                (Some(r), Some(l)) => r == l,
-                (None, Some(_)) => true,
-                _ => false,
-            };
-            guaranteed &= equal;
-        }
-    }
-    match (any, guaranteed) {
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-        (false, _) => "BestEffort",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_quality_of_service_follows_requests_and_limits() {
-        let pod = |resources: Value| json!({ "spec": { "containers": [{ "resources": resources }] } });
-        let both = json!({ "cpu": "1", "memory": "1Gi" });
-        assert_eq!(qos_class(&pod(json!({}))), "BestEffort");
-        assert_eq!(qos_class(&pod(json!({ "requests": { "cpu": "1" } }))), "Burstable");
-        assert_eq!(qos_class(&pod(json!({ "limits": both }))), "Guaranteed");
-        assert_eq!(
-            qos_class(&pod(
-                json!({ "limits": both, "requests": { "cpu": "1000m", "memory": "1Gi" } })
-            )),
-            "Guaranteed"
-        );
-        assert_eq!(
-            qos_class(&pod(json!({ "limits": both, "requests": { "cpu": "1m" } }))),
-            "Burstable"
-        );
-    }
-}

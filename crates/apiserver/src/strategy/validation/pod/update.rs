@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use api::pod::qos_class;
 use serde_json::Value;
 
 use super::{MIRROR, placement};
 use crate::strategy::keep;
-use crate::strategy::pod::qos_class;
 use crate::strategy::validation::Check;
 use crate::strategy::validation::common::{Errors, ip, qualified_name};
 use crate::strategy::validation::cursor::Cursor;

@@ -1,14 +1,15 @@
 //! ResourceQuotas: `status.used` is brought to what the namespace's objects really use.
 
-mod usage;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::object::Object;
-use api::quantity::Quantity;
+use api::quantity::{Format, Quantity};
+use api::quota::{self, Usage};
+use api::time::Instant;
 use client::{Cache, Client, WorkQueue};
 use http::Method;
+use jiff::Timestamp;
 use k8s_openapi::Resource;
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -16,18 +17,25 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota, ResourceQuotaSpec,
     ResourceQuotaStatus, Secret, Service,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Error;
 use crate::context::{Context, split_key};
 use crate::discovery::group_path;
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
-use usage::Usage;
 
 /// Quotas are counted again after this time: the count may have begun before what was admitted last was to be seen.
 const RESYNC: Duration = Duration::from_secs(300);
+
+const PODS: &str = "pods";
+const SERVICES: &str = "services";
+const CLAIMS: &str = "persistentvolumeclaims";
+
+/// An object may come into these and leave them again.
+const SCOPES_THAT_CHANGE: [&str; 2] = ["Terminating", "BestEffort"];
 
 #[derive(Clone)]
 struct Controller {
@@ -90,19 +98,20 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
             }
         }
     });
-    let kinds: [(&Cache, UsageOf); 3] = [
-        (&c.pods, of_pod),
-        (&c.services, |o| decode(o).ok().as_ref().map(usage::of_service)),
-        (&c.claims, |o| decode(o).ok().as_ref().map(usage::of_claim)),
+    let kinds = [
+        (&c.pods, Some(PODS)),
+        (&c.services, Some(SERVICES)),
+        (&c.claims, Some(CLAIMS)),
     ];
-    let counted = c.counted.values().map(|cache| (cache, (|_| None) as UsageOf));
-    for (cache, usage) in kinds.into_iter().chain(counted) {
+    let counted = c.counted.values().map(|cache| (cache, None));
+    for (cache, kind) in kinds.into_iter().chain(counted) {
         let (queue, quotas) = (queue.clone(), c.quotas.clone());
         ctx.each_change(cache, move |change| {
             // what is new was charged when it was admitted: counting before all of it is to be seen would undo that
             let Some(old) = change.old else { return };
             let quotas = quotas.by_index(BY_NAMESPACE, &old.meta.namespace);
-            if quotas.is_empty() || change.new.is_some_and(|new| usage(&new) == usage(&old)) {
+            let same = |new: &Object| kind.is_none_or(|kind| counts_as(kind, new) == counts_as(kind, &old));
+            if quotas.is_empty() || change.new.is_some_and(|new| same(&new)) {
                 return;
             }
             for quota in quotas {
@@ -119,35 +128,67 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an object uses of what quotas limit, beside being there.
-type UsageOf = fn(&Object) -> Option<Usage>;
-
 fn spec(quota: &Object) -> Option<ResourceQuotaSpec> {
     decode::<ResourceQuota>(quota).ok()?.spec
 }
 
-/// What decides how a quota counts a pod.
-fn of_pod(pod: &Object) -> Option<Usage> {
-    let pod: Pod = decode(pod).ok()?;
-    let mut usage = usage::of_pod(&pod);
-    // whether scopes take it in
-    if pod.spec.is_some_and(|s| s.active_deadline_seconds.is_some()) {
-        usage.insert("Terminating".to_owned(), Quantity::ZERO);
+fn now() -> Instant {
+    let now = Timestamp::now();
+    Instant {
+        seconds: now.as_second(),
+        nanos: 0,
     }
-    Some(usage)
 }
 
-fn typed<K: serde::de::DeserializeOwned>(cache: &Cache, namespace: &str) -> Result<Vec<K>, Error> {
-    let objects = cache.by_index(BY_NAMESPACE, namespace);
-    objects.iter().map(|o| decode(o)).collect()
+/// What decides how quotas count an object: what it uses, and which scopes take it in.
+fn counts_as(kind: &str, object: &Object) -> Option<(Usage, [bool; SCOPES_THAT_CHANGE.len()])> {
+    let tree: Value = object.decode().ok()?;
+    let scopes = SCOPES_THAT_CHANGE.map(|scope| quota::in_scope(&json!({ "scopes": [scope] }), kind, &tree));
+    Some((quota::usage(kind, &tree, now()), scopes))
+}
+
+/// What the objects use of what the quota limits. `counts` are of kinds that are only counted, by their names in `hard`.
+fn used<'a>(
+    spec: &ResourceQuotaSpec,
+    objects: impl Iterator<Item = (&'static str, &'a Object)>,
+    counts: &BTreeMap<String, i64>,
+) -> Result<BTreeMap<String, Text>, Error> {
+    let scopes = serde_json::to_value(spec).map_err(|source| Error::Encode {
+        what: "ResourceQuota",
+        source,
+    })?;
+    let mut total = Usage::new();
+    let mut add = |name: String, amount: &Quantity| {
+        let entry = total.entry(name).or_insert(Quantity::ZERO);
+        *entry = entry.add(amount);
+    };
+    for (kind, object) in objects {
+        let tree: Value = decode(object)?;
+        if quota::in_scope(&scopes, kind, &tree) {
+            for (name, amount) in quota::usage(kind, &tree, now()) {
+                add(name, &amount);
+            }
+        }
+    }
+    if quota::in_scope(&scopes, "", &Value::Null) {
+        for (name, count) in counts {
+            add(name.clone(), &Quantity::new(*count, Format::DecimalSi));
+        }
+    }
+    let hard = spec.hard.iter().flatten();
+    let amounts = hard.map(|(name, _)| {
+        let amount = total.get(name).copied().unwrap_or(Quantity::ZERO);
+        (name.clone(), Text(amount.to_string()))
+    });
+    Ok(amounts.collect())
 }
 
 /// Whether two lists of amounts are the same, however they are written.
 fn same(a: &ResourceQuotaStatus, b: &ResourceQuotaStatus) -> bool {
     let amounts = |s: &ResourceQuotaStatus| {
-        let plain = |m: &Option<BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>| {
+        let plain = |m: &Option<BTreeMap<String, Text>>| {
             let all = m.iter().flatten();
-            all.map(|(k, v)| (k.clone(), v.0.parse::<api::quantity::Quantity>().ok()))
+            all.map(|(k, v)| (k.clone(), v.0.parse::<Quantity>().ok()))
                 .collect::<Vec<_>>()
         };
         (plain(&s.hard), plain(&s.used))
@@ -182,12 +223,23 @@ impl Controller {
             };
             counts.insert(name.clone(), i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let pods: Vec<Pod> = typed(&self.pods, namespace)?;
-        let services: Vec<Service> = typed(&self.services, namespace)?;
-        let claims: Vec<PersistentVolumeClaim> = typed(&self.claims, namespace)?;
+        let of = |kind: &'static str, cache: &Cache| {
+            cache
+                .by_index(BY_NAMESPACE, namespace)
+                .into_iter()
+                .map(move |o| (kind, o))
+        };
+        let all = of(PODS, &self.pods)
+            .chain(of(SERVICES, &self.services))
+            .chain(of(CLAIMS, &self.claims));
+        let all: Vec<_> = all.collect();
         let status = ResourceQuotaStatus {
             hard: spec.hard.clone(),
-            used: Some(usage::used(&spec, &pods, &services, &claims, &counts)),
+            used: Some(used(
+                &spec,
+                all.iter().map(|(kind, object)| (*kind, &**object)),
+                &counts,
+            )?),
         };
         if !quota.status.as_ref().is_some_and(|old| same(old, &status)) {
             crate::status::put(&self.client, &object, &status).await?;
@@ -226,5 +278,45 @@ impl Controller {
             Err(error) if error.is_not_found() => Ok(0),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(tree: &Value) -> std::sync::Arc<Object> {
+        Object::parse(tree.to_string().into()).unwrap()
+    }
+
+    #[test]
+    fn objects_in_scope_add_up() {
+        let pod = |more: &Value| {
+            let mut tree = json!({ "metadata": { "name": "p", "namespace": "n" }, "spec": {
+                "containers": [{ "name": "c", "resources": { "requests": { "cpu": "250m" } } }] } });
+            tree["spec"]["activeDeadlineSeconds"] = more.clone();
+            object(&tree)
+        };
+        let (ends, runs) = (pod(&json!(5)), pod(&Value::Null));
+        let service = object(&json!({ "metadata": { "name": "s", "namespace": "n" }, "spec": {} }));
+        let all = || [(PODS, &*ends), (PODS, &*runs), (SERVICES, &*service)].into_iter();
+        let counts = BTreeMap::from([("count/configmaps".to_owned(), 4)]);
+        let amounts = |spec: Value| {
+            let spec: ResourceQuotaSpec = serde_json::from_value(spec).unwrap();
+            let used = used(&spec, all(), &counts).unwrap();
+            used.into_iter()
+                .map(|(name, q)| format!("{name}={}", q.0))
+                .collect::<Vec<_>>()
+        };
+        let hard = json!({ "count/configmaps": "9", "cpu": "9", "pods": "9", "services": "9", "unknown": "9" });
+        assert_eq!(
+            amounts(json!({ "hard": hard })),
+            ["count/configmaps=4", "cpu=500m", "pods=2", "services=1", "unknown=0"]
+        );
+        assert_eq!(
+            amounts(json!({ "hard": hard, "scopes": ["Terminating"] })),
+            ["count/configmaps=0", "cpu=250m", "pods=1", "services=0", "unknown=0"]
+        );
+        assert_ne!(counts_as(PODS, &ends), counts_as(PODS, &runs));
     }
 }
