@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::admission::{self, Attributes, Operation};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
+use crate::http::warnings::Warnings;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::resource::Resource;
 use crate::registry::{Registry, Served, confine, metadata};
@@ -27,6 +28,8 @@ pub struct WriteOptions {
     /// `metadata.managedFields[].manager`.
     pub manager: String,
     pub subresource: String,
+    /// Where admission warns.
+    pub warnings: Warnings,
 }
 
 impl WriteOptions {
@@ -37,6 +40,7 @@ impl WriteOptions {
             dry_run: false,
             manager: "kube-apiserver".into(),
             subresource: subresource.into(),
+            warnings: Warnings::default(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Write<'_> {
             namespace: self.namespace,
             name,
             dry_run: self.options.dry_run,
+            warnings: &self.options.warnings,
         }
     }
 
@@ -213,10 +218,10 @@ impl Write<'_> {
             let mut allocated =
                 crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
             self.check(&tree, Some(&old))?;
+            let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             if same(&tree, &old) {
                 return Ok(current);
             }
-            let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             let ends = ends_now(resource, &tree, &old);
             let claims = match ends {
                 true => crate::allocator::release(self.registry, resource, &old)?,
