@@ -3,6 +3,7 @@
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_declared_feature_validator;
 mod node_restriction;
 mod persistent_volume_claim_resize;
 mod pod_defaults;
@@ -83,6 +84,7 @@ pub async fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Va
     node_restriction::validate(attributes, tree, old)?;
     pod_security::validate(attributes, tree, old)?;
     persistent_volume_claim_resize::validate(attributes, tree, old)?;
+    node_declared_feature_validator::validate(attributes, tree, old)?;
     pod_resize_validator::validate(attributes, tree, old)?;
     resource_quota::charge(attributes, tree, old).await
 }

@@ -28,7 +28,7 @@ pub struct WriteOptions {
     /// `metadata.managedFields[].manager`.
     pub manager: String,
     pub subresource: String,
-    /// Where admission warns.
+    /// What the writer is told beside the answer.
     pub warnings: Warnings,
 }
 
@@ -99,15 +99,16 @@ impl Write<'_> {
     /// apply has written the managed fields already.
     pub async fn create(&self, mut tree: Value, applied: bool) -> Result<Arc<Cached>> {
         let resource = &self.served.resource;
-        if resource.strategy.has_status
-            && let Some(object) = tree.as_object_mut()
-            // a node registers together with its status
-            && !resource.is("", "nodes")
-        {
-            object.remove("status");
-        }
+        let status = match tree.as_object_mut() {
+            Some(object) if resource.strategy.has_status => object.remove("status"),
+            _ => None,
+        };
         if !applied {
             self.track(None, &mut tree);
+        }
+        // a node registers together with its status, which is nobody's field then
+        if let Some(status) = status.filter(|_| resource.is("", "nodes")) {
+            tree["status"] = status;
         }
         metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
         let name = metadata::text(&tree, "name").to_owned();
@@ -124,6 +125,9 @@ impl Write<'_> {
         }
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
+        for text in (resource.strategy.warnings)(&tree) {
+            self.options.warnings.add(text);
+        }
         let charge = admission::validate(&attributes, &tree, None).await?;
         let claims = allocated.claims(self.registry, &tree, None)?;
         let mut stored = resource.to_stored(tree);

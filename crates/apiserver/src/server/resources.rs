@@ -124,9 +124,6 @@ impl ApiServer {
         };
         let created = write.create(tree, false).await?;
         self.after_write(served, &created, options.dry_run).await?;
-        for warning in (served.resource.strategy.warnings)(&created.tree()?) {
-            request.warnings.add(warning);
-        }
         body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)
     }
 
