@@ -65,7 +65,7 @@ impl Attributes<'_> {
 pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     terminating_definition::admit(attributes)?;
     namespace_lifecycle::admit(attributes)?;
-    limit_ranger::mutate(attributes, tree);
+    limit_ranger::mutate(attributes, tree)?;
     service_account::mutate(attributes, tree)?;
     pod_defaults::taint_nodes_by_condition(attributes, tree);
     priority::mutate(attributes, tree)?;
@@ -83,6 +83,7 @@ pub async fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Va
     limit_ranger::validate(attributes, tree)?;
     node_restriction::validate(attributes, tree, old)?;
     pod_security::validate(attributes, tree, old)?;
+    priority::validate(attributes, tree)?;
     persistent_volume_claim_resize::validate(attributes, tree, old)?;
     node_declared_feature_validator::validate(attributes, tree, old)?;
     pod_resize_validator::validate(attributes, tree, old)?;
