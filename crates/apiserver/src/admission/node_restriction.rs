@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
+use crate::authorization::node::references;
 use crate::http::status::Result;
 use crate::strategy::text;
 
@@ -78,7 +79,15 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
                     "node {node:?} can only create pods with spec.nodeName set to itself"
                 ));
             }
-            Ok(())
+            let uid = attributes
+                .registry
+                .get("", "nodes", "", node)
+                .map(|n| n.object.meta.uid.to_string());
+            owned_by(node, uid.as_deref().unwrap_or_default(), tree)?;
+            match object_referred_to(tree) {
+                Some(kind) => Err(format!("node {node:?} can not create pods that reference {kind}")),
+                None => Ok(()),
+            }
         }
         ("" | "eviction", Operation::Delete) | ("status", Operation::Update) => {
             if old.is_some_and(bound_here) {
@@ -97,6 +106,111 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
         (sub, _) => Err(format!("unexpected pod subresource {sub:?} for node {node:?}")),
     }
 }
+
+/// A mirror pod goes with its node.
+fn owned_by(node: &str, uid: &str, pod: &Value) -> std::result::Result<(), String> {
+    let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let can_only = |what: &str| Err(format!("node {node:?} can only create pods with {what} set to itself"));
+    let owner = match owners.map(Vec::as_slice) {
+        None | Some([]) => return can_only("an owner reference"),
+        Some([owner]) => owner,
+        Some(_) => return can_only("a single owner reference"),
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return can_only("an owner reference");
+    }
+    if owner["controller"] != true {
+        return can_only("a controller owner reference");
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return Err(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
+    }
+    let given = text(owner, &["uid"]).unwrap_or_default();
+    if given != uid {
+        return Err(format!("node {node} UID mismatch: expected {given} got {uid}"));
+    }
+    Ok(())
+}
+
+/// Volumes that need nothing of the API.
+const LOCAL_VOLUMES: [&str; 22] = [
+    "awsElasticBlockStore",
+    "azureDisk",
+    "cephfs",
+    "cinder",
+    "downwardAPI",
+    "emptyDir",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "gitRepo",
+    "hostPath",
+    "image",
+    "iscsi",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
+];
+
+/// The kind of an object that a pod needs from the API, if there is one.
+fn object_referred_to(pod: &Value) -> Option<&'static str> {
+    if text(pod, &["spec", "serviceAccountName"]).is_some_and(|name| !name.is_empty()) {
+        return Some("serviceaccounts");
+    }
+    let (mut secrets, mut config_maps) = (false, false);
+    references(pod, &mut |kind, name| {
+        secrets |= kind == "secrets" && !name.is_empty();
+        config_maps |= kind == "configmaps" && !name.is_empty();
+    });
+    let list = |path: &str| pod.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    if secrets {
+        return Some("secrets");
+    }
+    if config_maps {
+        return Some("configmaps");
+    }
+    if list("/spec/resourceClaims").next().is_some() {
+        return Some("resourceclaims");
+    }
+    let has = |tree: &Value, key: &str| tree.get(key).is_some_and(|v| !v.is_null());
+    let first = |tree: &Value, known: &[(&str, &'static str)]| {
+        let found = known.iter().find(|(key, _)| has(tree, key));
+        found.map(|(_, kind)| *kind)
+    };
+    list("/spec/volumes")
+        .filter(|volume| !LOCAL_VOLUMES.iter().any(|local| has(volume, local)))
+        .find_map(|volume| {
+            let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+            let projected = |source: &Value| first(source, &PROJECTED);
+            first(volume, &VOLUMES).or_else(|| sources?.iter().find_map(projected))
+        })
+}
+
+const VOLUMES: [(&str, &str); 7] = [
+    ("configMap", "configmaps (via configmap volumes)"),
+    ("secret", "secrets (via secret volumes)"),
+    ("csi", "csidrivers (via CSI volumes)"),
+    ("glusterfs", "endpoints (via glusterFS volumes)"),
+    ("persistentVolumeClaim", "persistentvolumeclaims"),
+    ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+    ("azureFile", "secrets (via azureFile volumes)"),
+];
+
+const PROJECTED: [(&str, &str); 5] = [
+    ("configMap", "configmaps (via projected volumes)"),
+    ("secret", "secrets (via projected volumes)"),
+    ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+    ("clusterTrustBundle", "clustertrustbundles"),
+    ("podCertificate", "podcertificates"),
+];
 
 fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::result::Result<(), String> {
     let labels = |t: Option<&Value>| {
@@ -129,4 +243,58 @@ fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::resu
         return Err(format!("node {node:?} is not allowed to modify taints"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_mirror_pod_is_owned_by_its_node_alone() {
+        let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "controller": true });
+        let check = |owners: Value| owned_by("n", "u", &json!({ "metadata": { "ownerReferences": owners } }));
+        let with = |key: &str, value: Value| {
+            let mut owner = owner.clone();
+            owner[key] = value;
+            check(json!([owner])).unwrap_err()
+        };
+        assert_eq!(check(json!([owner])), Ok(()));
+        assert!(check(json!([])).unwrap_err().contains("an owner reference"));
+        assert!(
+            check(json!([owner, owner]))
+                .unwrap_err()
+                .contains("a single owner reference")
+        );
+        assert!(with("name", json!("m")).contains("an owner reference"));
+        assert!(with("controller", json!(false)).contains("a controller owner reference"));
+        assert!(with("blockOwnerDeletion", json!(true)).contains("must not set blockOwnerDeletion"));
+        assert_eq!(with("uid", json!("v")), "node n UID mismatch: expected v got u");
+    }
+
+    #[test]
+    fn a_mirror_pod_needs_nothing_of_the_api() {
+        let volume = |source: &str, value: Value| {
+            let mut volume = json!({ "name": "v" });
+            volume[source] = value;
+            object_referred_to(&json!({ "spec": { "volumes": [volume] } }))
+        };
+        assert_eq!(volume("hostPath", json!({ "path": "/" })), None);
+        assert_eq!(volume("projected", json!({ "sources": [{ "downwardAPI": {} }] })), None);
+        let token = json!({ "sources": [{ "downwardAPI": {} }, { "serviceAccountToken": { "path": "t" } }] });
+        assert_eq!(
+            volume("projected", token),
+            Some("serviceaccounts (via projected volumes)")
+        );
+        assert_eq!(volume("secret", json!({ "secretName": "s" })), Some("secrets"));
+        assert_eq!(
+            volume("csi", json!({ "driver": "d" })),
+            Some("csidrivers (via CSI volumes)")
+        );
+        let env = json!({ "name": "a", "env": [{ "name": "E", "valueFrom": { "configMapKeyRef": { "name": "c", "key": "k" } } }] });
+        assert_eq!(
+            object_referred_to(&json!({ "spec": { "containers": [env] } })),
+            Some("configmaps")
+        );
+    }
 }
