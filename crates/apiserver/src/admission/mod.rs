@@ -5,6 +5,7 @@ mod limit_ranger;
 mod namespace_lifecycle;
 mod node_declared_feature_validator;
 mod node_restriction;
+pub mod node_token;
 mod persistent_volume_claim_resize;
 mod pod_defaults;
 mod pod_resize_validator;

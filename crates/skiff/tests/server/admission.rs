@@ -142,3 +142,44 @@ fn a_pod_on_a_node_says_where_that_is_and_grows_to_what_it_has_at_most() {
     assert!(refused.contains(why), "{refused}");
     resize("1").unwrap();
 }
+
+#[test]
+fn a_node_gets_tokens_for_its_pods_and_bound_to_them() {
+    let s = Server::start();
+    s.ok(&["create", "serviceaccount", "default"]);
+    for (pod, node) in [("mine", "n"), ("other", "m")] {
+        let overrides = format!(r#"--overrides={{"spec":{{"nodeName":"{node}"}}}}"#);
+        s.ok(&["run", pod, "--image=x", &overrides]);
+    }
+    let token = |flags: &[&str]| {
+        let node = [
+            "--as=system:node:n",
+            "--as-group=system:nodes",
+            "create",
+            "token",
+            "default",
+        ];
+        s.try_with(&[&node, flags].concat(), "")
+    };
+    let bound = |pod: &str, more: &[&str]| {
+        let uid = s.ok(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"]);
+        let object = format!("--bound-object-name={pod}");
+        let uid = format!("--bound-object-uid={uid}");
+        token(&[&["--bound-object-kind=Pod", &object, &uid], more].concat())
+    };
+    assert!(bound("mine", &[]).is_ok());
+    for (refused, why) in [
+        (token(&[]), "node requested token not bound to a pod"),
+        (
+            bound("other", &[]),
+            "node requested token bound to a pod scheduled on a different node",
+        ),
+        (
+            bound("mine", &["--audience=vault"]),
+            "audience \"vault\" not found in pod spec volume, system:node:n is not authorized to request tokens for this audience",
+        ),
+    ] {
+        let refused = refused.unwrap_err();
+        assert!(refused.contains(why), "{refused}");
+    }
+}
