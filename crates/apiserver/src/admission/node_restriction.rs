@@ -1,5 +1,7 @@
 //! NodeRestriction: a kubelet writes its own node, the pods bound to it, its lease, and nothing else.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
@@ -7,8 +9,8 @@ use crate::authorization::node::references;
 use crate::http::status::Result;
 use crate::strategy::text;
 
-/// Label prefixes that only administrators set.
-const RESTRICTED: &str = "node-restriction.kubernetes.io/";
+/// The domain of labels that only administrators set.
+const RESTRICTED: &str = "node-restriction.kubernetes.io";
 
 /// Labels of `kubernetes.io` and `k8s.io` that a kubelet may set on itself.
 const OWN_LABELS: [&str; 11] = [
@@ -50,7 +52,10 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) 
         return labels_and_taints(node, tree, old).or_else(refuse);
     }
     if resource.is("coordination.k8s.io", "leases") {
-        if attributes.namespace != "kube-node-lease" || attributes.name != node {
+        if attributes.namespace != "kube-node-lease" {
+            return refuse("can only access leases in the \"kube-node-lease\" system namespace".into());
+        }
+        if attributes.name != node {
             return refuse("can only access node lease with the same name as the requesting node".into());
         }
         return Ok(());
@@ -212,7 +217,17 @@ const PROJECTED: [(&str, &str); 5] = [
     ("podCertificate", "podcertificates"),
 ];
 
+/// A node does not draw pods to itself or keep them away.
 fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::result::Result<(), String> {
+    let changed = |path: &str| old.is_some_and(|old| old.pointer(path) != tree.pointer(path));
+    for (path, what) in [
+        ("/spec/taints", "taints"),
+        ("/metadata/ownerReferences", "ownerReferences"),
+    ] {
+        if changed(path) {
+            return Err(format!("node {node:?} is not allowed to modify {what}"));
+        }
+    }
     let labels = |t: Option<&Value>| {
         t.and_then(|t| t.pointer("/metadata/labels"))
             .and_then(Value::as_object)
@@ -220,29 +235,32 @@ fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::resu
             .unwrap_or_default()
     };
     let (before, after) = (labels(old), labels(Some(tree)));
-    let changed = before
+    let forbidden: BTreeSet<&str> = before
         .keys()
         .chain(after.keys())
-        .filter(|k| before.get(*k) != after.get(*k));
-    for key in changed {
-        let namespace = key.split_once('/').map_or("", |(n, _)| n);
-        let kubernetes = ["kubernetes.io", "k8s.io"]
-            .iter()
-            .any(|d| namespace == *d || namespace.ends_with(&format!(".{d}")));
-        let kubelet = namespace == "kubelet.kubernetes.io"
-            || namespace.ends_with(".kubelet.kubernetes.io")
-            || namespace == "node.kubernetes.io"
-            || namespace.ends_with(".node.kubernetes.io");
-        if key.starts_with(RESTRICTED) || (kubernetes && !kubelet && !OWN_LABELS.contains(&key.as_str())) {
-            return Err(format!("node {node:?} is not allowed to modify labels: {key}"));
-        }
+        .filter(|key| before.get(*key) != after.get(*key) && !may_label(key))
+        .map(String::as_str)
+        .collect();
+    if forbidden.is_empty() {
+        return Ok(());
     }
-    if let Some(old) = old
-        && old.pointer("/spec/taints") != tree.pointer("/spec/taints")
-    {
-        return Err(format!("node {node:?} is not allowed to modify taints"));
-    }
-    Ok(())
+    let forbidden = Vec::from_iter(forbidden).join(", ");
+    Err(match old {
+        Some(_) => format!("is not allowed to modify labels: {forbidden}"),
+        None => format!("node {node:?} is not allowed to set the following labels: {forbidden}"),
+    })
+}
+
+/// Whether a kubelet may set a label of its node.
+fn may_label(key: &str) -> bool {
+    let namespace = key.split_once('/').map_or("", |(n, _)| n);
+    let within = |domain: &str| {
+        let parent = namespace.strip_suffix(domain);
+        parent.is_some_and(|parent| parent.is_empty() || parent.ends_with('.'))
+    };
+    let kubernetes = within("kubernetes.io") || within("k8s.io");
+    let kubelet = within("kubelet.kubernetes.io") || within("node.kubernetes.io") || OWN_LABELS.contains(&key);
+    !within(RESTRICTED) && (!kubernetes || kubelet)
 }
 
 #[cfg(test)]
@@ -296,5 +314,34 @@ mod tests {
             object_referred_to(&json!({ "spec": { "containers": [env] } })),
             Some("configmaps")
         );
+    }
+
+    #[test]
+    fn a_node_labels_itself_within_bounds() {
+        for (key, may) in [
+            ("mine", true),
+            ("example.com/a", true),
+            ("kubernetes.io/hostname", true),
+            ("node.kubernetes.io/anything", true),
+            ("x.kubelet.kubernetes.io/anything", true),
+            ("notkubernetes.io/a", true),
+            ("kubernetes.io/role", false),
+            ("x.k8s.io/role", false),
+            ("node-role.kubernetes.io/control-plane", false),
+            ("node-restriction.kubernetes.io/a", false),
+            ("x.node-restriction.kubernetes.io/a", false),
+        ] {
+            assert_eq!(may_label(key), may, "{key}");
+        }
+        let node = |labels: Value| json!({ "metadata": { "labels": labels } });
+        let made = labels_and_taints("n", &node(json!({ "k8s.io/b": "", "k8s.io/a": "" })), None);
+        let why = "node \"n\" is not allowed to set the following labels: k8s.io/a, k8s.io/b";
+        assert_eq!(made, Err(why.to_owned()));
+        let changed = labels_and_taints(
+            "n",
+            &node(json!({ "k8s.io/a": "2" })),
+            Some(&node(json!({ "k8s.io/a": "1" }))),
+        );
+        assert_eq!(changed, Err("is not allowed to modify labels: k8s.io/a".to_owned()));
     }
 }
