@@ -133,6 +133,8 @@ pub struct PodInfo {
     pub containers: usize,
     /// Names of PersistentVolumeClaims.
     pub claims: Vec<String>,
+    /// Those of them that are made for the pod.
+    pub made_claims: Vec<String>,
     pub resource_claims: bool,
     pub never_preempts: bool,
     pub nominated_node: Box<str>,

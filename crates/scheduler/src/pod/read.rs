@@ -154,12 +154,14 @@ impl PodInfo {
             });
         }
         let volumes = spec.volumes.unwrap_or_default();
-        let mut claims = Vec::new();
+        let (mut claims, mut made_claims) = (Vec::new(), Vec::new());
         for volume in &volumes {
             if let Some(claim) = &volume.persistent_volume_claim {
                 claims.push(claim.claim_name.clone());
             } else if volume.ephemeral.is_some() {
-                claims.push(format!("{}-{}", object.meta.name, volume.name));
+                let name = format!("{}-{}", object.meta.name, volume.name);
+                claims.push(name.clone());
+                made_claims.push(name);
             }
         }
         let images = spec.containers.iter().chain(&init).filter_map(|c| c.image.as_deref());
@@ -189,6 +191,7 @@ impl PodInfo {
                 .collect(),
             containers: spec.containers.len() + init.len(),
             claims,
+            made_claims,
             resource_claims: spec.resource_claims.is_some_and(|c| !c.is_empty()),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             nominated_node: raw.status.nominated_node_name,
