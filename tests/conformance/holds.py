@@ -49,20 +49,20 @@ def title(command):
 
 
 def processes():
-    """By name: how many, KiB resident and proportional, open files, threads."""
+    """By name: how many, KiB resident, proportional and of no file, open files, threads."""
     found = collections.defaultdict(collections.Counter)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         command = read(f"/proc/{pid}/cmdline", "rb")
         # the namespaces' own first process with its sleep, and this one
         if not command or int(pid) in (1, os.getpid()) or command.startswith((b"sleep\0infinity", b"nsenter\0")):
             continue
-        memory = dict(re.findall(r"^(Rss|Pss): +(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.M))
+        memory = dict(re.findall(r"^(Rss|Pss|Pss_Anon): +(\d+)", read(f"/proc/{pid}/smaps_rollup"), re.M))
         try:
             files = len(os.listdir(f"/proc/{pid}/fd"))
         except OSError:
             continue
         threads = len(os.listdir(f"/proc/{pid}/task"))
-        found[title(command)].update(count=1, rss=int(memory.get("Rss", 0)), pss=int(memory.get("Pss", 0)), files=files, threads=threads)
+        found[title(command)].update(count=1, rss=int(memory.get("Rss", 0)), pss=int(memory.get("Pss", 0)), anonymous=int(memory.get("Pss_Anon", 0)), files=files, threads=threads)
     return found
 
 

@@ -72,7 +72,7 @@ def print_holds(sides):
     for name in names("processes"):
         of = [side["processes"].get(name, {}) for side in sides]
         row(f"{name}: processes", *(p.get("count", 0) for p in of))
-        for unit, key in (("MiB PSS", "pss"), ("MiB RSS", "rss")):
+        for unit, key in (("MiB PSS", "pss"), ("MiB anonymous", "anonymous"), ("MiB RSS", "rss")):
             row(f"    {unit}", *(f"{p.get(key, 0) / 1024:.1f}" for p in of))
         row("    threads", *(p.get("threads", 0) for p in of))
         row("    open files", *(p.get("files", 0) for p in of))
@@ -87,6 +87,22 @@ def print_holds(sides):
         numbers = [side["objects"].get(name, 0) for side in sides]
         if len(set(numbers)) > 1:
             row(name, *numbers)
+
+
+def held(sides):
+    """What the page says of that, if the last run waited for the compaction."""
+    if len(sides) < 3 or any("error" in side for side in sides):
+        return []
+    total = lambda side, key: sum(p.get(key, 0) for p in side["processes"].values())
+    rows = [
+        ("memory of all processes, PSS", lambda side: f"{total(side, 'pss') / 1024:.0f} MiB"),
+        ("of that, of no file", lambda side: f"{total(side, 'anonymous') / 1024:.0f} MiB"),
+        ("open files", lambda side: str(total(side, "files"))),
+        ("disk", lambda side: f"{side['disk'].get('cluster', 0) >> 10} MiB"),
+        *((name, lambda side, name=name: str(side["counts"][name])) for name in ("processes", "mounts", "cgroups", "links")),
+    ]
+    lines = ["", "## What the cluster holds", "", "| | before the run | after it | and its revisions are compacted |", "|---|---:|---:|---:|"]
+    return lines + [f"| {name} | " + " | ".join(value(side) for side in sides) + " |" for name, value in rows]
 
 
 def read_list(path):
@@ -156,6 +172,7 @@ def write_page(path, runs, merged):
         theirs = sum(results.sig(test) == name for test in upstream) if upstream else "–"
         lines.append(f"| {name} | {passed} | {theirs} | {total} |")
     lines.append(f"| all | {sum(s['state'] == 'passed' for s in merged)} | {len(upstream) if upstream else '–'} | {len(merged)} |")
+    lines += held(runs[-1]["holds"])
     failing = sorted((s for s in merged if s["state"] != "passed"), key=lambda s: s["name"])
     lines += ["", "## What does not pass, and what is missing" if failing else "All pass.", ""]
     for spec in failing:

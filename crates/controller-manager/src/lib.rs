@@ -11,6 +11,7 @@ mod deployment;
 mod discovery;
 mod disruption;
 mod endpoints;
+mod ephemeral_volume;
 mod error;
 mod expectations;
 mod garbage_collector;

@@ -132,6 +132,11 @@ const CONTROLLERS: &[Entry] = &[
         crate::persistentvolume::run
     ),
     entry!(
+        "ephemeral-volume-controller",
+        "ephemeral-volume-controller",
+        crate::ephemeral_volume::run
+    ),
+    entry!(
         "persistentvolumeclaim-protection-controller",
         "pvc-protection-controller",
         crate::volume_protection::run_claim

@@ -21,6 +21,10 @@ pub struct Claim {
     pub uid: Box<str>,
     /// The volume it is bound to.
     pub volume: Option<String>,
+    /// The volume that it was bound to and that is gone.
+    pub lost: Option<String>,
+    /// The uid of who made it for itself.
+    pub owner: Box<str>,
     /// A volume is asked for by its name: the binder's business.
     pub named: bool,
     pub class: Option<String>,
@@ -181,6 +185,8 @@ impl Claim {
         let labels = labels.map(|s| LabelSelector::from_tree(&s).unwrap_or_else(|_| LabelSelector::nothing()));
         Ok(Claim {
             uid: object.meta.uid.clone(),
+            lost: volume.clone().filter(|_| raw.status.phase == "Lost"),
+            owner: object.meta.controller().map(|o| o.uid.clone()).unwrap_or_default(),
             named: volume.is_some(),
             volume: volume.filter(|_| bound),
             class: raw.spec.storage_class_name,

@@ -117,14 +117,18 @@ pub struct Listing {
 }
 
 impl Cache {
-    /// Fills a cache from the store and keeps it current.
-    pub async fn start(resource: Arc<Resource>, store: &dyn etcd::Store) -> Result<Arc<Cache>> {
-        let cache = Arc::new(Cache {
-            resource: resource.clone(),
+    fn empty(resource: Arc<Resource>) -> Cache {
+        Cache {
+            resource,
             inner: RwLock::default(),
             revision: AtomicU64::new(0),
             changed: AtomicU64::new(0),
-        });
+        }
+    }
+
+    /// Fills a cache from the store and keeps it current.
+    pub async fn start(resource: Arc<Resource>, store: &dyn etcd::Store) -> Result<Arc<Cache>> {
+        let cache = Arc::new(Cache::empty(resource.clone()));
         let range = etcd::KeyRange::prefix(resource.prefix.as_bytes());
         let sink: Weak<Cache> = Arc::downgrade(&cache);
         let content = store.subscribe(range, sink).await?;
@@ -260,6 +264,17 @@ impl Cache {
         ))
     }
 
+    /// Forgets events that the store has forgotten: what was current at `revision` can no longer be asked for.
+    pub fn compact(&self, revision: u64) {
+        let mut inner = self.write();
+        let old = inner.ring.partition_point(|(_, c)| c.revision <= revision);
+        let newest = inner.ring.drain(..old).next_back();
+        if let Some((_, newest)) = newest {
+            inner.complete_after = newest.revision;
+            inner.ring.shrink_to_fit();
+        }
+    }
+
     /// Ends all watches: the resource is no longer served.
     pub fn close(&self) {
         self.write().watchers.clear();
@@ -384,5 +399,53 @@ impl Sink for Cache {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.cache.unsubscribe(&self.scope, self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::builtin_resources;
+
+    #[test]
+    fn what_the_store_has_forgotten_cannot_be_watched_from() {
+        let all = builtin_resources();
+        let resource = all.into_iter().find(|r| r.is("", "configmaps")).unwrap();
+        let prefix = resource.prefix.clone();
+        let cache = Arc::new(Cache::empty(Arc::new(resource)));
+        for revision in [3, 5, 9] {
+            let object = serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+                "name": "a", "namespace": "n", "uid": "u", "resourceVersion": revision.to_string() } });
+            let kv = etcd::KeyValue {
+                key: Bytes::from(format!("{prefix}n/a")),
+                value: Bytes::from(object.to_string()),
+                create_revision: 3,
+                mod_revision: revision,
+                version: 1,
+                lease: 0,
+            };
+            let event = Event {
+                kind: EventKind::Put,
+                kv,
+                previous: None,
+                hint: None,
+            };
+            cache.apply(revision, &[event]);
+        }
+        let seen = |since| {
+            let (_, _, backlog) = cache.watch(Scope::All, "", Some(since))?;
+            Ok::<_, ApiError>(backlog.iter().map(|c| c.revision).collect::<Vec<_>>())
+        };
+        assert_eq!(seen(3).unwrap(), [5, 9]);
+        cache.compact(6);
+        assert_eq!(seen(3).unwrap_err().code, 410);
+        assert_eq!(
+            seen(5).unwrap(),
+            [9],
+            "who has seen the last of what is forgotten misses nothing"
+        );
+        cache.compact(20);
+        assert_eq!(seen(9).unwrap(), [0; 0]);
+        assert!(cache.get("n", "a").is_some());
     }
 }

@@ -137,6 +137,13 @@ impl Registry {
         self.catalog.load_full()
     }
 
+    /// Lets the caches forget what the store was told to forget.
+    pub fn compact(&self, revision: u64) {
+        for served in self.catalog().all() {
+            served.cache.compact(revision);
+        }
+    }
+
     /// Serves another resource, in all its versions.
     pub async fn serve(&self, versions: Vec<Resource>) -> Result<()> {
         let _one = self.changing.lock().await;

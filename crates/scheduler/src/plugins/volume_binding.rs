@@ -31,14 +31,31 @@ impl Plugin for VolumeBinding {
             return refuse("spec.resourceClaims are not supported by this scheduler".into());
         }
         let storage = &cycle.snapshot.storage;
-        for name in &cycle.pod.claims {
-            let Some(claim) = storage.claims.get(&format!("{}/{name}", cycle.pod.namespace())) else {
-                return refuse(format!("persistentvolumeclaim {name:?} not found"));
+        let (pod, namespace) = (&cycle.pod, cycle.pod.namespace());
+        for name in &pod.claims {
+            let key = format!("{namespace}/{name}");
+            let made = pod.made_claims.contains(name);
+            let Some(claim) = storage.claims.get(&key) else {
+                return refuse(match made {
+                    true => {
+                        format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {name:?}")
+                    }
+                    false => format!("persistentvolumeclaim {name:?} not found"),
+                });
             };
+            if let Some(volume) = &claim.lost {
+                let why = format!("persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}");
+                return refuse(why);
+            }
             if claim.deleting {
                 return refuse(format!("persistentvolumeclaim {name:?} is being deleted"));
             }
-            let key = format!("{}/{name}", cycle.pod.namespace());
+            if made && *claim.owner != *pod.uid() {
+                let pod = pod.name();
+                return refuse(format!(
+                    "PVC {namespace}/{name} was not created for pod {namespace}/{pod} (pod is not owner)"
+                ));
+            }
             // One that another pod's node decides about is not this pod's to bind.
             if claim.volume.is_none() && (!storage.is_delayed(claim) || storage.assumed.contains_key(&key)) {
                 return refuse("pod has unbound immediate PersistentVolumeClaims".into());
@@ -83,6 +100,77 @@ impl Plugin for VolumeBinding {
             ClusterEvent::NodeChanged { old, new } => old.labels() != new.facts.labels(),
             ClusterEvent::PodRemoved(gone) => gone.claims.iter().any(|c| pod.claims.contains(c)),
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::tests::pod;
+    use crate::storage::Claim;
+    use serde_json::json;
+
+    #[test]
+    fn a_pod_waits_for_its_claims_with_upstreams_words() {
+        let volume = json!({ "name": "v", "persistentVolumeClaim": { "claimName": "c" } });
+        let made = json!({ "name": "v", "ephemeral": {} });
+        let bound = || Claim {
+            volume: Some("pv".into()),
+            ..Claim::default()
+        };
+        let own = Claim {
+            owner: "uid".into(),
+            ..bound()
+        };
+        let leaving = Claim {
+            deleting: true,
+            ..bound()
+        };
+        let lost = Claim {
+            lost: Some("pv".into()),
+            ..Claim::default()
+        };
+        let foreign = "PVC default/p-v was not created for pod default/p (pod is not owner)";
+        for (volume, name, claim, want) in [
+            (&volume, "c", None, "persistentvolumeclaim \"c\" not found"),
+            (&volume, "c", Some(bound()), ""),
+            (
+                &volume,
+                "c",
+                Some(leaving),
+                "persistentvolumeclaim \"c\" is being deleted",
+            ),
+            (
+                &volume,
+                "c",
+                Some(lost),
+                "persistentvolumeclaim \"c\" bound to non-existent persistentvolume \"pv\"",
+            ),
+            (
+                &volume,
+                "c",
+                Some(Claim::default()),
+                "pod has unbound immediate PersistentVolumeClaims",
+            ),
+            (
+                &made,
+                "p-v",
+                None,
+                "waiting for ephemeral volume controller to create the persistentvolumeclaim \"p-v\"",
+            ),
+            (&made, "p-v", Some(bound()), foreign),
+            (&made, "p-v", Some(own), ""),
+        ] {
+            let mut snapshot = Snapshot::default();
+            let tree =
+                json!({ "metadata": { "name": "p", "uid": "uid" }, "spec": { "containers": [], "volumes": [volume] } });
+            let pod = pod(&mut snapshot.interner, tree);
+            let claims = claim.map(|claim| (format!("default/{name}"), claim));
+            snapshot.storage.claims.extend(claims);
+            let refusal = VolumeBinding.pre_filter(&mut Cycle::new(&snapshot, &pod)).err();
+            let said = refusal.map(|r| r.reasons.join(", ")).unwrap_or_default();
+            assert_eq!(said, want);
         }
     }
 }

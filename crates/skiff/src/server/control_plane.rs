@@ -154,9 +154,19 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         args.bind_address
     };
     let stop = CancellationToken::new();
-    tokio::spawn(apiserver::allocator::follow(registry, cluster_ips, stop.clone()));
+    tokio::spawn(apiserver::allocator::follow(
+        registry.clone(),
+        cluster_ips,
+        stop.clone(),
+    ));
     let task = tokio::spawn(connection::serve(api.clone(), listener, acceptor, stop.clone()));
-    tokio::spawn(maintain(store.clone(), certificates.clone(), serving, stop.clone()));
+    tokio::spawn(maintain(
+        store.clone(),
+        registry,
+        certificates.clone(),
+        serving,
+        stop.clone(),
+    ));
     Ok(ControlPlane {
         api,
         certificates,
@@ -187,6 +197,7 @@ impl ControlPlane {
 /// renews certificates once a day.
 async fn maintain(
     store: Arc<etcd::Embedded>,
+    registry: Arc<Registry>,
     certificates: Arc<Certificates>,
     serving: Arc<connection::Certificate>,
     stop: CancellationToken,
@@ -204,7 +215,7 @@ async fn maintain(
         // what was current five minutes ago: nobody's list takes longer
         if current != previous {
             match store.compact(previous).await {
-                Ok(()) | Err(etcd::StoreError::Compacted { .. }) => {}
+                Ok(()) | Err(etcd::StoreError::Compacted { .. }) => registry.compact(previous),
                 Err(error) => tracing::warn!(%error, "compaction failed"),
             }
             previous = current;

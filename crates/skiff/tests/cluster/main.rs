@@ -5,6 +5,7 @@
 mod cluster;
 mod network;
 mod shop;
+mod storage;
 mod survival;
 mod upstream;
 mod workloads;

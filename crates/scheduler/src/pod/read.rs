@@ -1,369 +1,21 @@
-//! What the scheduler knows of a pod, read once when the pod comes or changes.
+//! From a pod's JSON to what the scheduler knows of it.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use api::object::Object;
 use api::selectors::LabelSelector;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::Value;
 
-use crate::node_affinity::{NodeSelector, RawNodeSelectorTerm, Requirement, Term};
+use super::raw::{RawAffinityTerm, RawContainer, RawContainerStatus, RawPod};
+use super::{AffinityTerm, HostPort, PodAffinity, PodError, PodInfo, Spread};
+use crate::node_affinity::{NodeSelector, Requirement, Term};
 use crate::resources::{Interner, Resources};
 
 /// What a container without a request counts as when nodes are compared (not when they are filtered): 0.1 CPU, 200 MB.
 const DEFAULT_CPU: i64 = 100;
 const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
-
-/// A host port that a pod occupies.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    pub ip: Box<str>,
-    pub protocol: Box<str>,
-    pub port: i32,
-}
-
-impl HostPort {
-    pub fn conflicts(&self, other: &HostPort) -> bool {
-        let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (any(&self.ip) || any(&other.ip) || self.ip == other.ip)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Default)]
-#[serde(default)]
-pub struct Toleration {
-    pub key: String,
-    pub operator: String,
-    pub value: String,
-    pub effect: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Default)]
-#[serde(default)]
-pub struct Taint {
-    pub key: String,
-    pub value: String,
-    pub effect: String,
-}
-
-impl Toleration {
-    pub fn tolerates(&self, taint: &Taint) -> bool {
-        if !self.effect.is_empty() && self.effect != taint.effect || !self.key.is_empty() && self.key != taint.key {
-            return false;
-        }
-        match self.operator.as_str() {
-            "" | "Equal" => self.value == taint.value,
-            "Exists" => true,
-            // numbers, compared as integers
-            "Gt" | "Lt" => match (taint.value.parse::<i64>(), self.value.parse::<i64>()) {
-                (Ok(theirs), Ok(ours)) if self.operator == "Gt" => theirs > ours,
-                (Ok(theirs), Ok(ours)) => theirs < ours,
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-}
-
-/// A term of inter-pod affinity or anti-affinity.
-#[derive(Debug, Clone)]
-pub struct AffinityTerm {
-    pub selector: LabelSelector,
-    pub namespaces: Vec<String>,
-    /// Namespaces by their labels; an empty selector means all.
-    pub namespace_selector: Option<LabelSelector>,
-    /// Interned label key of nodes.
-    pub topology: u32,
-    pub weight: i64,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct PodAffinity {
-    pub required: Vec<AffinityTerm>,
-    pub required_anti: Vec<AffinityTerm>,
-    pub preferred: Vec<AffinityTerm>,
-    pub preferred_anti: Vec<AffinityTerm>,
-}
-
-impl PodAffinity {
-    pub fn is_empty(&self) -> bool {
-        self.required.is_empty()
-            && self.required_anti.is_empty()
-            && self.preferred.is_empty()
-            && self.preferred_anti.is_empty()
-    }
-}
-
-/// A topology spread constraint.
-#[derive(Debug, Clone)]
-pub struct Spread {
-    pub max_skew: i64,
-    pub topology: u32,
-    pub required: bool,
-    pub selector: LabelSelector,
-    pub min_domains: Option<i64>,
-    pub honor_affinity: bool,
-    pub honor_taints: bool,
-}
-
-/// A pod as plugins see it.
-#[derive(Debug)]
-pub struct PodInfo {
-    pub object: Arc<Object>,
-    /// `namespace/name`.
-    pub key: Arc<str>,
-    pub node_name: Box<str>,
-    pub scheduler_name: Box<str>,
-    pub priority: i32,
-    pub created: Timestamp,
-    pub started: Option<Timestamp>,
-    pub gates: Vec<String>,
-    pub requests: Resources,
-    /// CPU and memory with defaults for containers that request none.
-    pub nonzero: (i64, i64),
-    pub ports: Vec<HostPort>,
-    pub node_selector: NodeSelector,
-    pub preferred_nodes: Vec<(i64, Term)>,
-    pub tolerations: Vec<Toleration>,
-    pub affinity: PodAffinity,
-    pub spread: Vec<Spread>,
-    pub images: Vec<String>,
-    pub containers: usize,
-    /// Names of PersistentVolumeClaims.
-    pub claims: Vec<String>,
-    pub resource_claims: bool,
-    pub never_preempts: bool,
-    pub nominated_node: Box<str>,
-    /// Pods of one shape get the same answer from every node.
-    pub shape: u64,
-}
-
-impl PodInfo {
-    pub fn namespace(&self) -> &str {
-        &self.object.meta.namespace
-    }
-
-    pub fn name(&self) -> &str {
-        &self.object.meta.name
-    }
-
-    pub fn uid(&self) -> &str {
-        &self.object.meta.uid
-    }
-
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.object.meta.label(key)
-    }
-
-    pub fn tolerates(&self, taint: &Taint) -> bool {
-        self.tolerations.iter().any(|t| t.tolerates(taint))
-    }
-
-    /// The first taint with one of the effects that keeps the pod away.
-    pub fn untolerated<'a>(&self, taints: &'a [Taint]) -> Option<&'a Taint> {
-        taints
-            .iter()
-            .find(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute") && !self.tolerates(t))
-    }
-}
-
-#[derive(Deserialize)]
-struct RawPod {
-    metadata: RawMeta,
-    spec: RawSpec,
-    #[serde(default)]
-    status: RawStatus,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawMeta {
-    creation_timestamp: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawSpec {
-    #[serde(default)]
-    node_name: Box<str>,
-    #[serde(default)]
-    scheduler_name: Box<str>,
-    priority: Option<i32>,
-    preemption_policy: Option<String>,
-    #[serde(default)]
-    scheduling_gates: Option<Vec<Named>>,
-    #[serde(default)]
-    containers: Vec<RawContainer>,
-    #[serde(default)]
-    init_containers: Option<Vec<RawContainer>>,
-    overhead: Option<BTreeMap<String, String>>,
-    resources: Option<RawResources>,
-    node_selector: Option<BTreeMap<String, String>>,
-    affinity: Option<RawAffinity>,
-    #[serde(default)]
-    tolerations: Option<Vec<Toleration>>,
-    #[serde(default)]
-    topology_spread_constraints: Option<Vec<RawSpread>>,
-    #[serde(default)]
-    volumes: Option<Vec<RawVolume>>,
-    resource_claims: Option<Vec<serde::de::IgnoredAny>>,
-    #[serde(default)]
-    host_network: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Named {
-    name: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct RawStatus {
-    nominated_node_name: Box<str>,
-    start_time: Option<Timestamp>,
-    container_statuses: Option<Vec<RawContainerStatus>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawContainerStatus {
-    name: String,
-    allocated_resources: Option<BTreeMap<String, String>>,
-    resources: Option<RawResources>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawContainer {
-    name: String,
-    #[serde(default)]
-    image: Option<String>,
-    resources: Option<RawResources>,
-    #[serde(default)]
-    ports: Option<Vec<RawPort>>,
-    restart_policy: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct RawResources {
-    requests: Option<BTreeMap<String, String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPort {
-    #[serde(default)]
-    host_port: Option<i32>,
-    container_port: i32,
-    #[serde(default)]
-    protocol: Option<Box<str>>,
-    #[serde(default, rename = "hostIP")]
-    host_ip: Option<Box<str>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawVolume {
-    name: String,
-    persistent_volume_claim: Option<RawClaim>,
-    ephemeral: Option<serde::de::IgnoredAny>,
-    image: Option<RawImage>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawClaim {
-    claim_name: String,
-}
-
-#[derive(Deserialize)]
-struct RawImage {
-    reference: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawAffinity {
-    node_affinity: Option<RawNodeAffinity>,
-    pod_affinity: Option<RawPodAffinity>,
-    pod_anti_affinity: Option<RawPodAffinity>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawNodeAffinity {
-    required_during_scheduling_ignored_during_execution: Option<RawNodeSelector>,
-    preferred_during_scheduling_ignored_during_execution: Option<Vec<RawPreferredNode>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct RawNodeSelector {
-    #[serde(default)]
-    pub node_selector_terms: Vec<RawNodeSelectorTerm>,
-}
-
-#[derive(Deserialize)]
-struct RawPreferredNode {
-    weight: i64,
-    preference: RawNodeSelectorTerm,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPodAffinity {
-    required_during_scheduling_ignored_during_execution: Option<Vec<RawAffinityTerm>>,
-    preferred_during_scheduling_ignored_during_execution: Option<Vec<RawPreferredPod>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawPreferredPod {
-    weight: i64,
-    pod_affinity_term: RawAffinityTerm,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawAffinityTerm {
-    label_selector: Option<Value>,
-    #[serde(default)]
-    namespaces: Option<Vec<String>>,
-    namespace_selector: Option<Value>,
-    topology_key: String,
-    #[serde(default)]
-    match_label_keys: Option<Vec<String>>,
-    #[serde(default)]
-    mismatch_label_keys: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawSpread {
-    max_skew: i64,
-    topology_key: String,
-    when_unsatisfiable: String,
-    label_selector: Option<Value>,
-    min_domains: Option<i64>,
-    node_affinity_policy: Option<String>,
-    node_taints_policy: Option<String>,
-    #[serde(default)]
-    match_label_keys: Option<Vec<String>>,
-}
-
-/// Why a pod cannot be understood.
-#[derive(Debug, thiserror::Error)]
-pub enum PodError {
-    #[error("pod {0}: {1}")]
-    Decode(String, serde_json::Error),
-    #[error("pod {0}: {1}")]
-    Selector(String, api::selectors::SelectorError),
-}
 
 /// A selector with the pod's own values of some keys added, as `matchLabelKeys` says.
 fn selector(
@@ -502,12 +154,14 @@ impl PodInfo {
             });
         }
         let volumes = spec.volumes.unwrap_or_default();
-        let mut claims = Vec::new();
+        let (mut claims, mut made_claims) = (Vec::new(), Vec::new());
         for volume in &volumes {
             if let Some(claim) = &volume.persistent_volume_claim {
                 claims.push(claim.claim_name.clone());
             } else if volume.ephemeral.is_some() {
-                claims.push(format!("{}-{}", object.meta.name, volume.name));
+                let name = format!("{}-{}", object.meta.name, volume.name);
+                claims.push(name.clone());
+                made_claims.push(name);
             }
         }
         let images = spec.containers.iter().chain(&init).filter_map(|c| c.image.as_deref());
@@ -537,6 +191,7 @@ impl PodInfo {
                 .collect(),
             containers: spec.containers.len() + init.len(),
             claims,
+            made_claims,
             resource_claims: spec.resource_claims.is_some_and(|c| !c.is_empty()),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             nominated_node: raw.status.nominated_node_name,
@@ -558,11 +213,6 @@ impl PodInfo {
         self.tolerations.hash(&mut hasher);
         self.images.hash(&mut hasher);
         hasher.finish()
-    }
-
-    /// Whether the answer of a node depends on nothing but the node and the pod's shape.
-    pub fn is_plain(&self) -> bool {
-        self.affinity.is_empty() && self.spread.is_empty() && self.claims.is_empty() && !self.resource_claims
     }
 }
 
@@ -647,55 +297,4 @@ fn sum_requests(
     total.max(&peak);
     let nonzero = (nonzero.0 + sidecars_nonzero.0, nonzero.1 + sidecars_nonzero.1);
     (total, (nonzero.0.max(peak_nonzero.0), nonzero.1.max(peak_nonzero.1)))
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    pub fn pod(interner: &mut Interner, tree: Value) -> Arc<PodInfo> {
-        let mut tree = tree;
-        tree["metadata"]["namespace"] = "default".into();
-        let object = Object::parse(tree.to_string().into()).unwrap();
-        Arc::new(PodInfo::of(&object, interner).unwrap())
-    }
-
-    #[test]
-    fn an_init_container_counts_while_it_is_larger_than_the_rest() {
-        let request = |cpu: &str| serde_json::json!({ "requests": { "cpu": cpu } });
-        let tree = serde_json::json!({
-            "metadata": { "name": "a" },
-            "spec": {
-                "containers": [{ "name": "c", "resources": request("1") }],
-                "initContainers": [
-                    { "name": "s", "restartPolicy": "Always", "resources": request("500m") },
-                    { "name": "i", "resources": request("2") },
-                ],
-            },
-        });
-        let pod = pod(&mut Interner::default(), tree);
-        assert_eq!(pod.requests.cpu, 2500);
-        assert_eq!(pod.nonzero.0, 2500);
-    }
-
-    #[test]
-    fn a_toleration_without_key_and_effect_tolerates_everything() {
-        let taint = |key: &str, effect: &str| Taint {
-            key: key.into(),
-            value: "v".into(),
-            effect: effect.into(),
-        };
-        let exists = Toleration {
-            operator: "Exists".into(),
-            ..Toleration::default()
-        };
-        assert!(exists.tolerates(&taint("a", "NoSchedule")));
-        let keyed = Toleration {
-            key: "a".into(),
-            value: "v".into(),
-            ..Toleration::default()
-        };
-        assert!(keyed.tolerates(&taint("a", "NoExecute")));
-        assert!(!keyed.tolerates(&taint("b", "NoExecute")));
-    }
 }
