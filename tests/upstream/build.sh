@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds upstream's own programs from source through the Go module proxy into DIR, skipping what is there already.
 #   build.sh DIR               kubectl; prints last the folder of the golden files of k8s.io/api
+#   build.sh DIR pod-security  nothing; prints the folder of the fixtures of k8s.io/pod-security-admission
 #   build.sh DIR PROGRAM...    any program that `package` below names, containerd, runc, cni, coredns, pause, busybox, test-images;
 #                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start,
 #                              `conformance` for the suite and what its images are made of
@@ -146,6 +147,10 @@ build() {
 if [ $# -eq 0 ]; then
   build kubectl
   echo "$(source_of k8s.io/api)/testdata/HEAD"
+  exit
+fi
+if [ "$1" = pod-security ]; then
+  echo "$(source_of k8s.io/pod-security-admission)/test/testdata"
   exit
 fi
 api_server="kubeadm kubectl etcd kube-apiserver"

@@ -30,6 +30,11 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const REPORT: Duration = Duration::from_secs(300);
 /// Upstream's `nodeStatusMaxImages`.
 const MOST_IMAGES: usize = 50;
+/// What this kubelet does that older ones do not and that pods may need (KEP-5328), sorted.
+const DECLARED_FEATURES: [&str; 2] = [
+    "InPlacePodLevelResourcesVerticalScaling",
+    "InPlacePodVerticalScalingInitContainers",
+];
 
 /// The reporter of one node.
 #[derive(Debug)]
@@ -369,6 +374,7 @@ impl NodeReporter {
             capacity: Some(quantities(&capacity)),
             allocatable: Some(quantities(&allocatable)),
             conditions: Some(conditions),
+            declared_features: Some(DECLARED_FEATURES.map(str::to_owned).to_vec()),
             daemon_endpoints: Some(NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint {
                     port: i32::from(self.config.port),

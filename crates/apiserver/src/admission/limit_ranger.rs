@@ -1,59 +1,72 @@
 //! LimitRanger: default requests and limits from a namespace's LimitRanges, and their bounds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use api::pod;
 use api::quantity::Quantity;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::http::status::Result;
 use crate::strategy::text;
 
-fn applies(attributes: &Attributes<'_>) -> bool {
-    if attributes.resizes_pod() {
-        return true;
+/// Says what a pod was given without asking.
+const ANNOTATION: &str = "kubernetes.io/limit-ranger";
+/// The most that is counted in thousandths.
+const MAX_MILLI_VALUE: i64 = i64::MAX / 1000;
+
+type Amounts = BTreeMap<String, Quantity>;
+
+fn applies(attributes: &Attributes<'_>, tree: &Value) -> bool {
+    if text(tree, &["metadata", "deletionTimestamp"]).is_some() {
+        return false;
     }
-    let writes = attributes.operation == Operation::Create
-        || (attributes.operation == Operation::Update && !attributes.resource.is("", "pods"));
-    let kind = attributes.resource.is("", "pods") || attributes.resource.is("", "persistentvolumeclaims");
-    attributes.subresource.is_empty() && writes && kind
+    let claim = |operation| attributes.is("", "persistentvolumeclaims", operation);
+    attributes.resizes_pod()
+        || attributes.is("", "pods", Operation::Create)
+        || claim(Operation::Create)
+        || claim(Operation::Update)
 }
 
-fn limits(attributes: &Attributes<'_>) -> Vec<Value> {
+/// The limits of each LimitRange of the namespace.
+fn ranges(attributes: &Attributes<'_>) -> Result<Vec<Vec<Value>>> {
     let ranges = attributes.registry.list("", "limitranges", attributes.namespace);
-    let trees = ranges.iter().filter_map(|r| r.tree().ok());
-    trees
-        .flat_map(|r| {
-            r.pointer("/spec/limits")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default()
-        })
-        .collect()
+    let limits = |range: Value| range.pointer("/spec/limits").and_then(Value::as_array).cloned();
+    let each = ranges.iter().map(|range| Ok(limits(range.tree()?).unwrap_or_default()));
+    each.collect()
 }
 
 /// Gives containers the defaults of the namespace.
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) {
-    if !applies(attributes) || !attributes.resource.is("", "pods") {
-        return;
+pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
+    if !attributes.resource.is("", "pods") || !applies(attributes, tree) {
+        return Ok(());
     }
-    let limits = limits(attributes);
+    for limits in ranges(attributes)? {
+        give_defaults(&limits, tree);
+    }
+    Ok(())
+}
+
+fn give_defaults(limits: &[Value], tree: &mut Value) {
+    let of_containers = limits.iter().filter(|l| text(l, &["type"]) == Some("Container"));
+    let (mut requests, mut ceilings) = (BTreeMap::new(), BTreeMap::new());
+    for limit in of_containers {
+        for (key, defaults) in [("defaultRequest", &mut requests), ("default", &mut ceilings)] {
+            let given = limit.get(key).and_then(Value::as_object);
+            defaults.extend(given.into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())));
+        }
+    }
     let mut notes = Vec::new();
-    for limit in limits.iter().filter(|l| text(l, &["type"]) == Some("Container")) {
-        for (field, what) in [("containers", "container"), ("initContainers", "init container")] {
-            let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
-                continue;
-            };
-            for container in list {
-                let name = text(container, &["name"]).unwrap_or_default().to_owned();
-                for (kind, defaults, shown) in [
-                    ("requests", "defaultRequest", "request"),
-                    ("limits", "default", "limit"),
-                ] {
-                    let given = fill(container, kind, limit.get(defaults));
-                    if !given.is_empty() {
-                        notes.push(format!("{} {shown} for {what} {name}", given.join(", ")));
-                    }
+    for (field, what) in [("containers", "container"), ("initContainers", "init container")] {
+        let Some(list) = tree["spec"].get_mut(field).and_then(Value::as_array_mut) else {
+            continue;
+        };
+        for container in list {
+            let name = text(container, &["name"]).unwrap_or_default().to_owned();
+            for (kind, defaults, shown) in [("requests", &requests, "request"), ("limits", &ceilings, "limit")] {
+                let given = fill(container, kind, defaults);
+                if !given.is_empty() {
+                    notes.push(format!("{} {shown} for {what} {name}", given.join(", ")));
                 }
             }
         }
@@ -64,13 +77,10 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) {
     }
 }
 
-/// Says what a pod was given without asking.
-const ANNOTATION: &str = "kubernetes.io/limit-ranger";
-
 /// Fills in what is missing and names it.
-fn fill(container: &mut Value, kind: &str, defaults: Option<&Value>) -> Vec<String> {
+fn fill(container: &mut Value, kind: &str, defaults: &BTreeMap<String, Value>) -> Vec<String> {
     let mut given = Vec::new();
-    for (name, value) in defaults.and_then(Value::as_object).into_iter().flatten() {
+    for (name, value) in defaults {
         let map = &mut container["resources"][kind];
         if map.is_null() {
             *map = json!({});
@@ -85,122 +95,255 @@ fn fill(container: &mut Value, kind: &str, defaults: Option<&Value>) -> Vec<Stri
     given
 }
 
-fn quantity(map: Option<&Value>, name: &str) -> Option<Quantity> {
-    map?.get(name)?.as_str()?.parse().ok()
-}
-
 /// Refuses what is outside the bounds.
 pub fn validate(attributes: &Attributes<'_>, tree: &Value) -> Result<()> {
-    if !applies(attributes) {
+    if !applies(attributes, tree) {
         return Ok(());
     }
+    for limits in ranges(attributes)? {
+        let mut problems = match attributes.resource.is("", "pods") {
+            true => of_pod(&limits, tree),
+            false => of_claim(&limits, tree),
+        };
+        // the same of several containers is said once
+        let mut seen = BTreeSet::new();
+        problems.retain(|problem| seen.insert(problem.clone()));
+        let all = match problems.as_slice() {
+            [] => continue,
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        return Err(attributes.resource.forbidden(attributes.name, &all));
+    }
+    Ok(())
+}
+
+fn of_pod(limits: &[Value], tree: &Value) -> Vec<String> {
     let mut problems = Vec::new();
-    for limit in limits(attributes) {
-        match text(&limit, &["type"]) {
-            Some("Container") if attributes.resource.is("", "pods") => {
-                for container in containers(tree) {
-                    let resources = container.get("resources");
-                    let requests = resources.and_then(|r| r.get("requests"));
-                    let limits = resources.and_then(|r| r.get("limits"));
-                    check(&limit, "Container", requests, limits, &mut problems);
+    for limit in limits {
+        match text(limit, &["type"]) {
+            Some("Container") => {
+                for container in pod::containers(tree).chain(pod::init_containers(tree)) {
+                    let requests = amounts(container.pointer("/resources/requests"));
+                    let limits = amounts(container.pointer("/resources/limits"));
+                    problems.extend(outside(limit, "Container", &requests, &limits));
                 }
             }
-            Some("Pod") if attributes.resource.is("", "pods") => {
-                let (requests, limits) = (sum(tree, "requests"), sum(tree, "limits"));
-                check(&limit, "Pod", Some(&requests), Some(&limits), &mut problems);
-            }
-            Some("PersistentVolumeClaim") if attributes.resource.is("", "persistentvolumeclaims") => {
-                let requests = tree.pointer("/spec/resources/requests");
-                check(&limit, "PersistentVolumeClaim", requests, requests, &mut problems);
+            Some("Pod") => {
+                let asked = asked_for(tree);
+                problems.extend(outside(limit, "Pod", &pod::requests(&asked), &pod::limits(&asked)));
             }
             _ => {}
         }
     }
-    if problems.is_empty() {
-        return Ok(());
+    problems
+}
+
+/// The pod without what it has now and what it costs to run; of its own resources CPU and memory count.
+fn asked_for(tree: &Value) -> Value {
+    let mut spec = tree["spec"].clone();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.remove("overhead");
     }
-    let all = if problems.len() == 1 {
-        problems.remove(0)
-    } else {
-        format!("[{}]", problems.join(", "))
+    for kind in ["requests", "limits"] {
+        if let Some(own) = spec
+            .pointer_mut(&format!("/resources/{kind}"))
+            .and_then(Value::as_object_mut)
+        {
+            own.retain(|name, _| matches!(name.as_str(), "cpu" | "memory"));
+        }
+    }
+    json!({ "spec": spec })
+}
+
+fn of_claim(limits: &[Value], tree: &Value) -> Vec<String> {
+    const KIND: &str = "PersistentVolumeClaim";
+    let requests = amounts(tree.pointer("/spec/resources/requests"));
+    let of_claims = limits.iter().filter(|l| text(l, &["type"]) == Some(KIND));
+    let check = |limit: &Value| {
+        let below = bounds(limit, "min", |name, least| {
+            below(name, KIND, least, requests.get(name), None)
+        });
+        let above = bounds(limit, "max", |name, most| {
+            let start = format!("maximum {name} usage per {KIND} is {most}");
+            match requests.get(name) {
+                None => Some(format!("{start}.  No request is specified")),
+                Some(request) if request > most => Some(format!("{start}, but request is {request}")),
+                Some(_) => None,
+            }
+        });
+        [below, above].concat()
     };
-    Err(attributes.resource.forbidden(attributes.name, &all))
+    of_claims.flat_map(check).collect()
 }
 
-fn containers(tree: &Value) -> impl Iterator<Item = &Value> {
-    ["containers", "initContainers"].into_iter().flat_map(|f| {
-        tree.pointer(&format!("/spec/{f}"))
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-    })
+fn outside(limit: &Value, kind: &str, requests: &Amounts, limits: &Amounts) -> Vec<String> {
+    let of = |name: &str| (requests.get(name), limits.get(name));
+    let below = bounds(limit, "min", |name, least| {
+        below(name, kind, least, of(name).0, of(name).1)
+    });
+    let above = bounds(limit, "max", |name, most| {
+        above(name, kind, most, of(name).0, of(name).1)
+    });
+    let apart = bounds(limit, "maxLimitRequestRatio", |name, most| {
+        apart(name, kind, most, of(name).0, of(name).1)
+    });
+    [below, above, apart].concat()
 }
 
-fn sum(tree: &Value, kind: &str) -> Value {
-    let mut totals: BTreeMap<String, Quantity> = BTreeMap::new();
-    let list = tree
-        .pointer("/spec/containers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    for container in list {
-        let map = container
-            .pointer(&format!("/resources/{kind}"))
-            .and_then(Value::as_object);
-        for (name, value) in map.into_iter().flatten() {
-            if let Some(q) = value.as_str().and_then(|v| v.parse::<Quantity>().ok()) {
-                let total = totals.entry(name.clone()).or_insert(Quantity::ZERO);
-                *total = total.add(&q);
-            }
-        }
+/// What `check` says of each bound of a limit.
+fn bounds(limit: &Value, key: &str, check: impl Fn(&str, &Quantity) -> Option<String>) -> Vec<String> {
+    let bounds = amounts(limit.get(key));
+    bounds.iter().filter_map(|(name, bound)| check(name, bound)).collect()
+}
+
+fn below(
+    name: &str,
+    kind: &str,
+    least: &Quantity,
+    request: Option<&Quantity>,
+    limit: Option<&Quantity>,
+) -> Option<String> {
+    let start = format!("minimum {name} usage per {kind} is {least}");
+    match (request, limit) {
+        (None, _) => Some(format!("{start}.  No request is specified")),
+        (Some(request), _) if request < least => Some(format!("{start}, but request is {request}")),
+        (_, Some(limit)) if limit < least => Some(format!("{start}, but limit is {limit}")),
+        _ => None,
     }
-    Value::Object(
-        totals
-            .into_iter()
-            .map(|(k, v)| (k, json!(v.to_string())))
-            .collect::<Map<_, _>>(),
-    )
 }
 
-fn check(limit: &Value, kind: &str, requests: Option<&Value>, limits: Option<&Value>, problems: &mut Vec<String>) {
-    let names = |key: &str| {
-        limit
-            .get(key)
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-            .map(|(k, v)| (k.clone(), v.clone()))
+fn above(
+    name: &str,
+    kind: &str,
+    most: &Quantity,
+    request: Option<&Quantity>,
+    limit: Option<&Quantity>,
+) -> Option<String> {
+    let start = format!("maximum {name} usage per {kind} is {most}");
+    match (request, limit) {
+        (_, None) => Some(format!("{start}.  No limit is specified")),
+        (_, Some(limit)) if limit > most => Some(format!("{start}, but limit is {limit}")),
+        (Some(request), _) if request > most => Some(format!("{start}, but request is {request}")),
+        _ => None,
+    }
+}
+
+/// How many times its request a limit may be.
+fn apart(
+    name: &str,
+    kind: &str,
+    most: &Quantity,
+    request: Option<&Quantity>,
+    limit: Option<&Quantity>,
+) -> Option<String> {
+    let start = format!("{name} max limit to request ratio per {kind} is {most}");
+    let is_some = |amount: &&Quantity| !amount.is_zero();
+    let Some(request) = request.filter(is_some) else {
+        return Some(format!("{start}, but no request is specified or request is 0"));
     };
-    for (name, bound) in names("min") {
-        let Some(least) = bound.as_str().and_then(|b| b.parse::<Quantity>().ok()) else {
-            continue;
-        };
-        let shown = bound.as_str().unwrap_or_default();
-        match quantity(requests, &name) {
-            None => problems.push(format!(
-                "minimum {name} usage per {kind} is {shown}.  No request is specified"
-            )),
-            Some(q) if q < least => {
-                problems.push(format!(
-                    "minimum {name} usage per {kind} is {shown}, but request is {q}"
-                ));
-            }
-            _ => {}
-        }
+    let Some(limit) = limit.filter(is_some) else {
+        return Some(format!("{start}, but no limit is specified or limit is 0"));
+    };
+    let precise = [request, limit, most].iter().all(|q| q.value() <= MAX_MILLI_VALUE);
+    let counted = |amount: &Quantity| match precise {
+        true => amount.milli_value() as f64,
+        false => amount.value() as f64,
+    };
+    let ratio = counted(limit) / counted(request);
+    let most = match most.value() <= MAX_MILLI_VALUE {
+        true => most.milli_value() as f64 / 1000.0,
+        false => most.value() as f64,
+    };
+    (ratio > most).then(|| format!("{start}, but provided ratio is {ratio:.6}"))
+}
+
+fn amounts(map: Option<&Value>) -> Amounts {
+    let all = map.and_then(Value::as_object).into_iter().flatten();
+    all.filter_map(|(name, q)| Some((name.clone(), q.as_str()?.parse().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(requests: Value, limits: Value) -> Value {
+        let mut container = json!({ "name": "a" });
+        container["resources"]["requests"] = requests;
+        container["resources"]["limits"] = limits;
+        container
     }
-    for (name, bound) in names("max") {
-        let Some(most) = bound.as_str().and_then(|b| b.parse::<Quantity>().ok()) else {
-            continue;
-        };
-        let shown = bound.as_str().unwrap_or_default();
-        match quantity(limits, &name) {
-            None => problems.push(format!(
-                "maximum {name} usage per {kind} is {shown}.  No limit is specified"
-            )),
-            Some(q) if q > most => {
-                problems.push(format!("maximum {name} usage per {kind} is {shown}, but limit is {q}"));
-            }
-            _ => {}
+
+    #[test]
+    fn requests_limits_and_their_ratio_have_bounds() {
+        let limit = json!({ "type": "Container", "min": { "cpu": "100m" }, "max": { "cpu": "1" }, "maxLimitRequestRatio": { "cpu": "2" } });
+        for (request, most, wanted) in [
+            ("100m", "200m", &[][..]),
+            (
+                "50m",
+                "60m",
+                &["minimum cpu usage per Container is 100m, but request is 50m"],
+            ),
+            (
+                "600m",
+                "1500m",
+                &[
+                    "maximum cpu usage per Container is 1, but limit is 1500m",
+                    "cpu max limit to request ratio per Container is 2, but provided ratio is 2.500000",
+                ],
+            ),
+        ] {
+            let tree =
+                json!({ "spec": { "initContainers": [container(json!({ "cpu": request }), json!({ "cpu": most }))] } });
+            assert_eq!(of_pod(std::slice::from_ref(&limit), &tree), wanted, "{request} {most}");
         }
+        let open = json!({ "spec": { "containers": [{ "name": "a" }] } });
+        let wanted = [
+            "minimum cpu usage per Container is 100m.  No request is specified",
+            "maximum cpu usage per Container is 1.  No limit is specified",
+            "cpu max limit to request ratio per Container is 2, but no request is specified or request is 0",
+        ];
+        assert_eq!(of_pod(&[limit], &open), wanted);
+    }
+
+    #[test]
+    fn a_pod_is_measured_as_a_whole_with_its_sidecars_and_without_its_overhead() {
+        let limit = json!({ "type": "Pod", "max": { "memory": "2Gi" } });
+        let part = || container(json!({ "memory": "1Gi" }), json!({ "memory": "1Gi" }));
+        let mut tree = json!({ "spec": { "containers": [part(), part()], "overhead": { "memory": "1Gi" } } });
+        assert!(of_pod(std::slice::from_ref(&limit), &tree).is_empty());
+        let mut sidecar = part();
+        sidecar["restartPolicy"] = json!("Always");
+        tree["spec"]["initContainers"] = json!([sidecar]);
+        let wanted = ["maximum memory usage per Pod is 2Gi, but limit is 3Gi"];
+        assert_eq!(of_pod(&[limit], &tree), wanted);
+    }
+
+    #[test]
+    fn of_a_claim_only_the_request_counts() {
+        let limit =
+            json!({ "type": "PersistentVolumeClaim", "min": { "storage": "1Gi" }, "max": { "storage": "2Gi" } });
+        let claim = |size: &str| json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+        let check = |size: &str| of_claim(std::slice::from_ref(&limit), &claim(size));
+        assert!(check("1Gi").is_empty());
+        let wanted = ["minimum storage usage per PersistentVolumeClaim is 1Gi, but request is 1G"];
+        assert_eq!(check("1G"), wanted);
+        let wanted = ["maximum storage usage per PersistentVolumeClaim is 2Gi, but request is 3Gi"];
+        assert_eq!(check("3Gi"), wanted);
+    }
+
+    #[test]
+    fn defaults_fill_what_is_missing_and_are_noted() {
+        let limits = [
+            json!({ "type": "Container", "default": { "cpu": "1", "memory": "1Gi" }, "defaultRequest": { "cpu": "100m" } }),
+            json!({ "type": "Pod", "default": { "cpu": "9" } }),
+        ];
+        let mut tree = json!({ "spec": { "containers": [container(json!({}), json!({ "cpu": "2" }))] } });
+        give_defaults(&limits, &mut tree);
+        let resources = json!({ "requests": { "cpu": "100m" }, "limits": { "cpu": "2", "memory": "1Gi" } });
+        assert_eq!(tree["spec"]["containers"][0]["resources"], resources);
+        let note = "LimitRanger plugin set: cpu request for container a; memory limit for container a";
+        assert_eq!(tree["metadata"]["annotations"][ANNOTATION], note);
     }
 }

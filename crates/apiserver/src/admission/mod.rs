@@ -1,10 +1,16 @@
 //! Admission: what is added to an object before it is checked, and what is refused after. One file a plugin.
 
-mod default_storage_class;
+mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_declared_feature_validator;
 mod node_restriction;
+pub mod node_token;
+mod persistent_volume_claim_resize;
 mod pod_defaults;
+mod pod_resize_validator;
+mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod resource_quota;
 mod service_account;
@@ -19,6 +25,7 @@ pub use resource_quota::{Charge, Turns};
 
 use crate::http::status::Result;
 use crate::http::user::User;
+use crate::http::warnings::Warnings;
 use crate::registry::Registry;
 use crate::registry::resource::Resource;
 
@@ -40,6 +47,7 @@ pub struct Attributes<'a> {
     pub namespace: &'a str,
     pub name: &'a str,
     pub dry_run: bool,
+    pub warnings: &'a Warnings,
 }
 
 impl Attributes<'_> {
@@ -58,14 +66,16 @@ impl Attributes<'_> {
 pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     terminating_definition::admit(attributes)?;
     namespace_lifecycle::admit(attributes)?;
-    limit_ranger::mutate(attributes, tree);
+    limit_ranger::mutate(attributes, tree)?;
     service_account::mutate(attributes, tree)?;
     pod_defaults::taint_nodes_by_condition(attributes, tree);
     priority::mutate(attributes, tree)?;
     pod_defaults::default_toleration_seconds(attributes, tree);
-    pod_defaults::runtime_class(attributes, tree)?;
-    default_storage_class::mutate(attributes, tree);
+    default_class::of_claims(attributes, tree)?;
     storage_object_in_use_protection::mutate(attributes, tree);
+    pod_defaults::runtime_class(attributes, tree)?;
+    default_class::of_ingresses(attributes, tree)?;
+    pod_topology_labels::mutate(attributes, tree);
     Ok(())
 }
 
@@ -73,5 +83,10 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
 pub async fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
     limit_ranger::validate(attributes, tree)?;
     node_restriction::validate(attributes, tree, old)?;
+    pod_security::validate(attributes, tree, old)?;
+    priority::validate(attributes, tree)?;
+    persistent_volume_claim_resize::validate(attributes, tree, old)?;
+    node_declared_feature_validator::validate(attributes, tree, old)?;
+    pod_resize_validator::validate(attributes, tree, old)?;
     resource_quota::charge(attributes, tree, old).await
 }

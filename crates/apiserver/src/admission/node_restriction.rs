@@ -1,13 +1,16 @@
 //! NodeRestriction: a kubelet writes its own node, the pods bound to it, its lease, and nothing else.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
+use crate::authorization::node::references;
 use crate::http::status::Result;
 use crate::strategy::text;
 
-/// Label prefixes that only administrators set.
-const RESTRICTED: &str = "node-restriction.kubernetes.io/";
+/// The domain of labels that only administrators set.
+const RESTRICTED: &str = "node-restriction.kubernetes.io";
 
 /// Labels of `kubernetes.io` and `k8s.io` that a kubelet may set on itself.
 const OWN_LABELS: [&str; 11] = [
@@ -49,7 +52,10 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) 
         return labels_and_taints(node, tree, old).or_else(refuse);
     }
     if resource.is("coordination.k8s.io", "leases") {
-        if attributes.namespace != "kube-node-lease" || attributes.name != node {
+        if attributes.namespace != "kube-node-lease" {
+            return refuse("can only access leases in the \"kube-node-lease\" system namespace".into());
+        }
+        if attributes.name != node {
             return refuse("can only access node lease with the same name as the requesting node".into());
         }
         return Ok(());
@@ -78,7 +84,15 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
                     "node {node:?} can only create pods with spec.nodeName set to itself"
                 ));
             }
-            Ok(())
+            let uid = attributes
+                .registry
+                .get("", "nodes", "", node)
+                .map(|n| n.object.meta.uid.to_string());
+            owned_by(node, uid.as_deref().unwrap_or_default(), tree)?;
+            match object_referred_to(tree) {
+                Some(kind) => Err(format!("node {node:?} can not create pods that reference {kind}")),
+                None => Ok(()),
+            }
         }
         ("" | "eviction", Operation::Delete) | ("status", Operation::Update) => {
             if old.is_some_and(bound_here) {
@@ -98,7 +112,122 @@ fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Valu
     }
 }
 
+/// A mirror pod goes with its node.
+fn owned_by(node: &str, uid: &str, pod: &Value) -> std::result::Result<(), String> {
+    let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    let can_only = |what: &str| Err(format!("node {node:?} can only create pods with {what} set to itself"));
+    let owner = match owners.map(Vec::as_slice) {
+        None | Some([]) => return can_only("an owner reference"),
+        Some([owner]) => owner,
+        Some(_) => return can_only("a single owner reference"),
+    };
+    if owner["apiVersion"] != "v1" || owner["kind"] != "Node" || owner["name"] != node {
+        return can_only("an owner reference");
+    }
+    if owner["controller"] != true {
+        return can_only("a controller owner reference");
+    }
+    if owner["blockOwnerDeletion"] == true {
+        return Err(format!(
+            "node {node:?} must not set blockOwnerDeletion on an owner reference"
+        ));
+    }
+    let given = text(owner, &["uid"]).unwrap_or_default();
+    if given != uid {
+        return Err(format!("node {node} UID mismatch: expected {given} got {uid}"));
+    }
+    Ok(())
+}
+
+/// Volumes that need nothing of the API.
+const LOCAL_VOLUMES: [&str; 22] = [
+    "awsElasticBlockStore",
+    "azureDisk",
+    "cephfs",
+    "cinder",
+    "downwardAPI",
+    "emptyDir",
+    "fc",
+    "flexVolume",
+    "flocker",
+    "gcePersistentDisk",
+    "gitRepo",
+    "hostPath",
+    "image",
+    "iscsi",
+    "nfs",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "quobyte",
+    "rbd",
+    "scaleIO",
+    "storageos",
+    "vsphereVolume",
+];
+
+/// The kind of an object that a pod needs from the API, if there is one.
+fn object_referred_to(pod: &Value) -> Option<&'static str> {
+    if text(pod, &["spec", "serviceAccountName"]).is_some_and(|name| !name.is_empty()) {
+        return Some("serviceaccounts");
+    }
+    let (mut secrets, mut config_maps) = (false, false);
+    references(pod, &mut |kind, name| {
+        secrets |= kind == "secrets" && !name.is_empty();
+        config_maps |= kind == "configmaps" && !name.is_empty();
+    });
+    let list = |path: &str| pod.pointer(path).and_then(Value::as_array).into_iter().flatten();
+    if secrets {
+        return Some("secrets");
+    }
+    if config_maps {
+        return Some("configmaps");
+    }
+    if list("/spec/resourceClaims").next().is_some() {
+        return Some("resourceclaims");
+    }
+    let has = |tree: &Value, key: &str| tree.get(key).is_some_and(|v| !v.is_null());
+    let first = |tree: &Value, known: &[(&str, &'static str)]| {
+        let found = known.iter().find(|(key, _)| has(tree, key));
+        found.map(|(_, kind)| *kind)
+    };
+    list("/spec/volumes")
+        .filter(|volume| !LOCAL_VOLUMES.iter().any(|local| has(volume, local)))
+        .find_map(|volume| {
+            let sources = volume.pointer("/projected/sources").and_then(Value::as_array);
+            let projected = |source: &Value| first(source, &PROJECTED);
+            first(volume, &VOLUMES).or_else(|| sources?.iter().find_map(projected))
+        })
+}
+
+const VOLUMES: [(&str, &str); 7] = [
+    ("configMap", "configmaps (via configmap volumes)"),
+    ("secret", "secrets (via secret volumes)"),
+    ("csi", "csidrivers (via CSI volumes)"),
+    ("glusterfs", "endpoints (via glusterFS volumes)"),
+    ("persistentVolumeClaim", "persistentvolumeclaims"),
+    ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
+    ("azureFile", "secrets (via azureFile volumes)"),
+];
+
+const PROJECTED: [(&str, &str); 5] = [
+    ("configMap", "configmaps (via projected volumes)"),
+    ("secret", "secrets (via projected volumes)"),
+    ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
+    ("clusterTrustBundle", "clustertrustbundles"),
+    ("podCertificate", "podcertificates"),
+];
+
+/// A node does not draw pods to itself or keep them away.
 fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::result::Result<(), String> {
+    let changed = |path: &str| old.is_some_and(|old| old.pointer(path) != tree.pointer(path));
+    for (path, what) in [
+        ("/spec/taints", "taints"),
+        ("/metadata/ownerReferences", "ownerReferences"),
+    ] {
+        if changed(path) {
+            return Err(format!("node {node:?} is not allowed to modify {what}"));
+        }
+    }
     let labels = |t: Option<&Value>| {
         t.and_then(|t| t.pointer("/metadata/labels"))
             .and_then(Value::as_object)
@@ -106,27 +235,113 @@ fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::resu
             .unwrap_or_default()
     };
     let (before, after) = (labels(old), labels(Some(tree)));
-    let changed = before
+    let forbidden: BTreeSet<&str> = before
         .keys()
         .chain(after.keys())
-        .filter(|k| before.get(*k) != after.get(*k));
-    for key in changed {
-        let namespace = key.split_once('/').map_or("", |(n, _)| n);
-        let kubernetes = ["kubernetes.io", "k8s.io"]
-            .iter()
-            .any(|d| namespace == *d || namespace.ends_with(&format!(".{d}")));
-        let kubelet = namespace == "kubelet.kubernetes.io"
-            || namespace.ends_with(".kubelet.kubernetes.io")
-            || namespace == "node.kubernetes.io"
-            || namespace.ends_with(".node.kubernetes.io");
-        if key.starts_with(RESTRICTED) || (kubernetes && !kubelet && !OWN_LABELS.contains(&key.as_str())) {
-            return Err(format!("node {node:?} is not allowed to modify labels: {key}"));
+        .filter(|key| before.get(*key) != after.get(*key) && !may_label(key))
+        .map(String::as_str)
+        .collect();
+    if forbidden.is_empty() {
+        return Ok(());
+    }
+    let forbidden = Vec::from_iter(forbidden).join(", ");
+    Err(match old {
+        Some(_) => format!("is not allowed to modify labels: {forbidden}"),
+        None => format!("node {node:?} is not allowed to set the following labels: {forbidden}"),
+    })
+}
+
+/// Whether a kubelet may set a label of its node.
+fn may_label(key: &str) -> bool {
+    let namespace = key.split_once('/').map_or("", |(n, _)| n);
+    let within = |domain: &str| {
+        let parent = namespace.strip_suffix(domain);
+        parent.is_some_and(|parent| parent.is_empty() || parent.ends_with('.'))
+    };
+    let kubernetes = within("kubernetes.io") || within("k8s.io");
+    let kubelet = within("kubelet.kubernetes.io") || within("node.kubernetes.io") || OWN_LABELS.contains(&key);
+    !within(RESTRICTED) && (!kubernetes || kubelet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_mirror_pod_is_owned_by_its_node_alone() {
+        let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "controller": true });
+        let check = |owners: Value| owned_by("n", "u", &json!({ "metadata": { "ownerReferences": owners } }));
+        let with = |key: &str, value: Value| {
+            let mut owner = owner.clone();
+            owner[key] = value;
+            check(json!([owner])).unwrap_err()
+        };
+        assert_eq!(check(json!([owner])), Ok(()));
+        assert!(check(json!([])).unwrap_err().contains("an owner reference"));
+        assert!(
+            check(json!([owner, owner]))
+                .unwrap_err()
+                .contains("a single owner reference")
+        );
+        assert!(with("name", json!("m")).contains("an owner reference"));
+        assert!(with("controller", json!(false)).contains("a controller owner reference"));
+        assert!(with("blockOwnerDeletion", json!(true)).contains("must not set blockOwnerDeletion"));
+        assert_eq!(with("uid", json!("v")), "node n UID mismatch: expected v got u");
+    }
+
+    #[test]
+    fn a_mirror_pod_needs_nothing_of_the_api() {
+        let volume = |source: &str, value: Value| {
+            let mut volume = json!({ "name": "v" });
+            volume[source] = value;
+            object_referred_to(&json!({ "spec": { "volumes": [volume] } }))
+        };
+        assert_eq!(volume("hostPath", json!({ "path": "/" })), None);
+        assert_eq!(volume("projected", json!({ "sources": [{ "downwardAPI": {} }] })), None);
+        let token = json!({ "sources": [{ "downwardAPI": {} }, { "serviceAccountToken": { "path": "t" } }] });
+        assert_eq!(
+            volume("projected", token),
+            Some("serviceaccounts (via projected volumes)")
+        );
+        assert_eq!(volume("secret", json!({ "secretName": "s" })), Some("secrets"));
+        assert_eq!(
+            volume("csi", json!({ "driver": "d" })),
+            Some("csidrivers (via CSI volumes)")
+        );
+        let env = json!({ "name": "a", "env": [{ "name": "E", "valueFrom": { "configMapKeyRef": { "name": "c", "key": "k" } } }] });
+        assert_eq!(
+            object_referred_to(&json!({ "spec": { "containers": [env] } })),
+            Some("configmaps")
+        );
+    }
+
+    #[test]
+    fn a_node_labels_itself_within_bounds() {
+        for (key, may) in [
+            ("mine", true),
+            ("example.com/a", true),
+            ("kubernetes.io/hostname", true),
+            ("node.kubernetes.io/anything", true),
+            ("x.kubelet.kubernetes.io/anything", true),
+            ("notkubernetes.io/a", true),
+            ("kubernetes.io/role", false),
+            ("x.k8s.io/role", false),
+            ("node-role.kubernetes.io/control-plane", false),
+            ("node-restriction.kubernetes.io/a", false),
+            ("x.node-restriction.kubernetes.io/a", false),
+        ] {
+            assert_eq!(may_label(key), may, "{key}");
         }
+        let node = |labels: Value| json!({ "metadata": { "labels": labels } });
+        let made = labels_and_taints("n", &node(json!({ "k8s.io/b": "", "k8s.io/a": "" })), None);
+        let why = "node \"n\" is not allowed to set the following labels: k8s.io/a, k8s.io/b";
+        assert_eq!(made, Err(why.to_owned()));
+        let changed = labels_and_taints(
+            "n",
+            &node(json!({ "k8s.io/a": "2" })),
+            Some(&node(json!({ "k8s.io/a": "1" }))),
+        );
+        assert_eq!(changed, Err("is not allowed to modify labels: k8s.io/a".to_owned()));
     }
-    if let Some(old) = old
-        && old.pointer("/spec/taints") != tree.pointer("/spec/taints")
-    {
-        return Err(format!("node {node:?} is not allowed to modify taints"));
-    }
-    Ok(())
 }

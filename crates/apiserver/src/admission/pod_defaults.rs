@@ -82,10 +82,13 @@ pub fn runtime_class(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()
     }
     if let Some(selector) = class.pointer("/scheduling/nodeSelector").and_then(Value::as_object) {
         for (key, value) in selector {
-            let present = tree["spec"]["nodeSelector"].get(key);
-            if present.is_some_and(|p| p != value) {
-                let why = "conflict: runtimeClass.scheduling.nodeSelector and pod.spec.nodeSelector differ";
-                return Err(attributes.resource.forbidden(attributes.name, why));
+            let show = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            if let Some(own) = tree["spec"]["nodeSelector"].get(key).filter(|own| *own != value) {
+                let (wanted, own) = (show(value), show(own));
+                let why = format!(
+                    "conflict: runtimeClass.scheduling.nodeSelector[{key}] = {wanted}; pod.spec.nodeSelector[{key}] = {own}"
+                );
+                return Err(attributes.resource.forbidden(attributes.name, &why));
             }
             tree["spec"]["nodeSelector"][key] = value.clone();
         }

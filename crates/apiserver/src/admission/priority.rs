@@ -44,11 +44,34 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         );
         return Err(attributes.resource.forbidden(attributes.name, &why));
     }
-    tree["spec"]["priority"] = json!(value);
-    if tree.pointer("/spec/preemptionPolicy").is_none() {
-        tree["spec"]["preemptionPolicy"] = json!(policy);
+    if let Some(asked) = text(tree, &["spec", "preemptionPolicy"])
+        && asked != policy
+    {
+        let why = format!(
+            "the string value of PreemptionPolicy ({asked}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+        );
+        return Err(attributes.resource.forbidden(attributes.name, &why));
     }
+    tree["spec"]["priority"] = json!(value);
+    tree["spec"]["preemptionPolicy"] = json!(policy);
     Ok(())
+}
+
+/// There is one default class.
+pub fn validate(attributes: &Attributes<'_>, tree: &Value) -> Result<()> {
+    let is = |operation| attributes.is("scheduling.k8s.io", "priorityclasses", operation);
+    if !(is(Operation::Create) || is(Operation::Update)) || tree["globalDefault"] != true {
+        return Ok(());
+    }
+    let Some(default) = default_class(attributes)? else {
+        return Ok(());
+    };
+    let name = text(&default, &["metadata", "name"]).unwrap_or_default();
+    if is(Operation::Update) && name == attributes.name {
+        return Ok(());
+    }
+    let why = format!("PriorityClass {name} is already marked as default. Only one default can exist");
+    Err(attributes.resource.forbidden(attributes.name, &why))
 }
 
 /// Of several global defaults the lowest counts.

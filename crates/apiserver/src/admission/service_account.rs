@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
+use crate::authorization::node::references;
 use crate::http::status::Result;
 use crate::registry::metadata;
 use crate::strategy::text;
@@ -24,13 +25,13 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         if text(tree, &["spec", "serviceAccountName"]).is_some_and(|n| !n.is_empty()) {
             return refuse("a mirror pod may not reference service accounts");
         }
-        let volumes = tree
-            .pointer("/spec/volumes")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten();
-        if volumes.into_iter().any(|v| v.get("secret").is_some()) {
+        let mut secrets = false;
+        references(tree, &mut |kind, name| secrets |= kind == "secrets" && !name.is_empty());
+        if secrets {
             return refuse("a mirror pod may not reference secrets");
+        }
+        if projects_token(tree) {
+            return refuse("a mirror pod may not use ServiceAccountToken volume projections");
         }
         return Ok(());
     }
@@ -70,6 +71,16 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         tree["spec"]["imagePullSecrets"] = secrets.clone();
     }
     Ok(())
+}
+
+fn projects_token(pod: &Value) -> bool {
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+    let sources = volumes
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.pointer("/projected/sources")?.as_array())
+        .flatten();
+    sources.into_iter().any(|s| s.get("serviceAccountToken").is_some())
 }
 
 fn mount_token(attributes: &Attributes<'_>, tree: &mut Value) {

@@ -78,8 +78,8 @@ fn refers(registry: &Registry, node: &str, a: &Attributes<'_>) -> bool {
     })
 }
 
-/// Calls `each` with every (plural, name) that a pod refers to in its namespace.
-fn references(pod: &Value, each: &mut dyn FnMut(&str, &str)) {
+/// Calls `each` with every (plural, name) that a pod refers to in its namespace; the name is empty where there is none.
+pub fn references(pod: &Value, each: &mut dyn FnMut(&str, &str)) {
     let list = |v: &Value, field: &str| v.get(field).and_then(Value::as_array).cloned().unwrap_or_default();
     let name = |v: Option<&Value>| v.and_then(Value::as_str).unwrap_or_default().to_owned();
     let spec = &pod["spec"];
@@ -126,6 +126,11 @@ fn references(pod: &Value, each: &mut dyn FnMut(&str, &str)) {
             "/iscsi/secretRef/name",
             "/cephfs/secretRef/name",
             "/rbd/secretRef/name",
+            "/azureFile/secretName",
+            "/cinder/secretRef/name",
+            "/flexVolume/secretRef/name",
+            "/scaleIO/secretRef/name",
+            "/storageos/secretRef/name",
         ] {
             each("secrets", &name(volume.pointer(place)));
         }

@@ -5,3 +5,4 @@ pub mod negotiate;
 pub mod request_info;
 pub mod status;
 pub mod user;
+pub mod warnings;

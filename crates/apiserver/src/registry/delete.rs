@@ -130,6 +130,7 @@ impl Write<'_> {
                 namespace: self.namespace,
                 name,
                 dry_run: self.options.dry_run,
+                warnings: &self.options.warnings,
             };
             admission::validate(&attributes, &Value::Null, Some(&old)).await?.keep();
             let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();

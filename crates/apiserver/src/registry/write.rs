@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::admission::{self, Attributes, Operation};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
+use crate::http::warnings::Warnings;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::resource::Resource;
 use crate::registry::{Registry, Served, confine, metadata};
@@ -27,6 +28,8 @@ pub struct WriteOptions {
     /// `metadata.managedFields[].manager`.
     pub manager: String,
     pub subresource: String,
+    /// What the writer is told beside the answer.
+    pub warnings: Warnings,
 }
 
 impl WriteOptions {
@@ -37,6 +40,7 @@ impl WriteOptions {
             dry_run: false,
             manager: "kube-apiserver".into(),
             subresource: subresource.into(),
+            warnings: Warnings::default(),
         }
     }
 
@@ -87,6 +91,7 @@ impl Write<'_> {
             namespace: self.namespace,
             name,
             dry_run: self.options.dry_run,
+            warnings: &self.options.warnings,
         }
     }
 
@@ -94,15 +99,16 @@ impl Write<'_> {
     /// apply has written the managed fields already.
     pub async fn create(&self, mut tree: Value, applied: bool) -> Result<Arc<Cached>> {
         let resource = &self.served.resource;
-        if resource.strategy.has_status
-            && let Some(object) = tree.as_object_mut()
-            // a node registers together with its status
-            && !resource.is("", "nodes")
-        {
-            object.remove("status");
-        }
+        let status = match tree.as_object_mut() {
+            Some(object) if resource.strategy.has_status => object.remove("status"),
+            _ => None,
+        };
         if !applied {
             self.track(None, &mut tree);
+        }
+        // a node registers together with its status, which is nobody's field then
+        if let Some(status) = status.filter(|_| resource.is("", "nodes")) {
+            tree["status"] = status;
         }
         metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
         let name = metadata::text(&tree, "name").to_owned();
@@ -119,6 +125,9 @@ impl Write<'_> {
         }
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
+        for text in (resource.strategy.warnings)(&tree) {
+            self.options.warnings.add(text);
+        }
         let charge = admission::validate(&attributes, &tree, None).await?;
         let claims = allocated.claims(self.registry, &tree, None)?;
         let mut stored = resource.to_stored(tree);
@@ -213,10 +222,10 @@ impl Write<'_> {
             let mut allocated =
                 crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
             self.check(&tree, Some(&old))?;
+            let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             if same(&tree, &old) {
                 return Ok(current);
             }
-            let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             let ends = ends_now(resource, &tree, &old);
             let claims = match ends {
                 true => crate::allocator::release(self.registry, resource, &old)?,

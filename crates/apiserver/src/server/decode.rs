@@ -9,8 +9,8 @@ use crate::http::negotiate::{self, Encoding};
 use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
+use crate::server::Request;
 use crate::server::options::FieldValidation;
-use crate::server::{Request, Warnings};
 
 /// Bytes of a body that an error shows.
 const SHOWN: usize = 30;
@@ -21,7 +21,7 @@ impl Request {
     }
 
     /// The body as a tree of the resource, checked for unknown and duplicate fields.
-    pub fn decode(&self, resource: &Resource, warnings: &mut Warnings) -> Result<Value> {
+    pub fn decode(&self, resource: &Resource) -> Result<Value> {
         let schema = resource.schema.get();
         let encoding = self.encoding()?;
         let bad = |e: &dyn std::fmt::Display| self.undecodable(resource, encoding, e);
@@ -66,19 +66,19 @@ impl Request {
         let strict = decoded.strict_errors();
         let mut tree = decoded.value;
         check_type(resource, &mut tree)?;
-        if let Some(why) = self.strict_problem(&strict, warnings) {
+        if let Some(why) = self.strict_problem(&strict) {
             return Err(unfit(&resource.kind, &resource.version, &resource.kind, &why));
         }
         Ok(tree)
     }
 
     /// Notes what strict decoding objects to as warnings, or returns it when it refuses the request.
-    pub fn strict_problem(&self, errors: &[String], warnings: &mut Warnings) -> Option<String> {
+    pub fn strict_problem(&self, errors: &[String]) -> Option<String> {
         match self.field_validation() {
             _ if errors.is_empty() => None,
             FieldValidation::Ignore => None,
             FieldValidation::Warn => {
-                warnings.0.extend_from_slice(errors);
+                errors.iter().for_each(|error| self.warnings.add(error));
                 None
             }
             FieldValidation::Strict => Some(format!("strict decoding error: {}", errors.join(", "))),

@@ -23,6 +23,7 @@ use crate::http::negotiate::Accept;
 use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
+use crate::http::warnings::Warnings;
 use crate::registry::Registry;
 use crate::registry::body::{self, Body};
 use crate::subresource::kubelet::KubeletClient;
@@ -53,6 +54,8 @@ pub struct Request {
     pub query: Query,
     pub accept: Accept,
     pub user: Arc<User>,
+    /// Told with the answer, whatever it is.
+    pub warnings: Warnings,
 }
 
 impl Request {
@@ -60,10 +63,6 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 }
-
-/// What a handler adds to its response.
-#[derive(Debug, Default)]
-pub struct Warnings(pub Vec<String>);
 
 impl ApiServer {
     /// Answers a request of a user who is known already: the way in for components in this process.
@@ -88,6 +87,7 @@ impl ApiServer {
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
         let deprecated = deprecation(&info);
+        let warnings = Warnings::default();
         let done = async {
             // who: a certificate, a token, or nobody
             let user = match known {
@@ -114,6 +114,7 @@ impl ApiServer {
                     query,
                     accept,
                     user,
+                    warnings: warnings.clone(),
                 },
                 negotiated,
             )
@@ -135,7 +136,10 @@ impl ApiServer {
             }
         };
         if let Some(text) = deprecated {
-            add_warnings(&mut response, &Warnings(vec![text.into()]));
+            warnings.add(text);
+        }
+        for warning in warnings.headers() {
+            response.headers_mut().append(http::header::WARNING, warning);
         }
         let id = self.registry.uid();
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -226,18 +230,5 @@ fn deprecation(info: &RequestInfo) -> Option<&'static str> {
         (true, "", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
         (true, "", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
         _ => None,
-    }
-}
-
-/// Adds `Warning` headers (RFC 7234, code 299).
-pub fn add_warnings(response: &mut Response<Body>, warnings: &Warnings) {
-    for text in &warnings.0 {
-        let escaped = text
-            .replace('\\', "\\\\")
-            .replace('"', "\\\"")
-            .replace(['\n', '\r'], " ");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{escaped}\"")) {
-            response.headers_mut().append(http::header::WARNING, value);
-        }
     }
 }

@@ -82,6 +82,7 @@ impl Request {
             // upstream cuts what a client calls itself, and refuses what it gives as its name
             manager: given.map_or_else(|| default.chars().take(MANAGER).collect(), str::to_owned),
             subresource: self.info.subresource.clone(),
+            warnings: self.warnings.clone(),
         })
     }
 }

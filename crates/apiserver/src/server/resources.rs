@@ -19,7 +19,7 @@ use crate::registry::write::{Change, Write};
 use crate::registry::{Served, metadata, watch};
 use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
 use crate::server::options::{META, dry_run};
-use crate::server::{ApiServer, Request, Warnings, add_warnings, websocket};
+use crate::server::{ApiServer, Request, websocket};
 use crate::subresource;
 
 impl ApiServer {
@@ -105,9 +105,8 @@ impl ApiServer {
     }
 
     async fn create(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
-        let mut warnings = Warnings::default();
         let options = request.write_options()?;
-        let mut tree = request.decode(&served.resource, &mut warnings)?;
+        let mut tree = request.decode(&served.resource)?;
         let namespace = self.namespace_of(request, &served.resource).to_owned();
         check_namespace(&served.resource, &mut tree, &namespace)?;
         if !metadata::text(&tree, "resourceVersion").is_empty() {
@@ -125,10 +124,7 @@ impl ApiServer {
         };
         let created = write.create(tree, false).await?;
         self.after_write(served, &created, options.dry_run).await?;
-        warnings.0.extend((served.resource.strategy.warnings)(&created.tree()?));
-        let mut response = body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)?;
-        add_warnings(&mut response, &warnings);
-        Ok(response)
+        body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)
     }
 
     /// Defaults, and for custom resources pruning.
@@ -141,9 +137,8 @@ impl ApiServer {
 
     async fn update(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
         let resource = &served.resource;
-        let mut warnings = Warnings::default();
         let options = request.write_options()?;
-        let mut tree = request.decode(resource, &mut warnings)?;
+        let mut tree = request.decode(resource)?;
         let namespace = self.namespace_of(request, resource).to_owned();
         check_namespace(resource, &mut tree, &namespace)?;
         let name = metadata::text(&tree, "name").to_owned();
@@ -204,9 +199,7 @@ impl ApiServer {
             })
             .await?;
         self.after_write(served, &updated, options.dry_run).await?;
-        let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
-        add_warnings(&mut response, &warnings);
-        Ok(response)
+        body::object_response(StatusCode::OK, resource, &updated, request.accept)
     }
 
     async fn patch(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
@@ -228,16 +221,14 @@ impl ApiServer {
             return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
         let (patch, objections) = Patch::parse(kind, &request.body)?;
-        let mut warnings = Warnings::default();
         let name = &request.info.name;
         let updated = write
             .update(name, |old| {
-                warnings.0.clear();
                 let patched = patch.apply(resource, old)?;
                 let decoded = decode_tree(resource, patched.clone());
                 let decoded = decoded.map_err(|why| patch.unfit(resource, &patched, &why))?;
                 let strict = [objections.clone(), decoded.strict_errors()].concat();
-                if let Some(why) = request.strict_problem(&strict, &mut warnings) {
+                if let Some(why) = request.strict_problem(&strict) {
                     return Err(patch.unfit(resource, &patched, &why));
                 }
                 let mut tree = decoded.value;
@@ -262,9 +253,7 @@ impl ApiServer {
             })
             .await?;
         self.after_write(served, &updated, options.dry_run).await?;
-        let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
-        add_warnings(&mut response, &warnings);
-        Ok(response)
+        body::object_response(StatusCode::OK, resource, &updated, request.accept)
     }
 
     async fn apply(self: &Arc<Self>, served: &Served, request: &Request, write: &Write<'_>) -> Result<Response<Body>> {
@@ -274,7 +263,6 @@ impl ApiServer {
             return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
         let force = request.query.flag("force");
-        let mut warnings = Warnings::default();
         let schema = resource.schema.get();
         let document = Document::from_yaml(&request.body)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
@@ -286,10 +274,7 @@ impl ApiServer {
         }
         if let Some(repeated) = repeated {
             let error = format!("error converting YAML to JSON: {repeated}");
-            if request
-                .strict_problem(std::slice::from_ref(&error), &mut warnings)
-                .is_some()
-            {
+            if request.strict_problem(std::slice::from_ref(&error)).is_some() {
                 return Err(ApiError::bad_request(format!("error strict decoding YAML: {error}")));
             }
         }
@@ -326,9 +311,7 @@ impl ApiServer {
                 other => {
                     let created = other?;
                     self.after_write(served, &created, write.options.dry_run).await?;
-                    let mut response = body::object_response(StatusCode::CREATED, resource, &created, request.accept)?;
-                    add_warnings(&mut response, &warnings);
-                    return Ok(response);
+                    return body::object_response(StatusCode::CREATED, resource, &created, request.accept);
                 }
             }
         }
@@ -351,9 +334,7 @@ impl ApiServer {
             })
             .await?;
         self.after_write(served, &updated, write.options.dry_run).await?;
-        let mut response = body::object_response(StatusCode::OK, resource, &updated, request.accept)?;
-        add_warnings(&mut response, &warnings);
-        Ok(response)
+        body::object_response(StatusCode::OK, resource, &updated, request.accept)
     }
 
     fn delete_options(&self, request: &Request) -> Result<DeleteOptions> {

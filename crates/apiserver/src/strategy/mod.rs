@@ -35,7 +35,7 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Value, now: &str),
     /// Restores what this path may not change.
     pub prepare_update: fn(new: &mut Value, old: &Value, now: &str),
-    /// What a writer of the object is warned of.
+    /// What who creates the object is warned of.
     pub warnings: fn(&Value) -> Vec<String>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
@@ -94,6 +94,19 @@ static COUNTED_PLAIN_ROW: Strategy = Strategy {
     generation: Generation::Counted,
     ..PLAIN
 };
+static INGRESS_ROW: Strategy = Strategy {
+    warnings: |ingress| {
+        let key = "kubernetes.io/ingress.class";
+        let annotated = text(ingress, &["metadata", "annotations", key]).is_some();
+        match annotated && ingress.pointer("/spec/ingressClassName").is_none() {
+            true => vec![format!(
+                "annotation {key:?} is deprecated, please use 'spec.ingressClassName' instead"
+            )],
+            false => Vec::new(),
+        }
+    },
+    ..COUNTED
+};
 static PRIORITY_CLASS_ROW: Strategy = Strategy {
     generation: Generation::One,
     ..PLAIN
@@ -128,7 +141,8 @@ impl Strategy {
             ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
             ("autoscaling", _) => &DEFAULT_ROW,
-            ("policy", _) | ("networking.k8s.io", "ingresses") => &COUNTED_ROW,
+            ("policy", _) => &COUNTED_ROW,
+            ("networking.k8s.io", "ingresses") => &INGRESS_ROW,
             ("networking.k8s.io", "networkpolicies" | "ingressclasses") => &COUNTED_PLAIN_ROW,
             ("networking.k8s.io", "ipaddresses") => &PLAIN_ROW,
             ("networking.k8s.io", _) => &DEFAULT_ROW,

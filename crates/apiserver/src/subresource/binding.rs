@@ -68,9 +68,12 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
             }
             let mut tree = old.clone();
             tree["spec"]["nodeName"] = json!(node);
-            if let Some(annotations) = binding.pointer("/metadata/annotations").and_then(Value::as_object) {
-                for (key, value) in annotations {
-                    tree["metadata"]["annotations"][key] = value.clone();
+            for field in ["annotations", "labels"] {
+                let given = binding
+                    .pointer(&format!("/metadata/{field}"))
+                    .and_then(Value::as_object);
+                for (key, value) in given.into_iter().flatten() {
+                    tree["metadata"][field][key] = value.clone();
                 }
             }
             let condition =

@@ -14,7 +14,7 @@ use crate::registry::read::parse_revision;
 use crate::registry::resource::{Resource, at_path};
 use crate::registry::write::{Change, Write};
 use crate::server::decode::decode_kind;
-use crate::server::{ApiServer, Request, Warnings, add_warnings};
+use crate::server::{ApiServer, Request};
 
 fn selector_text(resource: &Resource, tree: &Value) -> String {
     if let Some(paths) = &resource.scale {
@@ -128,7 +128,6 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let root = schema
         .type_for(&gvk)
         .ok_or_else(|| ApiError::internal("Scale has no schema"))?;
-    let mut warnings = Warnings::default();
     let mut strict = Vec::new();
     let wanted: Rescale = if request.info.verb == "patch" {
         let builtin = server
@@ -166,11 +165,10 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let updated = write
         .update(name, |old| {
             let before = scale_of(resource, old);
-            warnings.0.clear();
             let decoded = schema.decode_value(root, wanted(&before)?);
             let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
             let objections = [strict.clone(), decoded.strict_errors()].concat();
-            if let Some(why) = request.strict_problem(&objections, &mut warnings) {
+            if let Some(why) = request.strict_problem(&objections) {
                 return Err(ApiError::bad_request(why));
             }
             let scale = decoded.value;
@@ -199,7 +197,9 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         })
         .await?;
     let tree = resource.to_served(updated.tree()?);
-    let mut response = body::tree_response(StatusCode::OK, request.accept, &scale_of(resource, &tree));
-    add_warnings(&mut response, &warnings);
-    Ok(response)
+    Ok(body::tree_response(
+        StatusCode::OK,
+        request.accept,
+        &scale_of(resource, &tree),
+    ))
 }

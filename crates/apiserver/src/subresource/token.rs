@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::admission::node_token;
 use crate::authentication::service_account::{Bound, TokenRequest};
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
@@ -25,6 +26,7 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     )?;
     let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
     let registry = &server.registry;
+    node_token::admit(server, &request.user, namespace, name, &tree)?;
     let written = managed(server, request, &tree)?;
     let account = registry
         .get("", "serviceaccounts", namespace, name)

@@ -228,3 +228,35 @@ fn what_cannot_run_says_why_as_upstream_does() {
             .contains("0/1 nodes are available: 1 Insufficient cpu.")
     });
 }
+
+#[test]
+fn a_static_pod_is_shown_as_its_nodes_and_a_pod_grows_as_the_node_declares() {
+    let c = Cluster::start("static", &["busybox"]);
+    let name = c.kubectl(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let container = r#"{"name":"c","image":"busybox:1","command":["sleep","3600"]}"#;
+    let manifest = format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"fixed"}},"spec":{{"terminationGracePeriodSeconds":0,"containers":[{container}]}}}}"#
+    );
+    std::fs::write(c.dir.join("data/agent/pod-manifests/fixed.yaml"), manifest).unwrap();
+    let mirror = format!("fixed-{name}");
+    let owner = "jsonpath={.status.phase} {.metadata.ownerReferences[*].kind} {.metadata.ownerReferences[*].name}";
+    c.until("the mirror pod runs", |c| {
+        c.try_kubectl(&["get", "pod", &mirror, "-o", owner]) == Ok(format!("Running Node {name}"))
+    });
+
+    c.apply(&format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"level"}},"spec":{{"terminationGracePeriodSeconds":0,
+        "resources":{{"requests":{{"cpu":"10m"}},"limits":{{"cpu":"500m"}}}},"containers":[{container}]}}}}"#
+    ));
+    c.kubectl(&["wait", "pod/level", "--for=condition=Ready", "--timeout=60s"]);
+    let more = r#"{"spec":{"resources":{"requests":{"cpu":"20m"}}}}"#;
+    c.kubectl(&["patch", "pod", "level", "--subresource=resize", "-p", more]);
+    let grown = [
+        "get",
+        "events",
+        "--field-selector=reason=ResizeCompleted,involvedObject.name=level",
+        "-o",
+        "name",
+    ];
+    c.until("the pod has grown", |c| !c.kubectl(&grown).is_empty());
+}

@@ -1,0 +1,165 @@
+//! PodSecurity: pods are held to the level that their namespace's labels name; who writes workloads is warned, and so is
+//! who asks more of a namespace than the pods in it have.
+
+mod baseline;
+#[cfg(test)]
+mod fixtures;
+mod level;
+mod namespace;
+mod pod;
+mod policy;
+mod restricted;
+
+use serde_json::Value;
+
+use crate::admission::{Attributes, Operation};
+use crate::http::status::{ApiError, Result};
+
+use level::Policy;
+use pod::{Pod, name};
+
+pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+    if !matches!(attributes.operation, Operation::Create | Operation::Update) {
+        return Ok(());
+    }
+    if attributes.resource.is("", "namespaces") {
+        return namespace::validate(attributes, tree, old);
+    }
+    if attributes.resource.is("", "pods") {
+        return pods(attributes, tree, old);
+    }
+    if !attributes.subresource.is_empty() {
+        return Ok(());
+    }
+    let Some(template) = template(attributes, tree) else {
+        return Ok(());
+    };
+    // a namespace that is gone warns of nothing
+    if let Some((policy, _)) = policy(attributes) {
+        warn(attributes, &policy, template);
+    }
+    Ok(())
+}
+
+/// What is asked of the namespace that is written to, and whether all of that could be read.
+fn policy(attributes: &Attributes<'_>) -> Option<(Policy, bool)> {
+    let namespace = attributes.registry.get("", "namespaces", "", attributes.namespace)?;
+    let (policy, errors) = Policy::of(|key| namespace.object.meta.label(key));
+    Some((policy, errors.is_empty()))
+}
+
+/// Subresources that do not change what a pod may do.
+const HARMLESS: [&str; 8] = [
+    "exec",
+    "attach",
+    "binding",
+    "eviction",
+    "log",
+    "portforward",
+    "proxy",
+    "status",
+];
+
+fn pods(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+    if HARMLESS.contains(&attributes.subresource) {
+        return Ok(());
+    }
+    let Some((policy, readable)) = policy(attributes) else {
+        let why = format!("failed to lookup namespace {:?}", attributes.namespace);
+        return Err(ApiError::internal(why));
+    };
+    if readable && policy.is_privileged() {
+        return Ok(());
+    }
+    let pod = part(tree);
+    if old.is_some_and(|old| !is_significant(pod.spec, part(old).spec)) {
+        return Ok(());
+    }
+    let violations = policy::violations(policy.enforce, pod);
+    if !violations.is_empty() {
+        let why = format!(
+            "violates PodSecurity \"{}\": {}",
+            policy.enforce,
+            policy::details(&violations)
+        );
+        return Err(attributes.resource.forbidden(attributes.name, &why));
+    }
+    warn(attributes, &policy, pod);
+    Ok(())
+}
+
+fn warn(attributes: &Attributes<'_>, policy: &Policy, pod: Pod<'_>) {
+    let violations = policy::violations(policy.warn, pod);
+    if !violations.is_empty() {
+        let details = policy::details(&violations);
+        let text = format!("would violate PodSecurity \"{}\": {details}", policy.warn);
+        attributes.warnings.add(text);
+    }
+}
+
+/// The metadata and spec of an object or template.
+fn part(tree: &Value) -> Pod<'_> {
+    Pod {
+        metadata: &tree["metadata"],
+        spec: &tree["spec"],
+    }
+}
+
+/// The template of the pods that an object makes.
+fn template<'a>(attributes: &Attributes<'_>, tree: &'a Value) -> Option<Pod<'a>> {
+    let resource = attributes.resource;
+    let path = match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "podtemplates") => "/template",
+        ("", "replicationcontrollers")
+        | ("apps", "replicasets" | "deployments" | "statefulsets" | "daemonsets")
+        | ("batch", "jobs") => "/spec/template",
+        ("batch", "cronjobs") => "/spec/jobTemplate/spec/template",
+        _ => return None,
+    };
+    tree.pointer(path).filter(|t| !t.is_null()).map(part)
+}
+
+/// Whether an update changes what the checks look at: an image, or which containers there are.
+fn is_significant(new: &Value, old: &Value) -> bool {
+    let list = |spec: &Value, field| pod::items(spec, &[field]).cloned().collect::<Vec<_>>();
+    let image = |container: &Value| pod::text(container, &["image"]).map(str::to_owned);
+    let changed = ["containers", "initContainers"].into_iter().any(|field| {
+        let (new, old) = (list(new, field), list(old, field));
+        new.len() != old.len() || new.iter().zip(&old).any(|(new, old)| image(new) != image(old))
+    });
+    let before = list(old, "ephemeralContainers");
+    changed
+        || pod::items(new, &["ephemeralContainers"]).any(|container| {
+            let same = before.iter().find(|old| name(old) == name(container));
+            same.is_none_or(|old| image(old) != image(container))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_images_and_the_number_of_containers_make_an_update_significant() {
+        let old = json!({
+            "containers": [{ "name": "a", "image": "x" }],
+            "ephemeralContainers": [{ "name": "e", "image": "x" }],
+        });
+        let with = |path: &str, value: Value| {
+            let mut new = old.clone();
+            match new.pointer_mut(path) {
+                Some(at) => *at = value,
+                None => new[path.trim_start_matches('/')] = value,
+            }
+            is_significant(&new, &old)
+        };
+        assert!(!with("/tolerations", json!([{ "operator": "Exists" }])));
+        assert!(!with("/containers/0/resources", json!({})));
+        assert!(with("/containers/0/image", json!("y")));
+        assert!(with("/initContainers", json!([{ "name": "i", "image": "x" }])));
+        assert!(with("/ephemeralContainers/0/image", json!("y")));
+        assert!(with("/ephemeralContainers/0/name", json!("f")));
+        assert!(!with("/ephemeralContainers", json!([])));
+    }
+}
