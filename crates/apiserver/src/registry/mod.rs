@@ -193,6 +193,12 @@ impl Registry {
         self.catalog.load().stored(group, plural)?.cache.get(namespace, name)
     }
 
+    /// The revision of the last change of a kind.
+    pub fn changed(&self, group: &str, plural: &str) -> u64 {
+        let catalog = self.catalog.load();
+        catalog.stored(group, plural).map_or(0, |s| s.cache.changed())
+    }
+
     /// All objects of a kind in a namespace, or in all.
     pub fn list(&self, group: &str, plural: &str, namespace: &str) -> Vec<Arc<Cached>> {
         self.catalog

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Catalog;
 use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
+use crate::server::tagged::Tagged;
 use crate::server::{ApiServer, Request};
 
 /// The documents; made from the catalog when asked for, which clients do seldom thanks to their ETag.
@@ -303,7 +304,8 @@ impl Documents {
         };
         let document = match parts.as_slice() {
             ["api"] | ["apis"] if wants_aggregated(request) => {
-                return Ok(with_etag(request, &aggregated(&groups, parts == ["api"]), AGGREGATED));
+                let document = aggregated(&groups, parts == ["api"]);
+                return Ok(Tagged::json(&document, AGGREGATED)?.answer(request));
             }
             ["api"] => {
                 let authority = request.uri.authority().map(http::uri::Authority::as_str);
@@ -332,28 +334,4 @@ impl Documents {
         // older protobuf clients ask for protobuf here as well
         Ok(body::tree_response(StatusCode::OK, request.accept, &document))
     }
-}
-
-/// A document that clients keep until it changes.
-pub fn with_etag(request: &Request, document: &Value, media_type: &'static str) -> Response<Body> {
-    bytes_with_etag(request, document.to_string().into_bytes(), media_type)
-}
-
-pub fn bytes_with_etag(request: &Request, bytes: Vec<u8>, media_type: &'static str) -> Response<Body> {
-    let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
-    let tag = format!("\"{hex}\"");
-    let same = request.header("if-none-match").is_some_and(|t| t == tag);
-    let mut response = Response::new(if same { body::full("") } else { body::full(bytes) });
-    if same {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public"));
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        headers.insert(header::ETAG, tag);
-    }
-    response
 }

@@ -9,6 +9,7 @@ pub mod openapi;
 pub mod options;
 pub mod resources;
 pub mod reviews;
+pub mod tagged;
 pub mod websocket;
 
 use std::sync::Arc;
@@ -218,7 +219,7 @@ impl ApiServer {
             path if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
                 self.discovery.answer(self, &request)
             }
-            path if path.starts_with("/openapi/") => self.openapi.answer(self, &request),
+            path if path.starts_with("/openapi/") => self.openapi.answer(self, &request).await,
             _ => Ok(body::no_such_page()),
         }
     }

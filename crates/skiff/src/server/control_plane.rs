@@ -127,7 +127,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         },
         authorizer: Authorizer::new(registry.clone()),
         discovery: apiserver::server::discovery::Documents,
-        openapi: apiserver::server::openapi::Documents,
+        openapi: apiserver::server::openapi::Documents::default(),
         kubelets: KubeletClient::new(
             certificates.server_authority.certificate(),
             &kubelet_certificate,
@@ -162,7 +162,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     let task = tokio::spawn(connection::serve(api.clone(), listener, acceptor, stop.clone()));
     tokio::spawn(maintain(
         store.clone(),
-        registry,
+        api.clone(),
         certificates.clone(),
         serving,
         stop.clone(),
@@ -197,7 +197,7 @@ impl ControlPlane {
 /// renews certificates once a day.
 async fn maintain(
     store: Arc<etcd::Embedded>,
-    registry: Arc<Registry>,
+    api: Arc<ApiServer>,
     certificates: Arc<Certificates>,
     serving: Arc<connection::Certificate>,
     stop: CancellationToken,
@@ -215,10 +215,11 @@ async fn maintain(
         // what was current five minutes ago: nobody's list takes longer
         if current != previous {
             match store.compact(previous).await {
-                Ok(()) | Err(etcd::StoreError::Compacted { .. }) => registry.compact(previous),
+                Ok(()) | Err(etcd::StoreError::Compacted { .. }) => api.registry.compact(previous),
                 Err(error) => tracing::warn!(%error, "compaction failed"),
             }
             previous = current;
+            api.openapi.clear().await;
             if let Err(error) = tokio::task::spawn_blocking(crate::memory::give_back).await {
                 tracing::error!(%error, "memory is not given back");
             }

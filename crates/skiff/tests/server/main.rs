@@ -8,4 +8,5 @@ mod common;
 mod durability;
 mod kube_rs;
 mod kubectl;
+mod openapi;
 mod services;

@@ -1,9 +1,12 @@
-//! OpenAPI documents: version 3 by group version, version 2 of everything in JSON and in protobuf. Made when asked for.
+//! OpenAPI documents: version 3 by group version, version 2 of everything in JSON and in protobuf. Made when first asked for.
 
 mod custom;
+mod kept;
 mod paths;
 mod v2;
 mod v2_proto;
+
+use std::sync::Arc;
 
 use api::prose::Prose;
 use http::Response;
@@ -11,14 +14,18 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::registry::Catalog;
 use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
-use crate::server::discovery::{bytes_with_etag, with_etag};
+use crate::server::openapi::kept::Kept;
+use crate::server::tagged::Tagged;
 use crate::server::{ApiServer, Request};
 
 /// `/openapi/v2` and `/openapi/v3`.
 #[derive(Debug, Default)]
-pub struct Documents;
+pub struct Documents {
+    kept: Kept,
+}
 
 const JSON: &str = "application/json";
 /// What client-go asks for at `/openapi/v2`; an answer may not have the `@` in its type.
@@ -27,22 +34,18 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+pro
 pub const REFERENCE: &str = "#/components/schemas/";
 
 impl Documents {
-    pub fn answer(&self, server: &ApiServer, request: &Request) -> Result<Response<Body>> {
-        let catalog = server.registry.catalog();
+    pub async fn answer(&self, server: &Arc<ApiServer>, request: &Request) -> Result<Response<Body>> {
         let path = request.info.path.trim_end_matches('/');
         if path == "/openapi/v2" {
-            let resources: Vec<&Resource> = catalog.all().map(|s| &*s.resource).collect();
-            let document = v2::document(&document(server, &resources, true)?);
             let accept = request.header("accept").unwrap_or_default();
-            return Ok(if accept.contains(V2_ASKED) || accept.contains(V2_PROTOBUF) {
-                bytes_with_etag(request, v2_proto::encode(&document), V2_PROTOBUF)
-            } else {
-                with_etag(request, &document, JSON)
-            });
+            let protobuf = accept.contains(V2_ASKED) || accept.contains(V2_PROTOBUF);
+            let make = move |server: &ApiServer, catalog: &Catalog| version_2(server, catalog, protobuf);
+            let name = if protobuf { "v2 in protobuf" } else { "v2" };
+            return Ok(self.kept.get(server, name, make).await?.answer(request));
         }
         if path == "/openapi/v3" {
             let mut paths = Map::new();
-            for served in catalog.all() {
+            for served in server.registry.catalog().all() {
                 let place = place(&served.resource);
                 let url = format!("/openapi/v3/{place}");
                 paths.insert(place, json!({ "serverRelativeURL": url }));
@@ -50,16 +53,34 @@ impl Documents {
             return Ok(body::json_response(StatusCode::OK, &json!({ "paths": paths })));
         }
         let wanted = path.strip_prefix("/openapi/v3/").ok_or_else(ApiError::no_such_path)?;
-        let resources: Vec<&Resource> = catalog
-            .all()
-            .map(|s| &*s.resource)
-            .filter(|r| place(r) == wanted)
-            .collect();
-        if resources.is_empty() {
-            return Err(ApiError::no_such_path());
-        }
-        Ok(with_etag(request, &document(server, &resources, false)?, JSON))
+        let wanted = wanted.to_owned();
+        let make = move |server: &ApiServer, catalog: &Catalog| version_3(server, catalog, &wanted);
+        Ok(self.kept.get(server, path, make).await?.answer(request))
     }
+
+    /// Lets go of what was made: it is made again for who asks.
+    pub async fn clear(&self) {
+        self.kept.clear().await;
+    }
+}
+
+fn version_2(server: &ApiServer, catalog: &Catalog, protobuf: bool) -> Result<Tagged> {
+    let resources: Vec<&Resource> = catalog.all().map(|s| &*s.resource).collect();
+    let document = v2::document(&document(server, &resources, true)?);
+    match protobuf {
+        true => Tagged::new(v2_proto::encode(&document), V2_PROTOBUF),
+        false => Tagged::json(&document, JSON),
+    }
+}
+
+/// The document of one group version, as its path has it.
+fn version_3(server: &ApiServer, catalog: &Catalog, wanted: &str) -> Result<Tagged> {
+    let all = catalog.all().map(|s| &*s.resource);
+    let resources: Vec<&Resource> = all.filter(|r| place(r) == wanted).collect();
+    if resources.is_empty() {
+        return Err(ApiError::no_such_path());
+    }
+    Tagged::json(&document(server, &resources, false)?, JSON)
 }
 
 fn place(r: &Resource) -> String {

@@ -1,0 +1,71 @@
+//! OpenAPI documents: kept while they are right, made again when a definition has changed.
+
+use http::header::{ETAG, IF_NONE_MATCH};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::common::Server;
+
+const DEFINITION: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: boats.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: boats, singular: boat, kind: Boat}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema: {type: object, properties: {FIELD: {type: string}}}
+";
+
+/// The answer's code, tag and text.
+async fn get(client: &Client, path: &str, tag: &str) -> (StatusCode, String, String) {
+    let request = Request::get(path)
+        .header(IF_NONE_MATCH, tag)
+        .body(Body::empty())
+        .unwrap();
+    let response = client.send(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    let tag = head.headers[ETAG].to_str().unwrap().to_owned();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    (head.status, tag, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_document_changes_with_the_definitions_and_not_otherwise() {
+    let s = Server::start();
+    let kubeconfig = Kubeconfig::read_from(s.kubeconfig()).unwrap();
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
+    let client = Client::try_from(config).unwrap();
+    let (code, before, text) = get(&client, "/openapi/v2", "").await;
+    assert_eq!(code, StatusCode::OK);
+    assert!(!text.contains("com.example.v1.Boat"));
+    let (code, same, text) = get(&client, "/openapi/v2", &before).await;
+    assert_eq!(
+        (code, same.as_str(), text.as_str()),
+        (StatusCode::NOT_MODIFIED, &*before, "")
+    );
+
+    s.ok_with(&["apply", "-f", "-"], &DEFINITION.replace("FIELD", "mizzen"));
+    s.ok(&["wait", "--for=condition=Established", "crd/boats.example.com"]);
+    for path in ["/openapi/v2", "/openapi/v3/apis/example.com/v1"] {
+        let (_, tag, text) = get(&client, path, &before).await;
+        assert!(text.contains("com.example.v1.Boat") && text.contains("mizzen"), "{path}");
+        s.ok_with(&["apply", "-f", "-"], &DEFINITION.replace("FIELD", "rudder"));
+        let (code, _, text) = get(&client, path, &tag).await;
+        assert_eq!(code, StatusCode::OK);
+        assert!(text.contains("rudder") && !text.contains("mizzen"), "{path}");
+        s.ok_with(&["apply", "-f", "-"], &DEFINITION.replace("FIELD", "mizzen"));
+    }
+    s.ok(&["delete", "crd", "boats.example.com"]);
+    let (code, tag, _) = get(&client, "/openapi/v2", "").await;
+    assert_eq!((code, tag), (StatusCode::OK, before));
+}
