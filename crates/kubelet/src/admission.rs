@@ -51,7 +51,7 @@ pub fn admit<'a>(
             format!("Node didn't have enough resource: pods, requested: 1, used: {used}, capacity: {most}"),
         );
     }
-    has_room(pod, others.clone(), allocatable)?;
+    has_room(pod, &others, allocatable)?;
     if !selected(pod, labels) {
         return refuse(
             "NodeAffinity",
@@ -72,7 +72,7 @@ pub fn admit<'a>(
 /// Whether the node has what the pod asks for beside `others`.
 pub fn has_room<'a>(
     pod: &Pod,
-    others: impl Iterator<Item = &'a Taken> + Clone,
+    others: &(impl Iterator<Item = &'a Taken> + Clone),
     allocatable: &BTreeMap<String, i64>,
 ) -> Result<(), Verdict> {
     for (at, (name, unit)) in COUNTED.into_iter().enumerate() {

@@ -149,7 +149,8 @@ impl Kubelet {
             *pod = given;
             return Wish::Met;
         }
-        match admission::has_room(pod, self.allocations.others(pod.uid()), &self.context.allocatable) {
+        let room = admission::has_room(pod, &self.allocations.others(pod.uid()), &self.context.allocatable);
+        match room {
             Ok(()) => {
                 self.give(pod);
                 self.allocations.waiting.retain(|u| u != pod.uid());

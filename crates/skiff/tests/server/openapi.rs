@@ -58,7 +58,10 @@ async fn a_document_changes_with_the_definitions_and_not_otherwise() {
     s.ok(&["wait", "--for=condition=Established", "crd/boats.example.com"]);
     for path in ["/openapi/v2", "/openapi/v3/apis/example.com/v1"] {
         let (_, tag, text) = get(&client, path, &before).await;
-        assert!(text.contains("com.example.v1.Boat") && text.contains("mizzen"), "{path}");
+        assert!(
+            text.contains("com.example.v1.Boat") && text.contains("mizzen"),
+            "{path}"
+        );
         s.ok_with(&["apply", "-f", "-"], &DEFINITION.replace("FIELD", "rudder"));
         let (code, _, text) = get(&client, path, &tag).await;
         assert_eq!(code, StatusCode::OK);
