@@ -67,6 +67,12 @@ pub fn qos_class(pod: &Value) -> &'static str {
     }
 }
 
+/// `Succeeded` or `Failed`.
+pub fn has_ended(pod: &Value) -> bool {
+    let phase = pod.pointer("/status/phase").and_then(Value::as_str);
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
 pub fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     list(pod, "/spec/containers")
 }
@@ -79,7 +85,8 @@ fn list<'a>(pod: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
     pod.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }
 
-fn amounts(map: Option<&Value>) -> Resources {
+/// A list of requests or limits as it stands.
+pub fn amounts(map: Option<&Value>) -> Resources {
     let all = map.and_then(Value::as_object).into_iter().flatten();
     all.filter_map(|(name, q)| Some((name.clone(), q.as_str()?.parse().ok()?)))
         .collect()

@@ -40,7 +40,6 @@ fn text<'a>(object: &'a Value, path: &str) -> Option<&'a str> {
 
 /// Whether a pod has ended, or should have: one on a node that is lost is not to keep others out.
 fn is_over(pod: &Value, now: Instant) -> bool {
-    let ended = matches!(text(pod, "/status/phase"), Some("Failed" | "Succeeded"));
     let deadline = text(pod, "/metadata/deletionTimestamp").and_then(Instant::parse);
     let grace = pod
         .pointer("/metadata/deletionGracePeriodSeconds")
@@ -52,7 +51,7 @@ fn is_over(pod: &Value, now: Instant) -> bool {
         };
         now > until
     });
-    ended || late
+    pod::has_ended(pod) || late
 }
 
 fn of_pod(usage: &mut Usage, pod: &Value) {

@@ -32,6 +32,8 @@ pub trait PodExt {
     fn restart_policy(&self) -> &str;
     fn host_network(&self) -> bool;
     fn deleting(&self) -> bool;
+    /// `Succeeded` or `Failed`.
+    fn has_ended(&self) -> bool;
     fn annotation(&self, key: &str) -> Option<&str>;
     /// `name_namespace(uid)`, as messages name pods.
     fn describe(&self) -> String;
@@ -97,6 +99,11 @@ impl PodExt for Pod {
 
     fn deleting(&self) -> bool {
         self.metadata.deletion_timestamp.is_some()
+    }
+
+    fn has_ended(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|s| s.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::pod;
+use api::pod::{self, Resources, amounts};
 use api::quantity::Quantity;
 use serde_json::{Value, json};
 
@@ -14,8 +14,6 @@ use crate::strategy::text;
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 /// The most that is counted in thousandths.
 const MAX_MILLI_VALUE: i64 = i64::MAX / 1000;
-
-type Amounts = BTreeMap<String, Quantity>;
 
 fn applies(attributes: &Attributes<'_>, tree: &Value) -> bool {
     if text(tree, &["metadata", "deletionTimestamp"]).is_some() {
@@ -161,51 +159,52 @@ fn of_claim(limits: &[Value], tree: &Value) -> Vec<String> {
     let requests = amounts(tree.pointer("/spec/resources/requests"));
     let of_claims = limits.iter().filter(|l| text(l, &["type"]) == Some(KIND));
     let check = |limit: &Value| {
-        let below = bounds(limit, "min", |name, least| {
-            below(name, KIND, least, requests.get(name), None)
-        });
-        let above = bounds(limit, "max", |name, most| {
-            let start = format!("maximum {name} usage per {KIND} is {most}");
-            match requests.get(name) {
-                None => Some(format!("{start}.  No request is specified")),
-                Some(request) if request > most => Some(format!("{start}, but request is {request}")),
-                Some(_) => None,
-            }
-        });
-        [below, above].concat()
+        let bounds = |key, check| bounds(limit, key, KIND, &requests, &Resources::new(), check);
+        [bounds("min", below), bounds("max", request_above)].concat()
     };
     of_claims.flat_map(check).collect()
 }
 
-fn outside(limit: &Value, kind: &str, requests: &Amounts, limits: &Amounts) -> Vec<String> {
-    let of = |name: &str| (requests.get(name), limits.get(name));
-    let below = bounds(limit, "min", |name, least| {
-        below(name, kind, least, of(name).0, of(name).1)
-    });
-    let above = bounds(limit, "max", |name, most| {
-        above(name, kind, most, of(name).0, of(name).1)
-    });
-    let apart = bounds(limit, "maxLimitRequestRatio", |name, most| {
-        apart(name, kind, most, of(name).0, of(name).1)
-    });
-    [below, above, apart].concat()
+fn outside(limit: &Value, kind: &str, requests: &Resources, limits: &Resources) -> Vec<String> {
+    let bounds = |key, check| bounds(limit, key, kind, requests, limits, check);
+    [
+        bounds("min", below),
+        bounds("max", above),
+        bounds("maxLimitRequestRatio", apart),
+    ]
+    .concat()
 }
+
+/// A bound of a resource, and what is asked of it.
+struct Bounded<'a> {
+    name: &'a str,
+    kind: &'a str,
+    bound: &'a Quantity,
+    request: Option<&'a Quantity>,
+    limit: Option<&'a Quantity>,
+}
+
+/// What is said of a bound that is not held.
+type Check = fn(&Bounded<'_>) -> Option<String>;
 
 /// What `check` says of each bound of a limit.
-fn bounds(limit: &Value, key: &str, check: impl Fn(&str, &Quantity) -> Option<String>) -> Vec<String> {
-    let bounds = amounts(limit.get(key));
-    bounds.iter().filter_map(|(name, bound)| check(name, bound)).collect()
+fn bounds(limit: &Value, key: &str, kind: &str, requests: &Resources, limits: &Resources, check: Check) -> Vec<String> {
+    let each = |(name, bound): (&String, &Quantity)| {
+        check(&Bounded {
+            name,
+            kind,
+            bound,
+            request: requests.get(name),
+            limit: limits.get(name),
+        })
+    };
+    amounts(limit.get(key)).iter().filter_map(each).collect()
 }
 
-fn below(
-    name: &str,
-    kind: &str,
-    least: &Quantity,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
+fn below(asked: &Bounded<'_>) -> Option<String> {
+    let (name, kind, least) = (asked.name, asked.kind, asked.bound);
     let start = format!("minimum {name} usage per {kind} is {least}");
-    match (request, limit) {
+    match (asked.request, asked.limit) {
         (None, _) => Some(format!("{start}.  No request is specified")),
         (Some(request), _) if request < least => Some(format!("{start}, but request is {request}")),
         (_, Some(limit)) if limit < least => Some(format!("{start}, but limit is {limit}")),
@@ -213,15 +212,10 @@ fn below(
     }
 }
 
-fn above(
-    name: &str,
-    kind: &str,
-    most: &Quantity,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
+fn above(asked: &Bounded<'_>) -> Option<String> {
+    let (name, kind, most) = (asked.name, asked.kind, asked.bound);
     let start = format!("maximum {name} usage per {kind} is {most}");
-    match (request, limit) {
+    match (asked.request, asked.limit) {
         (_, None) => Some(format!("{start}.  No limit is specified")),
         (_, Some(limit)) if limit > most => Some(format!("{start}, but limit is {limit}")),
         (Some(request), _) if request > most => Some(format!("{start}, but request is {request}")),
@@ -229,20 +223,26 @@ fn above(
     }
 }
 
+/// For what has no limits.
+fn request_above(asked: &Bounded<'_>) -> Option<String> {
+    let (name, kind, most) = (asked.name, asked.kind, asked.bound);
+    let start = format!("maximum {name} usage per {kind} is {most}");
+    match asked.request {
+        None => Some(format!("{start}.  No request is specified")),
+        Some(request) if request > most => Some(format!("{start}, but request is {request}")),
+        Some(_) => None,
+    }
+}
+
 /// How many times its request a limit may be.
-fn apart(
-    name: &str,
-    kind: &str,
-    most: &Quantity,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
+fn apart(asked: &Bounded<'_>) -> Option<String> {
+    let (name, kind, most) = (asked.name, asked.kind, asked.bound);
     let start = format!("{name} max limit to request ratio per {kind} is {most}");
     let is_some = |amount: &&Quantity| !amount.is_zero();
-    let Some(request) = request.filter(is_some) else {
+    let Some(request) = asked.request.filter(is_some) else {
         return Some(format!("{start}, but no request is specified or request is 0"));
     };
-    let Some(limit) = limit.filter(is_some) else {
+    let Some(limit) = asked.limit.filter(is_some) else {
         return Some(format!("{start}, but no limit is specified or limit is 0"));
     };
     let precise = [request, limit, most].iter().all(|q| q.value() <= MAX_MILLI_VALUE);
@@ -256,12 +256,6 @@ fn apart(
         false => most.value() as f64,
     };
     (ratio > most).then(|| format!("{start}, but provided ratio is {ratio:.6}"))
-}
-
-fn amounts(map: Option<&Value>) -> Amounts {
-    let all = map.and_then(Value::as_object).into_iter().flatten();
-    all.filter_map(|(name, q)| Some((name.clone(), q.as_str()?.parse().ok()?)))
-        .collect()
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Rbac {
 
     fn versions(&self) -> [u64; 4] {
         let catalog = self.registry.catalog();
-        KINDS.map(|kind| catalog.stored(GROUP, kind).map_or(0, |s| s.cache.changed()))
+        KINDS.map(|kind| catalog.changed(GROUP, kind))
     }
 
     fn current(&self) -> Arc<Snapshot> {

@@ -57,6 +57,11 @@ impl Catalog {
         self.served.values()
     }
 
+    /// The revision of the last change of a kind; 0 for one that is not served.
+    pub fn changed(&self, group: &str, plural: &str) -> u64 {
+        self.stored(group, plural).map_or(0, |s| s.cache.changed())
+    }
+
     pub fn insert(&mut self, served: Served) {
         let r = &served.resource;
         self.served
@@ -191,12 +196,6 @@ impl Registry {
     /// An object of a built-in kind, for the parts of the server that read the cluster's state.
     pub fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Arc<Cached>> {
         self.catalog.load().stored(group, plural)?.cache.get(namespace, name)
-    }
-
-    /// The revision of the last change of a kind.
-    pub fn changed(&self, group: &str, plural: &str) -> u64 {
-        let catalog = self.catalog.load();
-        catalog.stored(group, plural).map_or(0, |s| s.cache.changed())
     }
 
     /// All objects of a kind in a namespace, or in all.

@@ -46,7 +46,7 @@ pub static POD: Strategy = Strategy {
     grace: |pod, asked| {
         // what never ran or has ended needs no time to end
         let scheduled = text(pod, &["spec", "nodeName"]).is_some_and(|n| !n.is_empty());
-        let ended = matches!(text(pod, &["status", "phase"]), Some("Succeeded" | "Failed"));
+        let ended = api::pod::has_ended(pod);
         if !scheduled || ended {
             return Some(0);
         }

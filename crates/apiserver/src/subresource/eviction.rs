@@ -90,8 +90,7 @@ fn disrupts(pod: &Value) -> bool {
 }
 
 fn is_over(pod: &Value) -> bool {
-    let phase = text(pod, &["status", "phase"]).unwrap_or_default();
-    matches!(phase, "Succeeded" | "Failed") || text(pod, &["metadata", "deletionTimestamp"]).is_some()
+    api::pod::has_ended(pod) || text(pod, &["metadata", "deletionTimestamp"]).is_some()
 }
 
 /// Whether a pod that is not ready may go without spending of the budget.

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Kubelet;
-use super::resize::{Restored, ended};
+use super::resize::Restored;
 use crate::admission;
 use crate::pod::PodExt;
 use crate::worker;
@@ -53,7 +53,7 @@ impl Kubelet {
         }
         let uid = pod.uid().to_owned();
         match restored {
-            Restored::Nothing if !ended(&pod) => self.give(&pod),
+            Restored::Nothing if !pod.has_ended() => self.give(&pod),
             Restored::Nothing | Restored::AsAsked => {}
             Restored::Other => self.allocations.wait(&uid),
         }

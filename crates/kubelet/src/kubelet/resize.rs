@@ -61,7 +61,7 @@ impl Allocations {
 
     /// Counts the pod, as it was given its resources, among those that take some.
     pub(super) fn note(&mut self, pod: &Pod) {
-        if ended(pod) {
+        if pod.has_ended() {
             self.taken.remove(pod.uid());
         } else {
             self.taken.insert(pod.uid().to_owned(), Taken::by(&in_use(pod.clone())));
@@ -75,11 +75,6 @@ impl Allocations {
             .filter(move |(other, _)| *other != uid)
             .map(|(_, taken)| taken)
     }
-}
-
-pub(super) fn ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    matches!(phase, Some("Failed" | "Succeeded"))
 }
 
 /// The pod with the resources that it still has where they are more than it was given.
@@ -145,7 +140,7 @@ impl Kubelet {
             self.allocations.waiting.retain(|u| u != pod.uid());
             return Wish::Met;
         }
-        if ended(pod) {
+        if pod.has_ended() {
             *pod = given;
             return Wish::Met;
         }

@@ -89,13 +89,7 @@ impl PodTable {
 
     /// Those whose resources are in use.
     pub fn active(&self) -> Vec<Pod> {
-        let ended = |p: &Pod| {
-            p.status
-                .as_ref()
-                .and_then(|s| s.phase.as_deref())
-                .is_some_and(|p| p == "Failed" || p == "Succeeded")
-        };
-        self.all().into_iter().filter(|p| !ended(p)).collect()
+        self.all().into_iter().filter(|p| !p.has_ended()).collect()
     }
 
     /// By `namespace/name`; the static pod rather than its mirror.

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+pub use crate::strategy::text;
+
 /// A pod, or the template of pods.
 #[derive(Debug, Clone, Copy)]
 pub struct Pod<'a> {
@@ -16,11 +18,6 @@ pub fn at<'a>(tree: &'a Value, path: &[&str]) -> Option<&'a Value> {
     path.iter()
         .try_fold(tree, |at, key| at.get(key))
         .filter(|value| !value.is_null())
-}
-
-/// The text at a path.
-pub fn text<'a>(tree: &'a Value, path: &[&str]) -> Option<&'a str> {
-    at(tree, path)?.as_str()
 }
 
 /// The items of a list.

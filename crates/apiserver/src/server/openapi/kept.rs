@@ -27,11 +27,9 @@ impl Kept {
         make: impl FnOnce(&ApiServer, &Catalog) -> Result<Tagged> + Send + 'static,
     ) -> Result<Tagged> {
         let mut kept = self.0.lock().await;
-        // the definitions first: one that changes meanwhile makes the basis another
-        let changed = server
-            .registry
-            .changed("apiextensions.k8s.io", "customresourcedefinitions");
         let catalog = server.registry.catalog();
+        // before they are read: one that changes meanwhile makes the basis another
+        let changed = catalog.changed("apiextensions.k8s.io", "customresourcedefinitions");
         let (basis, documents) = &mut *kept;
         let same = |b: &Basis| Arc::ptr_eq(&b.0, &catalog) && b.1 == changed;
         if !basis.as_ref().is_some_and(same) {
