@@ -34,6 +34,8 @@ pub struct Log {
     end: u64,
     allocated: u64,
     sum: u32,
+    /// Bytes of the segments before this one that no snapshot covers.
+    before: u64,
     buffer: Vec<u8>,
 }
 
@@ -54,6 +56,7 @@ impl Log {
     pub fn open(disk: &dyn Disk, first: u64, mut each: impl FnMut(Entry)) -> Result<Log, LogError> {
         let all: Vec<u64> = segments(disk)?.into_iter().filter(|s| *s >= first).collect();
         let mut last = None;
+        let mut before = 0;
         for (i, (sequence, expect)) in all.iter().copied().zip(first..).enumerate() {
             if sequence != expect {
                 return Err(LogError::Missing(name(expect)));
@@ -88,16 +91,18 @@ impl Log {
                 end: offset,
                 allocated: bytes.len() as u64,
                 sum,
+                before,
                 buffer: Vec::new(),
             });
+            before += offset;
         }
         match last {
             Some(log) => Ok(log),
-            None => Ok(Log::create(disk, first, 0)?),
+            None => Ok(Log::create(disk, first, 0, 0)?),
         }
     }
 
-    fn create(disk: &dyn Disk, sequence: u64, sum: u32) -> io::Result<Log> {
+    fn create(disk: &dyn Disk, sequence: u64, sum: u32, before: u64) -> io::Result<Log> {
         let mut file = disk.open(&name(sequence))?;
         file.allocate(1 << 20)?;
         let mut header = Vec::with_capacity(SEGMENT_HEADER as usize);
@@ -116,19 +121,20 @@ impl Log {
             end: SEGMENT_HEADER,
             allocated: 1 << 20,
             sum,
+            before,
             buffer: Vec::new(),
         })
     }
 
-    /// The number of the segment being written.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
+    /// Bytes that a start would replay.
+    pub fn size(&self) -> u64 {
+        self.before + self.end
     }
 
     /// Writes one record without syncing. When it fails the log is as it was.
     pub fn append<'a>(&mut self, disk: &dyn Disk, entries: impl IntoIterator<Item = &'a Entry>) -> io::Result<()> {
         if self.end >= SEGMENT_SIZE {
-            self.rotate(disk)?;
+            self.next(disk, self.size())?;
         }
         self.buffer.clear();
         let start = record::begin(&mut self.buffer);
@@ -154,11 +160,17 @@ impl Log {
         self.file.sync()
     }
 
-    /// Closes the segment and begins the next; returns the new one's number.
-    pub fn rotate(&mut self, disk: &dyn Disk) -> io::Result<u64> {
-        self.file.sync()?;
-        *self = Log::create(disk, self.sequence + 1, self.sum)?;
+    /// Closes the segment and begins the next, with which the log begins once a snapshot covers what was before; returns
+    /// its number.
+    pub fn cut(&mut self, disk: &dyn Disk) -> io::Result<u64> {
+        self.next(disk, 0)?;
         Ok(self.sequence)
+    }
+
+    fn next(&mut self, disk: &dyn Disk, before: u64) -> io::Result<()> {
+        self.file.sync()?;
+        *self = Log::create(disk, self.sequence + 1, self.sum, before)?;
+        Ok(())
     }
 
     /// Removes the segments before `first`: a snapshot covers them.

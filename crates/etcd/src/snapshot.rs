@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub first_segment: u64,
     pub leases: Vec<(i64, i64)>,
     pub kvs: Vec<KeyValue>,
+    /// Bytes of the file.
+    pub size: u64,
 }
 
 /// Writes a snapshot piece by piece; it replaces the old one only when finished.
@@ -70,15 +72,16 @@ impl Writer {
         self.write(out, start)
     }
 
-    /// Marks the end, syncs, and puts the snapshot in the old one's place.
-    pub fn finish(mut self, disk: &dyn Disk) -> io::Result<()> {
+    /// Marks the end, syncs, and puts the snapshot in the old one's place; returns its size.
+    pub fn finish(mut self, disk: &dyn Disk) -> io::Result<u64> {
         let mut out = Vec::new();
         let start = record::begin(&mut out);
         Entry::Compact { revision: 0 }.encode(&mut out);
         self.write(out, start)?;
         self.file.sync()?;
         disk.rename(UNFINISHED, NAME)?;
-        disk.sync_names()
+        disk.sync_names()?;
+        Ok(self.offset)
     }
 
     fn write(&mut self, mut out: Vec<u8>, start: usize) -> io::Result<()> {
@@ -118,6 +121,7 @@ pub fn read(disk: &dyn Disk) -> Result<Option<Snapshot>, SnapshotError> {
         first_segment: head.get_u64_le(),
         leases: Vec::new(),
         kvs: Vec::new(),
+        size: bytes.len() as u64,
     };
     while head.has_remaining() {
         snapshot.leases.push((head.get_i64_le(), head.get_i64_le()));

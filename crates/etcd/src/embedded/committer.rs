@@ -19,6 +19,8 @@ use crate::store::{Event, KeyRange, Op, Sink, StoreError, Txn, TxnResult};
 const MAX_BATCH: usize = 1024;
 /// Keys copied at a time by a snapshot.
 const SNAPSHOT_STEP: usize = 2048;
+/// The least log that is worth a snapshot after a compaction, in bytes.
+const LOG_WORTH_CUTTING: u64 = 1 << 20;
 
 /// An answer that waits for the batch's sync.
 type Pending = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -31,8 +33,9 @@ pub(super) struct Committer {
     pub(super) leases: Leases,
     pub(super) sinks: Vec<(KeyRange, Weak<dyn Sink>)>,
     pub(super) started: Instant,
-    pub(super) snapshot_at: u64,
     pub(super) snapshot: Option<JoinHandle<()>>,
+    /// Since the last look at whether a snapshot is due.
+    pub(super) compacted: bool,
 }
 
 /// What one sync makes durable.
@@ -113,6 +116,7 @@ impl Committer {
                     self.write().compact(revision.min(hold))
                 };
                 if done.is_ok() {
+                    self.compacted = true;
                     batch.entries.push(Entry::Compact {
                         revision: revision.min(hold),
                     });
@@ -256,19 +260,29 @@ impl Committer {
         self.shared.mvcc.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a snapshot in the background when the log has grown enough.
+    /// Whether the log has grown enough to be replaced by a snapshot. After a compaction what was written over and deleted is
+    /// only in the log: it goes when it is more than twice what the keys took at the last snapshot, so that all snapshots
+    /// together write no more than half of what the log has.
+    fn snapshot_is_due(&mut self) -> bool {
+        let least = match std::mem::take(&mut self.compacted) {
+            true => LOG_WORTH_CUTTING.max(2 * self.shared.snapshot_size.load(Ordering::Acquire)),
+            false => self.config.log_size,
+        };
+        self.log.size() > least.min(self.config.log_size)
+    }
+
+    /// Starts a snapshot in the background when one is due.
     fn maybe_snapshot(&mut self) {
-        if self.log.sequence() < self.snapshot_at || self.snapshot.as_ref().is_some_and(|s| !s.is_finished()) {
+        if self.snapshot.as_ref().is_some_and(|s| !s.is_finished()) || !self.snapshot_is_due() {
             return;
         }
-        let first_segment = match self.log.rotate(&*self.disk) {
+        let first_segment = match self.log.cut(&*self.disk) {
             Ok(sequence) => sequence,
             Err(error) => {
                 tracing::error!(%error, "cannot begin a new log segment for a snapshot");
                 return;
             }
         };
-        self.snapshot_at = first_segment + self.config.snapshot_segments;
         let revision = self.shared.visible.load(Ordering::Acquire);
         self.shared.hold.store(revision, Ordering::Release);
         let (shared, disk, leases) = (self.shared.clone(), self.disk.clone(), self.leases.all());
@@ -304,6 +318,7 @@ fn write_snapshot(
         after = Some(last.key.clone());
         writer.add(step)?;
     }
-    writer.finish(disk)?;
+    let size = writer.finish(disk)?;
+    shared.snapshot_size.store(size, Ordering::Release);
     Log::remove_before(disk, first_segment)
 }

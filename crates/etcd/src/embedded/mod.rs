@@ -25,13 +25,14 @@ use committer::Committer;
 /// How an embedded store behaves.
 #[derive(Debug, Clone)]
 pub struct EmbeddedConfig {
-    /// A snapshot is taken when the log has grown by this many segments (16 MiB each).
-    pub snapshot_segments: u64,
+    /// A snapshot is taken when the log has grown to this many bytes; after a compaction, when most of the log is likely
+    /// not needed any more, much earlier.
+    pub log_size: u64,
 }
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        EmbeddedConfig { snapshot_segments: 4 }
+        EmbeddedConfig { log_size: 64 << 20 }
     }
 }
 
@@ -66,6 +67,8 @@ struct Shared {
     visible: AtomicU64,
     /// A snapshot in progress reads at this revision: compaction waits behind it. `u64::MAX` for none.
     hold: AtomicU64,
+    /// The last snapshot's bytes, 0 for none: what the keys take on disk when nothing else is kept.
+    snapshot_size: AtomicU64,
 }
 
 /// The embedded store. Dropping it stops its thread after what has queued up is done.
@@ -83,9 +86,9 @@ impl Embedded {
     pub fn open(disk: Arc<dyn Disk>, config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         let mut mvcc = Mvcc::new();
         let mut leases = Leases::default();
-        let mut first = 0;
+        let (mut first, mut snapshot_size) = (0, 0);
         if let Some(snapshot) = snapshot::read(&*disk)? {
-            first = snapshot.first_segment;
+            (first, snapshot_size) = (snapshot.first_segment, snapshot.size);
             mvcc.restore(snapshot.revision, snapshot.kvs);
             snapshot
                 .leases
@@ -126,11 +129,11 @@ impl Embedded {
             visible: AtomicU64::new(mvcc.revision()),
             mvcc: RwLock::new(mvcc),
             hold: AtomicU64::new(u64::MAX),
+            snapshot_size: AtomicU64::new(snapshot_size),
         });
         let (requests, queue) = channel();
         let committer = Committer {
             shared: shared.clone(),
-            snapshot_at: log.sequence() + config.snapshot_segments,
             config,
             disk,
             log,
@@ -138,6 +141,7 @@ impl Embedded {
             sinks: Vec::new(),
             started: Instant::now(),
             snapshot: None,
+            compacted: false,
         };
         let thread = std::thread::Builder::new()
             .name("etcd-commit".into())

@@ -17,7 +17,7 @@ fn put(key: String, value: impl Into<Bytes>, lease: i64) -> Txn {
 }
 
 fn open(disk: &MemoryDisk) -> Embedded {
-    Embedded::open(Arc::new(disk.clone()), EmbeddedConfig { snapshot_segments: 1 }).unwrap()
+    Embedded::open(Arc::new(disk.clone()), EmbeddedConfig { log_size: 16 << 20 }).unwrap()
 }
 
 async fn keys(store: &Embedded) -> Vec<String> {
@@ -94,6 +94,32 @@ async fn snapshots_replace_the_log_and_lose_nothing() {
     let again = open(&disk);
     assert_eq!(again.key_count(), 40);
     assert_eq!(again.revision(), revision);
+}
+
+#[tokio::test]
+async fn a_compaction_gives_the_disk_back() {
+    let disk = MemoryDisk::default();
+    let store = open(&disk);
+    for i in 0..8 {
+        store
+            .txn(put(format!("k{}", i % 2), vec![b'x'; 1 << 20], 0))
+            .await
+            .unwrap();
+    }
+    assert!(!disk.list().unwrap().contains(&"snapshot".to_owned()));
+    store.compact(store.revision()).await.unwrap();
+    let revision = store.revision();
+    drop(store);
+    assert_eq!(disk.list().unwrap(), ["0000000000000001.wal", "snapshot"]);
+    let again = open(&disk);
+    assert_eq!((again.key_count(), again.revision()), (2, revision));
+    again.compact(again.revision()).await.unwrap_err();
+    again.txn(put("k2".into(), "v", 0)).await.unwrap();
+    again.compact(again.revision()).await.unwrap();
+    drop(again);
+    let names = disk.list().unwrap();
+    assert_eq!(names, ["0000000000000001.wal", "snapshot"], "a short log stays");
+    assert_eq!(keys(&open(&disk)).await, ["k0", "k1", "k2"]);
 }
 
 #[tokio::test]
