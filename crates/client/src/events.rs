@@ -1,10 +1,12 @@
 //! Events of a component (core/v1): repeated ones are counted in one object, floods are held back.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::{Client, Error, Patch};
@@ -15,7 +17,7 @@ const SIMILAR_SECONDS: i64 = 600;
 /// Each object may have a burst of events, then one every five minutes.
 const BURST: f64 = 25.0;
 const SECONDS_A_TOKEN: f64 = 300.0;
-/// Keys remembered; upstream's cache has the same size.
+/// Entries remembered; upstream's cache has the same size.
 const REMEMBERED: usize = 4096;
 
 /// Records events in the background; never blocks and never fails its caller.
@@ -71,60 +73,111 @@ impl EventRecorder {
 #[derive(Debug, PartialEq)]
 enum Verdict {
     Drop,
+    /// Told for the first time, or again after it was forgotten.
     Create {
-        key: String,
+        key: u64,
         message: String,
     },
+    /// Told before, in the event made at `since`.
     Count {
-        key: String,
-        name: String,
+        key: u64,
+        since: Timestamp,
         count: i32,
         message: String,
     },
 }
 
+/// What was last used, by a hash of its key, up to [`REMEMBERED`] of each kind: tables of small plain entries, so that what
+/// is remembered of thousands of objects neither grows nor keeps memory from being given back.
+struct Remembered<T> {
+    recent: HashMap<u64, T>,
+    /// Used before all of `recent`; forgotten when that is full.
+    older: HashMap<u64, T>,
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Remembered<T> {
+        Remembered {
+            recent: HashMap::new(),
+            older: HashMap::new(),
+        }
+    }
+}
+
+impl<T> Remembered<T> {
+    fn get(&mut self, key: u64) -> Option<&mut T> {
+        if let Some(entry) = self.older.remove(&key) {
+            self.insert(key, entry);
+        }
+        self.recent.get_mut(&key)
+    }
+
+    fn get_or(&mut self, key: u64, first: T) -> &mut T {
+        let entry = self.older.remove(&key).unwrap_or(first);
+        self.make_room();
+        self.recent.entry(key).or_insert(entry)
+    }
+
+    fn insert(&mut self, key: u64, entry: T) {
+        self.make_room();
+        self.recent.insert(key, entry);
+    }
+
+    fn make_room(&mut self) {
+        if self.recent.len() >= REMEMBERED / 2 {
+            self.older = std::mem::take(&mut self.recent);
+        }
+    }
+}
+
+/// Reports that differ in their message only.
+struct Similar {
+    /// Hashes of the messages, up to one more than [`MANY`].
+    messages: SmallVec<[u64; 1]>,
+    since: Timestamp,
+}
+
 #[derive(Default)]
 struct Correlator {
+    hasher: RandomState,
     /// By object: tokens left, when they were counted.
-    spam: HashMap<String, (f64, Timestamp)>,
-    /// By everything but the message: messages seen, since when.
-    similar: HashMap<String, (std::collections::HashSet<String>, Timestamp)>,
-    /// By everything: the event's name and its count.
-    recorded: HashMap<String, (String, i32)>,
+    spam: Remembered<(f64, Timestamp)>,
+    /// By everything but the message.
+    similar: Remembered<Similar>,
+    /// By everything: when the event was made and how often it was told.
+    recorded: Remembered<(Timestamp, i32)>,
 }
 
 impl Correlator {
     fn judge(&mut self, report: &Report) -> Verdict {
-        for full in [self.spam.len(), self.similar.len(), self.recorded.len()] {
-            if full > REMEMBERED {
-                *self = Correlator::default();
-            }
-        }
         let o = &report.object;
-        let field = |f: &Option<String>| f.clone().unwrap_or_default();
-        let object = [&o.kind, &o.namespace, &o.name, &o.uid, &o.api_version]
-            .map(field)
-            .join("/");
-        let without_message = format!("{object}/{}/{}/{}", field(&o.field_path), report.type_, report.reason);
-        let (messages, since) = self
-            .similar
-            .entry(without_message.clone())
-            .or_insert_with(|| (Default::default(), report.at));
-        if report.at.as_second() - since.as_second() > SIMILAR_SECONDS {
-            messages.clear();
-            *since = report.at;
-        }
-        messages.insert(report.message.clone());
-        let (key, message) = if messages.len() > MANY {
-            messages.truncate_to_one();
-            (
-                without_message,
-                format!("(combined from similar events): {}", report.message),
-            )
-        } else {
-            (format!("{without_message}/{}", report.message), report.message.clone())
+        let object = self
+            .hasher
+            .hash_one([&o.kind, &o.namespace, &o.name, &o.uid, &o.api_version]);
+        let without_message = self
+            .hasher
+            .hash_one((object, &o.field_path, report.type_, &report.reason));
+        let message = self.hasher.hash_one(&report.message);
+        let first = Similar {
+            messages: SmallVec::new(),
+            since: report.at,
         };
-        let (tokens, counted) = self.spam.entry(object).or_insert((BURST, report.at));
+        let similar = self.similar.get_or(without_message, first);
+        if report.at.as_second() - similar.since.as_second() > SIMILAR_SECONDS {
+            similar.messages.clear();
+            similar.since = report.at;
+        }
+        if similar.messages.len() <= MANY && !similar.messages.contains(&message) {
+            similar.messages.push(message);
+        }
+        let (key, message) = if similar.messages.len() > MANY {
+            let message = format!("(combined from similar events): {}", report.message);
+            (without_message, message)
+        } else {
+            let key = self.hasher.hash_one((without_message, message));
+            (key, report.message.clone())
+        };
+        let (tokens, counted) = self.spam.get_or(object, (BURST, report.at));
         let passed = report.at.duration_since(*counted).as_secs_f64().max(0.0);
         *tokens = (*tokens + passed / SECONDS_A_TOKEN).min(BURST);
         *counted = report.at;
@@ -132,11 +185,11 @@ impl Correlator {
             return Verdict::Drop;
         }
         *tokens -= 1.0;
-        match self.recorded.get_mut(&key) {
-            Some((name, count)) => {
+        match self.recorded.get(key) {
+            Some((since, count)) => {
                 *count += 1;
                 Verdict::Count {
-                    name: name.clone(),
+                    since: *since,
                     count: *count,
                     message,
                     key,
@@ -147,53 +200,49 @@ impl Correlator {
     }
 }
 
-/// Keeps the set over its limit without growing: only its size matters.
-trait TruncateToOne {
-    fn truncate_to_one(&mut self);
-}
-
-impl TruncateToOne for std::collections::HashSet<String> {
-    fn truncate_to_one(&mut self) {
-        while self.len() > MANY + 1 {
-            let Some(any) = self.iter().next().cloned() else { return };
-            self.remove(&any);
-        }
-    }
-}
-
 async fn deliver(client: Client, source: EventSource, mut reports: mpsc::Receiver<Report>) {
     let mut correlator = Correlator::default();
     while let Some(report) = reports.recv().await {
         let outcome = match correlator.judge(&report) {
             Verdict::Drop => continue,
-            Verdict::Create { key, message } => create(&client, &source, &report, message, 1)
-                .await
-                .map(|name| (key, name, 1)),
+            Verdict::Create { key, message } => {
+                let made = create(&client, &source, &report, message, 1).await;
+                made.map(|()| (key, (report.at, 1)))
+            }
             Verdict::Count {
                 key,
-                name,
+                since,
                 count,
                 message,
             } => {
                 let namespace = namespace_of(&report.object);
+                let name = name_of(&report.object, since);
                 let patch = serde_json::json!({"count": count, "message": message, "lastTimestamp": Time(report.at)});
                 match client.patch::<Event>(&namespace, &name, &Patch::Strategic(patch)).await {
-                    Ok(_) => Ok((key, name, count)),
+                    Ok(_) => Ok((key, (since, count))),
                     // Events expire; the count goes on in a new one.
-                    Err(error) if error.is_not_found() => create(&client, &source, &report, message, count)
-                        .await
-                        .map(|name| (key, name, count)),
+                    Err(error) if error.is_not_found() => {
+                        let made = create(&client, &source, &report, message, count).await;
+                        made.map(|()| (key, (report.at, count)))
+                    }
                     Err(error) => Err(error),
                 }
             }
         };
         match outcome {
-            Ok((key, name, count)) => {
-                correlator.recorded.insert(key, (name, count));
-            }
+            Ok((key, recorded)) => correlator.recorded.insert(key, recorded),
             Err(error) => tracing::debug!(reason = report.reason, %error, "event not recorded"),
         }
     }
+}
+
+/// The name of the event made of an object at a time.
+fn name_of(object: &ObjectReference, at: Timestamp) -> String {
+    format!(
+        "{}.{:x}",
+        object.name.as_deref().unwrap_or_default(),
+        at.as_nanosecond()
+    )
 }
 
 fn namespace_of(object: &ObjectReference) -> String {
@@ -210,16 +259,11 @@ async fn create(
     report: &Report,
     message: String,
     count: i32,
-) -> Result<String, Error> {
+) -> Result<(), Error> {
     let object = &report.object;
-    let name = format!(
-        "{}.{:x}",
-        object.name.as_deref().unwrap_or_default(),
-        report.at.as_nanosecond()
-    );
     let event = Event {
         metadata: ObjectMeta {
-            name: Some(name.clone()),
+            name: Some(name_of(object, report.at)),
             namespace: Some(namespace_of(object)),
             ..ObjectMeta::default()
         },
@@ -236,7 +280,7 @@ async fn create(
         ..Event::default()
     };
     client.create(&event).await?;
-    Ok(name)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -262,11 +306,28 @@ mod tests {
         let Verdict::Create { key, .. } = correlator.judge(&report("Pulled", "m", 0)) else {
             panic!("first is new")
         };
-        correlator.recorded.insert(key, ("n".to_owned(), 1));
+        let made = Timestamp::from_second(0).unwrap();
+        correlator.recorded.insert(key, (made, 1));
         assert!(matches!(
             correlator.judge(&report("Pulled", "m", 1)),
-            Verdict::Count { count: 2, .. }
+            Verdict::Count { count: 2, since, .. } if since == made
         ));
+        assert!(matches!(
+            correlator.judge(&report("Pulled", "another", 1)),
+            Verdict::Create { .. }
+        ));
+    }
+
+    #[test]
+    fn what_is_used_is_remembered_and_what_is_not_is_forgotten() {
+        let mut remembered = Remembered::default();
+        for key in 0..10 * REMEMBERED as u64 {
+            *remembered.get_or(0, 0) += 1;
+            remembered.insert(key + 1, 1);
+            assert!(remembered.recent.len() + remembered.older.len() <= REMEMBERED);
+        }
+        assert_eq!(remembered.get(0), Some(&mut (10 * REMEMBERED)));
+        assert_eq!(remembered.get(1), None);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! RBAC: roles and bindings compiled into a snapshot by subject; a request reads it and nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use api::object::Object;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
 use crate::authorization::Attributes;
 use crate::http::user::User;
 use crate::registry::Registry;
+use crate::registry::cached::Cached;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
@@ -137,22 +139,82 @@ struct Grant {
 #[derive(Debug, Default)]
 struct Grants {
     everywhere: Vec<Grant>,
-    within: HashMap<String, Vec<Grant>>,
+    within: HashMap<Arc<str>, Vec<Grant>>,
+}
+
+/// A binding as it was read: of which role, to whom.
+#[derive(Debug)]
+struct Bound {
+    /// Empty for everywhere.
+    namespace: Arc<str>,
+    cluster_role: bool,
+    role: String,
+    to: Vec<Bearer>,
+}
+
+/// A subject as a request names it, and the binding to it in words.
+#[derive(Debug)]
+struct Bearer {
+    group: bool,
+    name: Arc<str>,
+    binding: Arc<str>,
+}
+
+/// What was read of a kind's objects, each kept while its object stays as it is.
+#[derive(Debug)]
+struct Read<T>(BTreeMap<String, (u64, T)>);
+
+impl<T> Default for Read<T> {
+    fn default() -> Read<T> {
+        Read(BTreeMap::new())
+    }
+}
+
+impl<T> Read<T> {
+    fn refresh(&mut self, objects: &[Arc<Cached>], read: impl Fn(&Object) -> T) {
+        let mut before = std::mem::take(&mut self.0);
+        let now = objects.iter().map(|cached| {
+            let (object, key) = (&*cached.object, cached.object.key());
+            let revision = object.meta.resource_version;
+            match before.remove_entry(&key) {
+                Some((key, (of, kept))) if of == revision => (key, (of, kept)),
+                _ => (key, (revision, read(object))),
+            }
+        });
+        self.0 = now.collect();
+    }
+
+    fn get(&self, key: &str) -> Option<&T> {
+        self.0.get(key).map(|(_, read)| read)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.values().map(|(_, read)| read)
+    }
+}
+
+/// What the next snapshot is made of.
+#[derive(Debug, Default)]
+struct Sources {
+    cluster_roles: Read<Arc<[PolicyRule]>>,
+    roles: Read<Arc<[PolicyRule]>>,
+    cluster_role_bindings: Read<Bound>,
+    role_bindings: Read<Bound>,
 }
 
 #[derive(Debug, Default)]
 struct Snapshot {
     /// When each kind had last changed.
     of: [u64; 4],
-    users: HashMap<String, Grants>,
-    groups: HashMap<String, Grants>,
+    users: HashMap<Arc<str>, Grants>,
+    groups: HashMap<Arc<str>, Grants>,
 }
 
 /// The RBAC authorizer.
 pub struct Rbac {
     registry: Arc<Registry>,
     snapshot: ArcSwap<Snapshot>,
-    compiling: Mutex<()>,
+    sources: Mutex<Sources>,
 }
 
 impl Rbac {
@@ -160,7 +222,7 @@ impl Rbac {
         Rbac {
             registry,
             snapshot: ArcSwap::default(),
-            compiling: Mutex::new(()),
+            sources: Mutex::default(),
         }
     }
 
@@ -175,80 +237,49 @@ impl Rbac {
         if now.of == versions {
             return now;
         }
-        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.snapshot.load_full();
         if now.of == versions {
             return now;
         }
-        let next = Arc::new(self.compile(versions));
+        let next = Arc::new(self.compile(&mut sources, versions));
         self.snapshot.store(next.clone());
         next
     }
 
-    fn compile(&self, of: [u64; 4]) -> Snapshot {
-        let roles = |kind: &str| -> HashMap<String, Arc<[PolicyRule]>> {
-            let objects = self.registry.list(GROUP, kind, "");
-            let rules = |o: &crate::registry::cached::Cached| o.object.decode::<Role>().ok()?.rules;
-            objects
-                .iter()
-                .map(|o| (o.object.key(), rules(o).unwrap_or_default().into()))
-                .collect()
-        };
-        let (cluster, namespaced) = (roles("clusterroles"), roles("roles"));
+    fn compile(&self, sources: &mut Sources, of: [u64; 4]) -> Snapshot {
+        let objects = |kind: &str| self.registry.list(GROUP, kind, "");
+        sources.cluster_roles.refresh(&objects("clusterroles"), rules_of);
+        sources.roles.refresh(&objects("roles"), rules_of);
+        sources
+            .cluster_role_bindings
+            .refresh(&objects("clusterrolebindings"), bound_by);
+        sources.role_bindings.refresh(&objects("rolebindings"), bound_by);
         let mut snapshot = Snapshot {
             of,
             ..Snapshot::default()
         };
-        for kind in ["clusterrolebindings", "rolebindings"] {
-            for object in self.registry.list(GROUP, kind, "") {
-                let Ok(binding) = object.object.decode::<Binding>() else {
-                    continue;
-                };
-                let namespace = &*object.object.meta.namespace;
-                let rules = match binding.role_ref.kind.as_str() {
-                    "ClusterRole" => cluster.get(&binding.role_ref.name),
-                    _ => namespaced.get(&format!("{namespace}/{}", binding.role_ref.name)),
-                };
-                let Some(rules) = rules else { continue };
-                let name = &*object.object.meta.name;
-                let role = &binding.role_ref;
-                let of = if namespace.is_empty() {
-                    format!("ClusterRoleBinding {name:?} of {} {:?}", role.kind, role.name)
+        for bound in sources.cluster_role_bindings.all().chain(sources.role_bindings.all()) {
+            let rules = match bound.cluster_role {
+                true => sources.cluster_roles.get(&bound.role),
+                false => sources.roles.get(&format!("{}/{}", bound.namespace, bound.role)),
+            };
+            let Some(rules) = rules else { continue };
+            for bearer in &bound.to {
+                let bearers = if bearer.group {
+                    &mut snapshot.groups
                 } else {
-                    format!(
-                        "RoleBinding {:?} of {} {:?}",
-                        format!("{name}/{namespace}"),
-                        role.kind,
-                        role.name
-                    )
+                    &mut snapshot.users
                 };
-                for subject in binding.subjects.into_iter().flatten() {
-                    let mut shown = subject.name.clone();
-                    let kind = subject.kind.as_str();
-                    let grants = match kind {
-                        "User" => snapshot.users.entry(subject.name),
-                        "Group" => snapshot.groups.entry(subject.name),
-                        "ServiceAccount" => {
-                            let home = if subject.namespace.is_empty() {
-                                namespace
-                            } else {
-                                &subject.namespace
-                            };
-                            shown = format!("{shown}/{home}");
-                            snapshot.users.entry(User::service_account_name(home, &subject.name))
-                        }
-                        _ => continue,
-                    }
-                    .or_default();
-                    let grant = Grant {
-                        rules: rules.clone(),
-                        binding: format!("{of} to {kind} {shown:?}").into(),
-                    };
-                    if namespace.is_empty() {
-                        grants.everywhere.push(grant);
-                    } else {
-                        grants.within.entry(namespace.to_owned()).or_default().push(grant);
-                    }
+                let grants = bearers.entry(bearer.name.clone()).or_default();
+                let grant = Grant {
+                    rules: rules.clone(),
+                    binding: bearer.binding.clone(),
+                };
+                if bound.namespace.is_empty() {
+                    grants.everywhere.push(grant);
+                } else {
+                    grants.within.entry(bound.namespace.clone()).or_default().push(grant);
                 }
             }
         }
@@ -258,8 +289,8 @@ impl Rbac {
     /// The binding of the first rule that `each` takes.
     fn visit(&self, user: &User, namespace: &str, mut each: impl FnMut(&PolicyRule) -> bool) -> Option<Arc<str>> {
         let snapshot = self.current();
-        let own = snapshot.users.get(&user.name);
-        let groups = user.groups.iter().filter_map(|g| snapshot.groups.get(g));
+        let own = snapshot.users.get(user.name.as_str());
+        let groups = user.groups.iter().filter_map(|g| snapshot.groups.get(g.as_str()));
         for grants in own.into_iter().chain(groups) {
             let here = grants.within.get(namespace).into_iter().flatten();
             for grant in grants.everywhere.iter().chain(here) {
@@ -284,6 +315,50 @@ impl Rbac {
             false
         });
         rules
+    }
+}
+
+fn rules_of(role: &Object) -> Arc<[PolicyRule]> {
+    let rules = role.decode::<Role>().ok().and_then(|role| role.rules);
+    rules.unwrap_or_default().into()
+}
+
+/// A binding that cannot be read gives nothing.
+fn bound_by(object: &Object) -> Bound {
+    let binding = object.decode::<Binding>().unwrap_or_default();
+    let (namespace, name) = (&*object.meta.namespace, &*object.meta.name);
+    let role = binding.role_ref;
+    let of = if namespace.is_empty() {
+        format!("ClusterRoleBinding {name:?} of {} {:?}", role.kind, role.name)
+    } else {
+        let name = format!("{name}/{namespace}");
+        format!("RoleBinding {name:?} of {} {:?}", role.kind, role.name)
+    };
+    let bearer = |subject: Subject| {
+        let kind = subject.kind.as_str();
+        let (name, shown) = match kind {
+            "User" | "Group" => (subject.name.clone(), subject.name),
+            "ServiceAccount" => {
+                let home = match subject.namespace.as_str() {
+                    "" => namespace,
+                    given => given,
+                };
+                let name = User::service_account_name(home, &subject.name);
+                (name, format!("{}/{home}", subject.name))
+            }
+            _ => return None,
+        };
+        Some(Bearer {
+            group: kind == "Group",
+            name: name.into(),
+            binding: format!("{of} to {kind} {shown:?}").into(),
+        })
+    };
+    Bound {
+        namespace: namespace.into(),
+        cluster_role: role.kind == "ClusterRole",
+        to: binding.subjects.into_iter().flatten().filter_map(bearer).collect(),
+        role: role.name,
     }
 }
 
