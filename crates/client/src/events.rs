@@ -107,26 +107,24 @@ impl<T> Default for Remembered<T> {
 impl<T> Remembered<T> {
     fn get(&mut self, key: u64) -> Option<&mut T> {
         if let Some(entry) = self.older.remove(&key) {
-            self.insert(key, entry);
+            return Some(self.get_or(key, entry));
         }
         self.recent.get_mut(&key)
     }
 
     fn get_or(&mut self, key: u64, first: T) -> &mut T {
-        let entry = self.older.remove(&key).unwrap_or(first);
-        self.make_room();
-        self.recent.entry(key).or_insert(entry)
-    }
-
-    fn insert(&mut self, key: u64, entry: T) {
-        self.make_room();
-        self.recent.insert(key, entry);
-    }
-
-    fn make_room(&mut self) {
-        if self.recent.len() >= REMEMBERED / 2 {
+        let kept = self.older.remove(&key).unwrap_or(first);
+        if self.recent.len() >= REMEMBERED / 2 && !self.recent.contains_key(&key) {
             self.older = std::mem::take(&mut self.recent);
         }
+        self.recent.entry(key).or_insert(kept)
+    }
+
+    fn insert(&mut self, key: u64, entry: T)
+    where
+        T: Copy,
+    {
+        *self.get_or(key, entry) = entry;
     }
 }
 

@@ -23,12 +23,37 @@ pub(crate) struct ServedResource {
     pub plural: String,
     pub kind: String,
     pub namespaced: bool,
-    pub verbs: Vec<String>,
+    pub verbs: Verbs,
+}
+
+/// A set of the verbs that controllers ask for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Verbs(u8);
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verb {
+    Delete,
+    DeleteCollection,
+    List,
+    Watch,
+}
+
+impl Verbs {
+    fn of(names: &[String]) -> Verbs {
+        let bit = |name: &String| match name.as_str() {
+            "delete" => 1 << Verb::Delete as u8,
+            "deletecollection" => 1 << Verb::DeleteCollection as u8,
+            "list" => 1 << Verb::List as u8,
+            "watch" => 1 << Verb::Watch as u8,
+            _ => 0,
+        };
+        Verbs(names.iter().map(bit).fold(0, |all, bit| all | bit))
+    }
 }
 
 impl ServedResource {
-    pub(crate) fn can(&self, verb: &str) -> bool {
-        self.verbs.iter().any(|v| v == verb)
+    pub(crate) fn can(&self, verb: Verb) -> bool {
+        self.verbs.0 & 1 << verb as u8 != 0
     }
 
     pub(crate) fn api_version(&self) -> String {
@@ -132,7 +157,7 @@ pub(crate) async fn discover(client: &Client) -> Result<Discovered, Error> {
                     plural: r.name,
                     kind: r.kind,
                     namespaced: r.namespaced,
-                    verbs: r.verbs,
+                    verbs: Verbs::of(&r.verbs),
                 });
             }
         }

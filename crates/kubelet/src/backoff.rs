@@ -5,45 +5,63 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Debug, Clone)]
-pub struct Backoffs {
+pub struct Backoffs<T = ()> {
     base: SignedDuration,
     max: SignedDuration,
-    entries: HashMap<String, (SignedDuration, Timestamp)>,
+    entries: HashMap<String, Entry<T>>,
+    /// With this many entries it is time to look for those of the past.
+    crowded: usize,
 }
 
-impl Backoffs {
-    pub fn new(base: SignedDuration, max: SignedDuration) -> Backoffs {
+#[derive(Debug, Clone)]
+struct Entry<T> {
+    delay: SignedDuration,
+    /// When it happened last, and what there is to say of it.
+    at: Timestamp,
+    about: T,
+}
+
+/// The least number of entries that are worth a look.
+const CROWDED: usize = 64;
+
+impl<T> Backoffs<T> {
+    pub fn new(base: SignedDuration, max: SignedDuration) -> Backoffs<T> {
         Backoffs {
             base,
             max,
             entries: HashMap::new(),
+            crowded: CROWDED,
         }
     }
 
     /// The wait still to go after what happened at `since`, if any: the whole wait and when it ends.
     pub fn waiting(&self, key: &str, since: Timestamp, now: Timestamp) -> Option<(SignedDuration, Timestamp)> {
-        let (delay, updated) = self.entries.get(key)?;
-        if self.expired(since, *updated) {
+        let entry = self.entries.get(key)?;
+        if self.expired(since, entry.at) {
             return None;
         }
-        let end = since.checked_add(*delay).ok()?;
-        (now < end).then_some((*delay, end))
+        let end = since.checked_add(entry.delay).ok()?;
+        (now < end).then_some((entry.delay, end))
     }
 
     /// Something happened again at `at`: the next wait is longer.
-    pub fn next(&mut self, key: &str, at: Timestamp) {
-        let max = self.max;
+    pub fn next(&mut self, key: &str, at: Timestamp, about: T) {
         let delay = match self.entries.get(key) {
-            Some((delay, updated)) if !self.expired(at, *updated) => (*delay * 2).min(max),
+            Some(entry) if !self.expired(at, entry.at) => (entry.delay * 2).min(self.max),
             _ => self.base,
         };
-        self.entries.insert(key.to_owned(), (delay, at));
+        if self.entries.len() >= self.crowded {
+            let quiet = self.max * 2;
+            self.entries.retain(|_, entry| at.duration_since(entry.at) <= quiet);
+            self.crowded = CROWDED.max(2 * self.entries.len());
+        }
+        self.entries.insert(key.to_owned(), Entry { delay, at, about });
     }
 
-    /// When the present wait ends.
-    pub fn end(&self, key: &str) -> Option<Timestamp> {
-        let (delay, updated) = self.entries.get(key)?;
-        updated.checked_add(*delay).ok()
+    /// When the wait after the last time ends, and what was said of that.
+    pub fn last(&self, key: &str) -> Option<(Timestamp, &T)> {
+        let entry = self.entries.get(key)?;
+        Some((entry.at.checked_add(entry.delay).ok()?, &entry.about))
     }
 
     pub fn forget(&mut self, key: &str) {
@@ -66,13 +84,17 @@ mod tests {
         assert_eq!(b.waiting("a", at(0), at(0)), None);
         let mut now = 0;
         for expected in [10, 20, 40, 80, 160, 300, 300] {
-            b.next("a", at(now));
+            b.next("a", at(now), ());
             let (delay, end) = b.waiting("a", at(now), at(now + 1)).unwrap();
             assert_eq!(delay.as_secs(), expected);
             now = end.as_second();
             assert_eq!(b.waiting("a", at(now - expected), at(now)), None);
         }
-        b.next("a", at(now + 601));
+        for key in 0..10_000 {
+            b.next(&key.to_string(), at(1000 * key), ());
+            assert!(b.entries.len() <= CROWDED);
+        }
+        b.next("a", at(now + 601), ());
         assert_eq!(b.waiting("a", at(now + 601), at(now + 602)).unwrap().0.as_secs(), 10);
     }
 }

@@ -1,6 +1,5 @@
 //! Getting the image of a container: pull policy, credentials, back-off, and the events upstream tells.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -36,7 +35,7 @@ pub struct Ready {
 pub struct Images {
     runtime: Runtime,
     recorder: EventRecorder,
-    failures: Arc<Mutex<(Backoffs, HashMap<String, String>)>>,
+    failures: Arc<Mutex<Backoffs<String>>>,
 }
 
 /// A reference without tag or digest means `:latest`.
@@ -100,7 +99,7 @@ impl Images {
         Images {
             runtime,
             recorder,
-            failures: Arc::new(Mutex::new((backoffs, HashMap::new()))),
+            failures: Arc::new(Mutex::new(backoffs)),
         }
     }
 
@@ -155,14 +154,10 @@ impl Images {
         let now = Timestamp::now();
         let waiting = {
             let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = failures.1.get(&key).cloned();
-            failures
-                .0
-                .waiting(&key, now, now)
-                .and(before)
-                .zip(failures.0.end(&key).filter(|end| *end > now))
+            let last = failures.last(&key).filter(|(end, _)| *end > now);
+            last.map(|(end, before)| (end, before.clone()))
         };
-        if let Some((before, end)) = waiting {
+        if let Some((end, before)) = waiting {
             self.recorder
                 .normal(about, "BackOff", format!("Back-off pulling image {image:?}"));
             return Err(wait(
@@ -176,11 +171,10 @@ impl Images {
         let started = Instant::now();
         match self.pull(&full, secrets, sandbox).await {
             Ok(image_ref) => {
-                {
-                    let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                    failures.0.forget(&key);
-                    failures.1.remove(&key);
-                }
+                self.failures
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .forget(&key);
                 let found = self.runtime.image_status(&image_ref).await.ok().flatten();
                 let size = found.as_ref().map_or(0, |i| i.size);
                 let took = duration(started.elapsed());
@@ -199,9 +193,9 @@ impl Images {
                 self.recorder.warning(about, "Failed", "Error: ErrImagePull");
                 let now = Timestamp::now();
                 let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.0.next(&key, now);
-                failures.1.insert(key.clone(), format!("ErrImagePull: {error}"));
-                Err(wait("ErrImagePull", error, failures.0.end(&key)))
+                failures.next(&key, now, format!("ErrImagePull: {error}"));
+                let end = failures.last(&key).map(|(end, _)| end);
+                Err(wait("ErrImagePull", error, end))
             }
         }
     }

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cached;
 pub mod confine;
 pub mod delete;
+mod event_lease;
 pub mod metadata;
 pub mod patch;
 pub mod read;
@@ -23,6 +24,7 @@ use jiff::Timestamp;
 use crate::http::status::Result;
 use crate::registry::cache::Cache;
 use crate::registry::cached::Cached;
+use crate::registry::event_lease::EventLease;
 use crate::registry::resource::{Conversion, Resource, SchemaRef, Subresource};
 use crate::strategy::Strategy;
 
@@ -103,6 +105,7 @@ pub struct Registry {
     pub store: Arc<dyn etcd::Store>,
     pub environment: Arc<dyn Environment>,
     pub quota_turns: crate::admission::Turns,
+    event_lease: EventLease,
     catalog: ArcSwap<Catalog>,
     /// One change of the catalog at a time.
     changing: tokio::sync::Mutex<()>,
@@ -133,6 +136,7 @@ impl Registry {
             store,
             environment,
             quota_turns: crate::admission::Turns::default(),
+            event_lease: EventLease::default(),
             catalog: ArcSwap::from_pointee(catalog),
             changing: tokio::sync::Mutex::new(()),
         })

@@ -17,8 +17,6 @@ use crate::strategy::validation::{self, Check};
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 const ATTEMPTS: usize = 8;
-/// Seconds that Events live.
-const EVENT_TTL: i64 = 3600;
 
 /// Who writes, and how.
 #[derive(Debug, Clone)]
@@ -136,11 +134,7 @@ impl Write<'_> {
             return Ok(Arc::new(encoded.at(None)));
         }
         let key = resource.key(self.namespace, &name);
-        let lease = if resource.plural == "events" {
-            self.registry.store.lease_grant(0, EVENT_TTL).await?
-        } else {
-            0
-        };
+        let lease = self.lease().await?;
         let mut txn = Txn {
             compare: vec![Compare {
                 key: key.clone(),
@@ -167,6 +161,11 @@ impl Write<'_> {
         allocated.keep();
         charge.keep();
         stored_object(&encoded, &result.responses, result.revision)
+    }
+
+    async fn lease(&self) -> Result<i64> {
+        let store = &*self.registry.store;
+        self.registry.event_lease.of(&self.served.resource, store).await
     }
 
     /// Changes an object by `change`, which gets it in the served version and may be called again when another writer
@@ -244,7 +243,7 @@ impl Write<'_> {
                 Op::Put(Put {
                     key: key.clone(),
                     value: encoded.value(),
-                    lease: 0,
+                    lease: self.lease().await?,
                     hint,
                 })
             };

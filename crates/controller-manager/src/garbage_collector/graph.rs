@@ -200,7 +200,7 @@ mod tests {
             plural: "things".into(),
             kind: "Thing".into(),
             namespaced: true,
-            verbs: vec![],
+            verbs: crate::discovery::Verbs::default(),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Collector;
 use crate::context::Context;
-use crate::discovery::{ServedResource, discover};
+use crate::discovery::{ServedResource, Verb, discover};
 
 /// A new kind is served a moment after its definition is accepted.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -47,7 +47,7 @@ pub(super) async fn run(ctx: Context, collector: Collector, synced: watch::Sende
                 let wanted: HashSet<ServedResource> = found
                     .resources
                     .into_iter()
-                    .filter(|r| r.can("delete") && r.can("list") && r.can("watch") && !is_ignored(r))
+                    .filter(|r| r.can(Verb::Delete) && r.can(Verb::List) && r.can(Verb::Watch) && !is_ignored(r))
                     .collect();
                 collector.know(&wanted);
                 // What did not answer this time is not gone.

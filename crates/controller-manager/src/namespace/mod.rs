@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::context::Context;
-use crate::discovery::{ServedResource, discover};
+use crate::discovery::{ServedResource, Verb, discover};
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
 use conditions::Findings;
@@ -143,7 +143,7 @@ impl Controller {
         let mut resources: Vec<ServedResource> = discovered
             .resources
             .into_iter()
-            .filter(|r| r.namespaced && r.can("delete"))
+            .filter(|r| r.namespaced && r.can(Verb::Delete))
             .collect();
         let is_pods = |r: &ServedResource| r.group.is_empty() && r.plural == "pods";
         resources.sort_by_key(|r| !is_pods(r));
@@ -180,7 +180,7 @@ impl Controller {
             return Ok(0);
         }
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"});
-        if resource.can("deletecollection") {
+        if resource.can(Verb::DeleteCollection) {
             let body = Bytes::from(options.to_string());
             self.client
                 .raw(Method::DELETE, &path, &[], "application/json", body)

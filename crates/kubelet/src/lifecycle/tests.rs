@@ -122,7 +122,7 @@ fn a_crashing_container_waits() {
     let pod = pod(r#"{"containers":[{"name":"a"}]}"#);
     let mut backoffs = backoffs();
     let crashed = runtime(vec![container("a", State::Exited, 1)]);
-    backoffs.next(&crash_key(&pod.containers()[0]), timestamp(1_000_000_000));
+    backoffs.next(&crash_key(&pod.containers()[0]), timestamp(1_000_000_000), ());
     let plan = next_steps(
         &pod,
         &crashed,

@@ -262,7 +262,7 @@ impl Worker {
         };
         if let Some(last) = self.runtime.newest(&start.name).filter(|c| c.state == State::Exited) {
             let ended = timestamp(last.finished_at);
-            self.backoffs.next(&crash_key(container), ended);
+            self.backoffs.next(&crash_key(container), ended, ());
         }
         let sandbox_config = match &self.sandbox_config {
             Some(config) => config.clone(),
