@@ -59,7 +59,61 @@ impl Current {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use etcd::disk::MemoryDisk;
+    use serde_json::json;
+
     use super::*;
+    use crate::registry::write::{Change, Write, WriteOptions};
+    use crate::registry::{Environment, Registry};
+
+    struct Still;
+
+    impl Environment for Still {
+        fn now(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+
+        fn random(&self, into: &mut [u8]) {
+            into.fill(7);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_told_again_still_ends() {
+        let disk = Arc::new(MemoryDisk::default());
+        let store = Arc::new(etcd::Embedded::open(disk, etcd::EmbeddedConfig::default()).unwrap());
+        let registry = Arc::new(Registry::start(store.clone(), Arc::new(Still)).await.unwrap());
+        let catalog = registry.catalog();
+        let options = WriteOptions::own("");
+        let write = |plural, namespace| Write {
+            registry: &registry,
+            served: catalog.stored("", plural).unwrap(),
+            namespace,
+            options: &options,
+        };
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
+        write("namespaces", "").create(namespace, false).await.unwrap();
+        let write = write("events", "default");
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"},
+            "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "count": 1});
+        write.create(event, false).await.unwrap();
+        let again = |old: &serde_json::Value| {
+            let mut tree = old.clone();
+            tree["count"] = json!(2);
+            Ok(Change {
+                tree,
+                uid: None,
+                revision: None,
+                applied: false,
+            })
+        };
+        write.update("e", again).await.unwrap();
+        let lease = registry.event_lease.0.lock().await.as_ref().unwrap().id;
+        store.lease_revoke(lease).await.unwrap();
+        assert!(registry.get("", "events", "default", "e").is_none());
+    }
 
     #[test]
     fn a_lease_is_shared_for_a_minute_by_so_many() {
