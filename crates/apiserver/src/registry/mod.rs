@@ -38,25 +38,28 @@ pub struct Served {
 /// What is served now; replaced whole when a custom resource comes or goes.
 #[derive(Debug, Default, Clone)]
 pub struct Catalog {
-    /// By group, version, plural.
-    served: BTreeMap<(String, String, String), Served>,
+    /// By plural, under which there is rarely more than one, in order of group and version.
+    served: BTreeMap<String, Vec<Served>>,
 }
 
 impl Catalog {
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
-        self.served
-            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.named(plural)
+            .find(|s| s.resource.group == group && s.resource.version == version)
     }
 
     /// The resource in the version it is stored in.
     pub fn stored(&self, group: &str, plural: &str) -> Option<&Served> {
-        self.served
-            .values()
-            .find(|s| s.resource.is(group, plural) && s.resource.stored_as == s.resource.api_version())
+        self.named(plural)
+            .find(|s| s.resource.group == group && s.resource.is_stored_version())
+    }
+
+    fn named(&self, plural: &str) -> impl Iterator<Item = &Served> {
+        self.served.get(plural).into_iter().flatten()
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Served> {
-        self.served.values()
+        self.served.values().flatten()
     }
 
     /// The revision of the last change of a kind; 0 for one that is not served.
@@ -65,14 +68,19 @@ impl Catalog {
     }
 
     pub fn insert(&mut self, served: Served) {
-        let r = &served.resource;
-        self.served
-            .insert((r.group.clone(), r.version.clone(), r.plural.clone()), served);
+        let place = |s: &Served| (s.resource.group.clone(), s.resource.version.clone());
+        let named = self.served.entry(served.resource.plural.clone()).or_default();
+        match named.binary_search_by_key(&place(&served), place) {
+            Ok(at) => named[at] = served,
+            Err(at) => named.insert(at, served),
+        }
     }
 
     /// Takes a resource out in all versions.
     pub fn remove(&mut self, group: &str, plural: &str) {
-        self.served.retain(|_, s| !s.resource.is(group, plural));
+        if let Some(named) = self.served.get_mut(plural) {
+            named.retain(|s| s.resource.group != group);
+        }
     }
 }
 
@@ -169,7 +177,7 @@ impl Registry {
         next.remove(&first.group, &first.plural);
         // what is stored is read by the schema that it was written by
         let versions: Vec<Arc<Resource>> = versions.into_iter().map(Arc::new).collect();
-        let stored = versions.iter().find(|r| r.api_version() == r.stored_as);
+        let stored = versions.iter().find(|r| r.is_stored_version());
         let Some(stored) = stored.or(versions.first()) else {
             return Ok(());
         };

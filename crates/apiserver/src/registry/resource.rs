@@ -204,10 +204,18 @@ impl Resource {
         self.convert(tree, &self.api_version())
     }
 
-    /// Whether the cached bytes are in the served version.
+    /// Whether objects are stored in this version.
+    pub fn is_stored_version(&self) -> bool {
+        api::gvk::split_api_version(&self.stored_as) == (&self.group, &self.version)
+    }
+
+    /// Whether the cached bytes, in canonical form, are of the served version.
     pub fn is_stored_as_served(&self, object: &Cached) -> bool {
-        let served = format!("{{\"apiVersion\":\"{}\",", self.api_version());
-        object.object.bytes.starts_with(served.as_bytes())
+        let slash = if self.group.is_empty() { "" } else { "/" };
+        let mut rest = &object.object.bytes[..];
+        ["{\"apiVersion\":\"", &self.group, slash, &self.version, "\","]
+            .iter()
+            .all(|part| rest.strip_prefix(part.as_bytes()).inspect(|left| rest = left).is_some())
     }
 
     /// The object's JSON in the served version.

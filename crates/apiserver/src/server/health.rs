@@ -111,7 +111,7 @@ pub fn metrics(server: &ApiServer) -> Response<Body> {
     );
     for served in server.registry.catalog().all() {
         let resource = &served.resource;
-        if resource.stored_as == resource.api_version() {
+        if resource.is_stored_version() {
             text.push_str(&format!(
                 "apiserver_storage_objects{{resource=\"{}\"}} {}\n",
                 resource.qualified(),
