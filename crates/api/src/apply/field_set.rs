@@ -187,11 +187,23 @@ impl FieldSet {
                     let item = matches!(step, Step::Key(_) | Step::Value(_));
                     let mut inner = FieldSet::of(schema, place, child);
                     inner.own |= item;
-                    set.children.insert(step, inner);
+                    set.add(step, inner);
                 }
             }
         }
         set
+    }
+
+    /// Adds a child. Items of a list that have the same key are one thing as a whole.
+    fn add(&mut self, step: Step, child: FieldSet) {
+        let whole = || FieldSet {
+            own: true,
+            ..FieldSet::default()
+        };
+        self.children
+            .entry(step)
+            .and_modify(|there| *there = whole())
+            .or_insert(child);
     }
 
     /// Every field of a value that was not there before, and what holds them.
@@ -201,7 +213,7 @@ impl FieldSet {
             ..FieldSet::default()
         };
         for (step, place, child) in children(schema, place, value).unwrap_or_default() {
-            set.children.insert(step, FieldSet::added(schema, place, child));
+            set.add(step, FieldSet::added(schema, place, child));
         }
         set
     }
@@ -226,7 +238,7 @@ impl FieldSet {
             let previous = old.iter().find(|(s, _, _)| *s == step).map(|(_, _, v)| *v);
             let inner = FieldSet::changed(schema, place, previous, child);
             if !inner.is_empty() {
-                set.children.insert(step, inner);
+                set.add(step, inner);
             }
         }
         set

@@ -56,10 +56,7 @@ pub fn runtime_class(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()
     }
     let name = text(tree, &["spec", "runtimeClassName"]).unwrap_or_default().to_owned();
     if name.is_empty() {
-        if tree
-            .pointer("/spec/overhead")
-            .is_some_and(|o| o.as_object().is_some_and(|o| !o.is_empty()))
-        {
+        if tree.pointer("/spec/overhead").is_some_and(Value::is_object) {
             let why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead";
             return Err(attributes.resource.forbidden(attributes.name, why));
         }

@@ -14,6 +14,7 @@ use crate::registry::cached::{Cached, Encoded};
 use crate::registry::resource::Resource;
 use crate::registry::{Registry, Served, confine, metadata};
 use crate::strategy::validation::{self, Check};
+use crate::strategy::warnings;
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 const ATTEMPTS: usize = 8;
@@ -123,9 +124,7 @@ impl Write<'_> {
         }
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
-        for text in (resource.strategy.warnings)(&tree) {
-            self.options.warnings.add(text);
-        }
+        self.warn(&tree, None);
         let charge = admission::validate(&attributes, &tree, None).await?;
         let claims = allocated.claims(self.registry, &tree, None)?;
         let mut stored = resource.to_stored(tree);
@@ -161,6 +160,15 @@ impl Write<'_> {
         allocated.keep();
         charge.keep();
         stored_object(&encoded, &result.responses, result.revision)
+    }
+
+    fn warn(&self, tree: &Value, old: Option<&Value>) {
+        let resource = &self.served.resource;
+        if self.options.subresource.is_empty() {
+            for text in warnings::of(&resource.group, &resource.plural, tree, old) {
+                self.options.warnings.add(text);
+            }
+        }
     }
 
     async fn lease(&self) -> Result<i64> {
@@ -221,6 +229,7 @@ impl Write<'_> {
             let mut allocated =
                 crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
             self.check(&tree, Some(&old))?;
+            self.warn(&tree, Some(&old));
             let charge = admission::validate(&attributes, &tree, Some(&old)).await?;
             if same(&tree, &old) {
                 return Ok(current);

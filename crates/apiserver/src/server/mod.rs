@@ -87,7 +87,6 @@ impl ApiServer {
         let negotiated = Accept::parse(accept);
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
-        let deprecated = deprecation(&info);
         let warnings = Warnings::default();
         let done = async {
             // who: a certificate, a token, or nobody
@@ -103,6 +102,9 @@ impl ApiServer {
             let user = self.impersonate(&parts.headers, user)?;
             // whether: Node and RBAC
             self.authorize(&user, &info)?;
+            if let Some(text) = deprecation(&info) {
+                warnings.add(text);
+            }
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
             self.dispatch(
                 Request {
@@ -136,9 +138,6 @@ impl ApiServer {
                 )
             }
         };
-        if let Some(text) = deprecated {
-            warnings.add(text);
-        }
         for warning in warnings.headers() {
             response.headers_mut().append(http::header::WARNING, warning);
         }

@@ -5,6 +5,7 @@ pub mod convert;
 pub mod pod;
 pub mod service;
 pub mod validation;
+pub mod warnings;
 mod workload;
 
 use serde_json::Value;
@@ -35,8 +36,6 @@ pub struct Strategy {
     pub prepare_create: fn(&mut Value, now: &str),
     /// Restores what this path may not change.
     pub prepare_update: fn(new: &mut Value, old: &Value, now: &str),
-    /// What who creates the object is warned of.
-    pub warnings: fn(&Value) -> Vec<String>,
     /// Seconds a deletion waits for the object to end by itself; `None` deletes at once.
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// The value of a selectable field that is absent.
@@ -55,7 +54,6 @@ pub const DEFAULT: Strategy = Strategy {
     read: |_| {},
     prepare_create: |_, _| {},
     prepare_update: |_, _, _| {},
-    warnings: |_| Vec::new(),
     grace: |_, _| None,
     absent: |_| "",
     selected: |_, _| None,
@@ -94,19 +92,6 @@ static COUNTED_PLAIN_ROW: Strategy = Strategy {
     generation: Generation::Counted,
     ..PLAIN
 };
-static INGRESS_ROW: Strategy = Strategy {
-    warnings: |ingress| {
-        let key = "kubernetes.io/ingress.class";
-        let annotated = text(ingress, &["metadata", "annotations", key]).is_some();
-        match annotated && ingress.pointer("/spec/ingressClassName").is_none() {
-            true => vec![format!(
-                "annotation {key:?} is deprecated, please use 'spec.ingressClassName' instead"
-            )],
-            false => Vec::new(),
-        }
-    },
-    ..COUNTED
-};
 static PRIORITY_CLASS_ROW: Strategy = Strategy {
     generation: Generation::One,
     ..PLAIN
@@ -142,7 +127,7 @@ impl Strategy {
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
             ("autoscaling", _) => &DEFAULT_ROW,
             ("policy", _) => &COUNTED_ROW,
-            ("networking.k8s.io", "ingresses") => &INGRESS_ROW,
+            ("networking.k8s.io", "ingresses") => &COUNTED_ROW,
             ("networking.k8s.io", "networkpolicies" | "ingressclasses") => &COUNTED_PLAIN_ROW,
             ("networking.k8s.io", "ipaddresses") => &PLAIN_ROW,
             ("networking.k8s.io", _) => &DEFAULT_ROW,

@@ -8,6 +8,12 @@ use crate::strategy::{DEFAULT, Generation, Strategy, text};
 pub static POD: Strategy = Strategy {
     generation: Generation::Counted,
     read: |pod| {
+        // in templates it stays, with a warning
+        if let Some(grace) = pod.pointer_mut("/spec/terminationGracePeriodSeconds")
+            && grace.as_i64().is_some_and(|seconds| seconds < 0)
+        {
+            *grace = json!(1);
+        }
         // the one address of old is the first of the many of today
         let Some(status) = pod.get_mut("status").and_then(Value::as_object_mut) else {
             return;

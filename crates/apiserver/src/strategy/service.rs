@@ -12,15 +12,6 @@ pub static SERVICE: Strategy = Strategy {
         service["status"] = json!({ "loadBalancer": {} });
     },
     prepare_update: drop_dependent,
-    warnings: |service| {
-        let addresses = service.pointer("/spec/externalIPs").and_then(Value::as_array);
-        let text = "spec.externalIPs is deprecated and may no longer be implemented in some clusters";
-        addresses
-            .filter(|a| !a.is_empty())
-            .map(|_| text.to_owned())
-            .into_iter()
-            .collect()
-    },
     ..DEFAULT
 };
 

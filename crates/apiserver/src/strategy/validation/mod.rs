@@ -4,7 +4,7 @@ mod certificate;
 mod cluster;
 mod common;
 mod config;
-mod cursor;
+pub(super) mod cursor;
 mod definition;
 mod endpoints;
 mod job;
