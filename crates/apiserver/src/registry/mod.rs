@@ -80,6 +80,9 @@ impl Catalog {
     pub fn remove(&mut self, group: &str, plural: &str) {
         if let Some(named) = self.served.get_mut(plural) {
             named.retain(|s| s.resource.group != group);
+            if named.is_empty() {
+                self.served.remove(plural);
+            }
         }
     }
 }
