@@ -52,16 +52,19 @@ pub(super) fn pod(told: &mut Vec<String>, pod: &Value, at: &str) {
         told.push(format!("{}: non-functional in v1.27+; {seccomp}", annotation(key)));
     }
     for (container, place) in containers(spec) {
-        let (name, own) = (field(container, "name"), &container["securityContext"]);
-        let key = format!("container.seccomp.security.alpha.kubernetes.io/{name}");
-        if !has(own, "seccompProfile") && has(annotations, &key) {
-            told.push(format!("{}: non-functional in v1.27+; {seccomp}", annotation(&key)));
-        }
-        let key = format!("container.apparmor.security.beta.kubernetes.io/{name}");
-        let differs = || app_armor(field(annotations, &key)).is_none_or(|said| security["appArmorProfile"] != said);
-        if !at.is_empty() && !has(own, "appArmorProfile") && has(annotations, &key) && differs() {
-            let why = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
-            told.push(format!("{}: {why}", annotation(&key)));
+        // most pods have none: their keys are not even made
+        if annotations.is_object() {
+            let (name, own) = (field(container, "name"), &container["securityContext"]);
+            let key = format!("container.seccomp.security.alpha.kubernetes.io/{name}");
+            if !has(own, "seccompProfile") && has(annotations, &key) {
+                told.push(format!("{}: non-functional in v1.27+; {seccomp}", annotation(&key)));
+            }
+            let key = format!("container.apparmor.security.beta.kubernetes.io/{name}");
+            let differs = || app_armor(field(annotations, &key)).is_none_or(|said| security["appArmorProfile"] != said);
+            if !at.is_empty() && !has(own, "appArmorProfile") && has(annotations, &key) && differs() {
+                let why = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+                told.push(format!("{}: {why}", annotation(&key)));
+            }
         }
         for name in ["memory", "ephemeral-storage"] {
             for list in ["limits", "requests"] {
