@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
 use crate::meta::{controller_of, controller_reference, is_deleting, namespace, reference, uid};
-use crate::pods::{claims_of, ephemeral_claim, volumes};
+use crate::pods::{claims_of, ephemeral_claim, has_ephemeral, volumes};
 
 /// As many as upstream has.
 const WORKERS: usize = 5;
@@ -27,7 +27,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         move |change| {
             // A pod's volumes do not change; the garbage collector takes the claims of one that goes.
             if let (None, Some(pod)) = (change.old, change.new)
-                && decode::<Pod>(&pod).is_ok_and(|pod| volumes(&pod).any(|v| v.ephemeral.is_some()))
+                && has_ephemeral(&pod)
             {
                 queue.add(pod.key());
             }

@@ -5,11 +5,14 @@ use std::future::Future;
 use api::object::Object;
 use client::{Client, DeleteParams, EventRecorder};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, PodCondition, PodTemplateSpec, Volume};
+use k8s_openapi::api::core::v1::{
+    ObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodCondition, PodTemplateSpec, Volume,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::Error;
-use crate::error::decode;
 use crate::meta::{is_deleting, name, namespace, uid};
 
 pub(crate) fn phase(pod: &Pod) -> &str {
@@ -38,15 +41,47 @@ pub(crate) fn ephemeral_claim(pod: &Pod, volume: &Volume) -> Option<String> {
     Some(format!("{}-{}", name(pod), volume.name))
 }
 
+/// Of a pod what says which claims it has. Every new pod is asked: the rest of it is not read.
+#[derive(Deserialize)]
+struct Claiming {
+    #[serde(default)]
+    spec: ClaimingSpec,
+}
+
+#[derive(Deserialize, Default)]
+struct ClaimingSpec {
+    #[serde(default)]
+    volumes: Vec<ClaimingVolume>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimingVolume {
+    name: String,
+    persistent_volume_claim: Option<PersistentVolumeClaimVolumeSource>,
+    ephemeral: Option<IgnoredAny>,
+}
+
+fn claiming(pod: &Object) -> impl Iterator<Item = ClaimingVolume> {
+    let pod: Option<Claiming> = pod.decode().ok();
+    pod.into_iter().flat_map(|pod| pod.spec.volumes)
+}
+
 /// The keys of the claims that a pod names or that are made for it.
 pub(crate) fn claims_of(pod: &Object) -> Vec<String> {
-    let Ok(pod) = decode::<Pod>(pod) else { return Vec::new() };
-    let named = volumes(&pod).filter_map(|v| v.persistent_volume_claim.as_ref().map(|c| c.claim_name.clone()));
-    let made = volumes(&pod).filter_map(|v| ephemeral_claim(&pod, v));
-    named
-        .chain(made)
-        .map(|claim| format!("{}/{claim}", namespace(&pod)))
+    let meta = &pod.meta;
+    claiming(pod)
+        .filter_map(|volume| match (volume.persistent_volume_claim, volume.ephemeral) {
+            (Some(claim), _) => Some(format!("{}/{}", meta.namespace, claim.claim_name)),
+            (None, Some(_)) => Some(format!("{}/{}-{}", meta.namespace, meta.name, volume.name)),
+            (None, None) => None,
+        })
         .collect()
+}
+
+/// Whether claims are to be made for the pod.
+pub(crate) fn has_ephemeral(pod: &Object) -> bool {
+    claiming(pod).any(|volume| volume.ephemeral.is_some())
 }
 
 /// Neither ended nor being deleted.

@@ -7,15 +7,10 @@ use serde_json::{Map, Value};
 
 use crate::schema::{Field, ListType, Schema, Shape, TypeId};
 
-/// One step of a path.
+/// One step of a path, as `FieldsV1` writes it: `f:name`; `k:` or `v:` and the keys or the value of a list's item as
+/// canonical JSON.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    Field(String),
-    /// An item of a list-map: its keys as canonical JSON.
-    Key(String),
-    /// An item of a set: its value as canonical JSON.
-    Value(String),
-}
+pub struct Step(Box<str>);
 
 /// A set of paths, as a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,47 +21,68 @@ pub struct FieldSet {
 }
 
 impl Step {
-    fn encode(&self) -> String {
-        match self {
-            Step::Field(name) => format!("f:{name}"),
-            Step::Key(keys) => format!("k:{keys}"),
-            Step::Value(value) => format!("v:{value}"),
-        }
+    fn new(kind: &str, rest: &str) -> Step {
+        Step([kind, rest].concat().into())
+    }
+
+    fn field(name: &str) -> Step {
+        Step::new("f:", name)
+    }
+
+    /// An item of a set.
+    fn value(value: &Value) -> Step {
+        Step::new("v:", &value.to_string())
+    }
+
+    /// An item of a list-map.
+    fn key(keys: Map<String, Value>) -> Step {
+        Step::new("k:", &Value::Object(keys).to_string())
+    }
+
+    /// The name of the field, if the step is one.
+    pub fn name(&self) -> Option<&str> {
+        self.0.strip_prefix("f:")
+    }
+
+    /// Whether the step leads to an item of a list.
+    pub fn is_item(&self) -> bool {
+        !self.0.starts_with("f:")
     }
 
     fn decode(text: &str) -> Option<Step> {
-        let (kind, rest) = text.split_once(':')?;
-        match kind {
-            "f" => Some(Step::Field(rest.to_owned())),
-            // keys are compared as text: written the same way whoever wrote them
-            "k" => Some(Step::Key(serde_json::from_str::<Value>(rest).ok()?.to_string())),
-            "v" => Some(Step::Value(serde_json::from_str::<Value>(rest).ok()?.to_string())),
+        match text.split_at_checked(2)? {
+            ("f:", name) => Some(Step::field(name)),
+            // items are compared as text: written the same way whoever wrote them
+            (kind @ ("k:" | "v:"), rest) => {
+                let value: Value = serde_json::from_str(rest).ok()?;
+                Some(Step::new(kind, &value.to_string()))
+            }
             _ => None,
         }
     }
 
     /// As a path is shown: `.spec`, `[name="a"]`, `[="x"]`.
     fn show(&self) -> String {
-        match self {
-            Step::Field(name) => format!(".{name}"),
-            Step::Value(value) => format!("[={value}]"),
-            Step::Key(keys) => {
+        match self.0.split_at(2) {
+            ("k:", keys) => {
                 let map: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
                 let terms: Vec<String> = map.iter().map(|(k, v)| format!("{k}={v}")).collect();
                 format!("[{}]", terms.join(","))
             }
+            ("v:", value) => format!("[={value}]"),
+            (_, name) => format!(".{name}"),
         }
     }
 }
 
 /// How the value at a place is taken apart.
-enum Parts {
+enum Parts<'s> {
     /// As a whole.
     Leaf,
     Struct,
     Map,
     Set,
-    ListMap(Box<[Box<str>]>),
+    ListMap(&'s [Box<str>]),
 }
 
 /// What the schema says of a value: its type and the field it stands in.
@@ -76,7 +92,7 @@ pub struct Place<'s> {
     pub field: Option<&'s Field>,
 }
 
-fn parts(schema: &Schema, place: Place<'_>, value: &Value) -> Parts {
+fn parts<'s>(schema: &'s Schema, place: Place<'s>, value: &Value) -> Parts<'s> {
     let Some(ty) = place.ty else {
         // without a schema objects are taken apart and lists are not
         return if value.is_object() { Parts::Map } else { Parts::Leaf };
@@ -92,7 +108,7 @@ fn parts(schema: &Schema, place: Place<'_>, value: &Value) -> Parts {
             {
                 ListType::Atomic => Parts::Leaf,
                 ListType::Set => Parts::Set,
-                ListType::Map(keys) => Parts::ListMap(keys.clone()),
+                ListType::Map(keys) => Parts::ListMap(keys),
             }
         }
         _ => Parts::Leaf,
@@ -139,7 +155,27 @@ fn key_step(schema: &Schema, place: Place<'_>, keys: &[Box<str>], item: &Value) 
             map.insert(key.to_string(), value);
         }
     }
-    Step::Key(Value::Object(map).to_string())
+    Step::key(map)
+}
+
+/// A value taken apart.
+enum Children<'v> {
+    /// It is not.
+    None,
+    /// Fields of an object, by name.
+    Members(&'v Map<String, Value>),
+    Items(Vec<(Step, &'v Value)>),
+}
+
+fn taken_apart<'v>(schema: &Schema, place: Place<'_>, value: &'v Value) -> Children<'v> {
+    match (parts(schema, place, value), value) {
+        (Parts::Struct | Parts::Map, Value::Object(map)) => Children::Members(map),
+        (Parts::Set, Value::Array(list)) => Children::Items(list.iter().map(|v| (Step::value(v), v)).collect()),
+        (Parts::ListMap(keys), Value::Array(list)) => {
+            Children::Items(list.iter().map(|v| (key_step(schema, place, keys, v), v)).collect())
+        }
+        _ => Children::None,
+    }
 }
 
 /// A value's children by step.
@@ -148,26 +184,18 @@ pub fn children<'v, 's>(
     place: Place<'s>,
     value: &'v Value,
 ) -> Option<Vec<(Step, Place<'s>, &'v Value)>> {
-    Some(match parts(schema, place, value) {
-        Parts::Leaf => return None,
-        Parts::Struct | Parts::Map => {
-            let map = value.as_object()?;
-            map.iter()
-                .map(|(k, v)| (Step::Field(k.clone()), member(schema, place, k), v))
-                .collect()
+    match taken_apart(schema, place, value) {
+        Children::None => None,
+        Children::Members(map) => {
+            let members = map.iter();
+            let members = members.map(|(name, v)| (Step::field(name), member(schema, place, name), v));
+            Some(members.collect())
         }
-        Parts::Set => value
-            .as_array()?
-            .iter()
-            .map(|v| (Step::Value(v.to_string()), item_place(schema, place), v))
-            .collect(),
-        Parts::ListMap(keys) => {
-            let list = value.as_array()?;
-            list.iter()
-                .map(|v| (key_step(schema, place, &keys, v), item_place(schema, place), v))
-                .collect()
+        Children::Items(list) => {
+            let inner = item_place(schema, place);
+            Some(list.into_iter().map(|(step, v)| (step, inner, v)).collect())
         }
-    })
+    }
 }
 
 impl FieldSet {
@@ -178,24 +206,31 @@ impl FieldSet {
     /// Every field that a value sets.
     pub fn of(schema: &Schema, place: Place<'_>, value: &Value) -> FieldSet {
         let mut set = FieldSet::default();
-        match children(schema, place, value) {
-            None => set.own = true,
-            Some(list) => {
+        match taken_apart(schema, place, value) {
+            Children::None => set.own = true,
+            Children::Members(map) => {
                 // an empty object or list is set as such, and so is an item of a list
+                set.own = map.is_empty();
+                for (name, child) in map {
+                    let inner = FieldSet::of(schema, member(schema, place, name), child);
+                    set.children.insert(Step::field(name), inner);
+                }
+            }
+            Children::Items(list) => {
                 set.own = list.is_empty();
-                for (step, place, child) in list {
-                    let item = matches!(step, Step::Key(_) | Step::Value(_));
+                let place = item_place(schema, place);
+                for (step, child) in list {
                     let mut inner = FieldSet::of(schema, place, child);
-                    inner.own |= item;
-                    set.add(step, inner);
+                    inner.own = true;
+                    set.add_item(step, inner);
                 }
             }
         }
         set
     }
 
-    /// Adds a child. Items of a list that have the same key are one thing as a whole.
-    fn add(&mut self, step: Step, child: FieldSet) {
+    /// Adds an item of a list. Items that have the same key are one thing as a whole.
+    fn add_item(&mut self, step: Step, child: FieldSet) {
         let whole = || FieldSet {
             own: true,
             ..FieldSet::default()
@@ -212,8 +247,20 @@ impl FieldSet {
             own: true,
             ..FieldSet::default()
         };
-        for (step, place, child) in children(schema, place, value).unwrap_or_default() {
-            set.add(step, FieldSet::added(schema, place, child));
+        match taken_apart(schema, place, value) {
+            Children::None => {}
+            Children::Members(map) => {
+                for (name, child) in map {
+                    let inner = FieldSet::added(schema, member(schema, place, name), child);
+                    set.children.insert(Step::field(name), inner);
+                }
+            }
+            Children::Items(list) => {
+                let place = item_place(schema, place);
+                for (step, child) in list {
+                    set.add_item(step, FieldSet::added(schema, place, child));
+                }
+            }
         }
         set
     }
@@ -226,22 +273,52 @@ impl FieldSet {
         if before == after {
             return FieldSet::default();
         }
-        let Some(new) = children(schema, place, after) else {
-            return FieldSet::of(schema, place, after);
-        };
-        let old = children(schema, place, before).unwrap_or_default();
-        let mut set = FieldSet {
-            own: new.is_empty(),
-            ..FieldSet::default()
-        };
-        for (step, place, child) in new {
-            let previous = old.iter().find(|(s, _, _)| *s == step).map(|(_, _, v)| *v);
-            let inner = FieldSet::changed(schema, place, previous, child);
-            if !inner.is_empty() {
-                set.add(step, inner);
+        let mut set = FieldSet::default();
+        match taken_apart(schema, place, after) {
+            Children::None => return FieldSet::of(schema, place, after),
+            Children::Members(map) => {
+                set = FieldSet::changed_members(schema, place, before, map);
+                set.own = map.is_empty();
+            }
+            Children::Items(list) => {
+                set.own = list.is_empty();
+                let Children::Items(old) = taken_apart(schema, place, before) else {
+                    let added = FieldSet::added(schema, place, after);
+                    return FieldSet { own: set.own, ..added };
+                };
+                let place = item_place(schema, place);
+                for (step, child) in list {
+                    let previous = old.iter().find(|(s, _)| *s == step).map(|(_, v)| *v);
+                    let inner = FieldSet::changed(schema, place, previous, child);
+                    if !inner.is_empty() {
+                        set.add_item(step, inner);
+                    }
+                }
             }
         }
         set
+    }
+
+    /// The same of some members of an object.
+    pub fn changed_members<'v>(
+        schema: &Schema,
+        place: Place<'_>,
+        before: &Value,
+        after: impl IntoIterator<Item = (&'v String, &'v Value)>,
+    ) -> FieldSet {
+        let mut set = FieldSet::default();
+        for (name, child) in after {
+            let inner = FieldSet::changed(schema, member(schema, place, name), before.get(name), child);
+            set.add_member(name, inner);
+        }
+        set
+    }
+
+    /// Adds a field of an object, unless nothing of it is in the set.
+    pub fn add_member(&mut self, name: &str, inner: FieldSet) {
+        if !inner.is_empty() {
+            self.children.insert(Step::field(name), inner);
+        }
     }
 
     pub fn union(&mut self, other: &FieldSet) {
@@ -319,15 +396,11 @@ impl FieldSet {
     }
 
     /// `FieldsV1`.
-    pub fn encode(&self) -> Value {
-        let mut map = Map::new();
-        if self.own && !self.children.is_empty() {
-            map.insert(".".into(), Value::Object(Map::new()));
-        }
-        for (step, child) in &self.children {
-            map.insert(step.encode(), child.encode());
-        }
-        Value::Object(map)
+    pub fn encode(self) -> Value {
+        let itself = (self.own && !self.children.is_empty()).then(|| (".".to_owned(), Value::Object(Map::new())));
+        let children = self.children.into_iter();
+        let children = children.map(|(step, child)| (step.0.into_string(), child.encode()));
+        Value::Object(itself.into_iter().chain(children).collect())
     }
 
     /// Reads `FieldsV1`; what is not understood is left out.

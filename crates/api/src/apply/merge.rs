@@ -77,7 +77,7 @@ pub fn remove(schema: &Schema, place: Place<'_>, tree: &mut Value, dropped: &Fie
             _ => false,
         };
         let whole = children(schema, inner, value).is_none();
-        let item = matches!(step, Step::Key(_) | Step::Value(_));
+        let item = step.is_item();
         // an item of a list is dropped by its own mark; a field by having been set, or by becoming empty
         if wanted.is_empty() && ((set.own && (whole || item || emptied)) || (emptied && !whole)) {
             gone.push(step);
@@ -88,13 +88,13 @@ pub fn remove(schema: &Schema, place: Place<'_>, tree: &mut Value, dropped: &Fie
     match tree {
         Value::Object(map) => {
             for step in gone {
-                if let Step::Field(name) = step {
-                    map.remove(&name);
+                if let Some(name) = step.name() {
+                    map.remove(name);
                 }
             }
             for (step, value) in changed {
-                if let Step::Field(name) = step {
-                    map.insert(name, value);
+                if let Some(name) = step.name() {
+                    map.insert(name.to_owned(), value);
                 }
             }
         }

@@ -6,7 +6,7 @@ mod merge;
 use serde_json::{Map, Value, json};
 
 use crate::schema::{Schema, TypeId};
-use field_set::{FieldSet, Place};
+use field_set::{FieldSet, Place, member};
 
 /// Who writes, and how.
 #[derive(Debug, Clone)]
@@ -106,15 +106,19 @@ impl Entry {
         }
     }
 
-    fn encode(&self) -> Value {
-        let mut value = json!({
-            "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
-            "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.fields.encode(),
-        });
+    fn encode(self) -> Value {
+        let mut value = Map::new();
+        let mut text = |key: &str, text: String| value.insert(key.to_owned(), Value::String(text));
+        text("manager", self.manager);
+        text("operation", self.operation);
+        text("apiVersion", self.api_version);
+        text("time", self.time);
+        text("fieldsType", "FieldsV1".to_owned());
         if !self.subresource.is_empty() {
-            value["subresource"] = json!(self.subresource);
+            text("subresource", self.subresource);
         }
-        value
+        value.insert("fieldsV1".to_owned(), self.fields.encode());
+        Value::Object(value)
     }
 
     fn is(&self, context: &ManagerContext) -> bool {
@@ -123,6 +127,10 @@ impl Entry {
             && self.subresource == context.subresource
             // updates of one manager are kept by version, applies are not
             && (self.operation == "Apply" || self.api_version == context.api_version)
+    }
+
+    fn rank(&self) -> (bool, &str, &str, &str) {
+        (self.operation != "Apply", &self.time, &self.manager, &self.subresource)
     }
 
     fn new(context: &ManagerContext) -> Entry {
@@ -149,49 +157,40 @@ fn entries(tree: &Value) -> Vec<Entry> {
 fn set_entries(tree: &mut Value, mut list: Vec<Entry>) {
     list.retain(|e| !e.fields.is_empty());
     // applies first, then by time, as upstream sorts
-    list.sort_by(|a, b| {
-        let key = |e: &Entry| {
-            (
-                e.operation != "Apply",
-                e.time.clone(),
-                e.manager.clone(),
-                e.subresource.clone(),
-            )
-        };
-        key(a).cmp(&key(b))
-    });
+    list.sort_by(|a, b| a.rank().cmp(&b.rank()));
     let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
     if list.is_empty() {
         metadata.remove("managedFields");
     } else {
-        metadata.insert("managedFields".into(), list.iter().map(Entry::encode).collect());
+        metadata.insert("managedFields".into(), list.into_iter().map(Entry::encode).collect());
     }
 }
 
-/// The parts of an object whose fields nobody manages.
+/// What nobody manages of an object, and of its metadata.
+const OF_OBJECT: [&str; 2] = ["apiVersion", "kind"];
+const OF_METADATA: [&str; 9] = [
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+];
+
+/// An object without what nobody manages.
 fn strip_unmanaged(tree: &Value) -> Value {
     let mut tree = tree.clone();
     let Some(object) = tree.as_object_mut() else {
         return tree;
     };
-    object.remove("apiVersion");
-    object.remove("kind");
+    object.retain(|key, _| !OF_OBJECT.contains(&key.as_str()));
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        for key in [
-            "name",
-            "namespace",
-            "creationTimestamp",
-            "selfLink",
-            "uid",
-            "clusterName",
-            "generation",
-            "managedFields",
-            "resourceVersion",
-        ] {
-            metadata.remove(key);
-        }
+        metadata.retain(|key, _| !OF_METADATA.contains(&key.as_str()));
         if metadata.is_empty() {
             object.remove("metadata");
         }
@@ -212,6 +211,23 @@ fn root_place(root: TypeId) -> Place<'static> {
         ty: Some(root),
         field: None,
     }
+}
+
+/// The fields of an object that differ, of those that somebody may manage.
+fn changed(schema: &Schema, root: TypeId, before: &Value, after: &Value) -> FieldSet {
+    let place = root_place(root);
+    let (Some(object), metadata) = (after.as_object(), after.get("metadata").and_then(Value::as_object)) else {
+        return FieldSet::default();
+    };
+    let all = object.iter();
+    let rest = all.filter(|(key, _)| *key != "metadata" && !OF_OBJECT.contains(&key.as_str()));
+    let mut set = FieldSet::changed_members(schema, place, before, rest);
+    let theirs = metadata.into_iter().flatten();
+    let theirs = theirs.filter(|(key, _)| !OF_METADATA.contains(&key.as_str()));
+    let before = before.get("metadata").unwrap_or(&Value::Null);
+    let metadata = FieldSet::changed_members(schema, member(schema, place, "metadata"), before, theirs);
+    set.add_member("metadata", metadata);
+    set
 }
 
 /// Records in `after` who changed what since `before`, for every write that is not an apply.
@@ -235,28 +251,14 @@ pub fn track_update(
             None => entries(after),
         }
     };
-    let mut new = strip_unmanaged(after);
-    let mut old = match before {
-        Some(before) => strip_unmanaged(before),
-        None => {
-            confine(&mut new, &context.subresource);
-            // what Go's empty struct has is not set by anybody: required members, as null
-            let mut empty = Value::Object(Map::new());
-            if std::ptr::eq(schema, Schema::builtin()) {
-                schema.normalize(root, &mut empty);
-            }
-            strip_unmanaged(&empty)
-        }
-    };
-    if let Some(old) = old.as_object_mut() {
-        // every object has metadata
-        old.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    // what Go's empty struct has is not set by anybody: required members, as null
+    let mut empty = Value::Object(Map::new());
+    if before.is_none() && std::ptr::eq(schema, Schema::builtin()) {
+        schema.normalize(root, &mut empty);
     }
-    let place = root_place(root);
-    let mut changed = FieldSet::changed(schema, place, Some(&old), &new);
-    changed.own = false;
+    let changed = changed(schema, root, before.unwrap_or(&empty), after);
     // what this write took away nobody manages any more; what the server took away later stays as it was recorded
-    let removed = before.map(|_| FieldSet::changed(schema, place, Some(&new), &old));
+    let removed = before.map(|before| self::changed(schema, root, after, before));
     for entry in &mut list {
         if let Some(removed) = &removed {
             entry.fields.subtract(removed);

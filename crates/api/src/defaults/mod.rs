@@ -66,13 +66,15 @@ impl Schema {
     fn default_declared(&self, ty: TypeId, tree: &mut Value) {
         match (self.shape(ty), tree) {
             (Shape::Struct(_), Value::Object(object)) => {
-                for field in self.json_fields(ty) {
+                for field in self.defaulted_fields(ty) {
                     if let Some(default) = &field.default
                         && !object.contains_key(&*field.name)
                     {
                         object.insert(field.name.to_string(), (**default).clone());
                     }
-                    if let Some(inner) = object.get_mut(&*field.name) {
+                }
+                for (key, inner) in object.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
+                    if let Some(field) = self.field(ty, key) {
                         self.default_declared(field.ty, inner);
                     }
                 }

@@ -95,6 +95,10 @@ pub struct Struct {
     pub fields: Vec<Field>,
     /// Every JSON name, those of inlined structs included, sorted: where its field is.
     flat: Vec<(Box<str>, TypeId, u16)>,
+    /// Of `flat`, those that Go writes also when they are empty.
+    always: Box<[u16]>,
+    /// Of `flat`, those with a default.
+    defaulted: Box<[u16]>,
     /// Replaced as a whole by server-side apply.
     pub atomic: bool,
 }
@@ -205,6 +209,25 @@ impl Schema {
             .into_iter()
             .flat_map(|s| s.flat.iter())
             .filter_map(|(_, owner, index)| self.structure(*owner)?.fields.get(usize::from(*index)))
+    }
+
+    /// The fields that Go writes also when they are empty.
+    fn always_written(&self, id: TypeId) -> impl Iterator<Item = &Field> {
+        self.some_fields(id, |s| &s.always)
+    }
+
+    /// The fields with a default.
+    pub fn defaulted_fields(&self, id: TypeId) -> impl Iterator<Item = &Field> {
+        self.some_fields(id, |s| &s.defaulted)
+    }
+
+    fn some_fields(&self, id: TypeId, which: impl Fn(&Struct) -> &[u16]) -> impl Iterator<Item = &Field> {
+        self.structure(id).into_iter().flat_map(move |s| {
+            which(s).iter().filter_map(|at| {
+                let (_, owner, index) = s.flat[usize::from(*at)];
+                self.structure(owner)?.fields.get(usize::from(index))
+            })
+        })
     }
 
     /// Whether the object at this field is replaced as a whole by server-side apply.

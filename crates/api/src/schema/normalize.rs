@@ -55,31 +55,39 @@ impl Schema {
 
     fn normalize_struct(&self, ty: TypeId, value: &mut Value) {
         let Value::Object(object) = value else { return };
-        object.retain(|key, v| !v.is_null() && self.field(ty, key).is_some());
-        for field in self.json_fields(ty) {
-            if let Some(v) = object.get_mut(&*field.name) {
+        object.retain(|key, v| match self.field(ty, key) {
+            Some(field) if !v.is_null() => {
                 self.normalize(field.ty, v);
+                !self.is_empty(field, v)
             }
-            self.settle(field, object);
+            _ => false,
+        });
+        for field in self.always_written(ty) {
+            if !object.contains_key(&*field.name) {
+                let mut empty = Value::Null;
+                if !field.pointer {
+                    empty = self.zero(field.ty);
+                    self.normalize(field.ty, &mut empty);
+                }
+                object.insert(field.name.to_string(), empty);
+            }
         }
     }
 
-    /// Decides whether the field is written, and as what when it is absent.
-    fn settle(&self, field: &Field, object: &mut Map<String, Value>) {
-        let present = object.get(&*field.name).filter(|v| !v.is_null());
-        let empty = match (self.shape(field.ty), present) {
-            (_, None) => true,
-            (Shape::Scalar(s), Some(v)) => !field.pointer && scalar::is_empty(*s, v),
-            (Shape::Struct(_), Some(v)) => field.omit_zero && v.as_object().is_some_and(Map::is_empty),
-            (_, Some(v)) => match v {
-                Value::Array(a) => a.is_empty(),
-                Value::Object(o) => o.is_empty(),
-                _ => false,
-            },
-        };
-        if !empty {
-            return;
+    /// Whether Go counts the value as that of a field that is not set.
+    fn is_empty(&self, field: &Field, value: &Value) -> bool {
+        match (self.shape(field.ty), value) {
+            (_, Value::Null) => true,
+            (Shape::Scalar(s), v) => !field.pointer && scalar::is_empty(*s, v),
+            (Shape::Struct(_), v) => field.omit_zero && v.as_object().is_some_and(Map::is_empty),
+            (_, Value::Array(list)) => list.is_empty(),
+            (_, Value::Object(map)) => map.is_empty(),
+            _ => false,
         }
+    }
+
+    /// Whether the field is not written when it is not set. To Go a struct that is no pointer is never empty.
+    pub(super) fn omitted_when_empty(&self, field: &Field) -> bool {
         let go_struct = match self.shape(field.ty) {
             Shape::Struct(_) => true,
             Shape::Scalar(s) => matches!(
@@ -94,16 +102,6 @@ impl Schema {
             ),
             _ => false,
         };
-        // To Go a struct that is no pointer is never empty.
-        let omitted = field.omit_zero || (field.omit_empty && (field.pointer || !go_struct));
-        if omitted {
-            object.remove(&*field.name);
-        } else if field.pointer {
-            object.insert(field.name.to_string(), Value::Null);
-        } else {
-            let mut zero = self.zero(field.ty);
-            self.normalize(field.ty, &mut zero);
-            object.insert(field.name.to_string(), zero);
-        }
+        field.omit_zero || (field.omit_empty && (field.pointer || !go_struct))
     }
 }

@@ -126,7 +126,8 @@ fn scalar(name: &str) -> Scalar {
     }
 }
 
-/// Fills `flat` of every struct; inlined structs may come later in the table, so this runs at the end.
+/// Fills what is known of every struct's fields beforehand; inlined structs may come later in the table, so this runs at
+/// the end.
 pub(super) fn flatten(schema: &mut Schema) {
     fn collect(schema: &Schema, id: TypeId, out: &mut Vec<(Box<str>, TypeId, u16)>) {
         let Some(s) = schema.structure(id) else { return };
@@ -144,6 +145,18 @@ pub(super) fn flatten(schema: &mut Schema) {
         flat.sort_by(|a, b| a.0.cmp(&b.0));
         if let Shape::Struct(s) = &mut schema.types[i].shape {
             s.flat = flat;
+        }
+    }
+    for i in 0..schema.types.len() {
+        let id = TypeId(i as u32);
+        let which = |is: &dyn Fn(&Field) -> bool| -> Box<[u16]> {
+            let fields = schema.json_fields(id).enumerate();
+            fields.filter(|(_, f)| is(f)).map(|(at, _)| at as u16).collect()
+        };
+        let always = which(&|f| !schema.omitted_when_empty(f));
+        let defaulted = which(&|f| f.default.is_some());
+        if let Shape::Struct(s) = &mut schema.types[i].shape {
+            (s.always, s.defaulted) = (always, defaulted);
         }
     }
 }

@@ -1,12 +1,31 @@
 //! NamespaceLifecycle: nothing is made in a namespace that does not exist or ends, and three namespaces never end.
 
+use std::borrow::Cow;
+
+use api::object::Object;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::admission::{Attributes, Operation};
 use crate::http::status::{ApiError, Result};
-use crate::strategy::text;
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
+/// Whether its status says that it ends.
+fn is_terminating(namespace: &Object) -> bool {
+    #[derive(Deserialize)]
+    struct Namespace<'a> {
+        #[serde(borrow, default)]
+        status: Status<'a>,
+    }
+    #[derive(Deserialize, Default)]
+    struct Status<'a> {
+        #[serde(borrow)]
+        phase: Option<Cow<'a, str>>,
+    }
+    let read = serde_json::from_slice::<Namespace>(&namespace.bytes);
+    read.is_ok_and(|n| n.status.phase.as_deref() == Some("Terminating"))
+}
 
 pub fn admit(attributes: &Attributes<'_>) -> Result<()> {
     if attributes.is("", "namespaces", Operation::Delete) && IMMORTAL.contains(&attributes.name) {
@@ -23,11 +42,7 @@ pub fn admit(attributes: &Attributes<'_>) -> Result<()> {
     let Some(namespace) = attributes.registry.get("", "namespaces", "", attributes.namespace) else {
         return Err(ApiError::not_found("", "namespaces", attributes.namespace));
     };
-    let terminating = namespace.object.meta.deleting
-        || namespace
-            .tree()
-            .is_ok_and(|n| text(&n, &["status", "phase"]) == Some("Terminating"));
-    if !terminating {
+    if !namespace.object.meta.deleting && !is_terminating(&namespace.object) {
         return Ok(());
     }
     let why = format!(

@@ -1,10 +1,23 @@
 //! Priority: a pod's number comes from its priority class.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
-use crate::http::status::Result;
+use crate::http::status::{ApiError, Result};
+use crate::registry::cached::Cached;
 use crate::strategy::text;
+
+/// What pods ask of a class.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Class {
+    #[serde(default)]
+    value: i64,
+    #[serde(default)]
+    global_default: bool,
+    preemption_policy: Option<String>,
+}
 
 pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     if !attributes.is("", "pods", Operation::Create) {
@@ -15,27 +28,23 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         .to_owned();
     let class = if name.is_empty() {
         let default = default_class(attributes)?;
-        if let Some(class) = &default {
-            tree["spec"]["priorityClassName"] = class["metadata"]["name"].clone();
+        if let Some((name, _)) = &default {
+            tree["spec"]["priorityClassName"] = json!(name);
         }
-        default
+        default.map(|(_, class)| class)
     } else {
-        match attributes
+        let found = attributes
             .registry
-            .get("scheduling.k8s.io", "priorityclasses", "", &name)
-        {
-            Some(found) => Some(found.tree()?),
-            None => {
-                let why = format!("no PriorityClass with name {name} was found");
-                return Err(attributes.resource.forbidden(attributes.name, &why));
-            }
-        }
+            .get("scheduling.k8s.io", "priorityclasses", "", &name);
+        let Some(found) = found else {
+            let why = format!("no PriorityClass with name {name} was found");
+            return Err(attributes.resource.forbidden(attributes.name, &why));
+        };
+        Some(read(&found)?)
     };
-    let value = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);
-    let policy = class
-        .as_ref()
-        .and_then(|c| text(c, &["preemptionPolicy"]))
-        .unwrap_or("PreemptLowerPriority");
+    let value = class.as_ref().map_or(0, |c| c.value);
+    let policy = class.as_ref().and_then(|c| c.preemption_policy.as_deref());
+    let policy = policy.unwrap_or("PreemptLowerPriority");
     if let Some(asked) = tree.pointer("/spec/priority").and_then(Value::as_i64)
         && asked != value
     {
@@ -63,10 +72,9 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value) -> Result<()> {
     if !(is(Operation::Create) || is(Operation::Update)) || tree["globalDefault"] != true {
         return Ok(());
     }
-    let Some(default) = default_class(attributes)? else {
+    let Some((name, _)) = default_class(attributes)? else {
         return Ok(());
     };
-    let name = text(&default, &["metadata", "name"]).unwrap_or_default();
     if is(Operation::Update) && name == attributes.name {
         return Ok(());
     }
@@ -74,17 +82,17 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value) -> Result<()> {
     Err(attributes.resource.forbidden(attributes.name, &why))
 }
 
+fn read(class: &Cached) -> Result<Class> {
+    class.object.decode().map_err(ApiError::internal)
+}
+
 /// Of several global defaults the lowest counts.
-fn default_class(attributes: &Attributes<'_>) -> Result<Option<Value>> {
-    let mut best: Option<Value> = None;
+fn default_class(attributes: &Attributes<'_>) -> Result<Option<(String, Class)>> {
+    let mut best: Option<(String, Class)> = None;
     for object in attributes.registry.list("scheduling.k8s.io", "priorityclasses", "") {
-        let class = object.tree()?;
-        if class["globalDefault"] == true
-            && best
-                .as_ref()
-                .is_none_or(|b| class["value"].as_i64() < b["value"].as_i64())
-        {
-            best = Some(class);
+        let class = read(&object)?;
+        if class.global_default && best.as_ref().is_none_or(|(_, b)| class.value < b.value) {
+            best = Some((object.object.meta.name.to_string(), class));
         }
     }
     Ok(best)

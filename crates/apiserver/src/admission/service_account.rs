@@ -1,10 +1,11 @@
 //! ServiceAccount: every pod runs as a service account and gets its token as a projected volume.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::authorization::node::references;
-use crate::http::status::Result;
+use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
 use crate::strategy::text;
 
@@ -12,6 +13,14 @@ const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds: one hour and seven, so that a kubelet renews before an hour has passed.
 const EXPIRATION: i64 = 3607;
 const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// What pods take of their service account.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Account {
+    automount_service_account_token: Option<bool>,
+    image_pull_secrets: Option<Value>,
+}
 
 pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     if !attributes.is("", "pods", Operation::Create) {
@@ -55,20 +64,19 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         );
         return refuse(&why);
     };
-    let account = account.tree()?;
-    let automount = |tree: &Value, path: &str| tree.pointer(path).and_then(Value::as_bool);
-    let mount = automount(tree, "/spec/automountServiceAccountToken")
-        .or_else(|| automount(&account, "/automountServiceAccountToken"))
-        .unwrap_or(true);
-    if mount {
+    let account: Account = account.object.decode().map_err(ApiError::internal)?;
+    let own = tree
+        .pointer("/spec/automountServiceAccountToken")
+        .and_then(Value::as_bool);
+    if own.or(account.automount_service_account_token).unwrap_or(true) {
         mount_token(attributes, tree);
     }
     let own = tree
         .pointer("/spec/imagePullSecrets")
         .and_then(Value::as_array)
         .is_some_and(|s| !s.is_empty());
-    if let Some(secrets) = account.get("imagePullSecrets").filter(|_| !own) {
-        tree["spec"]["imagePullSecrets"] = secrets.clone();
+    if let Some(secrets) = account.image_pull_secrets.filter(|_| !own) {
+        tree["spec"]["imagePullSecrets"] = secrets;
     }
     Ok(())
 }

@@ -124,7 +124,7 @@ pub fn event(check: &Check) -> Errors {
     let root = check.root();
     let newer = root.get("apiVersion").text() != "v1";
     // the two groups have other names for the same fields
-    let field = |core: &str, other: &str| root.get(if newer { other } else { core }).named(core);
+    let field = |core: &'static str, other: &'static str| root.get(if newer { other } else { core }).named(core);
     let object = field("involvedObject", "regarding");
     let own = root.at(&["metadata", "namespace"]).text();
     let of_object = object.get("namespace");

@@ -80,7 +80,7 @@ pub fn secret(check: &Check) -> Errors {
     if size > LIMIT {
         errors.push(FieldError::too_long("data", LIMIT));
     }
-    let missing = |name: &str| !data.get(name).is_some();
+    let missing = |name: &'static str| !data.get(name).is_some();
     match root.get("type").text() {
         "kubernetes.io/service-account-token" => {
             let name = root

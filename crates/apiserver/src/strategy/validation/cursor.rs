@@ -1,29 +1,102 @@
 //! A place in an object: the value and the path that errors name it by.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 
 use api::field::FieldError;
 use api::quantity::Quantity;
 use serde_json::{Map, Value, json};
+use smallvec::SmallVec;
 
 static NULL: Value = Value::Null;
+
+/// Where a value stands. Most values are fine and their paths never asked for: the text is made for the errors.
+#[derive(Debug, Clone, Default)]
+pub struct Path<'a> {
+    /// A text that the steps continue.
+    text: Option<Box<str>>,
+    steps: SmallVec<[Step<'a>; 8]>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Key(&'a str),
+    Index(usize),
+}
+
+impl<'a> Path<'a> {
+    fn with(&self, step: Step<'a>) -> Path<'a> {
+        let mut steps = SmallVec::from_slice(&self.steps);
+        steps.push(step);
+        let text = self.text.clone();
+        Path { text, steps }
+    }
+}
+
+impl Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text.as_deref().unwrap_or_default();
+        f.write_str(text)?;
+        let mut first = text.is_empty();
+        for step in &self.steps {
+            match step {
+                Step::Field(name) if first => f.write_str(name)?,
+                Step::Field(name) => write!(f, ".{name}")?,
+                Step::Key(key) => write!(f, "[{key}]")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+impl From<&str> for Path<'_> {
+    fn from(text: &str) -> Self {
+        Path {
+            text: Some(text.into()),
+            steps: SmallVec::new(),
+        }
+    }
+}
+
+impl From<String> for Path<'_> {
+    fn from(text: String) -> Self {
+        Path {
+            text: Some(text.into()),
+            steps: SmallVec::new(),
+        }
+    }
+}
+
+impl<'a> From<&Path<'a>> for Path<'a> {
+    fn from(path: &Path<'a>) -> Self {
+        path.clone()
+    }
+}
+
+impl From<&Path<'_>> for String {
+    fn from(path: &Path<'_>) -> Self {
+        path.to_string()
+    }
+}
 
 /// A value, `null` where it is absent, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Cursor<'a> {
-    pub path: String,
+    pub path: Path<'a>,
     pub value: &'a Value,
 }
 
 impl<'a> Cursor<'a> {
     pub fn root(value: &'a Value) -> Cursor<'a> {
         Cursor {
-            path: String::new(),
+            path: Path::default(),
             value,
         }
     }
 
-    pub fn of(value: Option<&'a Value>, path: impl Into<String>) -> Cursor<'a> {
+    pub fn of(value: Option<&'a Value>, path: impl Into<Path<'a>>) -> Cursor<'a> {
         Cursor {
             path: path.into(),
             value: value.unwrap_or(&NULL),
@@ -31,27 +104,22 @@ impl<'a> Cursor<'a> {
     }
 
     /// The field `key`: `path.key`.
-    pub fn get(&self, key: &str) -> Cursor<'a> {
-        let path = if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        };
-        Cursor::of(self.value.get(key), path)
+    pub fn get(&self, key: &'a str) -> Cursor<'a> {
+        Cursor::of(self.value.get(key), self.path.with(Step::Field(key)))
     }
 
     /// The field at a way of several keys.
-    pub fn at(&self, keys: &[&str]) -> Cursor<'a> {
+    pub fn at(&self, keys: &[&'a str]) -> Cursor<'a> {
         keys.iter().fold(self.clone(), |at, key| at.get(key))
     }
 
     /// The entry `key` of a map: `path[key]`.
-    pub fn key(&self, key: &str) -> Cursor<'a> {
-        Cursor::of(self.value.get(key), format!("{}[{key}]", self.path))
+    pub fn key(&self, key: &'a str) -> Cursor<'a> {
+        Cursor::of(self.value.get(key), self.path.with(Step::Key(key)))
     }
 
     /// The same value named by another path.
-    pub fn named(&self, path: impl Into<String>) -> Cursor<'a> {
+    pub fn named(&self, path: impl Into<Path<'a>>) -> Cursor<'a> {
         Cursor {
             path: path.into(),
             value: self.value,
@@ -63,7 +131,7 @@ impl<'a> Cursor<'a> {
         self.list()
             .iter()
             .enumerate()
-            .map(move |(i, value)| Cursor::of(Some(value), format!("{path}[{i}]")))
+            .map(move |(i, value)| Cursor::of(Some(value), path.with(Step::Index(i))))
     }
 
     pub fn list(&self) -> &'a [Value] {
@@ -80,7 +148,7 @@ impl<'a> Cursor<'a> {
         self.map()
             .into_iter()
             .flatten()
-            .map(move |(key, value)| (key.as_str(), Cursor::of(Some(value), format!("{path}[{key}]"))))
+            .map(move |(key, value)| (key.as_str(), Cursor::of(Some(value), path.with(Step::Key(key)))))
     }
 
     pub fn is_some(&self) -> bool {

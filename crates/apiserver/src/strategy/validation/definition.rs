@@ -90,7 +90,7 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         }
     }
     // what all versions share is named as the definition's own
-    let shared = |field: &str| {
+    let shared = |field: &'static str| {
         let mut values = versions.items().map(|v| v.get(field).value.clone());
         let first = values.next();
         first.is_some() && values.all(|v| Some(&v) == first.as_ref())
@@ -150,7 +150,11 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
 
 fn structural(errors: &mut Errors, at: &Cursor) {
     if at.is_some() {
-        errors.extend(Schema::from_crd(at.value, &at.path).err().unwrap_or_default());
+        errors.extend(
+            Schema::from_crd(at.value, &at.path.to_string())
+                .err()
+                .unwrap_or_default(),
+        );
     }
 }
 

@@ -81,7 +81,7 @@ pub fn limit_range(check: &Check) -> Errors {
 }
 
 fn claims_have_a_size(errors: &mut Errors, limit: &Cursor) {
-    let has = |field: &str| limit.at(&[field, "storage"]).is_some();
+    let has = |field: &'static str| limit.at(&[field, "storage"]).is_some();
     if limit.get("type").text() == "PersistentVolumeClaim" && !has("min") && !has("max") {
         let why = "either minimum or maximum storage value is required, but neither was provided";
         errors.push(limit.get("limits").required(why));
@@ -89,8 +89,8 @@ fn claims_have_a_size(errors: &mut Errors, limit: &Cursor) {
 }
 
 /// What the limits of one resource say of each other.
-fn compare(errors: &mut Errors, limit: &Cursor, key: &str) {
-    let at = |field: &str| limit.get(field).key(key);
+fn compare<'a>(errors: &mut Errors, limit: &Cursor<'a>, key: &'a str) {
+    let at = |field: &'static str| limit.get(field).key(key);
     let [min, max, default, request, ratio] =
         ["min", "max", "default", "defaultRequest", "maxLimitRequestRatio"].map(|f| at(f).quantity());
     // of each: the smaller, the larger, whose field is named, which value is shown, and the words
@@ -248,7 +248,7 @@ fn scope_selector(errors: &mut Errors, spec: &Cursor, unfit: &dyn Fn(&str) -> us
     let list = list.named(format!("{}.matchExpressions", selector.path));
     let mut names = Vec::new();
     for term in list.items() {
-        let of_list = |field: &str| term.get(field).named(format!("{}.{field}", list.path));
+        let of_list = |field: &'static str| term.get(field).named(format!("{}.{field}", list.path));
         let [scope, operator, values] = ["scopeName", "operator", "values"].map(of_list);
         if !SCOPES.contains(&scope.text()) {
             errors.push(scope.wrong(scope.text(), "unsupported scope"));
@@ -413,7 +413,7 @@ fn metric_source(errors: &mut Errors, metric: &Cursor) {
 
 fn one_source(errors: &mut Errors, field: &str, at: &Cursor) {
     let target = at.get("target");
-    let has = |field: &str| target.get(field).is_some();
+    let has = |field: &'static str| target.get(field).is_some();
     match field {
         "object" => reference(errors, &at.get("describedObject"), true),
         "resource" | "containerResource" => {

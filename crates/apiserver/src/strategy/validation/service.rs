@@ -242,7 +242,7 @@ fn source_ranges(errors: &mut Errors, root: &Cursor, old: Option<&Cursor>) {
             .unwrap_or_default();
         for range in list.items() {
             let plain = serde_json::Value::String(range.text().trim().to_owned());
-            cidr(errors, &Cursor::of(Some(&plain), range.path), &were);
+            cidr(errors, &Cursor::of(Some(&plain), range.path.to_string()), &were);
         }
         return;
     }
@@ -327,7 +327,7 @@ fn update(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
     }
 }
 
-fn kept_in_order(errors: &mut Errors, spec: &Cursor, before: &Cursor, field: &str, one: &str) {
+fn kept_in_order(errors: &mut Errors, spec: &Cursor, before: &Cursor, field: &'static str, one: &str) {
     let (now, was) = (spec.get(field), before.get(field));
     let (a, b) = (now.list(), was.list());
     let at = |i: usize| now.named(format!("{}[{i}]", now.path));

@@ -120,14 +120,14 @@ pub fn claim_spec(errors: &mut Errors, spec: &Cursor) {
         dns_label(errors, &reference.get("namespace"));
         if source.is_some() {
             errors.push(spec.wrong(
-                source.path,
+                source.path.to_string(),
                 "may not be specified when dataSourceRef.namespace is specified",
             ));
         }
     } else if source.is_some() && reference.is_some() {
-        let same = |field: &str| source.get(field).value == reference.get(field).value;
+        let same = |field: &'static str| source.get(field).value == reference.get(field).value;
         if !["apiGroup", "kind", "name"].into_iter().all(same) {
-            errors.push(spec.wrong(source.path, "must match dataSourceRef"));
+            errors.push(spec.wrong(source.path.to_string(), "must match dataSourceRef"));
         }
     }
     let class = spec.get("volumeAttributesClassName");

@@ -16,7 +16,7 @@ use crate::strategy::validation::cursor::Cursor;
 
 const STRATEGY: [(&str, &str, &str); 2] = [("Type", "type", "\"\""), ("RollingUpdate", "rollingUpdate", "null")];
 
-fn all_non_negative(errors: &mut Errors, at: &Cursor, fields: &[&str]) {
+fn all_non_negative(errors: &mut Errors, at: &Cursor, fields: &[&'static str]) {
     for field in fields {
         non_negative(errors, &at.get(field));
     }
@@ -157,8 +157,8 @@ fn is_number(at: &Cursor) -> bool {
 }
 
 /// Replicas of a kind cannot be more than there are.
-fn counted(errors: &mut Errors, status: &Cursor, fields: &[&str], ready_name: &str) {
-    let count = |field: &str| status.get(field).int().unwrap_or(0);
+fn counted(errors: &mut Errors, status: &Cursor, fields: &[&'static str], ready_name: &str) {
+    let count = |field: &'static str| status.get(field).int().unwrap_or(0);
     for field in fields {
         if count(field) > count("replicas") {
             errors.push(status.get(field).invalid("cannot be greater than status.replicas"));

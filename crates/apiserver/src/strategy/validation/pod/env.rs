@@ -67,7 +67,7 @@ pub fn variables(errors: &mut Errors, list: &Cursor) {
 
 fn value_from(errors: &mut Errors, variable: &Cursor, from: &Cursor) {
     let mut sources = 0;
-    let mut source = |field: &str| {
+    let mut source = |field: &'static str| {
         let at = from.get(field).present();
         sources += usize::from(at.is_some());
         at

@@ -44,7 +44,7 @@ pub fn all(errors: &mut Errors, container: &Cursor, pod: &Pod) {
     }
 }
 
-fn handler(errors: &mut Errors, at: &Cursor, kinds: &[&str], pod: &Pod) {
+fn handler(errors: &mut Errors, at: &Cursor, kinds: &[&'static str], pod: &Pod) {
     let mut found = false;
     for kind in kinds {
         let Some(action) = at.get(kind).present() else { continue };

@@ -191,7 +191,7 @@ pub fn of_pod(errors: &mut Errors, pod: &Pod) {
 }
 
 /// What all containers together ask for: those that run at once, or the largest init container.
-fn sum<'a>(pod: &Pod<'a>, kind: &str) -> BTreeMap<&'a str, Quantity> {
+fn sum<'a>(pod: &Pod<'a>, kind: &'static str) -> BTreeMap<&'a str, Quantity> {
     let mut total: BTreeMap<&'a str, Quantity> = BTreeMap::new();
     let add = |total: &mut BTreeMap<&'a str, Quantity>, container: &Cursor<'a>| {
         for (name, value) in container.at(&["resources", kind]).entries() {

@@ -265,7 +265,7 @@ pub fn operating_system(errors: &mut Errors, pod: &Pod) {
             return;
         }
     };
-    let refuse = |errors: &mut Errors, context: &Cursor, fields: &[&str]| {
+    let refuse = |errors: &mut Errors, context: &Cursor, fields: &[&'static str]| {
         let found = fields.iter().filter_map(|f| context.get(f).present());
         errors.extend(found.map(|at| at.forbidden(why)));
     };

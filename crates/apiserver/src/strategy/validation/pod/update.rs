@@ -133,7 +133,7 @@ fn gated(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
         return;
     }
     for (term, was) in terms.items().zip(were.items()) {
-        let starts = |field: &str| term.get(field).list().starts_with(was.get(field).list());
+        let starts = |field: &'static str| term.get(field).list().starts_with(was.get(field).list());
         let empty =
             |at: &Cursor| at.get("matchExpressions").list().is_empty() && at.get("matchFields").list().is_empty();
         if !starts("matchExpressions") || !starts("matchFields") || (empty(&was) && !empty(&term)) {
