@@ -27,6 +27,22 @@ pub enum ObjectsError {
 pub struct Held {
     cache: Cache,
     key: String,
+    /// Where the watches that are open are known, and this one's name there.
+    open: Open,
+    id: String,
+}
+
+/// By kind, namespace and name.
+type Open = Arc<Mutex<HashMap<String, Weak<Held>>>>;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // another may have been opened since the last user let go
+        if open.get(&self.id).is_some_and(|held| held.strong_count() == 0) {
+            open.remove(&self.id);
+        }
+    }
 }
 
 /// A reference (not even a permission) may reach the API server's authorizer a moment after the pod does.
@@ -56,7 +72,7 @@ impl Held {
 #[derive(Debug, Clone)]
 pub struct Objects {
     client: Client,
-    open: Arc<Mutex<HashMap<String, Weak<Held>>>>,
+    open: Open,
 }
 
 impl Objects {
@@ -78,7 +94,6 @@ impl Objects {
     fn hold<K: Resource>(&self, namespace: &str, name: &str) -> Arc<Held> {
         let id = format!("{}/{namespace}/{name}", K::KIND);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, held| held.strong_count() > 0);
         if let Some(held) = open.get(&id).and_then(Weak::upgrade) {
             return held;
         }
@@ -87,6 +102,8 @@ impl Objects {
         let held = Arc::new(Held {
             cache,
             key: format!("{namespace}/{name}"),
+            open: self.open.clone(),
+            id: id.clone(),
         });
         open.insert(id, Arc::downgrade(&held));
         held

@@ -1,5 +1,6 @@
 //! The garbage collector: what has lost all its owners goes, in the background or before them, unless orphaned.
 
+mod absent;
 mod graph;
 mod monitors;
 
@@ -17,17 +18,15 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::context::Context;
 use crate::discovery::ServedResource;
+use absent::Absent;
 use graph::{FOREGROUND, Graph, Identity, Node, ORPHAN, Todo};
-
-/// Owners known to be gone, so that their many dependents need not ask for each.
-const REMEMBERED_ABSENT: usize = 500;
 
 #[derive(Clone)]
 pub(super) struct Collector {
     client: Client,
     graph: Arc<Mutex<Graph>>,
     kinds: Arc<Mutex<HashMap<(String, String), ServedResource>>>,
-    absent: Arc<Mutex<HashSet<(String, String)>>>,
+    absent: Arc<Mutex<Absent>>,
     deletions: WorkQueue<String>,
     orphanings: WorkQueue<String>,
 }
@@ -294,10 +293,7 @@ impl Collector {
 
     fn remember_absent(&self, uid: &str, namespace: &str) {
         let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        if absent.len() >= REMEMBERED_ABSENT {
-            absent.clear();
-        }
-        absent.insert((uid.to_owned(), namespace.to_owned()));
+        absent.insert(uid, namespace);
     }
 
     async fn classify(&self, dependent: &Node, reference: &Value) -> Result<OwnerState, Error> {
@@ -309,13 +305,11 @@ impl Collector {
             name: text("name"),
             uid: text("uid"),
         };
-        let key = (identity.uid.clone(), identity.namespace.clone());
-        if self
-            .absent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&key)
-        {
+        let known = {
+            let absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
+            absent.contains(&identity.uid, &identity.namespace)
+        };
+        if known {
             return Ok(OwnerState::Dangling);
         }
         let path = self.path(&identity)?;

@@ -188,6 +188,9 @@ fn acceptor(config: &KubeletConfig) -> Result<tokio_rustls::TlsAcceptor, ServerE
     };
     let mut tls = builder.with_single_cert(chain, key)?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    // a session to resume would hold the API server's certificate once more for each connection
+    tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    tls.send_tls13_tickets = 0;
     Ok(tokio_rustls::TlsAcceptor::from(Arc::new(tls)))
 }
 
