@@ -38,7 +38,11 @@ pub(crate) fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
 /// The name of the claim that is made for a pod's `ephemeral` volume.
 pub(crate) fn ephemeral_claim(pod: &Pod, volume: &Volume) -> Option<String> {
     volume.ephemeral.as_ref()?;
-    Some(format!("{}-{}", name(pod), volume.name))
+    Some(made_claim(name(pod), &volume.name))
+}
+
+fn made_claim(pod: &str, volume: &str) -> String {
+    format!("{pod}-{volume}")
 }
 
 /// Of a pod what says which claims it has. Every new pod is asked: the rest of it is not read.
@@ -73,7 +77,7 @@ pub(crate) fn claims_of(pod: &Object) -> Vec<String> {
     claiming(pod)
         .filter_map(|volume| match (volume.persistent_volume_claim, volume.ephemeral) {
             (Some(claim), _) => Some(format!("{}/{}", meta.namespace, claim.claim_name)),
-            (None, Some(_)) => Some(format!("{}/{}-{}", meta.namespace, meta.name, volume.name)),
+            (None, Some(_)) => Some(format!("{}/{}", meta.namespace, made_claim(&meta.name, &volume.name))),
             (None, None) => None,
         })
         .collect()

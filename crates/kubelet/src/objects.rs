@@ -26,7 +26,6 @@ pub enum ObjectsError {
 #[derive(Debug)]
 pub struct Held {
     cache: Cache,
-    key: String,
     /// Where the watches that are open are known, and this one's name there.
     open: Open,
     id: String,
@@ -55,9 +54,10 @@ impl Held {
         if tokio::time::timeout(SYNC_TIMEOUT, self.cache.synced()).await.is_err() {
             return Err(ObjectsError::NotSynced(kind));
         }
-        self.cache.decode(&self.key).map_err(|source| ObjectsError::Decode {
+        let key = self.id.split_once('/').map_or("", |(_, key)| key);
+        self.cache.decode(key).map_err(|source| ObjectsError::Decode {
             kind,
-            name: self.key.clone(),
+            name: key.to_owned(),
             source,
         })
     }
@@ -101,7 +101,6 @@ impl Objects {
         let cache = Informer::start(&self.client, request, vec![]);
         let held = Arc::new(Held {
             cache,
-            key: format!("{namespace}/{name}"),
             open: self.open.clone(),
             id: id.clone(),
         });

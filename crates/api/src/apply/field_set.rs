@@ -205,22 +205,31 @@ impl FieldSet {
 
     /// Every field that a value sets.
     pub fn of(schema: &Schema, place: Place<'_>, value: &Value) -> FieldSet {
+        FieldSet::every(schema, place, value, false)
+    }
+
+    /// Every field of a value that was not there before, and what holds them.
+    fn added(schema: &Schema, place: Place<'_>, value: &Value) -> FieldSet {
+        FieldSet::every(schema, place, value, true)
+    }
+
+    fn every(schema: &Schema, place: Place<'_>, value: &Value, holders: bool) -> FieldSet {
         let mut set = FieldSet::default();
         match taken_apart(schema, place, value) {
             Children::None => set.own = true,
             Children::Members(map) => {
                 // an empty object or list is set as such, and so is an item of a list
-                set.own = map.is_empty();
+                set.own = holders || map.is_empty();
                 for (name, child) in map {
-                    let inner = FieldSet::of(schema, member(schema, place, name), child);
+                    let inner = FieldSet::every(schema, member(schema, place, name), child, holders);
                     set.children.insert(Step::field(name), inner);
                 }
             }
             Children::Items(list) => {
-                set.own = list.is_empty();
+                set.own = holders || list.is_empty();
                 let place = item_place(schema, place);
                 for (step, child) in list {
-                    let mut inner = FieldSet::of(schema, place, child);
+                    let mut inner = FieldSet::every(schema, place, child, holders);
                     inner.own = true;
                     set.add_item(step, inner);
                 }
@@ -239,30 +248,6 @@ impl FieldSet {
             .entry(step)
             .and_modify(|there| *there = whole())
             .or_insert(child);
-    }
-
-    /// Every field of a value that was not there before, and what holds them.
-    fn added(schema: &Schema, place: Place<'_>, value: &Value) -> FieldSet {
-        let mut set = FieldSet {
-            own: true,
-            ..FieldSet::default()
-        };
-        match taken_apart(schema, place, value) {
-            Children::None => {}
-            Children::Members(map) => {
-                for (name, child) in map {
-                    let inner = FieldSet::added(schema, member(schema, place, name), child);
-                    set.children.insert(Step::field(name), inner);
-                }
-            }
-            Children::Items(list) => {
-                let place = item_place(schema, place);
-                for (step, child) in list {
-                    set.add_item(step, FieldSet::added(schema, place, child));
-                }
-            }
-        }
-        set
     }
 
     /// The fields that differ between two values. Of one that was null before, only what is in it is new.

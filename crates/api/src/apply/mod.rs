@@ -214,7 +214,7 @@ fn root_place(root: TypeId) -> Place<'static> {
 }
 
 /// The fields of an object that differ, of those that somebody may manage.
-fn changed(schema: &Schema, root: TypeId, before: &Value, after: &Value) -> FieldSet {
+fn changes(schema: &Schema, root: TypeId, before: &Value, after: &Value) -> FieldSet {
     let place = root_place(root);
     let (Some(object), metadata) = (after.as_object(), after.get("metadata").and_then(Value::as_object)) else {
         return FieldSet::default();
@@ -256,9 +256,9 @@ pub fn track_update(
     if before.is_none() && std::ptr::eq(schema, Schema::builtin()) {
         schema.normalize(root, &mut empty);
     }
-    let changed = changed(schema, root, before.unwrap_or(&empty), after);
+    let changed = changes(schema, root, before.unwrap_or(&empty), after);
     // what this write took away nobody manages any more; what the server took away later stays as it was recorded
-    let removed = before.map(|before| self::changed(schema, root, after, before));
+    let removed = before.map(|before| changes(schema, root, after, before));
     for entry in &mut list {
         if let Some(removed) = &removed {
             entry.fields.subtract(removed);
@@ -303,14 +303,7 @@ pub fn apply(
     applied.own = false;
     // what the apply would change, whoever manages it
     let merged = merge::merge(schema, place, live_tree, config);
-    let mut changed = FieldSet::changed(
-        schema,
-        place,
-        Some(&strip_unmanaged(live_tree)),
-        &strip_unmanaged(&merged),
-    );
-    changed.own = false;
-    let contested = changed.intersection(&applied);
+    let contested = changes(schema, root, live_tree, &merged).intersection(&applied);
     let mut conflicts = Vec::new();
     for entry in list
         .iter()

@@ -199,8 +199,11 @@ impl Schema {
     pub fn field(&self, id: TypeId, name: &str) -> Option<&Field> {
         let s = self.structure(id)?;
         let at = s.flat.binary_search_by(|(n, _, _)| (**n).cmp(name)).ok()?;
-        let (_, owner, index) = s.flat[at];
-        self.structure(owner)?.fields.get(usize::from(index))
+        self.standing_at(&s.flat[at])
+    }
+
+    fn standing_at(&self, (_, owner, index): &(Box<str>, TypeId, u16)) -> Option<&Field> {
+        self.structure(*owner)?.fields.get(usize::from(*index))
     }
 
     /// Every field as JSON has them, inlined ones included, sorted by name.
@@ -208,7 +211,7 @@ impl Schema {
         self.structure(id)
             .into_iter()
             .flat_map(|s| s.flat.iter())
-            .filter_map(|(_, owner, index)| self.structure(*owner)?.fields.get(usize::from(*index)))
+            .filter_map(|at| self.standing_at(at))
     }
 
     /// The fields that Go writes also when they are empty.
@@ -217,16 +220,14 @@ impl Schema {
     }
 
     /// The fields with a default.
-    pub fn defaulted_fields(&self, id: TypeId) -> impl Iterator<Item = &Field> {
+    pub(crate) fn defaulted_fields(&self, id: TypeId) -> impl Iterator<Item = &Field> {
         self.some_fields(id, |s| &s.defaulted)
     }
 
     fn some_fields(&self, id: TypeId, which: impl Fn(&Struct) -> &[u16]) -> impl Iterator<Item = &Field> {
         self.structure(id).into_iter().flat_map(move |s| {
-            which(s).iter().filter_map(|at| {
-                let (_, owner, index) = s.flat[usize::from(*at)];
-                self.structure(owner)?.fields.get(usize::from(index))
-            })
+            let fields = which(s).iter();
+            fields.filter_map(|at| self.standing_at(&s.flat[usize::from(*at)]))
         })
     }
 

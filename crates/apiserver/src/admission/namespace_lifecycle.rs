@@ -1,7 +1,5 @@
 //! NamespaceLifecycle: nothing is made in a namespace that does not exist or ends, and three namespaces never end.
 
-use std::borrow::Cow;
-
 use api::object::Object;
 use serde::Deserialize;
 use serde_json::json;
@@ -14,16 +12,15 @@ const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 /// Whether its status says that it ends.
 fn is_terminating(namespace: &Object) -> bool {
     #[derive(Deserialize)]
-    struct Namespace<'a> {
-        #[serde(borrow, default)]
-        status: Status<'a>,
+    struct Namespace {
+        #[serde(default)]
+        status: Status,
     }
     #[derive(Deserialize, Default)]
-    struct Status<'a> {
-        #[serde(borrow)]
-        phase: Option<Cow<'a, str>>,
+    struct Status {
+        phase: Option<String>,
     }
-    let read = serde_json::from_slice::<Namespace>(&namespace.bytes);
+    let read = namespace.decode::<Namespace>();
     read.is_ok_and(|n| n.status.phase.as_deref() == Some("Terminating"))
 }
 

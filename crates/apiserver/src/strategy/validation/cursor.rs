@@ -53,10 +53,7 @@ impl Display for Path<'_> {
 
 impl From<&str> for Path<'_> {
     fn from(text: &str) -> Self {
-        Path {
-            text: Some(text.into()),
-            steps: SmallVec::new(),
-        }
+        Path::from(text.to_owned())
     }
 }
 

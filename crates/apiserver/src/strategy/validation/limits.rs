@@ -248,7 +248,7 @@ fn scope_selector(errors: &mut Errors, spec: &Cursor, unfit: &dyn Fn(&str) -> us
     let list = list.named(format!("{}.matchExpressions", selector.path));
     let mut names = Vec::new();
     for term in list.items() {
-        let of_list = |field: &'static str| term.get(field).named(format!("{}.{field}", list.path));
+        let of_list = |field: &'static str| term.get(field).named(list.get(field).path);
         let [scope, operator, values] = ["scopeName", "operator", "values"].map(of_list);
         if !SCOPES.contains(&scope.text()) {
             errors.push(scope.wrong(scope.text(), "unsupported scope"));

@@ -32,7 +32,7 @@ pub fn mounts(errors: &mut Errors, container: &Cursor, pod: &Pod) {
             errors.push(path.invalid("must not already exist as a path in volumeDevices"));
         }
         // the errors of these fields name the list, as upstream's
-        let of_list = |field: &'static str| mount.get(field).named(format!("{}.{field}", list.path));
+        let of_list = |field: &'static str| mount.get(field).named(list.get(field).path);
         let (sub, expression) = (of_list("subPath"), of_list("subPathExpr"));
         if !sub.text().is_empty() {
             local_descending_path(errors, &sub);
