@@ -260,17 +260,17 @@ mod tests {
             "status": { "allocatable": { "cpu": cpu, "memory": "4Gi", "pods": "10" } },
         });
         let object = Object::parse(tree.to_string().into()).unwrap();
-        let facts = NodeFacts::of(&object, &mut snapshot.interner).unwrap();
+        let facts = NodeFacts::of(&object).unwrap();
         snapshot.set_node(name, facts);
     }
 
-    fn pod(snapshot: &mut Snapshot, name: &str, more: Value) -> Arc<PodInfo> {
+    fn pod(name: &str, more: Value) -> Arc<PodInfo> {
         let mut spec = json!({ "containers": [{ "name": "c", "resources": { "requests": { "cpu": "500m" } } }] });
         for (k, v) in more.as_object().into_iter().flatten() {
             spec[k] = v.clone();
         }
         let tree = json!({ "metadata": { "name": name, "uid": name, "labels": { "app": "web" } }, "spec": spec });
-        crate::pod::tests::pod(&mut snapshot.interner, tree)
+        crate::pod::tests::pod(tree)
     }
 
     fn decide(decider: &mut Decider, snapshot: &Snapshot, pod: &PodInfo) -> Result<String, String> {
@@ -284,7 +284,7 @@ mod tests {
     fn the_message_counts_every_reason() {
         let mut snapshot = Snapshot::default();
         let mut decider = Decider::new(crate::plugins::default_plugins());
-        let plain = pod(&mut snapshot, "p", json!({}));
+        let plain = pod("p", json!({}));
         assert_eq!(
             decide(&mut decider, &snapshot, &plain),
             Err("no nodes available to schedule pods".into())
@@ -308,7 +308,7 @@ mod tests {
         add_node(&mut snapshot, "b", json!({}), json!({}), "1");
         let mut taken = Vec::new();
         for i in 0..5 {
-            let pod = pod(&mut snapshot, &format!("p{i}"), json!({}));
+            let pod = pod(&format!("p{i}"), json!({}));
             match decide(&mut decider, &snapshot, &pod) {
                 Ok(node) => {
                     snapshot.add_pod(&pod, &node);
@@ -323,7 +323,7 @@ mod tests {
             ["a", "a", "b", "b", "0/2 nodes are available: 2 Insufficient cpu."]
         );
         snapshot.remove_pod("p0");
-        let next = pod(&mut snapshot, "p5", json!({}));
+        let next = pod("p5", json!({}));
         assert!(decide(&mut decider, &snapshot, &next).is_ok());
     }
 
@@ -344,14 +344,14 @@ mod tests {
             Err("0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.".to_owned()),
         ] {
             let name = format!("p{}", snapshot.nodes.iter().map(|n| n.pods.len()).sum::<usize>());
-            let pod = pod(&mut snapshot, &name, anti.clone());
+            let pod = pod(&name, anti.clone());
             let decision = decide(&mut decider, &snapshot, &pod);
             if let Ok(node) = &decision {
                 snapshot.add_pod(&pod, node);
             }
             assert_eq!(decision.map(|_| ()), expected);
         }
-        let plain = pod(&mut snapshot, "plain", json!({}));
+        let plain = pod("plain", json!({}));
         assert_eq!(
             decide(&mut decider, &snapshot, &plain).unwrap_err(),
             "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules."
@@ -362,7 +362,7 @@ mod tests {
             { "maxSkew": 1, "topologyKey": "host", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector },
         ] });
         for i in 0..4 {
-            let pod = pod(&mut snapshot, &format!("s{i}"), even.clone());
+            let pod = pod(&format!("s{i}"), even.clone());
             let node = decide(&mut decider, &snapshot, &pod).unwrap();
             snapshot.add_pod(&pod, &node);
         }
@@ -377,15 +377,15 @@ mod tests {
         add_node(&mut snapshot, "a", json!({}), json!({}), "1");
         add_node(&mut snapshot, "b", json!({}), json!({ "unschedulable": true }), "1");
         for (name, priority) in [("low", 1), ("middle", 5)] {
-            let other = pod(&mut snapshot, name, json!({ "priority": priority }));
+            let other = pod(name, json!({ "priority": priority }));
             snapshot.add_pod(&other, "a");
         }
-        let important = pod(&mut snapshot, "important", json!({ "priority": 10 }));
+        let important = pod("important", json!({ "priority": 10 }));
         let failure = decider.decide(&snapshot, &important, &mut |_| 0).unwrap_err();
         let preemption = decider.preempt(&snapshot, &important, &failure).unwrap();
         let victims: Vec<_> = preemption.victims.iter().map(|v| v.name().to_owned()).collect();
         assert_eq!((&*preemption.node, victims), ("a", vec!["low".to_owned()]));
-        let meek = pod(&mut snapshot, "meek", json!({ "priority": 1 }));
+        let meek = pod("meek", json!({ "priority": 1 }));
         let failure = decider.decide(&snapshot, &meek, &mut |_| 0).unwrap_err();
         assert_eq!(
             decider.preempt(&snapshot, &meek, &failure).unwrap_err(),

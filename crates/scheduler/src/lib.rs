@@ -5,6 +5,7 @@ mod claim_binding;
 pub mod command;
 pub mod cycle;
 pub mod framework;
+pub mod label;
 pub mod node;
 pub mod node_affinity;
 pub mod plugins;

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use api::object::Object;
 use serde::Deserialize;
 
+use crate::label::LabelText;
 use crate::pod::{HostPort, PodInfo, Taint};
-use crate::resources::{Interner, Resources};
+use crate::resources::Resources;
 
 /// What a node says of itself. Heartbeats change none of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NodeFacts {
-    /// Label keys and values by number, sorted.
-    labels: Vec<(u32, u32)>,
+    /// Label keys and values, sorted.
+    labels: Vec<(LabelText, LabelText)>,
     /// Labels whose value is an integer.
-    numbers: Vec<(u32, i64)>,
+    numbers: Vec<(LabelText, i64)>,
     pub unschedulable: bool,
     pub taints: Vec<Taint>,
     pub allocatable: Resources,
@@ -71,7 +72,7 @@ struct RawImage {
 impl NodeFacts {
     /// # Errors
     /// When the object is no node.
-    pub fn of(object: &Object, interner: &mut Interner) -> Result<NodeFacts, serde_json::Error> {
+    pub fn of(object: &Object) -> Result<NodeFacts, serde_json::Error> {
         let raw: RawNode = object.decode()?;
         let mut facts = NodeFacts {
             unschedulable: raw.spec.unschedulable.unwrap_or(false),
@@ -79,16 +80,16 @@ impl NodeFacts {
             ..NodeFacts::default()
         };
         for (key, value) in &object.meta.labels {
-            let id = interner.id(key);
-            facts.labels.push((id, interner.id(value)));
+            let key = LabelText::of(key);
+            facts.labels.push((key, LabelText::of(value)));
             if let Ok(number) = value.parse() {
-                facts.numbers.push((id, number));
+                facts.numbers.push((key, number));
             }
         }
         facts.labels.sort_unstable();
         let allocatable = raw.status.allocatable.unwrap_or_default();
         facts.allowed_pods = allocatable.get("pods").and_then(|p| p.parse().ok()).unwrap_or(0);
-        facts.allocatable = Resources::of(&allocatable, interner);
+        facts.allocatable = Resources::of(&allocatable);
         for image in raw.status.images.unwrap_or_default() {
             for name in image.names.unwrap_or_default() {
                 facts.images.insert(name.into(), image.size_bytes);
@@ -97,7 +98,7 @@ impl NodeFacts {
         Ok(facts)
     }
 
-    pub fn labels(&self) -> &[(u32, u32)] {
+    pub fn labels(&self) -> &[(LabelText, LabelText)] {
         &self.labels
     }
 }
@@ -115,14 +116,14 @@ impl NodeInfo {
         }
     }
 
-    /// The number of a label's value.
-    pub fn label(&self, key: u32) -> Option<u32> {
+    /// A label's value.
+    pub fn label(&self, key: LabelText) -> Option<LabelText> {
         let at = self.facts.labels.binary_search_by_key(&key, |(k, _)| *k).ok()?;
         Some(self.facts.labels[at].1)
     }
 
     /// A label's value as an integer.
-    pub fn number(&self, key: u32) -> Option<i64> {
+    pub fn number(&self, key: LabelText) -> Option<i64> {
         self.facts.numbers.iter().find(|(k, _)| *k == key).map(|(_, n)| *n)
     }
 

@@ -1,14 +1,14 @@
-//! Selectors over the labels and the name of a node, compiled to numbers.
+//! Selectors over the labels and the name of a node, as numbers.
 
 use serde::Deserialize;
 
+use crate::label::LabelText;
 use crate::node::NodeInfo;
-use crate::resources::Interner;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Operator {
-    In(Vec<u32>),
-    NotIn(Vec<u32>),
+    In(Vec<LabelText>),
+    NotIn(Vec<LabelText>),
     Exists,
     DoesNotExist,
     /// The value as an integer is greater, or less.
@@ -19,7 +19,7 @@ enum Operator {
 /// One requirement on a label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Requirement {
-    key: u32,
+    key: LabelText,
     operator: Operator,
 }
 
@@ -63,20 +63,20 @@ struct RawRequirement {
 }
 
 impl Requirement {
-    pub fn equals(key: &str, value: &str, interner: &mut Interner) -> Requirement {
+    pub fn equals(key: &str, value: &str) -> Requirement {
         Requirement {
-            key: interner.id(key),
-            operator: Operator::In(vec![interner.id(value)]),
+            key: LabelText::of(key),
+            operator: Operator::In(vec![LabelText::of(value)]),
         }
     }
 
-    fn of(raw: &RawRequirement, interner: &mut Interner) -> Requirement {
+    fn of(raw: &RawRequirement) -> Requirement {
         let values = raw.values.as_deref().unwrap_or_default();
-        let mut ids = || values.iter().map(|v| interner.id(v)).collect();
+        let texts = || values.iter().map(|v| LabelText::of(v)).collect();
         let number = || values.first().and_then(|v| v.parse().ok());
         let operator = match raw.operator.as_str() {
-            "In" => Operator::In(ids()),
-            "NotIn" => Operator::NotIn(ids()),
+            "In" => Operator::In(texts()),
+            "NotIn" => Operator::NotIn(texts()),
             "Exists" => Operator::Exists,
             "DoesNotExist" => Operator::DoesNotExist,
             "Gt" => Operator::Gt(number()),
@@ -85,7 +85,7 @@ impl Requirement {
             _ => Operator::In(Vec::new()),
         };
         Requirement {
-            key: interner.id(&raw.key),
+            key: LabelText::of(&raw.key),
             operator,
         }
     }
@@ -104,18 +104,13 @@ impl Requirement {
 }
 
 impl Term {
-    pub(crate) fn of(raw: &RawNodeSelectorTerm, interner: &mut Interner) -> Term {
+    pub(crate) fn of(raw: &RawNodeSelectorTerm) -> Term {
         let fields = raw.match_fields.iter().flatten().map(|f| NameRequirement {
             inside: f.operator == "In",
             names: f.values.clone().unwrap_or_default(),
         });
         Term {
-            labels: raw
-                .match_expressions
-                .iter()
-                .flatten()
-                .map(|r| Requirement::of(r, interner))
-                .collect(),
+            labels: raw.match_expressions.iter().flatten().map(Requirement::of).collect(),
             names: fields.collect(),
         }
     }

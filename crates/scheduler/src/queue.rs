@@ -224,13 +224,12 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Interner;
     use serde_json::json;
 
     fn pod(name: &str, priority: i32) -> Arc<PodInfo> {
         let tree =
             json!({ "metadata": { "name": name, "uid": name }, "spec": { "priority": priority, "containers": [] } });
-        crate::pod::tests::pod(&mut Interner::default(), tree)
+        crate::pod::tests::pod(tree)
     }
 
     fn name(queued: Option<Queued>) -> Option<String> {
@@ -280,13 +279,12 @@ mod tests {
 
     #[test]
     fn a_gated_pod_becomes_ready_when_its_gates_go() {
-        let mut interner = Interner::default();
         let mut gated = json!({ "metadata": { "name": "a", "uid": "a" }, "spec": { "containers": [], "schedulingGates": [{ "name": "g" }] } });
         let mut queue = Queue::default();
-        queue.add(crate::pod::tests::pod(&mut interner, gated.clone()), true, 0);
+        queue.add(crate::pod::tests::pod(gated.clone()), true, 0);
         assert!(queue.pop(0).is_none());
         gated["spec"]["schedulingGates"] = json!([]);
-        queue.add(crate::pod::tests::pod(&mut interner, gated), false, 1);
+        queue.add(crate::pod::tests::pod(gated), false, 1);
         assert!(queue.pop(1).is_some());
     }
 

@@ -183,7 +183,7 @@ impl Scheduler {
         match source {
             Source::Pod => {
                 if present {
-                    let pod = PodInfo::of(object, &mut self.snapshot.interner)?;
+                    let pod = PodInfo::of(object)?;
                     self.pod_changed(change.old.as_deref(), pod);
                 } else {
                     self.pod_gone(&object.meta.uid);
@@ -217,12 +217,12 @@ impl Scheduler {
                 storage.claims.remove(&object.key());
             }
             Source::Volume if present => {
-                let volume = Volume::of(object, &mut self.snapshot.interner)?;
+                let volume = Volume::of(object)?;
                 storage.volumes.insert(object.key(), volume);
             }
             Source::Volume => drop(storage.volumes.remove(&object.key())),
             Source::Class if present => {
-                let class = Class::of(object, &mut self.snapshot.interner)?;
+                let class = Class::of(object)?;
                 storage.classes.insert(object.key(), class);
             }
             Source::Class => {
@@ -260,7 +260,7 @@ impl Scheduler {
             self.wake(&ClusterEvent::NodeRemoved);
             return Ok(());
         }
-        let facts = NodeFacts::of(object, &mut self.snapshot.interner)?;
+        let facts = NodeFacts::of(object)?;
         let (old, changed) = self.snapshot.set_node(name, facts);
         let Some(node) = self.snapshot.node(name).filter(|_| changed) else {
             return Ok(());
@@ -404,7 +404,7 @@ impl Scheduler {
             .get(&pod.key)
             .filter(|o| o.meta.uid == uid && !o.meta.deleting);
         let Some(newest) = newest else { return };
-        match PodInfo::of(&newest, &mut self.snapshot.interner) {
+        match PodInfo::of(&newest) {
             Ok(newest) if newest.node_name.is_empty() => {
                 tracing::warn!(pod = %pod.key, %error, "binding failed; trying again");
                 self.events.warning(

@@ -8,7 +8,6 @@ use api::selectors::LabelSelector;
 
 use crate::node::{NodeFacts, NodeInfo};
 use crate::pod::PodInfo;
-use crate::resources::Interner;
 use crate::storage::Storage;
 
 /// A PodDisruptionBudget.
@@ -22,7 +21,6 @@ pub struct Budget {
 /// Everything a scheduling cycle reads.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    pub interner: Interner,
     pub nodes: Vec<NodeInfo>,
     index: HashMap<Arc<str>, usize>,
     /// The node each pod counts on, by uid.

@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use crate::node::NodeInfo;
 use crate::node_affinity::Term;
 use crate::pod::RawNodeSelector;
-use crate::resources::Interner;
 
 /// Where the pod goes that a claim waits for.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
@@ -205,12 +204,12 @@ impl Claim {
 }
 
 impl Volume {
-    pub fn of(object: &Object, interner: &mut Interner) -> Result<Volume, serde_json::Error> {
+    pub fn of(object: &Object) -> Result<Volume, serde_json::Error> {
         let raw: RawVolume = object.decode()?;
         let required = raw.spec.node_affinity.and_then(|a| a.required);
         let labels = object.meta.labels.iter();
         Ok(Volume {
-            terms: required.map(|r| r.node_selector_terms.iter().map(|t| Term::of(t, interner)).collect()),
+            terms: required.map(|r| r.node_selector_terms.iter().map(Term::of).collect()),
             size: size(raw.spec.capacity.as_ref()),
             modes: raw.spec.access_modes.unwrap_or_default(),
             block: is_block(raw.spec.volume_mode.as_deref()),
@@ -257,14 +256,14 @@ impl Volume {
 }
 
 impl Class {
-    pub fn of(object: &Object, interner: &mut Interner) -> Result<Class, serde_json::Error> {
+    pub fn of(object: &Object) -> Result<Class, serde_json::Error> {
         let raw: RawClass = object.decode()?;
         let mut topologies = Vec::new();
         for term in raw.allowed_topologies.iter().flatten() {
             let all = term["matchLabelExpressions"].as_array().into_iter().flatten();
             let all = all.map(|e| json!({ "key": e["key"], "operator": "In", "values": e["values"] }));
             let term = json!({ "matchExpressions": all.collect::<Vec<_>>() });
-            topologies.push(Term::of(&serde_json::from_value(term)?, interner));
+            topologies.push(Term::of(&serde_json::from_value(term)?));
         }
         Ok(Class {
             waits: raw.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
@@ -367,7 +366,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         for node in ["a", "b"] {
             let tree = json!({ "metadata": { "name": node, "labels": { "host": node } }, "spec": {}, "status": {} });
-            let facts = NodeFacts::of(&object(&tree), &mut snapshot.interner).unwrap();
+            let facts = NodeFacts::of(&object(&tree)).unwrap();
             snapshot.set_node(node, facts);
         }
         for (name, node, size) in [("va", "a", "5Gi"), ("va-big", "a", "9Gi"), ("vb", "b", "5Gi")] {
@@ -375,14 +374,14 @@ mod tests {
                 "capacity": { "storage": size }, "accessModes": ["ReadWriteOnce"], "storageClassName": "local",
                 "nodeAffinity": { "required": { "nodeSelectorTerms": [
                     { "matchExpressions": [{ "key": "host", "operator": "In", "values": [node] }] }] } } } });
-            let volume = Volume::of(&object(&tree), &mut snapshot.interner).unwrap();
+            let volume = Volume::of(&object(&tree)).unwrap();
             snapshot.storage.volumes.insert(name.to_owned(), volume);
         }
         for (name, provisioner) in [("local", "kubernetes.io/no-provisioner"), ("made", "example.com/x")] {
             let tree = json!({ "metadata": { "name": name }, "provisioner": provisioner,
                 "volumeBindingMode": "WaitForFirstConsumer", "allowedTopologies": [
                     { "matchLabelExpressions": [{ "key": "host", "values": ["b"] }] }] });
-            let class = Class::of(&object(&tree), &mut snapshot.interner).unwrap();
+            let class = Class::of(&object(&tree)).unwrap();
             snapshot.storage.classes.insert(name.to_owned(), class);
         }
         snapshot

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin, Refusal};
+use crate::label::LabelText;
 use crate::node::NodeInfo;
 use crate::pod::{AffinityTerm, PodInfo};
 use crate::snapshot::Snapshot;
@@ -14,7 +15,7 @@ const NAME: &str = "InterPodAffinity";
 const HARD_WEIGHT: i64 = 1;
 
 /// A place: a label key of nodes and its value.
-type Place = (u32, u32);
+type Place = (LabelText, LabelText);
 
 /// How many pods matter at each place.
 #[derive(Debug, Default, Clone)]
@@ -38,7 +39,7 @@ fn matches(snapshot: &Snapshot, term: &AffinityTerm, pod: &PodInfo) -> bool {
     inside && term.selector.matches(|key| pod.label(key))
 }
 
-fn count(map: &mut HashMap<Place, i64>, node: &NodeInfo, topology: u32, by: i64) {
+fn count(map: &mut HashMap<Place, i64>, node: &NodeInfo, topology: LabelText, by: i64) {
     if let Some(value) = node.label(topology) {
         let place = map.entry((topology, value)).or_insert(0);
         *place += by;
@@ -48,7 +49,7 @@ fn count(map: &mut HashMap<Place, i64>, node: &NodeInfo, topology: u32, by: i64)
     }
 }
 
-fn at(map: &HashMap<Place, i64>, node: &NodeInfo, topology: u32) -> i64 {
+fn at(map: &HashMap<Place, i64>, node: &NodeInfo, topology: LabelText) -> i64 {
     node.label(topology)
         .and_then(|value| map.get(&(topology, value)))
         .copied()

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin, Refusal};
 use crate::node::{NodeFacts, NodeInfo};
 use crate::pod::PodInfo;
-use crate::resources::Interner;
+use crate::resources::Resources;
 
 /// Room for the pod, and how much is left.
 pub struct Fit;
@@ -16,13 +16,7 @@ pub struct BalancedAllocation;
 const NAME: &str = "NodeResourcesFit";
 
 /// What is missing for the pod beside `pods` others that request `requested`.
-fn missing(
-    pod: &PodInfo,
-    facts: &NodeFacts,
-    requested: &crate::resources::Resources,
-    pods: usize,
-    interner: &Interner,
-) -> Result<(), Refusal> {
+fn missing(pod: &PodInfo, facts: &NodeFacts, requested: &Resources, pods: usize) -> Result<(), Refusal> {
     let mut refusal = Refusal {
         plugin: NAME,
         reasons: SmallVec::new(),
@@ -48,12 +42,10 @@ fn missing(
             refusal.resolvable &= want <= has;
         }
     }
-    for (id, want) in &wanted.scalars {
-        let has = has.scalar(*id);
-        if *want > 0 && *want > has - requested.scalar(*id) {
-            refusal
-                .reasons
-                .push(format!("Insufficient {}", interner.text(*id)).into());
+    for (name, want) in &wanted.scalars {
+        let has = has.scalar(name);
+        if *want > 0 && *want > has - requested.scalar(name) {
+            refusal.reasons.push(format!("Insufficient {name}").into());
             refusal.resolvable &= *want <= has;
         }
     }
@@ -70,13 +62,7 @@ impl Plugin for Fit {
     }
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {
-        missing(
-            cycle.pod,
-            &node.facts,
-            &node.requested,
-            node.pods.len(),
-            &cycle.snapshot.interner,
-        )
+        missing(cycle.pod, &node.facts, &node.requested, node.pods.len())
     }
 
     fn weight(&self) -> Option<i64> {
@@ -98,10 +84,7 @@ impl Plugin for Fit {
 
     fn wakes(&self, pod: &PodInfo, event: &ClusterEvent<'_>) -> bool {
         // an empty node of this kind would do
-        let fits = |facts: &NodeFacts| {
-            let none = crate::resources::Resources::default();
-            missing(pod, facts, &none, 0, &Interner::default()).is_ok()
-        };
+        let fits = |facts: &NodeFacts| missing(pod, facts, &Resources::default(), 0).is_ok();
         match event {
             ClusterEvent::NodeAdded(node) => fits(&node.facts),
             ClusterEvent::NodeChanged { old, new } => {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin, Refusal};
+use crate::label::LabelText;
 use crate::node::NodeInfo;
 use crate::pod::{PodInfo, Spread};
 
@@ -13,7 +14,7 @@ const NAME: &str = "PodTopologySpread";
 /// Matching pods by domain, for each constraint of the pod, in order.
 #[derive(Debug, Default, Clone)]
 pub struct SpreadState {
-    counts: Vec<HashMap<u32, i64>>,
+    counts: Vec<HashMap<LabelText, i64>>,
 }
 
 /// Whether pods on the node count for the constraint.

@@ -165,7 +165,7 @@ mod tests {
             let mut snapshot = Snapshot::default();
             let tree =
                 json!({ "metadata": { "name": "p", "uid": "uid" }, "spec": { "containers": [], "volumes": [volume] } });
-            let pod = pod(&mut snapshot.interner, tree);
+            let pod = pod(tree);
             let claims = claim.map(|claim| (format!("default/{name}"), claim));
             snapshot.storage.claims.extend(claims);
             let refusal = VolumeBinding.pre_filter(&mut Cycle::new(&snapshot, &pod)).err();

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 pub(crate) use self::raw::RawNodeSelector;
+use crate::label::LabelText;
 use crate::node_affinity::{NodeSelector, Term};
 use crate::resources::Resources;
 
@@ -74,8 +75,8 @@ pub struct AffinityTerm {
     pub namespaces: Vec<String>,
     /// Namespaces by their labels; an empty selector means all.
     pub namespace_selector: Option<LabelSelector>,
-    /// Interned label key of nodes.
-    pub topology: u32,
+    /// A label key of nodes.
+    pub topology: LabelText,
     pub weight: i64,
 }
 
@@ -100,7 +101,7 @@ impl PodAffinity {
 #[derive(Debug, Clone)]
 pub struct Spread {
     pub max_skew: i64,
-    pub topology: u32,
+    pub topology: LabelText,
     pub required: bool,
     pub selector: LabelSelector,
     pub min_domains: Option<i64>,
@@ -188,14 +189,13 @@ pub enum PodError {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::resources::Interner;
     use serde_json::Value;
 
-    pub fn pod(interner: &mut Interner, tree: Value) -> Arc<PodInfo> {
+    pub fn pod(tree: Value) -> Arc<PodInfo> {
         let mut tree = tree;
         tree["metadata"]["namespace"] = "default".into();
         let object = Object::parse(tree.to_string().into()).unwrap();
-        Arc::new(PodInfo::of(&object, interner).unwrap())
+        Arc::new(PodInfo::of(&object).unwrap())
     }
 
     #[test]
@@ -211,7 +211,7 @@ pub(crate) mod tests {
                 ],
             },
         });
-        let pod = pod(&mut Interner::default(), tree);
+        let pod = pod(tree);
         assert_eq!(pod.requests.cpu, 2500);
         assert_eq!(pod.nonzero.0, 2500);
     }

@@ -1,6 +1,5 @@
 //! From a pod's JSON to what the scheduler knows of it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use api::object::Object;
@@ -10,8 +9,9 @@ use serde_json::Value;
 
 use super::raw::{RawAffinityTerm, RawContainer, RawContainerStatus, RawPod};
 use super::{AffinityTerm, HostPort, PodAffinity, PodError, PodInfo, Spread};
+use crate::label::{LabelText, keyed_hash};
 use crate::node_affinity::{NodeSelector, Requirement, Term};
-use crate::resources::{Interner, Resources};
+use crate::resources::Resources;
 
 /// What a container without a request counts as when nodes are compared (not when they are filtered): 0.1 CPU, 200 MB.
 const DEFAULT_CPU: i64 = 100;
@@ -49,15 +49,15 @@ impl PodInfo {
     ///
     /// # Errors
     /// When the object is no pod, or holds a selector that the API server would not have let in.
-    pub fn of(object: &Arc<Object>, interner: &mut Interner) -> Result<PodInfo, PodError> {
+    pub fn of(object: &Arc<Object>) -> Result<PodInfo, PodError> {
         let raw: RawPod = object.decode().map_err(|e| PodError::Decode(object.key(), e))?;
         let spec = raw.spec;
         let statuses = raw.status.container_statuses.unwrap_or_default();
         let init = spec.init_containers.unwrap_or_default();
-        let (mut requests, mut nonzero) = sum_requests(&spec.containers, &init, &statuses, interner);
+        let (mut requests, mut nonzero) = sum_requests(&spec.containers, &init, &statuses);
         if let Some(whole) = spec.resources.and_then(|r| r.requests) {
             // what is requested for the whole pod replaces the sum of its containers
-            let whole_requests = Resources::of(&whole, interner);
+            let whole_requests = Resources::of(&whole);
             if whole.contains_key("cpu") {
                 requests.cpu = whole_requests.cpu;
                 nonzero.0 = whole_requests.cpu;
@@ -68,7 +68,7 @@ impl PodInfo {
             }
         }
         if let Some(overhead) = spec.overhead {
-            let overhead = Resources::of(&overhead, interner);
+            let overhead = Resources::of(&overhead);
             nonzero.0 += overhead.cpu;
             nonzero.1 += overhead.memory;
             requests.add(&overhead);
@@ -107,11 +107,8 @@ impl PodInfo {
         };
         let labels = spec.node_selector.unwrap_or_default();
         let node_selector = NodeSelector {
-            labels: labels
-                .iter()
-                .map(|(k, v)| Requirement::equals(k, v, interner))
-                .collect(),
-            terms: required_nodes.map(|r| r.node_selector_terms.iter().map(|t| Term::of(t, interner)).collect()),
+            labels: labels.iter().map(|(k, v)| Requirement::equals(k, v)).collect(),
+            terms: required_nodes.map(|r| r.node_selector_terms.iter().map(Term::of).collect()),
         };
         let mut affinity = PodAffinity::default();
         for (raw, anti) in [(pod_affinity, false), (pod_anti_affinity, true)] {
@@ -126,21 +123,21 @@ impl PodInfo {
                 .into_iter()
                 .flatten()
             {
-                required.push(affinity_term(term, 0, object, interner)?);
+                required.push(affinity_term(term, 0, object)?);
             }
             for term in raw
                 .preferred_during_scheduling_ignored_during_execution
                 .into_iter()
                 .flatten()
             {
-                preferred.push(affinity_term(term.pod_affinity_term, term.weight, object, interner)?);
+                preferred.push(affinity_term(term.pod_affinity_term, term.weight, object)?);
             }
         }
         let mut spread = Vec::new();
         for raw in spec.topology_spread_constraints.into_iter().flatten() {
             spread.push(Spread {
                 max_skew: raw.max_skew,
-                topology: interner.id(&raw.topology_key),
+                topology: LabelText::of(&raw.topology_key),
                 required: raw.when_unsatisfiable == "DoNotSchedule",
                 selector: selector(
                     raw.label_selector,
@@ -180,7 +177,7 @@ impl PodInfo {
             node_selector,
             preferred_nodes: preferred_nodes
                 .iter()
-                .map(|p| (p.weight, Term::of(&p.preference, interner)))
+                .map(|p| (p.weight, Term::of(&p.preference)))
                 .collect(),
             tolerations: spec.tolerations.unwrap_or_default(),
             affinity,
@@ -203,25 +200,20 @@ impl PodInfo {
     }
 
     fn compute_shape(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        self.node_name.hash(&mut hasher);
-        self.requests.hash(&mut hasher);
-        self.nonzero.hash(&mut hasher);
-        self.ports.hash(&mut hasher);
-        self.node_selector.hash(&mut hasher);
-        self.preferred_nodes.hash(&mut hasher);
-        self.tolerations.hash(&mut hasher);
-        self.images.hash(&mut hasher);
-        hasher.finish()
+        keyed_hash(&(
+            &self.node_name,
+            &self.requests,
+            &self.nonzero,
+            &self.ports,
+            &self.node_selector,
+            &self.preferred_nodes,
+            &self.tolerations,
+            &self.images,
+        ))
     }
 }
 
-fn affinity_term(
-    raw: RawAffinityTerm,
-    weight: i64,
-    object: &Object,
-    interner: &mut Interner,
-) -> Result<AffinityTerm, PodError> {
+fn affinity_term(raw: RawAffinityTerm, weight: i64, object: &Object) -> Result<AffinityTerm, PodError> {
     let namespace_selector = raw
         .namespace_selector
         .map(|tree| LabelSelector::from_tree(&tree).map_err(|e| PodError::Selector(object.key(), e)))
@@ -239,7 +231,7 @@ fn affinity_term(
         )?,
         namespaces,
         namespace_selector,
-        topology: interner.id(&raw.topology_key),
+        topology: LabelText::of(&raw.topology_key),
         weight,
     })
 }
@@ -249,16 +241,15 @@ fn sum_requests(
     containers: &[RawContainer],
     init: &[RawContainer],
     statuses: &[RawContainerStatus],
-    interner: &mut Interner,
 ) -> (Resources, (i64, i64)) {
-    let mut of = |container: &RawContainer| -> (Resources, (i64, i64)) {
+    let of = |container: &RawContainer| -> (Resources, (i64, i64)) {
         let list = container.resources.as_ref().and_then(|r| r.requests.as_ref());
-        let mut requests = list.map(|l| Resources::of(l, interner)).unwrap_or_default();
+        let mut requests = list.map(Resources::of).unwrap_or_default();
         // while a resize is under way the larger of wish and reality counts
         for status in statuses.iter().filter(|s| s.name == container.name) {
             let actual = status.resources.as_ref().and_then(|r| r.requests.as_ref());
             for held in [status.allocated_resources.as_ref(), actual].into_iter().flatten() {
-                requests.max(&Resources::of(held, interner));
+                requests.max(&Resources::of(held));
             }
         }
         let asked = |name: &str| list.is_some_and(|l| l.contains_key(name));
