@@ -56,13 +56,13 @@ bench: build
 	  --dir $(CACHE)/bench --rows "$(ROWS)" --against $(or $(AGAINST),upstream) $(FLAGS)
 
 # Upstream's conformance suite against a cluster of one node: all that bears [Conformance], PROCS=6 at a time, then the serial ones.
-# FOCUS=regex SKIP=regex pick tests, RUNS=3 runs it so often, AGAINST=upstream judges upstream's own node, SKIFF=path another binary,
+# FOCUS=regex SKIP=regex pick tests, RUNS=3 runs it so often (SAME=1: on one cluster), AGAINST=upstream judges upstream's own node, SKIFF=path another binary,
 # LABELS= takes tests that do not bear [Conformance] too. A run of everything writes docs/conformance.md and the lists beside the suite.
 conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)),,build) $(CONFORMANCE_IMAGES)
 	$(if $(filter upstream,$(AGAINST)),tests/upstream/build.sh $(CACHE)/upstream node)
 	@$(SUITE) \
 	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
-	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1)
+	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
 
 $(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh | conformance-programs
 	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)

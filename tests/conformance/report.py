@@ -89,9 +89,11 @@ def print_holds(sides):
             row(name, *numbers)
 
 
-def held(sides):
-    """What the page says of that, if the last run waited for the compaction."""
-    if len(sides) < 3 or any("error" in side for side in sides):
+def held(runs):
+    """What the page says of that, if the last run waited for the compaction: of all runs on its cluster."""
+    together = [run for run in runs if run.get("cluster") == runs[-1]["cluster"]]
+    sides = [together[0]["holds"][0], *(side for run in together for side in run["holds"][1:])]
+    if any(len(run["holds"]) < 3 for run in together) or any("error" in side for side in sides):
         return []
     total = lambda side, key: sum(p.get(key, 0) for p in side["processes"].values())
     rows = [
@@ -101,7 +103,10 @@ def held(sides):
         ("disk", lambda side: f"{side['disk'].get('cluster', 0) >> 10} MiB"),
         *((name, lambda side, name=name: str(side["counts"][name])) for name in ("processes", "mounts", "cgroups", "links")),
     ]
-    lines = ["", "## What the cluster holds", "", "| | before the run | after it | and its revisions are compacted |", "|---|---:|---:|---:|"]
+    titles = ["before the run", "after it", "and its revisions are compacted"]
+    if len(together) > 1:
+        titles = ["before", *(title for number in range(1, len(together) + 1) for title in (f"after run {number}", "compacted"))]
+    lines = ["", "## What the cluster holds", "", f"| | {' | '.join(titles)} |", "|---|" + "---:|" * len(titles)]
     return lines + [f"| {name} | " + " | ".join(value(side) for side in sides) + " |" for name, value in rows]
 
 
@@ -172,7 +177,7 @@ def write_page(path, runs, merged):
         theirs = sum(results.sig(test) == name for test in upstream) if upstream else "–"
         lines.append(f"| {name} | {passed} | {theirs} | {total} |")
     lines.append(f"| all | {sum(s['state'] == 'passed' for s in merged)} | {len(upstream) if upstream else '–'} | {len(merged)} |")
-    lines += held(runs[-1]["holds"])
+    lines += held(runs)
     failing = sorted((s for s in merged if s["state"] != "passed"), key=lambda s: s["name"])
     lines += ["", "## What does not pass, and what is missing" if failing else "All pass.", ""]
     for spec in failing:

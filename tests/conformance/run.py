@@ -9,6 +9,10 @@ KEPT_RUNS = 20
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+def against(args):
+    return "skiff" if args.skiff else "upstream"
+
+
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--programs", required=True, help="the folder that tests/upstream/build.sh filled")
@@ -20,41 +24,45 @@ def arguments():
     parser.add_argument("--labels", default="Conformance", help="ginkgo's filter by label; empty for every test of e2e.test")
     parser.add_argument("--procs", type=int, default=6, help="tests at a time, where they allow it")
     parser.add_argument("--runs", type=int, default=1, help="so many times, each with a new cluster; a test passes that passes in all")
+    parser.add_argument("--same-cluster", action="store_true", help="the runs have one cluster, whose memory is to end each time where it did")
     parser.add_argument("--sample", type=float, help="so many minutes of what is known to pass, another part for each commit")
     return parser.parse_args()
 
 
-def one_run(args, folder, focus, patient):
-    """Runs the suite on a new cluster; returns what it found. A patient one waits for what the cluster gives back later."""
+def start(args, folder):
     os.makedirs(folder)
-    against = "skiff" if args.skiff else "upstream"
-    print(f"{against}: starting a cluster; everything of this run is in {folder}", flush=True)
-    with cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff) as node:
-        plan = {
-            "e2e": os.path.join(args.programs, "e2e.test"), "archive": args.images, "kubeconfig": node.kubeconfig, "logs": node.log,
-            "labels": args.labels, "focus": focus, "skip": [args.skip] if args.skip else [], "procs": args.procs,
-        }
-        with open(os.path.join(folder, "suite.json"), "w") as f:
-            json.dump(plan, f)
-        found = {"against": against, "version": cluster.version(node)}
-        before = holds.measure(node)
-        suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
-        if node.server:
-            threading.Thread(target=watch, args=(node, suite), daemon=True).start()
-        try:
-            code = suite.wait()
-        except KeyboardInterrupt:
-            interrupt(suite)
-            code = suite.wait()
-        if not os.path.exists(os.path.join(folder, "specs.json")):
-            raise cluster.Failed(f"the suite ended with {code} and no results")
-        with open(os.path.join(folder, "specs.json")) as f:
-            found.update(json.load(f))
-        found["holds"] = [before]
-        if not found["interrupted"]:
-            found["holds"].append(holds.settled(node, before))
-            if patient:
-                found["holds"].append(holds.compacted(node))
+    print(f"{against(args)}: starting a cluster; everything of this run is in {folder}", flush=True)
+    return cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff)
+
+
+def one_run(args, node, folder, focus, patient):
+    """Runs the suite on the cluster; returns what it found. A patient one waits for what the cluster gives back later."""
+    os.makedirs(folder, exist_ok=True)
+    plan = {
+        "e2e": os.path.join(args.programs, "e2e.test"), "archive": args.images, "kubeconfig": node.kubeconfig, "logs": node.log,
+        "labels": args.labels, "focus": focus, "skip": [args.skip] if args.skip else [], "procs": args.procs,
+    }
+    with open(os.path.join(folder, "suite.json"), "w") as f:
+        json.dump(plan, f)
+    found = {"against": against(args), "version": cluster.version(node), "cluster": node.folder}
+    before = holds.measure(node)
+    suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
+    if node.server:
+        threading.Thread(target=watch, args=(node, suite), daemon=True).start()
+    try:
+        code = suite.wait()
+    except KeyboardInterrupt:
+        interrupt(suite)
+        code = suite.wait()
+    if not os.path.exists(os.path.join(folder, "specs.json")):
+        raise cluster.Failed(f"the suite ended with {code} and no results")
+    with open(os.path.join(folder, "specs.json")) as f:
+        found.update(json.load(f))
+    found["holds"] = [before]
+    if not found["interrupted"]:
+        found["holds"].append(holds.settled(node, before))
+        if patient:
+            found["holds"].append(holds.compacted(node))
     os.unlink(os.path.join(folder, "specs.json"))
     for name in ("parallel.json", "serial.json", "suite.json"):
         if os.path.exists(os.path.join(folder, name)):
@@ -107,14 +115,17 @@ def main():
         focus = [re.escape(name).replace(r"\ ", " ") + "$" for name in names]
         print(f"{len(names)} of the tests that pass, chosen by {commit[:12]}", flush=True)
     everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample)
-    against = "skiff" if args.skiff else "upstream"
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{against(args)}"
+    folders = [os.path.join(args.out, name + (f"-{number}" if args.runs > 1 else "")) for number in range(1, args.runs + 1)]
     runs = []
     try:
-        for number in range(1, args.runs + 1):
-            folder = os.path.join(args.out, f"{stamp}-{against}" + (f"-{number}" if args.runs > 1 else ""))
-            runs.append(one_run(args, folder, focus, everything and number == args.runs))
-            report.print_run(runs[-1], folder)
+        for share in [folders] if args.same_cluster else [[folder] for folder in folders]:
+            with start(args, share[0]) as node:
+                for folder in share:
+                    runs.append(one_run(args, node, folder, focus, everything and (args.same_cluster or folder == folders[-1])))
+                    report.print_run(runs[-1], folder)
+                    if runs[-1]["interrupted"]:
+                        break
             if runs[-1]["interrupted"]:
                 break
     except KeyboardInterrupt:

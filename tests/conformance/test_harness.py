@@ -39,6 +39,14 @@ class Harness(unittest.TestCase):
         merged = results.merge(runs)
         self.assertEqual([(s["name"], s["state"], s["flaky"], s["seconds"]) for s in merged], [("a", "failed", True, 1.0), ("b", "passed", False, 5)])
 
+    def test_the_page_says_what_each_run_on_one_cluster_left(self):
+        side = lambda mib: {"processes": {"skiff": {"pss": mib << 10, "anonymous": 0, "files": 1}}, "disk": {}, "counts": dict.fromkeys(("processes", "mounts", "cgroups", "links"), 1)}
+        run = lambda cluster, *sizes: {"cluster": cluster, "holds": [side(mib) for mib in sizes]}
+        lines = report.held([run("a", 90, 91, 92), run("b", 1, 2, 3), run("b", 3, 4, 5)])
+        self.assertEqual(lines[3], "| | before | after run 1 | compacted | after run 2 | compacted |")
+        self.assertEqual(lines[5], "| memory of all processes, PSS | 1 MiB | 2 MiB | 3 MiB | 4 MiB | 5 MiB |")
+        self.assertEqual(report.held([run("b", 1, 2, 3), run("b", 3, 4)]), [])
+
     def test_what_was_wanted_and_did_not_run_is_named(self):
         found = results.complete([spec("a")], [("b", "serial"), ("a", "parallel")])
         self.assertEqual([(s["name"], s["state"]) for s in found], [("b", "not run"), ("a", "passed")])
