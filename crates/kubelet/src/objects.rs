@@ -108,3 +108,43 @@ impl Objects {
         held
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use client::{Body, ListWatch, Transport, WatchEvent};
+    use futures::future::BoxFuture;
+    use futures::stream::BoxStream;
+    use futures::{FutureExt, StreamExt, future, stream};
+
+    use super::*;
+
+    /// A server that never answers.
+    struct Silent;
+
+    impl Transport for Silent {
+        fn call(
+            &self,
+            _: http::Request<bytes::Bytes>,
+        ) -> BoxFuture<'static, Result<http::Response<Body>, client::Error>> {
+            future::pending().boxed()
+        }
+
+        fn list_watch(&self, _: ListWatch) -> BoxStream<'static, WatchEvent> {
+            stream::pending().boxed()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_watch_is_shared_and_its_place_goes_with_the_last_user() {
+        let objects = Objects::new(Client::new(Arc::new(Silent), "test"));
+        let known = || objects.open.lock().unwrap().len();
+        let (first, second) = (objects.config_map("a", "b"), objects.config_map("a", "b"));
+        assert!(Arc::ptr_eq(&first, &second));
+        let secret = objects.secret("a", "b");
+        assert_eq!(known(), 2);
+        drop((first, secret));
+        assert_eq!(known(), 1);
+        drop(second);
+        assert_eq!(known(), 0);
+    }
+}
