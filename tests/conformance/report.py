@@ -156,19 +156,23 @@ def keep(runs, merged):
     write_page(PAGE, runs, merged)
 
 
+def revision():
+    """Of the sources, at the moment."""
+    return subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
+
+
 def write_page(path, runs, merged):
     upstream, head = read_list(UPSTREAM)
     reasons = {}
     if os.path.exists(REASONS):
         with open(REASONS) as f:
             reasons = dict(line.rstrip("\n").split("\t", 1) for line in f if "\t" in line)
-    revision = subprocess.run(["git", "-C", HERE, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     lines = [
         "# Conformance", "",
         "Written by `make conformance`: every test of upstream's suite that bears `[Conformance]`, on one node, none skipped by us. A test passes",
         f"that passes in {'the run' if len(runs) == 1 else f'all of {len(runs)} runs in a row'}.", "",
-        f"- skiff {revision} ({runs[0]['version']}), {time.strftime('%Y-%m-%d')}: {count(merged)} in {minutes(seconds)}",
+        f"- skiff {runs[-1]['revision']} ({runs[0]['version']}), {time.strftime('%Y-%m-%d')}: {count(merged)} in {minutes(seconds)}",
         f"- upstream's own node on the same machine: {head or 'not run yet'}",
         f"- machine: {os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GiB, Linux {os.uname().release}", "",
         "| | skiff | upstream | of |", "|---|---:|---:|---:|",

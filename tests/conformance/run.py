@@ -44,7 +44,7 @@ def one_run(args, node, folder, focus, patient):
     }
     with open(os.path.join(folder, "suite.json"), "w") as f:
         json.dump(plan, f)
-    found = {"against": against(args), "version": cluster.version(node), "cluster": node.folder}
+    found = {"against": against(args), "version": cluster.version(node), "revision": report.revision(), "cluster": node.folder}
     before = holds.measure(node)
     suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
     if node.server:
