@@ -15,6 +15,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::allocation::{PodResources, Wish};
@@ -69,7 +70,7 @@ pub enum SyncError {
 #[derive(Debug)]
 pub struct Handle {
     sender: mpsc::UnboundedSender<Message>,
-    task: tokio::task::JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Handle {
@@ -126,6 +127,8 @@ struct Worker {
     resize: ResizeConditions,
     errors: u32,
     sandbox_config: Option<cri::v1::PodSandboxConfig>,
+    /// A sandbox that the runtime is making. It will be there whether or not this pass is interrupted.
+    making: Option<JoinHandle<Result<String, RuntimeError>>>,
 }
 
 /// Starts the worker of a pod.
@@ -154,6 +157,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         resize: ResizeConditions::of(pod.status.as_ref()),
         errors: 0,
         sandbox_config: None,
+        making: None,
         pod,
     };
     Handle {
@@ -303,6 +307,9 @@ impl Worker {
 
     /// One pass. Whether the worker's work is over.
     async fn sync(&mut self) -> Result<bool, SyncError> {
+        if let Err(error) = self.sandbox_made().await {
+            tracing::debug!(pod = self.pod.describe(), %error, "sandbox not made");
+        }
         self.refresh().await?;
         match self.stage {
             Stage::Running => {

@@ -228,29 +228,37 @@ impl Worker {
     async fn create_sandbox(&mut self, attempt: u32, ground: &Ground) -> Result<(), SyncError> {
         let config = cri_config::sandbox(&self.pod, attempt, &ground.cgroup, &self.node.settings);
         fs::create_dir_all(&config.log_directory)?;
-        let fail = |error: &dyn std::fmt::Display| {
-            let text = format!("Failed to create pod sandbox: {error}");
-            self.node
-                .recorder
-                .warning(&self.pod.reference(), "FailedCreatePodSandBox", text);
-        };
         let class = self.pod.spec.as_ref().and_then(|s| s.runtime_class_name.clone());
         let handler = match class {
             Some(name) => match self.node.client.get::<RuntimeClass>("", &name).await {
                 Ok(class) => class.handler,
                 Err(error) => {
-                    fail(&error);
+                    self.not_made(&error);
                     return Err(error.into());
                 }
             },
             None => String::new(),
         };
-        self.node
-            .runtime
-            .run_sandbox(config.clone(), &handler)
-            .await
-            .inspect_err(|error| fail(error))?;
+        let (runtime, asked) = (self.node.runtime.clone(), config.clone());
+        self.making = Some(tokio::spawn(async move { runtime.run_sandbox(asked, &handler).await }));
+        let made = self.sandbox_made().await;
+        made.inspect_err(|error| self.not_made(error))?;
         self.sandbox_config = Some(config);
+        Ok(())
+    }
+
+    fn not_made(&self, error: &dyn std::fmt::Display) {
+        let text = format!("Failed to create pod sandbox: {error}");
+        let about = self.pod.reference();
+        self.node.recorder.warning(&about, "FailedCreatePodSandBox", text);
+    }
+
+    /// Waits for the sandbox that is being made, if one is.
+    pub(super) async fn sandbox_made(&mut self) -> Result<(), SyncError> {
+        let Some(making) = &mut self.making else { return Ok(()) };
+        let made = making.await;
+        self.making = None;
+        made??;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What people do with kubectl, against real containers.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use crate::cluster::Cluster;
@@ -165,6 +166,32 @@ fn kubectl_drives_a_deployment_and_its_containers() {
         c.kubectl(&["delete", set, "--cascade=foreground", "--timeout=60s"]);
     }
     assert_eq!(c.kubectl(&["get", "pods", "-l", "app=web", "-o", "name"]), "");
+}
+
+/// A CNI plugin that takes its time and notes what it is called for.
+const SLOW_PLUGIN: &str = r#"#!/bin/sh
+echo "$CNI_COMMAND" >>"$(dirname "$0")/slow.calls"
+[ "$CNI_COMMAND" != ADD ] || {
+  sleep 3
+  echo '{ "cniVersion": "1.0.0", "interfaces": [], "ips": [{ "address": "10.99.0.2/24" }] }'
+}
+"#;
+
+#[test]
+fn a_pod_that_is_deleted_while_its_sandbox_is_made_leaves_none() {
+    let c = Cluster::start("hasty", &["busybox"]);
+    let agent = c.dir.join("data/agent");
+    let plugin = agent.join("bin/slow");
+    std::fs::create_dir_all(agent.join("bin")).unwrap();
+    std::fs::write(&plugin, SLOW_PLUGIN).unwrap();
+    std::fs::set_permissions(&plugin, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let network = r#"{ "cniVersion": "1.0.0", "name": "slow", "plugins": [{ "type": "slow" }] }"#;
+    std::fs::write(agent.join("etc/cni/net.d/00-slow.conflist"), network).unwrap();
+    let calls = || std::fs::read_to_string(agent.join("bin/slow.calls")).unwrap_or_default();
+    c.kubectl(&["run", "hasty", "--image=busybox:1", "--", "sleep", "1000"]);
+    c.until("its network is being made", |_| calls().contains("ADD"));
+    c.kubectl(&["delete", "pod", "hasty", "--now"]);
+    c.until("its network is taken down", |_| calls() == "ADD\nDEL\n");
 }
 
 #[test]
