@@ -21,9 +21,7 @@ impl Kubelet {
         for key in gone {
             if let Some(old) = self.static_pods.remove(&key) {
                 self.allocations.forget(old.uid());
-                if let Some(worker) = self.workers.remove(old.uid()) {
-                    worker.send(Message::Gone);
-                }
+                self.end(old.uid());
             }
             if !files.contains_key(&key)
                 && let Some(mirror) = self.table.by_key(&key)

@@ -129,6 +129,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         context,
         config,
         workers: HashMap::new(),
+        ending: HashMap::new(),
         static_pods: HashMap::new(),
         rejected: HashSet::new(),
         allocations: Allocations::default(),
@@ -159,6 +160,8 @@ struct Kubelet {
     config: KubeletConfig,
     /// By uid.
     workers: HashMap<String, Handle>,
+    /// Those of pods that nobody wants any more, until they have ended.
+    ending: HashMap<String, Handle>,
     /// Static pods by `namespace/name`.
     static_pods: HashMap<String, Pod>,
     rejected: HashSet<String>,
@@ -189,7 +192,7 @@ impl Kubelet {
                 }
                 Some(event) = events.recv() => match event {
                     RuntimeEvent::Pod(uid) => {
-                        if let Some(worker) = self.workers.get(&uid) {
+                        for worker in self.workers.get(&uid).into_iter().chain(self.ending.get(&uid)) {
                             worker.send(Message::Runtime);
                         }
                     }
@@ -215,8 +218,18 @@ impl Kubelet {
 
     fn wake_all(&mut self) {
         self.workers.retain(|_, worker| !worker.is_finished());
-        for worker in self.workers.values() {
+        self.ending.retain(|_, worker| !worker.is_finished());
+        for worker in self.workers.values().chain(self.ending.values()) {
             worker.send(Message::Runtime);
+        }
+    }
+
+    /// Tells a pod's worker that nobody wants the pod any more.
+    fn end(&mut self, uid: &str) {
+        self.ending.retain(|_, worker| !worker.is_finished());
+        if let Some(worker) = self.workers.remove(uid) {
+            worker.send(Message::Gone);
+            self.ending.insert(uid.to_owned(), worker);
         }
     }
 
@@ -234,9 +247,7 @@ impl Kubelet {
         {
             self.rejected.remove(&uid);
             self.allocations.forget(&uid);
-            if let Some(worker) = self.workers.remove(&uid) {
-                worker.send(Message::Gone);
-            }
+            self.end(&uid);
             let mirrored = change
                 .old
                 .as_ref()
@@ -275,7 +286,7 @@ impl Kubelet {
 impl Drop for Kubelet {
     /// Containers go on; only their keepers stop.
     fn drop(&mut self) {
-        for worker in self.workers.values() {
+        for worker in self.workers.values().chain(self.ending.values()) {
             worker.abandon();
         }
     }

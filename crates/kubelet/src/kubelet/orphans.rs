@@ -37,10 +37,11 @@ impl Kubelet {
                 },
             );
         }
-        unknown.retain(|uid, _| !self.workers.contains_key(uid));
+        let known = |uid: &String| self.workers.contains_key(uid) || self.ending.contains_key(uid);
+        unknown.retain(|uid, _| !known(uid));
         if let Ok(dirs) = std::fs::read_dir(self.context.root_dir.join("pods")) {
             for uid in dirs.flatten().filter_map(|d| d.file_name().into_string().ok()) {
-                if !self.workers.contains_key(&uid) && !unknown.contains_key(&uid) {
+                if !known(&uid) && !unknown.contains_key(&uid) {
                     let dir = self.context.pod_dir(&uid);
                     if let Err(error) = volumes::tear_down(&dir).and_then(|()| self.context.cgroups.remove_pod(&uid)) {
                         tracing::warn!(uid, %error, "directory of an orphaned pod not removed");
@@ -62,7 +63,7 @@ impl Kubelet {
                 },
             );
             worker.send(Message::Gone);
-            self.workers.insert(uid, worker);
+            self.ending.insert(uid, worker);
         }
     }
 }
