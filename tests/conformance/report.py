@@ -172,7 +172,7 @@ def write_page(path, runs, merged):
         "# Conformance", "",
         "Written by `make conformance`: every test of upstream's suite that bears `[Conformance]`, on one node, none skipped by us. A test passes",
         f"that passes in {'the run' if len(runs) == 1 else f'all of {len(runs)} runs in a row'}.", "",
-        f"- skiff {runs[-1]['revision']} ({runs[0]['version']}), {time.strftime('%Y-%m-%d')}: {count(merged)} in {minutes(seconds)}",
+        f"- skiff {', '.join(dict.fromkeys(run['revision'] for run in runs))} ({runs[0]['version']}), {time.strftime('%Y-%m-%d')}: {count(merged)} in {minutes(seconds)}",
         f"- upstream's own node on the same machine: {head or 'not run yet'}",
         f"- machine: {os.cpu_count()} cores, {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') >> 30} GiB, Linux {os.uname().release}", "",
         "| | skiff | upstream | of |", "|---|---:|---:|---:|",
