@@ -1,119 +1,94 @@
-//! The two halves of an apply: laying a configuration over an object, and taking out what is applied no more.
+//! Lays a configuration over an object.
 
-use serde_json::Value;
+use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::apply::field_set::{FieldSet, Place, Step, children, member};
-use crate::schema::Schema;
+use serde_json::{Map, Value};
 
-/// `live` with everything that `config` sets.
-pub fn merge(schema: &Schema, place: Place<'_>, live: &Value, config: &Value) -> Value {
-    match (live, config) {
-        (Value::Object(old), Value::Object(new)) => {
-            if children(schema, place, config).is_none() {
-                return config.clone();
-            }
-            let mut out = old.clone();
-            for (key, value) in new {
-                let inner = member(schema, place, key);
-                let merged = match old.get(key) {
-                    Some(before) => merge(schema, inner, before, value),
-                    None => value.clone(),
-                };
-                out.insert(key.clone(), merged);
-            }
-            Value::Object(out)
-        }
-        (Value::Array(_), Value::Array(_)) => {
-            let (Some(old), Some(new)) = (children(schema, place, live), children(schema, place, config)) else {
-                return config.clone();
-            };
-            // what is applied stands in its order; what others have keeps its place before it
-            let mut out: Vec<Value> = Vec::with_capacity(old.len() + new.len());
-            let mut rest = new.iter().peekable();
-            for (step, _, value) in &old {
-                if !new.iter().any(|(s, _, _)| s == step) {
-                    out.push((*value).clone());
-                    continue;
+use crate::apply::field_set::Step;
+use crate::apply::place::{Parts, Place, items, members};
+
+/// `live` with everything that `config` sets; nothing when both are empty.
+pub fn merge(place: Place<'_>, live: Option<&Value>, config: Option<&Value>) -> Option<Value> {
+    let (Some(old), Some(new)) = (live, config) else {
+        return config.or(live).cloned();
+    };
+    let leaf = || Some(new.clone());
+    let parts = place.parts(config);
+    match parts {
+        Parts::Scalar | Parts::Atomic | Parts::Map { atomic: true } => leaf(),
+        Parts::Map { atomic: false } => match (members(live), members(config)) {
+            (None, None) => leaf(),
+            (old, new) => {
+                let mut out = old.cloned().unwrap_or_default();
+                for (name, value) in new.into_iter().flatten() {
+                    match merge(place.member(name), out.get(name), Some(value)) {
+                        Some(merged) => out.insert(name.clone(), merged),
+                        None => out.remove(name),
+                    };
                 }
-                // every applied item up to this one
-                while let Some((next, inner, wanted)) = rest.peek() {
-                    let before = old.iter().find(|(s, _, _)| s == next).map(|(_, _, v)| *v);
-                    out.push(before.map_or_else(|| (*wanted).clone(), |b| merge(schema, *inner, b, wanted)));
-                    let reached = next == step;
-                    rest.next();
-                    if reached {
-                        break;
-                    }
-                }
+                Some(Value::Object(out))
             }
-            for (next, inner, wanted) in rest {
-                let before = old.iter().find(|(s, _, _)| s == next).map(|(_, _, v)| *v);
-                out.push(before.map_or_else(|| (*wanted).clone(), |b| merge(schema, *inner, b, wanted)));
-            }
-            Value::Array(out)
-        }
-        _ => config.clone(),
+        },
+        Parts::Set | Parts::ListMap(_) if items(live).is_empty() && items(config).is_empty() => leaf(),
+        Parts::Set | Parts::ListMap(_) => merge_items(place, parts, items(Some(old)), items(Some(new))),
     }
 }
 
-/// Takes the fields of `dropped` out of a tree. A parent that becomes empty goes too, unless it is applied itself.
-pub fn remove(schema: &Schema, place: Place<'_>, tree: &mut Value, dropped: &FieldSet, kept: &FieldSet) {
-    let none = FieldSet::default();
-    let Some(list) = children(schema, place, tree) else {
-        return;
-    };
-    let mut gone: Vec<Step> = Vec::new();
-    let mut changed: Vec<(Step, Value)> = Vec::new();
-    for (step, inner, value) in list {
-        let Some(set) = dropped.children.get(&step) else {
-            continue;
-        };
-        let wanted = kept.children.get(&step).unwrap_or(&none);
-        let mut copy = value.clone();
-        remove(schema, inner, &mut copy, set, wanted);
-        let emptied = match &copy {
-            Value::Object(map) => map.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        let whole = children(schema, inner, value).is_none();
-        let item = step.is_item();
-        // an item of a list is dropped by its own mark; a field by having been set, or by becoming empty
-        if wanted.is_empty() && ((set.own && (whole || item || emptied)) || (emptied && !whole)) {
-            gone.push(step);
-        } else {
-            changed.push((step, copy));
-        }
+/// The items of the configuration in its order, those of the object where they stood before the next that both have.
+fn merge_items(place: Place<'_>, parts: Parts<'_>, live: &[Value], config: &[Value]) -> Option<Value> {
+    let inner = place.item();
+    let (old, new) = (place.steps(parts, live), place.steps(parts, config));
+    let mut in_live: HashMap<&Step, &Value> = HashMap::with_capacity(old.len());
+    const TWICE: &Value = &Value::Null;
+    for (step, item) in old.iter().zip(live) {
+        in_live.entry(step).and_modify(|v| *v = TWICE).or_insert(item);
     }
-    match tree {
-        Value::Object(map) => {
-            for step in gone {
-                if let Some(name) = step.name() {
-                    map.remove(name);
-                }
+    let in_config: HashMap<&Step, &Value> = new.iter().zip(config).collect();
+    let mut shared: VecDeque<&Step> = new.iter().filter(|step| in_live.contains_key(step)).collect();
+    let mut next = shared.pop_front();
+    let mut merged: HashSet<&Step> = HashSet::new();
+    let mut out: Vec<Value> = Vec::with_capacity(old.len().max(new.len()));
+    let (mut l, mut r) = (0, 0);
+    while l < old.len() || r < new.len() {
+        if l < old.len() && r < new.len() {
+            let step = &old[l];
+            if *step == new[r] {
+                merged.insert(step);
+                out.extend(merge(inner, in_live.get(step).copied(), in_config.get(step).copied()));
+                (l, r) = (l + 1, r + 1);
+                next = shared.pop_front();
+                continue;
             }
-            for (step, value) in changed {
-                if let Some(name) = step.name() {
-                    map.insert(name.to_owned(), value);
-                }
+            if in_config.contains_key(step) && next.is_some_and(|next| next != step) {
+                // both have it, but it is not its turn
+                l += 1;
+                continue;
             }
         }
-        Value::Array(_) => {
-            let Some(list) = children(schema, place, tree) else {
-                return;
-            };
-            let items = list
-                .into_iter()
-                .filter(|(step, _, _)| !gone.contains(step))
-                .map(|(step, _, value)| {
-                    changed
-                        .iter()
-                        .find(|(s, _)| *s == step)
-                        .map_or_else(|| value.clone(), |(_, v)| v.clone())
-                })
-                .collect();
-            *tree = Value::Array(items);
+        if l < old.len() {
+            let step = &old[l];
+            if !in_config.contains_key(step) {
+                out.push(live[l].clone());
+                l += 1;
+                continue;
+            } else if merged.contains(step) {
+                l += 1;
+            }
         }
-        _ => {}
+        if r < new.len() {
+            let step = &new[r];
+            merged.insert(step);
+            out.extend(merge(inner, in_live.get(step).copied(), in_config.get(step).copied()));
+            r += 1;
+            if next == Some(step) {
+                next = shared.pop_front();
+            }
+        }
     }
+    (!out.is_empty()).then_some(Value::Array(out))
+}
+
+/// The members of a configuration over those of an object.
+pub fn merge_objects(place: Place<'_>, live: &Value, config: &Value) -> Value {
+    merge(place, Some(live), Some(config)).unwrap_or_else(|| Value::Object(Map::new()))
 }

@@ -1,12 +1,42 @@
-//! Server-side apply: who manages which field, applying a configuration, and conflicts. KEP-555.
+//! Server-side apply: who manages which field, applying a configuration, and conflicts. KEP-555. The rules are those of
+//! structured-merge-diff and of `managedfields` in apimachinery.
 
+mod compare;
 pub mod field_set;
+mod last_applied;
+mod managed;
 mod merge;
+mod place;
+mod prune;
+mod walk;
 
 use serde_json::{Map, Value, json};
 
 use crate::schema::{Schema, TypeId};
-use field_set::{FieldSet, Place, member};
+use compare::Comparison;
+use field_set::{FieldSet, Step};
+use managed::Managed;
+use place::Place;
+
+/// The fields that a path of writing never changes, and that nobody comes to manage by it.
+#[derive(Debug, Clone, Copy)]
+pub enum Reset {
+    /// These and all below them.
+    Except(&'static [&'static [&'static str]]),
+    /// All but these and what is below them; `*` stands for any step.
+    AllBut(&'static [&'static [&'static str]]),
+}
+
+impl Reset {
+    pub const NOTHING: Reset = Reset::Except(&[]);
+
+    fn filter(self, set: &mut FieldSet) {
+        match self {
+            Reset::Except(paths) => paths.iter().for_each(|path| set.cut(path)),
+            Reset::AllBut(paths) => set.keep_below(paths),
+        }
+    }
+}
 
 /// Who writes, and how.
 #[derive(Debug, Clone)]
@@ -20,34 +50,83 @@ pub struct ManagerContext {
     /// RFC 3339.
     pub now: String,
     pub force: bool,
+    pub reset: Reset,
+}
+
+/// The other versions of a kind: managed fields are recorded in the version of their writer.
+pub trait Versions {
+    /// The type of the kind's objects in a version, unless it is served no more.
+    fn type_in(&self, api_version: &str) -> Option<(&Schema, TypeId)>;
+    /// An object of one version in another.
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value>;
+}
+
+/// What is written: a type in the version of the request, and its other versions.
+#[derive(Clone, Copy)]
+pub struct Target<'s> {
+    schema: &'s Schema,
+    root: TypeId,
+    versions: Option<(&'s str, &'s dyn Versions)>,
+}
+
+/// The type of a target in one of its versions.
+struct Version<'s> {
+    place: Place<'s>,
+}
+
+impl<'s> Target<'s> {
+    /// A kind that has one version.
+    pub fn new(schema: &'s Schema, root: TypeId) -> Target<'s> {
+        Target {
+            schema,
+            root,
+            versions: None,
+        }
+    }
+
+    /// A kind in the version `api_version`, with others beside it.
+    #[must_use]
+    pub fn with_versions(self, api_version: &'s str, versions: &'s dyn Versions) -> Target<'s> {
+        let versions = Some((api_version, versions));
+        Target { versions, ..self }
+    }
+
+    fn place(&self) -> Place<'s> {
+        Place::root(self.schema, self.root)
+    }
+
+    fn version(&self, api_version: &str) -> Option<Version<'s>> {
+        let place = match self.versions {
+            None => self.place(),
+            Some((own, _)) if own == api_version => self.place(),
+            Some((_, versions)) => {
+                let (schema, root) = versions.type_in(api_version)?;
+                Place::root(schema, root)
+            }
+        };
+        Some(Version { place })
+    }
+
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value> {
+        match self.versions {
+            Some((_, versions)) if from != to => versions.convert(tree, from, to),
+            _ => Some(tree),
+        }
+    }
 }
 
 /// A field of an apply that another manager has set otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
+    /// `"kubectl" using apps/v1`
     pub manager: String,
-    pub operation: String,
-    pub subresource: String,
-    pub api_version: String,
-    pub time: String,
-    /// `.spec.replicas`
-    pub field: String,
+    path: Vec<Step>,
 }
 
 impl Conflict {
-    /// `"kubectl" using apps/v1`
-    pub fn manager_text(&self) -> String {
-        let mut text = format!("{:?}", self.manager);
-        if !self.subresource.is_empty() {
-            text.push_str(&format!(" with subresource {:?}", self.subresource));
-        }
-        if self.operation == "Update" {
-            text.push_str(&format!(" using {}", self.api_version));
-            if !self.time.is_empty() {
-                text.push_str(&format!(" at {}", self.time));
-            }
-        }
-        text
+    /// `.spec.replicas`
+    pub fn field(&self) -> String {
+        field_set::show(&self.path)
     }
 }
 
@@ -56,116 +135,37 @@ impl Conflict {
 pub enum ApplyError {
     #[error("{}", conflict_message(.0))]
     Conflicts(Vec<Conflict>),
-    #[error("{0}")]
-    Invalid(String),
+    /// The configuration has items twice, or values of another type: each with its path.
+    #[error("{}", several(.0))]
+    Configuration(Vec<String>),
+    #[error("failed to decode managed fields: {0}")]
+    ManagedFields(String),
+}
+
+/// Several problems in one sentence, as structured-merge-diff shows them.
+pub fn several(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    }
 }
 
 /// Upstream's sentence on conflicts.
 pub fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [one] = conflicts {
-        return format!(
-            "Apply failed with 1 conflict: conflict with {}: {}",
-            one.manager_text(),
-            one.field
-        );
+        let field = one.field();
+        return format!("Apply failed with 1 conflict: conflict with {}: {field}", one.manager);
     }
-    let mut managers: Vec<String> = conflicts.iter().map(Conflict::manager_text).collect();
+    let mut managers: Vec<&str> = conflicts.iter().map(|c| c.manager.as_str()).collect();
+    managers.sort_unstable();
     managers.dedup();
-    let mut text = format!("Apply failed with {} conflicts:", conflicts.len());
+    let mut lines = Vec::new();
     for manager in managers {
-        text.push_str(&format!(" conflicts with {manager}:"));
-        for conflict in conflicts.iter().filter(|c| c.manager_text() == manager) {
-            text.push_str(&format!("\n- {}", conflict.field));
-        }
-        text.push('\n');
+        lines.push(format!("conflicts with {manager}:"));
+        let theirs = conflicts.iter().filter(|c| c.manager == manager);
+        lines.extend(theirs.map(|c| format!("- {}", c.field())));
     }
-    text.trim_end().to_owned()
-}
-
-/// One entry of `metadata.managedFields`.
-#[derive(Debug, Clone, PartialEq)]
-struct Entry {
-    manager: String,
-    operation: String,
-    subresource: String,
-    api_version: String,
-    time: String,
-    fields: FieldSet,
-}
-
-impl Entry {
-    fn decode(value: &Value) -> Entry {
-        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-        Entry {
-            manager: text("manager"),
-            operation: text("operation"),
-            subresource: text("subresource"),
-            api_version: text("apiVersion"),
-            time: text("time"),
-            fields: value.get("fieldsV1").map(FieldSet::decode).unwrap_or_default(),
-        }
-    }
-
-    fn encode(self) -> Value {
-        let mut value = Map::new();
-        let mut text = |key: &str, text: String| value.insert(key.to_owned(), Value::String(text));
-        text("manager", self.manager);
-        text("operation", self.operation);
-        text("apiVersion", self.api_version);
-        text("time", self.time);
-        text("fieldsType", "FieldsV1".to_owned());
-        if !self.subresource.is_empty() {
-            text("subresource", self.subresource);
-        }
-        value.insert("fieldsV1".to_owned(), self.fields.encode());
-        Value::Object(value)
-    }
-
-    fn is(&self, context: &ManagerContext) -> bool {
-        self.manager == context.manager
-            && self.operation == context.operation
-            && self.subresource == context.subresource
-            // updates of one manager are kept by version, applies are not
-            && (self.operation == "Apply" || self.api_version == context.api_version)
-    }
-
-    fn rank(&self) -> (bool, &str, &str, &str) {
-        (self.operation != "Apply", &self.time, &self.manager, &self.subresource)
-    }
-
-    fn new(context: &ManagerContext) -> Entry {
-        Entry {
-            manager: context.manager.clone(),
-            operation: context.operation.clone(),
-            subresource: context.subresource.clone(),
-            api_version: context.api_version.clone(),
-            time: context.now.clone(),
-            fields: FieldSet::default(),
-        }
-    }
-}
-
-fn entries(tree: &Value) -> Vec<Entry> {
-    let list = tree
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    list.map(Entry::decode).collect()
-}
-
-fn set_entries(tree: &mut Value, mut list: Vec<Entry>) {
-    list.retain(|e| !e.fields.is_empty());
-    // applies first, then by time, as upstream sorts
-    list.sort_by(|a, b| a.rank().cmp(&b.rank()));
-    let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) else {
-        return;
-    };
-    if list.is_empty() {
-        metadata.remove("managedFields");
-    } else {
-        metadata.insert("managedFields".into(), list.into_iter().map(Entry::encode).collect());
-    }
+    format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
 
 /// What nobody manages of an object, and of its metadata.
@@ -182,191 +182,240 @@ const OF_METADATA: [&str; 9] = [
     "resourceVersion",
 ];
 
-/// An object without what nobody manages.
-fn strip_unmanaged(tree: &Value) -> Value {
-    let mut tree = tree.clone();
-    let Some(object) = tree.as_object_mut() else {
-        return tree;
-    };
-    object.retain(|key, _| !OF_OBJECT.contains(&key.as_str()));
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|key, _| !OF_METADATA.contains(&key.as_str()));
+/// Takes what nobody manages out of a set.
+fn strip(set: &mut FieldSet) {
+    OF_OBJECT.iter().for_each(|name| set.cut(&[name]));
+    OF_METADATA.iter().for_each(|name| set.cut(&["metadata", name]));
+    if let Some(metadata) = set.children.get_mut(&Step::field("metadata")) {
+        metadata.own = false;
         if metadata.is_empty() {
-            object.remove("metadata");
+            set.children.remove(&Step::field("metadata"));
         }
     }
-    tree
 }
 
-/// What a path of writing may not own: status belongs to its subresource, everything else to the object.
-fn confine(tree: &mut Value, subresource: &str) {
-    let Some(object) = tree.as_object_mut() else { return };
-    if subresource == "status" {
-        object.retain(|key, _| key == "status" || key == "metadata");
-    }
+/// The difference of two objects in what somebody may manage.
+fn compare(place: Place<'_>, before: &Value, after: &Value, reset: Reset) -> Comparison {
+    let (old, new) = (Some(before), Some(after));
+    let mut all = Comparison::of_members(place, old, new, |name| name != "metadata" && !OF_OBJECT.contains(&name));
+    let (old, new) = (before.get("metadata"), after.get("metadata"));
+    let metadata = Comparison::of_members(place.member("metadata"), old, new, |name| !OF_METADATA.contains(&name));
+    all.add(Step::field("metadata"), metadata);
+    all.each(|set| reset.filter(set));
+    all
 }
 
-fn root_place(root: TypeId) -> Place<'static> {
-    Place {
-        ty: Some(root),
-        field: None,
-    }
-}
-
-/// The fields of an object that differ, of those that somebody may manage.
-fn changes(schema: &Schema, root: TypeId, before: &Value, after: &Value) -> FieldSet {
-    let place = root_place(root);
-    let (Some(object), metadata) = (after.as_object(), after.get("metadata").and_then(Value::as_object)) else {
-        return FieldSet::default();
-    };
-    let all = object.iter();
-    let rest = all.filter(|(key, _)| *key != "metadata" && !OF_OBJECT.contains(&key.as_str()));
-    let mut set = FieldSet::changed_members(schema, place, before, rest);
-    let theirs = metadata.into_iter().flatten();
-    let theirs = theirs.filter(|(key, _)| !OF_METADATA.contains(&key.as_str()));
-    let before = before.get("metadata").unwrap_or(&Value::Null);
-    let metadata = FieldSet::changed_members(schema, member(schema, place, "metadata"), before, theirs);
-    set.add_member("metadata", metadata);
-    set
-}
-
-/// Records in `after` who changed what since `before`, for every write that is not an apply.
-pub fn track_update(
-    schema: &Schema,
-    root: TypeId,
-    before: Option<&Value>,
-    after: &mut Value,
+/// Takes from all managers but the writer what a write changes: of conflicts and of what is gone.
+///
+/// # Errors
+/// The fields that others have set otherwise, unless they are overruled.
+fn take_over(
+    target: &Target<'_>,
+    (before, after): (&Value, &Value),
+    managed: &mut Managed,
     context: &ManagerContext,
-) {
-    // a client that sends an empty list asks for a fresh start
-    let reset = after
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .is_some_and(|list| list.is_empty() || matches!(list.as_slice(), [Value::Object(one)] if one.is_empty()));
-    let mut list = if reset {
-        Vec::new()
+    writer: Option<&ManagerContext>,
+    force: bool,
+) -> Result<Comparison, Vec<Conflict>> {
+    let own = compare(target.place(), before, after, context.reset);
+    let mut others: Vec<(String, Option<Comparison>)> = Vec::new();
+    let mut conflicts = Vec::new();
+    let mut taken: Vec<Option<FieldSet>> = Vec::with_capacity(managed.0.len());
+    for entry in &managed.0 {
+        if writer.is_some_and(|writer| entry.is(writer)) {
+            taken.push(Some(FieldSet::default()));
+            continue;
+        }
+        let same = target.versions.is_none() || entry.api_version == context.api_version;
+        if !same && !others.iter().any(|(version, _)| *version == entry.api_version) {
+            let in_version = |tree: &Value| target.convert(tree.clone(), &context.api_version, &entry.api_version);
+            let found = target.version(&entry.api_version).and_then(|version| {
+                let (old, new) = (in_version(before)?, in_version(after)?);
+                Some(compare(version.place, &old, &new, context.reset))
+            });
+            others.push((entry.api_version.clone(), found));
+        }
+        let theirs = match others
+            .iter()
+            .find(|(version, _)| !same && *version == entry.api_version)
+        {
+            None => &own,
+            Some((_, Some(found))) => found,
+            // a version that is served no more
+            Some((_, None)) => {
+                taken.push(None);
+                continue;
+            }
+        };
+        let mut gone = entry.fields.intersection(&theirs.written());
+        conflicts.extend(gone.paths().into_iter().map(|path| Conflict {
+            manager: entry.shown(),
+            path,
+        }));
+        gone.union(&theirs.removed);
+        taken.push(Some(gone));
+    }
+    if !force && !conflicts.is_empty() {
+        return Err(conflicts);
+    }
+    let mut taken = taken.into_iter();
+    managed.0.retain_mut(|entry| match taken.next().flatten() {
+        Some(gone) => {
+            entry.fields.subtract(&gone);
+            !entry.fields.is_empty()
+        }
+        None => false,
+    });
+    Ok(own)
+}
+
+/// Entries as the schema takes objects apart now.
+fn reconcile(target: &Target<'_>, managed: &mut Managed) {
+    for entry in &mut managed.0 {
+        if let Some(version) = target.version(&entry.api_version) {
+            entry.fields = version.place.reconcile(&entry.fields);
+        }
+    }
+}
+
+/// Records in `after` who changed what since `before`, for every write that is not an apply. What the writer itself says
+/// of managed fields counts, unless a subresource is written.
+pub fn track_update(target: &Target<'_>, before: Option<&Value>, after: &mut Value, context: &ManagerContext) {
+    // entries that cannot be read count as none, as upstream has it
+    let stored = || before.map(Managed::of).transpose().ok().flatten().unwrap_or_default();
+    let mut managed = if !context.subresource.is_empty() {
+        stored()
+    } else if Managed::is_reset(after) {
+        Managed::default()
     } else {
-        match before {
-            Some(before) => entries(before),
-            None => entries(after),
+        match Managed::of(after) {
+            Ok(own) if !own.is_empty() => own,
+            _ => stored(),
         }
     };
+    // an object whose entries were cleared has none until somebody applies
+    if managed.is_empty() && before.is_some() {
+        managed.write(after);
+        return;
+    }
+    record(target, before, after, &mut managed, context);
+    managed.cap_updaters();
+    managed.write(after);
+}
+
+fn record(target: &Target<'_>, before: Option<&Value>, after: &Value, managed: &mut Managed, context: &ManagerContext) {
     // what Go's empty struct has is not set by anybody: required members, as null
     let mut empty = Value::Object(Map::new());
-    if before.is_none() && std::ptr::eq(schema, Schema::builtin()) {
-        schema.normalize(root, &mut empty);
+    if before.is_none() && !target.schema.is_structural() {
+        target.schema.normalize(target.root, &mut empty);
     }
-    let changed = changes(schema, root, before.unwrap_or(&empty), after);
-    // what this write took away nobody manages any more; what the server took away later stays as it was recorded
-    let removed = before.map(|before| changes(schema, root, after, before));
-    for entry in &mut list {
-        if let Some(removed) = &removed {
-            entry.fields.subtract(removed);
-        }
-        if !entry.is(context) {
-            entry.fields.subtract(&changed);
-        }
+    reconcile(target, managed);
+    let trees = (before.unwrap_or(&empty), after);
+    let Ok(found) = take_over(target, trees, managed, context, None, true) else {
+        return;
+    };
+    let mut written = found.written();
+    strip(&mut written);
+    if !written.is_empty() {
+        let entry = managed.entry(context);
+        entry.fields.union(&written);
+        entry.time.clone_from(&context.now);
     }
-    if !changed.is_empty() {
-        match list.iter_mut().find(|e| e.is(context)) {
-            Some(entry) => {
-                entry.fields.union(&changed);
-                entry.time.clone_from(&context.now);
-            }
-            None => list.push(Entry {
-                fields: changed,
-                ..Entry::new(context)
-            }),
-        }
-    }
-    set_entries(after, list);
 }
+
+/// Who has the fields of an object that nobody tracked before its first apply.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
 /// Applies a configuration onto the live object, or makes a new one.
 ///
 /// # Errors
-/// `Conflicts` when other managers have set applied fields to other values and `force` is off.
+/// `Conflicts` when other managers have set fields otherwise that the apply changes, and `force` is off.
 pub fn apply(
-    schema: &Schema,
-    root: TypeId,
+    target: &Target<'_>,
     live: Option<&Value>,
     config: &Value,
     context: &ManagerContext,
 ) -> Result<Value, ApplyError> {
-    let empty = Value::Object(Map::new());
-    let live_tree = live.unwrap_or(&empty);
-    let mut list = live.map(entries).unwrap_or_default();
-    let place = root_place(root);
-    let mut wanted = strip_unmanaged(config);
-    confine(&mut wanted, &context.subresource);
-    let mut applied = FieldSet::of(schema, place, &wanted);
-    applied.own = false;
-    // what the apply would change, whoever manages it
-    let merged = merge::merge(schema, place, live_tree, config);
-    let contested = changes(schema, root, live_tree, &merged).intersection(&applied);
-    let mut conflicts = Vec::new();
-    for entry in list
-        .iter()
-        .filter(|e| !(e.manager == context.manager && e.operation == "Apply" && e.subresource == context.subresource))
-    {
-        for field in entry.fields.intersection(&contested).paths() {
-            conflicts.push(Conflict {
-                manager: entry.manager.clone(),
-                operation: entry.operation.clone(),
-                subresource: entry.subresource.clone(),
-                api_version: entry.api_version.clone(),
-                time: entry.time.clone(),
-                field,
-            });
+    let problems = walk::problems(target.place(), config);
+    if !problems.is_empty() {
+        return Err(ApplyError::Configuration(problems));
+    }
+    let mut managed = match live {
+        Some(live) => Managed::of(live).map_err(ApplyError::ManagedFields)?,
+        None => Managed::default(),
+    };
+    if let (true, Some(live)) = (managed.is_empty(), live) {
+        let first = ManagerContext {
+            manager: BEFORE_FIRST_APPLY.into(),
+            operation: "Update".into(),
+            ..context.clone()
+        };
+        record(target, None, live, &mut managed, &first);
+    }
+    reconcile(target, &mut managed);
+    let (mut tree, managed) = match lay_over(target, live, config, managed.clone(), context, context.force) {
+        Err(conflicts) if context.manager == last_applied::MANAGER => {
+            let own = live.and_then(|live| last_applied::own_fields(target.place(), live, &context.api_version));
+            let Some(own) = own else {
+                return Err(ApplyError::Conflicts(conflicts));
+            };
+            let left: Vec<Conflict> = conflicts.into_iter().filter(|c| !own.has(&c.path)).collect();
+            if !left.is_empty() {
+                return Err(ApplyError::Conflicts(left));
+            }
+            lay_over(target, live, config, managed, context, true).map_err(ApplyError::Conflicts)?
         }
+        done => done.map_err(ApplyError::Conflicts)?,
+    };
+    if context.manager == last_applied::MANAGER {
+        last_applied::refresh(&mut tree, config);
     }
-    if !conflicts.is_empty() && !context.force {
-        return Err(ApplyError::Conflicts(conflicts));
-    }
-    let previous = list
-        .iter()
-        .find(|e| e.is(context))
-        .map(|e| e.fields.clone())
-        .unwrap_or_default();
-    for entry in list.iter_mut().filter(|e| !e.is(context)) {
-        // forced: the others lose what they had set otherwise
-        entry.fields.subtract(&contested);
-    }
-    // what this manager applied before and applies no more goes, unless another manager has it too
-    let mut dropped = previous;
-    dropped.subtract(&applied);
-    for entry in list.iter().filter(|e| !e.is(context)) {
-        dropped.subtract(&entry.fields);
-    }
-    let mut tree = merged;
-    merge::remove(schema, place, &mut tree, &dropped, &applied);
-    list.retain(|e| !e.is(context));
-    list.push(Entry {
-        fields: applied,
-        ..Entry::new(context)
-    });
-    let whole = strip_unmanaged(&tree);
-    for entry in &mut list {
-        entry.fields.keep_present(schema, place, &whole);
-    }
-    // an apply that changes neither object nor fields keeps its time
-    if let Some(live) = live {
-        let before = entries(live);
-        if let (Some(old), Some(new)) = (
-            before.iter().find(|e| e.is(context)),
-            list.iter_mut().find(|e| e.is(context)),
-        ) && old.fields == new.fields
-            && strip_unmanaged(live) == whole
-        {
-            new.time.clone_from(&old.time);
-        }
-    }
-    if tree.get("metadata").is_none() {
+    if !tree.get("metadata").is_some_and(Value::is_object) {
         tree["metadata"] = json!({});
     }
-    set_entries(&mut tree, list);
+    managed.write(&mut tree);
     Ok(tree)
 }
 
+/// The object with the configuration laid over it, and who manages what then.
+fn lay_over(
+    target: &Target<'_>,
+    live: Option<&Value>,
+    config: &Value,
+    mut managed: Managed,
+    context: &ManagerContext,
+    force: bool,
+) -> Result<(Value, Managed), Vec<Conflict>> {
+    let empty = Value::Object(Map::new());
+    let live = live.unwrap_or(&empty);
+    let place = target.place();
+    let merged = merge::merge_objects(place, live, config);
+    let mut set = walk::fields(place, config);
+    context.reset.filter(&mut set);
+    let last = managed.find(context).cloned();
+    let entry = managed.entry(context);
+    entry.fields = set;
+    entry.api_version.clone_from(&context.api_version);
+    let mut tree = match &last {
+        Some(last) => prune::prune(target, merged, &managed, last, &context.api_version),
+        None => merged,
+    };
+    take_over(target, (live, &tree), &mut managed, context, Some(context), force)?;
+    let changed = tree != *live;
+    if !target.schema.is_structural() {
+        target.schema.normalize(target.root, &mut tree);
+    }
+    if let Some(entry) = managed.0.iter_mut().find(|e| e.is(context)) {
+        strip(&mut entry.fields);
+        // an apply that leaves the object as it is keeps its time
+        if changed {
+            entry.time.clone_from(&context.now);
+        }
+    }
+    Ok((tree, managed))
+}
+
+#[cfg(test)]
+mod removals;
 #[cfg(test)]
 mod tests;

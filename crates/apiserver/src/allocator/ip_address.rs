@@ -70,8 +70,10 @@ impl Claims {
             api_version: resource.api_version(),
             now: registry.timestamp(),
             force: false,
+            reset: apply::Reset::NOTHING,
         };
-        apply::track_update(resource.schema.get(), resource.root, None, &mut tree, &context);
+        let target = apply::Target::new(resource.schema.get(), resource.root);
+        apply::track_update(&target, None, &mut tree, &context);
         metadata::prepare_create(registry, resource, &mut tree, "")?;
         let encoded = Encoded::of(resource, &mut tree)?;
         let key = resource.key("", &address.to_string());

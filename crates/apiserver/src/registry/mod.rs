@@ -11,6 +11,7 @@ pub mod patch;
 pub mod read;
 pub mod resource;
 pub mod selection;
+mod versions;
 pub mod watch;
 pub mod write;
 

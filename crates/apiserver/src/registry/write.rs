@@ -12,7 +12,9 @@ use crate::http::user::User;
 use crate::http::warnings::Warnings;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::resource::Resource;
+use crate::registry::versions::OtherVersions;
 use crate::registry::{Registry, Served, confine, metadata};
+use crate::strategy::reset::reset_fields;
 use crate::strategy::validation::{self, Check};
 use crate::strategy::warnings;
 
@@ -52,6 +54,7 @@ impl WriteOptions {
             api_version: api_version.to_owned(),
             now: registry.timestamp(),
             force: false,
+            reset: apply::Reset::NOTHING,
         }
     }
 }
@@ -73,7 +76,27 @@ impl Write<'_> {
             api_version: self.served.resource.api_version(),
             now: self.registry.timestamp(),
             force,
+            reset: reset_fields(&self.served.resource, &self.options.subresource),
         }
+    }
+
+    /// Lays an applied configuration over an object, or makes a new one.
+    ///
+    /// # Errors
+    /// Conflicts, and what is wrong with the configuration.
+    pub fn apply(
+        &self,
+        live: Option<&Value>,
+        config: &Value,
+        context: &ManagerContext,
+    ) -> std::result::Result<Value, apply::ApplyError> {
+        let versions = OtherVersions::of(self.registry, self.served);
+        apply::apply(&self.target(&versions, &context.api_version), live, config, context)
+    }
+
+    fn target<'s>(&'s self, versions: &'s OtherVersions, api_version: &'s str) -> apply::Target<'s> {
+        let resource = &self.served.resource;
+        apply::Target::new(resource.schema.get(), resource.root).with_versions(api_version, versions)
     }
 
     pub fn apply_context(&self, force: bool) -> ManagerContext {
@@ -288,7 +311,9 @@ impl Write<'_> {
         if !resource.is_custom() {
             schema.normalize(resource.root, tree);
         }
-        apply::track_update(schema, resource.root, old, tree, &self.manager("Update", false));
+        let context = self.manager("Update", false);
+        let versions = OtherVersions::of(self.registry, self.served);
+        apply::track_update(&self.target(&versions, &context.api_version), old, tree, &context);
     }
 
     fn check(&self, tree: &Value, old: Option<&Value>) -> Result<()> {

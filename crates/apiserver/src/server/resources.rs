@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::apply::ApplyError;
 use api::schema::{Decoded, Document};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -263,7 +264,6 @@ impl ApiServer {
             return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
         let force = request.query.flag("force");
-        let schema = resource.schema.get();
         let document = Document::from_yaml(&request.body)
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
         let repeated = document.yaml_problem();
@@ -287,22 +287,15 @@ impl ApiServer {
         if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
-        let conflict = |e: api::apply::ApplyError| match e {
-            api::apply::ApplyError::Conflicts(conflicts) => {
-                let causes = conflicts.iter().map(|c| {
-                    json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {}", c.manager_text()), "field": c.field })
-                });
-                ApiError::apply_conflict(api::apply::conflict_message(&conflicts), &causes.collect::<Vec<_>>())
-            }
-            other => ApiError::bad_request(other.to_string()),
-        };
         let context = write.apply_context(force);
         if served.cache.get(write.namespace, name).is_none() {
             if !metadata::text(&config, "uid").is_empty() {
                 return Err(resource.not_found(name));
             }
             check_namespace(resource, &mut config, write.namespace)?;
-            let tree = api::apply::apply(schema, resource.root, None, &config, &context).map_err(conflict)?;
+            let tree = write
+                .apply(None, &config, &context)
+                .map_err(|e| refused(resource, &config, &e))?;
             self.guard(served, request, &tree)?;
             let tree = self.complete(served, tree)?;
             match write.create(tree, true).await {
@@ -317,7 +310,9 @@ impl ApiServer {
         }
         let updated = write
             .update(name, |old| {
-                let tree = api::apply::apply(schema, resource.root, Some(old), &config, &context).map_err(conflict)?;
+                let tree = write
+                    .apply(Some(old), &config, &context)
+                    .map_err(|e| refused(resource, &config, &e))?;
                 self.guard(served, request, &tree)?;
                 let tree = self.complete(served, tree)?;
                 let uid = Some(metadata::text(&config, "uid").to_owned()).filter(|u| !u.is_empty());
@@ -455,20 +450,35 @@ impl ApiServer {
     }
 }
 
+/// Why an apply is refused.
+fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiError {
+    match error {
+        ApplyError::Conflicts(conflicts) => {
+            let causes = conflicts.iter().map(|c| {
+                json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {}", c.manager), "field": c.field() })
+            });
+            ApiError::apply_conflict(error.to_string(), &causes.collect::<Vec<_>>())
+        }
+        ApplyError::Configuration(_) => unfit_configuration(resource, config, error),
+        ApplyError::ManagedFields(_) => ApiError::plain(error.to_string()),
+    }
+}
+
 /// Fields in an applied configuration that the resource does not have.
 fn undeclared(resource: &Resource, decoded: &Decoded) -> ApiError {
-    let text = |key: &str| metadata::text(&decoded.value, key);
     let fields: Vec<String> = decoded
         .unknown
         .iter()
         .map(|path| format!(".{path}: field not declared in schema"))
         .collect();
-    let shown = match fields.as_slice() {
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
-    };
+    unfit_configuration(resource, &decoded.value, &api::apply::several(&fields))
+}
+
+/// Why an applied configuration is no object of the resource.
+fn unfit_configuration(resource: &Resource, config: &Value, why: &dyn std::fmt::Display) -> ApiError {
+    let text = |key: &str| metadata::text(config, key);
     ApiError::plain(format!(
-        "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {shown}",
+        "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {why}",
         text("namespace"),
         text("name"),
         resource.group,

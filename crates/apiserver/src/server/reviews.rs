@@ -79,7 +79,8 @@ impl ApiServer {
         // what a rules review asks is not shown, and so not recorded
         if row.kind != "SelfSubjectRulesReview" {
             let context = request.write_options()?.context(&self.registry, &version);
-            api::apply::track_update(schema, row.type_id, None, &mut tree, &context);
+            let target = api::apply::Target::new(schema, row.type_id);
+            api::apply::track_update(&target, None, &mut tree, &context);
         }
         match row.kind {
             "TokenReview" => self.review_token(&mut tree).await,

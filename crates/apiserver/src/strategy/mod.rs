@@ -3,6 +3,7 @@
 mod cluster;
 pub mod convert;
 pub mod pod;
+pub mod reset;
 pub mod service;
 pub mod validation;
 pub mod warnings;

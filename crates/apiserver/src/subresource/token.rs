@@ -98,7 +98,7 @@ fn managed(server: &ApiServer, request: &Request, tree: &Value) -> Result<Value>
     let mut tree = tree.clone();
     tree["metadata"] = json!({});
     let context = request.write_options()?.context(&server.registry, VERSION);
-    api::apply::track_update(schema, root, None, &mut tree, &context);
+    api::apply::track_update(&api::apply::Target::new(schema, root), None, &mut tree, &context);
     Ok(tree["metadata"]["managedFields"].take())
 }
 

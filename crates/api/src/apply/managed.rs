@@ -1,0 +1,201 @@
+//! `metadata.managedFields`: an entry for each manager, read and written.
+
+use serde_json::{Map, Value};
+
+use crate::apply::ManagerContext;
+use crate::apply::field_set::FieldSet;
+
+/// Upstream keeps this many entries of updates and puts the oldest of more than that together.
+const MAX_UPDATERS: usize = 10;
+/// Who has the fields of the entries that were put together.
+const OLD_UPDATES: &str = "ancient-changes";
+
+/// One entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub manager: String,
+    /// `Apply` or `Update`.
+    pub operation: String,
+    pub subresource: String,
+    pub api_version: String,
+    /// RFC 3339; empty when the entry has none.
+    pub time: String,
+    pub fields: FieldSet,
+}
+
+impl Entry {
+    fn decode(value: &Value) -> Result<Entry, String> {
+        let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let entry = Entry {
+            manager: text("manager"),
+            operation: text("operation"),
+            subresource: text("subresource"),
+            api_version: text("apiVersion"),
+            time: text("time"),
+            fields: match value.get("fieldsV1") {
+                Some(fields) => FieldSet::decode(fields).map_err(|e| e.to_string())?,
+                None => FieldSet::default(),
+            },
+        };
+        if entry.operation != "Apply" && entry.operation != "Update" {
+            return Err("operation must be `Apply` or `Update`".into());
+        }
+        if entry.api_version.is_empty() {
+            return Err("apiVersion must not be empty".into());
+        }
+        match text("fieldsType").as_str() {
+            "FieldsV1" => Ok(entry),
+            other => Err(format!("invalid fieldsType {other:?} in managed fields")),
+        }
+    }
+
+    fn encode(self) -> Value {
+        let mut value = Map::new();
+        let mut text = |key: &str, text: String| value.insert(key.to_owned(), Value::String(text));
+        text("manager", self.manager);
+        text("operation", self.operation);
+        text("apiVersion", self.api_version);
+        text("fieldsType", "FieldsV1".to_owned());
+        if !self.time.is_empty() {
+            text("time", self.time);
+        }
+        if !self.subresource.is_empty() {
+            text("subresource", self.subresource);
+        }
+        value.insert("fieldsV1".to_owned(), self.fields.encode());
+        Value::Object(value)
+    }
+
+    /// The entry of a writer that has no fields yet.
+    pub fn new(context: &ManagerContext) -> Entry {
+        Entry {
+            manager: context.manager.clone(),
+            operation: context.operation.clone(),
+            subresource: context.subresource.clone(),
+            api_version: context.api_version.clone(),
+            time: String::new(),
+            fields: FieldSet::default(),
+        }
+    }
+
+    pub fn is(&self, context: &ManagerContext) -> bool {
+        self.identity() == Entry::new(context).identity()
+    }
+
+    /// What tells entries apart. Updates of one manager are kept by version, applies are not.
+    fn identity(&self) -> (&str, &str, &str, &str) {
+        let version = if self.operation == "Apply" {
+            ""
+        } else {
+            &self.api_version
+        };
+        (&self.manager, &self.operation, version, &self.subresource)
+    }
+
+    /// How conflicts call the manager: `"kubectl" with subresource "status" using apps/v1`.
+    pub fn shown(&self) -> String {
+        let mut text = format!("{:?}", self.manager);
+        if !self.subresource.is_empty() {
+            text.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == "Update" {
+            text.push_str(&format!(" using {}", self.api_version));
+        }
+        text
+    }
+}
+
+/// All entries of an object.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Managed(pub Vec<Entry>);
+
+impl Managed {
+    /// The entries of an object.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub fn of(tree: &Value) -> Result<Managed, String> {
+        let list = tree.pointer("/metadata/managedFields").and_then(Value::as_array);
+        let mut all: Vec<Entry> = Vec::new();
+        for value in list.into_iter().flatten() {
+            let entry = Entry::decode(value)?;
+            match all.iter_mut().find(|e| e.identity() == entry.identity()) {
+                Some(there) => *there = entry,
+                None => all.push(entry),
+            }
+        }
+        Ok(Managed(all))
+    }
+
+    /// Whether an object asks to forget who manages what: an empty list, or one empty entry.
+    pub fn is_reset(tree: &Value) -> bool {
+        let list = tree.pointer("/metadata/managedFields").and_then(Value::as_array);
+        list.is_some_and(|list| list.is_empty() || matches!(list.as_slice(), [Value::Object(one)] if one.is_empty()))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn find(&self, context: &ManagerContext) -> Option<&Entry> {
+        self.0.iter().find(|e| e.is(context))
+    }
+
+    /// The entry of a writer, made if there is none.
+    pub fn entry(&mut self, context: &ManagerContext) -> &mut Entry {
+        let at = match self.0.iter().position(|e| e.is(context)) {
+            Some(at) => at,
+            None => {
+                self.0.push(Entry::new(context));
+                self.0.len() - 1
+            }
+        };
+        &mut self.0[at]
+    }
+
+    pub fn drop_empty(&mut self) {
+        self.0.retain(|e| !e.fields.is_empty());
+    }
+
+    /// Puts the oldest entries of updates together until there are few enough.
+    pub fn cap_updaters(&mut self) {
+        let mut updaters: Vec<Entry> = self.0.extract_if(.., |e| e.operation == "Update").collect();
+        updaters.sort_by(|a, b| (&a.time, a.identity()).cmp(&(&b.time, b.identity())));
+        let mut kept: Vec<Entry> = Vec::new();
+        let mut excess = updaters.len().saturating_sub(MAX_UPDATERS);
+        for entry in updaters {
+            let oldest = kept
+                .iter_mut()
+                .find(|e| excess > 0 && e.api_version == entry.api_version);
+            match oldest {
+                Some(bucket) => {
+                    bucket.fields.union(&entry.fields);
+                    bucket.manager = OLD_UPDATES.into();
+                    bucket.subresource = String::new();
+                    bucket.time = entry.time;
+                    excess -= 1;
+                }
+                None => kept.push(entry),
+            }
+        }
+        self.0.extend(kept);
+    }
+
+    /// Writes the entries into an object: applies first, then by time, as upstream sorts them.
+    pub fn write(mut self, tree: &mut Value) {
+        let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) else {
+            return;
+        };
+        self.drop_empty();
+        fn rank(e: &Entry) -> [&str; 5] {
+            [&e.operation, &e.time, &e.manager, &e.api_version, &e.subresource]
+        }
+        self.0.sort_by(|a, b| rank(a).cmp(&rank(b)));
+        if self.0.is_empty() {
+            metadata.remove("managedFields");
+        } else {
+            let list = self.0.into_iter().map(Entry::encode).collect();
+            metadata.insert("managedFields".into(), list);
+        }
+    }
+}

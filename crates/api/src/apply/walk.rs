@@ -1,0 +1,169 @@
+//! Walks over values by their schema: the fields that one sets, and what of one is left without some fields.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use crate::apply::field_set::{FieldSet, Step};
+use crate::apply::place::{Parts, Place};
+
+/// Every field that a value sets.
+pub fn fields(place: Place<'_>, value: &Value) -> FieldSet {
+    let mut set = FieldSet::default();
+    let parts = place.parts(Some(value));
+    match (parts, value) {
+        (Parts::Map { atomic: false }, Value::Object(map)) => {
+            for (name, child) in map {
+                let mut inner = fields(place.member(name), child);
+                let empty = child.is_null() || child.as_object().is_some_and(serde_json::Map::is_empty);
+                inner.own |= empty || !place.names(name);
+                set.add(Step::field(name), inner);
+            }
+        }
+        (Parts::Set | Parts::ListMap(_), Value::Array(list)) => {
+            let item = place.item();
+            let mut seen: HashMap<Step, usize> = HashMap::new();
+            let steps = place.steps(parts, list);
+            for step in &steps {
+                *seen.entry(step.clone()).or_default() += 1;
+            }
+            for (step, child) in steps.into_iter().zip(list) {
+                // items that have the same key are one thing as a whole
+                let mut inner = match seen.get(&step) {
+                    Some(1) => fields(item, child),
+                    _ => FieldSet::default(),
+                };
+                inner.own = true;
+                set.add(step, inner);
+            }
+        }
+        (Parts::Map { atomic: false } | Parts::Set | Parts::ListMap(_), _) => {}
+        (Parts::Scalar | Parts::Atomic | Parts::Map { atomic: true }, _) => set.own = true,
+    }
+    set
+}
+
+/// Takes fields out of a value. An object or list of which nothing is left becomes null.
+pub fn remove(place: Place<'_>, value: &mut Value, gone: &FieldSet) {
+    if gone.children.values().all(FieldSet::is_empty) {
+        return;
+    }
+    let parts = place.parts(Some(value));
+    let empty = match (parts, &mut *value) {
+        (Parts::Scalar, _) => false,
+        (Parts::Map { atomic: false }, Value::Object(map)) => {
+            map.retain(|name, child| match gone.children.get(&Step::field(name)) {
+                Some(set) if set.own => false,
+                Some(set) => {
+                    remove(place.member(name), child, set);
+                    true
+                }
+                None => true,
+            });
+            map.is_empty()
+        }
+        (Parts::Set | Parts::ListMap(_), Value::Array(list)) => {
+            let item = place.item();
+            list.retain_mut(|child| match gone.children.get(&place.step_to(parts, child)) {
+                Some(set) if set.own => false,
+                Some(set) => {
+                    remove(item, child, set);
+                    true
+                }
+                None => true,
+            });
+            list.is_empty()
+        }
+        _ => true,
+    };
+    if empty {
+        *value = Value::Null;
+    }
+}
+
+/// What keeps a configuration from being applied: items that stand twice, keys that are missing, values of another
+/// type, each with its path.
+pub fn problems(place: Place<'_>, value: &Value) -> Vec<String> {
+    let mut out = Vec::new();
+    find_problems(place, value, &mut String::new(), &mut out);
+    out
+}
+
+fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Vec<String>) {
+    let parts = place.parts(Some(value));
+    let here = at.len();
+    let mut descend = |step: &str, place: Place<'_>, value: &Value, out: &mut Vec<String>| {
+        at.push_str(step);
+        find_problems(place, value, at, out);
+        at.truncate(here);
+    };
+    match (parts, value) {
+        (_, Value::Null) | (Parts::Scalar, _) => {}
+        (Parts::Map { .. }, Value::Object(map)) => {
+            for (name, child) in map {
+                descend(&format!(".{name}"), place.member(name), child, out);
+            }
+        }
+        (Parts::Atomic, Value::Array(list)) => {
+            for (i, child) in list.iter().enumerate() {
+                descend(&format!("[{i}]"), place.item(), child, out);
+            }
+        }
+        (Parts::Set | Parts::ListMap(_), Value::Array(list)) => {
+            let mut seen = std::collections::HashSet::new();
+            for (i, child) in list.iter().enumerate() {
+                let why = match (parts, child) {
+                    (Parts::ListMap(_), Value::Null) => "associative list with keys may not have a null element",
+                    (Parts::ListMap(_), Value::Object(_)) => "",
+                    (Parts::ListMap(_), _) => "associative list with keys may not have non-map elements",
+                    (_, Value::Object(_)) => "associative list without keys has an element that's a map type",
+                    (_, Value::Array(_)) => "not supported: associative list with lists as elements",
+                    (_, Value::Null) => "associative list without keys has an element that's an explicit null",
+                    _ => "",
+                };
+                if !why.is_empty() {
+                    out.push(problem(at, &format!("element {i}: {why}")));
+                    return;
+                }
+                let step = place.step_to(parts, child);
+                if let Parts::ListMap(keys) = parts
+                    && step == Step::key(serde_json::Map::new())
+                {
+                    let names: Vec<String> = keys.iter().map(|k| format!("{k:?}")).collect();
+                    let why = format!(
+                        "element {i}: associative list with keys has an element that omits all key fields [{}] (and doesn't \
+                         have default values for any key fields)",
+                        names.join(" ")
+                    );
+                    out.push(problem(at, &why));
+                    return;
+                }
+                let shown = step.show();
+                if !seen.insert(step) {
+                    out.push(problem(at, &format!("duplicate entries for key {shown}")));
+                }
+                at.push_str(&shown);
+                find_problems(place.item(), child, at, out);
+                at.truncate(here);
+            }
+        }
+        (Parts::Map { .. }, _) => out.push(problem(at, &format!("expected map, got {}", go_value(value)))),
+        (_, _) => out.push(problem(at, &format!("expected list, got {}", go_value(value)))),
+    }
+}
+
+fn problem(at: &str, why: &str) -> String {
+    if at.is_empty() {
+        why.to_owned()
+    } else {
+        format!("{at}: {why}")
+    }
+}
+
+/// A value as Go shows it between braces.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => format!("&{{{text}}}"),
+        other => format!("&{{{other}}}"),
+    }
+}
