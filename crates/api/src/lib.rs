@@ -12,6 +12,7 @@ pub mod pod;
 pub mod prose;
 pub mod quantity;
 pub mod quota;
+pub mod raw;
 pub mod resources;
 pub mod schema;
 mod selector_parser;

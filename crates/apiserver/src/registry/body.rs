@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::gvk::GroupVersionKind;
 use api::schema::{Schema, envelope};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
@@ -110,13 +110,10 @@ fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
 }
 
 /// `PartialObjectMetadata` of an object.
-fn metadata_of(object: &Cached) -> Result<Value> {
-    #[derive(serde::Deserialize)]
-    struct Partial {
-        metadata: Value,
-    }
-    let partial: Partial = serde_json::from_slice(&object.object.bytes).map_err(ApiError::internal)?;
-    Ok(json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": partial.metadata }))
+fn metadata_of(object: &Cached) -> Bytes {
+    let mut out = Vec::new();
+    table::write_metadata(&object.object.bytes, &mut out);
+    out.into()
 }
 
 /// The bytes of one object under a transformation and encoding.
@@ -130,7 +127,13 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
             }
             Encoding::Yaml => serde_json::from_slice(&json_of(resource, object)?).map_err(ApiError::internal)?,
         },
-        Transform::Metadata => metadata_of(object)?,
+        Transform::Metadata => {
+            let json = metadata_of(object);
+            if accept.encoding == Encoding::Json {
+                return Ok(json);
+            }
+            serde_json::from_slice(&json).map_err(ApiError::internal)?
+        }
         Transform::Table => table::of(resource, std::slice::from_ref(&json_of(resource, object)?))?,
     };
     encode_tree(&tree, accept.encoding)
@@ -199,10 +202,30 @@ pub fn list_response(
     match (accept.transform, accept.encoding) {
         (Transform::Whole, Encoding::Json) => {
             let head = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
+            let items = json_items(&head, "items", items, whole_item(resource.clone()));
+            Ok(respond(StatusCode::OK, media_type, items))
+        }
+        (Transform::Metadata, Encoding::Json) => {
+            let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false) });
+            let write = |object: &Cached, out: &mut Vec<u8>| {
+                table::write_metadata(&object.object.bytes, out);
+                Ok(())
+            };
             Ok(respond(
                 StatusCode::OK,
                 media_type,
-                json_list(resource.clone(), &head, items),
+                json_items(&head, "items", items, write),
+            ))
+        }
+        (Transform::Table, Encoding::Json) => {
+            let rows = table::Rows::of(resource, table_objects);
+            let head = json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false), "columnDefinitions": rows.definitions() });
+            let resource = resource.clone();
+            let write = move |object: &Cached, out: &mut Vec<u8>| rows.write(&json_of(&resource, object)?, out);
+            Ok(respond(
+                StatusCode::OK,
+                media_type,
+                json_items(&head, "rows", items, write),
             ))
         }
         (Transform::Whole, Encoding::Protobuf) => {
@@ -226,7 +249,8 @@ pub fn list_response(
                     tree
                 }
                 Transform::Metadata => {
-                    let items = items.iter().map(|o| metadata_of(o)).collect::<Result<Vec<_>>>()?;
+                    let tree = |o: &Arc<Cached>| serde_json::from_slice(&metadata_of(o)).map_err(ApiError::internal);
+                    let items = items.iter().map(tree).collect::<Result<Vec<Value>>>()?;
                     json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false), "items": items })
                 }
                 Transform::Whole => {
@@ -242,18 +266,40 @@ pub fn list_response(
     }
 }
 
-/// Header, cached bytes, commas, footer.
-fn json_list(resource: Arc<Resource>, head: &Value, items: Vec<Arc<Cached>>) -> Body {
-    let mut first = head.to_string();
-    // the head is an object: its last character is the brace that the items go before
-    first.pop();
-    first.push_str(",\"items\":[");
+/// Writes an item of a list of whole objects: the cached bytes.
+fn whole_item(resource: Arc<Resource>) -> impl FnMut(&Cached, &mut Vec<u8>) -> Result<()> + Send + 'static {
     let type_prefix = format!(
         "\"apiVersion\":\"{}\",\"kind\":\"{}\",",
         resource.api_version(),
         resource.kind
     );
     let strip = !resource.is_custom();
+    move |object, out| {
+        let bytes = json_of(&resource, object)?;
+        // items of a built-in list do not repeat their type
+        match bytes.get(1..).and_then(|b| b.strip_prefix(type_prefix.as_bytes())) {
+            Some(rest) if strip => {
+                out.push(b'{');
+                out.extend_from_slice(rest);
+            }
+            _ => out.extend_from_slice(&bytes),
+        }
+        Ok(())
+    }
+}
+
+/// An object whose last member is an array with one item for each cached object, streamed: memory does not grow with the
+/// list. `head` has the other members.
+fn json_items(
+    head: &Value,
+    member: &str,
+    items: Vec<Arc<Cached>>,
+    mut write: impl FnMut(&Cached, &mut Vec<u8>) -> Result<()> + Send + 'static,
+) -> Body {
+    let mut first = head.to_string();
+    // the head is an object: its last character is the brace that the items go before
+    first.pop();
+    first.push_str(&format!(",\"{member}\":["));
     let mut rest = items.into_iter();
     let mut pending = Some(first);
     let mut begun = false;
@@ -262,37 +308,26 @@ fn json_list(resource: Arc<Resource>, head: &Value, items: Vec<Arc<Cached>>) -> 
         if ended {
             return None;
         }
-        let mut out = BytesMut::with_capacity(CHUNK + (CHUNK >> 2));
+        let mut out = Vec::with_capacity(CHUNK + (CHUNK >> 2));
         if let Some(first) = pending.take() {
-            out.put_slice(first.as_bytes());
+            out.extend_from_slice(first.as_bytes());
         }
         while out.len() < CHUNK {
             let Some(object) = rest.next() else {
-                out.put_slice(b"]}\n");
+                out.extend_from_slice(b"]}\n");
                 ended = true;
                 break;
             };
-            let bytes = match json_of(&resource, &object) {
-                Ok(bytes) => bytes,
-                Err(error) => {
-                    ended = true;
-                    return Some(Err(std::io::Error::other(error)));
-                }
-            };
             if begun {
-                out.put_u8(b',');
+                out.push(b',');
             }
             begun = true;
-            // items of a built-in list do not repeat their type
-            match bytes.get(1..).and_then(|b| b.strip_prefix(type_prefix.as_bytes())) {
-                Some(rest) if strip => {
-                    out.put_u8(b'{');
-                    out.put_slice(rest);
-                }
-                _ => out.put_slice(&bytes),
+            if let Err(error) = write(&object, &mut out) {
+                ended = true;
+                return Some(Err(std::io::Error::other(error)));
             }
         }
-        Some(Ok(Frame::data(out.freeze())))
+        Some(Ok(Frame::data(Bytes::from(out))))
     }));
     StreamBody::new(chunks).boxed_unsync()
 }

@@ -86,6 +86,8 @@ struct Inner {
     ring: VecDeque<(Instant, Arc<Change>)>,
     /// Every event after this revision is in the ring.
     complete_after: u64,
+    /// The store has forgotten what was before this revision, and so may nobody ask for it here.
+    forgotten: u64,
     watchers: HashMap<Scope, Vec<Watcher>>,
     next_watcher: u64,
 }
@@ -114,6 +116,27 @@ pub struct Subscription {
 pub struct Listing {
     pub revision: u64,
     pub items: Vec<Arc<Cached>>,
+}
+
+/// The part of a resource that one chunk of a list asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Range<'a> {
+    /// Empty for all.
+    pub namespace: &'a str,
+    /// The first key, if not the first of all.
+    pub start: Option<&'a str>,
+    /// How many objects at most; 0 for all.
+    pub limit: usize,
+}
+
+/// One chunk of a list.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    pub items: Vec<Arc<Cached>>,
+    /// The key that the next chunk begins with, if there is one.
+    pub next: Option<String>,
+    /// How many objects there are from `next` on, whether they match or not.
+    pub rest: usize,
 }
 
 impl Cache {
@@ -206,6 +229,68 @@ impl Cache {
         }
     }
 
+    /// The objects of a range that match, as they were at a revision. Costs what is looked at and what has changed since
+    /// then, whatever else there is; `rest` is counted only when it is asked for.
+    ///
+    /// `None` when the events since that revision are no longer here: the store may still know.
+    pub fn chunk(
+        &self,
+        range: Range<'_>,
+        revision: Option<u64>,
+        count: bool,
+        matches: impl Fn(&Cached) -> bool,
+    ) -> Option<(u64, Chunk)> {
+        let inner = self.read();
+        let now = self.revision();
+        let mut before: BTreeMap<String, Option<Arc<Cached>>> = BTreeMap::new();
+        if let Some(revision) = revision {
+            if revision < inner.complete_after.max(inner.forgotten) {
+                return None;
+            }
+            let first = inner.ring.partition_point(|(_, c)| c.revision <= revision);
+            // the oldest change of an object, which is seen last, says what it was
+            for (_, change) in inner.ring.range(first..).rev() {
+                before.insert(change.current.object.key(), change.previous.clone());
+            }
+        }
+        let (mut from, to) = match range.namespace {
+            "" => (String::new(), Bound::Unbounded),
+            // '0' follows '/'
+            namespace => (format!("{namespace}/"), Bound::Excluded(format!("{namespace}0"))),
+        };
+        if let Some(start) = range.start.filter(|s| *s > from.as_str()) {
+            start.clone_into(&mut from);
+        }
+        let boxed = |bound: &Bound<String>| bound.as_ref().map(|key| Box::<str>::from(key.as_str()));
+        let current = inner
+            .objects
+            .range((Bound::Included(Box::from(from.as_str())), boxed(&to)));
+        let replaced = before.range((Bound::Included(from), to));
+        let whole = range.namespace.is_empty() && range.start.is_none() && before.is_empty();
+        let mut seen = Merged {
+            current: current.peekable(),
+            replaced: replaced.peekable(),
+        };
+        let mut chunk = Chunk::default();
+        let mut passed = 0;
+        for object in &mut seen {
+            if !matches(object) {
+                passed += 1;
+                continue;
+            }
+            if range.limit > 0 && chunk.items.len() == range.limit {
+                chunk.next = Some(object.object.key());
+                if count {
+                    let all = whole.then(|| inner.objects.len() - chunk.items.len() - passed);
+                    chunk.rest = all.unwrap_or_else(|| 1 + seen.count());
+                }
+                break;
+            }
+            chunk.items.push(object.clone());
+        }
+        Some((revision.unwrap_or(now), chunk))
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.read().objects.len()
@@ -267,6 +352,7 @@ impl Cache {
     /// Forgets events that the store has forgotten: what was current at `revision` can no longer be asked for.
     pub fn compact(&self, revision: u64) {
         let mut inner = self.write();
+        inner.forgotten = inner.forgotten.max(revision);
         let old = inner.ring.partition_point(|(_, c)| c.revision <= revision);
         let newest = inner.ring.drain(..old).next_back();
         if let Some((_, newest)) = newest {
@@ -345,6 +431,45 @@ impl Cache {
     }
 }
 
+/// Objects by key, some of which are replaced by what they were before, or by nothing.
+struct Merged<
+    'a,
+    C: Iterator<Item = (&'a Box<str>, &'a Arc<Cached>)>,
+    R: Iterator<Item = (&'a String, &'a Option<Arc<Cached>>)>,
+> {
+    current: std::iter::Peekable<C>,
+    replaced: std::iter::Peekable<R>,
+}
+
+impl<'a, C, R> Iterator for Merged<'a, C, R>
+where
+    C: Iterator<Item = (&'a Box<str>, &'a Arc<Cached>)>,
+    R: Iterator<Item = (&'a String, &'a Option<Arc<Cached>>)>,
+{
+    type Item = &'a Arc<Cached>;
+
+    fn next(&mut self) -> Option<&'a Arc<Cached>> {
+        loop {
+            let Some((place, before)) = self.replaced.peek().copied() else {
+                return self.current.next().map(|(_, object)| object);
+            };
+            match self.current.peek() {
+                Some((key, _)) if key.as_ref() < place.as_str() => {
+                    return self.current.next().map(|(_, object)| object);
+                }
+                Some((key, _)) if key.as_ref() == place.as_str() => {
+                    self.current.next();
+                }
+                _ => {}
+            }
+            self.replaced.next();
+            if let Some(before) = before {
+                return Some(before);
+            }
+        }
+    }
+}
+
 fn within<'a>(
     objects: &'a BTreeMap<Box<str>, Arc<Cached>>,
     namespace: &str,
@@ -407,30 +532,111 @@ mod tests {
     use super::*;
     use crate::registry::builtin_resources;
 
-    #[test]
-    fn what_the_store_has_forgotten_cannot_be_watched_from() {
+    fn configmaps() -> Arc<Cache> {
         let all = builtin_resources();
-        let resource = all.into_iter().find(|r| r.is("", "configmaps")).unwrap();
-        let prefix = resource.prefix.clone();
-        let cache = Arc::new(Cache::empty(Arc::new(resource)));
-        for revision in [3, 5, 9] {
-            let object = serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
-                "name": "a", "namespace": "n", "uid": "u", "resourceVersion": revision.to_string() } });
-            let kv = etcd::KeyValue {
-                key: Bytes::from(format!("{prefix}n/a")),
-                value: Bytes::from(object.to_string()),
+        Arc::new(Cache::empty(Arc::new(
+            all.into_iter().find(|r| r.is("", "configmaps")).unwrap(),
+        )))
+    }
+
+    /// An object of a namespace and name is written, or deleted, at a revision.
+    fn change(cache: &Cache, revision: u64, name: &str, written: bool) {
+        let object = serde_json::json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": name.split('/').nth(1), "namespace": name.split('/').next(), "uid": "u", "resourceVersion": revision.to_string() } });
+        let event = Event {
+            kind: if written { EventKind::Put } else { EventKind::Delete },
+            kv: etcd::KeyValue {
+                key: Bytes::from(format!("{}{name}", cache.resource.prefix)),
+                value: if written {
+                    Bytes::from(object.to_string())
+                } else {
+                    Bytes::new()
+                },
                 create_revision: 3,
                 mod_revision: revision,
                 version: 1,
                 lease: 0,
+            },
+            previous: None,
+            hint: None,
+        };
+        cache.apply(revision, &[event]);
+    }
+
+    #[test]
+    fn a_list_in_chunks_is_what_was_there_when_it_began() {
+        let cache = configmaps();
+        for (i, name) in ["a/a", "a/b", "b/a", "b/b", "b/c"].iter().enumerate() {
+            change(&cache, 10 + i as u64, name, true);
+        }
+        let chunk = |namespace, start: Option<&str>, limit, at| {
+            let range = Range {
+                namespace,
+                start,
+                limit,
             };
-            let event = Event {
-                kind: EventKind::Put,
-                kv,
-                previous: None,
-                hint: None,
-            };
-            cache.apply(revision, &[event]);
+            let (revision, chunk) = cache.chunk(range, at, true, |o| &*o.object.meta.name != "b")?;
+            let seen: Vec<String> = chunk
+                .items
+                .iter()
+                .map(|o| format!("{}@{}", o.object.key(), o.revision()))
+                .collect();
+            Some((revision, seen.join(" "), chunk.next, chunk.rest))
+        };
+        let next = |key: &str| Some(key.to_owned());
+        assert_eq!(
+            chunk("", None, 2, None),
+            Some((14, "a/a@10 b/a@12".into(), next("b/c"), 1))
+        );
+        assert_eq!(chunk("b", None, 1, None), Some((14, "b/a@12".into(), next("b/c"), 1)));
+
+        change(&cache, 15, "b/c", false);
+        change(&cache, 16, "a/c", true);
+        change(&cache, 17, "b/a", true);
+        change(&cache, 18, "b/a", true);
+        change(&cache, 19, "b/aa", true);
+        change(&cache, 20, "b/aa", false);
+        assert_eq!(
+            chunk("", None, 0, Some(14)),
+            Some((14, "a/a@10 b/a@12 b/c@14".into(), None, 0))
+        );
+        assert_eq!(
+            chunk("", Some("b/a"), 1, Some(14)),
+            Some((14, "b/a@12".into(), next("b/c"), 1))
+        );
+        assert_eq!(
+            chunk("b", Some("a/a"), 0, Some(14)),
+            Some((14, "b/a@12 b/c@14".into(), None, 0))
+        );
+        assert_eq!(
+            chunk("", None, 0, Some(17)),
+            Some((17, "a/a@10 a/c@16 b/a@17".into(), None, 0))
+        );
+        assert_eq!(
+            chunk("b", None, 0, Some(19)),
+            Some((19, "b/a@18 b/aa@19".into(), None, 0))
+        );
+        assert_eq!(
+            chunk("", None, 0, None),
+            Some((20, "a/a@10 a/c@16 b/a@18".into(), None, 0))
+        );
+
+        cache.compact(16);
+        assert_eq!(
+            chunk("", None, 0, Some(14)),
+            None,
+            "the store may know, or say that it is too old"
+        );
+        assert!(chunk("", None, 0, Some(17)).is_some());
+        cache.compact(30);
+        assert_eq!(chunk("", None, 0, Some(20)), None, "though nothing has changed since");
+    }
+
+    #[test]
+    fn what_the_store_has_forgotten_cannot_be_watched_from() {
+        let cache = configmaps();
+        for revision in [3, 5, 9] {
+            change(&cache, revision, "n/a", true);
         }
         let seen = |since| {
             let (_, _, backlog) = cache.watch(Scope::All, "", Some(since))?;

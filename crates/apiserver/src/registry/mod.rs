@@ -262,7 +262,7 @@ pub fn format_time(at: Timestamp) -> String {
 }
 
 /// The rows of the resource table as the registry serves them.
-fn builtin_resources() -> Vec<Resource> {
+pub(crate) fn builtin_resources() -> Vec<Resource> {
     api::resources::all()
         .iter()
         .map(|row| {

@@ -12,6 +12,7 @@ use crate::http::negotiate::Accept;
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body, ListMeta};
+use crate::registry::cache::{Chunk, Range};
 use crate::registry::cached::Cached;
 use crate::registry::selection::Selection;
 use crate::registry::{Registry, Served};
@@ -25,6 +26,9 @@ struct Continue {
     /// `NEWEST` where the rest is of whatever is newest.
     rv: i64,
     start: String,
+    /// How many objects there are from `start` on, where that was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rest: Option<usize>,
 }
 
 const NEWEST: i64 = -1;
@@ -33,12 +37,20 @@ const INCONSISTENT: &str = "The provided continue parameter is too old to displa
     remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were \
     created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
+/// Where a list goes on.
+#[derive(Debug)]
+struct Token {
+    /// The revision that is listed, if not the newest.
+    revision: Option<u64>,
+    start: String,
+    rest: Option<usize>,
+}
+
 /// The parameters of a list.
 #[derive(Debug, Default)]
 pub struct ListOptions {
     limit: usize,
-    /// From which key on, and of which revision if not the newest.
-    token: Option<(Option<u64>, String)>,
+    token: Option<Token>,
     /// The revision and whether it must be exactly that one.
     revision: Option<(u64, bool)>,
 }
@@ -128,7 +140,7 @@ impl ListOptions {
     }
 }
 
-fn decode_continue(text: &str) -> Result<(Option<u64>, String)> {
+fn decode_continue(text: &str) -> Result<Token> {
     let bad = |why: String| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
     let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| {
         let at = match e {
@@ -151,15 +163,20 @@ fn decode_continue(text: &str) -> Result<(Option<u64>, String)> {
         NEWEST => None,
         rv => Some(u64::try_from(rv).map_err(|e| bad(e.to_string()))?),
     };
-    Ok((revision, token.start))
+    Ok(Token {
+        revision,
+        start: token.start,
+        rest: token.rest,
+    })
 }
 
-fn encode_continue(revision: Option<u64>, start: String) -> Result<String> {
+fn encode_continue(revision: Option<u64>, start: String, rest: Option<usize>) -> Result<String> {
     let rv = revision.map_or(Ok(NEWEST), i64::try_from).map_err(ApiError::internal)?;
     let token = Continue {
         v: "meta.k8s.io/v1".into(),
         rv,
         start,
+        rest,
     };
     Ok(URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).map_err(ApiError::internal)?))
 }
@@ -218,8 +235,9 @@ pub async fn select(
     selection: &Selection,
     options: &ListOptions,
 ) -> Result<(Vec<Arc<Cached>>, ListMeta)> {
+    let cache = &served.cache;
     let exact = match (&options.token, options.revision) {
-        (Some((revision, _)), _) => *revision,
+        (Some(token), _) => token.revision,
         (None, Some((revision, true))) => Some(revision),
         (None, Some((revision, false))) => {
             not_in_the_future(registry, revision)?;
@@ -227,84 +245,119 @@ pub async fn select(
         }
         (None, None) => None,
     };
-    let (revision, all) = match exact {
-        Some(revision) => {
-            let found = at_revision(registry, served, selection, revision).await;
+    if exact.is_none()
+        && let Some(name) = selection.name()
+        && (!selection.namespace.is_empty() || !served.resource.namespaced)
+    {
+        let meta = ListMeta {
+            revision: cache.revision(),
+            ..ListMeta::default()
+        };
+        let found = cache.get(&selection.namespace, name);
+        return Ok((found.into_iter().filter(|o| selection.matches(o)).collect(), meta));
+    }
+    if let Some(revision) = exact {
+        not_in_the_future(registry, revision)?;
+    }
+    let known = options.token.as_ref().and_then(|token| token.rest);
+    let range = Range {
+        namespace: &selection.namespace,
+        start: options.token.as_ref().map(|token| token.start.as_str()),
+        limit: options.limit,
+    };
+    let count = !selection.is_filtered() && known.is_none();
+    let (revision, mut chunk) = match cache.chunk(range, exact, count, |o| selection.matches(o)) {
+        Some(found) => found,
+        None => {
+            // only of an exact revision may the cache know nothing
+            let revision = exact.unwrap_or_else(|| cache.revision());
+            let found = at_revision(registry, served, selection, range, revision).await;
             (revision, found.map_err(|error| expired(error, options))?)
         }
-        None => {
-            if let Some(name) = selection
-                .name()
-                .filter(|_| !selection.namespace.is_empty() || !served.resource.namespaced)
-            {
-                let revision = served.cache.revision();
-                let found = served.cache.get(&selection.namespace, name);
-                (revision, found.into_iter().collect())
-            } else {
-                let listing = served.cache.list(&selection.namespace);
-                (listing.revision, listing.items)
-            }
-        }
     };
+    if let Some(known) = known {
+        chunk.rest = known.saturating_sub(chunk.items.len());
+    }
     let mut meta = ListMeta {
         revision,
         ..ListMeta::default()
     };
-    let start = options.token.as_ref().map(|(_, start)| start.as_str());
-    let mut matching: Vec<Arc<Cached>> = all
-        .into_iter()
-        .filter(|o| start.is_none_or(|s| o.object.key().as_str() >= s))
-        .filter(|o| selection.matches(o))
-        .collect();
-    if options.limit > 0 && matching.len() > options.limit {
-        let rest = matching.split_off(options.limit);
-        if let Some(next) = rest.first() {
-            meta.continue_token = Some(encode_continue(Some(revision), next.object.key())?);
-        }
-        if !selection.is_filtered() {
-            meta.remaining = Some(rest.len());
-        }
+    if let Some(next) = chunk.next {
+        let rest = (!selection.is_filtered()).then_some(chunk.rest);
+        meta.continue_token = Some(encode_continue(Some(revision), next, rest)?);
+        meta.remaining = rest;
     }
-    Ok((matching, meta))
+    Ok((chunk.items, meta))
 }
 
 /// Says how a list whose revision is gone may go on.
 fn expired(error: ApiError, options: &ListOptions) -> ApiError {
-    let Some((_, start)) = options.token.as_ref().filter(|_| error.reason == "Expired") else {
+    let Some(token) = options.token.as_ref().filter(|_| error.reason == "Expired") else {
         return error;
     };
-    match encode_continue(None, start.clone()) {
+    match encode_continue(None, token.start.clone(), None) {
         Ok(token) => ApiError::expired(INCONSISTENT).with_continue(token),
         Err(error) => error,
     }
 }
 
-/// The resource as it was at a revision.
+/// Keys that are read from the store at once where not all of them may match.
+const STEP: usize = 500;
+
+/// A chunk of the resource as the store has it at a revision that the cache no longer knows.
 async fn at_revision(
     registry: &Registry,
     served: &Served,
     selection: &Selection,
+    range: Range<'_>,
     revision: u64,
-) -> Result<Vec<Arc<Cached>>> {
-    let resource = &served.resource;
-    let prefix = match selection.namespace.as_str() {
-        "" => resource.prefix.clone(),
-        namespace => format!("{}{namespace}/", resource.prefix),
+) -> Result<Chunk> {
+    let prefix = &served.resource.prefix;
+    let within = match range.namespace {
+        "" => etcd::KeyRange::prefix(prefix.as_bytes()),
+        namespace => etcd::KeyRange::prefix(format!("{prefix}{namespace}/").as_bytes()),
     };
-    let range = etcd::KeyRange::prefix(prefix.as_bytes());
-    let found = registry
-        .store
-        .range(range, 0, Some(revision))
-        .await
-        .map_err(|e| match e {
+    let etcd::KeyRange::Span { mut start, end } = within else {
+        return Err(ApiError::internal("a resource's prefix has no end"));
+    };
+    if let Some(from) = range.start {
+        start = start.max(bytes::Bytes::from(format!("{prefix}{from}")));
+    }
+    let limit = if range.limit == 0 {
+        0
+    } else {
+        (range.limit + 1).max(STEP)
+    };
+    let mut chunk = Chunk::default();
+    loop {
+        let step = etcd::KeyRange::Span {
+            start: start.clone(),
+            end: end.clone(),
+        };
+        let found = registry.store.range(step, limit, Some(revision)).await;
+        let found = found.map_err(|e| match e {
             etcd::StoreError::FutureRevision { .. } => {
                 not_in_the_future(registry, revision).err().unwrap_or_else(|| e.into())
             }
             other => other.into(),
         })?;
-    found
-        .kvs
-        .into_iter()
-        .map(|kv| Ok(Arc::new(served.cache.decode(kv.value)?)))
-        .collect()
+        let last = found.kvs.last().map(|kv| kv.key.clone());
+        for (i, kv) in found.kvs.into_iter().enumerate() {
+            let object = served.cache.decode(kv.value)?;
+            if !selection.matches(&object) {
+                continue;
+            }
+            if range.limit > 0 && chunk.items.len() == range.limit {
+                chunk.next = Some(object.object.key());
+                chunk.rest = found.count - i;
+                return Ok(chunk);
+            }
+            chunk.items.push(Arc::new(object));
+        }
+        match last.filter(|_| found.more) {
+            // the least key after the last one
+            Some(last) => start = [&last[..], &[0]].concat().into(),
+            None => return Ok(chunk),
+        }
+    }
 }

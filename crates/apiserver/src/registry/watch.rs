@@ -196,12 +196,24 @@ struct Stream {
     selection: Selection,
     framer: Framer,
     served: Served,
+    /// What is told before what happens from now on. It is framed when the client reads, so that one who does not
+    /// holds no copies.
+    past: Past,
     pending: std::collections::VecDeque<Bytes>,
     ends: Instant,
     next_bookmark: Option<Instant>,
     told: u64,
     /// When the last change was handed on.
     gave: Option<Instant>,
+}
+
+/// The beginning of a watch: the objects there are, the end of them, and the changes since a revision.
+#[derive(Default)]
+struct Past {
+    objects: std::vec::IntoIter<Arc<Cached>>,
+    /// The revision of those objects, where the client asked to hear that they have ended.
+    end: Option<u64>,
+    changes: std::vec::IntoIter<Arc<Change>>,
 }
 
 /// Answers WATCH.
@@ -244,6 +256,7 @@ impl Stream {
             selection,
             framer,
             served: served.clone(),
+            past: Past::default(),
             pending: std::collections::VecDeque::new(),
             ends: now + options.timeout,
             next_bookmark: options.bookmarks.then_some(now + BOOKMARK_EVERY),
@@ -253,23 +266,20 @@ impl Stream {
         match served.cache.watch(scope, &stream.selection.namespace, options.since) {
             Ok((subscription, listing, backlog)) => {
                 stream.subscription = Some(subscription);
-                for object in listing.items.iter().filter(|o| stream.selection.matches(o)) {
-                    let frame = stream.framer.object("ADDED", object)?;
-                    stream.pending.push_back(frame);
-                }
                 if options.since.is_none() {
                     stream.told = listing.revision;
                 }
-                if options.initial_events && options.bookmarks {
-                    stream
-                        .pending
-                        .push_back(stream.framer.bookmark(listing.revision, true)?);
-                }
-                for change in backlog {
-                    if let Some(frame) = stream.frame(&change)? {
-                        stream.pending.push_back(frame);
-                    }
-                }
+                let ended = options.initial_events && options.bookmarks;
+                let mut objects = listing.items;
+                objects.retain(|o| stream.selection.matches(o));
+                stream.past = Past {
+                    objects: objects.into_iter(),
+                    end: ended.then_some(listing.revision),
+                    changes: backlog.into_iter(),
+                };
+                // what cannot be written in the form that was asked for is refused before the answer begins
+                let first = stream.replay()?;
+                stream.pending.extend(first);
             }
             // a watch that cannot go on is told so inside the stream
             Err(error) => stream.pending.push_back(stream.framer.tree("ERROR", &error.status())?),
@@ -297,10 +307,36 @@ impl Stream {
         self.framer.change(kind, change, &change.current).map(Some)
     }
 
+    /// Some of the past, if there is any left.
+    fn replay(&mut self) -> Result<Option<Bytes>> {
+        let mut all = Vec::new();
+        while all.len() < GATHERED {
+            if let Some(object) = self.past.objects.next() {
+                all.extend_from_slice(&self.framer.object("ADDED", &object)?);
+            } else if let Some(revision) = self.past.end.take() {
+                all.extend_from_slice(&self.framer.bookmark(revision, true)?);
+            } else if let Some(change) = self.past.changes.next() {
+                if let Some(frame) = self.frame(&change)? {
+                    all.extend_from_slice(&frame);
+                }
+            } else {
+                // the lists themselves
+                self.past = Past::default();
+                break;
+            }
+        }
+        Ok((!all.is_empty()).then(|| all.into()))
+    }
+
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.pending.pop_front() {
                 return Some(frame);
+            }
+            match self.replay() {
+                Ok(Some(frames)) => return Some(frames),
+                Ok(None) => {}
+                Err(error) => return self.fail(&error),
             }
             let subscription = self.subscription.as_mut()?;
             let wake = self.next_bookmark.map_or(self.ends, |at| at.min(self.ends));

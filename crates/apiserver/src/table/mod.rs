@@ -5,8 +5,10 @@ mod cells;
 mod cluster;
 mod network;
 mod pod;
+mod reads;
 mod workload;
 
+use api::raw::{self, Projection};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
@@ -102,62 +104,111 @@ fn columns(resource: &Resource) -> Vec<Column> {
     own.iter().map(Column::from).collect()
 }
 
-/// The condition of a row whose object has come to an end.
-fn row_conditions(resource: &Resource, tree: &Value) -> Option<Value> {
-    let completed = |reason: &str, message: &str| {
-        Some(json!([{ "type": "Completed", "status": "True", "reason": reason, "message": message }]))
-    };
-    match text(tree, "/status/phase") {
-        "Succeeded" if resource.is("", "pods") => completed("Succeeded", "The pod has completed successfully."),
-        "Failed" if resource.is("", "pods") => completed("Failed", "The pod failed."),
-        _ => None,
+/// The columns of a resource, ready to make rows of its objects.
+pub struct Rows {
+    columns: Vec<Column>,
+    reads: Projection,
+    is_pods: bool,
+    include: Include,
+}
+
+impl Rows {
+    pub fn of(resource: &Resource, include: Include) -> Rows {
+        Rows {
+            columns: columns(resource),
+            reads: reads::of(resource),
+            is_pods: resource.is("", "pods"),
+            include,
+        }
+    }
+
+    /// What `columnDefinitions` of the table says.
+    pub fn definitions(&self) -> Value {
+        let one = |c: &Column| json!({ "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority });
+        self.columns.iter().map(one).collect()
+    }
+
+    /// Writes the row of an object, given as its JSON in the served version. Only what the columns read is decoded.
+    ///
+    /// # Errors
+    /// `500` when the object is not JSON.
+    pub fn write(&self, object: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let tree = self.reads.read(object).map_err(ApiError::internal)?;
+        out.extend_from_slice(b"{\"cells\":");
+        serde_json::to_writer(&mut *out, &self.cells(&tree)).map_err(ApiError::internal)?;
+        if let Some(conditions) = self.conditions(&tree) {
+            out.extend_from_slice(b",\"conditions\":");
+            serde_json::to_writer(&mut *out, &conditions).map_err(ApiError::internal)?;
+        }
+        match self.include {
+            Include::None => {}
+            Include::Metadata => {
+                out.extend_from_slice(b",\"object\":");
+                write_metadata(object, out);
+            }
+            Include::Object => {
+                out.extend_from_slice(b",\"object\":");
+                out.extend_from_slice(object);
+            }
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn cells(&self, tree: &Value) -> Vec<Value> {
+        let cell = |c: &Column| match &c.cell {
+            Cell::Function(f) => f(tree),
+            Cell::Path(path) => {
+                let value = at_path(tree, path).cloned().unwrap_or(Value::Null);
+                match (c.kind.as_str(), value) {
+                    ("date", Value::String(at)) => since(&at),
+                    (_, other) => other,
+                }
+            }
+        };
+        self.columns.iter().map(cell).collect()
+    }
+
+    /// The condition of a row whose object has come to an end.
+    fn conditions(&self, tree: &Value) -> Option<Value> {
+        let completed = |reason: &str, message: &str| {
+            Some(json!([{ "type": "Completed", "status": "True", "reason": reason, "message": message }]))
+        };
+        match text(tree, "/status/phase") {
+            "Succeeded" if self.is_pods => completed("Succeeded", "The pod has completed successfully."),
+            "Failed" if self.is_pods => completed("Failed", "The pod failed."),
+            _ => None,
+        }
     }
 }
 
-/// A table of objects given as JSON.
+/// Writes the `PartialObjectMetadata` of an object, given as its JSON.
+pub fn write_metadata(object: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
+    out.extend_from_slice(raw::member(object, "metadata").unwrap_or(b"{}"));
+    out.push(b'}');
+}
+
+/// A table of objects given as JSON, as a tree.
 pub fn of_included(resource: &Resource, objects: &[Bytes], include: Include, with_columns: bool) -> Result<Value> {
-    let columns = columns(resource);
-    let mut rows = Vec::with_capacity(objects.len());
+    let rows = Rows::of(resource, include);
     let mut revision = String::new();
-    for bytes in objects {
-        let tree: Value = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
-        let cells: Vec<Value> = columns
-            .iter()
-            .map(|c| match &c.cell {
-                Cell::Function(f) => f(&tree),
-                Cell::Path(path) => {
-                    let value = at_path(&tree, path).cloned().unwrap_or(Value::Null);
-                    match (c.kind.as_str(), value) {
-                        ("date", Value::String(at)) => since(&at),
-                        (_, other) => other,
-                    }
-                }
-            })
-            .collect();
-        text(&tree, "/metadata/resourceVersion").clone_into(&mut revision);
-        let mut row = json!({ "cells": cells });
-        if let Some(conditions) = row_conditions(resource, &tree) {
-            row["conditions"] = conditions;
-        }
-        match include {
-            Include::None => {}
-            Include::Metadata => {
-                row["object"] = json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"] });
-            }
-            Include::Object => row["object"] = tree,
-        }
-        rows.push(row);
+    let mut all = Vec::with_capacity(objects.len());
+    for object in objects {
+        let mut row = Vec::new();
+        rows.write(object, &mut row)?;
+        let row: Value = serde_json::from_slice(&row).map_err(ApiError::internal)?;
+        all.push(row);
     }
-    let definitions: Vec<Value> = if with_columns {
-        let one = |c: &Column| json!({ "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority });
-        columns.iter().map(one).collect()
-    } else {
-        Vec::new()
-    };
+    if let [.., last] = objects {
+        let metadata = raw::member(last, "metadata").unwrap_or_default();
+        let metadata: Value = serde_json::from_slice(metadata).map_err(ApiError::internal)?;
+        text(&metadata, "/resourceVersion").clone_into(&mut revision);
+    }
     Ok(json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1",
         "metadata": { "resourceVersion": revision },
-        "columnDefinitions": definitions, "rows": rows,
+        "columnDefinitions": if with_columns { rows.definitions() } else { json!([]) }, "rows": all,
     }))
 }
 
