@@ -1,17 +1,14 @@
 //! Who asks whether the proxy is well: load balancers a service's health check node port, people `/healthz`.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -65,19 +62,20 @@ where
                 Ok((stream, _)) => stream,
                 Err(e) => {
                     tracing::warn!("{address}: {e}");
+                    // out of file descriptors: another connection must end first
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             let handle = handle.clone();
             tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let response = handle(&request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                if let Err(e) = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await
-                {
+                let answer = move |request: Request<Incoming>, ongoing: serving::Ongoing| {
+                    let response = handle(&request).map(|body| ongoing.answer(body, (), None));
+                    async move { response }
+                };
+                let (http1, activity) = (serving::Protocol::Http1, serving::Activity::start());
+                let served = serving::serve(stream, http1, &activity, answer, std::future::pending());
+                if let Err(e) = served.await {
                     tracing::debug!("{address}: {e}");
                 }
             });

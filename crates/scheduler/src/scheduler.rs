@@ -139,7 +139,10 @@ pub async fn run(config: SchedulerConfig, client: Client, shutdown: Cancellation
         while let Ok(result) = bound.try_recv() {
             scheduler.settle(result);
         }
-        if scheduler.cycles() {
+        if shutdown.is_cancelled() {
+            return;
+        }
+        if scheduler.cycles(&shutdown) {
             // other tasks get their turn, and what they did is seen before the next batch
             tokio::task::yield_now().await;
             continue;
@@ -324,8 +327,12 @@ impl Scheduler {
     }
 
     /// Runs a batch of cycles. Whether there may be more to do.
-    fn cycles(&mut self) -> bool {
+    fn cycles(&mut self, shutdown: &CancellationToken) -> bool {
         for _ in 0..BATCH {
+            // whoever waits is found again after the next start
+            if shutdown.is_cancelled() {
+                return true;
+            }
             let now = self.now();
             let Some(queued) = self.queue.pop(now) else {
                 return false;

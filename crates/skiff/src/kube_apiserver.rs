@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser};
 
 use crate::node_paths::DEFAULT_DATA_DIR;
-use crate::server::args::ServerArgs;
+use crate::server::args::{LimitArgs, ServerArgs};
 
 #[derive(Debug, Args)]
 pub struct ApiServerArgs {
@@ -37,6 +37,8 @@ pub struct ApiServerArgs {
     /// Privileged containers may be created, always.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_privileged: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +87,7 @@ impl ApiServerArgs {
         server.advertise_address = self.advertise_address;
         server.service_cidr = self.service_cluster_ip_range;
         server.service_node_port_range = self.service_node_port_range;
+        server.limits = self.limits;
         Ok(server)
     }
 }

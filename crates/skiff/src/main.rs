@@ -138,6 +138,8 @@ fn run(command: Command) -> ExitCode {
                 Command::Version | Command::Kubectl(_) => Ok(()),
             }
         });
+        // what blocks a thread may do so as long as it wants; the process does not wait for it
+        runtime.shutdown_background();
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -1,39 +1,30 @@
 //! TLS connections: HTTP/1.1 and HTTP/2, client certificates, and an end without cutting off answers.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::Response;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use rustls::RootCertStore;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
+use serving::{Activity, Answer, DRAIN, FIRST_REQUEST, Ongoing, Protocol};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::authentication::certificate;
-use crate::http::negotiate::Accept;
-use crate::http::status::ApiError;
 use crate::http::user::User;
-use crate::registry::body::{self, Body};
-use crate::server::{ApiServer, MAX_BODY};
-
-/// How long answers may take to end after a stop.
-const DRAIN: Duration = Duration::from_secs(10);
-/// Streams of one HTTP/2 connection, as upstream's.
-const MAX_STREAMS: u32 = 250;
+use crate::registry::body::Body;
+use crate::server::ApiServer;
+use crate::server::in_flight::Place;
+use crate::server::intake::{Budget, Payload};
 
 /// Why the server cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +98,7 @@ pub fn tls(certificate: Arc<Certificate>, client_authorities: &str) -> Result<Tl
 
 /// Serves until `stop`, then lets answers end.
 pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: TlsAcceptor, stop: CancellationToken) {
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -125,77 +116,61 @@ pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: TlsAccept
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (server, tls, watcher) = (server.clone(), tls.clone(), graceful.watcher());
-        tokio::spawn(async move {
-            let stream = match tls.accept(stream).await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    tracing::debug!(%error, %peer, "TLS handshake failed");
-                    return;
-                }
+        let (server, tls, stop) = (server.clone(), tls.clone(), stop.clone());
+        connections.spawn(async move {
+            let shaken = tokio::select! {
+                () = stop.cancelled() => return,
+                shaken = tokio::time::timeout(FIRST_REQUEST, tls.accept(stream)) => shaken,
             };
-            let certificate = stream
-                .get_ref()
-                .1
-                .peer_certificates()
-                .and_then(|c| c.first())
-                .and_then(|c| certificate::user(c));
-            let certificate = certificate.map(Arc::new);
-            let service = service_fn(move |request| {
-                let (server, certificate) = (server.clone(), certificate.clone());
-                async move { Ok::<_, Infallible>(receive(&server, request, certificate.as_deref(), peer).await) }
-            });
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder
-                .http1()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(32));
-            builder
-                .http2()
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(MAX_STREAMS)
-                .keep_alive_interval(Some(Duration::from_secs(30)))
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(4 << 20);
-            let connection = builder
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .into_owned();
-            if let Err(error) = watcher.watch(connection).await {
-                tracing::debug!(%error, %peer, "connection ended");
+            match shaken {
+                Ok(Ok(stream)) => converse(server, stream, peer, stop).await,
+                Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(DRAIN + DRAIN / 2, connections.wait())
+        .await
+        .is_err()
+    {
         tracing::info!("connections were still open after the grace period");
     }
 }
 
-/// Reads the body and answers.
+/// Answers the requests of one connection.
+async fn converse(server: Arc<ApiServer>, stream: TlsStream<TcpStream>, peer: SocketAddr, stop: CancellationToken) {
+    let tls = stream.get_ref().1;
+    let protocol = Protocol::of(tls.alpn_protocol());
+    let certificate = tls.peer_certificates().and_then(|c| c.first());
+    let certificate = certificate.and_then(|c| certificate::user(c)).map(Arc::new);
+    let bodies = Budget::of_connection();
+    let answer = |request, ongoing| {
+        let (server, certificate, bodies) = (server.clone(), certificate.clone(), bodies.clone());
+        async move { receive(&server, request, certificate.as_deref(), ongoing, bodies).await }
+    };
+    let activity = Activity::start();
+    let served = serving::serve(stream, protocol, &activity, answer, stop.cancelled());
+    if let Err(error) = served.await {
+        tracing::debug!(%error, %peer, "connection ended");
+    }
+}
+
+/// Answers one request.
 async fn receive(
     server: &Arc<ApiServer>,
     mut request: http::Request<Incoming>,
     certificate: Option<&User>,
-    peer: SocketAddr,
-) -> Response<Body> {
+    ongoing: Ongoing,
+    connection: Arc<Budget>,
+) -> Response<Answer<Body, Option<Place>>> {
     let wants_upgrade = request.headers().contains_key(http::header::UPGRADE);
     let upgrade = wants_upgrade.then(|| hyper::upgrade::on(&mut request));
-    let (parts, incoming) = request.into_parts();
-    let body = if wants_upgrade {
-        Bytes::new()
-    } else {
-        match Limited::new(incoming, MAX_BODY).collect().await {
-            Ok(collected) => collected.to_bytes(),
-            Err(error) => {
-                let refused = if error.downcast_ref::<LengthLimitError>().is_some() {
-                    ApiError::too_large(MAX_BODY)
-                } else {
-                    tracing::debug!(%error, %peer, "body could not be read");
-                    ApiError::bad_request(format!("error reading the body: {error}"))
-                };
-                return body::error_response(Accept::default(), &refused);
-            }
-        }
-    };
-    server.answer(parts, body, upgrade, None, certificate).await
+    let (parts, body) = request.into_parts();
+    let answered = server
+        .answer(parts, Payload::Coming { body, connection }, upgrade, None, certificate)
+        .await;
+    let by = answered.within.map(|within| Instant::now() + within);
+    answered.response.map(|body| ongoing.answer(body, answered.place, by))
 }

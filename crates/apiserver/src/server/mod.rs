@@ -5,6 +5,10 @@ pub mod decode;
 pub mod discovery;
 pub mod follow;
 pub mod health;
+pub mod in_flight;
+pub mod intake;
+pub mod lane;
+pub mod limits;
 pub mod openapi;
 pub mod options;
 pub mod resources;
@@ -13,6 +17,7 @@ pub mod tagged;
 pub mod websocket;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
@@ -27,10 +32,10 @@ use crate::http::user::User;
 use crate::http::warnings::Warnings;
 use crate::registry::Registry;
 use crate::registry::body::{self, Body};
+use crate::server::in_flight::{Place, is_long_running};
+use crate::server::intake::{Held, Payload};
+use crate::server::limits::Limits;
 use crate::subresource::kubelet::KubeletClient;
-
-/// The largest body that is read, as upstream's.
-pub const MAX_BODY: usize = 3 << 20;
 
 /// Everything that answers requests.
 pub struct ApiServer {
@@ -42,6 +47,16 @@ pub struct ApiServer {
     pub kubelets: KubeletClient,
     pub version: crate::Version,
     pub health: health::Health,
+    pub limits: Limits,
+}
+
+/// An answer, and what it is bound to while it is sent.
+pub struct Answered {
+    pub response: Response<Body>,
+    /// The request's place among those in flight.
+    pub place: Option<Place>,
+    /// How long its client may take to read it; `None` where it may last.
+    pub within: Option<Duration>,
 }
 
 /// A request whose body has been read.
@@ -50,6 +65,8 @@ pub struct Request {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What the body has taken of the server's memory for bodies.
+    pub held: Option<Held>,
     pub upgrade: Option<OnUpgrade>,
     pub info: RequestInfo,
     pub query: Query,
@@ -69,18 +86,19 @@ impl ApiServer {
     /// Answers a request of a user who is known already: the way in for components in this process.
     pub async fn call(self: &Arc<Self>, request: http::Request<Bytes>, user: Arc<User>) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        self.answer(parts, body, None, Some(user), None).await
+        let answered = self.answer(parts, Payload::Whole(body), None, Some(user), None).await;
+        answered.response
     }
 
     /// The stack of layers, outermost first.
     pub async fn answer(
         self: &Arc<Self>,
         parts: http::request::Parts,
-        body: Bytes,
+        payload: Payload,
         upgrade: Option<OnUpgrade>,
         known: Option<Arc<User>>,
         certificate: Option<&User>,
-    ) -> Response<Body> {
+    ) -> Answered {
         let query = Query::parse(parts.uri.query());
         let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok());
@@ -88,7 +106,10 @@ impl ApiServer {
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
         let warnings = Warnings::default();
+        let within = (!is_long_running(&info)).then_some(self.limits.request_timeout);
+        let mut place = None;
         let done = async {
+            let inside = known.is_some();
             // who: a certificate, a token, or nobody
             let user = match known {
                 Some(user) => user,
@@ -102,26 +123,37 @@ impl ApiServer {
             let user = self.impersonate(&parts.headers, user)?;
             // whether: Node and RBAC
             self.authorize(&user, &info)?;
+            // when: so many at a time; the server's own components never wait for others
+            if !inside {
+                place = self.limits.in_flight.admit(&info, &user).await?;
+            }
+            // with what: nothing is read of those who may not
+            let (body, held) = payload.read(&self.limits.bodies, self.limits.request_timeout).await?;
             if let Some(text) = deprecation(&info) {
                 warnings.add(text);
             }
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-            self.dispatch(
-                Request {
-                    method,
-                    uri,
-                    headers,
-                    body,
-                    upgrade,
-                    info,
-                    query,
-                    accept,
-                    user,
-                    warnings: warnings.clone(),
-                },
-                negotiated,
-            )
-            .await
+            let long = body.len() > lane::LONG;
+            let request = Request {
+                method,
+                uri,
+                headers,
+                body,
+                held,
+                upgrade,
+                info,
+                query,
+                accept,
+                user,
+                warnings: warnings.clone(),
+            };
+            // where: long work does not hold up the threads that answer
+            if long {
+                let server = self.clone();
+                let work = async move { server.dispatch(request, negotiated).await };
+                return self.limits.lane.run(work).await?;
+            }
+            self.dispatch(request, negotiated).await
         };
         let mut response = match done.await {
             Ok(response) => response,
@@ -145,7 +177,11 @@ impl ApiServer {
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert("audit-id", value);
         }
-        response
+        Answered {
+            response,
+            place,
+            within,
+        }
     }
 
     fn impersonate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>> {

@@ -5,7 +5,6 @@ mod stats;
 mod streams;
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -17,7 +16,6 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use rustls_pki_types::pem::PemObject;
@@ -240,26 +238,29 @@ impl Server {
             let (tls, state) = (self.tls.clone(), self.state.clone());
             let _alive = &health;
             connections.spawn(async move {
-                let stream = match tokio::time::timeout(Duration::from_secs(10), tls.accept(tcp)).await {
+                let stream = match tokio::time::timeout(serving::FIRST_REQUEST, tls.accept(tcp)).await {
                     Ok(Ok(stream)) => stream,
                     _ => return,
                 };
-                let certificate = stream
-                    .get_ref()
-                    .1
+                let session = stream.get_ref().1;
+                let protocol = serving::Protocol::of(session.alpn_protocol());
+                let certificate = session
                     .peer_certificates()
                     .and_then(|c| c.first())
                     .map(|c| c.clone().into_owned());
                 let peer = Peer { certificate };
-                let service = hyper::service::service_fn(move |request| {
+                let answer = move |request, ongoing: serving::Ongoing| {
                     let (state, peer) = (state.clone(), peer.clone());
-                    async move { Ok::<_, Infallible>(handle(state, peer, request).await) }
-                });
-                let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                if let Err(error) = builder
-                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                    .await
-                {
+                    // logs and figures may be as long as their readers want
+                    async move {
+                        handle(state, peer, request)
+                            .await
+                            .map(|body| ongoing.answer(body, (), None))
+                    }
+                };
+                let activity = serving::Activity::start();
+                let served = serving::serve(stream, protocol, &activity, answer, std::future::pending());
+                if let Err(error) = served.await {
                     tracing::debug!(%error, "connection ended");
                 }
             });
@@ -270,18 +271,17 @@ impl Server {
 async fn serve_health(listener: TcpListener) {
     while let Ok((tcp, _)) = listener.accept().await {
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
-                let ok = request.uri().path() == "/healthz";
-                Ok::<_, Infallible>(if ok {
+            let answer = |request: Request<Incoming>, ongoing: serving::Ongoing| async move {
+                let response = if request.uri().path() == "/healthz" {
                     plain(StatusCode::OK, "ok")
                 } else {
                     plain(StatusCode::NOT_FOUND, "404 page not found\n")
-                })
-            });
-            let served = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(tcp), service)
-                .await;
-            if let Err(error) = served {
+                };
+                response.map(|body| ongoing.answer(body, (), None))
+            };
+            let (http1, activity) = (serving::Protocol::Http1, serving::Activity::start());
+            let served = serving::serve(tcp, http1, &activity, answer, std::future::pending());
+            if let Err(error) = served.await {
                 tracing::debug!(%error, "health connection ended");
             }
         });

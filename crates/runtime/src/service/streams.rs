@@ -100,12 +100,13 @@ pub async fn serve(runtime: std::sync::Weak<Runtime>, listener: TcpListener) {
             tracing::debug!(%error, "streaming server");
         }
         tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request| {
+            let answer = move |request, ongoing: serving::Ongoing| {
                 let runtime = runtime.clone();
-                async move { Ok::<_, std::convert::Infallible>(handle(runtime, request)) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service);
-            if let Err(error) = connection.with_upgrades().await {
+                async move { handle(runtime, request).map(|body| ongoing.answer(body, (), None)) }
+            };
+            let (http1, activity) = (serving::Protocol::Http1, serving::Activity::start());
+            let served = serving::serve(tcp, http1, &activity, answer, std::future::pending());
+            if let Err(error) = served.await {
                 tracing::debug!(%error, "streaming server");
             }
         });

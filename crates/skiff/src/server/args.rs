@@ -70,7 +70,41 @@ pub struct ServerArgs {
     #[arg(long)]
     pub disable_kube_proxy: bool,
     #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
     pub node: NodeArgs,
+}
+
+/// What the API server takes on at a time, by upstream's names.
+#[derive(Debug, Clone, Args)]
+pub struct LimitArgs {
+    /// Requests that are answered at a time and change nothing; 0 is no limit. Administrators' do not count.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// Requests that are answered at a time and change something; 0 is no limit.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    /// How long a request may take, as 1m0s; watches, logs and the like may last.
+    #[arg(long, default_value = "1m0s", value_parser = duration)]
+    pub request_timeout: std::time::Duration,
+}
+
+/// A Go duration, as 1m0s.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let nanos = api::time::parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
+    nanos
+        .map(std::time::Duration::from_nanos)
+        .ok_or_else(|| "is not a duration, such as 1m0s".to_owned())
+}
+
+impl LimitArgs {
+    pub fn limits(&self) -> apiserver::server::limits::Limits {
+        apiserver::server::limits::Limits::new(
+            self.max_requests_inflight,
+            self.max_mutating_requests_inflight,
+            self.request_timeout,
+        )
+    }
 }
 
 /// Flags of the node's side.

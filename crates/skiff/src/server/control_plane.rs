@@ -139,6 +139,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
             build_date: "1970-01-01T00:00:00Z".into(),
         },
         health: apiserver::server::health::Health::default(),
+        limits: args.limits.limits(),
     });
     let client_authority = certificates.client_authority.certificate();
     let cluster_ips = apiserver::allocator::start(&registry).await?;

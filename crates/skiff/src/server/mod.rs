@@ -20,6 +20,9 @@ use tokio_util::task::TaskTracker;
 use crate::in_process;
 pub use control_plane::ControlPlane;
 
+/// How long components may go on with what they do after a stop.
+const LAST_WORK: std::time::Duration = std::time::Duration::from_millis(400);
+
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -115,7 +118,9 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     wait_for_stop().await.map_err(ServerError::Signals)?;
     stop.cancel();
     components.close();
-    components.wait().await;
+    if tokio::time::timeout(LAST_WORK, components.wait()).await.is_err() {
+        tracing::info!("components were still at work when they were ended");
+    }
     plane.stop().await;
     Ok(())
 }

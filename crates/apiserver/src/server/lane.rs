@@ -1,0 +1,52 @@
+//! Where long work is done: requests with large bodies are decoded, checked and written on a thread of their own, one at a
+//! time, so that the threads which answer everybody else never wait for them.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::http::status::{ApiError, Result};
+
+/// A body above this is long work.
+pub const LONG: usize = 128 << 10;
+
+/// A thread that is started when it is needed first.
+#[derive(Debug, Default)]
+pub struct Lane {
+    runtime: Mutex<Option<Runtime>>,
+}
+
+impl Lane {
+    fn handle(&self) -> Result<Handle> {
+        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*runtime {
+            return Ok(runtime.handle().clone());
+        }
+        let made = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("long-work")
+            .enable_all()
+            .build()
+            .map_err(ApiError::internal)?;
+        Ok(runtime.insert(made).handle().clone())
+    }
+
+    /// Does some work there.
+    ///
+    /// # Errors
+    /// `500` when there can be no thread.
+    pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+        self.handle()?.spawn(work).await.map_err(ApiError::internal)
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        // a runtime may not wait for its threads on another one's
+        let runtime = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
