@@ -8,6 +8,9 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
+use crate::schema::json::OBJECTIONS;
+use crate::schema::path::Path;
+
 /// A tree and the keys that its text has more than once.
 #[derive(Debug)]
 pub struct Document {
@@ -51,7 +54,7 @@ fn read<'de, K: Key, D: Deserializer<'de>>(deserializer: D) -> Result<Document, 
     let repeated = RefCell::default();
     let seed = Tree::<K> {
         repeated: &repeated,
-        path: "",
+        path: &Path::Root,
         key: PhantomData,
     };
     let value = seed.deserialize(deserializer)?;
@@ -80,12 +83,15 @@ impl Key for Spanned<String> {
 
 struct Tree<'a, K> {
     repeated: &'a RefCell<Vec<Repeated>>,
-    path: &'a str,
+    path: &'a Path<'a>,
     key: PhantomData<K>,
 }
 
 impl<'a, K> Tree<'a, K> {
-    fn below(&self, path: &'a str) -> Self {
+    fn below<'b>(&self, path: &'b Path<'b>) -> Tree<'b, K>
+    where
+        'a: 'b,
+    {
         Tree {
             repeated: self.repeated,
             path,
@@ -148,7 +154,7 @@ impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         loop {
-            let path = format!("{}[{}]", self.path, list.len());
+            let path = Path::Index(self.path, list.len());
             match access.next_element_seed(self.below(&path))? {
                 Some(item) => list.push(item),
                 None => return Ok(Value::Array(list)),
@@ -160,12 +166,16 @@ impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
         let mut map = Map::new();
         while let Some(key) = access.next_key::<K>()? {
             let (key, line) = key.into_parts();
-            let dot = if self.path.is_empty() { "" } else { "." };
-            let path = format!("{}{dot}{key}", self.path);
+            let path = Path::Key(self.path, &key);
             let value = access.next_value_seed(self.below(&path))?;
-            if map.insert(key.clone(), value).is_some() {
-                self.repeated.borrow_mut().push(Repeated { path, key, line });
+            if map.contains_key(&key) {
+                let mut repeated = self.repeated.borrow_mut();
+                if repeated.len() < OBJECTIONS {
+                    let (path, key) = (path.text(true), key.clone());
+                    repeated.push(Repeated { path, key, line });
+                }
             }
+            map.insert(key, value);
         }
         Ok(Value::Object(map))
     }

@@ -2,12 +2,14 @@
 //! duplicate fields reported.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use crate::schema::document::Document;
+use crate::schema::path::Path;
 use crate::schema::{Scalar, Schema, Shape, TypeId, scalar};
 
 /// Why a body is not of its type. The message is what upstream's decoder says, where practical.
@@ -87,59 +89,40 @@ impl Schema {
     }
 }
 
+/// What strict decoding objects to is told a hundred times, as upstream's decoder does; each text once.
+pub(super) const OBJECTIONS: usize = 100;
+
 #[derive(Default)]
 struct Found {
     unknown: Vec<String>,
     duplicate: Vec<String>,
+    told: HashSet<String>,
     error: Option<String>,
+}
+
+impl Found {
+    fn unknown(&mut self, path: &Path<'_>) {
+        if self.told.len() < OBJECTIONS {
+            let text = path.text(true);
+            if self.told.insert(format!("u{text}")) {
+                self.unknown.push(text);
+            }
+        }
+    }
+
+    fn duplicate(&mut self, path: &Path<'_>) {
+        if self.told.len() < OBJECTIONS {
+            let text = path.text(true);
+            if self.told.insert(format!("d{text}")) {
+                self.duplicate.push(text);
+            }
+        }
+    }
 }
 
 struct Context<'s> {
     schema: &'s Schema,
     found: RefCell<Found>,
-}
-
-/// The way from the root, on the stack; only written out when something is wrong.
-enum Path<'p> {
-    Root,
-    Key(&'p Path<'p>, &'p str),
-    /// A key of a map, which Go's errors do not name.
-    Entry(&'p Path<'p>, &'p str),
-    Index(&'p Path<'p>, usize),
-}
-
-impl Path<'_> {
-    fn write(&self, out: &mut String, indexes: bool) {
-        match self {
-            Path::Root => {}
-            Path::Key(parent, key) => {
-                parent.write(out, indexes);
-                if !out.is_empty() {
-                    out.push('.');
-                }
-                out.push_str(key);
-            }
-            Path::Entry(parent, key) => {
-                parent.write(out, indexes);
-                if indexes {
-                    out.push('.');
-                    out.push_str(key);
-                }
-            }
-            Path::Index(parent, index) => {
-                parent.write(out, indexes);
-                if indexes {
-                    out.push_str(&format!("[{index}]"));
-                }
-            }
-        }
-    }
-
-    fn text(&self, indexes: bool) -> String {
-        let mut out = String::new();
-        self.write(&mut out, indexes);
-        out
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -279,7 +262,7 @@ impl<'de> Visitor<'de> for Free<'_> {
                 path: &path,
             })?;
             if out.contains_key(&key) {
-                self.context.found.borrow_mut().duplicate.push(path.text(true));
+                self.context.found.borrow_mut().duplicate(&path);
             }
             out.insert(key, value);
         }
@@ -382,7 +365,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             _ => return Err(self.mismatch("object")),
         };
         let mut out = Map::new();
-        let mut ignored: Vec<String> = Vec::new();
+        let mut ignored: HashSet<String> = HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
             let path = if value_type.is_some() {
                 Path::Entry(self.path, &key)
@@ -394,13 +377,13 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     Some(field) => (field.ty, structure),
                     None => {
                         entries.next_value::<serde::de::IgnoredAny>()?;
-                        let list = if ignored.contains(&key) {
-                            &mut self.context.found.borrow_mut().duplicate
+                        let mut found = self.context.found.borrow_mut();
+                        if ignored.contains(&key) {
+                            found.duplicate(&path);
                         } else {
-                            &mut self.context.found.borrow_mut().unknown
-                        };
-                        list.push(path.text(true));
-                        ignored.push(key);
+                            found.unknown(&path);
+                            ignored.insert(key);
+                        }
                         continue;
                     }
                 },
@@ -414,7 +397,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 path: &path,
             })?;
             if out.contains_key(&key) {
-                self.context.found.borrow_mut().duplicate.push(path.text(true));
+                self.context.found.borrow_mut().duplicate(&path);
             }
             out.insert(key, value);
         }

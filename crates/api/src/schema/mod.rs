@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod go_json;
 pub mod json;
 pub mod normalize;
+pub mod path;
 pub mod proto_decode;
 pub mod proto_encode;
 pub mod scalar;

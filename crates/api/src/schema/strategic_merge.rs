@@ -1,6 +1,8 @@
 //! Strategic merge patch: merges by the patch strategies and merge keys of the schema, with the directives `$patch`,
 //! `$retainKeys`, `$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use crate::schema::{Field, Schema, Shape, TypeId};
@@ -23,13 +25,14 @@ impl Schema {
         let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
             return Err(PatchError("strategic merge patch must be a JSON object".into()));
         };
-        self.merge_map(Some(root), original, patch).map(Value::Object)
+        self.merge_map(Some(root), original.clone(), patch).map(Value::Object)
     }
 
+    /// Merges in place: what the patch does not name is never copied.
     fn merge_map(
         &self,
         ty: Option<TypeId>,
-        original: &Map<String, Value>,
+        mut out: Map<String, Value>,
         patch: &Map<String, Value>,
     ) -> Result<Map<String, Value>> {
         match patch.get(DIRECTIVE).and_then(Value::as_str) {
@@ -42,12 +45,12 @@ impl Schema {
             Some("merge") | None => {}
             Some(other) => return Err(PatchError(format!("unknown patch type found: {other}"))),
         }
-        let mut out = original.clone();
         if let Some(keys) = patch.get(RETAIN) {
             let keys = keys
                 .as_array()
                 .ok_or_else(|| PatchError(format!("{RETAIN} must be a list")))?;
-            out.retain(|key, _| keys.iter().any(|k| k == key));
+            let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+            out.retain(|key, _| keys.contains(key.as_str()));
         }
         for (key, value) in patch {
             if key == DIRECTIVE || key == RETAIN {
@@ -57,6 +60,7 @@ impl Schema {
                 let gone = value
                     .as_array()
                     .ok_or_else(|| PatchError(format!("{key} must be a list")))?;
+                let gone: HashSet<&Value> = gone.iter().collect();
                 if let Some(list) = out.get_mut(field).and_then(Value::as_array_mut) {
                     list.retain(|item| !gone.contains(item));
                 }
@@ -65,11 +69,8 @@ impl Schema {
             if key.starts_with(SET_ORDER) {
                 continue;
             }
-            let merged = match (value, out.get(key)) {
-                (Value::Null, _) => {
-                    out.remove(key);
-                    continue;
-                }
+            let merged = match (value, out.remove(key)) {
+                (Value::Null, _) => continue,
                 (Value::Object(p), Some(Value::Object(o))) => {
                     let (field, inner) = self.patched_member(ty, key);
                     if field.is_some_and(|f| f.patch.replace) {
@@ -80,11 +81,13 @@ impl Schema {
                 }
                 (Value::Object(p), _) => {
                     let (_, inner) = self.patched_member(ty, key);
-                    Value::Object(self.merge_map(inner, &Map::new(), p)?)
+                    Value::Object(self.merge_map(inner, Map::new(), p)?)
                 }
                 (Value::Array(p), current) => {
-                    let empty = Vec::new();
-                    let current = current.and_then(Value::as_array).unwrap_or(&empty);
+                    let current = match current {
+                        Some(Value::Array(list)) => list,
+                        _ => Vec::new(),
+                    };
                     let order = patch.get(&format!("{SET_ORDER}{key}")).and_then(Value::as_array);
                     Value::Array(self.merge_list(ty, key, current, p, order)?)
                 }
@@ -95,7 +98,7 @@ impl Schema {
         // an order alone rearranges what is there
         for (key, order) in patch.iter().filter_map(|(k, v)| Some((k.strip_prefix(SET_ORDER)?, v))) {
             if !patch.contains_key(key)
-                && let Some(list) = out.get(key).and_then(Value::as_array)
+                && let Some(Value::Array(list)) = out.get_mut(key)
             {
                 let order = order
                     .as_array()
@@ -105,8 +108,8 @@ impl Schema {
                     .0
                     .and_then(|f| f.merge_key.as_deref())
                     .map(str::to_owned);
-                let sorted = arrange(list.clone(), list, order, merge_key.as_deref());
-                out.insert(key.to_owned(), Value::Array(sorted));
+                let before = places(list, merge_key.as_deref());
+                *list = arrange(std::mem::take(list), &before, order, merge_key.as_deref());
             }
         }
         Ok(out)
@@ -128,7 +131,7 @@ impl Schema {
         &self,
         ty: Option<TypeId>,
         key: &str,
-        current: &[Value],
+        current: Vec<Value>,
         patch: &[Value],
         order: Option<&Vec<Value>>,
     ) -> Result<Vec<Value>> {
@@ -146,15 +149,21 @@ impl Schema {
             _ => None,
         });
         let Some(merge_key) = field.and_then(|f| f.merge_key.as_deref()) else {
-            let mut out = current.to_vec();
-            for item in patch {
-                if !out.contains(item) {
-                    out.push(item.clone());
-                }
-            }
-            return Ok(arrange(out, current, order.map_or(patch, Vec::as_slice), None));
+            let before = places(&current, None);
+            let mut known: HashSet<&Value> = current.iter().collect();
+            let added: Vec<&Value> = patch.iter().filter(|item| known.insert(*item)).collect();
+            let out = current.iter().chain(added).cloned().collect();
+            return Ok(arrange(out, &before, order.map_or(patch, Vec::as_slice), None));
         };
-        let mut out = current.to_vec();
+        // an item that a patch deletes leaves an empty place until the end
+        let before = places(&current, Some(merge_key));
+        let mut named: HashMap<Value, Vec<usize>> = HashMap::new();
+        for (at, item) in current.iter().enumerate() {
+            if let Some(id) = item.get(merge_key) {
+                named.entry(id.clone()).or_default().push(at);
+            }
+        }
+        let mut out: Vec<Option<Value>> = current.into_iter().map(Some).collect();
         for item in patch {
             let object = item
                 .as_object()
@@ -162,19 +171,27 @@ impl Schema {
             let id = object
                 .get(merge_key)
                 .ok_or_else(|| PatchError(format!("map: {item} does not contain declared merge key: {merge_key}")))?;
-            let at = out.iter().position(|o| o.get(merge_key) == Some(id));
             if object.get(DIRECTIVE).and_then(Value::as_str) == Some("delete") {
-                out.retain(|o| o.get(merge_key) != Some(id));
+                for at in named.remove(id).unwrap_or_default() {
+                    out[at] = None;
+                }
                 continue;
             }
-            match at.and_then(|i| out[i].as_object().cloned().map(|o| (i, o))) {
-                Some((i, before)) => out[i] = Value::Object(self.merge_map(item_type, &before, object)?),
-                None => out.push(Value::Object(self.merge_map(item_type, &Map::new(), object)?)),
+            // what has the id is an object
+            let at = named.get(id).and_then(|all| all.first().copied());
+            match at.and_then(|i| Some((i, out[i].take()?))) {
+                Some((i, Value::Object(there))) => {
+                    out[i] = Some(Value::Object(self.merge_map(item_type, there, object)?));
+                }
+                _ => {
+                    named.entry(id.clone()).or_default().push(out.len());
+                    out.push(Some(Value::Object(self.merge_map(item_type, Map::new(), object)?)));
+                }
             }
         }
         Ok(arrange(
-            out,
-            current,
+            out.into_iter().flatten().collect(),
+            &before,
             order.map_or(patch, Vec::as_slice),
             Some(merge_key),
         ))
@@ -196,16 +213,30 @@ fn strip(value: &Value) -> Value {
     }
 }
 
-/// Items that `order` names stand in that order; the others keep their places among them as they were before.
-fn arrange(items: Vec<Value>, before: &[Value], order: &[Value], merge_key: Option<&str>) -> Vec<Value> {
-    let id = |item: &Value| match merge_key {
+/// What an item is known by: its merge key, or itself.
+fn id(item: &Value, merge_key: Option<&str>) -> Value {
+    match merge_key {
         Some(key) => item.get(key).cloned().unwrap_or_default(),
         None => item.clone(),
-    };
-    let rank: Vec<Value> = order.iter().map(&id).collect();
-    let place = |item: &Value| before.iter().position(|b| id(b) == id(item));
-    let (mut named, others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|i| rank.contains(&id(i)));
-    named.sort_by_key(|i| rank.iter().position(|r| *r == id(i)));
+    }
+}
+
+/// The first place of each item.
+fn places(list: &[Value], merge_key: Option<&str>) -> HashMap<Value, usize> {
+    let mut places = HashMap::new();
+    for (at, item) in list.iter().enumerate() {
+        places.entry(id(item, merge_key)).or_insert(at);
+    }
+    places
+}
+
+/// Items that `order` names stand in that order; the others keep their places among them as they were before.
+fn arrange(items: Vec<Value>, before: &HashMap<Value, usize>, order: &[Value], merge_key: Option<&str>) -> Vec<Value> {
+    let rank = places(order, merge_key);
+    let rank = |item: &Value| rank.get(&id(item, merge_key)).copied();
+    let place = |item: &Value| before.get(&id(item, merge_key)).copied();
+    let (mut named, others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|i| rank(i).is_some());
+    named.sort_by_cached_key(rank);
     let mut out = Vec::with_capacity(named.len() + others.len());
     let mut named = named.into_iter().peekable();
     for other in others {

@@ -43,6 +43,25 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Bytes of a value's JSON.
+pub fn length(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // neither a tree nor a counter has anything to fail on
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
 /// A value as Go prints a map of anything.
 pub fn go_map(value: &Value) -> String {
     match value {

@@ -158,13 +158,10 @@ impl ApiError {
 
     /// The object breaks rules of its kind.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> ApiError {
-        let mut texts: Vec<String> = Vec::new();
-        for text in errors.iter().map(ToString::to_string) {
-            // the same twice is said once, though it is counted as two causes
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
+        // the same twice is said once, though it is counted as two causes
+        let mut said = std::collections::HashSet::new();
+        let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        texts.retain(|text| said.insert(text.clone()));
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

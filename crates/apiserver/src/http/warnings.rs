@@ -1,5 +1,6 @@
 //! What a client is warned of while its request is served: `Warning` headers (RFC 7234, code 299), one a text.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderValue;
@@ -11,7 +12,13 @@ const EACH: usize = 256;
 
 /// The warnings of one request; copies are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
+pub struct Warnings(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    texts: Vec<String>,
+    known: HashSet<String>,
+}
 
 impl Warnings {
     /// Notes a warning, once.
@@ -19,14 +26,14 @@ impl Warnings {
         let text = text.into();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // what would break out of a header is not told
-        if !text.is_empty() && !text.contains(char::is_control) && !all.contains(&text) {
-            all.push(text);
+        if !text.is_empty() && !text.contains(char::is_control) && all.known.insert(text.clone()) {
+            all.texts.push(text);
         }
     }
 
     pub fn headers(&self) -> Vec<HeaderValue> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shown(&all).iter().filter_map(|text| header(text)).collect()
+        shown(&all.texts).iter().filter_map(|text| header(text)).collect()
     }
 }
 

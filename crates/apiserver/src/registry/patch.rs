@@ -1,11 +1,13 @@
 //! PATCH: JSON Patch, JSON Merge Patch, strategic merge patch and server-side apply, each onto the served version.
 
 use api::schema::Document;
+use json_patch::PatchOperation;
 use serde_json::Value;
 
 use crate::http::json_text;
 use crate::http::status::{ApiError, Result};
 use crate::registry::resource::Resource;
+use crate::server::intake::MAX_BODY;
 
 /// The four media types of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +20,10 @@ pub enum PatchKind {
 
 /// What upstream allows one JSON Patch to hold.
 const MAX_OPERATIONS: usize = 10_000;
+/// Bytes that the `copy` operations of one patch may add, as upstream's.
+const MAX_COPIED: usize = MAX_BODY;
+/// Items of lists that the operations of one patch may move aside.
+const MAX_MOVED: usize = 20_000_000;
 
 impl PatchKind {
     /// # Errors
@@ -108,11 +114,7 @@ impl Patch {
     /// The object after the patch; not yet checked against the schema.
     pub fn apply(&self, resource: &Resource, old: &Value) -> Result<Value> {
         match self {
-            Patch::Json(patch) => {
-                let mut tree = old.clone();
-                json_patch::patch(&mut tree, patch).map_err(|_| ApiError::unfit_patch())?;
-                Ok(tree)
-            }
+            Patch::Json(patch) => operate(old.clone(), &patch.0),
             Patch::Merge(patch) => {
                 if !patch.is_object() {
                     return Err(ApiError::bad_request("merge patch must be a JSON object"));
@@ -130,6 +132,34 @@ impl Patch {
     }
 }
 
+/// The tree after the operations. What they copy, and what they move aside in lists, is bounded: each may be far more than
+/// the patch itself.
+fn operate(mut tree: Value, operations: &[PatchOperation]) -> Result<Value> {
+    let (mut copied, mut moved) = (0, 0);
+    for operation in operations {
+        let places = match operation {
+            PatchOperation::Copy(copy) => {
+                copied += tree.pointer(copy.from.as_str()).map_or(0, json_text::length);
+                [Some(&copy.path), None]
+            }
+            PatchOperation::Add(add) => [Some(&add.path), None],
+            PatchOperation::Remove(remove) => [Some(&remove.path), None],
+            PatchOperation::Move(it) => [Some(&it.path), Some(&it.from)],
+            PatchOperation::Replace(_) | PatchOperation::Test(_) => [None, None],
+        };
+        for place in places.into_iter().flatten() {
+            let list = place.as_str().rsplit_once('/').filter(|(_, index)| *index != "-");
+            let list = list.and_then(|(parent, _)| tree.pointer(parent)?.as_array());
+            moved += list.map_or(0, Vec::len);
+        }
+        if copied > MAX_COPIED || moved > MAX_MOVED {
+            return Err(ApiError::unfit_patch());
+        }
+        json_patch::patch_unsafe(&mut tree, std::slice::from_ref(operation)).map_err(|_| ApiError::unfit_patch())?;
+    }
+    Ok(tree)
+}
+
 /// Fields of a JSON patch's operations that operations do not have.
 fn unknown_in(operations: &[Value]) -> impl Iterator<Item = String> {
     const FIELDS: [&str; 4] = ["op", "path", "value", "from"];
@@ -140,4 +170,38 @@ fn unknown_in(operations: &[Value]) -> impl Iterator<Item = String> {
             .collect()
     };
     operations.iter().enumerate().flat_map(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn patched(tree: Value, operations: Value) -> Result<Value> {
+        let patch: json_patch::Patch = serde_json::from_value(operations).unwrap();
+        operate(tree, &patch.0)
+    }
+
+    #[test]
+    fn what_a_patch_copies_is_bounded() {
+        let double = |to: usize| json!({ "op": "copy", "from": "/data", "path": format!("/data/{to}") });
+        let tree = json!({ "data": { "seed": "x".repeat(64) } });
+        assert!(patched(tree.clone(), (0..10).map(double).collect()).is_ok());
+        let refused = patched(tree, (0..30).map(double).collect()).unwrap_err();
+        assert_eq!(refused.code, 422);
+        let list = json!({ "l": ["x".repeat(64)] });
+        let append = json!({ "op": "copy", "from": "/l", "path": "/l/-" });
+        assert_eq!(patched(list, vec![append; 30].into()).unwrap_err().code, 422);
+    }
+
+    #[test]
+    fn what_a_patch_moves_aside_is_bounded() {
+        let tree = json!({ "l": vec![0; 100_000] });
+        let insert = json!({ "op": "add", "path": "/l/0", "value": 1 });
+        assert!(patched(tree.clone(), vec![insert.clone(); 10].into()).is_ok());
+        assert_eq!(patched(tree.clone(), vec![insert; 300].into()).unwrap_err().code, 422);
+        let append = json!({ "op": "add", "path": "/l/-", "value": 1 });
+        assert!(patched(tree, vec![append; 300].into()).is_ok());
+    }
 }

@@ -3,15 +3,20 @@
 mod compile;
 mod rules;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
 use crate::field::FieldError;
+use crate::schema::json::OBJECTIONS;
+use crate::schema::path::Path;
 use crate::schema::{DecodeError, Decoded, ListType, Schema, Shape, TypeId, table};
 
 use compile::Compiler;
 pub use rules::Rules;
+
+/// Errors of one object that are told.
+const ERRORS: usize = 1000;
 
 /// Rules by type.
 pub type RuleTable = HashMap<u32, Rules>;
@@ -65,7 +70,7 @@ impl Schema {
                 .unknown
                 .extend(inner.unknown.into_iter().map(|p| format!("metadata.{p}")));
         }
-        self.prune(root, &mut decoded.value, "", &mut decoded.unknown);
+        self.prune(root, &mut decoded.value, &Path::Root, &mut decoded.unknown);
         Ok(decoded)
     }
 
@@ -79,25 +84,23 @@ impl Schema {
     }
 
     /// Takes out what the schema does not specify.
-    fn prune(&self, ty: TypeId, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+    fn prune(&self, ty: TypeId, value: &mut Value, path: &Path<'_>, unknown: &mut Vec<String>) {
         let preserve = self.rules(ty).is_some_and(|r| r.preserve_unknown);
         match (self.shape(ty), value) {
             (Shape::Struct(_), Value::Object(map)) => {
                 map.retain(|key, inner| {
-                    let at = if path.is_empty() {
-                        key.clone()
-                    } else {
-                        format!("{path}.{key}")
-                    };
+                    let at = Path::Key(path, key);
                     match self.field(ty, key) {
-                        Some(_) if at == "metadata" => true,
+                        Some(_) if path.is_root() && key == "metadata" => true,
                         Some(field) => {
                             self.prune(field.ty, inner, &at, unknown);
                             true
                         }
                         None if preserve => true,
                         None => {
-                            unknown.push(at);
+                            if unknown.len() < OBJECTIONS {
+                                unknown.push(at.text(true));
+                            }
                             false
                         }
                     }
@@ -105,12 +108,12 @@ impl Schema {
             }
             (Shape::Map { value: inner }, Value::Object(map)) => {
                 for (key, value) in map {
-                    self.prune(*inner, value, &format!("{path}.{key}"), unknown);
+                    self.prune(*inner, value, &Path::Key(path, key), unknown);
                 }
             }
             (Shape::List { item, .. }, Value::Array(list)) => {
                 for (i, value) in list.iter_mut().enumerate() {
-                    self.prune(*item, value, &format!("{path}[{i}]"), unknown);
+                    self.prune(*item, value, &Path::Index(path, i), unknown);
                 }
             }
             _ => {}
@@ -120,11 +123,14 @@ impl Schema {
     /// Everything in which an object breaks its structural schema.
     pub fn validate_structural(&self, root: TypeId, value: &Value) -> Vec<FieldError> {
         let mut errors = Vec::new();
-        self.validate_at(root, value, "", &mut errors);
+        self.validate_at(root, value, &Path::Root, &mut errors);
         errors
     }
 
-    fn validate_at(&self, ty: TypeId, value: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn validate_at(&self, ty: TypeId, value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) {
+        if errors.len() >= ERRORS {
+            return;
+        }
         if let Some(rules) = self.rules(ty)
             && !rules.check(value, path, errors)
         {
@@ -133,27 +139,22 @@ impl Schema {
         match (self.shape(ty), value) {
             (Shape::Struct(_), Value::Object(map)) => {
                 for (key, inner) in map {
-                    if path.is_empty() && matches!(key.as_str(), "metadata" | "apiVersion" | "kind") {
+                    if path.is_root() && matches!(key.as_str(), "metadata" | "apiVersion" | "kind") {
                         continue;
                     }
                     if let Some(field) = self.field(ty, key) {
-                        let at = if path.is_empty() {
-                            key.clone()
-                        } else {
-                            format!("{path}.{key}")
-                        };
-                        self.validate_at(field.ty, inner, &at, errors);
+                        self.validate_at(field.ty, inner, &Path::Key(path, key), errors);
                     }
                 }
             }
             (Shape::Map { value: inner }, Value::Object(map)) => {
                 for (key, value) in map {
-                    self.validate_at(*inner, value, &format!("{path}.{key}"), errors);
+                    self.validate_at(*inner, value, &Path::Key(path, key), errors);
                 }
             }
             (Shape::List { item, list }, Value::Array(items)) => {
                 for (i, value) in items.iter().enumerate() {
-                    self.validate_at(*item, value, &format!("{path}[{i}]"), errors);
+                    self.validate_at(*item, value, &Path::Index(path, i), errors);
                 }
                 unique(list, items, path, errors);
             }
@@ -161,7 +162,7 @@ impl Schema {
         }
     }
 }
-fn unique(list: &ListType, items: &[Value], path: &str, errors: &mut Vec<FieldError>) {
+fn unique(list: &ListType, items: &[Value], path: &Path<'_>, errors: &mut Vec<FieldError>) {
     let id = |item: &Value| match list {
         ListType::Atomic => None,
         ListType::Set => Some(item.clone()),
@@ -171,13 +172,13 @@ fn unique(list: &ListType, items: &[Value], path: &str, errors: &mut Vec<FieldEr
                 .collect(),
         )),
     };
-    let mut seen: Vec<Value> = Vec::new();
+    let mut seen: HashSet<Value> = HashSet::new();
     for (i, item) in items.iter().enumerate() {
         let Some(id) = id(item) else { return };
         if seen.contains(&id) {
-            errors.push(FieldError::duplicate(format!("{path}[{i}]"), id));
+            errors.push(FieldError::duplicate(Path::Index(path, i).text(true), id));
         } else {
-            seen.push(id);
+            seen.insert(id);
         }
     }
 }

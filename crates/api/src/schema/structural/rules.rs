@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::field::FieldError;
+use crate::schema::path::Path;
 
 /// What a structural schema says of a value beyond its shape.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +35,7 @@ pub struct Rules {
 }
 impl Rules {
     /// Checks a value; `false` when it is of the wrong type, so that nothing more can be said.
-    pub(super) fn check(&self, value: &Value, path: &str, errors: &mut Vec<FieldError>) -> bool {
+    pub(super) fn check(&self, value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> bool {
         let found = kind_of(value);
         if value.is_null() && self.nullable {
             return false;
@@ -54,19 +55,25 @@ impl Rules {
             rules.check(value, path, &mut ignored);
             ignored.is_empty()
         };
-        let shown = if path.is_empty() { "<nil>" } else { path };
+        let shown = || {
+            if path.is_root() {
+                "<nil>".to_owned()
+            } else {
+                path.text(true)
+            }
+        };
         if !self.any_of.is_empty() && !self.any_of.iter().any(holds) {
             errors.push(FieldError::invalid(
                 path,
                 value.clone(),
-                format!("{shown} in body must validate at least one schema (anyOf)"),
+                format!("{} in body must validate at least one schema (anyOf)", shown()),
             ));
         }
         if !self.one_of.is_empty() && self.one_of.iter().filter(|r| holds(r)).count() != 1 {
             errors.push(FieldError::invalid(
                 path,
                 value.clone(),
-                format!("{shown} in body must validate one and only one schema (oneOf)"),
+                format!("{} in body must validate one and only one schema (oneOf)", shown()),
             ));
         }
         for rules in &self.all_of {
@@ -76,7 +83,7 @@ impl Rules {
             errors.push(FieldError::invalid(
                 path,
                 value.clone(),
-                format!("{shown} in body must not validate the schema (not)"),
+                format!("{} in body must not validate the schema (not)", shown()),
             ));
         }
         let mut invalid = |why: String| {
@@ -149,12 +156,7 @@ impl Rules {
             Value::Object(map) => {
                 for name in &self.required {
                     if map.get(&**name).is_none() {
-                        let at = if path.is_empty() {
-                            name.to_string()
-                        } else {
-                            format!("{path}.{name}")
-                        };
-                        errors.push(FieldError::required(at, ""));
+                        errors.push(FieldError::required(Path::Key(path, name).text(true), ""));
                     }
                 }
                 if let Some(n) = self.min_properties.filter(|n| map.len() < *n) {
@@ -169,7 +171,7 @@ impl Rules {
                 }
                 for (name, rules) in &self.properties {
                     if let Some(inner) = map.get(&**name) {
-                        rules.check(inner, &format!("{path}.{name}"), errors);
+                        rules.check(inner, &Path::Key(path, name), errors);
                     }
                 }
             }

@@ -1,6 +1,9 @@
 //! Rules of where a pod may run: affinity, tolerations, spreading over topologies.
 
+use std::collections::{HashMap, HashSet};
+
 use api::names;
+use serde_json::Value;
 
 use crate::strategy::validation::common::{Errors, label_selector, one_of_or_none, positive, problems, qualified_name};
 use crate::strategy::validation::cursor::Cursor;
@@ -123,18 +126,21 @@ fn label_keys(errors: &mut Errors, term: &Cursor) {
             qualified_name(errors, &key);
         }
     }
-    let mut seen: Vec<&str> = selector.get("matchLabels").entries().map(|(key, _)| key).collect();
+    let mut seen: HashSet<&str> = selector.get("matchLabels").entries().map(|(key, _)| key).collect();
+    // of a key that stands twice the last place counts
+    let places = matching.list().iter().enumerate();
+    let places: HashMap<&str, usize> = places.filter_map(|(i, k)| Some((k.as_str()?, i))).collect();
     for expression in selector.get("matchExpressions").items() {
         let key = expression.get("key").text();
-        let position = matching.list().iter().rposition(|k| k.as_str() == Some(key));
-        if let Some(i) = position.filter(|_| seen.contains(&key)) {
+        if let Some(i) = places.get(key).filter(|_| seen.contains(key)) {
             let at = term.named(format!("{}[{i}]", term.path));
             errors.push(at.wrong(key, "exists in both matchLabelKeys and labelSelector"));
         }
-        seen.push(key);
+        seen.insert(key);
     }
+    let unwanted: HashSet<&Value> = mismatching.list().iter().collect();
     for key in matching.items() {
-        if mismatching.list().contains(key.value) {
+        if unwanted.contains(key.value) {
             errors.push(key.invalid("exists in both matchLabelKeys and mismatchLabelKeys"));
         }
     }
@@ -178,6 +184,14 @@ pub fn tolerations(errors: &mut Errors, list: &Cursor) {
 /// `spec.topologySpreadConstraints`.
 pub fn spread(errors: &mut Errors, list: &Cursor) {
     let all: Vec<Cursor> = list.items().collect();
+    let pair = |c: &Cursor| {
+        [
+            c.get("topologyKey").text().to_owned(),
+            c.get("whenUnsatisfiable").text().to_owned(),
+        ]
+    };
+    // the last place of each pair: one that stands before it is a duplicate
+    let last: HashMap<[String; 2], usize> = all.iter().enumerate().map(|(i, c)| (pair(c), i)).collect();
     for (i, constraint) in all.iter().enumerate() {
         positive(errors, &constraint.get("maxSkew"));
         let (key, action) = (constraint.get("topologyKey"), constraint.get("whenUnsatisfiable"));
@@ -187,13 +201,7 @@ pub fn spread(errors: &mut Errors, list: &Cursor) {
         if !matches!(action.text(), "DoNotSchedule" | "ScheduleAnyway") {
             errors.push(action.not_supported(&["DoNotSchedule", "ScheduleAnyway"]));
         }
-        let pair = |c: &Cursor| {
-            [
-                c.get("topologyKey").text().to_owned(),
-                c.get("whenUnsatisfiable").text().to_owned(),
-            ]
-        };
-        if all[i + 1..].iter().any(|other| pair(other) == pair(constraint)) {
+        if last.get(&pair(constraint)).is_some_and(|last| *last > i) {
             let at = constraint.get("{topologyKey, whenUnsatisfiable}");
             errors.push(at.duplicate(format!("{{{}, {}}}", key.text(), action.text())));
         }

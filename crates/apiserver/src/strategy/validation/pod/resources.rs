@@ -1,6 +1,6 @@
 //! Rules of resource requests and limits, of containers and of whole pods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use api::names;
 use api::quantity::Quantity;
@@ -11,6 +11,9 @@ use crate::strategy::validation::common::{
 };
 use crate::strategy::validation::cursor::{Cursor, quantity};
 use crate::strategy::validation::limits::QUOTA_RESOURCES;
+
+/// Names that an error shows of those there are.
+const NAMES_SHOWN: usize = 100;
 
 pub fn is_huge_page(name: &str) -> bool {
     name.starts_with("hugepages-")
@@ -114,7 +117,9 @@ fn claims(errors: &mut Errors, list: &Cursor, pod: &Pod) {
         .items()
         .map(|c| c.get("name").text())
         .collect();
+    let names: String = known.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
     let mut seen: BTreeSet<String> = BTreeSet::new();
+    let mut used: HashSet<&str> = HashSet::new();
     for claim in list.items() {
         let name = claim.get("name").text();
         let request = claim.get("request");
@@ -130,7 +135,7 @@ fn claims(errors: &mut Errors, list: &Cursor, pod: &Pod) {
                 dns_label(errors, &request);
                 key = format!("{name}/{}", request.text());
             }
-            let overlaps = request.text().is_empty() && seen.iter().any(|k| k.split('/').next() == Some(name));
+            let overlaps = !used.insert(name) && request.text().is_empty();
             if seen.contains(&key) || overlaps {
                 errors.push(claim.duplicate(key.clone()));
             }
@@ -142,8 +147,7 @@ fn claims(errors: &mut Errors, list: &Cursor, pod: &Pod) {
             if known.is_empty() {
                 error.detail.push_str(" which is empty");
             } else {
-                let names: Vec<&str> = known.iter().copied().collect();
-                error.detail.push_str(&format!(": {}", names.join(", ")));
+                error.detail.push_str(&format!(": {names}"));
             }
             errors.push(error);
         }
