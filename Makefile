@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs
+.PHONY: up down test lint build images lines bench conformance conformance-programs hostile
 
 build:
 	cargo build --release -p skiff
@@ -73,3 +73,7 @@ conformance-programs:
 # Lines of product code by crate, the longest files and the median.
 lines:
 	@python3 packaging/lines.py
+
+# Hostile clients, SEEDS=1-1000 of them four at a time, against a server that has 256 MiB: it must not die, and answer others throughout.
+hostile: build
+	python3 tests/hostile/run.py --skiff $(BIN)/release/skiff --seeds $(or $(SEEDS),1-1000)
