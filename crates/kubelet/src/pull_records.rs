@@ -341,14 +341,15 @@ impl PullRecords {
                 let same_login = !cached.credential_hash.is_empty() && cached.credential_hash == secret.credential_hash;
                 let same_object = cached.same_object(secret);
                 let room = known.kubernetes_secrets.len() < MOST_LEARNT;
-                // The same login in another object, or the object with a login that was changed since.
-                if (same_login || same_object && room) && !(same_login && same_object) && room {
+                // The same login in another object, or the object with a login that was changed since: it is learnt.
+                let known_again = same_login || same_object && room;
+                if known_again && room && same_login != same_object {
                     let with = PulledWith::Secret(secret.clone());
                     if let Err(error) = self.learn(image, image_ref, Some(&with)) {
                         tracing::warn!(image, %error, "record of the image not written");
                     }
                 }
-                if same_login || same_object && room {
+                if known_again {
                     return false;
                 }
             }

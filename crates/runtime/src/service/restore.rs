@@ -67,10 +67,11 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
     }
     let known: Vec<_> = runtime.sandboxes().iter().map(|s| s.shim_dir.clone()).collect();
     for (_, path) in entries(&runtime.config.state)? {
-        if path.is_dir() && !known.contains(&path) {
-            if let Err(error) = abandon(&path).await {
-                tracing::warn!(path = %path.display(), %error, "shim without a sandbox");
-            }
+        if path.is_dir()
+            && !known.contains(&path)
+            && let Err(error) = abandon(&path).await
+        {
+            tracing::warn!(path = %path.display(), %error, "shim without a sandbox");
         }
     }
     network::collect(runtime).await;
