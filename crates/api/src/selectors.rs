@@ -168,25 +168,21 @@ pub struct FieldSelector {
 }
 
 impl FieldSelector {
-    /// Parses `metadata.name=a,status.phase!=Running`; `\` escapes commas and equal signs.
+    /// Parses `metadata.name=a,status.phase!=Running`; `\` escapes commas, equal signs and itself in values.
+    ///
+    /// # Errors
+    /// For a term without an operator, and for a value with a character that had to be escaped.
     pub fn parse(text: &str) -> Result<FieldSelector, SelectorError> {
+        let mut parts = split_escaped(text, ',');
+        // upstream's order: of two terms on one field this decides which is the first
+        parts.sort_unstable();
         let mut terms = Vec::new();
-        for term in split_escaped(text, ',').into_iter().filter(|t| !t.is_empty()) {
-            let invalid = || SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'"));
-            let at = find_unescaped_equals(term).ok_or_else(invalid)?;
-            let (left, right) = (&term[..at], &term[at + 1..]);
-            let (field, equal) = match left.strip_suffix('!') {
-                Some(field) => (field, false),
-                None => (left, true),
-            };
-            let value = if equal {
-                right.strip_prefix('=').unwrap_or(right)
-            } else {
-                right
-            };
+        for term in parts.into_iter().filter(|t| !t.is_empty()) {
+            let (field, value, equal) = split_term(term)
+                .ok_or_else(|| SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
             terms.push(FieldTerm {
                 field: field.to_owned(),
-                value: unescape(value).ok_or_else(invalid)?,
+                value: unescape(value)?,
                 equal,
             });
         }
@@ -196,6 +192,22 @@ impl FieldSelector {
     pub fn terms(&self) -> &[FieldTerm] {
         &self.terms
     }
+
+    /// The value that a field must have, when there is one.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        let term = self.terms.iter().find(|t| t.equal && t.field == field);
+        term.map(|t| t.value.as_str())
+    }
+}
+
+/// Splits at the first operator. Nothing is escaped before it.
+fn split_term(term: &str) -> Option<(&str, &str, bool)> {
+    let at = term.find('=')?;
+    if let Some(field) = term[..at].strip_suffix('!') {
+        return Some((field, &term[at + 1..], false));
+    }
+    let value = &term[at + 1..];
+    Some((&term[..at], value.strip_prefix('=').unwrap_or(value), true))
 }
 
 fn split_escaped(text: &str, at: char) -> Vec<&str> {
@@ -215,33 +227,23 @@ fn split_escaped(text: &str, at: char) -> Vec<&str> {
     parts
 }
 
-fn find_unescaped_equals(term: &str) -> Option<usize> {
-    let mut escaped = false;
-    for (i, c) in term.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' => escaped = true,
-            '=' => return Some(i),
-            _ => {}
-        }
-    }
-    None
-}
-
-fn unescape(text: &str) -> Option<String> {
+fn unescape(text: &str) -> Result<String, SelectorError> {
+    let invalid = |what: String| SelectorError(format!("invalid field selector: {what}"));
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => match chars.next()? {
-                c @ ('\\' | ',' | '=') => out.push(c),
-                _ => return None,
+            '\\' => match chars.next() {
+                Some(c @ ('\\' | ',' | '=')) => out.push(c),
+                Some(c) => return Err(invalid(format!("invalid escape sequence: \\{c}"))),
+                None => return Err(invalid("invalid escape sequence: \\".into())),
             },
-            ',' | '=' => return None,
+            // upstream names the character by its number
+            ',' | '=' => return Err(invalid(format!("unescaped character in value: {}", u32::from(c)))),
             c => out.push(c),
         }
     }
-    Some(out)
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -290,5 +292,10 @@ mod tests {
             ]
         );
         assert!(FieldSelector::parse("nothing").is_err());
+        let why = |text: &str| FieldSelector::parse(text).unwrap_err().0;
+        assert_eq!(why("a=b=c"), "invalid field selector: unescaped character in value: 61");
+        assert_eq!(why(r"a=\b"), r"invalid field selector: invalid escape sequence: \b");
+        assert_eq!(FieldSelector::parse("a=2,a=1").unwrap().exact("a"), Some("1"));
+        assert_eq!(FieldSelector::parse("a!=1").unwrap().exact("a"), None);
     }
 }

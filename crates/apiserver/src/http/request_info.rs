@@ -2,8 +2,11 @@
 
 use std::collections::HashMap;
 
+use api::selectors::{FieldSelector, LabelSelector};
 use http::Method;
 use percent_encoding::percent_decode_str;
+
+use crate::http::status::{ApiError, Result};
 
 /// The request's verb and object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource (`proxy/...`).
     pub rest: String,
+    /// The field selector of a list, watch or deletion of a collection, for authorizers that look at it.
+    pub field_selector: String,
 }
 
 /// Decoded query parameters; of repeated ones, all.
@@ -28,13 +33,32 @@ pub struct RequestInfo {
 pub struct Query(HashMap<String, Vec<String>>);
 
 impl Query {
+    /// Reads a query as Go does: a pair that is broken, or has a semicolon in it, is not there.
     pub fn parse(query: Option<&str>) -> Query {
         let mut map: HashMap<String, Vec<String>> = HashMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            map.entry(decode(key)).or_default().push(decode(value));
+            let read = (decode(key), decode(value));
+            if let (Some(key), Some(value)) = read
+                && !pair.contains(';')
+            {
+                map.entry(key).or_default().push(value);
+            }
         }
         Query(map)
+    }
+
+    /// The one name that a list's field selector asks for, when all its options can be read.
+    fn single_name(&self) -> Option<String> {
+        let number = |key: &str| self.get(key).is_none_or(|text| text.parse::<i64>().is_ok());
+        let labels = self.get("labelSelector").unwrap_or_default();
+        if !number("timeoutSeconds") || !number("limit") || LabelSelector::parse(labels).is_err() {
+            return None;
+        }
+        let selector = FieldSelector::parse(self.get("fieldSelector")?).ok()?;
+        let name = selector.exact("metadata.name")?;
+        let is_segment = !matches!(name, "." | "..") && !name.contains(['/', '%']);
+        is_segment.then(|| name.to_owned())
     }
 
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -57,97 +81,120 @@ impl Query {
     }
 }
 
-fn decode(text: &str) -> String {
-    percent_decode_str(&text.replace('+', " "))
+/// A part of a query; `None` when its percent-encoding is broken.
+fn decode(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let whole = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if (0..bytes.len()).any(|at| bytes[at] == b'%' && !whole(at)) {
+        return None;
+    }
+    let decoded = percent_decode_str(&text.replace('+', " "))
         .decode_utf8_lossy()
-        .into_owned()
+        .into_owned();
+    Some(decoded)
 }
 
 impl RequestInfo {
-    pub fn parse(method: &Method, path: &str, query: &Query) -> RequestInfo {
+    /// Reads a request. `path` is as it stands in the request line.
+    ///
+    /// # Errors
+    /// `400` when the path has a broken percent-encoding, `500` as upstream when `watch` or `proxy` is all that follows the version.
+    pub fn parse(method: &Method, path: &str, query: &Query) -> Result<RequestInfo> {
+        // decoded first and split then: an encoded slash is a slash to everybody, whoever asks or answers
+        let path = decode_path(path)?;
         let mut info = RequestInfo {
-            path: path.to_owned(),
             verb: method_verb(method),
             ..RequestInfo::default()
         };
-        let mut parts = path
-            .trim_matches('/')
-            .split('/')
-            .filter(|p| !p.is_empty())
-            .map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned());
-        match parts.next().as_deref() {
-            Some("api") => {}
-            Some("apis") => match parts.next() {
-                Some(group) => info.group = group,
-                None => return info,
-            },
-            _ => return info,
+        // two slashes have an empty part between them, which is no part less
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        match parts.as_slice() {
+            ["api", version, rest @ ..] => {
+                info.version = (*version).to_owned();
+                info.read_resource(method, &path, rest, query)?;
+            }
+            ["apis", group, version, rest @ ..] => {
+                info.group = (*group).to_owned();
+                info.version = (*version).to_owned();
+                info.read_resource(method, &path, rest, query)?;
+            }
+            ["apis", group] => info.group = (*group).to_owned(),
+            _ => {}
         }
-        let Some(version) = parts.next() else { return info };
-        info.version = version;
-        let mut rest: Vec<String> = parts.collect();
-        if rest.is_empty() {
-            return info;
-        }
-        info.is_resource = true;
-        info.verb = match *method {
+        info.path = path;
+        Ok(info)
+    }
+
+    /// Reads what follows the version; nothing makes it a request for discovery.
+    fn read_resource(&mut self, method: &Method, path: &str, mut rest: &[&str], query: &Query) -> Result<()> {
+        let Some(first) = rest.first() else { return Ok(()) };
+        self.is_resource = true;
+        self.verb = match *method {
             Method::POST => "create",
             Method::GET | Method::HEAD => "get",
             Method::PUT => "update",
             Method::PATCH => "patch",
             Method::DELETE => "delete",
-            _ => info.verb,
+            _ => "",
         };
-        let mut watching = false;
-        if rest[0] == "watch" && rest.len() > 1 {
-            rest.remove(0);
-            watching = true;
-        } else if rest[0] == "proxy" && rest.len() > 1 {
-            info.verb = "proxy";
-            rest.remove(0);
+        let by_path = match *first {
+            "watch" => Some("watch"),
+            "proxy" => Some("proxy"),
+            _ => None,
+        };
+        if let Some(verb) = by_path {
+            rest = &rest[1..];
+            if rest.is_empty() {
+                let why = format!("failed to create RequestInfo: unable to determine kind and namespace from url, {path}");
+                return Err(ApiError::plain(format!("Internal Server Error: {path:?}: {why}")));
+            }
+            self.verb = verb;
         }
         if rest[0] == "namespaces" && rest.len() > 1 {
-            info.namespace.clone_from(&rest[1]);
+            rest[1].clone_into(&mut self.namespace);
             // /namespaces/{name}/{status,finalize} are of the namespace itself
-            if rest.len() > 2 && !matches!(rest[2].as_str(), "status" | "finalize") {
-                rest.drain(..2);
+            if rest.len() > 2 && !matches!(rest[2], "status" | "finalize") {
+                rest = &rest[2..];
             }
         }
-        let mut rest = rest.into_iter();
-        info.resource = rest.next().unwrap_or_default();
-        info.name = rest.next().unwrap_or_default();
-        info.subresource = rest.next().unwrap_or_default();
-        info.rest = rest.collect::<Vec<_>>().join("/");
-        if watching {
-            info.verb = "watch";
-        } else if info.name.is_empty() {
-            match info.verb {
-                "get" if query.flag("watch") => info.verb = "watch",
-                "get" => info.verb = "list",
-                "delete" => info.verb = "deletecollection",
-                _ => {}
+        let part = |at: usize| rest.get(at).map(|p| (*p).to_owned()).unwrap_or_default();
+        self.resource = part(0);
+        self.name = part(1);
+        if self.verb == "proxy" {
+            self.rest = rest.get(2..).unwrap_or_default().join("/");
+        } else {
+            self.subresource = part(2);
+            self.rest = rest.get(3..).unwrap_or_default().join("/");
+        }
+        if self.name.is_empty() && self.verb == "get" {
+            self.verb = if query.flag("watch") { "watch" } else { "list" };
+            // a list of one name is a question about that name
+            if let Some(name) = query.single_name() {
+                self.name = name;
             }
-        } else if info.verb == "get" && info.subresource.is_empty() && query.flag("watch") {
-            info.verb = "watch";
         }
-        // `fieldSelector=metadata.name=x` on a list narrows authorization to that name
-        if info.name.is_empty()
-            && matches!(info.verb, "list" | "watch" | "deletecollection")
-            && let Some(name) = query.get("fieldSelector").and_then(single_name)
-        {
-            info.name = name;
+        if self.name.is_empty() && self.verb == "delete" {
+            self.verb = "deletecollection";
         }
-        info
+        // watches by path have selectors in some of their forms and not in others: none counts
+        if by_path.is_none() && matches!(self.verb, "list" | "watch" | "deletecollection") {
+            self.field_selector = query.get("fieldSelector").unwrap_or_default().to_owned();
+        }
+        Ok(())
     }
 }
 
-/// The name in a selector that asks for exactly one.
-fn single_name(selector: &str) -> Option<String> {
-    selector.split(',').find_map(|term| {
-        let (key, value) = term.split_once('=')?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        (key.trim() == "metadata.name" && !value.is_empty()).then(|| value.trim().to_owned())
-    })
+/// The path as a handler sees it.
+fn decode_path(path: &str) -> Result<String> {
+    let bytes = path.as_bytes();
+    let broken = bytes.iter().enumerate().any(|(at, byte)| {
+        let hex = |i: usize| bytes.get(i).is_some_and(u8::is_ascii_hexdigit);
+        *byte == b'%' && !(hex(at + 1) && hex(at + 2))
+    });
+    if broken {
+        return Err(ApiError::bad_request(format!("invalid URL escape in {path:?}")));
+    }
+    Ok(percent_decode_str(path).decode_utf8_lossy().into_owned())
 }
 
 fn method_verb(method: &Method) -> &'static str {
@@ -159,6 +206,8 @@ fn method_verb(method: &Method) -> &'static str {
         Method::PATCH => "patch",
         Method::DELETE => "delete",
         Method::OPTIONS => "options",
+        Method::TRACE => "trace",
+        Method::CONNECT => "connect",
         _ => "",
     }
 }
@@ -167,41 +216,80 @@ fn method_verb(method: &Method) -> &'static str {
 mod tests {
     use super::*;
 
+    fn read(method: &str, uri: &str) -> Result<String> {
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
+        let i = RequestInfo::parse(&method.parse().unwrap(), path, &Query::parse(query))?;
+        let kind = if i.is_resource { "" } else { "path " };
+        Ok(format!(
+            "{kind}{} {}/{} {} {}/{} {}",
+            i.verb, i.group, i.version, i.namespace, i.resource, i.subresource, i.name
+        ))
+    }
+
     #[test]
     fn paths_become_verbs_and_resources() {
-        let cases = [
+        for (method, uri, want) in [
             ("GET", "/api/v1/namespaces/a/pods/b/log", "get /v1 a pods/log b"),
             ("GET", "/api/v1/namespaces/a/pods?watch=true", "watch /v1 a pods/ "),
+            ("GET", "/api/v1/namespaces/a/pods?watch", "watch /v1 a pods/ "),
             ("GET", "/api/v1/namespaces/a/pods?watch=0", "list /v1 a pods/ "),
             ("GET", "/api/v1/watch/namespaces/a/pods/b", "watch /v1 a pods/ b"),
             ("GET", "/api/v1/namespaces/a", "get /v1 a namespaces/ a"),
-            (
-                "PUT",
-                "/api/v1/namespaces/a/finalize",
-                "update /v1 a namespaces/finalize a",
-            ),
-            (
-                "DELETE",
-                "/apis/apps/v1/namespaces/a/deployments",
-                "deletecollection apps/v1 a deployments/ ",
-            ),
+            ("PUT", "/api/v1/namespaces/a/finalize", "update /v1 a namespaces/finalize a"),
+            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 a deployments/ "),
             ("POST", "/api/v1/namespaces", "create /v1  namespaces/ "),
-            (
-                "GET",
-                "/api/v1/nodes?fieldSelector=metadata.name%3Dn1",
-                "list /v1  nodes/ n1",
-            ),
-            ("GET", "/apis/apps/v1", "get apps/v1  / "),
-            ("GET", "/version", "get /  / "),
-        ];
-        for (method, uri, want) in cases {
-            let (path, query) = uri.split_once('?').map_or((uri, None), |(p, q)| (p, Some(q)));
-            let i = RequestInfo::parse(&method.parse().unwrap(), path, &Query::parse(query));
-            let got = format!(
-                "{} {}/{} {} {}/{} {}",
-                i.verb, i.group, i.version, i.namespace, i.resource, i.subresource, i.name
-            );
-            assert_eq!(got, want, "{method} {uri}");
+            ("OPTIONS", "/api/v1/pods", " /v1  pods/ "),
+            ("GET", "/apis/apps/v1", "path get apps/v1  / "),
+            ("HEAD", "/api/v1", "path head /v1  / "),
+            ("GET", "/version", "path get /  / "),
+        ] {
+            assert_eq!(read(method, uri).unwrap(), want, "{method} {uri}");
         }
+    }
+
+    #[test]
+    fn an_encoded_slash_is_a_slash_and_two_slashes_have_nothing_between_them() {
+        for (uri, want) in [
+            ("/api/v1/namespaces/a%2Fsecrets/b", "get /v1 a secrets/ b"),
+            ("/api%2fv1/pods", "list /v1  pods/ "),
+            ("/api/v1//pods", "get /v1  / pods"),
+            ("/api/v1/namespaces//pods", "list /v1  pods/ "),
+            ("/api//v1/pods", "get /  v1/ pods"),
+            ("//api/v1/pods//", "list /v1  pods/ "),
+        ] {
+            assert_eq!(read("GET", uri).unwrap(), want, "{uri}");
+        }
+        assert_eq!(read("GET", "/api/v1/pods/%zz").unwrap_err().code, 400);
+        assert_eq!(read("GET", "/api/v1/watch").unwrap_err().code, 500);
+    }
+
+    /// As `requestinfo.go` reads selectors: what does not parse names nobody, and only a plain list or watch has a name.
+    #[test]
+    fn a_selector_names_an_object_only_where_it_narrows_what_is_read() {
+        let list = "/api/v1/nodes?fieldSelector=";
+        for (selector, name) in [
+            ("metadata.name%3Dn1", "n1"),
+            ("metadata.name%3D%3Dn1", "n1"),
+            ("spec.unschedulable%3Dtrue,metadata.name%3Dn1", "n1"),
+            ("metadata.name%3D%20n1", " n1"),
+            ("%20metadata.name%3Dn1", ""),
+            ("metadata.name!%3Dn1", ""),
+            ("metadata.name%3Dn1%2Cx", ""),
+            ("metadata.name%3Dn1%3D", ""),
+            ("metadata.name%3Da/b", ""),
+            ("metadata.name%3D..", ""),
+            ("metadata.name%3Dn1&limit=x", ""),
+            ("metadata.name%3Dn1&limit=5", "n1"),
+            ("metadata.name%3Dn1&labelSelector=a b", ""),
+            ("&fieldSelector=metadata.name%3Dn1", ""),
+        ] {
+            let want = format!("list /v1  nodes/ {name}");
+            assert_eq!(read("GET", &format!("{list}{selector}")).unwrap(), want, "{selector}");
+        }
+        let query = "?fieldSelector=metadata.name%3Dn1";
+        let deleted = read("DELETE", &format!("/api/v1/nodes{query}"));
+        assert_eq!(deleted.unwrap(), "deletecollection /v1  nodes/ ");
+        let watched = read("GET", &format!("/api/v1/watch/nodes{query}"));
+        assert_eq!(watched.unwrap(), "watch /v1  nodes/ ");
     }
 }

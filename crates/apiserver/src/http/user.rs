@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use api::names;
+
 /// An authenticated user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct User {
@@ -43,16 +45,18 @@ impl User {
         format!("{SERVICE_ACCOUNT}{namespace}:{name}")
     }
 
-    /// The namespace and name of a service account.
+    /// The namespace and name of a service account, when both are valid names.
     pub fn service_account(&self) -> Option<(&str, &str)> {
-        self.name.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')
+        let (namespace, name) = self.name.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
+        let valid = names::dns1123_label_errors(namespace).is_empty() && names::dns1123_subdomain_errors(name).is_empty();
+        valid.then_some((namespace, name))
     }
 
     pub fn in_group(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
     }
 
-    /// The name of the node, for `system:node:<name>` of the group `system:nodes`.
+    /// The name of the node, for `system:node:<name>` of the group `system:nodes`. It may be empty: a node that is nobody.
     pub fn node_name(&self) -> Option<&str> {
         self.name
             .strip_prefix("system:node:")
