@@ -4,13 +4,13 @@ use std::path::Path;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
-use crate::{PkiError, Request, write_file};
+use crate::{PkiError, Request, ec_private_key_pem, write_file};
 
 /// How long an authority is valid: ten years, as kubeadm's and k3s's.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -107,7 +107,8 @@ impl Authority {
         params.not_before = now - SKEW;
         params.not_after = now + Duration::days(LEAF_DAYS);
         let certificate = params.signed_by(&pair, &self.issuer)?;
-        Ok((certificate.pem(), pair.serialize_pem()))
+        let key = ec_private_key_pem(&pair.serialize_der(), pair.der_bytes());
+        Ok((certificate.pem(), key.unwrap_or_else(|| pair.serialize_pem())))
     }
 
     /// Makes `<name>.crt` and `<name>.key` in `dir` unless they are there, fit `usage` and are not due for renewal.

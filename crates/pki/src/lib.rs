@@ -3,12 +3,16 @@
 mod accept_any;
 mod authority;
 mod kubeconfig;
+mod private_key;
 mod request;
+mod subject;
 
 pub use accept_any::AcceptAny;
 pub use authority::{Authority, Identity, Usage, needs_renewal};
 pub use kubeconfig::kubeconfig;
+pub use private_key::{ec_private_key_pem, private_key_pem};
 pub use request::Request;
+pub use subject::Subject;
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -25,21 +29,6 @@ pub enum PkiError {
     Parse { what: String, detail: String },
     #[error("{}: certificate without its key, or key without its certificate", path.display())]
     Halves { path: PathBuf },
-}
-
-/// A PKCS #8 key as PEM.
-pub fn private_key_pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> = text
-        .as_bytes()
-        .chunks(64)
-        .filter_map(|l| std::str::from_utf8(l).ok())
-        .collect();
-    format!(
-        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
-        lines.join("\n")
-    )
 }
 
 /// Writes a file so that a reader sees either the old or the whole new content.

@@ -2,7 +2,7 @@
 
 use rcgen::{CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType};
 
-use crate::PkiError;
+use crate::{PkiError, Subject};
 
 /// A request whose own signature was verified when it was read.
 pub struct Request {
@@ -17,26 +17,12 @@ impl Request {
     /// # Errors
     /// When it does not parse, asks for extensions that are not known, or its signature is wrong.
     pub fn from_pem(pem: &str) -> Result<Request, PkiError> {
-        let bad = |detail: String| PkiError::Parse {
-            what: "certificate signing request".into(),
-            detail,
-        };
         let inner = CertificateSigningRequestParams::from_pem(pem)?;
-        let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|e| bad(e.to_string()))?;
-        let (_, parsed) = x509_parser::prelude::FromDer::from_der(&block.contents)
-            .map_err(|e: x509_parser::nom::Err<x509_parser::error::X509Error>| bad(e.to_string()))?;
-        let parsed: x509_parser::certification_request::X509CertificationRequest<'_> = parsed;
-        let subject = &parsed.certification_request_info.subject;
-        let texts = |of: &mut dyn Iterator<Item = &x509_parser::x509::AttributeTypeAndValue<'_>>| {
-            of.filter_map(|a| a.as_str().ok().map(str::to_owned))
-                .collect::<Vec<_>>()
-        };
-        let common_name = texts(&mut subject.iter_common_name()).pop().unwrap_or_default();
-        let organizations = texts(&mut subject.iter_organization());
+        let subject = Subject::of_request(pem.as_bytes())?;
         Ok(Request {
             inner,
-            common_name,
-            organizations,
+            common_name: subject.common_name,
+            organizations: subject.organizations,
         })
     }
 

@@ -192,18 +192,18 @@ impl Authorizer {
     }
 }
 
-/// The subject's common name and organisations.
+/// The subject's common name and organisations; `None` when it names nobody, or in a way that is not understood.
 fn user_of(der: &[u8]) -> Option<User> {
-    use x509_parser::prelude::FromDer;
-    let (_, cert) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
-    let name = cert.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
-    let mut groups: Vec<String> = cert
-        .subject()
-        .iter_organization()
-        .filter_map(|o| o.as_str().ok().map(str::to_owned))
-        .collect();
+    let subject = pki::Subject::of_certificate(der).ok()?;
+    if subject.common_name.is_empty() {
+        return None;
+    }
+    let mut groups = subject.organizations;
     groups.push("system:authenticated".to_owned());
-    Some(User { name, groups })
+    Some(User {
+        name: subject.common_name,
+        groups,
+    })
 }
 
 #[cfg(test)]
