@@ -31,9 +31,16 @@ const REMOTE_COMMAND_SPDY: [&str; 4] = [
     "v2.channel.k8s.io",
     "channel.k8s.io",
 ];
-const REMOTE_COMMAND_WEBSOCKET: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
+const REMOTE_COMMAND_WEBSOCKET: [&str; 5] = [
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+];
 const PORT_FORWARD_SPDY: [&str; 1] = ["portforward.k8s.io"];
-const PORT_FORWARD_WEBSOCKET: [&str; 1] = ["SPDY/3.1+portforward.k8s.io"];
+const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
+const PORT_FORWARD_WEBSOCKET: [&str; 3] = [TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
 pub const BASE64: &str = "base64.binary.k8s.io";
 const BYTES_WEBSOCKET: [&str; 2] = ["binary.k8s.io", BASE64];
 
@@ -115,9 +122,6 @@ pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
             (Kind::Messages, _) => return Err(bad("more than one protocol was offered")),
             _ => choose(Transport::WebSocket, &offered, supported)?,
         };
-        if kind == Kind::PortForward && protocol.is_empty() {
-            return Err(bad("port forwarding over WebSocket needs SPDY/3.1+portforward.k8s.io"));
-        }
         return Ok(Accepted {
             transport: Transport::WebSocket,
             protocol,
@@ -145,6 +149,11 @@ pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
 }
 
 impl Accepted {
+    /// Whether ports are forwarded by numbered channels, so that the request must name them.
+    pub fn has_channels(&self) -> bool {
+        self.transport == Transport::WebSocket && self.protocol != TUNNEL
+    }
+
     /// 101, with what was agreed on.
     pub fn response<B>(&self, body: B) -> Response<B> {
         let mut response = Response::new(body);
@@ -235,7 +244,17 @@ mod tests {
                 Kind::PortForward,
                 Ok("SPDY/3.1+portforward.k8s.io"),
             ),
-            (with(&websocket, &[]), Kind::PortForward, Err(400)),
+            (with(&websocket, &[]), Kind::PortForward, Ok("")),
+            (
+                with(&websocket, &[("sec-websocket-protocol", "v4.base64.channel.k8s.io")]),
+                Kind::PortForward,
+                Ok("v4.base64.channel.k8s.io"),
+            ),
+            (
+                with(&websocket, &[("sec-websocket-protocol", "channel.k8s.io")]),
+                Kind::PortForward,
+                Err(400),
+            ),
             (headers(&[]), Kind::PortForward, Err(400)),
         ] {
             let got = negotiate(kind, &map);

@@ -1,8 +1,10 @@
 //! The streaming protocols of exec, attach and port-forward, as a server speaks them: SPDY/3.1 and WebSocket; and
 //! WebSocket as a client speaks it. What runs behind them, and HTTP in front, are the caller's.
 
+pub mod channels;
 pub mod client;
 pub mod handshake;
+mod port_channels;
 pub mod port_forward;
 pub mod remote_command;
 pub mod spdy;

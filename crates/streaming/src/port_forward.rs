@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::handshake::{Accepted, Transport};
 use crate::spdy::{Connection, Stream};
-use crate::websocket;
+use crate::{port_channels, websocket};
 
 /// Halves of pairs that may wait for the other; a client that opens more is broken.
 const MOST_UNPAIRED: usize = 1024;
@@ -20,14 +20,21 @@ struct Pair {
     error: Option<Stream>,
 }
 
-/// Serves a client until it leaves. `connect` opens the connection to a port of the pod.
-pub async fn serve<T, C, F, S>(accepted: &Accepted, io: T, connect: C) -> io::Result<()>
+/// Serves a client until it leaves. `connect` opens the connection to a port of the pod. `ports` are those that the request
+/// names; clients of SPDY name them by stream instead.
+///
+/// # Errors
+/// When the connection breaks or the client does not keep to the protocol.
+pub async fn serve<T, C, F, S>(accepted: &Accepted, io: T, ports: &[u16], connect: C) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     C: Fn(u16) -> F + Send + Sync + 'static,
     F: Future<Output = io::Result<S>> + Send + 'static,
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    if accepted.has_channels() {
+        return port_channels::serve(&accepted.protocol, io, ports, Arc::new(connect)).await;
+    }
     let mut connection = match accepted.transport {
         Transport::Spdy => Connection::new(io)?,
         Transport::WebSocket => Connection::new(websocket::tunnel(websocket::server(io).await))?,

@@ -3,12 +3,13 @@
 use std::io;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
+use crate::channels::{Coding, message};
 use crate::handshake::{Accepted, Transport};
 use crate::spdy::{Connection, Writer};
 use crate::{Status, websocket};
@@ -51,11 +52,8 @@ impl Output {
         match &self.0 {
             Way::Spdy(writer) => writer.write(bytes).await,
             Way::WebSocket { channel, messages } => {
-                let mut message = BytesMut::with_capacity(bytes.len() + 1);
-                message.put_u8(*channel);
-                message.put_slice(&bytes);
                 let closed = |_| io::Error::new(io::ErrorKind::BrokenPipe, "the connection is closed");
-                messages.send(message.freeze()).await.map_err(closed)
+                messages.send(message(*channel, &bytes)).await.map_err(closed)
             }
         }
     }
@@ -209,11 +207,12 @@ async fn web_socket<T>(protocol: &str, io: T, options: Options) -> io::Result<Se
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let coding = Coding::of(protocol);
     let (mut sink, mut stream) = websocket::server(io).await.split();
     let (messages, mut outgoing) = mpsc::channel::<Bytes>(WAITING);
     tokio::spawn(async move {
         while let Some(message) = outgoing.recv().await {
-            if let Err(error) = websocket::send(&mut sink, message).await {
+            if let Err(error) = sink.send(coding.encode(&message)).await {
                 tracing::debug!(%error, "remote command");
                 return;
             }
@@ -236,11 +235,10 @@ where
                     break;
                 }
             };
-            let Some((channel, _)) = message.split_first() else {
+            let Some((channel, data)) = coding.decode(&message) else {
                 continue;
             };
-            let data = message.slice(1..);
-            let to = match *channel {
+            let to = match channel {
                 STDIN => &mut stdin,
                 RESIZE => &mut resize,
                 CLOSE if closes => {
@@ -276,7 +274,7 @@ where
         resize: options.tty.then(|| sizes(resize_reader)),
         gone: Gone(gone),
         error: output(ERROR),
-        plain_errors: !matches!(protocol, "v5.channel.k8s.io" | "v4.channel.k8s.io"),
+        plain_errors: !protocol.starts_with("v5.") && !protocol.starts_with("v4."),
         connection: None,
     };
     // An empty message on the lowest channel tells the client that it is connected.

@@ -1,6 +1,7 @@
 //! WebSocket under the Kubernetes protocols: numbered channels in binary messages, or one stream of bytes.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -27,14 +28,25 @@ fn failed(error: &tokio_tungstenite::tungstenite::Error) -> io::Error {
     io::Error::other(format!("websocket: {error}"))
 }
 
-/// The data of the next message; `None` at the end. Control messages are answered on the way.
+/// How long a client that has said goodbye may take to hear the answer.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// The data of the next message; `None` at the end. Control messages are answered on the way, a close by a close.
 pub async fn receive<S>(stream: &mut S) -> io::Result<Option<Bytes>>
 where
     S: futures::Stream<Item = Result<Message, tokio_tungstenite::tungstenite::Error>> + Unpin,
 {
     loop {
         match stream.next().await {
-            None | Some(Ok(Message::Close(_))) => return Ok(None),
+            None => return Ok(None),
+            Some(Ok(Message::Close(_))) => {
+                // the answer is sent by asking for what comes after; nothing does
+                let answered = tokio::time::timeout(GOODBYE, stream.next()).await;
+                if let Ok(Some(Err(error))) = answered {
+                    tracing::debug!(%error, "a close could not be answered");
+                }
+                return Ok(None);
+            }
             Some(Ok(Message::Binary(bytes))) => return Ok(Some(bytes)),
             Some(Ok(Message::Text(text))) => return Ok(Some(text.into())),
             Some(Ok(_)) => {}

@@ -16,6 +16,22 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response<ServerBody> {
     plain(status, text)
 }
 
+/// The ports that a request names, in lists or one by one.
+fn ports_of(query: &[(String, String)]) -> Result<Vec<i32>, String> {
+    let lists = query.iter().filter(|(key, _)| key == "port").map(|(_, list)| list);
+    let read = |list: &String| {
+        let each = list.split(',').map(|port| match port.parse::<u16>() {
+            Ok(0) => Err(format!("port {list:?} must be > 0")),
+            Ok(port) => Ok(i32::from(port)),
+            Err(_) if list.is_empty() => Err("query parameter \"port\" cannot be empty".to_owned()),
+            Err(error) => Err(format!("unable to parse {list:?} as a port: {error}")),
+        });
+        each.collect::<Result<Vec<i32>, String>>()
+    };
+    let lists = lists.map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(lists.concat())
+}
+
 /// `rest` is namespace/pod[/uid]/container, without the container for port-forward.
 pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<Incoming>) -> Response<ServerBody> {
     let query = query(&request);
@@ -50,12 +66,10 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
                 format!("unable to do port forwarding: pod {pod} is not running"),
             );
         };
-        let port = query
-            .iter()
-            .filter(|(k, _)| k == "port")
-            .flat_map(|(_, v)| v.split(','))
-            .filter_map(|p| p.parse().ok())
-            .collect();
+        let port = match ports_of(&query) {
+            Ok(port) => port,
+            Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
+        };
         let asked = v1::PortForwardRequest {
             pod_sandbox_id: sandbox.id.clone(),
             port,

@@ -127,6 +127,14 @@ fn handle(runtime: Arc<Runtime>, mut request: Request<Incoming>) -> Response<Ful
         Ok(accepted) => accepted,
         Err(refused) => return refused.response(),
     };
+    if let Task::PortForward(asked) = &task
+        && accepted.has_channels()
+        && asked.port.is_empty()
+    {
+        let mut response = Response::new(Full::from("query parameter \"port\" is required"));
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return response;
+    }
     let response = accepted.response(Full::default());
     let upgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -179,7 +187,8 @@ async fn perform(
         }
         Task::PortForward(request) => {
             let target = forward::Target::new(runtime, &request.pod_sandbox_id).map_err(std::io::Error::other)?;
-            port_forward::serve(accepted, io, move |port| target.clone().connect(port)).await
+            let ports: Vec<u16> = request.port.iter().filter_map(|port| u16::try_from(*port).ok()).collect();
+            port_forward::serve(accepted, io, &ports, move |port| target.clone().connect(port)).await
         }
     }
 }
