@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use apiserver::http::status::ApiError;
 use apiserver::registry::Registry;
-use apiserver::registry::write::{Change, Write, WriteOptions};
+use apiserver::registry::write::{Change, Origin, Write, WriteOptions};
 use serde_json::{Value, json};
 
 /// Creates an object unless it is there; of one that is there, these fields get the values they have in `tree`.
@@ -54,7 +54,7 @@ async fn ensure_with(
     let mut new = tree.clone();
     let resource = &served.resource;
     resource.schema.get().set_defaults(resource.root, &mut new);
-    match write.create(new, false).await {
+    match write.create(new, Origin::Post).await {
         Err(error) if error.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),
     }

@@ -34,6 +34,9 @@ pub struct ApiServerArgs {
     /// Who may do what: Node and RBAC, always.
     #[arg(long, value_delimiter = ',', default_values = ["Node", "RBAC"])]
     authorization_mode: Vec<String>,
+    /// Requests without credentials come from `system:anonymous`; with `false` they may ask for health alone.
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    anonymous_auth: bool,
     /// Privileged containers may be created, always.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_privileged: bool,
@@ -81,6 +84,7 @@ impl ApiServerArgs {
             "--disable-controller-manager",
         ];
         let mut server = Defaults::try_parse_from(alone)?.server;
+        server.anonymous_auth = self.anonymous_auth;
         server.data_dir = self.data_dir;
         server.bind_address = self.bind_address;
         server.https_listen_port = self.secure_port;

@@ -1,10 +1,11 @@
 //! Admission: what is added to an object before it is checked, and what is refused after. One file a plugin.
 
+pub mod certificate_signers;
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_declared_feature_validator;
-mod node_restriction;
+pub mod node_restriction;
 pub mod node_token;
 mod persistent_volume_claim_resize;
 mod pod_defaults;
@@ -37,6 +38,18 @@ pub enum Operation {
     Connect,
 }
 
+impl Operation {
+    /// As upstream writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::Create => "CREATE",
+            Operation::Update => "UPDATE",
+            Operation::Delete => "DELETE",
+            Operation::Connect => "CONNECT",
+        }
+    }
+}
+
 /// What is asked, as the plugins see it.
 pub struct Attributes<'a> {
     pub registry: &'a Arc<Registry>,
@@ -62,12 +75,15 @@ impl Attributes<'_> {
     }
 }
 
-/// The mutating plugins, in upstream's order.
+/// The mutating plugins, in upstream's order. Of an update, `node_restriction` has its say before: it reads what was asked for.
 pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     terminating_definition::admit(attributes)?;
     namespace_lifecycle::admit(attributes)?;
     limit_ranger::mutate(attributes, tree)?;
     service_account::mutate(attributes, tree)?;
+    if attributes.operation == Operation::Create {
+        node_restriction::admit(attributes, tree, None)?;
+    }
     pod_defaults::taint_nodes_by_condition(attributes, tree);
     priority::mutate(attributes, tree)?;
     pod_defaults::default_toleration_seconds(attributes, tree);
@@ -79,13 +95,24 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
     Ok(())
 }
 
+/// All plugins that have a say in a deletion.
+///
+/// # Errors
+/// `403` from the first that refuses it.
+pub async fn delete(attributes: &Attributes<'_>, old: &Value) -> Result<()> {
+    namespace_lifecycle::admit(attributes)?;
+    node_restriction::admit(attributes, &Value::Null, Some(old))?;
+    validate(attributes, &Value::Null, Some(old)).await?.keep();
+    Ok(())
+}
+
 /// The validating plugins. The charge must be kept when the write is made, else it is given back.
 pub async fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
     limit_ranger::validate(attributes, tree)?;
-    node_restriction::validate(attributes, tree, old)?;
     pod_security::validate(attributes, tree, old)?;
     priority::validate(attributes, tree)?;
     persistent_volume_claim_resize::validate(attributes, tree, old)?;
+    certificate_signers::validate(attributes, tree, old)?;
     node_declared_feature_validator::validate(attributes, tree, old)?;
     pod_resize_validator::validate(attributes, tree, old)?;
     resource_quota::charge(attributes, tree, old).await

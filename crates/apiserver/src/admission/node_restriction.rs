@@ -2,12 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::admission::{Attributes, Operation};
-use crate::authorization::node::references;
+use crate::admission::{Attributes, Operation, certificate_signers};
+use crate::authorization::node::LEASES;
+use crate::authorization::node_graph::{Referent, references};
 use crate::http::status::Result;
 use crate::strategy::text;
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Who signs what nodes authenticate with.
+const NODE_SIGNERS: [&str; 2] = [
+    "kubernetes.io/kubelet-serving",
+    "kubernetes.io/kube-apiserver-client-kubelet",
+];
 
 /// The domain of labels that only administrators set.
 const RESTRICTED: &str = "node-restriction.kubernetes.io";
@@ -27,88 +35,229 @@ const OWN_LABELS: [&str; 11] = [
     "failure-domain.beta.kubernetes.io/zone",
 ];
 
-pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+/// Refuses what a node may not write. `tree` is what it asks for, before the rest of the pipeline undoes what a path may not change.
+///
+/// # Errors
+/// `403` with upstream's reason.
+pub fn admit(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
     let Some(node) = attributes.user.node_name() else {
         return Ok(());
     };
     let refuse = |why: String| Err(attributes.resource.forbidden(attributes.name, &why));
+    if node.is_empty() {
+        return refuse(format!(
+            "could not determine node from user {:?}",
+            attributes.user.name
+        ));
+    }
+    // an empty list, a null and nothing are the same
     let resource = attributes.resource;
-    if resource.is("", "pods") {
-        return pods(attributes, node, tree, old).or_else(refuse);
+    let mut wanted = tree.clone();
+    if !wanted.is_null() && attributes.subresource != "eviction" {
+        resource.schema.get().set_defaults(resource.root, &mut wanted);
+        resource.schema.get().normalize(resource.root, &mut wanted);
     }
-    if resource.is("", "nodes") {
-        if attributes.name != node {
-            return refuse(format!(
-                "node {node:?} is not allowed to modify node {:?}",
-                attributes.name
-            ));
-        }
-        if attributes.operation == Operation::Delete {
-            return refuse(format!(
-                "node {node:?} is not allowed to delete node {:?}",
-                attributes.name
-            ));
-        }
-        return labels_and_taints(node, tree, old).or_else(refuse);
-    }
-    if resource.is("coordination.k8s.io", "leases") {
-        if attributes.namespace != "kube-node-lease" {
-            return refuse("can only access leases in the \"kube-node-lease\" system namespace".into());
-        }
-        if attributes.name != node {
-            return refuse("can only access node lease with the same name as the requesting node".into());
-        }
-        return Ok(());
-    }
-    if resource.is("storage.k8s.io", "csinodes") && attributes.name != node {
-        return refuse("can only access CSINode with the same name as the requesting node".into());
-    }
-    Ok(())
+    let question = Question {
+        attributes,
+        node,
+        new: &wanted,
+        old,
+    };
+    question.check().or_else(refuse)
 }
 
-fn pods(attributes: &Attributes<'_>, node: &str, tree: &Value, old: Option<&Value>) -> std::result::Result<(), String> {
-    let bound_here = |pod: &Value| text(pod, &["spec", "nodeName"]) == Some(node);
-    match (attributes.subresource, attributes.operation) {
-        ("", Operation::Create) => {
-            let mirror = tree
-                .pointer("/metadata/annotations")
-                .is_some_and(|a| a.get("kubernetes.io/config.mirror").is_some());
-            if !mirror {
-                let name = text(tree, &["metadata", "name"]).unwrap_or_default();
-                return Err(format!(
-                    "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods (pod {name:?})"
-                ));
+/// What a node asks for.
+struct Question<'a> {
+    attributes: &'a Attributes<'a>,
+    node: &'a str,
+    new: &'a Value,
+    old: Option<&'a Value>,
+}
+
+type Verdict = std::result::Result<(), String>;
+
+impl Question<'_> {
+    fn check(&self) -> Verdict {
+        let resource = self.attributes.resource;
+        match (resource.group.as_str(), resource.plural.as_str()) {
+            ("", "pods") => self.pods(),
+            ("", "nodes") => self.nodes(),
+            ("", "persistentvolumeclaims") => self.claims(),
+            ("coordination.k8s.io", "leases") => self.leases(),
+            ("storage.k8s.io", "csinodes") if self.attributes.name != self.node => {
+                Err("can only access CSINode with the same name as the requesting node".into())
             }
-            if !bound_here(tree) {
-                return Err(format!(
-                    "node {node:?} can only create pods with spec.nodeName set to itself"
-                ));
+            ("resource.k8s.io", "resourceslices") => self.slices(),
+            ("certificates.k8s.io", "certificatesigningrequests") => self.signing_request(),
+            ("certificates.k8s.io", "podcertificaterequests") => {
+                Err("PodCertificateRequest feature gate is disabled".into())
             }
-            let uid = attributes
-                .registry
-                .get("", "nodes", "", node)
-                .map(|n| n.object.meta.uid.to_string());
-            owned_by(node, uid.as_deref().unwrap_or_default(), tree)?;
-            match object_referred_to(tree) {
-                Some(kind) => Err(format!("node {node:?} can not create pods that reference {kind}")),
-                None => Ok(()),
+            _ => Ok(()),
+        }
+    }
+
+    fn bound_here(&self, pod: Option<&Value>) -> bool {
+        pod.is_some_and(|pod| text(pod, &["spec", "nodeName"]) == Some(self.node))
+    }
+
+    fn pods(&self) -> Verdict {
+        let node = self.node;
+        match (self.attributes.subresource, self.attributes.operation) {
+            ("", Operation::Create) => self.mirror_pod(),
+            ("", Operation::Delete) if self.bound_here(self.old) => Ok(()),
+            ("", Operation::Delete) => Err(format!(
+                "node {node:?} can only delete pods with spec.nodeName set to itself"
+            )),
+            ("", Operation::Update) => Err(format!(
+                "unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"
+            )),
+            ("status", Operation::Update) => self.pod_status(),
+            ("status", operation) => Err(format!("unexpected operation {:?}", operation.name())),
+            ("eviction", Operation::Create) if self.bound_here(self.old) => Ok(()),
+            ("eviction", Operation::Create) => {
+                Err(format!("node {node} can only evict pods with spec.nodeName set to itself"))
+            }
+            (_, Operation::Connect) => Ok(()),
+            (other, _) => Err(format!(
+                "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
+            )),
+        }
+    }
+
+    fn mirror_pod(&self) -> Verdict {
+        let node = self.node;
+        let annotations = self.new.pointer("/metadata/annotations");
+        if annotations.is_none_or(|a| a.get(MIRROR).is_none()) {
+            return Err(format!(
+                "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+            ));
+        }
+        if !self.bound_here(Some(self.new)) {
+            return Err(format!(
+                "node {node:?} can only create pods with spec.nodeName set to itself"
+            ));
+        }
+        let found = self.attributes.registry.get("", "nodes", "", node);
+        let uid = found.map(|n| n.object.meta.uid.to_string());
+        owned_by(node, uid.as_deref().unwrap_or_default(), self.new)?;
+        match object_referred_to(self.new) {
+            Some(kind) => Err(format!("node {node:?} can not create pods that reference {kind}")),
+            None => Ok(()),
+        }
+    }
+
+    fn pod_status(&self) -> Verdict {
+        let node = self.node;
+        if !self.bound_here(self.old) {
+            return Err(format!(
+                "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+            ));
+        }
+        for (path, what) in [
+            ("/metadata/labels", "update labels through pod status"),
+            ("/status/resourceClaimStatuses", "update resource claim statues"),
+            (
+                "/status/extendedResourceClaimStatus",
+                "update extended resource claim status",
+            ),
+        ] {
+            if self.changes(path) {
+                return Err(format!("node {node:?} cannot {what}"));
             }
         }
-        ("" | "eviction", Operation::Delete) | ("status", Operation::Update) => {
-            if old.is_some_and(bound_here) {
-                return Ok(());
-            }
-            let what = if attributes.operation == Operation::Delete {
-                "delete pods"
-            } else {
-                "update pod status for pods"
+        Ok(())
+    }
+
+    fn changes(&self, path: &str) -> bool {
+        self.old.and_then(|old| old.pointer(path)) != self.new.pointer(path)
+    }
+
+    fn nodes(&self) -> Verdict {
+        let (node, name) = (self.node, self.attributes.name);
+        if name != node {
+            return Err(format!("node {node:?} is not allowed to modify node {name:?}"));
+        }
+        let configured = self.new.pointer("/spec/configSource").is_some();
+        match self.attributes.operation {
+            Operation::Create if configured => Err(format!(
+                "node {node:?} is not allowed to create pods with a non-nil configSource"
+            )),
+            Operation::Update if configured && self.changes("/spec/configSource") => Err(format!(
+                "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+            )),
+            Operation::Create | Operation::Update => labels_and_taints(node, self.new, self.old),
+            Operation::Delete | Operation::Connect => Ok(()),
+        }
+    }
+
+    /// A node says how far a claim has grown, and nothing else.
+    fn claims(&self) -> Verdict {
+        if self.attributes.subresource != "status" {
+            return Err("may only update PVC status".into());
+        }
+        if self.attributes.operation != Operation::Update {
+            return Err(format!("unexpected operation {:?}", self.attributes.operation.name()));
+        }
+        let others = |tree: &Value| {
+            let mut tree = tree.clone();
+            let mut remove = |from: &str, keys: &[&str]| {
+                let map = tree.pointer_mut(from).and_then(Value::as_object_mut);
+                let Some(map) = map else { return };
+                map.retain(|key, _| !keys.contains(&key.as_str()));
             };
-            Err(format!(
-                "node {node:?} can only {what} with spec.nodeName set to itself"
-            ))
+            remove("/metadata", &["resourceVersion", "managedFields"]);
+            let growth = ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"];
+            remove("/status", &growth);
+            if tree.get("status").and_then(Value::as_object).is_some_and(Map::is_empty) {
+                tree["status"].take();
+            }
+            tree
+        };
+        if self.old.map(others) != Some(others(self.new)) {
+            return Err(format!(
+                "node {:?} is not allowed to update fields other than status.quantity and status.conditions",
+                self.node
+            ));
         }
-        ("eviction" | "binding" | "log" | "exec" | "attach" | "portforward" | "proxy", _) => Ok(()),
-        (sub, _) => Err(format!("unexpected pod subresource {sub:?} for node {node:?}")),
+        Ok(())
+    }
+
+    fn leases(&self) -> Verdict {
+        if self.attributes.namespace != LEASES {
+            return Err(format!("can only access leases in the {LEASES:?} system namespace"));
+        }
+        if self.attributes.name != self.node {
+            return Err("can only access node lease with the same name as the requesting node".into());
+        }
+        Ok(())
+    }
+
+    /// Other requests for slices are the authorizer's, who knows the object; these two it does not see.
+    fn slices(&self) -> Verdict {
+        let (slice, verb) = match self.attributes.operation {
+            Operation::Create => (Some(self.new), "create"),
+            Operation::Delete => (self.old, "delete"),
+            Operation::Update | Operation::Connect => return Ok(()),
+        };
+        if self.bound_here(slice) {
+            return Ok(());
+        }
+        Err(format!(
+            "can only {verb} ResourceSlice with the same NodeName as the requesting node"
+        ))
+    }
+
+    fn signing_request(&self) -> Verdict {
+        let signer = text(self.new, &["spec", "signerName"]).unwrap_or_default();
+        if self.attributes.operation != Operation::Create || !NODE_SIGNERS.contains(&signer) {
+            return Ok(());
+        }
+        let subject = certificate_signers::subject_of(self.new).map_err(|why| format!("unable to parse csr: {why}"))?;
+        let own = format!("system:node:{}", self.node);
+        if subject.common_name != own {
+            return Err(format!("can only create a node CSR with CN={own}"));
+        }
+        Ok(())
     }
 }
 
@@ -172,8 +321,8 @@ fn object_referred_to(pod: &Value) -> Option<&'static str> {
     }
     let (mut secrets, mut config_maps) = (false, false);
     references(pod, &mut |kind, name| {
-        secrets |= kind == "secrets" && !name.is_empty();
-        config_maps |= kind == "configmaps" && !name.is_empty();
+        secrets |= kind == Referent::Secret && !name.is_empty();
+        config_maps |= kind == Referent::ConfigMap && !name.is_empty();
     });
     let list = |path: &str| pod.pointer(path).and_then(Value::as_array).into_iter().flatten();
     if secrets {

@@ -6,15 +6,17 @@ use crate::authorization;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
-use crate::server::ApiServer;
 use crate::strategy::text;
 
 /// Refuses a request for a token of a service account that a node may not make.
-pub fn admit(server: &ApiServer, user: &User, namespace: &str, account: &str, request: &Value) -> Result<()> {
+pub fn admit(registry: &Registry, user: &User, namespace: &str, account: &str, request: &Value) -> Result<()> {
     let Some(node) = user.node_name() else {
         return Ok(());
     };
     let refuse = |why: &str| Err(ApiError::forbidden("", "serviceaccounts", account, why));
+    if node.is_empty() {
+        return refuse(&format!("could not determine node from user {:?}", user.name));
+    }
     let reference = &request["spec"]["boundObjectRef"];
     let of = |key: &str| text(reference, &[key]).unwrap_or_default();
     if of("apiVersion") != "v1" || of("kind") != "Pod" || of("name").is_empty() {
@@ -24,7 +26,7 @@ pub fn admit(server: &ApiServer, user: &User, namespace: &str, account: &str, re
     if uid.is_empty() {
         return refuse("node requested token with a pod binding without a uid");
     }
-    let Some(pod) = server.registry.get("", "pods", namespace, of("name")) else {
+    let Some(pod) = registry.get("", "pods", namespace, of("name")) else {
         return Err(ApiError::not_found("", "pods", of("name")));
     };
     if *uid != *pod.object.meta.uid {
@@ -42,11 +44,10 @@ pub fn admit(server: &ApiServer, user: &User, namespace: &str, account: &str, re
         [one] => one.as_str().unwrap_or_default(),
         _ => return refuse("node may only request 0 or 1 audiences"),
     };
-    if audiences_of(&server.registry, namespace, &pod)?
-        .iter()
-        .any(|a| a == audience)
-    {
-        return Ok(());
+    match has_audience(registry, namespace, &pod, audience)? {
+        Audience::Found => return Ok(()),
+        Audience::Absent => {}
+        Audience::Unknown(why) => return refuse(&format!("error validating audience {audience:?}: {why}")),
     }
     let attributes = authorization::Attributes {
         verb: "request-serviceaccounts-token-audience",
@@ -56,7 +57,7 @@ pub fn admit(server: &ApiServer, user: &User, namespace: &str, account: &str, re
         name: account,
         ..authorization::Attributes::default()
     };
-    if server.authorizer.allows(user, &attributes) {
+    if registry.allows(user, &attributes) {
         return Ok(());
     }
     let name = &user.name;
@@ -65,50 +66,66 @@ pub fn admit(server: &ApiServer, user: &User, namespace: &str, account: &str, re
     ))
 }
 
-/// Whom the tokens are for that a pod's volumes have or their drivers need; the server itself is the empty text.
-fn audiences_of(registry: &Registry, namespace: &str, pod: &Value) -> Result<Vec<String>> {
-    let list = |tree: &Value, path: &str| {
-        tree.pointer(path)
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let audience = |of: &Value| text(of, &["audience"]).unwrap_or_default().to_owned();
-    let mut all = Vec::new();
-    for volume in list(pod, "/spec/volumes") {
-        for source in list(&volume, "/projected/sources") {
-            all.extend(source.get("serviceAccountToken").map(audience));
-        }
-        let Some(driver) = driver(registry, namespace, pod, &volume)? else {
-            continue;
-        };
-        if let Some(driver) = registry.get("storage.k8s.io", "csidrivers", "", &driver) {
-            all.extend(list(&driver.tree()?, "/spec/tokenRequests").iter().map(audience));
-        }
-    }
-    Ok(all)
+/// Whether a pod needs tokens for an audience.
+enum Audience {
+    Found,
+    Absent,
+    /// What could not be looked up, where nothing else has it.
+    Unknown(String),
 }
 
-/// The CSI driver of a volume: its own, or that of its claim's volume.
-fn driver(registry: &Registry, namespace: &str, pod: &Value, volume: &Value) -> Result<Option<String>> {
-    if let Some(driver) = text(volume, &["csi", "driver"]) {
-        return Ok(Some(driver.to_owned()));
-    }
-    let claim = match text(volume, &["persistentVolumeClaim", "claimName"]) {
-        Some(claim) => claim.to_owned(),
-        None if volume.get("ephemeral").is_some() => {
-            let pod = text(pod, &["metadata", "name"]).unwrap_or_default();
-            format!("{pod}-{}", text(volume, &["name"]).unwrap_or_default())
+/// Looks in the pod's volumes, and in the drivers that they need; the server itself is the empty text.
+fn has_audience(registry: &Registry, namespace: &str, pod: &Value, audience: &str) -> Result<Audience> {
+    let list = |tree: &Value, path: &str| {
+        let list = tree.pointer(path).and_then(Value::as_array);
+        list.cloned().unwrap_or_default()
+    };
+    let wanted = |of: &Value| text(of, &["audience"]).unwrap_or_default() == audience;
+    let mut unknown = Vec::new();
+    for volume in list(pod, "/spec/volumes") {
+        let mut sources = list(&volume, "/projected/sources").into_iter();
+        if sources.any(|source| source.get("serviceAccountToken").is_some_and(wanted)) {
+            return Ok(Audience::Found);
         }
-        None => return Ok(None),
+        let driver = match driver(registry, namespace, pod, &volume)? {
+            Ok(Some(driver)) => driver,
+            Ok(None) => continue,
+            Err(why) => {
+                unknown.push(why);
+                continue;
+            }
+        };
+        match registry.get("storage.k8s.io", "csidrivers", "", &driver) {
+            Some(found) if list(&found.tree()?, "/spec/tokenRequests").iter().any(wanted) => {
+                return Ok(Audience::Found);
+            }
+            Some(_) => {}
+            None => unknown.push(format!("csidriver.storage.k8s.io {driver:?} not found")),
+        }
+    }
+    Ok(match authorization::rbac::all_of(unknown) {
+        Some(why) => Audience::Unknown(why),
+        None => Audience::Absent,
+    })
+}
+
+/// The CSI driver of a volume: its own, or that of its claim's volume; the inner error says what is not there.
+fn driver(registry: &Registry, namespace: &str, pod: &Value, volume: &Value) -> Result<Result<Option<String>, String>> {
+    let pod_name = text(pod, &["metadata", "name"]).unwrap_or_default();
+    let claim = if volume.pointer("/ephemeral/volumeClaimTemplate").is_some() {
+        format!("{pod_name}-{}", text(volume, &["name"]).unwrap_or_default())
+    } else if let Some(claim) = text(volume, &["persistentVolumeClaim", "claimName"]) {
+        claim.to_owned()
+    } else {
+        return Ok(Ok(text(volume, &["csi", "driver"]).map(str::to_owned)));
     };
-    let Some(claim) = registry.get("", "persistentvolumeclaims", namespace, &claim) else {
-        return Ok(None);
+    let Some(found) = registry.get("", "persistentvolumeclaims", namespace, &claim) else {
+        return Ok(Err(format!("persistentvolumeclaim {claim:?} not found")));
     };
-    let claim = claim.tree()?;
-    let name = text(&claim, &["spec", "volumeName"]).unwrap_or_default();
+    let found = found.tree()?;
+    let name = text(&found, &["spec", "volumeName"]).unwrap_or_default();
     let Some(volume) = registry.get("", "persistentvolumes", "", name) else {
-        return Ok(None);
+        return Ok(Err(format!("persistentvolume {name:?} not found")));
     };
-    Ok(text(&volume.tree()?, &["spec", "csi", "driver"]).map(str::to_owned))
+    Ok(Ok(text(&volume.tree()?, &["spec", "csi", "driver"]).map(str::to_owned)))
 }

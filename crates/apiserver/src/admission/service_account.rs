@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
-use crate::authorization::node::references;
+use crate::authorization::node_graph::{Referent, references};
 use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
 use crate::strategy::text;
@@ -35,7 +35,7 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
             return refuse("a mirror pod may not reference service accounts");
         }
         let mut secrets = false;
-        references(tree, &mut |kind, name| secrets |= kind == "secrets" && !name.is_empty());
+        references(tree, &mut |kind, name| secrets |= kind == Referent::Secret && !name.is_empty());
         if secrets {
             return refuse("a mirror pod may not reference secrets");
         }

@@ -8,7 +8,7 @@ use super::ip_address::GROUP;
 use super::{event, ranges};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
-use crate::registry::write::{Change, Write, WriteOptions};
+use crate::registry::write::{Change, Origin, Write, WriteOptions};
 
 pub const NAME: &str = "kubernetes";
 const MANAGER: &str = "kubernetes-service-cidr-controller";
@@ -77,7 +77,7 @@ pub async fn ensure(registry: &Arc<Registry>) -> Result<()> {
                     "apiVersion": served.resource.api_version(), "kind": "ServiceCIDR",
                     "metadata": { "name": NAME }, "spec": { "cidrs": [network] },
                 });
-                match write.create(tree, false).await {
+                match write.create(tree, Origin::Post).await {
                     Err(error) if error.reason == "AlreadyExists" => {}
                     other => drop(other?),
                 }

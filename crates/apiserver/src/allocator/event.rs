@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::registry::write::{Write, WriteOptions};
+use crate::registry::write::{Origin, Write, WriteOptions};
 use crate::registry::{Registry, metadata};
 
 /// Records a warning beside the object it is about, and in the log. An event that cannot be written is only logged.
@@ -36,7 +36,7 @@ pub async fn warn(registry: &Arc<Registry>, about: &Value, controller: &str, rea
         namespace: place,
         options: &options,
     };
-    if let Err(error) = write.create(tree, false).await {
+    if let Err(error) = write.create(tree, Origin::Post).await {
         tracing::warn!(reason, %error, "event not recorded");
     }
 }

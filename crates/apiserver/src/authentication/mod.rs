@@ -21,9 +21,14 @@ pub struct Authenticator {
     pub tokens: Arc<TokenIssuer>,
     /// Fixed tokens of the server's own components.
     pub fixed: HashMap<String, User>,
+    /// How users became others before.
+    pub last_modes: impersonation::LastModes,
     /// Whether requests without credentials count as `system:anonymous` everywhere, not only for health checks.
     pub anonymous: bool,
 }
+
+/// The beginning of a subprotocol that is a token.
+const PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Paths that need no credentials even where anonymous requests are off.
 const OPEN: [&str; 3] = ["/healthz", "/livez", "/readyz"];
@@ -37,17 +42,15 @@ impl Authenticator {
         if let Some(user) = certificate {
             return Ok(user.clone());
         }
-        if let Some(value) = headers.get(header::AUTHORIZATION) {
-            let text = value.to_str().map_err(|_| ApiError::unauthorized())?;
-            if let Some((scheme, token)) = text.split_once(' ')
-                && scheme.eq_ignore_ascii_case("bearer")
-            {
-                return self.token(token.trim(), &[]).await.ok_or_else(ApiError::unauthorized);
-            }
-        }
+        let bearer = bearer_token(headers)?;
         // browsers cannot set headers on a WebSocket: the token may come as a subprotocol
-        if let Some(token) = websocket_token(headers) {
-            return self.token(&token, &[]).await.ok_or_else(ApiError::unauthorized);
+        let presented = match bearer {
+            Some(token) => Some(token),
+            None => websocket_token(headers)?,
+        };
+        if let Some(token) = presented {
+            let known = self.token(&token, &[]).await;
+            return known.map(|known| known.user).ok_or_else(ApiError::unauthorized);
         }
         let open = OPEN.iter().any(|p| path == *p || path.starts_with(&format!("{p}/")));
         if self.anonymous || open {
@@ -58,26 +61,120 @@ impl Authenticator {
     }
 
     /// Whose token this is, for these audiences (none: the API server's own).
-    pub async fn token(&self, token: &str, audiences: &[String]) -> Option<User> {
+    pub async fn token(&self, token: &str, audiences: &[String]) -> Option<Known> {
         if token.is_empty() {
             return None;
         }
-        if let Some(user) = self.fixed.get(token) {
-            return Some(user.clone());
+        let own = &self.tokens.audiences;
+        let asked = if audiences.is_empty() { own } else { audiences };
+        // tokens that say nothing of an audience are for this server alone
+        let implied: Vec<String> = own.iter().filter(|a| asked.contains(a)).cloned().collect();
+        if !implied.is_empty() {
+            let user = self.fixed.get(token).cloned();
+            let user = user.or_else(|| bootstrap_token::authenticate(&self.registry, token));
+            if let Some(user) = user {
+                let audiences = implied;
+                return Some(Known { user, audiences });
+            }
         }
-        if let Some(user) = bootstrap_token::authenticate(&self.registry, token) {
-            return Some(user);
-        }
-        self.tokens.authenticate(&self.registry, token, audiences)
+        self.tokens.authenticate(&self.registry, token, asked)
     }
 }
 
-fn websocket_token(headers: &HeaderMap) -> Option<String> {
+/// Whose a token is, and for which of the audiences asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub user: User,
+    pub audiences: Vec<String>,
+}
+
+/// The token of `Authorization: Bearer`. Another scheme, and a scheme without a token, present nothing.
+///
+/// # Errors
+/// `401` for a header that is not text: it is there and says something.
+fn bearer_token(headers: &HeaderMap) -> Result<Option<String>> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| ApiError::unauthorized())?;
+    // one space stands between the two: a second one makes the token an empty one
+    let mut parts = text.trim().splitn(3, ' ');
+    let scheme = parts.next().unwrap_or_default();
+    let token = parts.next().unwrap_or_default();
+    let presented = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
+    Ok(presented.then(|| token.to_owned()))
+}
+
+/// The token among the subprotocols of a WebSocket.
+///
+/// # Errors
+/// `401` when there are two, when one cannot be read, or when it is the only subprotocol.
+fn websocket_token(headers: &HeaderMap) -> Result<Option<String>> {
     use base64::Engine;
-    let protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
-    let encoded = protocols
-        .split(',')
-        .find_map(|p| p.trim().strip_prefix("base64url.bearer.authorization.k8s.io."))?;
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded).ok()?;
-    String::from_utf8(bytes).ok()
+    if !streaming::handshake::is_websocket(headers) {
+        return Ok(None);
+    }
+    let mut protocols = Vec::new();
+    for value in headers.get_all(header::SEC_WEBSOCKET_PROTOCOL) {
+        let text = value.to_str().map_err(|_| ApiError::unauthorized())?;
+        protocols.extend(text.split(',').map(str::trim));
+    }
+    let (tokens, others): (Vec<&str>, Vec<&str>) = protocols.into_iter().partition(|p| p.starts_with(PROTOCOL));
+    let encoded = match tokens.as_slice() {
+        [] => return Ok(None),
+        [one] => &one[PROTOCOL.len()..],
+        _ => return Err(ApiError::unauthorized()),
+    };
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(encoded);
+    let token = bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let token = token.ok_or_else(ApiError::unauthorized)?;
+    if token.is_empty() {
+        return Ok(None);
+    }
+    if others.is_empty() {
+        return Err(ApiError::unauthorized());
+    }
+    Ok(Some(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(HeaderName, &[u8])]) -> HeaderMap {
+        let pairs = pairs.iter().cloned();
+        let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).unwrap();
+        pairs.map(|(name, bytes)| (name, value(bytes))).collect()
+    }
+
+    #[test]
+    fn a_bearer_token_stands_after_one_space() {
+        let token = |text: &str| bearer_token(&headers(&[(header::AUTHORIZATION, text.as_bytes())])).unwrap();
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(token("Bearer abc"), some("abc"));
+        assert_eq!(token("bearer abc def"), some("abc"));
+        assert_eq!(token("  Bearer abc  "), some("abc"));
+        assert_eq!(token("Bearer  abc"), None);
+        assert_eq!(token("Bearer"), None);
+        assert_eq!(token("Basic YTpi"), None);
+        assert!(bearer_token(&headers(&[(header::AUTHORIZATION, b"Bearer \xff")])).is_err());
+    }
+
+    #[test]
+    fn a_token_among_subprotocols_stands_alone_and_not_only() {
+        let ask = |protocols: &str| {
+            websocket_token(&headers(&[
+                (header::CONNECTION, b"Upgrade"),
+                (header::UPGRADE, b"websocket"),
+                (header::SEC_WEBSOCKET_PROTOCOL, protocols.as_bytes()),
+            ]))
+        };
+        let token = "base64url.bearer.authorization.k8s.io.YWJj";
+        assert_eq!(ask(&format!("{token}, v4.channel.k8s.io")).unwrap(), Some("abc".to_owned()));
+        assert_eq!(ask("v4.channel.k8s.io").unwrap(), None);
+        assert!(ask(token).is_err());
+        assert!(ask(&format!("{token},{token},v4.channel.k8s.io")).is_err());
+        assert!(ask(&format!("{token}=,v4.channel.k8s.io")).is_err());
+    }
 }

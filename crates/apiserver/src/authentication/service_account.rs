@@ -8,6 +8,7 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
+use crate::authentication::Known;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
@@ -103,7 +104,7 @@ impl TokenIssuer {
     }
 
     /// The user of a token that is ours, in time, for one of the audiences, and whose objects are still there.
-    pub fn authenticate(&self, registry: &Registry, token: &str, audiences: &[String]) -> Option<User> {
+    pub fn authenticate(&self, registry: &Registry, token: &str, audiences: &[String]) -> Option<Known> {
         let (signed, signature) = token.rsplit_once('.')?;
         let (header, claims) = signed.split_once('.')?;
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
@@ -119,20 +120,13 @@ impl TokenIssuer {
         {
             return None;
         }
-        let accepted = if audiences.is_empty() {
-            &self.audiences
-        } else {
-            audiences
-        };
-        let own = claims["aud"].as_array()?;
-        if !own
-            .iter()
-            .filter_map(Value::as_str)
-            .any(|a| accepted.iter().any(|b| a == b))
-        {
+        let own = claims["aud"].as_array()?.iter().filter_map(Value::as_str);
+        let audiences: Vec<String> = own.filter(|a| audiences.iter().any(|b| a == b)).map(str::to_owned).collect();
+        if audiences.is_empty() {
             return None;
         }
-        self.still_there(registry, &claims)
+        let user = self.still_there(registry, &claims)?;
+        Some(Known { user, audiences })
     }
 
     fn still_there(&self, registry: &Registry, claims: &Value) -> Option<User> {

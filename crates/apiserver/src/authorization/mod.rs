@@ -1,16 +1,21 @@
-//! Authorization: Node, then RBAC.
+//! Authorization: `system:masters`, then Node, then RBAC. One question, one answer with its reason.
 
 pub mod bootstrap_policy;
+pub mod coverage;
 pub mod escalation;
 pub mod node;
+pub mod node_graph;
 pub mod rbac;
-pub mod signers;
 
 use std::sync::Arc;
 
+use api::selectors::{FieldSelector, FieldTerm};
+
 use crate::http::request_info::RequestInfo;
+use crate::http::status::ApiError;
 use crate::http::user::{MASTERS, User};
 use crate::registry::Registry;
+use node_graph::NodeGraph;
 use rbac::Rbac;
 
 /// What is to be allowed.
@@ -24,19 +29,23 @@ pub struct Attributes<'a> {
     pub subresource: &'a str,
     pub name: &'a str,
     pub path: &'a str,
+    /// What a list, watch or deletion of a collection is narrowed to. A selector that does not parse narrows nothing.
+    pub fields: Vec<FieldTerm>,
 }
 
 impl<'a> Attributes<'a> {
     pub fn of(info: &'a RequestInfo) -> Attributes<'a> {
+        let fields = FieldSelector::parse(&info.field_selector);
         Attributes {
             verb: info.verb,
             is_resource: info.is_resource,
-            group: &info.group,
+            group: if info.is_resource { &info.group } else { "" },
             namespace: &info.namespace,
             resource: &info.resource,
             subresource: &info.subresource,
             name: &info.name,
             path: &info.path,
+            fields: fields.map_or_else(|_| Vec::new(), |f| f.terms().to_vec()),
         }
     }
 
@@ -49,8 +58,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Upstream's sentence on why not.
-    pub fn refusal(&self, user: &User) -> String {
+    /// Upstream's sentence on what the user may not do.
+    fn sentence(&self, user: &User) -> String {
         if !self.is_resource {
             return format!("User {:?} cannot {} path {:?}", user.name, self.verb, self.path);
         }
@@ -67,49 +76,93 @@ impl<'a> Attributes<'a> {
             self.group
         )
     }
-}
 
-/// The authorizers, in order.
-pub struct Authorizer {
-    registry: Arc<Registry>,
-    rbac: Rbac,
-}
-
-impl Authorizer {
-    pub fn new(registry: Arc<Registry>) -> Authorizer {
-        Authorizer {
-            rbac: Rbac::new(registry.clone()),
-            registry,
+    /// The answer to who asked for what they may not do.
+    pub fn forbidden(&self, user: &User, reason: &str) -> ApiError {
+        // browsers must not take it for a page
+        let sentence = self.sentence(user);
+        let sentence = sentence.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        let why = match reason {
+            "" => sentence,
+            reason => format!("{sentence}: {reason}"),
+        };
+        if self.is_resource {
+            return ApiError::forbidden(self.group, self.resource, self.name, &why);
         }
+        let mut error = ApiError::new(403, "Forbidden", format!("forbidden: {why}"));
+        error.details = Some(serde_json::json!({}));
+        error
+    }
+}
+
+/// The answer to one question. Whoever is not allowed is refused: there is no third answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    pub allowed: bool,
+    /// The binding that allows, or what the authorizers had to say against it; often empty.
+    pub reason: String,
+}
+
+impl Decision {
+    fn allow() -> Decision {
+        Decision {
+            allowed: true,
+            reason: String::new(),
+        }
+    }
+
+    /// No authorizer may allow what another is silent on, but a later one may allow what this one does not.
+    fn no_opinion(reason: impl Into<String>) -> Decision {
+        Decision {
+            allowed: false,
+            reason: reason.into(),
+        }
+    }
+}
+
+/// What the authorizers have compiled of the cluster's state.
+#[derive(Debug, Default)]
+pub struct Authorizer {
+    rbac: Rbac,
+    nodes: NodeGraph,
+}
+
+impl Registry {
+    /// Asks the authorizers in order; the first that allows decides.
+    pub fn decide(&self, user: &User, attributes: &Attributes<'_>) -> Decision {
+        if user.in_group(MASTERS) {
+            return Decision::allow();
+        }
+        let by_node = node::decide(self, &self.authorizer.nodes, user, attributes);
+        if by_node.allowed {
+            return by_node;
+        }
+        let by_rbac = self.authorizer.rbac.decide(self, user, attributes);
+        if by_rbac.allowed {
+            return by_rbac;
+        }
+        let reasons = [by_node.reason, by_rbac.reason];
+        let reasons: Vec<&str> = reasons.iter().map(String::as_str).filter(|r| !r.is_empty()).collect();
+        Decision::no_opinion(reasons.join("\n"))
     }
 
     /// Whether the user may.
     pub fn allows(&self, user: &User, attributes: &Attributes<'_>) -> bool {
-        match self.before_rbac(user, attributes) {
-            Some(decision) => decision,
-            None => self.rbac.allows(user, attributes).is_some(),
-        }
+        self.decide(user, attributes).allowed
     }
 
-    /// Why the user may, if they may; some reasons go without saying.
-    pub fn decide(&self, user: &User, attributes: &Attributes<'_>) -> Option<String> {
-        match self.before_rbac(user, attributes) {
-            Some(decision) => decision.then(String::new),
-            None => {
-                let binding = self.rbac.allows(user, attributes)?;
-                Some(format!("RBAC: allowed by {binding}"))
-            }
+    /// # Errors
+    /// `403` when the user may not.
+    pub fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Result<(), ApiError> {
+        let decision = self.decide(user, attributes);
+        if decision.allowed {
+            return Ok(());
         }
+        Err(attributes.forbidden(user, &decision.reason))
     }
 
-    fn before_rbac(&self, user: &User, attributes: &Attributes<'_>) -> Option<bool> {
-        if user.in_group(MASTERS) {
-            return Some(true);
-        }
-        node::decide(&self.registry, user.node_name()?, attributes)
-    }
-
-    pub fn rbac(&self) -> &Rbac {
-        &self.rbac
+    /// Everything that RBAC grants a user in a namespace, and the roles of the user's bindings that are not there.
+    pub fn granted(&self, user: &User, namespace: &str) -> (Vec<rbac::PolicyRule>, Vec<Arc<rbac::Missing>>) {
+        self.authorizer.rbac.granted(self, user, namespace)
     }
 }

@@ -1,13 +1,13 @@
 //! RBAC: roles and bindings compiled into a snapshot by subject; a request reads it and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::object::Object;
 use arc_swap::ArcSwap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::authorization::Attributes;
+use crate::authorization::{Attributes, Decision};
 use crate::http::user::User;
 use crate::registry::Registry;
 use crate::registry::cached::Cached;
@@ -19,15 +19,25 @@ const KINDS: [&str; 4] = ["clusterroles", "clusterrolebindings", "roles", "roleb
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyRule {
+    #[serde(deserialize_with = "list")]
     pub verbs: Vec<String>,
-    #[serde(rename = "nonResourceURLs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "nonResourceURLs",
+        deserialize_with = "list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub non_resource_urls: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
     pub api_groups: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
     pub resource_names: Vec<String>,
+}
+
+/// `null` is an empty list here as everywhere in Kubernetes; whatever else is not a list of texts is an error.
+fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    Ok(Option::<Vec<String>>::deserialize(from)?.unwrap_or_default())
 }
 
 #[derive(Deserialize, Default)]
@@ -68,10 +78,7 @@ impl PolicyRule {
             return false;
         }
         if !a.is_resource {
-            return self.non_resource_urls.iter().any(|url| match url.strip_suffix('*') {
-                Some(prefix) => a.path.starts_with(prefix),
-                None => url == a.path,
-            });
+            return self.non_resource_urls.iter().any(|url| covers_url(url, a.path));
         }
         any(&self.api_groups, a.group)
             && self.allows_resource(a)
@@ -79,60 +86,44 @@ impl PolicyRule {
     }
 
     fn allows_resource(&self, a: &Attributes<'_>) -> bool {
-        self.resources.iter().any(|r| {
-            if r == "*" {
-                return true;
-            }
-            match r.split_once('/') {
-                None => a.subresource.is_empty() && r == a.resource,
-                Some(("*", sub)) => sub == a.subresource,
-                Some((resource, sub)) => resource == a.resource && (sub == a.subresource),
-            }
+        self.resources.iter().any(|rule| match rule.split_once('/') {
+            _ if rule == "*" => true,
+            Some(("*", subresource)) if !a.subresource.is_empty() => subresource == a.subresource,
+            _ if a.subresource.is_empty() => rule == a.resource,
+            _ => rule.strip_prefix(a.resource).and_then(|rest| rest.strip_prefix('/')) == Some(a.subresource),
         })
-    }
-
-    /// Whether everything that `other` permits is permitted by one of `rules`.
-    pub fn covered_by(&self, rules: &[PolicyRule]) -> bool {
-        let one = |verb: &String| -> bool {
-            let urls = self.non_resource_urls.iter().all(|url| {
-                rules.iter().any(|r| {
-                    any(&r.verbs, verb)
-                        && r.non_resource_urls
-                            .iter()
-                            .any(|have| have == url || have.strip_suffix('*').is_some_and(|p| url.starts_with(p)))
-                })
-            });
-            let resources = self.api_groups.iter().all(|group| {
-                self.resources.iter().all(|resource| {
-                    let named = |name: Option<&String>| {
-                        rules.iter().any(|r| {
-                            any(&r.verbs, verb)
-                                && any(&r.api_groups, group)
-                                && (any(&r.resources, resource)
-                                    || resource
-                                        .split_once('/')
-                                        .is_some_and(|(_, s)| r.resources.iter().any(|x| *x == format!("*/{s}"))))
-                                && (r.resource_names.is_empty() || name.is_some_and(|n| r.resource_names.contains(n)))
-                        })
-                    };
-                    if self.resource_names.is_empty() {
-                        named(None)
-                    } else {
-                        self.resource_names.iter().all(|n| named(Some(n)))
-                    }
-                })
-            });
-            urls && resources
-        };
-        self.verbs.iter().all(one)
     }
 }
 
-/// The rules of a role, and the binding that gives them, in words.
+/// Whether a path of a rule, which may end in `*`, has another in it.
+pub fn covers_url(rule: &str, path: &str) -> bool {
+    rule == path || (rule.ends_with('*') && path.starts_with(rule.trim_end_matches('*')))
+}
+
+/// The binding to a role, in words, and the role's rules.
 #[derive(Debug)]
 struct Grant {
-    rules: Arc<[PolicyRule]>,
     binding: Arc<str>,
+    rules: Result<Arc<[PolicyRule]>, Arc<Missing>>,
+}
+
+/// A role that a binding names and that is not there.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// `roles` or `clusterroles`.
+    plural: &'static str,
+    name: String,
+}
+
+impl std::fmt::Display for Missing {
+    /// As the authorizer says it; `{:#}` as the registry does.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let resource = match f.alternate() {
+            true => self.plural,
+            false => self.plural.trim_end_matches('s'),
+        };
+        write!(f, "{resource}.{GROUP} {:?} not found", self.name)
+    }
 }
 
 /// Rules granted to one subject: everywhere, and by namespace.
@@ -211,28 +202,16 @@ struct Snapshot {
 }
 
 /// The RBAC authorizer.
+#[derive(Debug, Default)]
 pub struct Rbac {
-    registry: Arc<Registry>,
     snapshot: ArcSwap<Snapshot>,
     sources: Mutex<Sources>,
 }
 
 impl Rbac {
-    pub fn new(registry: Arc<Registry>) -> Rbac {
-        Rbac {
-            registry,
-            snapshot: ArcSwap::default(),
-            sources: Mutex::default(),
-        }
-    }
-
-    fn versions(&self) -> [u64; 4] {
-        let catalog = self.registry.catalog();
-        KINDS.map(|kind| catalog.changed(GROUP, kind))
-    }
-
-    fn current(&self) -> Arc<Snapshot> {
-        let versions = self.versions();
+    fn current(&self, registry: &Registry) -> Arc<Snapshot> {
+        let catalog = registry.catalog();
+        let versions = KINDS.map(|kind| catalog.changed(GROUP, kind));
         let now = self.snapshot.load_full();
         if now.of == versions {
             return now;
@@ -242,13 +221,76 @@ impl Rbac {
         if now.of == versions {
             return now;
         }
-        let next = Arc::new(self.compile(&mut sources, versions));
+        let next = Arc::new(compile(registry, &mut sources, versions));
         self.snapshot.store(next.clone());
         next
     }
 
-    fn compile(&self, sources: &mut Sources, of: [u64; 4]) -> Snapshot {
-        let objects = |kind: &str| self.registry.list(GROUP, kind, "");
+    /// The binding by which the user may, or which roles of the user's bindings are missing.
+    pub fn decide(&self, registry: &Registry, user: &User, attributes: &Attributes<'_>) -> Decision {
+        let snapshot = self.current(registry);
+        let mut missing = Vec::new();
+        for grant in snapshot.grants(user, attributes.namespace) {
+            match &grant.rules {
+                Ok(rules) if rules.iter().any(|rule| rule.allows(attributes)) => {
+                    return Decision {
+                        allowed: true,
+                        reason: format!("RBAC: allowed by {}", grant.binding),
+                    };
+                }
+                Ok(_) => {}
+                Err(role) => missing.push(role.to_string()),
+            }
+        }
+        Decision::no_opinion(all_of(missing).map_or_else(String::new, |why| format!("RBAC: {why}")))
+    }
+
+    /// Everything that a user may do in a namespace, and the roles of the user's bindings that are not there.
+    pub fn granted(&self, registry: &Registry, user: &User, namespace: &str) -> (Vec<PolicyRule>, Vec<Arc<Missing>>) {
+        let snapshot = self.current(registry);
+        let (mut rules, mut missing) = (Vec::new(), Vec::new());
+        for grant in snapshot.grants(user, namespace) {
+            match &grant.rules {
+                Ok(given) => rules.extend(given.iter().cloned()),
+                Err(role) => missing.push(role.clone()),
+            }
+        }
+        (rules, missing)
+    }
+}
+
+/// Several errors in one text, each once.
+pub fn all_of(errors: impl IntoIterator<Item = String>) -> Option<String> {
+    let mut seen = HashSet::new();
+    let mut once = Vec::new();
+    for error in errors {
+        if seen.insert(error.clone()) {
+            once.push(error);
+        }
+    }
+    match once.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        many => Some(format!("[{}]", many.join(", "))),
+    }
+}
+
+impl Snapshot {
+    /// What a user has by bindings for everywhere first, then by those of a namespace.
+    fn grants(&self, user: &User, namespace: &str) -> impl Iterator<Item = &Grant> {
+        let groups = user.groups.iter().filter_map(|g| self.groups.get(g.as_str()));
+        let all: Vec<&Grants> = self.users.get(user.name.as_str()).into_iter().chain(groups).collect();
+        let here: Vec<&Grant> = all
+            .iter()
+            .flat_map(|grants| grants.within.get(namespace))
+            .flatten()
+            .collect();
+        all.into_iter().flat_map(|grants| &grants.everywhere).chain(here)
+    }
+}
+
+fn compile(registry: &Registry, sources: &mut Sources, of: [u64; 4]) -> Snapshot {
+        let objects = |kind: &str| registry.list(GROUP, kind, "");
         sources.cluster_roles.refresh(&objects("clusterroles"), rules_of);
         sources.roles.refresh(&objects("roles"), rules_of);
         sources
@@ -260,11 +302,15 @@ impl Rbac {
             ..Snapshot::default()
         };
         for bound in sources.cluster_role_bindings.all().chain(sources.role_bindings.all()) {
-            let rules = match bound.cluster_role {
-                true => sources.cluster_roles.get(&bound.role),
-                false => sources.roles.get(&format!("{}/{}", bound.namespace, bound.role)),
+            let (rules, plural) = match bound.cluster_role {
+                true => (sources.cluster_roles.get(&bound.role), "clusterroles"),
+                false => (sources.roles.get(&format!("{}/{}", bound.namespace, bound.role)), "roles"),
             };
-            let Some(rules) = rules else { continue };
+            let missing = || {
+                let name = bound.role.clone();
+                Arc::new(Missing { plural, name })
+            };
+            let rules = rules.cloned().ok_or_else(missing);
             for bearer in &bound.to {
                 let bearers = if bearer.group {
                     &mut snapshot.groups
@@ -286,46 +332,23 @@ impl Rbac {
         snapshot
     }
 
-    /// The binding of the first rule that `each` takes.
-    fn visit(&self, user: &User, namespace: &str, mut each: impl FnMut(&PolicyRule) -> bool) -> Option<Arc<str>> {
-        let snapshot = self.current();
-        let own = snapshot.users.get(user.name.as_str());
-        let groups = user.groups.iter().filter_map(|g| snapshot.groups.get(g.as_str()));
-        for grants in own.into_iter().chain(groups) {
-            let here = grants.within.get(namespace).into_iter().flatten();
-            for grant in grants.everywhere.iter().chain(here) {
-                if grant.rules.iter().any(&mut each) {
-                    return Some(grant.binding.clone());
-                }
-            }
-        }
-        None
-    }
-
-    /// The binding by which the user may, if they may.
-    pub fn allows(&self, user: &User, attributes: &Attributes<'_>) -> Option<Arc<str>> {
-        self.visit(user, attributes.namespace, |rule| rule.allows(attributes))
-    }
-
-    /// Everything that a user may do in a namespace.
-    pub fn rules_for(&self, user: &User, namespace: &str) -> Vec<PolicyRule> {
-        let mut rules = Vec::new();
-        self.visit(user, namespace, |rule| {
-            rules.push(rule.clone());
-            false
-        });
-        rules
-    }
-}
-
+/// A role that cannot be read grants nothing.
 fn rules_of(role: &Object) -> Arc<[PolicyRule]> {
-    let rules = role.decode::<Role>().ok().and_then(|role| role.rules);
-    rules.unwrap_or_default().into()
+    let read = role.decode::<Role>();
+    let read = read.unwrap_or_else(|error| {
+        tracing::warn!(%error, role = %role.key(), "the rules of a role cannot be read");
+        Role::default()
+    });
+    read.rules.unwrap_or_default().into()
 }
 
 /// A binding that cannot be read gives nothing.
 fn bound_by(object: &Object) -> Bound {
-    let binding = object.decode::<Binding>().unwrap_or_default();
+    let binding = object.decode::<Binding>();
+    let binding = binding.unwrap_or_else(|error| {
+        tracing::warn!(%error, binding = %object.key(), "a binding cannot be read");
+        Binding::default()
+    });
     let (namespace, name) = (&*object.meta.namespace, &*object.meta.name);
     let role = binding.role_ref;
     let of = if namespace.is_empty() {
@@ -343,6 +366,9 @@ fn bound_by(object: &Object) -> Bound {
                     "" => namespace,
                     given => given,
                 };
+                if home.is_empty() {
+                    return None;
+                }
                 let name = User::service_account_name(home, &subject.name);
                 (name, format!("{}/{home}", subject.name))
             }
@@ -391,6 +417,8 @@ mod tests {
             (rule(&["get"], &[""], &["pods"], &[]), ask("pods", "", "a"), true),
             (rule(&["get"], &[""], &["pods"], &[]), ask("pods", "log", "a"), false),
             (rule(&["get"], &[""], &["pods/log"], &[]), ask("pods", "log", "a"), true),
+            (rule(&["get"], &[""], &["pods/log"], &[]), ask("pods/log", "", "a"), true),
+            (rule(&["get"], &[""], &["*/"], &[]), ask("pods", "", "a"), false),
             (rule(&["get"], &[""], &["*/log"], &[]), ask("pods", "log", "a"), true),
             (rule(&["*"], &["*"], &["*"], &[]), ask("pods", "log", "a"), true),
             (rule(&["get"], &["apps"], &["pods"], &[]), ask("pods", "", "a"), false),
@@ -404,12 +432,24 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_covered_only_by_one_that_permits_as_much() {
-        let wide = rule(&["*"], &["*"], &["*"], &[]);
-        let narrow = rule(&["get"], &[""], &["pods"], &["a"]);
-        assert!(narrow.covered_by(std::slice::from_ref(&wide)));
-        assert!(!wide.covered_by(std::slice::from_ref(&narrow)));
-        assert!(narrow.covered_by(&[rule(&["get"], &[""], &["pods"], &["a", "b"])]));
-        assert!(!rule(&["get"], &[""], &["pods"], &[]).covered_by(&[narrow]));
+    fn a_rule_that_is_null_in_a_list_is_not_a_rule_that_cannot_be_read() {
+        let read = |text: &str| serde_json::from_str::<PolicyRule>(text);
+        let null = read(r#"{"verbs":["*"],"resources":["*"],"apiGroups":["*"],"resourceNames":null,"nonResourceURLs":null}"#);
+        assert_eq!(null.unwrap(), rule(&["*"], &["*"], &["*"], &[]));
+        assert!(read(r#"{"verbs":"get"}"#).is_err());
+    }
+
+    #[test]
+    fn a_path_with_stars_at_its_end_has_all_below_it() {
+        for (rule, path, want) in [
+            ("/healthz", "/healthz", true),
+            ("/healthz", "/healthz/etcd", false),
+            ("/healthz/*", "/healthz/etcd", true),
+            ("/healthz/*", "/healthz", false),
+            ("*", "/anything", true),
+            ("/a**", "/ab", true),
+        ] {
+            assert_eq!(covers_url(rule, path), want, "{rule} {path}");
+        }
     }
 }

@@ -291,6 +291,29 @@ impl Cache {
         Some((revision.unwrap_or(now), chunk))
     }
 
+    /// All objects, and the revision of the last change that they reflect: what `changes_after` goes on from.
+    pub fn snapshot(&self) -> (u64, Vec<Arc<Cached>>) {
+        let inner = self.read();
+        let newest = inner.ring.back().map(|(_, change)| change.revision);
+        let revision = newest.unwrap_or_default().max(inner.complete_after);
+        (revision, inner.objects.values().cloned().collect())
+    }
+
+    /// The changes after a revision in their order, and the revision of the last one; `None` when some are forgotten.
+    pub fn changes_after(&self, since: u64) -> Option<(u64, Vec<Arc<Change>>)> {
+        // nothing new is told without a lock
+        if self.changed() <= since {
+            return Some((since, Vec::new()));
+        }
+        let inner = self.read();
+        if since < inner.complete_after {
+            return None;
+        }
+        let first = inner.ring.partition_point(|(_, change)| change.revision <= since);
+        let changes: Vec<Arc<Change>> = inner.ring.range(first..).map(|(_, change)| change.clone()).collect();
+        Some((changes.last().map_or(since, |change| change.revision), changes))
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.read().objects.len()

@@ -132,7 +132,7 @@ impl Write<'_> {
                 dry_run: self.options.dry_run,
                 warnings: &self.options.warnings,
             };
-            admission::validate(&attributes, &Value::Null, Some(&old)).await?.keep();
+            admission::delete(&attributes, &old).await?;
             let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
             let definition = resource.is("apiextensions.k8s.io", "customresourcedefinitions");
             let ending = !metadata::text(&old, "deletionTimestamp").is_empty();

@@ -65,7 +65,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::write::{Change, Write, WriteOptions};
+    use crate::registry::write::{Change, Origin, Write, WriteOptions};
     use crate::registry::{Environment, Registry};
 
     struct Still;
@@ -94,11 +94,11 @@ mod tests {
             options: &options,
         };
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
-        write("namespaces", "").create(namespace, false).await.unwrap();
+        write("namespaces", "").create(namespace, Origin::Post).await.unwrap();
         let write = write("events", "default");
         let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"},
             "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "count": 1});
-        write.create(event, false).await.unwrap();
+        write.create(event, Origin::Post).await.unwrap();
         let again = |old: &serde_json::Value| {
             let mut tree = old.clone();
             tree["count"] = json!(2);

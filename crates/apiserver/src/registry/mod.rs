@@ -117,6 +117,7 @@ pub struct Registry {
     pub store: Arc<dyn etcd::Store>,
     pub environment: Arc<dyn Environment>,
     pub quota_turns: crate::admission::Turns,
+    pub(crate) authorizer: crate::authorization::Authorizer,
     event_lease: EventLease,
     catalog: ArcSwap<Catalog>,
     /// One change of the catalog at a time.
@@ -148,6 +149,7 @@ impl Registry {
             store,
             environment,
             quota_turns: crate::admission::Turns::default(),
+            authorizer: crate::authorization::Authorizer::default(),
             event_lease: EventLease::default(),
             catalog: ArcSwap::from_pointee(catalog),
             changing: tokio::sync::Mutex::new(()),

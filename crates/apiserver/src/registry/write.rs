@@ -7,6 +7,7 @@ use etcd::{Compare, CompareTarget, Op, OpResponse, Put, Txn};
 use serde_json::Value;
 
 use crate::admission::{self, Attributes, Operation};
+use crate::authorization::escalation::{self, Author};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::http::warnings::Warnings;
@@ -57,6 +58,17 @@ impl WriteOptions {
             reset: apply::Reset::NOTHING,
         }
     }
+}
+
+/// How a new object comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A POST to the collection: `create` is what was asked for and allowed.
+    Post,
+    /// A PUT to a name that is not there.
+    Put,
+    /// A server-side apply of a name that is not there; the managed fields are written already.
+    Apply,
 }
 
 /// The parts of a write that a caller's change is made in.
@@ -117,15 +129,14 @@ impl Write<'_> {
         }
     }
 
-    /// Stores a new object. `tree` is of the served version, decoded and defaulted. `applied` says that server-side
-    /// apply has written the managed fields already.
-    pub async fn create(&self, mut tree: Value, applied: bool) -> Result<Arc<Cached>> {
+    /// Stores a new object. `tree` is of the served version, decoded and defaulted.
+    pub async fn create(&self, mut tree: Value, origin: Origin) -> Result<Arc<Cached>> {
         let resource = &self.served.resource;
         let status = match tree.as_object_mut() {
             Some(object) if resource.strategy.has_status => object.remove("status"),
             _ => None,
         };
-        if !applied {
+        if origin != Origin::Apply {
             self.track(None, &mut tree);
         }
         // a node registers together with its status, which is nobody's field then
@@ -138,15 +149,20 @@ impl Write<'_> {
         admission::mutate(&attributes, &mut tree)?;
         (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
         if resource.is("certificates.k8s.io", "certificatesigningrequests") {
-            crate::authorization::signers::claim(&mut tree, &self.options.user);
+            admission::certificate_signers::claim(&mut tree, &self.options.user);
         }
         if !resource.is_custom() {
             let schema = resource.schema.get();
             schema.set_defaults(resource.root, &mut tree);
             schema.normalize(resource.root, &mut tree);
         }
+        let requested = if origin == Origin::Post { "" } else { name.as_str() };
+        escalation::check(&self.author(requested), &tree, None)?;
         let mut allocated = crate::allocator::allocate(self.registry, resource, &mut tree, None, self.options.dry_run)?;
         self.check(&tree, None)?;
+        if origin != Origin::Post {
+            self.authorize_create(&name)?;
+        }
         self.warn(&tree, None);
         let charge = admission::validate(&attributes, &tree, None).await?;
         let claims = allocated.claims(self.registry, &tree, None)?;
@@ -183,6 +199,32 @@ impl Write<'_> {
         allocated.keep();
         charge.keep();
         stored_object(&encoded, &result.responses, result.revision)
+    }
+
+    fn author<'b>(&'b self, requested: &'b str) -> Author<'b> {
+        Author {
+            registry: self.registry,
+            user: &self.options.user,
+            resource: &self.served.resource,
+            namespace: self.namespace,
+            requested,
+        }
+    }
+
+    /// Who may change an object that is there may not therefore make one that is not.
+    fn authorize_create(&self, name: &str) -> Result<()> {
+        let resource = &self.served.resource;
+        let attributes = crate::authorization::Attributes {
+            verb: "create",
+            is_resource: true,
+            group: &resource.group,
+            namespace: self.namespace,
+            resource: &resource.plural,
+            subresource: &self.options.subresource,
+            name,
+            ..Default::default()
+        };
+        self.registry.authorize(&self.options.user, &attributes)
     }
 
     fn warn(&self, tree: &Value, old: Option<&Value>) {
@@ -232,6 +274,9 @@ impl Write<'_> {
                 return Err(ApiError::modified(&resource.group, &resource.plural, name));
             }
             metadata::prepare_update(&mut tree, &old)?;
+            let attributes = self.attributes(Operation::Update, name);
+            // a node is kept to its own by what it asks for, not by what its path lets through
+            admission::node_restriction::admit(&attributes, &tree, Some(&old))?;
             confine::confine(resource, &self.options.subresource, &mut tree, &old);
             // a pod that is bound stays what its writers made of it
             let bound = self.options.subresource == "binding";
@@ -239,7 +284,6 @@ impl Write<'_> {
                 self.track(Some(&old), &mut tree);
             }
             (resource.strategy.prepare_update)(&mut tree, &old, &self.registry.timestamp());
-            let attributes = self.attributes(Operation::Update, name);
             admission::mutate(&attributes, &mut tree)?;
             if !resource.is_custom() {
                 let schema = resource.schema.get();
@@ -249,6 +293,7 @@ impl Write<'_> {
             if !bound {
                 metadata::bump_generation(resource, &mut tree, &old)?;
             }
+            escalation::check(&self.author(name), &tree, Some(&old))?;
             let mut allocated =
                 crate::allocator::allocate(self.registry, resource, &mut tree, Some(&old), self.options.dry_run)?;
             self.check(&tree, Some(&old))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::object::Object;
 use http::{Method, Uri};
 
+use crate::authorization::Attributes;
 use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
@@ -46,10 +47,10 @@ impl ApiServer {
     /// selectors that cannot be read.
     pub fn follow(&self, user: &User, collection: &Uri) -> Result<(Vec<Arc<Object>>, Follow)> {
         let query = Query::parse(collection.query());
-        let mut info = RequestInfo::parse(&Method::GET, collection.path(), &query);
+        let mut info = RequestInfo::parse(&Method::GET, collection.path(), &query)?;
         for verb in ["list", "watch"] {
             info.verb = verb;
-            self.authorize(user, &info)?;
+            self.registry.authorize(user, &Attributes::of(&info))?;
         }
         let catalog = self.registry.catalog();
         let served = catalog

@@ -1,5 +1,6 @@
 //! The server: a request's path from the connection to the registry, as a stack of layers.
 
+mod access_review;
 pub mod connection;
 pub mod decode;
 pub mod discovery;
@@ -24,7 +25,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
 
 use crate::authentication::{Authenticator, impersonation};
-use crate::authorization::{Attributes, Authorizer};
+use crate::authorization::Attributes;
 use crate::http::negotiate::Accept;
 use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
@@ -41,7 +42,6 @@ use crate::subresource::kubelet::KubeletClient;
 pub struct ApiServer {
     pub registry: Arc<Registry>,
     pub authenticator: Authenticator,
-    pub authorizer: Authorizer,
     pub discovery: discovery::Documents,
     pub openapi: openapi::Documents,
     pub kubelets: KubeletClient,
@@ -100,15 +100,20 @@ impl ApiServer {
         certificate: Option<&User>,
     ) -> Answered {
         let query = Query::parse(parts.uri.query());
-        let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+        let read = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok());
         let negotiated = Accept::parse(accept);
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
         let warnings = Warnings::default();
-        let within = (!is_long_running(&info)).then_some(self.limits.request_timeout);
+        let long_running = read.as_ref().is_ok_and(is_long_running);
+        let within = (!long_running).then_some(self.limits.request_timeout);
         let mut place = None;
         let done = async {
+            let info = read?;
+            if !long_running {
+                check_timeout(&query)?;
+            }
             let inside = known.is_some();
             // who: a certificate, a token, or nobody
             let user = match known {
@@ -120,9 +125,12 @@ impl ApiServer {
                 ),
             };
             // as whom: one user may be allowed to act as another
-            let user = self.impersonate(&parts.headers, user)?;
+            let attributes = Attributes::of(&info);
+            let modes = &self.authenticator.last_modes;
+            let user = impersonation::impersonate(&self.registry, modes, &parts.headers, user, &attributes)?;
             // whether: Node and RBAC
-            self.authorize(&user, &info)?;
+            self.registry.authorize(&user, &attributes)?;
+            drop(attributes);
             // when: so many at a time; the server's own components never wait for others
             if !inside {
                 place = self.limits.in_flight.admit(&info, &user).await?;
@@ -184,48 +192,11 @@ impl ApiServer {
         }
     }
 
-    fn impersonate(&self, headers: &HeaderMap, user: Arc<User>) -> Result<Arc<User>> {
-        let Some((other, checks)) = impersonation::asked(headers)? else {
-            return Ok(user);
-        };
-        for (group, resource, subresource, namespace, name) in checks {
-            let attributes = Attributes {
-                verb: "impersonate",
-                is_resource: true,
-                group,
-                namespace: &namespace,
-                resource,
-                subresource: &subresource,
-                name: &name,
-                path: "",
-            };
-            if !self.authorizer.allows(&user, &attributes) {
-                return Err(ApiError::forbidden(group, resource, &name, &attributes.refusal(&user)));
-            }
-        }
-        Ok(Arc::new(other))
-    }
-
-    pub(crate) fn authorize(&self, user: &User, info: &RequestInfo) -> Result<()> {
-        let attributes = Attributes::of(info);
-        if self.authorizer.allows(user, &attributes) {
-            return Ok(());
-        }
-        let why = attributes.refusal(user);
-        if info.is_resource {
-            return Err(ApiError::forbidden(
-                &info.group,
-                &attributes.full_resource(),
-                &info.name,
-                &why,
-            ));
-        }
-        let mut error = ApiError::new(403, "Forbidden", format!("forbidden: {why}"));
-        error.details = Some(serde_json::json!({}));
-        Err(error)
-    }
-
     async fn dispatch(self: &Arc<Self>, request: Request, negotiated: Result<Accept>) -> Result<Response<Body>> {
+        // whoever authorizes a request leaves slashes before the path out; nothing is served there
+        if request.info.path.starts_with("//") {
+            return Ok(body::no_such_page());
+        }
         if request.info.is_resource {
             // tables and protobuf are of resources; proxies negotiate with whom they proxy to
             if !matches!(
@@ -258,6 +229,19 @@ impl ApiServer {
             _ => Ok(body::no_such_page()),
         }
     }
+}
+
+/// A client says how long it waits at most.
+///
+/// # Errors
+/// `400` when it is not a duration.
+fn check_timeout(query: &Query) -> Result<()> {
+    let Some(text) = query.text("timeout") else {
+        return Ok(());
+    };
+    api::duration::parse_go(text)
+        .map(|_| ())
+        .map_err(|why| ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}")))
 }
 
 /// Resources that are served only for those who cannot do without yet.

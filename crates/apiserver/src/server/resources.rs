@@ -16,7 +16,7 @@ use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::{self, ListOptions};
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
-use crate::registry::write::{Change, Write};
+use crate::registry::write::{Change, Origin, Write};
 use crate::registry::{Served, metadata, watch};
 use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
 use crate::server::options::{META, dry_run};
@@ -115,7 +115,6 @@ impl ApiServer {
                 "resourceVersion should not be set on objects to be created",
             ));
         }
-        self.guard(served, request, &tree)?;
         let tree = self.complete(served, tree)?;
         let write = Write {
             registry: &self.registry,
@@ -123,7 +122,7 @@ impl ApiServer {
             namespace: &namespace,
             options: &options,
         };
-        let created = write.create(tree, false).await?;
+        let created = write.create(tree, Origin::Post).await?;
         self.after_write(served, &created, options.dry_run).await?;
         body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)
     }
@@ -154,7 +153,6 @@ impl ApiServer {
             );
             return Err(ApiError::bad_request(why));
         }
-        self.guard(served, request, &tree)?;
         let tree = self.complete(served, tree)?;
         let revision = match metadata::text(&tree, "resourceVersion") {
             "" | "0" => None,
@@ -184,7 +182,7 @@ impl ApiServer {
             if revision.is_some() {
                 return Err(resource.not_found(&name));
             }
-            let created = write.create(tree, false).await?;
+            let created = write.create(tree, Origin::Put).await?;
             self.after_write(served, &created, options.dry_run).await?;
             return body::object_response(StatusCode::CREATED, resource, &created, request.accept);
         }
@@ -235,8 +233,7 @@ impl ApiServer {
                 let mut tree = decoded.value;
                 check_type(resource, &mut tree)?;
                 check_identity(name, &tree)?;
-                self.guard(served, request, &tree)?;
-                let revision = match (
+                        let revision = match (
                     metadata::text(&tree, "resourceVersion"),
                     metadata::text(old, "resourceVersion"),
                 ) {
@@ -296,9 +293,8 @@ impl ApiServer {
             let tree = write
                 .apply(None, &config, &context)
                 .map_err(|e| refused(resource, &config, &e))?;
-            self.guard(served, request, &tree)?;
             let tree = self.complete(served, tree)?;
-            match write.create(tree, true).await {
+            match write.create(tree, Origin::Apply).await {
                 // somebody was first: it is an update then
                 Err(error) if error.reason == "AlreadyExists" => {}
                 other => {
@@ -313,7 +309,6 @@ impl ApiServer {
                 let tree = write
                     .apply(Some(old), &config, &context)
                     .map_err(|e| refused(resource, &config, &e))?;
-                self.guard(served, request, &tree)?;
                 let tree = self.complete(served, tree)?;
                 let uid = Some(metadata::text(&config, "uid").to_owned()).filter(|u| !u.is_empty());
                 let revision = match metadata::text(&config, "resourceVersion") {
@@ -417,12 +412,6 @@ impl ApiServer {
             request.accept,
             crate::table::Include::parse(&request.query)?,
         )
-    }
-
-    /// Rules that need to know who asks: roles may not grant more than their author has.
-    fn guard(&self, served: &Served, request: &Request, tree: &Value) -> Result<()> {
-        crate::authorization::escalation::check(self, &served.resource, request, tree)?;
-        crate::authorization::signers::check(self, &served.resource, request, tree)
     }
 
     /// What a write of some kinds does to the server itself.

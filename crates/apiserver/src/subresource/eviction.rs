@@ -6,6 +6,7 @@ use api::selectors::LabelSelector;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::admission::{Attributes, Operation, node_restriction};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::body::{self, Body};
@@ -33,6 +34,7 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         None => DeleteOptions::default(),
     };
     let mut write_options = request.write_options()?;
+    admit(server, served, request, &eviction)?;
     write_options.dry_run |= !options.dry_run.is_empty();
     write_options.subresource.clear();
     let write = Write {
@@ -81,6 +83,25 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     }
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     Ok(body::tree_response(StatusCode::CREATED, request.accept, &status))
+}
+
+/// A node evicts its own pods; another's it may not even ask about.
+fn admit(server: &ApiServer, served: &Served, request: &Request, eviction: &Value) -> Result<()> {
+    let (namespace, name) = (&request.info.namespace, &request.info.name);
+    let pod = served.cache.get(namespace, name);
+    let pod = pod.ok_or_else(|| served.resource.not_found(name))?;
+    let attributes = Attributes {
+        registry: &server.registry,
+        user: &request.user,
+        operation: Operation::Create,
+        resource: &served.resource,
+        subresource: "eviction",
+        namespace,
+        name,
+        dry_run: false,
+        warnings: &request.warnings,
+    };
+    node_restriction::admit(&attributes, eviction, Some(&pod.tree()?))
 }
 
 /// A pod that does not run, or will not for long, disrupts nobody.

@@ -26,7 +26,7 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     )?;
     let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
     let registry = &server.registry;
-    node_token::admit(server, &request.user, namespace, name, &tree)?;
+    node_token::admit(registry, &request.user, namespace, name, &tree)?;
     let written = managed(server, request, &tree)?;
     let account = registry
         .get("", "serviceaccounts", namespace, name)

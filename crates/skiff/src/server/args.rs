@@ -12,6 +12,9 @@ pub const DEFAULT_CONFIG: &str = "/etc/skiff/config.yaml";
 
 #[derive(Debug, Args)]
 pub struct ServerArgs {
+    /// Let requests without credentials ask for anything, as `system:anonymous`. Without it they may ask for health alone.
+    #[arg(long, hide = true)]
+    pub anonymous_auth: bool,
     /// YAML file of flags; what the command line says wins. /etc/skiff/config.yaml is read if it is there.
     #[arg(short = 'c', long)]
     pub config: Option<PathBuf>,

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use apiserver::authentication::Authenticator;
 use apiserver::authentication::service_account::TokenIssuer;
-use apiserver::authorization::Authorizer;
 use apiserver::registry::{Machine, Registry};
 use apiserver::server::{ApiServer, connection};
 use apiserver::subresource::kubelet::KubeletClient;
@@ -123,9 +122,9 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
             registry: registry.clone(),
             tokens: Arc::new(issuer),
             fixed: std::collections::HashMap::new(),
-            anonymous: false,
+            last_modes: apiserver::authentication::impersonation::LastModes::default(),
+            anonymous: args.anonymous_auth,
         },
-        authorizer: Authorizer::new(registry.clone()),
         discovery: apiserver::server::discovery::Documents,
         openapi: apiserver::server::openapi::Documents::default(),
         kubelets: KubeletClient::new(

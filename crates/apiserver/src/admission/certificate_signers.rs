@@ -1,0 +1,134 @@
+//! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who may approve and sign for a signer, and what may
+//! not be asked of one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use pki::Subject;
+use serde_json::{Value, json};
+
+use crate::admission::{Attributes, Operation};
+use crate::authorization;
+use crate::http::status::Result;
+use crate::http::user::{MASTERS, User};
+
+const GROUP: &str = "certificates.k8s.io";
+const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+
+/// Refuses what only those who are trusted with a signer may do. The signer is that of the stored request.
+pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+    if !attributes.resource.is(GROUP, "certificatesigningrequests") {
+        return Ok(());
+    }
+    let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
+    let verb = match (attributes.subresource, attributes.operation) {
+        ("approval", Operation::Update) => "approve",
+        ("status", Operation::Update) if changes_outcome(tree, old) => "sign",
+        ("", Operation::Create) if signer_of(tree) == CLIENT_SIGNER => {
+            return match subject_of(tree) {
+                Err(why) => refuse(&format!("failed to parse CSR: {why}")),
+                Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => {
+                    refuse(&format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"))
+                }
+                Ok(_) => Ok(()),
+            };
+        }
+        _ => return Ok(()),
+    };
+    let signer = old.map(signer_of).unwrap_or_default();
+    if trusted(attributes, verb, signer) {
+        return Ok(());
+    }
+    refuse(&format!("user not permitted to {verb} requests with signerName {signer:?}"))
+}
+
+fn signer_of(tree: &Value) -> &str {
+    tree.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default()
+}
+
+fn changes_outcome(new: &Value, old: Option<&Value>) -> bool {
+    ["/status/certificate", "/status/conditions"]
+        .iter()
+        .any(|path| new.pointer(path) != old.and_then(|old| old.pointer(path)))
+}
+
+/// For the signer itself or for all signers of its domain.
+fn trusted(attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+    let allowed = |name: &str| {
+        let asked = authorization::Attributes {
+            verb,
+            is_resource: true,
+            group: GROUP,
+            resource: "signers",
+            name,
+            ..authorization::Attributes::default()
+        };
+        attributes.registry.allows(attributes.user, &asked)
+    };
+    let domain = signer.split('/').next().unwrap_or_default();
+    allowed(signer) || allowed(&format!("{domain}/*"))
+}
+
+/// Whom a signing request is to name.
+///
+/// # Errors
+/// Why it cannot be read whole.
+pub fn subject_of(tree: &Value) -> Result<Subject, String> {
+    let request = tree.pointer("/spec/request").and_then(Value::as_str).unwrap_or_default();
+    let pem = STANDARD.decode(request).map_err(|e| e.to_string())?;
+    Subject::of_request(&pem).map_err(|e| e.to_string())
+}
+
+/// A request says who made it: the server's word, not the client's.
+pub fn claim(tree: &mut Value, user: &User) {
+    let Some(spec) = tree.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for (key, value) in [
+        ("username", json!(user.name)),
+        ("uid", json!(user.uid)),
+        ("groups", json!(user.groups)),
+        ("extra", json!(user.extra)),
+    ] {
+        let empty = match &value {
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+            _ => true,
+        };
+        if empty {
+            spec.remove(key);
+        } else {
+            spec.insert(key.into(), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_is_not_what_the_request_says() {
+        let mut tree = json!({ "spec": { "username": "system:node:a", "uid": "1", "groups": ["system:nodes"], "extra": { "a": ["b"] } } });
+        claim(&mut tree, &User::new("jane", &["dev"]));
+        let spec = json!({ "username": "jane", "groups": ["dev", "system:authenticated"] });
+        assert_eq!(tree["spec"], spec);
+    }
+
+    #[test]
+    fn only_what_a_signer_writes_is_signing() {
+        let old = json!({ "status": { "conditions": [] } });
+        assert!(!changes_outcome(&old, Some(&old)));
+        let signed = json!({ "status": { "conditions": [], "certificate": "x" } });
+        assert!(changes_outcome(&signed, Some(&old)));
+        assert!(changes_outcome(&signed, None));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_names_nobody_rather_than_somebody_harmless() {
+        let of = |request: &str| subject_of(&json!({ "spec": { "request": request } }));
+        for broken in ["", "%", "aGVsbG8="] {
+            assert!(of(broken).is_err(), "{broken:?}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The headers that name the user to become.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
+
+use crate::http::status::{ApiError, Result};
+use crate::http::user::User;
+
+const USER: &str = "impersonate-user";
+const UID: &str = "impersonate-uid";
+const GROUP: &str = "impersonate-group";
+const EXTRA: &str = "impersonate-extra-";
+
+/// The user that headers name, as they name it.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub user: User,
+    /// Whether a header was not UTF-8, so that the user stands here with replaced characters.
+    pub damaged: bool,
+}
+
+impl Wanted {
+    /// A header that is there is never taken for one that is not.
+    fn text(&mut self, value: &HeaderValue) -> String {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        self.damaged |= matches!(text, std::borrow::Cow::Owned(_));
+        text.into_owned()
+    }
+}
+
+/// Reads the headers; `None` when none is there.
+///
+/// # Errors
+/// `400` when there is a uid, a group or an extra without a user.
+pub fn read(headers: &HeaderMap) -> Result<Option<Wanted>> {
+    let mut wanted = Wanted::default();
+    if let Some(value) = headers.get(USER) {
+        wanted.user.name = wanted.text(value);
+    }
+    if let Some(value) = headers.get(UID) {
+        wanted.user.uid = wanted.text(value);
+    }
+    for value in headers.get_all(GROUP) {
+        let group = wanted.text(value);
+        wanted.user.groups.push(group);
+    }
+    for (key, value) in headers {
+        if let Some(key) = key.as_str().strip_prefix(EXTRA) {
+            let value = wanted.text(value);
+            wanted.user.extra.entry(unescaped(key)).or_default().push(value);
+        }
+    }
+    let user = &wanted.user;
+    if !user.name.is_empty() {
+        return Ok(Some(wanted));
+    }
+    if user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty() {
+        return Ok(None);
+    }
+    let why = format!("requested {} without impersonating a user name", as_go(user));
+    Err(ApiError::bad_request(why))
+}
+
+/// A key is percent-encoded; one that is not well encoded stands for itself.
+fn unescaped(key: &str) -> String {
+    let bytes = key.as_bytes();
+    let whole = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if (0..bytes.len()).any(|at| bytes[at] == b'%' && !whole(at)) {
+        return key.to_owned();
+    }
+    percent_decode_str(key).decode_utf8_lossy().into_owned()
+}
+
+/// The user as Go's `%#v` shows it.
+fn as_go(user: &User) -> String {
+    let list = |values: &[String]| {
+        let values: Vec<String> = values.iter().map(|v| format!("{v:?}")).collect();
+        format!("[]string{{{}}}", values.join(", "))
+    };
+    let groups = match user.groups.as_slice() {
+        [] => "[]string(nil)".to_owned(),
+        groups => list(groups),
+    };
+    let map = |extra: &BTreeMap<String, Vec<String>>| {
+        let pairs: Vec<String> = extra.iter().map(|(k, v)| format!("{k:?}:{}", list(v))).collect();
+        format!("map[string][]string{{{}}}", pairs.join(", "))
+    };
+    let extra = match user.extra.is_empty() {
+        true => "map[string][]string(nil)".to_owned(),
+        false => map(&user.extra),
+    };
+    format!(
+        "&user.DefaultInfo{{Name:\"\", UID:{:?}, Groups:{groups}, Extra:{extra}}}",
+        user.uid
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &[u8])]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn a_header_that_is_there_is_never_taken_for_one_that_is_not() {
+        let utf8 = read(&headers(&[(USER, "däve".as_bytes())])).unwrap().unwrap();
+        assert_eq!((utf8.user.name.as_str(), utf8.damaged), ("däve", false));
+        let latin1 = read(&headers(&[(USER, b"d\xe4ve")])).unwrap().unwrap();
+        assert!(latin1.damaged);
+        let group = read(&headers(&[(USER, b"dave"), (GROUP, b"\xff")])).unwrap().unwrap();
+        assert!(group.damaged && group.user.groups.len() == 1);
+        for alone in [(UID, &b"\xff"[..]), (GROUP, b""), ("impersonate-extra-a", b"")] {
+            assert_eq!(read(&headers(&[alone])).unwrap_err().code, 400, "{alone:?}");
+        }
+        assert!(read(&headers(&[(USER, b"")])).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_wanted_without_a_user_is_shown() {
+        let refused = read(&headers(&[(GROUP, b"a"), ("impersonate-extra-a%2fb", b"c")])).unwrap_err();
+        let want = "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"a\"}, \
+                    Extra:map[string][]string{\"a/b\":[]string{\"c\"}}} without impersonating a user name";
+        assert_eq!(refused.message, want);
+    }
+}
