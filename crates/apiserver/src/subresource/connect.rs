@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use http::{Method, Response};
+use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::authorization::Attributes;
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::body::Body;
-use crate::registry::resource::Resource;
 use crate::server::{ApiServer, Request, websocket};
 use crate::subresource::kubelet::Endpoint;
+use crate::subresource::stream_options;
 
 const KUBELET_PORT: u16 = 10250;
 
@@ -54,58 +55,18 @@ pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
     })
 }
 
-/// The container that is meant: the one asked for, or the only one.
-fn container(resource: &Resource, pod: &Value, asked: Option<&str>, name: &str) -> Result<String> {
-    let list = |field: &str| {
-        pod.pointer(&format!("/spec/{field}"))
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default()
-    };
-    let names = |field: &str| {
-        list(field)
-            .iter()
-            .filter_map(|c| c["name"].as_str().map(str::to_owned))
-            .collect::<Vec<_>>()
-    };
-    let (main, init) = (names("containers"), names("initContainers"));
-    let ephemeral = names("ephemeralContainers");
-    if let Some(asked) = asked {
-        if [&main, &init, &ephemeral].iter().any(|l| l.iter().any(|n| n == asked)) {
-            return Ok(asked.to_owned());
-        }
-        return Err(ApiError::bad_request(format!(
-            "container {asked} is not valid for pod {name}"
-        )));
-    }
-    match main.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => Err(resource.not_found(name)),
-        many => {
-            let mut why = format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]",
-                many.join(" ")
-            );
-            if !init.is_empty() {
-                why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-            }
-            Err(ApiError::bad_request(why))
-        }
-    }
-}
-
 /// Streams of a pod.
 pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> Result<Response<Body>> {
     let info = &request.info;
     // a WebSocket begins with a GET: it must not do what takes `create`
-    if info.subresource != "log" && info.verb == "get" {
+    if info.subresource != "log" && info.verb != "create" {
         let attributes = Attributes {
             verb: "create",
             ..Attributes::of(info)
         };
-        if !server.authorizer.allows(&request.user, &attributes) {
-            let why = attributes.refusal(&request.user);
-            return Err(ApiError::forbidden("", &attributes.full_resource(), &info.name, &why));
+        let decision = server.registry.decide(&request.user, &attributes);
+        if !decision.allowed {
+            return Err(served.resource.forbidden(&info.name, &decision.reason));
         }
     }
     let object = served
@@ -115,38 +76,40 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
     let pod = object.tree()?;
     let node = text(&pod, "/spec/nodeName");
     if info.subresource == "log" {
-        let container = container(&served.resource, &pod, request.query.text("container"), &info.name)?;
+        let asked = stream_options::log(&request.query, &info.name)?;
+        let container = stream_options::container(&pod, request.query.text("container"), &info.name)?;
         if node.is_empty() {
             // nothing was written yet
             let mut response = Response::new(crate::registry::body::full(""));
             *response.status_mut() = http::StatusCode::NO_CONTENT;
             return Ok(response);
         }
-        let query = without(request.uri.query(), "container");
-        let path = format!("/containerLogs/{}/{}/{container}?{query}", info.namespace, info.name);
+        let path = format!("/containerLogs/{}/{}/{container}?{asked}", info.namespace, info.name);
         let to = kubelet(server, node)?;
         let response = server
             .kubelets
             .forward(&to, Method::GET, &path, &request.headers, request.body, None)
             .await?;
+        let response = log_or_error(response, &info.name).await?;
         return websocket::bytes(&request.headers, request.upgrade, response);
     }
-    if node.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "pod {} does not have a host assigned",
-            info.name
-        )));
-    }
-    let to = kubelet(server, node)?;
-    let query = request.uri.query().unwrap_or_default();
+    let unplaced = || ApiError::bad_request(format!("pod {} does not have a host assigned", info.name));
+    let query = &request.query;
     let path = match info.subresource.as_str() {
-        "portforward" => format!("/portForward/{}/{}?{query}", info.namespace, info.name),
+        "portforward" => {
+            let ports = stream_options::port_forward(query)?;
+            format!("/portForward/{}/{}?{ports}", info.namespace, info.name)
+        }
         verb => {
-            let container = container(&served.resource, &pod, request.query.text("container"), &info.name)?;
-            let query = kubelet_query(&without(Some(query), "container"));
-            format!("/{verb}/{}/{}/{container}?{query}", info.namespace, info.name)
+            let container = stream_options::container(&pod, query.text("container"), &info.name)?;
+            let asked = stream_options::remote_command(query, verb == "exec");
+            format!("/{verb}/{}/{}/{container}?{asked}", info.namespace, info.name)
         }
     };
+    if node.is_empty() {
+        return Err(unplaced());
+    }
+    let to = kubelet(server, node)?;
     if request.upgrade.is_none() {
         return Err(ApiError::bad_request("Upgrade request required"));
     }
@@ -163,33 +126,43 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         .await
 }
 
-fn without(query: Option<&str>, key: &str) -> String {
-    let prefix = format!("{key}=");
-    query
-        .unwrap_or_default()
-        .split('&')
-        .filter(|p| !p.is_empty() && !p.starts_with(&prefix))
-        .collect::<Vec<_>>()
-        .join("&")
-}
+/// Bytes that are read of what a kubelet answers in place of a log.
+const EXPLANATION: usize = 50_000;
 
-/// Kubelets name the streams differently: `stdin=true` is `input=1`.
-fn kubelet_query(query: &str) -> String {
-    let translate = |pair: &str| -> Option<String> {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, "true"));
-        let name = match key {
-            "stdin" => "input",
-            "stdout" => "output",
-            "stderr" => "error",
-            "tty" => "tty",
-            _ => return Some(pair.to_owned()),
-        };
-        (value == "true" || value == "1").then(|| format!("{name}=1"))
-    };
-    query
-        .split('&')
-        .filter(|p| !p.is_empty())
-        .filter_map(translate)
-        .collect::<Vec<_>>()
-        .join("&")
+/// The log, or an error in the kubelet's words: clients read a `Status` and not a text.
+async fn log_or_error(response: Response<Body>, pod: &str) -> Result<Response<Body>> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let mut body = response.into_body();
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(ApiError::internal)?;
+        let Ok(data) = frame.into_data() else { continue };
+        let room = EXPLANATION - text.len();
+        text.extend_from_slice(&data[..data.len().min(room)]);
+        if text.len() >= EXPLANATION {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let about = format!("( pods/log {pod})");
+    Err(match status.as_u16() {
+        400 => ApiError::bad_request(text),
+        500 => ApiError::internal(text),
+        404 => {
+            let why = format!("the server could not find the requested resource {about}");
+            ApiError::new(404, "NotFound", why)
+        }
+        401 => {
+            let why = format!("the server has asked for the client to provide credentials {about}");
+            ApiError::new(401, "Unauthorized", why)
+        }
+        403 => ApiError::new(403, "Forbidden", format!("{text} {about}")),
+        code => {
+            let why = format!("the server responded with the status code {code} but did not return more information {about}");
+            ApiError::new(code, "", why)
+        }
+    })
 }

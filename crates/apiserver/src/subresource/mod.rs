@@ -7,6 +7,7 @@ pub mod kubelet;
 mod proxy;
 mod rewrite;
 mod scale;
+mod stream_options;
 mod token;
 
 use std::sync::Arc;

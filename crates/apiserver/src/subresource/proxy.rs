@@ -1,5 +1,6 @@
 //! `proxy` of pods, services and nodes: HTTP through the API server.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -56,9 +57,9 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
     let object = served.cache.get(home, name).ok_or_else(|| resource.not_found(name))?;
     let tree = object.tree()?;
     let to = match plural {
-        "nodes" => node_endpoint(server, &target)?,
+        "nodes" => node_endpoint(server, &target).await?,
         "pods" => pod_endpoint(resource, &target, &tree)?,
-        _ => service_endpoint(server, namespace, &target, &tree)?,
+        _ => service_endpoint(server, namespace, &target, &info.name, &tree)?,
     };
     let (own, rest) = split_path(request.uri.path(), resource.namespaced);
     let query = request.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
@@ -89,18 +90,71 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
     rewrite.response(answer.await?).await
 }
 
-/// The path up to `proxy` and what follows it.
+/// The path up to `proxy` and what follows it. An encoded slash is a slash, as it is to who authorizes the request.
 fn split_path(path: &str, namespaced: bool) -> (&str, &str) {
-    // /api/v1/nodes/NAME/proxy, /api/v1/namespaces/NAMESPACE/pods/NAME/proxy
-    let slashes = if namespaced { 8 } else { 6 };
-    match path.match_indices('/').nth(slashes - 1) {
-        Some((at, _)) => path.split_at(at),
-        None => (path, ""),
+    let bytes = path.as_bytes();
+    // the length of a slash that stands here
+    let slash = |at: usize| match bytes.get(at..) {
+        Some([b'/', ..]) => 1,
+        Some([b'%', b'2', b'f' | b'F', ..]) => 3,
+        _ => 0,
+    };
+    let mut at = 0;
+    // slashes before the first part are none
+    while slash(at) > 0 {
+        at += slash(at);
+    }
+    // api/v1/nodes/NAME/proxy, api/v1/namespaces/NAMESPACE/pods/NAME/proxy
+    let mut left = if namespaced { 7 } else { 5 };
+    while at < bytes.len() {
+        let length = slash(at);
+        if length > 0 {
+            left -= 1;
+            if left == 0 {
+                return path.split_at(at);
+            }
+        }
+        at += length.max(1);
+    }
+    (path, "")
+}
+
+/// Whether an address is one of the cluster: neither this machine by another name, nor the link's, where clouds keep credentials.
+fn is_proxyable(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            !(v4.is_broadcast()
+                || v4.is_unspecified()
+                || v4.is_loopback()
+                || v4.is_multicast()
+                || v4.is_link_local())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local())
+        }
     }
 }
 
-fn node_endpoint(server: &ApiServer, target: &Target<'_>) -> Result<Endpoint> {
+fn not_allowed() -> ApiError {
+    ApiError::bad_request("address not allowed")
+}
+
+async fn node_endpoint(server: &ApiServer, target: &Target<'_>) -> Result<Endpoint> {
     let own = kubelet(server, target.name)?;
+    let addresses: Vec<IpAddr> = match own.host.parse() {
+        Ok(address) => vec![address],
+        Err(_) => {
+            let found = tokio::net::lookup_host((own.host.as_str(), own.port)).await;
+            let found = found.map_err(|e| ApiError::bad_request(format!("lookup {}: {e}", own.host)))?;
+            found.map(|address| address.ip()).collect()
+        }
+    };
+    if addresses.is_empty() {
+        return Err(ApiError::bad_request("no addresses for hostname"));
+    }
+    if !addresses.into_iter().all(is_proxyable) {
+        return Err(not_allowed());
+    }
     Ok(match target.number().filter(|port| *port != own.port) {
         None => own,
         Some(port) => Endpoint {
@@ -113,10 +167,10 @@ fn node_endpoint(server: &ApiServer, target: &Target<'_>) -> Result<Endpoint> {
 }
 
 fn pod_endpoint(resource: &Resource, target: &Target<'_>, pod: &Value) -> Result<Endpoint> {
-    let address = pod.pointer("/status/podIP").and_then(Value::as_str).unwrap_or_default();
-    if address.is_empty() {
-        let why = format!("address not allowed: pod {:?} has no IP", target.name);
-        return Err(ApiError::unavailable(why));
+    let address = pod.pointer("/status/podIPs/0/ip").and_then(Value::as_str);
+    let address: IpAddr = address.unwrap_or_default().parse().map_err(|_| not_allowed())?;
+    if !is_proxyable(address) {
+        return Err(not_allowed());
     }
     let port = if target.port.is_empty() {
         let containers = pod.pointer("/spec/containers").and_then(Value::as_array);
@@ -138,61 +192,73 @@ fn pod_endpoint(resource: &Resource, target: &Target<'_>, pod: &Value) -> Result
         target.number().ok_or_else(why)?
     };
     Ok(Endpoint {
-        host: address.to_owned(),
+        host: address.to_string(),
         port,
         tls: target.tls,
         known: false,
     })
 }
 
-fn service_endpoint(server: &ApiServer, namespace: &str, target: &Target<'_>, service: &Value) -> Result<Endpoint> {
-    let (name, port) = (target.name, target.port);
-    let none = || ApiError::unavailable(format!("no endpoints available for service {name:?}"));
-    let ports = service
-        .pointer("/spec/ports")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let wanted = match port {
-        "" => ports.first(),
-        port => ports
-            .iter()
-            .find(|p| p["name"] == port || p["port"].as_u64().is_some_and(|n| n.to_string() == port)),
-    };
-    let port_name =
-        wanted.ok_or_else(|| ApiError::unavailable(format!("no service port {port:?} found for service {name:?}")))?;
-    let port_name = port_name["name"].as_str().unwrap_or_default();
-    for object in server.registry.list("discovery.k8s.io", "endpointslices", namespace) {
-        if object.object.meta.label("kubernetes.io/service-name") != Some(name) {
-            continue;
-        }
-        let slice = object.tree()?;
-        let number = slice["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|p| p["name"].as_str().unwrap_or_default() == port_name);
-        let Some(number) = number
-            .and_then(|p| p["port"].as_u64())
-            .and_then(|p| u16::try_from(p).ok())
-        else {
+/// An endpoint of a service that is a pod of its namespace: an address that only says so is nobody's.
+fn service_endpoint(
+    server: &ApiServer,
+    namespace: &str,
+    target: &Target<'_>,
+    asked: &str,
+    service: &Value,
+) -> Result<Endpoint> {
+    let name = target.name;
+    let mut port = target.port;
+    if let Ok(number) = target.port.parse::<i64>() {
+        let ports = list(service, "/spec/ports").find(|p| p["port"].as_i64() == Some(number));
+        let found = ports.ok_or_else(|| {
+            ApiError::unavailable(format!("no service port {number} found for service {name:?}"))
+        })?;
+        port = text(found, "/name");
+    }
+    let endpoints = server.registry.get("", "endpoints", namespace, name);
+    let endpoints = endpoints.ok_or_else(|| ApiError::not_found("", "endpoints", name))?;
+    let endpoints = endpoints.tree()?;
+    let none = |of: &str| ApiError::unavailable(format!("no endpoints available for service {of:?}"));
+    if list(&endpoints, "/subsets").next().is_none() {
+        return Err(none(name));
+    }
+    for subset in list(&endpoints, "/subsets") {
+        let mut ports = list(subset, "/ports").filter(|p| text(p, "/name") == port);
+        let Some(number) = ports.next().and_then(|p| u16::try_from(p["port"].as_u64()?).ok()) else {
             continue;
         };
-        let ready = slice["endpoints"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
-        if let Some(host) = ready.and_then(|e| e["addresses"][0].as_str()) {
+        let mut addresses = list(subset, "/addresses");
+        if let Some(address) = addresses.find(|address| is_of_pod(server, namespace, address)) {
             return Ok(Endpoint {
-                host: host.to_owned(),
+                host: text(address, "/ip").to_owned(),
                 port: number,
                 tls: target.tls,
                 known: false,
             });
         }
     }
-    Err(none())
+    Err(none(asked))
+}
+
+/// Whether the pod that an address refers to has the address.
+fn is_of_pod(server: &ApiServer, namespace: &str, address: &Value) -> bool {
+    if text(address, "/targetRef/namespace") != namespace {
+        return false;
+    }
+    let pod = server.registry.get("", "pods", namespace, text(address, "/targetRef/name"));
+    let Some(Ok(pod)) = pod.map(|pod| pod.tree()) else {
+        return false;
+    };
+    list(&pod, "/status/podIPs").any(|own| text(own, "/ip") == text(address, "/ip"))
+}
+
+fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
+    tree.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(tree: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
+    tree.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -200,11 +266,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_address_of_this_machine_or_its_link_is_proxied_to() {
+        for (address, allowed) in [
+            ("10.244.0.5", true),
+            ("198.51.100.10", true),
+            ("fd00::5", true),
+            ("::ffff:10.244.0.5", true),
+            ("127.0.0.1", false),
+            ("127.8.8.8", false),
+            ("0.0.0.0", false),
+            ("255.255.255.255", false),
+            ("224.0.0.1", false),
+            ("169.254.169.254", false),
+            ("::1", false),
+            ("::", false),
+            ("fe80::1", false),
+            ("ff02::1", false),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:169.254.169.254", false),
+        ] {
+            assert_eq!(is_proxyable(address.parse().unwrap()), allowed, "{address}");
+        }
+    }
+
+    #[test]
     fn the_path_after_proxy_is_the_backends() {
         let cases = [
             ("/api/v1/namespaces/proxy-1/pods/a/proxy/proxy/x", true, "/proxy/x"),
             ("/api/v1/namespaces/n/services/https:a:b/proxy", true, ""),
             ("/api/v1/nodes/a/proxy/", false, "/"),
+            ("/api/v1/namespaces/n%2Fpods/a/proxy/x", true, "/x"),
+            ("//api/v1/nodes/a/proxy/x%2Fy", false, "/x%2Fy"),
         ];
         for (path, namespaced, rest) in cases {
             assert_eq!(split_path(path, namespaced).1, rest, "{path}");
