@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs hostile
+.PHONY: up down test lint build images lines bench conformance conformance-programs hostile differential
 
 build:
 	cargo build --release -p skiff
@@ -63,6 +63,12 @@ conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)
 	@$(SUITE) \
 	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
 	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
+
+# The same seeded questions to upstream's programs and ours: RIG=access SEEDS=1-5000, or REPLAY=file of a difference that a run has written.
+differential: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream api-server
+	@python3 tests/differential/driver.py $(RIG) --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential \
+	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500))
 
 $(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh | conformance-programs
 	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)

@@ -1,0 +1,120 @@
+"""The two API servers that are compared, each in network namespaces of its own: upstream's with etcd, and skiff's."""
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+UPSTREAM = Path(__file__).resolve().parent.parent / "upstream"
+DEADLINE = 120
+
+
+class Server:
+    """An API server and the process in its namespaces that talks to it."""
+
+    def __init__(self, name, folder):
+        self.name, self.dir = name, Path(folder) / name
+        self.certificates = self.dir / "certificates"
+        self.worker = None
+
+    def enter(self, how, *command):
+        return ["bash", str(UPSTREAM / "namespaces.sh"), how, str(self.dir), *map(str, command)]
+
+    def start(self, run):
+        if self.dir.exists():
+            shutil.rmtree(self.dir)
+        self.certificates.mkdir(parents=True)
+        subprocess.run(["bash", UPSTREAM / "namespaces.sh", "up", f"differential-{run}-{self.name}", self.dir], check=True)
+        self.launch()
+        self.worker = subprocess.Popen(
+            self.enter("as-guest", sys.executable, Path(__file__).parent / "worker.py", self.certificates),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.until("the server is ready", [{"method": "GET", "path": "/readyz"}], lambda answers: answers[0]["code"] == 200)
+
+    def stop(self):
+        if self.worker:
+            self.worker.stdin.close()
+            self.worker.wait(30)
+        if (self.dir / "init.pid").exists():
+            subprocess.run(["bash", UPSTREAM / "namespaces.sh", "down", self.dir], check=True)
+
+    def ask(self, requests):
+        """Answers in the order of the requests; a few are under way at a time, so that no pipe fills up."""
+        answers = []
+        for start in range(0, len(requests), 16):
+            some = requests[start:start + 16]
+            for request in some:
+                self.worker.stdin.write(json.dumps(request) + "\n")
+            self.worker.stdin.flush()
+            for _ in some:
+                line = self.worker.stdout.readline()
+                if not line:
+                    raise RuntimeError(f"{self.name}: the worker ended")
+                answers.append(json.loads(line))
+        return answers
+
+    def until(self, what, requests, done):
+        end = time.monotonic() + DEADLINE
+        while True:
+            answers = self.ask(requests)
+            if done(answers):
+                return
+            if time.monotonic() > end:
+                raise RuntimeError(f"{self.name}: not within {DEADLINE} s: {what}: {answers}")
+            time.sleep(0.02)
+
+    def certificate(self, name, user, groups=()):
+        """A client certificate of this cluster's authority, for requests `as` that name."""
+        authority, key = self.authority()
+        subject = "".join(f"/O={group}" for group in groups) + f"/CN={user}"
+        out = self.certificates / name
+        new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", subject]
+        subprocess.run([*new, "-keyout", f"{out}.key", "-out", f"{out}.csr"], check=True, capture_output=True)
+        sign = ["openssl", "x509", "-req", "-days", "1", "-CA", authority, "-CAkey", key, "-CAcreateserial"]
+        subprocess.run([*sign, "-in", f"{out}.csr", "-out", f"{out}.crt"], check=True, capture_output=True)
+
+
+class Upstream(Server):
+    def __init__(self, folder, programs):
+        super().__init__("upstream", folder)
+        self.programs = programs
+
+    def launch(self):
+        for step in ("prepare", "start"):
+            log = (self.dir / f"{step}.log").open("w")
+            command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, "api-server")
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        kubeconfig = (self.dir / "admin.conf").read_text()
+        for suffix, field in (("crt", "client-certificate-data"), ("key", "client-key-data")):
+            data = re.search(rf"{field}: (\S+)", kubeconfig).group(1)
+            (self.certificates / f"admin.{suffix}").write_bytes(base64.b64decode(data))
+
+    def authority(self):
+        return self.dir / "pki/ca.crt", self.dir / "pki/ca.key"
+
+
+class Skiff(Server):
+    def __init__(self, folder, program):
+        super().__init__("skiff", folder)
+        self.program = program
+
+    def launch(self):
+        log = (self.dir / "server.log").open("w")
+        command = self.enter("in", "setsid", self.program, "kube-apiserver", "--data-dir", self.dir / "data", "--advertise-address",
+                             "198.51.100.10", "--service-cluster-ip-range", "10.96.0.0/16")
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        tls = self.dir / "data/server/tls"
+        end = time.monotonic() + DEADLINE
+        while not (tls / "serving-kube-apiserver.crt").exists():
+            if time.monotonic() > end:
+                raise RuntimeError(f"skiff did not start: {(self.dir / 'server.log').read_text()[-2000:]}")
+            time.sleep(0.05)
+        for suffix in ("crt", "key"):
+            (self.certificates / f"admin.{suffix}").symlink_to(tls / f"client-admin.{suffix}")
+
+    def authority(self):
+        tls = self.dir / "data/server/tls"
+        return tls / "client-ca.crt", tls / "client-ca.key"
