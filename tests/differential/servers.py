@@ -73,7 +73,9 @@ class Server:
         out = self.certificates / name
         new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", subject]
         subprocess.run([*new, "-keyout", f"{out}.key", "-out", f"{out}.csr"], check=True, capture_output=True)
-        sign = ["openssl", "x509", "-req", "-days", "1", "-CA", authority, "-CAkey", key, "-CAcreateserial"]
+        # a certificate of version 1, without extensions, is no client's for everybody
+        (self.certificates / "extensions").write_text("extendedKeyUsage=clientAuth\n")
+        sign = ["openssl", "x509", "-req", "-extfile", str(self.certificates / "extensions"), "-days", "1", "-CA", authority, "-CAkey", key, "-CAcreateserial"]
         subprocess.run([*sign, "-in", f"{out}.csr", "-out", f"{out}.crt"], check=True, capture_output=True)
 
 

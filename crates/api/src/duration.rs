@@ -62,14 +62,20 @@ pub fn parse_go(text: &str) -> Result<i64, String> {
         if number.is_empty() && fraction.is_empty() {
             return Err(invalid());
         }
-        let length = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
+        let length = after
+            .find(|c: char| c == '.' || c.is_ascii_digit())
+            .unwrap_or(after.len());
         let (unit, after) = after.split_at(length);
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {text:?}"));
         }
         let known = UNITS.iter().find(|(name, _)| *name == unit);
         let (_, nanos) = known.ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
-        let number: u64 = if number.is_empty() { 0 } else { number.parse().map_err(|_| invalid())? };
+        let number: u64 = if number.is_empty() {
+            0
+        } else {
+            number.parse().map_err(|_| invalid())?
+        };
         let mut part = number.checked_mul(*nanos).ok_or_else(invalid)?;
         let mut scale = *nanos;
         for digit in fraction.bytes() {

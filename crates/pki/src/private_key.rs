@@ -59,7 +59,9 @@ mod tests {
         let pem = ec_private_key_pem(&pair.serialize_der(), pair.der_bytes()).unwrap();
         assert!(pem.starts_with("-----BEGIN EC PRIVATE KEY-----\n"));
         let read = PrivateKeyDer::from_pem_slice(pem.as_bytes()).unwrap();
-        let PrivateKeyDer::Sec1(sec1) = &read else { panic!("{pem}") };
+        let PrivateKeyDer::Sec1(sec1) = &read else {
+            panic!("{pem}")
+        };
         let der = sec1.secret_sec1_der();
         assert_eq!((der[0], usize::from(der[1])), (0x30, der.len() - 2));
         let key = rustls::crypto::ring::sign::any_ecdsa_type(&read).unwrap();

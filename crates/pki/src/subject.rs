@@ -45,7 +45,9 @@ impl Subject {
     /// When it does not parse or its subject is not understood.
     pub fn of_request(pem: &[u8]) -> Result<Subject, PkiError> {
         let block = Pem::iter_from_buffer(pem).next();
-        let block = block.ok_or_else(|| unreadable("there is no PEM block"))?.map_err(unreadable)?;
+        let block = block
+            .ok_or_else(|| unreadable("there is no PEM block"))?
+            .map_err(unreadable)?;
         if block.label != "CERTIFICATE REQUEST" {
             return Err(unreadable("PEM block type must be CERTIFICATE REQUEST"));
         }
@@ -99,7 +101,9 @@ fn decode(tag: u32, bytes: &[u8]) -> Result<String, PkiError> {
                 _ => Err(invalid()),
             }
         }
-        other => Err(unreadable(format_args!("texts of ASN.1 type {other} are not understood"))),
+        other => Err(unreadable(format_args!(
+            "texts of ASN.1 type {other} are not understood"
+        ))),
     }
 }
 
@@ -137,7 +141,13 @@ mod tests {
 
     #[test]
     fn a_text_that_is_not_understood_is_an_error() {
-        for (tag, bytes) in [(12, &b"\xff"[..]), (19, b"\xe4"), (30, b"\0a\0"), (28, b"\0\0\0"), (4, b"a")] {
+        for (tag, bytes) in [
+            (12, &b"\xff"[..]),
+            (19, b"\xe4"),
+            (30, b"\0a\0"),
+            (28, b"\0\0\0"),
+            (4, b"a"),
+        ] {
             assert!(decode(tag, bytes).is_err(), "{tag}");
         }
         assert_eq!(decode(20, b"d\xe4ve").unwrap(), "däve");

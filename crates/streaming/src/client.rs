@@ -233,7 +233,9 @@ mod tests {
                 });
                 Ok::<_, io::Error>(outside)
             };
-            crate::port_forward::serve(&accepted, theirs, connect).await.unwrap();
+            crate::port_forward::serve(&accepted, theirs, &[], connect)
+                .await
+                .unwrap();
         });
         let connection = port_forward(ours).await.unwrap();
         let headers = |kind: &str| {

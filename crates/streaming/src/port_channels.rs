@@ -29,7 +29,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if ports.len() > MOST_PORTS {
-        let why = format!("{} ports are more than the {MOST_PORTS} that channels can carry", ports.len());
+        let why = format!(
+            "{} ports are more than the {MOST_PORTS} that channels can carry",
+            ports.len()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     let coding = Coding::of(protocol);

@@ -26,9 +26,9 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) 
         ("", Operation::Create) if signer_of(tree) == CLIENT_SIGNER => {
             return match subject_of(tree) {
                 Err(why) => refuse(&format!("failed to parse CSR: {why}")),
-                Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => {
-                    refuse(&format!("use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"))
-                }
+                Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => refuse(&format!(
+                    "use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
+                )),
                 Ok(_) => Ok(()),
             };
         }
@@ -38,11 +38,15 @@ pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) 
     if trusted(attributes, verb, signer) {
         return Ok(());
     }
-    refuse(&format!("user not permitted to {verb} requests with signerName {signer:?}"))
+    refuse(&format!(
+        "user not permitted to {verb} requests with signerName {signer:?}"
+    ))
 }
 
 fn signer_of(tree: &Value) -> &str {
-    tree.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default()
+    tree.pointer("/spec/signerName")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn changes_outcome(new: &Value, old: Option<&Value>) -> bool {
@@ -73,7 +77,10 @@ fn trusted(attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
 /// # Errors
 /// Why it cannot be read whole.
 pub fn subject_of(tree: &Value) -> Result<Subject, String> {
-    let request = tree.pointer("/spec/request").and_then(Value::as_str).unwrap_or_default();
+    let request = tree
+        .pointer("/spec/request")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let pem = STANDARD.decode(request).map_err(|e| e.to_string())?;
     Subject::of_request(&pem).map_err(|e| e.to_string())
 }

@@ -45,10 +45,7 @@ pub fn admit(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> 
     };
     let refuse = |why: String| Err(attributes.resource.forbidden(attributes.name, &why));
     if node.is_empty() {
-        return refuse(format!(
-            "could not determine node from user {:?}",
-            attributes.user.name
-        ));
+        return refuse(format!("could not determine node from user {:?}", attributes.user.name));
     }
     // an empty list, a null and nothing are the same
     let resource = attributes.resource;
@@ -114,9 +111,9 @@ impl Question<'_> {
             ("status", Operation::Update) => self.pod_status(),
             ("status", operation) => Err(format!("unexpected operation {:?}", operation.name())),
             ("eviction", Operation::Create) if self.bound_here(self.old) => Ok(()),
-            ("eviction", Operation::Create) => {
-                Err(format!("node {node} can only evict pods with spec.nodeName set to itself"))
-            }
+            ("eviction", Operation::Create) => Err(format!(
+                "node {node} can only evict pods with spec.nodeName set to itself"
+            )),
             (_, Operation::Connect) => Ok(()),
             (other, _) => Err(format!(
                 "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
@@ -206,7 +203,12 @@ impl Question<'_> {
                 map.retain(|key, _| !keys.contains(&key.as_str()));
             };
             remove("/metadata", &["resourceVersion", "managedFields"]);
-            let growth = ["capacity", "conditions", "allocatedResourceStatuses", "allocatedResources"];
+            let growth = [
+                "capacity",
+                "conditions",
+                "allocatedResourceStatuses",
+                "allocatedResources",
+            ];
             remove("/status", &growth);
             if tree.get("status").and_then(Value::as_object).is_some_and(Map::is_empty) {
                 tree["status"].take();

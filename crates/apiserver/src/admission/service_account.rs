@@ -35,7 +35,9 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
             return refuse("a mirror pod may not reference service accounts");
         }
         let mut secrets = false;
-        references(tree, &mut |kind, name| secrets |= kind == Referent::Secret && !name.is_empty());
+        references(tree, &mut |kind, name| {
+            secrets |= kind == Referent::Secret && !name.is_empty()
+        });
         if secrets {
             return refuse("a mirror pod may not reference secrets");
         }

@@ -171,7 +171,10 @@ mod tests {
             ]))
         };
         let token = "base64url.bearer.authorization.k8s.io.YWJj";
-        assert_eq!(ask(&format!("{token}, v4.channel.k8s.io")).unwrap(), Some("abc".to_owned()));
+        assert_eq!(
+            ask(&format!("{token}, v4.channel.k8s.io")).unwrap(),
+            Some("abc".to_owned())
+        );
         assert_eq!(ask("v4.channel.k8s.io").unwrap(), None);
         assert!(ask(token).is_err());
         assert!(ask(&format!("{token},{token},v4.channel.k8s.io")).is_err());

@@ -121,7 +121,10 @@ impl TokenIssuer {
             return None;
         }
         let own = claims["aud"].as_array()?.iter().filter_map(Value::as_str);
-        let audiences: Vec<String> = own.filter(|a| audiences.iter().any(|b| a == b)).map(str::to_owned).collect();
+        let audiences: Vec<String> = own
+            .filter(|a| audiences.iter().any(|b| a == b))
+            .map(str::to_owned)
+            .collect();
         if audiences.is_empty() {
             return None;
         }

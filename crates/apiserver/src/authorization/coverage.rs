@@ -52,8 +52,14 @@ enum Permission<'a> {
 
 fn size(rule: &PolicyRule) -> Option<usize> {
     let names = rule.resource_names.len().max(1);
-    let resources = rule.api_groups.len().checked_mul(rule.resources.len())?.checked_mul(names)?;
-    resources.checked_add(rule.non_resource_urls.len())?.checked_mul(rule.verbs.len())
+    let resources = rule
+        .api_groups
+        .len()
+        .checked_mul(rule.resources.len())?
+        .checked_mul(names)?;
+    resources
+        .checked_add(rule.non_resource_urls.len())?
+        .checked_mul(rule.verbs.len())
 }
 
 fn each_permission<'a>(rule: &'a PolicyRule, mut each: impl FnMut(Permission<'a>)) {
@@ -186,13 +192,16 @@ impl Lacking {
     }
 
     fn describe(self) -> impl Iterator<Item = String> {
-        let resources = self.resources.into_iter().map(|((group, resource, name), verbs)| PolicyRule {
-            verbs,
-            api_groups: vec![group],
-            resources: vec![resource],
-            resource_names: name.into_iter().collect(),
-            ..PolicyRule::default()
-        });
+        let resources = self
+            .resources
+            .into_iter()
+            .map(|((group, resource, name), verbs)| PolicyRule {
+                verbs,
+                api_groups: vec![group],
+                resources: vec![resource],
+                resource_names: name.into_iter().collect(),
+                ..PolicyRule::default()
+            });
         let paths = self.paths.into_iter().map(|(path, verb)| PolicyRule {
             verbs: vec![verb],
             non_resource_urls: vec![path],
@@ -252,12 +261,21 @@ mod tests {
         assert!(!covered(std::slice::from_ref(&narrow), &wide));
         assert!(covered(&[rule(&["get"], &[""], &["pods"], &["a", "b"])], &narrow));
         assert!(!covered(&[narrow], &rule(&["get"], &[""], &["pods"], &[])));
-        let two = [rule(&["get"], &[""], &["pods"], &[]), rule(&["list"], &["apps"], &["*/scale"], &[])];
+        let two = [
+            rule(&["get"], &[""], &["pods"], &[]),
+            rule(&["list"], &["apps"], &["*/scale"], &[]),
+        ];
         assert!(covered(&two, &rule(&["get"], &[""], &["pods"], &["x"])));
         assert!(covered(&two, &rule(&["list"], &["apps"], &["deployments/scale"], &[])));
         assert!(!covered(&two, &rule(&["list"], &["apps"], &["deployments"], &[])));
-        assert!(covered(&[paths(&["get"], &["/healthz/*"])], &paths(&["get"], &["/healthz/a"])));
-        assert!(!covered(&[paths(&["get"], &["/healthz/a"])], &paths(&["get"], &["/healthz/*"])));
+        assert!(covered(
+            &[paths(&["get"], &["/healthz/*"])],
+            &paths(&["get"], &["/healthz/a"])
+        ));
+        assert!(!covered(
+            &[paths(&["get"], &["/healthz/a"])],
+            &paths(&["get"], &["/healthz/*"])
+        ));
         assert!(!covered(&[wide], &paths(&["get"], &["/"])));
     }
 

@@ -4,9 +4,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::authorization::Attributes;
 use crate::authorization::coverage::{missing, quoted};
 use crate::authorization::rbac::{PolicyRule, all_of};
-use crate::authorization::Attributes;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::{MASTERS, User};
 use crate::registry::Registry;
@@ -56,7 +56,10 @@ impl Granting {
     }
 
     fn aggregates(&self) -> bool {
-        let selectors = self.aggregation_rule.as_ref().and_then(|a| a.cluster_role_selectors.as_ref());
+        let selectors = self
+            .aggregation_rule
+            .as_ref()
+            .and_then(|a| a.cluster_role_selectors.as_ref());
         selectors.is_some_and(|selectors| !selectors.is_empty())
     }
 }
@@ -159,7 +162,13 @@ impl Author<'_> {
 
 /// Whether an update changes nothing but what the garbage collector does: owners and finalizers.
 pub fn changes_only_owners(new: &Value, old: &Value) -> bool {
-    const OWN: [&str; 5] = ["ownerReferences", "finalizers", "selfLink", "managedFields", "resourceVersion"];
+    const OWN: [&str; 5] = [
+        "ownerReferences",
+        "finalizers",
+        "selfLink",
+        "managedFields",
+        "resourceVersion",
+    ];
     let others = |tree: &Value| {
         let mut tree = tree.clone();
         if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
@@ -195,10 +204,15 @@ mod tests {
 
     #[test]
     fn rules_with_nulls_are_read_and_other_forms_are_refused() {
-        let role = json!({ "rules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": null }] });
+        let role =
+            json!({ "rules": [{ "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "resourceNames": null }] });
         let rules = Granting::read(&role).unwrap().rules.unwrap();
         assert_eq!(rules, everything()[..1]);
-        for broken in [json!({ "rules": "all" }), json!({ "rules": [{ "verbs": "*" }] }), json!({ "roleRef": "x" })] {
+        for broken in [
+            json!({ "rules": "all" }),
+            json!({ "rules": [{ "verbs": "*" }] }),
+            json!({ "roleRef": "x" }),
+        ] {
             assert!(Granting::read(&broken).is_err(), "{broken}");
         }
     }

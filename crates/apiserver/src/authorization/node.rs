@@ -136,9 +136,7 @@ impl Question<'_> {
             return Decision::allow();
         }
         let node = self.node;
-        Decision::no_opinion(format!(
-            "no relationship found between node '{node}' and this object"
-        ))
+        Decision::no_opinion(format!("no relationship found between node '{node}' and this object"))
     }
 
     /// A volume is related by the claim that it is bound to.
@@ -146,9 +144,17 @@ impl Question<'_> {
         let volume = self.registry.get("", "persistentvolumes", "", self.a.name);
         let tree = volume.and_then(|volume| volume.tree().ok());
         let claim = tree.as_ref().and_then(|tree| tree.pointer("/spec/claimRef"));
-        let text = |key: &str| claim.and_then(|c| c.get(key)).and_then(Value::as_str).unwrap_or_default();
+        let text = |key: &str| {
+            claim
+                .and_then(|c| c.get(key))
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         let (namespace, name) = (text("namespace"), text("name"));
-        let found = !name.is_empty() && self.graph.reaches(self.registry, self.node, Referent::Claim, namespace, name);
+        let found = !name.is_empty()
+            && self
+                .graph
+                .reaches(self.registry, self.node, Referent::Claim, namespace, name);
         self.related(found)
     }
 
@@ -157,7 +163,10 @@ impl Question<'_> {
         self.named(|q| {
             let object = q.registry.get(q.a.group, q.a.resource, q.a.namespace, q.a.name);
             let tree = object.and_then(|object| object.tree().ok());
-            let node = tree.as_ref().and_then(|tree| tree.pointer(path)).and_then(Value::as_str);
+            let node = tree
+                .as_ref()
+                .and_then(|tree| tree.pointer(path))
+                .and_then(Value::as_str);
             q.related(node == Some(q.node))
         })
     }
@@ -225,9 +234,9 @@ impl Question<'_> {
             "create" => Decision::allow(),
             "get" | "update" | "patch" | "delete" => self.of_node("/spec/nodeName"),
             "watch" | "list" | "deletecollection" if self.narrowed_to_node("spec.nodeName") => Decision::allow(),
-            "watch" | "list" | "deletecollection" => Decision::no_opinion(
-                "can only list/watch/deletecollection resourceslices with nodeName field selector",
-            ),
+            "watch" | "list" | "deletecollection" => {
+                Decision::no_opinion("can only list/watch/deletecollection resourceslices with nodeName field selector")
+            }
             _ => Decision::no_opinion(
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
             ),
@@ -240,9 +249,9 @@ impl Question<'_> {
         match (a.subresource, a.verb) {
             ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Decision::allow(),
             ("", "get" | "list" | "watch") if a.name == node => Decision::allow(),
-            ("", "get" | "list" | "watch") if a.name.is_empty() => Decision::no_opinion(format!(
-                "node '{node}' cannot read all nodes, only its own Node object"
-            )),
+            ("", "get" | "list" | "watch") if a.name.is_empty() => {
+                Decision::no_opinion(format!("node '{node}' cannot read all nodes, only its own Node object"))
+            }
             ("", "get" | "list" | "watch") => Decision::no_opinion(format!(
                 "node '{node}' cannot read '{}', only its own Node object",
                 a.name

@@ -139,7 +139,9 @@ fn give_back<K: Eq + std::hash::Hash>(map: &mut HashMap<K, Counts>, key: &K, who
 /// Whether a pod refers to what it did before, told without reading it: only its node, its ephemeral containers (which
 /// count its generation up) and the claims in its status may change.
 fn stays(old: Option<&Cached>, new: Option<&Cached>) -> bool {
-    let (Some(old), Some(new)) = (old, new) else { return false };
+    let (Some(old), Some(new)) = (old, new) else {
+        return false;
+    };
     let (before, after) = (&old.object.meta, &new.object.meta);
     let claims = |pod: &Cached| {
         let has = |word: &[u8]| memchr::memmem::find(&pod.object.bytes, word).is_some();
@@ -160,7 +162,10 @@ fn each_reference(pod: Option<&Cached>, mut each: impl FnMut(Key, &str)) {
     };
     // a pod that cannot be read gives its node nothing
     let Ok(tree) = pod.tree() else { return };
-    if tree.pointer("/metadata/annotations").is_some_and(|a| a.get(MIRROR).is_some()) {
+    if tree
+        .pointer("/metadata/annotations")
+        .is_some_and(|a| a.get(MIRROR).is_some())
+    {
         return;
     }
     let namespace = &*pod.object.meta.namespace;
@@ -239,8 +244,13 @@ fn volume_references(pod: &Value, volume: &Value, each: &mut dyn FnMut(Referent,
 
 /// Calls `each` with the Secrets that a kubelet needs for a bound volume, and the volume's claim; both `namespace/name`.
 fn each_volume_secret(volume: Option<&Cached>, mut each: impl FnMut(Box<str>, &str)) {
-    let Some(Ok(tree)) = volume.map(Cached::tree) else { return };
-    let (home, claim) = (text(&tree, "/spec/claimRef/namespace"), text(&tree, "/spec/claimRef/name"));
+    let Some(Ok(tree)) = volume.map(Cached::tree) else {
+        return;
+    };
+    let (home, claim) = (
+        text(&tree, "/spec/claimRef/namespace"),
+        text(&tree, "/spec/claimRef/name"),
+    );
     if claim.is_empty() {
         return;
     }

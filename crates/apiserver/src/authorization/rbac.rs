@@ -290,47 +290,50 @@ impl Snapshot {
 }
 
 fn compile(registry: &Registry, sources: &mut Sources, of: [u64; 4]) -> Snapshot {
-        let objects = |kind: &str| registry.list(GROUP, kind, "");
-        sources.cluster_roles.refresh(&objects("clusterroles"), rules_of);
-        sources.roles.refresh(&objects("roles"), rules_of);
-        sources
-            .cluster_role_bindings
-            .refresh(&objects("clusterrolebindings"), bound_by);
-        sources.role_bindings.refresh(&objects("rolebindings"), bound_by);
-        let mut snapshot = Snapshot {
-            of,
-            ..Snapshot::default()
+    let objects = |kind: &str| registry.list(GROUP, kind, "");
+    sources.cluster_roles.refresh(&objects("clusterroles"), rules_of);
+    sources.roles.refresh(&objects("roles"), rules_of);
+    sources
+        .cluster_role_bindings
+        .refresh(&objects("clusterrolebindings"), bound_by);
+    sources.role_bindings.refresh(&objects("rolebindings"), bound_by);
+    let mut snapshot = Snapshot {
+        of,
+        ..Snapshot::default()
+    };
+    for bound in sources.cluster_role_bindings.all().chain(sources.role_bindings.all()) {
+        let (rules, plural) = match bound.cluster_role {
+            true => (sources.cluster_roles.get(&bound.role), "clusterroles"),
+            false => (
+                sources.roles.get(&format!("{}/{}", bound.namespace, bound.role)),
+                "roles",
+            ),
         };
-        for bound in sources.cluster_role_bindings.all().chain(sources.role_bindings.all()) {
-            let (rules, plural) = match bound.cluster_role {
-                true => (sources.cluster_roles.get(&bound.role), "clusterroles"),
-                false => (sources.roles.get(&format!("{}/{}", bound.namespace, bound.role)), "roles"),
+        let missing = || {
+            let name = bound.role.clone();
+            Arc::new(Missing { plural, name })
+        };
+        let rules = rules.cloned().ok_or_else(missing);
+        for bearer in &bound.to {
+            let bearers = if bearer.group {
+                &mut snapshot.groups
+            } else {
+                &mut snapshot.users
             };
-            let missing = || {
-                let name = bound.role.clone();
-                Arc::new(Missing { plural, name })
+            let grants = bearers.entry(bearer.name.clone()).or_default();
+            let grant = Grant {
+                rules: rules.clone(),
+                binding: bearer.binding.clone(),
             };
-            let rules = rules.cloned().ok_or_else(missing);
-            for bearer in &bound.to {
-                let bearers = if bearer.group {
-                    &mut snapshot.groups
-                } else {
-                    &mut snapshot.users
-                };
-                let grants = bearers.entry(bearer.name.clone()).or_default();
-                let grant = Grant {
-                    rules: rules.clone(),
-                    binding: bearer.binding.clone(),
-                };
-                if bound.namespace.is_empty() {
-                    grants.everywhere.push(grant);
-                } else {
-                    grants.within.entry(bound.namespace.clone()).or_default().push(grant);
-                }
+            if bound.namespace.is_empty() {
+                grants.everywhere.push(grant);
+            } else {
+                grants.within.entry(bound.namespace.clone()).or_default().push(grant);
             }
         }
-        snapshot
     }
+    snapshot
+}
 
 /// A role that cannot be read grants nothing.
 fn rules_of(role: &Object) -> Arc<[PolicyRule]> {
@@ -417,7 +420,11 @@ mod tests {
             (rule(&["get"], &[""], &["pods"], &[]), ask("pods", "", "a"), true),
             (rule(&["get"], &[""], &["pods"], &[]), ask("pods", "log", "a"), false),
             (rule(&["get"], &[""], &["pods/log"], &[]), ask("pods", "log", "a"), true),
-            (rule(&["get"], &[""], &["pods/log"], &[]), ask("pods/log", "", "a"), true),
+            (
+                rule(&["get"], &[""], &["pods/log"], &[]),
+                ask("pods/log", "", "a"),
+                true,
+            ),
             (rule(&["get"], &[""], &["*/"], &[]), ask("pods", "", "a"), false),
             (rule(&["get"], &[""], &["*/log"], &[]), ask("pods", "log", "a"), true),
             (rule(&["*"], &["*"], &["*"], &[]), ask("pods", "log", "a"), true),
@@ -434,7 +441,8 @@ mod tests {
     #[test]
     fn a_rule_that_is_null_in_a_list_is_not_a_rule_that_cannot_be_read() {
         let read = |text: &str| serde_json::from_str::<PolicyRule>(text);
-        let null = read(r#"{"verbs":["*"],"resources":["*"],"apiGroups":["*"],"resourceNames":null,"nonResourceURLs":null}"#);
+        let null =
+            read(r#"{"verbs":["*"],"resources":["*"],"apiGroups":["*"],"resourceNames":null,"nonResourceURLs":null}"#);
         assert_eq!(null.unwrap(), rule(&["*"], &["*"], &["*"], &[]));
         assert!(read(r#"{"verbs":"get"}"#).is_err());
     }

@@ -84,7 +84,11 @@ impl Query {
 /// A part of a query; `None` when its percent-encoding is broken.
 fn decode(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
-    let whole = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let whole = |at: usize| {
+        bytes
+            .get(at + 1..at + 3)
+            .is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
     if (0..bytes.len()).any(|at| bytes[at] == b'%' && !whole(at)) {
         return None;
     }
@@ -145,7 +149,8 @@ impl RequestInfo {
         if let Some(verb) = by_path {
             rest = &rest[1..];
             if rest.is_empty() {
-                let why = format!("failed to create RequestInfo: unable to determine kind and namespace from url, {path}");
+                let why =
+                    format!("failed to create RequestInfo: unable to determine kind and namespace from url, {path}");
                 return Err(ApiError::plain(format!("Internal Server Error: {path:?}: {why}")));
             }
             self.verb = verb;
@@ -235,8 +240,16 @@ mod tests {
             ("GET", "/api/v1/namespaces/a/pods?watch=0", "list /v1 a pods/ "),
             ("GET", "/api/v1/watch/namespaces/a/pods/b", "watch /v1 a pods/ b"),
             ("GET", "/api/v1/namespaces/a", "get /v1 a namespaces/ a"),
-            ("PUT", "/api/v1/namespaces/a/finalize", "update /v1 a namespaces/finalize a"),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection apps/v1 a deployments/ "),
+            (
+                "PUT",
+                "/api/v1/namespaces/a/finalize",
+                "update /v1 a namespaces/finalize a",
+            ),
+            (
+                "DELETE",
+                "/apis/apps/v1/namespaces/a/deployments",
+                "deletecollection apps/v1 a deployments/ ",
+            ),
             ("POST", "/api/v1/namespaces", "create /v1  namespaces/ "),
             ("OPTIONS", "/api/v1/pods", " /v1  pods/ "),
             ("GET", "/apis/apps/v1", "path get apps/v1  / "),

@@ -55,7 +55,9 @@ impl ApiError {
 
     pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
         let what = qualified(group, resource);
-        let message = if name.is_empty() {
+        let message = if what.is_empty() {
+            format!("forbidden: {why}")
+        } else if name.is_empty() {
             format!("{what} is forbidden: {why}")
         } else {
             format!("{what} {name:?} is forbidden: {why}")

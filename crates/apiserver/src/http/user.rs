@@ -48,7 +48,8 @@ impl User {
     /// The namespace and name of a service account, when both are valid names.
     pub fn service_account(&self) -> Option<(&str, &str)> {
         let (namespace, name) = self.name.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
-        let valid = names::dns1123_label_errors(namespace).is_empty() && names::dns1123_subdomain_errors(name).is_empty();
+        let valid =
+            names::dns1123_label_errors(namespace).is_empty() && names::dns1123_subdomain_errors(name).is_empty();
         valid.then_some((namespace, name))
     }
 

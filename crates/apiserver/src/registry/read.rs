@@ -191,7 +191,8 @@ pub fn get(
     accept: Accept,
 ) -> Result<Response<Body>> {
     if let Some(text) = query.text("resourceVersion") {
-        not_in_the_future(registry, list_revision(text)?)?;
+        let revision = text.parse().map_err(|_| ApiError::plain(bad_revision(text)))?;
+        not_in_the_future(registry, revision)?;
     }
     let object = served
         .cache

@@ -46,10 +46,18 @@ pub fn of_subject(registry: &Registry, kind: &str, namespace: &str, tree: &mut V
         let (home, of) = (text(tree, "/metadata/namespace"), "/spec/resourceAttributes/namespace");
         if tree.pointer("/spec/resourceAttributes").is_some() && text(tree, of) != home {
             let at = "spec.resourceAttributes.namespace";
-            errors.push(FieldError::invalid(at, json!(text(tree, of)), "must match metadata.namespace"));
+            errors.push(FieldError::invalid(
+                at,
+                json!(text(tree, of)),
+                "must match metadata.namespace",
+            ));
         }
         if let Some(other) = tree.pointer("/spec/nonResourceAttributes") {
-            let error = FieldError::invalid("spec.nonResourceAttributes", Value::Null, "disallowed on this kind of request");
+            let error = FieldError::invalid(
+                "spec.nonResourceAttributes",
+                Value::Null,
+                "disallowed on this kind of request",
+            );
             errors.push(error.shown(&non_resource(other)));
         }
         invalid(errors)?;
@@ -117,7 +125,9 @@ fn attribute_errors(tree: &Value) -> Vec<FieldError> {
 /// A review is nothing that is kept: it has no name or labels.
 fn metadata_error(tree: &Value, namespaced: bool) -> Option<FieldError> {
     let metadata = tree.get("metadata").and_then(Value::as_object)?;
-    let mut others = metadata.keys().filter(|key| *key != "managedFields" && !(namespaced && *key == "namespace"));
+    let mut others = metadata
+        .keys()
+        .filter(|key| *key != "managedFields" && !(namespaced && *key == "namespace"));
     others.next()?;
     let why = if namespaced {
         "must be empty except for namespace"
@@ -281,7 +291,8 @@ mod tests {
         let asked = |selectors_: Value| selectors(&selectors_);
         let (terms, ignored) = asked(json!({ "fieldSelector": { "rawSelector": "spec.nodeName=a" } }));
         assert_eq!((terms.len(), ignored.len()), (1, 0));
-        let (terms, ignored) = asked(json!({ "fieldSelector": { "rawSelector": "a" }, "labelSelector": { "rawSelector": "a in" } }));
+        let (terms, ignored) =
+            asked(json!({ "fieldSelector": { "rawSelector": "a" }, "labelSelector": { "rawSelector": "a in" } }));
         assert!(terms.is_empty());
         let want = [
             "spec.resourceAttributes.fieldSelector ignored due to parse error",
@@ -292,6 +303,9 @@ mod tests {
         let some = json!([requirement("In", json!(["a"])), requirement("In", json!(["a", "b"]))]);
         let (terms, ignored) = asked(json!({ "fieldSelector": { "requirements": some } }));
         assert_eq!(terms.len(), 1);
-        assert_eq!(ignored, ["spec.resourceAttributes.fieldSelector partially ignored due to parse error"]);
+        assert_eq!(
+            ignored,
+            ["spec.resourceAttributes.fieldSelector partially ignored due to parse error"]
+        );
     }
 }

@@ -83,7 +83,7 @@ mod tests {
     async fn what_is_too_much_waits_for_its_turn_and_is_refused_in_the_end() {
         let limits = InFlight::new(1, 0, Duration::from_secs(60));
         let user = User::new("u", &[]);
-        let info = |method: &Method, path: &str| RequestInfo::parse(method, path, &Query::default());
+        let info = |method: &Method, path: &str| RequestInfo::parse(method, path, &Query::default()).unwrap();
         let list = info(&Method::GET, "/api/v1/pods");
         let first = limits.admit(&list, &user).await.unwrap();
         assert!(first.is_some());

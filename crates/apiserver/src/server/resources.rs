@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use api::apply::ApplyError;
 use api::schema::{Decoded, Document};
-use http::{Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
@@ -44,6 +44,14 @@ impl ApiServer {
         }
         if !resource.namespaced && !info.namespace.is_empty() && !resource.is("", "namespaces") {
             return Err(ApiError::no_such_path());
+        }
+        // a path goes on behind proxies alone, and they alone say what an answer would be
+        let proxied = info.subresource == "proxy";
+        if !info.rest.is_empty() && !proxied {
+            return Err(ApiError::no_such_path());
+        }
+        if request.method == Method::HEAD && !proxied {
+            return Err(ApiError::method_not_allowed());
         }
         if !info.subresource.is_empty() {
             let Some(subresource) = resource.subresource(&info.subresource) else {
@@ -233,7 +241,7 @@ impl ApiServer {
                 let mut tree = decoded.value;
                 check_type(resource, &mut tree)?;
                 check_identity(name, &tree)?;
-                        let revision = match (
+                let revision = match (
                     metadata::text(&tree, "resourceVersion"),
                     metadata::text(old, "resourceVersion"),
                 ) {

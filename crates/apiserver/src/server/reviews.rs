@@ -86,7 +86,9 @@ impl ApiServer {
         let audiences = strings(tree, "/spec/audiences");
         let token = text(tree, "/spec/token").to_owned();
         if token.is_empty() {
-            return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
+            return Err(ApiError::bad_request(
+                "token is required for TokenReview in authentication",
+            ));
         }
         tree["status"] = match self.authenticator.token(&token, &audiences).await {
             Some(known) => {

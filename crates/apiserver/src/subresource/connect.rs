@@ -69,14 +69,17 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
             return Err(served.resource.forbidden(&info.name, &decision.reason));
         }
     }
+    let log = match info.subresource.as_str() {
+        "log" => Some(stream_options::log(&request.query, &info.name)?),
+        _ => None,
+    };
     let object = served
         .cache
         .get(&info.namespace, &info.name)
         .ok_or_else(|| served.resource.not_found(&info.name))?;
     let pod = object.tree()?;
     let node = text(&pod, "/spec/nodeName");
-    if info.subresource == "log" {
-        let asked = stream_options::log(&request.query, &info.name)?;
+    if let Some(asked) = log {
         let container = stream_options::container(&pod, request.query.text("container"), &info.name)?;
         if node.is_empty() {
             // nothing was written yet
@@ -161,7 +164,8 @@ async fn log_or_error(response: Response<Body>, pod: &str) -> Result<Response<Bo
         }
         403 => ApiError::new(403, "Forbidden", format!("{text} {about}")),
         code => {
-            let why = format!("the server responded with the status code {code} but did not return more information {about}");
+            let why =
+                format!("the server responded with the status code {code} but did not return more information {about}");
             ApiError::new(code, "", why)
         }
     })

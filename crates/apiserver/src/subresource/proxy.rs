@@ -123,15 +123,9 @@ fn split_path(path: &str, namespaced: bool) -> (&str, &str) {
 fn is_proxyable(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
-            !(v4.is_broadcast()
-                || v4.is_unspecified()
-                || v4.is_loopback()
-                || v4.is_multicast()
-                || v4.is_link_local())
+            !(v4.is_broadcast() || v4.is_unspecified() || v4.is_loopback() || v4.is_multicast() || v4.is_link_local())
         }
-        IpAddr::V6(v6) => {
-            !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local())
-        }
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local()),
     }
 }
 
@@ -211,13 +205,12 @@ fn service_endpoint(
     let mut port = target.port;
     if let Ok(number) = target.port.parse::<i64>() {
         let ports = list(service, "/spec/ports").find(|p| p["port"].as_i64() == Some(number));
-        let found = ports.ok_or_else(|| {
-            ApiError::unavailable(format!("no service port {number} found for service {name:?}"))
-        })?;
+        let found = ports
+            .ok_or_else(|| ApiError::unavailable(format!("no service port {number} found for service {name:?}")))?;
         port = text(found, "/name");
     }
     let endpoints = server.registry.get("", "endpoints", namespace, name);
-    let endpoints = endpoints.ok_or_else(|| ApiError::not_found("", "endpoints", name))?;
+    let endpoints = endpoints.ok_or_else(|| ApiError::not_found("", "services", name))?;
     let endpoints = endpoints.tree()?;
     let none = |of: &str| ApiError::unavailable(format!("no endpoints available for service {of:?}"));
     if list(&endpoints, "/subsets").next().is_none() {
@@ -246,7 +239,9 @@ fn is_of_pod(server: &ApiServer, namespace: &str, address: &Value) -> bool {
     if text(address, "/targetRef/namespace") != namespace {
         return false;
     }
-    let pod = server.registry.get("", "pods", namespace, text(address, "/targetRef/name"));
+    let pod = server
+        .registry
+        .get("", "pods", namespace, text(address, "/targetRef/name"));
     let Some(Ok(pod)) = pod.map(|pod| pod.tree()) else {
         return false;
     };

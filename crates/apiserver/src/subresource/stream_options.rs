@@ -11,13 +11,21 @@ use crate::http::status::{ApiError, Result};
 /// A query of pairs, in order.
 fn encoded(pairs: &[(&str, String)]) -> String {
     let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
-    let pairs: Vec<String> = pairs.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
+    let pairs: Vec<String> = pairs
+        .iter()
+        .map(|(key, value)| format!("{key}={}", escape(value)))
+        .collect();
     pairs.join("&")
 }
 
 /// What `exec` and `attach` ask of the kubelet. A flag that is there is set, unless it is `0` or `false`.
 pub fn remote_command(query: &Query, with_command: bool) -> String {
-    let flags = [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")];
+    let flags = [
+        ("stdin", "input"),
+        ("stdout", "output"),
+        ("stderr", "error"),
+        ("tty", "tty"),
+    ];
     let set = flags.iter().filter(|(name, _)| query.flag(name));
     let mut pairs: Vec<(&str, String)> = set.map(|(_, name)| (*name, "1".to_owned())).collect();
     if with_command {
@@ -35,7 +43,11 @@ pub fn port_forward(query: &Query) -> Result<String> {
     let ports: Vec<&str> = ports.collect();
     for port in &ports {
         if port.parse::<u16>().is_err() || !port.bytes().all(|b| b.is_ascii_digit()) {
-            let why = parse_error("ParseUint", port, port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty());
+            let why = parse_error(
+                "ParseUint",
+                port,
+                port.bytes().all(|b| b.is_ascii_digit()) && !port.is_empty(),
+            );
             return Err(ApiError::bad_request(format!("cannot convert to []int32: {why}")));
         }
     }
@@ -80,7 +92,6 @@ pub fn log(query: &Query, pod: &str) -> Result<String> {
             Some(crate::registry::format_time(at))
         }
     };
-    let stream = query.get("stream");
     let mut errors = Vec::new();
     let mut at_least = |value: Option<i64>, least: i64, key: &str, why: &str| {
         if let Some(value) = value.filter(|value| *value < least) {
@@ -95,15 +106,9 @@ pub fn log(query: &Query, pod: &str) -> Result<String> {
     } else {
         at_least(since, 1, "sinceSeconds", "must be greater than 0");
     }
-    if let Some(stream) = stream {
-        let known = ["All", "Stderr", "Stdout"];
-        if !known.contains(&stream) {
-            errors.push(FieldError::not_supported("stream", json!(stream), &known));
-        }
-        if stream != "All" && tail.is_some() {
-            let why = "`tailLines` and specific `stream` are mutually exclusive for now";
-            errors.push(FieldError::forbidden("", why));
-        }
+    // to choose one of the two streams is behind a gate that is off
+    if query.get("stream").is_some() {
+        errors.push(FieldError::forbidden("stream", "may not be specified"));
     }
     if !errors.is_empty() {
         return Err(ApiError::invalid("", "PodLogOptions", pod, &errors));
@@ -112,9 +117,12 @@ pub fn log(query: &Query, pod: &str) -> Result<String> {
     let set = flags.into_iter().filter(|name| query.flag(name));
     let mut pairs: Vec<(&str, String)> = set.map(|name| (name, "true".to_owned())).collect();
     let numbers = [("sinceSeconds", since), ("tailLines", tail), ("limitBytes", limit)];
-    pairs.extend(numbers.iter().filter_map(|(key, value)| Some((*key, value.as_ref()?.to_string()))));
+    pairs.extend(
+        numbers
+            .iter()
+            .filter_map(|(key, value)| Some((*key, value.as_ref()?.to_string()))),
+    );
     pairs.extend(time.map(|time| ("sinceTime", time)));
-    pairs.extend(stream.map(|stream| ("stream", stream.to_owned())));
     Ok(encoded(&pairs))
 }
 
@@ -161,7 +169,10 @@ mod tests {
             ("stdin=true&stdout=yes", "input=1&output=1"),
             ("stdin&stderr=", "input=1&error=1"),
             ("stdin=0&tty=FALSE&stdout=false", ""),
-            ("command=sh&command=-c&command=echo%20a%26b&stdout=1", "output=1&command=sh&command=%2Dc&command=echo%20a%26b"),
+            (
+                "command=sh&command=-c&command=echo%20a%26b&stdout=1",
+                "output=1&command=sh&command=%2Dc&command=echo%20a%26b",
+            ),
             ("container=x&other=1", ""),
         ] {
             assert_eq!(remote_command(&query(text), true), want, "{text}");
@@ -171,7 +182,10 @@ mod tests {
 
     #[test]
     fn ports_are_numbers() {
-        assert_eq!(port_forward(&query("ports=80,81&ports=82")).unwrap(), "port=80%2C81%2C82");
+        assert_eq!(
+            port_forward(&query("ports=80,81&ports=82")).unwrap(),
+            "port=80%2C81%2C82"
+        );
         assert_eq!(port_forward(&query("")).unwrap(), "");
         for bad in ["ports=x", "ports=", "ports=65536", "ports=%2B1"] {
             assert_eq!(port_forward(&query(bad)).unwrap_err().code, 400, "{bad}");
@@ -180,8 +194,14 @@ mod tests {
 
     #[test]
     fn a_log_is_asked_for_within_bounds() {
-        let asked = log(&query("container=c&follow=true&previous=0&tailLines=5&sinceTime=2026-01-02T03:04:05Z"), "p");
-        assert_eq!(asked.unwrap(), "follow=true&tailLines=5&sinceTime=2026%2D01%2D02T03%3A04%3A05Z");
+        let asked = log(
+            &query("container=c&follow=true&previous=0&tailLines=5&sinceTime=2026-01-02T03:04:05Z"),
+            "p",
+        );
+        assert_eq!(
+            asked.unwrap(),
+            "follow=true&tailLines=5&sinceTime=2026%2D01%2D02T03%3A04%3A05Z"
+        );
         for (text, code) in [
             ("tailLines=x", 400),
             ("tailLines=-1", 422),
@@ -189,8 +209,7 @@ mod tests {
             ("sinceSeconds=0", 422),
             ("sinceSeconds=1&sinceTime=2026-01-02T03:04:05Z", 422),
             ("sinceTime=yesterday", 400),
-            ("stream=None", 422),
-            ("stream=Stdout&tailLines=1", 422),
+            ("stream=Stdout", 422),
         ] {
             assert_eq!(log(&query(text), "p").unwrap_err().code, code, "{text}");
         }
@@ -203,6 +222,9 @@ mod tests {
         assert_eq!(container(&pod, None, "p").unwrap_err().message, why);
         assert_eq!(container(&pod, Some("i"), "p").unwrap(), "i");
         assert_eq!(container(&pod, Some("x"), "p").unwrap_err().code, 400);
-        assert_eq!(container(&json!({ "spec": { "containers": [{ "name": "a" }] } }), None, "p").unwrap(), "a");
+        assert_eq!(
+            container(&json!({ "spec": { "containers": [{ "name": "a" }] } }), None, "p").unwrap(),
+            "a"
+        );
     }
 }

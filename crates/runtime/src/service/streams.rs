@@ -187,7 +187,11 @@ async fn perform(
         }
         Task::PortForward(request) => {
             let target = forward::Target::new(runtime, &request.pod_sandbox_id).map_err(std::io::Error::other)?;
-            let ports: Vec<u16> = request.port.iter().filter_map(|port| u16::try_from(*port).ok()).collect();
+            let ports: Vec<u16> = request
+                .port
+                .iter()
+                .filter_map(|port| u16::try_from(*port).ok())
+                .collect();
             port_forward::serve(accepted, io, &ports, move |port| target.clone().connect(port)).await
         }
     }

@@ -59,42 +59,57 @@ pub fn read(headers: &HeaderMap) -> Result<Option<Wanted>> {
     if user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty() {
         return Ok(None);
     }
-    let why = format!("requested {} without impersonating a user name", as_go(user));
+    let why = format!("requested {} without impersonating a user name", as_go(headers));
     Err(ApiError::bad_request(why))
 }
 
 /// A key is percent-encoded; one that is not well encoded stands for itself.
 fn unescaped(key: &str) -> String {
     let bytes = key.as_bytes();
-    let whole = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    let whole = |at: usize| {
+        bytes
+            .get(at + 1..at + 3)
+            .is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    };
     if (0..bytes.len()).any(|at| bytes[at] == b'%' && !whole(at)) {
         return key.to_owned();
     }
     percent_decode_str(key).decode_utf8_lossy().into_owned()
 }
 
-/// The user as Go's `%#v` shows it.
-fn as_go(user: &User) -> String {
-    let list = |values: &[String]| {
-        let values: Vec<String> = values.iter().map(|v| format!("{v:?}")).collect();
-        format!("[]string{{{}}}", values.join(", "))
-    };
-    let groups = match user.groups.as_slice() {
+/// The user as Go's `%#v` shows it, bytes that are no text too.
+fn as_go(headers: &HeaderMap) -> String {
+    let list = |values: &[String]| format!("[]string{{{}}}", values.join(", "));
+    let groups: Vec<String> = headers.get_all(GROUP).iter().map(quoted).collect();
+    let groups = match groups.as_slice() {
         [] => "[]string(nil)".to_owned(),
         groups => list(groups),
     };
-    let map = |extra: &BTreeMap<String, Vec<String>>| {
-        let pairs: Vec<String> = extra.iter().map(|(k, v)| format!("{k:?}:{}", list(v))).collect();
-        format!("map[string][]string{{{}}}", pairs.join(", "))
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in headers {
+        if let Some(key) = key.as_str().strip_prefix(EXTRA) {
+            extra.entry(unescaped(key)).or_default().push(quoted(value));
+        }
+    }
+    let pairs: Vec<String> = extra.iter().map(|(k, v)| format!("{k:?}:{}", list(v))).collect();
+    let extra = match pairs.as_slice() {
+        [] => "map[string][]string(nil)".to_owned(),
+        pairs => format!("map[string][]string{{{}}}", pairs.join(", ")),
     };
-    let extra = match user.extra.is_empty() {
-        true => "map[string][]string(nil)".to_owned(),
-        false => map(&user.extra),
-    };
-    format!(
-        "&user.DefaultInfo{{Name:\"\", UID:{:?}, Groups:{groups}, Extra:{extra}}}",
-        user.uid
-    )
+    let uid = headers.get(UID).map_or_else(|| "\"\"".to_owned(), quoted);
+    format!("&user.DefaultInfo{{Name:\"\", UID:{uid}, Groups:{groups}, Extra:{extra}}}")
+}
+
+/// A value as Go quotes it.
+fn quoted(value: &HeaderValue) -> String {
+    let mut out = String::from("\"");
+    for chunk in value.as_bytes().utf8_chunks() {
+        let text = format!("{:?}", chunk.valid());
+        out.push_str(&text[1..text.len() - 1]);
+        out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    out.push('"');
+    out
 }
 
 #[cfg(test)]
@@ -125,8 +140,8 @@ mod tests {
 
     #[test]
     fn what_is_wanted_without_a_user_is_shown() {
-        let refused = read(&headers(&[(GROUP, b"a"), ("impersonate-extra-a%2fb", b"c")])).unwrap_err();
-        let want = "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"a\"}, \
+        let refused = read(&headers(&[(GROUP, b"a\xff"), ("impersonate-extra-a%2fb", b"c")])).unwrap_err();
+        let want = "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"a\\xff\"}, \
                     Extra:map[string][]string{\"a/b\":[]string{\"c\"}}} without impersonating a user name";
         assert_eq!(refused.message, want);
     }

@@ -241,7 +241,9 @@ fn extra_problem(key: &str, values: &[String]) -> Option<String> {
 
 /// `example.org/path`
 fn domain_prefixed_path_errors(at: &str, text: &str) -> Vec<FieldError> {
-    let parts = text.split_once('/').filter(|(domain, path)| !domain.is_empty() && !path.is_empty());
+    let parts = text
+        .split_once('/')
+        .filter(|(domain, path)| !domain.is_empty() && !path.is_empty());
     let Some((domain, path)) = parts else {
         let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
         return vec![FieldError::invalid(at, json!(text), why)];
