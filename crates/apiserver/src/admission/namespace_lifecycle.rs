@@ -9,7 +9,7 @@ use crate::http::status::{ApiError, Result};
 
 const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
 
-/// Whether its status says that it ends.
+/// Whether its status says that it ends; one that cannot be read takes nothing in.
 fn is_terminating(namespace: &Object) -> bool {
     #[derive(Deserialize)]
     struct Namespace {
@@ -21,7 +21,7 @@ fn is_terminating(namespace: &Object) -> bool {
         phase: Option<String>,
     }
     let read = namespace.decode::<Namespace>();
-    read.is_ok_and(|n| n.status.phase.as_deref() == Some("Terminating"))
+    read.map_or(true, |n| n.status.phase.as_deref() == Some("Terminating"))
 }
 
 pub fn admit(attributes: &Attributes<'_>) -> Result<()> {

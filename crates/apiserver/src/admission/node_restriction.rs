@@ -135,8 +135,8 @@ impl Question<'_> {
             ));
         }
         let found = self.attributes.registry.get("", "nodes", "", node);
-        let uid = found.map(|n| n.object.meta.uid.to_string());
-        owned_by(node, uid.as_deref().unwrap_or_default(), self.new)?;
+        let found = found.ok_or_else(|| format!("nodes {node:?} not found"))?;
+        owned_by(node, &found.object.meta.uid, self.new)?;
         match object_referred_to(self.new) {
             Some(kind) => Err(format!("node {node:?} can not create pods that reference {kind}")),
             None => Ok(()),

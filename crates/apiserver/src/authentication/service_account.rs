@@ -12,6 +12,7 @@ use crate::authentication::Known;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
+use crate::registry::cached::Cached;
 
 /// Signs and checks tokens.
 pub struct TokenIssuer {
@@ -41,6 +42,22 @@ pub struct TokenRequest<'a> {
     pub bound: Option<Bound>,
     /// Node that the bound pod runs on.
     pub node: Option<(String, String)>,
+}
+
+/// Clocks differ: seconds that an object's token outlives the end of its grace period.
+const LEEWAY: i64 = 60;
+
+/// Whether an object that a token is of is not one that should have been gone.
+fn is_alive(registry: &Registry, object: &Cached) -> bool {
+    if !object.object.meta.deleting {
+        return true;
+    }
+    let tree = object.tree();
+    let at = tree.ok().and_then(|tree| {
+        let at = tree.pointer("/metadata/deletionTimestamp")?.as_str()?;
+        at.parse::<jiff::Timestamp>().ok()
+    });
+    at.is_some_and(|at| registry.environment.now().as_second() - LEEWAY <= at.as_second())
 }
 
 impl TokenIssuer {
@@ -140,10 +157,11 @@ impl TokenIssuer {
         let check = |plural: &str, namespace: &str, key: &str| -> Option<()> {
             let Some(claim) = bound.get(key) else { return Some(()) };
             let object = registry.get("", plural, namespace, claim["name"].as_str()?)?;
-            (*object.object.meta.uid == *claim["uid"].as_str()?).then_some(())
+            let same = *object.object.meta.uid == *claim["uid"].as_str()?;
+            (same && is_alive(registry, &object)).then_some(())
         };
         let account = registry.get("", "serviceaccounts", namespace, name)?;
-        if *account.object.meta.uid != *uid {
+        if *account.object.meta.uid != *uid || !is_alive(registry, &account) {
             return None;
         }
         check("pods", namespace, "pod")?;
