@@ -1,6 +1,6 @@
 """Hostile clients against a server whose memory is limited: it must not die, and answer others throughout.
 
-  run.py --skiff PROGRAM [--seeds 1-1000] [--clients 4] [--memory 256] [--seed N to send one and say what came of it]
+  run.py --skiff PROGRAM [--seeds 1-1000] [--clients 4] [--memory 256] [--only KIND]
 
 The server runs in a memory cgroup of its own (version 1 or 2) and in a folder of its own; both are gone afterwards.
 """
@@ -133,10 +133,13 @@ def main():
     parser.add_argument("--seeds", default="1-1000")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--memory", type=int, default=256)
+    parser.add_argument("--only", help="one kind of request, by the name of its function")
     parser.add_argument("--patience", type=float, default=1.0, help="seconds in which /readyz must answer")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     seeds = list(range(int(first), int(last or first) + 1))
+    if options.only:
+        seeds = [s for s in seeds if clients.KINDS[s % len(clients.KINDS)].__name__ == options.only]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="skiff-hostile-"))
     cage, server, workers = Cage(options.memory), None, []
     try:

@@ -8,8 +8,9 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-use crate::schema::json::OBJECTIONS;
+use crate::schema::json::{OBJECTIONS, text_of};
 use crate::schema::path::Path;
+use crate::schema::weight::Weight;
 
 /// A tree and the keys that its text has more than once.
 #[derive(Debug)]
@@ -51,9 +52,10 @@ impl Document {
 }
 
 fn read<'de, K: Key, D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
-    let repeated = RefCell::default();
+    let (repeated, weight) = (RefCell::default(), Weight::default());
     let seed = Tree::<K> {
         repeated: &repeated,
+        weight: &weight,
         path: &Path::Root,
         key: PhantomData,
     };
@@ -83,6 +85,7 @@ impl Key for Spanned<String> {
 
 struct Tree<'a, K> {
     repeated: &'a RefCell<Vec<Repeated>>,
+    weight: &'a Weight,
     path: &'a Path<'a>,
     key: PhantomData<K>,
 }
@@ -94,6 +97,7 @@ impl<'a, K> Tree<'a, K> {
     {
         Tree {
             repeated: self.repeated,
+            weight: self.weight,
             path,
             key: PhantomData,
         }
@@ -156,7 +160,10 @@ impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
         loop {
             let path = Path::Index(self.path, list.len());
             match access.next_element_seed(self.below(&path))? {
-                Some(item) => list.push(item),
+                Some(item) => {
+                    self.weight.value(text_of(&item)).map_err(A::Error::custom)?;
+                    list.push(item);
+                }
                 None => return Ok(Value::Array(list)),
             }
         }
@@ -175,6 +182,8 @@ impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
                     repeated.push(Repeated { path, key, line });
                 }
             }
+            let size = key.len() + text_of(&value);
+            self.weight.member(map.len(), size).map_err(A::Error::custom)?;
             map.insert(key, value);
         }
         Ok(Value::Object(map))

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::schema::document::Document;
 use crate::schema::path::Path;
+use crate::schema::weight::{TooHeavy, Weight};
 use crate::schema::{Scalar, Schema, Shape, TypeId, scalar};
 
 /// Why a body is not of its type. The message is what upstream's decoder says, where practical.
@@ -64,6 +65,7 @@ impl Schema {
         let context = Context {
             schema: self,
             found: RefCell::default(),
+            weight: Weight::default(),
         };
         let seed = Seed {
             context: &context,
@@ -123,6 +125,16 @@ impl Found {
 struct Context<'s> {
     schema: &'s Schema,
     found: RefCell<Found>,
+    weight: Weight,
+}
+
+impl Context<'_> {
+    fn weigh<E: serde::de::Error>(&self, weighed: Result<(), TooHeavy>) -> Result<(), E> {
+        weighed.map_err(|error| {
+            self.found.borrow_mut().error.get_or_insert(error.to_string());
+            E::custom(error)
+        })
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -190,6 +202,11 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     }
 }
 
+/// Bytes of a text.
+pub(super) fn text_of(value: &Value) -> usize {
+    value.as_str().map_or(0, str::len)
+}
+
 /// Any JSON, noting duplicate keys.
 struct Free<'a> {
     context: &'a Context<'a>,
@@ -248,6 +265,7 @@ impl<'de> Visitor<'de> for Free<'_> {
                 path: &path,
             })?
         } {
+            self.context.weigh(self.context.weight.value(text_of(&item)))?;
             out.push(item);
         }
         Ok(Value::Array(out))
@@ -264,6 +282,8 @@ impl<'de> Visitor<'de> for Free<'_> {
             if out.contains_key(&key) {
                 self.context.found.borrow_mut().duplicate(&path);
             }
+            let size = key.len() + text_of(&value);
+            self.context.weigh(self.context.weight.member(out.len(), size))?;
             out.insert(key, value);
         }
         Ok(Value::Object(out))
@@ -342,6 +362,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 ..self
             })?
         } {
+            self.context.weigh(self.context.weight.value(text_of(&item)))?;
             out.push(item);
         }
         Ok(Value::Array(out))
@@ -399,6 +420,8 @@ impl<'de> Visitor<'de> for Seed<'_> {
             if out.contains_key(&key) {
                 self.context.found.borrow_mut().duplicate(&path);
             }
+            let size = key.len() + text_of(&value);
+            self.context.weigh(self.context.weight.member(out.len(), size))?;
             out.insert(key, value);
         }
         Ok(Value::Object(out))

@@ -20,6 +20,7 @@ pub mod scalar;
 pub mod strategic_merge;
 pub mod structural;
 mod table;
+pub mod weight;
 
 pub use document::Document;
 pub use json::{DecodeError, Decoded};

@@ -4,10 +4,18 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use crate::schema::document::Document;
 use crate::schema::json::DecodeError;
 use crate::schema::proto_encode::{FIXED32, FIXED64, LENGTH, VARINT};
+use crate::schema::weight::{TooHeavy, Weight};
 use crate::schema::{Scalar, Schema, Shape, TypeId};
 use crate::time::{self, Instant};
+
+impl From<TooHeavy> for DecodeError {
+    fn from(error: TooHeavy) -> DecodeError {
+        DecodeError(error.to_string())
+    }
+}
 
 fn broken(what: &str) -> DecodeError {
     DecodeError(format!("proto: {what}"))
@@ -80,12 +88,34 @@ impl<'b> Fields<'b> {
 
 /// How deep messages may nest; the deepest built-in type that is not recursive has about 20 levels.
 const DEPTH: u32 = 200;
+/// Bytes that a message without fields takes as an object.
+const EMPTY: usize = 700;
+
+/// How much deeper, and how much larger, a message may become.
+#[derive(Clone, Copy)]
+struct Left<'w> {
+    depth: u32,
+    weight: &'w Weight,
+}
+
+impl Left<'_> {
+    fn deeper(self) -> Result<Self, DecodeError> {
+        let depth = self.depth.checked_sub(1);
+        let depth = depth.ok_or_else(|| broken("message nests too deeply"))?;
+        Ok(Left { depth, ..self })
+    }
+}
 
 impl Schema {
     /// Decodes a message without its envelope.
     pub fn decode_proto(&self, root: TypeId, bytes: &[u8]) -> Result<Value, DecodeError> {
         let mut object = Map::new();
-        self.read_message(root, bytes, &mut object, DEPTH)?;
+        let weight = Weight::default();
+        let left = Left {
+            depth: DEPTH,
+            weight: &weight,
+        };
+        self.read_message(root, bytes, &mut object, left)?;
         let mut value = Value::Object(object);
         self.normalize(root, &mut value);
         Ok(value)
@@ -96,9 +126,9 @@ impl Schema {
         ty: TypeId,
         bytes: &[u8],
         object: &mut Map<String, Value>,
-        depth: u32,
+        left: Left<'_>,
     ) -> Result<(), DecodeError> {
-        let depth = depth.checked_sub(1).ok_or_else(|| broken("message nests too deeply"))?;
+        let left = left.deeper()?;
         let Some(structure) = self.structure(ty) else {
             return Ok(());
         };
@@ -108,9 +138,10 @@ impl Schema {
                 continue;
             };
             let field = &structure.fields[at];
+            left.weight.member(object.len(), field.name.len())?;
             if field.inline {
                 if let Wire::Bytes(inner) = wire {
-                    self.read_message(field.ty, inner, object, depth)?;
+                    self.read_message(field.ty, inner, object, left)?;
                 }
                 continue;
             }
@@ -128,10 +159,10 @@ impl Schema {
                             let mut packed = Fields(packed);
                             while !packed.0.is_empty() {
                                 let number = Wire::Number(packed.varint()?);
-                                list.push(self.read_one(*item, number, depth)?);
+                                list.push(self.read_one(*item, number, left)?);
                             }
                         }
-                        wire => list.push(self.read_one(*item, wire, depth)?),
+                        wire => list.push(self.read_one(*item, wire, left)?),
                     }
                 }
                 Shape::Map { value } => {
@@ -144,14 +175,15 @@ impl Schema {
                     while let Some((tag, wire)) = entry.next()? {
                         match (tag, wire) {
                             (1, Wire::Bytes(k)) => key = utf8(k)?,
-                            (2, wire) => item = self.read_one(*value, wire, depth)?,
+                            (2, wire) => item = self.read_one(*value, wire, left)?,
                             _ => {}
                         }
                     }
+                    left.weight.member(map.len(), key.len())?;
                     map.insert(key, item);
                 }
                 _ => {
-                    let value = self.read_one(field.ty, wire, depth)?;
+                    let value = self.read_one(field.ty, wire, left)?;
                     object.insert(field.name.to_string(), value);
                 }
             }
@@ -159,17 +191,24 @@ impl Schema {
         Ok(())
     }
 
-    fn read_one(&self, ty: TypeId, wire: Wire<'_>, depth: u32) -> Result<Value, DecodeError> {
+    fn read_one(&self, ty: TypeId, wire: Wire<'_>, left: Left<'_>) -> Result<Value, DecodeError> {
+        let size = match (self.shape(ty), wire) {
+            (Shape::Scalar(_), Wire::Bytes(bytes)) => bytes.len(),
+            // members that are always written are there without being sent
+            (Shape::Struct(_), _) => EMPTY,
+            _ => 0,
+        };
+        left.weight.value(size)?;
         let wrong = || broken(&format!("wrong wireType for {}", self.go_name(ty)));
         match (self.shape(ty), wire) {
             (Shape::Scalar(Scalar::Bool), Wire::Number(n)) => Ok((n != 0).into()),
             (Shape::Scalar(Scalar::Int32), Wire::Number(n)) => Ok((n as i32).into()),
             (Shape::Scalar(Scalar::Int64), Wire::Number(n)) => Ok((n as i64).into()),
             (Shape::Scalar(Scalar::Double), Wire::Fixed64(b)) => Ok(number(f64::from_le_bytes(b))),
-            (Shape::Scalar(s), Wire::Bytes(b)) => self.read_scalar(*s, b, depth)?.ok_or_else(wrong),
+            (Shape::Scalar(s), Wire::Bytes(b)) => self.read_scalar(*s, b, left)?.ok_or_else(wrong),
             (Shape::Struct(_), Wire::Bytes(b)) => {
                 let mut object = Map::new();
-                self.read_message(ty, b, &mut object, depth)?;
+                self.read_message(ty, b, &mut object, left)?;
                 Ok(Value::Object(object))
             }
             (Shape::WrappedList { item }, Wire::Bytes(b)) => {
@@ -177,7 +216,7 @@ impl Schema {
                 let mut fields = Fields(b);
                 while let Some((tag, wire)) = fields.next()? {
                     if tag == 1 {
-                        items.push(self.read_one(*item, wire, depth)?);
+                        items.push(self.read_one(*item, wire, left)?);
                     }
                 }
                 Ok(Value::Array(items))
@@ -186,7 +225,7 @@ impl Schema {
         }
     }
 
-    fn read_scalar(&self, scalar: Scalar, bytes: &[u8], depth: u32) -> Result<Option<Value>, DecodeError> {
+    fn read_scalar(&self, scalar: Scalar, bytes: &[u8], left: Left<'_>) -> Result<Option<Value>, DecodeError> {
         let mut fields = Fields(bytes);
         Ok(Some(match scalar {
             Scalar::String => utf8(bytes)?.into(),
@@ -261,11 +300,11 @@ impl Schema {
                     match field {
                         (1, Wire::Number(n)) => allows = n != 0,
                         (2, wire) if scalar == Scalar::SchemaOrBool => {
-                            one = Some(self.read_one(json_schema, wire, depth)?);
+                            one = Some(self.read_one(json_schema, wire, left)?);
                         }
-                        (1, wire) => one = Some(self.read_one(json_schema, wire, depth)?),
+                        (1, wire) => one = Some(self.read_one(json_schema, wire, left)?),
                         (2, Wire::Bytes(b)) if scalar == Scalar::SchemaOrStrings => many.push(utf8(b)?.into()),
-                        (2, wire) => many.push(self.read_one(json_schema, wire, depth)?),
+                        (2, wire) => many.push(self.read_one(json_schema, wire, left)?),
                         _ => {}
                     }
                 }
@@ -294,7 +333,8 @@ impl Schema {
             }
             return Ok(value);
         }
-        serde_json::from_slice(bytes).map_err(|e| DecodeError(e.to_string()))
+        let document = Document::from_json(bytes).map_err(|e| DecodeError(e.to_string()))?;
+        Ok(document.value)
     }
 }
 

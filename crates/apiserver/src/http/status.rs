@@ -17,6 +17,9 @@ pub struct ApiError {
 
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
+/// Errors of one object that are told; what breaks the rules a thousand times is no mistake.
+const ERRORS_TOLD: usize = 1000;
+
 fn qualified(group: &str, resource: &str) -> String {
     if group.is_empty() {
         resource.to_owned()
@@ -160,10 +163,15 @@ impl ApiError {
 
     /// The object breaks rules of its kind.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> ApiError {
+        let more = errors.len().saturating_sub(ERRORS_TOLD);
+        let errors = &errors[..errors.len() - more];
         // the same twice is said once, though it is counted as two causes
         let mut said = std::collections::HashSet::new();
         let mut texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         texts.retain(|text| said.insert(text.clone()));
+        if more > 0 {
+            texts.push(format!("{more} more errors"));
+        }
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

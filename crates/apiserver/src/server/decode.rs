@@ -1,6 +1,7 @@
 //! Bodies: from the bytes of a request to a tree of the resource's type, and what is wrong with those that are not.
 
 use api::gvk::{GroupVersionKind, split_api_version};
+use api::schema::weight::TOO_HEAVY;
 use api::schema::{Decoded, Document, Schema, envelope};
 use serde_json::{Value, json};
 
@@ -87,6 +88,13 @@ impl Request {
 
     /// Why the body is no object of the resource.
     fn undecodable(&self, resource: &Resource, encoding: Encoding, error: &dyn std::fmt::Display) -> ApiError {
+        if error.to_string().starts_with(TOO_HEAVY) {
+            return ApiError::new(
+                413,
+                "RequestEntityTooLarge",
+                format!("Request entity too large: {TOO_HEAVY}"),
+            );
+        }
         let head: Option<Value> = match encoding {
             Encoding::Json => serde_json::from_slice(&self.body).ok(),
             Encoding::Yaml => Document::from_yaml(&self.body).ok().map(|d| d.value),

@@ -16,7 +16,7 @@ pub const MAX_BODY: usize = 3 << 20;
 /// Bytes of bodies that are held for one connection.
 const EACH_CONNECTION: usize = 12 << 20;
 /// Bytes of bodies that are held in all.
-const ALL: usize = 48 << 20;
+const ALL: usize = 32 << 20;
 
 /// A sum of bytes with a limit.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
 
 use crate::http::status::{ApiError, Result};
 
@@ -12,12 +13,23 @@ use crate::http::status::{ApiError, Result};
 pub const LONG: usize = 128 << 10;
 
 /// A thread that is started when it is needed first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lane {
     runtime: Mutex<Option<Runtime>>,
+    turn: Semaphore,
+    give_back: fn(),
 }
 
 impl Lane {
+    /// `give_back` returns the memory that some work has left to the system.
+    pub fn new(give_back: fn()) -> Lane {
+        Lane {
+            runtime: Mutex::default(),
+            turn: Semaphore::new(1),
+            give_back,
+        }
+    }
+
     fn handle(&self) -> Result<Handle> {
         let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(runtime) = &*runtime {
@@ -37,6 +49,13 @@ impl Lane {
     /// # Errors
     /// `500` when there can be no thread.
     pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+        let _turn = self.turn.acquire().await.map_err(ApiError::internal)?;
+        let give_back = self.give_back;
+        let work = async move {
+            let done = work.await;
+            give_back();
+            done
+        };
         self.handle()?.spawn(work).await.map_err(ApiError::internal)
     }
 }

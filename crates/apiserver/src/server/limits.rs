@@ -18,13 +18,14 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Requests that read and requests that write, at a time (0: no limit), and how long one may take.
-    pub fn new(reading: usize, writing: usize, request_timeout: Duration) -> Limits {
+    /// Requests that read and requests that write, at a time (0: no limit), how long one may take, and what gives memory
+    /// back to the system.
+    pub fn new(reading: usize, writing: usize, request_timeout: Duration, give_back: fn()) -> Limits {
         Limits {
             in_flight: InFlight::new(reading, writing, request_timeout),
             request_timeout,
             bodies: Budget::of_server(),
-            lane: Lane::default(),
+            lane: Lane::new(give_back),
         }
     }
 }

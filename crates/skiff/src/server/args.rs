@@ -106,6 +106,7 @@ impl LimitArgs {
             self.max_requests_inflight,
             self.max_mutating_requests_inflight,
             self.request_timeout,
+            crate::memory::give_back,
         )
     }
 }
