@@ -121,7 +121,8 @@ impl FieldError {
     }
 
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> FieldError {
-        let detail = format!("must have at most {max} items");
+        let items = if max == 1 { "item" } else { "items" };
+        let detail = format!("must have at most {max} {items}");
         FieldError::new(FieldErrorKind::TooMany, field, Some(json!(actual)), detail)
     }
 

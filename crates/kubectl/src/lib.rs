@@ -8,7 +8,7 @@ pub mod command;
 mod discovery;
 mod error;
 mod flags;
-pub mod jsonpath;
+pub use ::api::jsonpath;
 pub mod manifest;
 mod patch;
 mod pods;

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use api::schema::Document;
 use bytes::Bytes;
 use client::{Config, HttpsTransport, TlsConfig, Transport};
 use http::{Request, header};
@@ -190,12 +191,12 @@ pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
     }
     let mut found = Vec::new();
     for document in split(text) {
-        let value: Option<Value> = serde_saphyr::from_str(&document).map_err(|e| {
+        let read = Document::from_yaml(document.as_bytes()).map_err(|e| {
             message(format!(
                 "error parsing {source}: error converting YAML to JSON: yaml: {e}"
             ))
         })?;
-        found.extend(value.filter(|v| !v.is_null()));
+        found.extend(Some(read.value).filter(|v| !v.is_null()));
     }
     Ok(found)
 }

@@ -7,7 +7,6 @@ use k8s_openapi::api::core::v1::{Container, ObjectReference, Probe};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::env::expand;
 use crate::handlers::{self, Outcome};
 use crate::runtime::Runtime;
 
@@ -27,9 +26,6 @@ impl ProbeKind {
         }
     }
 }
-
-/// How often a probe that could not be performed is tried, as upstream's `maxProbeRetries`.
-const TRIES: usize = 3;
 
 /// The first wait between early tries; each following one is twice as long.
 const EARLY: Duration = Duration::from_millis(100);
@@ -93,33 +89,21 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
     let mut told = None;
     let mut next = Instant::now();
     loop {
-        let mut outcome = once(&target, &probe, timeout).await;
-        for _ in 1..TRIES {
-            if !matches!(outcome, Outcome::Unknown(_)) {
-                break;
-            }
-            outcome = once(&target, &probe, timeout).await;
+        let outcome =
+            match tokio::time::timeout(timeout + Duration::from_millis(500), once(&target, &probe, timeout)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Outcome::Failure(
+                    "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
+                ),
+            };
+        if let Outcome::Failure(output) = &outcome {
+            target.recorder.warning(
+                &target.about,
+                "Unhealthy",
+                format!("{} probe failed: {output}", kind.as_str()),
+            );
         }
-        let warn = |reason: &str, text: String| target.recorder.warning(&target.about, reason, text);
-        let name = kind.as_str();
-        let result = match &outcome {
-            Outcome::Success => Some(true),
-            Outcome::Warning(text) => {
-                warn("ProbeWarning", format!("{name} probe warning: {text}"));
-                Some(true)
-            }
-            Outcome::Failure(text) => {
-                warn("Unhealthy", format!("{name} probe failed: {text}"));
-                Some(false)
-            }
-            // What was found before stands.
-            Outcome::Unknown(text) => {
-                let text = format!("{name} probe errored and resulted in unknown state: {text}");
-                warn("Unhealthy", text);
-                None
-            }
-        };
-        if let Some(success) = result.and_then(|r| threshold.count(r))
+        if let Some(success) = threshold.count(outcome == Outcome::Success)
             && told != Some(success)
         {
             told = Some(success);
@@ -147,7 +131,7 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
             let mut wait = EARLY;
             while Instant::now() + wait < next {
                 tokio::time::sleep(wait).await;
-                if once(&target, &probe, timeout).await == Outcome::Success {
+                if let Ok(Outcome::Success) = tokio::time::timeout(timeout, once(&target, &probe, timeout)).await {
                     next = Instant::now();
                     break;
                 }
@@ -160,24 +144,21 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
 
 async fn once(target: &Target, probe: &Probe, timeout: Duration) -> Outcome {
     if let Some(action) = &probe.exec {
-        // Only what the pod itself says of the container's variables, as upstream.
-        let value = |name: &str| {
-            let mut variables = target.container.env.iter().flatten();
-            let found = variables.rfind(|e| e.name == name)?;
-            Some(found.value.clone().unwrap_or_default())
-        };
-        let command = action.command.iter().flatten();
-        let command: Vec<String> = command.map(|word| expand(word, &value)).collect();
-        handlers::exec(&target.runtime, &target.container_id, &command, timeout).await
+        handlers::exec(
+            &target.runtime,
+            &target.container_id,
+            action.command.as_deref().unwrap_or_default(),
+            timeout,
+        )
+        .await
     } else if let Some(action) = &probe.http_get {
-        let agent = "kube-probe/1.36";
-        handlers::http_get(&target.container, action, &target.pod_ip, agent, timeout).await
+        handlers::http_get(&target.container, action, &target.pod_ip, "kube-probe/1.36").await
     } else if let Some(action) = &probe.tcp_socket {
-        handlers::tcp(&target.container, action, &target.pod_ip, timeout).await
+        handlers::tcp(&target.container, action, &target.pod_ip).await
     } else if let Some(action) = &probe.grpc {
-        handlers::grpc(action, &target.pod_ip, timeout).await
+        handlers::grpc(action, &target.pod_ip).await
     } else {
-        Outcome::Unknown(format!("missing probe handler for {}", target.container.name))
+        Outcome::Failure("missing probe handler".to_owned())
     }
 }
 

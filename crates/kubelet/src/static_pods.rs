@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use api::schema::Document;
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use sha2::Digest;
 use tokio::sync::mpsc;
@@ -89,7 +90,8 @@ fn read_dir(dir: &Path, node: &str) -> std::io::Result<BTreeMap<String, Pod>> {
 }
 
 fn parse(text: &str, node: &str) -> Result<(String, Pod), ManifestError> {
-    let value: serde_json::Value = serde_saphyr::from_str(text).map_err(|e| ManifestError::Parse(e.to_string()))?;
+    let read = Document::from_yaml(text.as_bytes()).map_err(|e| ManifestError::Parse(e.to_string()))?;
+    let value = read.value;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     if (field("apiVersion").as_str(), field("kind").as_str()) != ("v1", "Pod") {
         return Err(ManifestError::Kind(field("apiVersion"), field("kind")));

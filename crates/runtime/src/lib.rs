@@ -5,7 +5,6 @@ pub mod cgroup;
 mod device_filter;
 pub mod image;
 pub mod registry;
-mod sealed_program;
 mod seccomp;
 mod service;
 pub mod shim;

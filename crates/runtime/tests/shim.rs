@@ -185,7 +185,7 @@ impl Pod {
                 args: vec!["sh".into(), "-c".into(), script.into()],
                 env: vec!["PATH=/bin".into()],
                 cwd: "/".into(),
-                capabilities: capabilities::merge(&[], &[]),
+                capabilities: capabilities::merge(&[], &[]).unwrap(),
                 seccomp: Seccomp::RuntimeDefault,
                 ..Process::default()
             },

@@ -2,12 +2,13 @@
 //! alike; what depends on other fields is a small function per kind.
 
 mod core;
+mod flowcontrol;
 mod storage;
 mod workloads;
 
 use serde_json::{Map, Value};
 
-use crate::schema::{Schema, Shape, TypeId};
+use crate::schema::{Field, Scalar, Schema, Shape, TypeId};
 
 /// Puts a default where nothing is.
 fn set(object: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
@@ -43,6 +44,10 @@ fn items<'a>(parent: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Ite
 impl Schema {
     /// Sets the defaults of an object and everything in it.
     pub fn set_defaults(&self, root: TypeId, tree: &mut Value) {
+        if let Some(node) = &self.structural {
+            node.set_defaults(tree);
+            return;
+        }
         self.default_declared(root, tree);
         let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let (api_version, kind) = (text("apiVersion"), text("kind"));
@@ -57,18 +62,36 @@ impl Schema {
             ("storage.k8s.io/v1", _) => storage::default(&kind, top),
             ("scheduling.k8s.io/v1", "PriorityClass") => set(top, "preemptionPolicy", "PreemptLowerPriority"),
             ("certificates.k8s.io/v1", _) | ("discovery.k8s.io/v1", "EndpointSlice") => workloads::endpoint_slice(top),
+            ("flowcontrol.apiserver.k8s.io/v1", _) => flowcontrol::default(&kind, top),
             ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => workloads::definition(top),
             _ => {}
         }
     }
 
-    /// The defaults that the table or a custom schema declares.
+    /// Whether Go cannot tell the value of a field from none: null, and for fields that are no pointers also the empty
+    /// text, zero and false.
+    fn is_unset(&self, field: &Field, value: &Value) -> bool {
+        let zero = match (self.shape(field.ty), value) {
+            (Shape::Scalar(Scalar::String), Value::String(text)) => text.is_empty(),
+            (Shape::Scalar(Scalar::Bool), Value::Bool(set)) => !set,
+            (Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double), Value::Number(n)) => {
+                n.as_f64() == Some(0.0)
+            }
+            _ => false,
+        };
+        value.is_null() || (zero && !field.pointer)
+    }
+
+    /// The defaults that the table declares.
     fn default_declared(&self, ty: TypeId, tree: &mut Value) {
         match (self.shape(ty), tree) {
             (Shape::Struct(_), Value::Object(object)) => {
+                object.retain(|key, value| !self.field(ty, key).is_some_and(|field| self.is_unset(field, value)));
                 for field in self.defaulted_fields(ty) {
+                    // to set what Go has anyway would hide that nothing was said
                     if let Some(default) = &field.default
                         && !object.contains_key(&*field.name)
+                        && !self.is_unset(field, default)
                     {
                         object.insert(field.name.to_string(), (**default).clone());
                     }

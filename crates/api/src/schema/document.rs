@@ -12,6 +12,9 @@ use crate::schema::json::{OBJECTIONS, text_of};
 use crate::schema::path::Path;
 use crate::schema::weight::Weight;
 
+/// Larger numbers have no exact integer.
+const LARGEST_WHOLE: f64 = 9e18;
+
 /// A tree and the keys that its text has more than once.
 #[derive(Debug)]
 pub struct Document {
@@ -37,9 +40,16 @@ impl Document {
         Ok(document)
     }
 
-    /// One YAML document.
+    /// One YAML document, its numbers as Kubernetes reads them: `0755` is octal as in YAML 1.1, `1.0` and `1e3` are
+    /// integers.
+    ///
+    /// # Errors
+    /// What is no YAML.
     pub fn from_yaml(bytes: &[u8]) -> Result<Document, serde_saphyr::Error> {
-        let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
+        let options = serde_saphyr::options! {
+            duplicate_keys: DuplicateKeyPolicy::LastWins,
+            legacy_octal_numbers: true,
+        };
         serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |d| read::<Spanned<String>, _>(d))
     }
 
@@ -68,16 +78,23 @@ fn read<'de, K: Key, D: Deserializer<'de>>(deserializer: D) -> Result<Document, 
 
 /// A map's key with or without its place.
 trait Key: for<'de> Deserialize<'de> {
+    /// Whether a number without a fraction is an integer, however it is written: Go's reader makes JSON of YAML.
+    const WHOLE_NUMBERS: bool;
+
     fn into_parts(self) -> (String, u64);
 }
 
 impl Key for String {
+    const WHOLE_NUMBERS: bool = false;
+
     fn into_parts(self) -> (String, u64) {
         (self, 0)
     }
 }
 
 impl Key for Spanned<String> {
+    const WHOLE_NUMBERS: bool = true;
+
     fn into_parts(self) -> (String, u64) {
         (self.value, self.referenced.line())
     }
@@ -132,6 +149,9 @@ impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        if K::WHOLE_NUMBERS && value.fract() == 0.0 && value.abs() < LARGEST_WHOLE {
+            return Ok((value as i64).into());
+        }
         Ok(value.into())
     }
 
@@ -209,6 +229,35 @@ mod tests {
         let said =
             "yaml: unmarshal errors:\n  line 5: key \"c\" already set in map\n  line 6: key \"a\" already set in map";
         assert_eq!(document.yaml_problem().as_deref(), Some(said));
+    }
+
+    #[test]
+    fn numbers_in_yaml_are_those_of_yaml_1_1_and_whole_where_they_can_be() {
+        for (text, want) in [
+            ("0755", json!(493)),
+            ("0400", json!(256)),
+            ("-010", json!(-8)),
+            ("0o440", json!(288)),
+            ("0x1f", json!(31)),
+            ("0b101", json!(5)),
+            ("1_000", json!(1000)),
+            ("+7", json!(7)),
+            ("0", json!(0)),
+            ("1.0", json!(1)),
+            ("1e3", json!(1000)),
+            ("1.5", json!(1.5)),
+            ("08", json!(8)),
+            ("\"0755\"", json!("0755")),
+            ("yes", json!(true)),
+            ("off", json!(false)),
+            ("2024-01-01", json!("2024-01-01")),
+            ("1.2.3", json!("1.2.3")),
+            ("~", json!(null)),
+        ] {
+            let document = Document::from_yaml(format!("v: {text}").as_bytes()).unwrap();
+            assert_eq!(document.value["v"], want, "{text}");
+        }
+        assert_eq!(Document::from_json(b"{\"v\": 1.0}").unwrap().value, json!({ "v": 1.0 }));
     }
 
     #[test]

@@ -153,7 +153,7 @@ pub struct Schema {
     /// `JSONSchemaProps`, which the schema-or-something scalars contain.
     json_schema: Option<TypeId>,
     /// Of a custom resource: what its structural schema demands.
-    rules: structural::RuleTable,
+    pub(crate) structural: Option<Box<structural::Node>>,
 }
 
 impl Schema {

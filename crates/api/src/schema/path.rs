@@ -11,6 +11,8 @@ pub enum Path<'p> {
     /// A key of a map, which Go's errors do not name.
     Entry(&'p Path<'p>, &'p str),
     Index(&'p Path<'p>, usize),
+    /// A key of a map, in brackets.
+    Subscript(&'p Path<'p>, &'p str),
 }
 
 impl Path<'_> {
@@ -30,6 +32,10 @@ impl Path<'_> {
                     out.push('.');
                     out.push_str(shown(key));
                 }
+            }
+            Path::Subscript(parent, key) => {
+                parent.write(out, indexes);
+                out.push_str(&format!("[{}]", shown(key)));
             }
             Path::Index(parent, index) => {
                 parent.write(out, indexes);

@@ -79,19 +79,15 @@ impl Schema {
                         Value::Object(self.merge_map(inner, o, p)?)
                     }
                 }
-                (Value::Object(p), _) => {
-                    let (_, inner) = self.patched_member(ty, key);
-                    Value::Object(self.merge_map(inner, Map::new(), p)?)
-                }
-                (Value::Array(p), current) => {
-                    let current = match current {
-                        Some(Value::Array(list)) => list,
-                        _ => Vec::new(),
-                    };
+                (Value::Array(p), Some(Value::Array(current))) => {
                     let order = patch.get(&format!("{SET_ORDER}{key}")).and_then(Value::as_array);
                     Value::Array(self.merge_list(ty, key, current, p, order)?)
                 }
-                (value, _) => value.clone(),
+                // there is nothing to merge with: the patch is taken as it is, items of one key side by side
+                (value, _) => match strip(value) {
+                    Some(value) => value,
+                    None => continue,
+                },
             };
             out.insert(key.clone(), merged);
         }
@@ -142,7 +138,11 @@ impl Schema {
             let items = patch
                 .iter()
                 .filter(|i| !is_replace(i) || i.as_object().is_some_and(|o| o.len() > 1));
-            return Ok(items.map(strip).collect());
+            let plain = items.filter_map(|item| match item {
+                Value::Object(map) => Some(Value::Object(strip_map(map))),
+                other => strip(other),
+            });
+            return Ok(plain.collect());
         }
         let item_type = inner.and_then(|t| match self.shape(t) {
             Shape::List { item, .. } => Some(*item),
@@ -198,18 +198,22 @@ impl Schema {
     }
 }
 
+/// A map without nulls and directives.
 fn strip_map(map: &Map<String, Value>) -> Map<String, Value> {
-    map.iter()
-        .filter(|(k, v)| !k.starts_with('$') && !v.is_null())
-        .map(|(k, v)| (k.clone(), strip(v)))
+    let kept = map
+        .iter()
+        .filter(|(key, value)| !key.starts_with('$') && !value.is_null());
+    kept.filter_map(|(key, value)| Some((key.clone(), strip(value)?)))
         .collect()
 }
 
-/// A value without directives.
-fn strip(value: &Value) -> Value {
+/// A value without nulls and directives; a map with a directive of its own goes as a whole.
+fn strip(value: &Value) -> Option<Value> {
     match value {
-        Value::Object(map) => Value::Object(strip_map(map)),
-        other => other.clone(),
+        Value::Object(map) if map.contains_key(DIRECTIVE) => None,
+        Value::Object(map) => Some(Value::Object(strip_map(map))),
+        Value::Array(list) => Some(list.iter().filter_map(strip).collect()),
+        other => Some(other.clone()),
     }
 }
 
@@ -280,6 +284,19 @@ mod tests {
         );
         let want = json!([{ "name": "a", "image": "1" }, { "name": "b", "image": "2" }, { "name": "c", "image": "3" }]);
         assert_eq!(after["spec"]["containers"], want);
+    }
+
+    #[test]
+    fn items_of_one_key_stand_side_by_side_where_there_were_none_and_else_merge_with_the_first() {
+        let ports = json!([{ "containerPort": 5 }, { "containerPort": 5, "protocol": "UDP" }]);
+        let patch = json!({ "spec": { "containers": [{ "name": "c", "ports": ports }] } });
+        let fresh = merge(json!({ "spec": { "containers": [{ "name": "c" }] } }), patch);
+        assert_eq!(fresh["spec"]["containers"][0]["ports"], ports);
+        let change =
+            json!({ "spec": { "containers": [{ "name": "c", "ports": [{ "containerPort": 5, "name": "x" }] }] } });
+        let both = merge(fresh, change);
+        let want = json!([{ "containerPort": 5, "name": "x" }, { "containerPort": 5, "protocol": "UDP" }]);
+        assert_eq!(both["spec"]["containers"][0]["ports"], want);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use api::schema::Schema;
 use serde_json::Value;
 
 use crate::registry::resource::{Column, Conversion, Resource, ScalePaths, SchemaRef, Subresource};
-use crate::strategy::Strategy;
+use crate::strategy::{Strategy, warnings};
 
 /// Where the objects of a custom resource are kept.
 pub fn prefix(group: &str, plural: &str) -> String {
@@ -42,13 +42,23 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
         .pointer("/metadata/generation")
         .and_then(Value::as_i64)
         .unwrap_or(0);
+    let schema_of = |version: &Value| {
+        version
+            .pointer("/schema/openAPIV3Schema")
+            .filter(|s| s.is_object())
+            .cloned()
+    };
+    let stored_version = versions.iter().find(|v| v["storage"] == true);
+    let stored_openapi = stored_version.and_then(schema_of);
+    let stored_schema = stored_openapi.as_ref().map(Schema::from_crd);
+    let stored_schema = stored_schema.map(|(schema, root)| (Arc::new(schema), root));
     let mut resources = Vec::new();
     for (i, version) in versions.iter().enumerate() {
         let at = format!("spec.versions[{i}].schema.openAPIV3Schema");
         let Some(openapi) = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object()) else {
             return Err(vec![FieldError::required(at, "schemas are required")]);
         };
-        let (schema, root) = Schema::from_crd(openapi, &at)?;
+        let (schema, root) = Schema::from_crd(openapi);
         if version["served"] != true {
             continue;
         }
@@ -85,6 +95,11 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             columns: Some(columns(version)),
             scale: scale(version),
             stored_as: stored_as.clone(),
+            // versions with one schema differ in nothing but their name
+            stored_schema: stored_schema
+                .clone()
+                .filter(|_| stored_openapi.as_ref() != Some(openapi)),
+            deprecation: warnings::custom::deprecated(version, &tree["spec"]),
             conversion: Conversion::Rename,
             generation,
         });

@@ -145,7 +145,7 @@ impl Cached {
         if resource.is_custom() {
             // the schema may have changed since: what it does not know is gone, what it adds is there
             let schema = resource.schema.get();
-            let decoded = schema.decode_custom(resource.root, tree.clone());
+            let decoded = schema.decode_custom(tree.clone());
             let mut now = decoded.map_err(ApiError::internal)?.value;
             schema.set_defaults(resource.root, &mut now);
             if now != tree {

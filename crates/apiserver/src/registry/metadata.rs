@@ -114,8 +114,11 @@ pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Res
     }
     let counted = |tree: &Value| {
         let mut map = tree.as_object().cloned().unwrap_or_default();
-        for key in ["metadata", "status", "apiVersion", "kind"] {
+        for key in ["metadata", "apiVersion", "kind"] {
             map.remove(key);
+        }
+        if resource.strategy.has_status {
+            map.remove("status");
         }
         map
     };
@@ -187,8 +190,21 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
         let why = "Only one reference can have Controller set to true";
         errors.push(FieldError::invalid("metadata.ownerReferences", value, why));
     }
+    let loose = takes_any_finalizer(resource);
     for (i, finalizer) in list("finalizers").enumerate() {
-        finalizer_name(&mut errors, finalizer, i);
+        if !loose {
+            finalizer_name(&mut errors, finalizer, i);
+        } else if old.is_none() {
+            let text = finalizer.as_str().unwrap_or_default();
+            let found = names::qualified_name_errors(text).into_iter();
+            errors.extend(found.map(|p| FieldError::invalid("metadata.finalizers", json!(text), p)));
+        }
+    }
+    const OPPOSED: [&str; 2] = ["orphan", "foregroundDeletion"];
+    if old.is_none() && OPPOSED.iter().all(|name| list("finalizers").any(|f| f == name)) {
+        let all = list("finalizers").cloned().collect();
+        let why = format!("finalizer {} and {} cannot be both set", OPPOSED[0], OPPOSED[1]);
+        errors.push(FieldError::invalid("metadata.finalizers", all, why));
     }
     if let Some(old) = old
         && !text(old, "deletionTimestamp").is_empty()
@@ -214,6 +230,18 @@ pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
         errors.extend(errors.clone());
     }
     errors
+}
+
+/// Whether finalizers need no domain: custom resources and a few built-in groups do not ask for one.
+fn takes_any_finalizer(resource: &Resource) -> bool {
+    const LOOSE: [&str; 5] = [
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+    ];
+    resource.is_custom() || LOOSE.contains(&resource.group.as_str())
 }
 
 /// A finalizer is Kubernetes' own or has a domain.

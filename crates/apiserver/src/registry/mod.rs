@@ -306,6 +306,8 @@ pub(crate) fn builtin_resources() -> Vec<Resource> {
                     ("autoscaling", _) => Conversion::Function(crate::strategy::convert::autoscaler),
                     _ => Conversion::Rename,
                 },
+                stored_schema: None,
+                deprecation: None,
             }
         })
         .collect()

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use api::field::FieldError;
+use api::schema::structural::Written;
 use api::schema::{Schema, TypeId};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::{Cached, Fields};
@@ -77,7 +79,11 @@ pub struct Resource {
     pub scale: Option<ScalePaths>,
     /// `group/version` that objects are stored in, and how they get there and back.
     pub stored_as: String,
+    /// What a custom resource is stored by, when that is another version.
+    pub stored_schema: Option<(Arc<Schema>, TypeId)>,
     pub conversion: Conversion,
+    /// What everybody who asks for a custom resource in this version is warned of.
+    pub deprecation: Option<String>,
     /// Of the definition that a custom resource is served by; 0 for built-in ones.
     pub generation: i64,
 }
@@ -97,6 +103,43 @@ pub struct ScalePaths {
     pub spec_replicas: String,
     pub status_replicas: String,
     pub label_selector: Option<String>,
+}
+
+impl ScalePaths {
+    /// What keeps `scale` from being shown of an object.
+    pub fn errors(&self, tree: &Value, written: Written) -> Vec<FieldError> {
+        let replicas = |path: &String| {
+            let at = format!(".{path}");
+            let value = at_path(tree, path)?;
+            match value.as_i64() {
+                None => {
+                    let kind = match value {
+                        Value::String(_) => "string",
+                        Value::Bool(_) => "bool",
+                        Value::Number(_) => "float64",
+                        Value::Null => "<nil>",
+                        Value::Array(_) => "[]interface {}",
+                        Value::Object(_) => "map[string]interface {}",
+                    };
+                    let shown = api::go::sprint(value);
+                    let why = format!("{at} accessor error: {shown} is of the type {kind}, expected int64");
+                    Some(FieldError::invalid(at, json!(0), why))
+                }
+                Some(n) if n < 0 => Some(FieldError::invalid(at, json!(n), "should be a non-negative integer")),
+                Some(n) if n > i64::from(i32::MAX) => {
+                    let why = format!("should be less than or equal to {}", i32::MAX);
+                    Some(FieldError::invalid(at, json!(n), why))
+                }
+                Some(_) => None,
+            }
+        };
+        let mut errors = Vec::new();
+        if written == Written::Whole {
+            errors.extend(replicas(&self.spec_replicas));
+        }
+        errors.extend(replicas(&self.status_replicas));
+        errors
+    }
 }
 
 /// The value at a dotted path.
@@ -194,14 +237,24 @@ impl Resource {
         }
     }
 
-    /// A tree of the served version in the stored one.
+    /// A tree of the served version in the stored one. What that version of a custom resource does not specify goes, what
+    /// it defaults is there.
     pub fn to_stored(&self, tree: Value) -> Value {
-        self.convert(tree, &self.stored_as)
+        let mut tree = self.convert(tree, &self.stored_as);
+        if let Some((schema, root)) = &self.stored_schema {
+            schema.prune(&mut tree);
+            schema.set_defaults(*root, &mut tree);
+        }
+        tree
     }
 
     /// A stored tree in the served version.
     pub fn to_served(&self, tree: Value) -> Value {
-        self.convert(tree, &self.api_version())
+        let mut tree = self.convert(tree, &self.api_version());
+        if self.stored_schema.is_some() {
+            self.schema.get().prune(&mut tree);
+        }
+        tree
     }
 
     /// Whether objects are stored in this version.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::apply::{self, ManagerContext};
+use api::schema::structural::Written;
 use etcd::{Compare, CompareTarget, Op, OpResponse, Put, Txn};
 use serde_json::Value;
 
@@ -166,9 +167,16 @@ impl Write<'_> {
         self.warn(&tree, None);
         let charge = admission::validate(&attributes, &tree, None).await?;
         let claims = allocated.claims(self.registry, &tree, None)?;
+        if resource.is_custom() {
+            // a status that the definition gives is there from the start, though its writer could not set one
+            resource.schema.get().set_defaults(resource.root, &mut tree);
+        }
         let mut stored = resource.to_stored(tree);
         let encoded = Encoded::of(resource, &mut stored)?;
         if self.options.dry_run {
+            if self.served.cache.get(self.namespace, &name).is_some() {
+                return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
+            }
             return Ok(Arc::new(encoded.at(None)));
         }
         let key = resource.key(self.namespace, &name);
@@ -229,7 +237,10 @@ impl Write<'_> {
 
     fn warn(&self, tree: &Value, old: Option<&Value>) {
         let resource = &self.served.resource;
-        if self.options.subresource.is_empty() {
+        if resource.is_custom() {
+            let told = warnings::custom::of(tree, old);
+            told.iter().for_each(|text| self.options.warnings.add(text));
+        } else if self.options.subresource.is_empty() {
             for text in warnings::of(&resource.group, &resource.plural, tree, old) {
                 self.options.warnings.add(text);
             }
@@ -365,7 +376,12 @@ impl Write<'_> {
         let resource = &self.served.resource;
         let mut errors = metadata::validate(resource, tree, old);
         if resource.is_custom() {
-            errors.extend(resource.schema.get().validate_structural(resource.root, tree));
+            let written = match self.options.subresource.as_str() {
+                "status" => Written::Status,
+                _ => Written::Whole,
+            };
+            errors.extend(resource.schema.get().validate_structural(tree, old, written));
+            errors.extend(resource.scale.iter().flat_map(|scale| scale.errors(tree, written)));
         } else {
             let subresource = self.options.subresource.as_str();
             let check = Check {

@@ -29,18 +29,14 @@ impl Request {
         let decoded = match encoding {
             Encoding::Json if resource.is_custom() => {
                 let document = Document::from_json(&self.body).map_err(|e| bad(&e))?;
-                let decoded = schema
-                    .decode_custom(resource.root, document.value)
-                    .map_err(|e| bad(&e))?;
+                let decoded = schema.decode_custom(document.value).map_err(|e| bad(&e))?;
                 let duplicate = document.repeated.into_iter().map(|r| r.path).collect();
                 Decoded { duplicate, ..decoded }
             }
             Encoding::Yaml if resource.is_custom() => {
                 let document = Document::from_yaml(&self.body).map_err(|e| bad(&e))?;
                 let text = document.yaml_problem();
-                let decoded = schema
-                    .decode_custom(resource.root, document.value)
-                    .map_err(|e| bad(&e))?;
+                let decoded = schema.decode_custom(document.value).map_err(|e| bad(&e))?;
                 Decoded { text, ..decoded }
             }
             Encoding::Json => schema.decode_json(resource.root, &self.body).map_err(|e| bad(&e))?,
@@ -164,7 +160,7 @@ fn unfit(kind: &str, version: &str, wanted: &str, why: &str) -> ApiError {
 pub fn decode_tree(resource: &Resource, tree: Value) -> std::result::Result<Decoded, String> {
     let schema = resource.schema.get();
     let decoded = if resource.is_custom() {
-        schema.decode_custom(resource.root, tree)
+        schema.decode_custom(tree)
     } else {
         schema.decode_value(resource.root, tree)
     };

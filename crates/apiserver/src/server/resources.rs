@@ -36,6 +36,9 @@ impl ApiServer {
             return self.review(&request).await;
         };
         let resource = &served.resource;
+        if let Some(text) = &resource.deprecation {
+            request.warnings.add(text);
+        }
         if resource.namespaced
             && info.namespace.is_empty()
             && !matches!(info.verb, "list" | "watch" | "deletecollection")

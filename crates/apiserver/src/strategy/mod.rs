@@ -77,6 +77,7 @@ static PLAIN_ROW: Strategy = PLAIN;
 static COUNTED_ROW: Strategy = COUNTED;
 static CUSTOM_ROW: Strategy = Strategy {
     unconditional_update: false,
+    generation: Generation::Counted,
     ..PLAIN
 };
 static CUSTOM_STATUS_ROW: Strategy = Strategy {

@@ -3,19 +3,21 @@
 
 mod cells;
 mod cluster;
+mod custom;
 mod network;
 mod pod;
 mod reads;
 mod workload;
 
+use api::jsonpath::JsonPath;
 use api::raw::{self, Projection};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
-use crate::registry::resource::{Resource, at_path};
-use cells::{since, text};
+use crate::registry::resource::Resource;
+use cells::text;
 
 /// What each row carries beside its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,8 +56,8 @@ struct Column {
 }
 
 enum Cell {
-    /// A dotted path; a missing value is empty.
-    Path(String),
+    /// What a definition says; a missing value is empty.
+    Path(JsonPath),
     Function(fn(&Value) -> Value),
 }
 
@@ -75,25 +77,20 @@ impl From<&BuiltinColumn> for Column {
 fn columns(resource: &Resource) -> Vec<Column> {
     let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
     if let Some(own) = &resource.columns {
+        let age = [custom::age()];
+        let own = if own.is_empty() { &age[..] } else { own.as_slice() };
         let mut all = vec![Column::from(&cells::NAME)];
-        all.extend(own.iter().map(|c| Column {
-            name: c.name.clone(),
-            kind: c.kind.clone(),
-            format: c.format.clone(),
-            description: c.description.clone(),
-            priority: c.priority,
-            cell: Cell::Path(c.json_path.trim_start_matches('.').to_owned()),
+        // a path that cannot be read ends the columns, as upstream
+        all.extend(own.iter().map_while(|c| {
+            Some(Column {
+                name: c.name.clone(),
+                kind: c.kind.clone(),
+                format: c.format.clone(),
+                description: custom::description(c),
+                priority: c.priority,
+                cell: Cell::Path(custom::path(c)?),
+            })
         }));
-        if own.is_empty() {
-            all.push(Column {
-                name: "Age".into(),
-                kind: "date".into(),
-                format: String::new(),
-                description: String::new(),
-                priority: 0,
-                cell: Cell::Path("metadata.creationTimestamp".into()),
-            });
-        }
         return all;
     }
     let own = pod::columns(group, plural)
@@ -158,13 +155,7 @@ impl Rows {
     fn cells(&self, tree: &Value) -> Vec<Value> {
         let cell = |c: &Column| match &c.cell {
             Cell::Function(f) => f(tree),
-            Cell::Path(path) => {
-                let value = at_path(tree, path).cloned().unwrap_or(Value::Null);
-                match (c.kind.as_str(), value) {
-                    ("date", Value::String(at)) => since(&at),
-                    (_, other) => other,
-                }
-            }
+            Cell::Path(path) => custom::cell(path, &c.kind, tree),
         };
         self.columns.iter().map(cell).collect()
     }

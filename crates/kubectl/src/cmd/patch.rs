@@ -1,5 +1,6 @@
 //! `patch`: an object with some fields changed, by one of the three kinds of patches.
 
+use api::schema::Document;
 use serde_json::Value;
 
 use crate::change::{Changer, JSON_PATCH, MERGE, STRATEGIC};
@@ -63,7 +64,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     };
     let patch: Value = match serde_json::from_str(&text) {
         Ok(patch) => patch,
-        Err(_) => serde_saphyr::from_str(&text)
+        Err(_) => Document::from_yaml(text.as_bytes())
+            .map(|document| document.value)
             .map_err(|e| message(format!("unable to parse {}: yaml: {e}", quote(&args.patch))))?,
     };
     let changer = Changer::new(session, &args.change, "kubectl-patch")?;

@@ -2,10 +2,10 @@
 
 pub mod columns;
 pub mod format;
-pub mod go;
 pub mod sort;
 pub mod table;
 pub mod tabwriter;
 pub mod yaml;
 
+pub use ::api::go;
 pub use format::Format;

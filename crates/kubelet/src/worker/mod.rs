@@ -50,10 +50,8 @@ pub enum SyncError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Api(#[from] client::Error),
-    #[error("{0}")]
-    Unsupported(&'static str),
-    #[error("volumes not set up: {0}")]
-    Volumes(String),
+    #[error(transparent)]
+    Volume(#[from] crate::volumes::VolumeError),
     #[error(transparent)]
     Claim(#[from] crate::volumes::ClaimError),
     #[error(transparent)]
@@ -359,17 +357,10 @@ impl Worker {
             self.wake_at(end);
             return false;
         }
-        if self.failed.is_none() {
-            let verdict = Verdict {
-                reason: "DeadlineExceeded".to_owned(),
-                message: "Pod was active on the node longer than the specified deadline".to_owned(),
-            };
-            let about = self.pod.reference();
-            self.node
-                .recorder
-                .normal(&about, &verdict.reason, verdict.message.clone());
-            self.failed = Some(verdict);
-        }
+        self.failed.get_or_insert(Verdict {
+            reason: "DeadlineExceeded".to_owned(),
+            message: "Pod was active on the node longer than the specified deadline".to_owned(),
+        });
         true
     }
 

@@ -139,11 +139,8 @@ impl ImageStore {
         let known: BTreeSet<&str> = index.layers.values().map(|l| l.name.as_str()).collect();
         for entry in fs::read_dir(&layers).map_err(at(&layers))?.flatten() {
             // Begun and not finished, or no longer needed, when the process ended.
-            if !entry.file_name().to_str().is_some_and(|n| known.contains(n))
-                && let Err(error) = fs::remove_dir_all(entry.path())
-            {
-                // It takes room and harms nobody; the next start tries again.
-                tracing::warn!(path = %entry.path().display(), %error, "layer of no image not removed");
+            if !entry.file_name().to_str().is_some_and(|n| known.contains(n)) {
+                fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
             }
         }
         let store = Self {
@@ -153,9 +150,7 @@ impl ImageStore {
             unpacked: Condvar::new(),
             pinned: Mutex::default(),
         };
-        if let Err(error) = store.drop_stale_downloads() {
-            tracing::warn!(%error, "downloads that nobody wants any more");
-        }
+        store.drop_stale_downloads()?;
         Ok(store)
     }
 

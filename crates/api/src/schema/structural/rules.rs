@@ -1,195 +1,409 @@
-//! What a structural schema says of a value beyond its shape, and whether a value keeps to it.
+//! Whether a value keeps to its structural schema: the checks and the words of `kube-openapi/pkg/validation/validate`.
 
-use serde_json::{Value, json};
+use std::collections::HashMap;
 
+use serde_json::{Map, Value, json};
+
+use super::ERRORS;
+use super::formats;
+use super::node::{Additional, Checks, Node};
 use crate::field::FieldError;
+use crate::schema::ListType;
 use crate::schema::path::Path;
 
-/// What a structural schema says of a value beyond its shape.
-#[derive(Debug, Clone, Default)]
-pub struct Rules {
-    /// `object`, `array`, `string`, `integer`, `number`, `boolean`; empty for any.
-    pub(super) kind: Box<str>,
-    pub(super) nullable: bool,
-    pub(super) int_or_string: bool,
-    pub(super) preserve_unknown: bool,
-    pub(super) required: Box<[Box<str>]>,
-    pub(super) values: Option<Box<[Value]>>,
-    pub(super) minimum: Option<(f64, bool)>,
-    pub(super) maximum: Option<(f64, bool)>,
-    pub(super) multiple_of: Option<f64>,
-    pub(super) min_length: Option<usize>,
-    pub(super) max_length: Option<usize>,
-    pub(super) pattern: Option<(Box<str>, regex::Regex)>,
-    pub(super) min_items: Option<usize>,
-    pub(super) max_items: Option<usize>,
-    pub(super) min_properties: Option<usize>,
-    pub(super) max_properties: Option<usize>,
-    pub(super) format: Box<str>,
-    pub(super) all_of: Box<[Rules]>,
-    pub(super) any_of: Box<[Rules]>,
-    pub(super) one_of: Box<[Rules]>,
-    pub(super) not: Option<Box<Rules>>,
-    /// Of a logical rule: rules for members.
-    pub(super) properties: Box<[(Box<str>, Rules)]>,
+/// What was found wrong, and how much was found right: of several alternatives the one that fits best is shown.
+#[derive(Default)]
+struct Outcome {
+    errors: Vec<FieldError>,
+    matches: usize,
 }
-impl Rules {
-    /// Checks a value; `false` when it is of the wrong type, so that nothing more can be said.
-    pub(super) fn check(&self, value: &Value, path: &Path<'_>, errors: &mut Vec<FieldError>) -> bool {
-        let found = kind_of(value);
-        if value.is_null() && self.nullable {
-            return false;
-        }
-        if self.int_or_string {
-            if !matches!(found, "integer" | "string") {
-                let why = format!("{path} in body must be of type integer or string: {found:?}");
-                errors.push(FieldError::type_invalid(path, json!(found), why));
-                return false;
-            }
-        } else if !self.kind.is_empty() && *self.kind != *found && !(&*self.kind == "number" && found == "integer") {
-            let why = format!("{path} in body must be of type {}: {found:?}", self.kind);
-            errors.push(FieldError::type_invalid(path, json!(found), why));
-        }
-        let holds = |rules: &Rules| {
-            let mut ignored = Vec::new();
-            rules.check(value, path, &mut ignored);
-            ignored.is_empty()
-        };
-        let shown = || {
-            if path.is_root() {
-                "<nil>".to_owned()
-            } else {
-                path.text(true)
-            }
-        };
-        if !self.any_of.is_empty() && !self.any_of.iter().any(holds) {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{} in body must validate at least one schema (anyOf)", shown()),
-            ));
-        }
-        if !self.one_of.is_empty() && self.one_of.iter().filter(|r| holds(r)).count() != 1 {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{} in body must validate one and only one schema (oneOf)", shown()),
-            ));
-        }
-        for rules in &self.all_of {
-            rules.check(value, path, errors);
-        }
-        if self.not.as_ref().is_some_and(|r| holds(r)) {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{} in body must not validate the schema (not)", shown()),
-            ));
-        }
-        let mut invalid = |why: String| {
-            errors.push(FieldError::invalid(
-                path,
-                value.clone(),
-                format!("{path} in body {why}"),
-            ));
-        };
-        match value {
-            Value::String(s) => {
-                let length = s.chars().count();
-                if self.min_length.is_some_and(|n| length < n) {
-                    invalid(format!(
-                        "should be at least {} chars long",
-                        self.min_length.unwrap_or(0)
-                    ));
-                }
-                if let Some(n) = self.max_length.filter(|n| length > *n) {
-                    errors.push(FieldError::too_long(path, n));
-                }
-                if let Some((text, pattern)) = &self.pattern
-                    && !pattern.is_match(s)
-                {
-                    errors.push(FieldError::invalid(
-                        path,
-                        value.clone(),
-                        format!("{path} in body should match '{text}'"),
-                    ));
-                }
-                if !format_holds(&self.format, s) {
-                    let why = format!("{path} in body must be of type {}: {s:?}", self.format);
-                    errors.push(FieldError::invalid(path, value.clone(), why));
-                }
-            }
-            Value::Number(n) => {
-                let n = n.as_f64().unwrap_or(f64::NAN);
-                if let Some((least, exclusive)) = self.minimum
-                    && (n < least || (exclusive && n <= least))
-                {
-                    let word = if exclusive {
-                        "greater than"
-                    } else {
-                        "greater than or equal to"
-                    };
-                    invalid(format!("should be {word} {least}"));
-                }
-                if let Some((most, exclusive)) = self.maximum
-                    && (n > most || (exclusive && n >= most))
-                {
-                    let word = if exclusive {
-                        "less than"
-                    } else {
-                        "less than or equal to"
-                    };
-                    invalid(format!("should be {word} {most}"));
-                }
-                if let Some(step) = self.multiple_of.filter(|s| *s > 0.0 && (n / s).fract() != 0.0) {
-                    invalid(format!("should be a multiple of {step}"));
-                }
-            }
-            Value::Array(items) => {
-                if let Some(n) = self.min_items.filter(|n| items.len() < *n) {
-                    invalid(format!("should have at least {n} items"));
-                }
-                if let Some(n) = self.max_items.filter(|n| items.len() > *n) {
-                    errors.push(FieldError::too_many(path, items.len(), n));
-                }
-            }
-            Value::Object(map) => {
-                for name in &self.required {
-                    if map.get(&**name).is_none() {
-                        errors.push(FieldError::required(Path::Key(path, name).text(true), ""));
-                    }
-                }
-                if let Some(n) = self.min_properties.filter(|n| map.len() < *n) {
-                    errors.push(FieldError::invalid(
-                        path,
-                        value.clone(),
-                        format!("{path} in body should have at least {n} properties"),
-                    ));
-                }
-                if let Some(n) = self.max_properties.filter(|n| map.len() > *n) {
-                    errors.push(FieldError::too_many(path, map.len(), n));
-                }
-                for (name, rules) in &self.properties {
-                    if let Some(inner) = map.get(&**name) {
-                        rules.check(inner, &Path::Key(path, name), errors);
-                    }
-                }
-            }
-            _ => {}
-        }
-        if let Some(values) = &self.values
-            && !values.contains(value)
-        {
-            let shown: Vec<String> = values
-                .iter()
-                .map(|v| v.as_str().map_or_else(|| v.to_string(), Into::into))
-                .collect();
-            let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
-            errors.push(FieldError::not_supported(path, value.clone(), &shown));
-        }
-        true
+
+impl Outcome {
+    fn merge(&mut self, other: Outcome) {
+        self.errors.extend(other.errors);
+        self.matches += other.matches;
     }
 }
+
+impl Node {
+    /// Everything in which a value breaks the schema. `at` is its path. What was there before may stay: of a value that
+    /// did not change nothing is said, item by item where lists tell their items apart by keys.
+    pub fn check(&self, value: &Value, old: Option<&Value>, at: &Path<'_>) -> Vec<FieldError> {
+        self.outcome(value, old, at).errors
+    }
+
+    /// The same of a part of an object that stands at `under`: its fields are named from there, but errors begin with it.
+    pub fn check_part(&self, value: &Value, old: Option<&Value>, under: &str) -> Vec<FieldError> {
+        let mut errors = self.check(value, old, &Path::Root);
+        for error in &mut errors {
+            error.field = match error.field.as_str() {
+                "<nil>" => under.to_owned(),
+                field => format!("{under}.{field}"),
+            };
+        }
+        errors
+    }
+
+    fn outcome(&self, value: &Value, old: Option<&Value>, at: &Path<'_>) -> Outcome {
+        let mut out = Outcome::default();
+        self.check_type(value, at, &mut out);
+        if value.is_null() {
+            self.check_values(value, at, &mut out);
+        } else {
+            out.matches += 4;
+            if let Some(checks) = &self.checks {
+                out.merge(alternatives(checks, value, at));
+            }
+            match value {
+                Value::String(text) => {
+                    self.check_text(text, value, at, &mut out);
+                    out.matches += 1;
+                }
+                Value::Number(_) => {
+                    self.check_number(value, at, &mut out);
+                    out.matches += 2;
+                }
+                Value::Array(list) => self.check_list(list, old, at, &mut out),
+                Value::Object(map) => self.check_object(map, old, at, &mut out),
+                _ => {}
+            }
+            self.check_values(value, at, &mut out);
+        }
+        if old == Some(value) && !out.errors.is_empty() {
+            return Outcome::default();
+        }
+        out
+    }
+
+    fn check_type(&self, value: &Value, at: &Path<'_>, out: &mut Outcome) {
+        let expected: String = match (self.int_or_string, &*self.kind) {
+            (true, _) => "integer,string".into(),
+            (_, "") => return,
+            (_, kind) => kind.into(),
+        };
+        let found = kind_of(value);
+        let fits = match value {
+            Value::Null => self.nullable,
+            Value::Number(n) => {
+                let whole = n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0);
+                expected == "number" || (whole && expected.starts_with("integer"))
+            }
+            _ => expected.split(',').any(|kind| kind == found),
+        };
+        if fits {
+            out.matches += 1;
+            return;
+        }
+        let why = format!("{at} in body must be of type {expected}: {found:?}");
+        out.errors.push(FieldError::type_invalid(field(at), json!(found), why));
+    }
+
+    fn check_values(&self, value: &Value, at: &Path<'_>, out: &mut Outcome) {
+        let Some(values) = self.checks.as_ref().and_then(|c| c.values.as_ref()) else {
+            return;
+        };
+        let same = |other: &Value| match (other, value) {
+            (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+            (a, b) => a == b && !a.is_null(),
+        };
+        if values.iter().any(same) {
+            return;
+        }
+        let shown: Vec<String> = values
+            .iter()
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), Into::into))
+            .collect();
+        let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
+        out.errors
+            .push(FieldError::not_supported(field(at), value.clone(), &shown));
+    }
+
+    fn check_text(&self, text: &str, value: &Value, at: &Path<'_>, out: &mut Outcome) {
+        let Some(checks) = &self.checks else { return };
+        let length = i64::try_from(text.chars().count()).unwrap_or(i64::MAX);
+        let invalid = |why: String| FieldError::invalid(field(at), value.clone(), format!("{at} in body {why}"));
+        if let Some(most) = checks.max_length.filter(|most| length > *most) {
+            let most = usize::try_from(most).unwrap_or_default();
+            out.errors.push(FieldError::too_long(field(at), most));
+        } else if let Some(least) = checks.min_length.filter(|least| length < *least) {
+            out.errors
+                .push(invalid(format!("should be at least {least} chars long")));
+        } else if let Some(pattern) = &checks.pattern {
+            let text_of = pattern.text();
+            match pattern.matches(text) {
+                Ok(true) => {}
+                Ok(false) => out.errors.push(invalid(format!("should match '{text_of}'"))),
+                Err(why) => {
+                    let why = format!("should match '{text_of}, but pattern is invalid: {why}'");
+                    out.errors.push(invalid(why));
+                }
+            }
+        }
+        // only texts have formats of these, and what may be of any type
+        let of_text = matches!(&*self.kind, "" | "string") && !self.int_or_string;
+        if of_text && formats::is_known(&checks.format) && !formats::holds(&checks.format, text) {
+            let format = &checks.format;
+            let why = format!("{at} in body must be of type {format}: {text:?}");
+            out.errors.push(FieldError::type_invalid(field(at), value.clone(), why));
+        }
+    }
+
+    fn check_number(&self, value: &Value, at: &Path<'_>, out: &mut Outcome) {
+        let Some(checks) = &self.checks else { return };
+        let whole = value.as_i64();
+        let real = value.as_f64().unwrap_or(f64::NAN);
+        let format = match (&*self.kind, &*checks.format) {
+            _ if self.int_or_string => "",
+            ("integer", format @ ("int32" | "int64")) | ("number", format @ ("float" | "double")) => format,
+            _ => "",
+        };
+        // what is wrong with a bound or a value as a number of its type
+        let misfit = |what: &str, real: f64, whole: Option<i64>| -> Option<FieldError> {
+            let integer = &*self.kind == "integer" && !self.int_or_string;
+            let holds = match (integer, format) {
+                (true, "int32") => whole.is_some_and(|n| i32::try_from(n).is_ok()),
+                (true, _) => whole.is_some(),
+                (false, "float") => real.abs() <= f64::from(f32::MAX),
+                _ => true,
+            };
+            let of = match format {
+                "" => format!("{} (default format)", self.kind),
+                format => format!("{} with format {format}", self.kind),
+            };
+            (!holds)
+                .then(|| FieldError::invalid("<nil>", json!(""), format!("{what} value must be of type {of} in {at}")))
+        };
+        let as_whole = |real: f64| (real.fract() == 0.0 && real.abs() < 9.2e18).then_some(real as i64);
+        let invalid = |why: String| FieldError::invalid(field(at), value.clone(), format!("{at} in body {why}"));
+        out.errors
+            .extend(misfit("Checked", real, whole.or_else(|| as_whole(real))));
+        if let Some(step) = checks.multiple_of {
+            match misfit("MultipleOf", step, as_whole(step)) {
+                Some(error) => {
+                    out.errors.push(error);
+                    out.errors.extend(multiple_of(real, step).map(invalid));
+                }
+                None => match whole {
+                    // an integer is divided as one
+                    Some(_) if step < 1.0 => {
+                        let why = format!("factor MultipleOf declared for {at} must be positive: {step}");
+                        out.errors.push(FieldError::invalid(field(at), json!(""), why));
+                    }
+                    Some(n) if n % (step as i64) != 0 => {
+                        out.errors
+                            .push(invalid(format!("should be a multiple of {}", step as i64)));
+                    }
+                    Some(_) => {}
+                    None => out.errors.extend(multiple_of(real, step).map(invalid)),
+                },
+            }
+        }
+        for (what, bound, exclusive) in [
+            ("Maximum boundary", checks.maximum, checks.exclusive_maximum),
+            ("Minimum boundary", checks.minimum, checks.exclusive_minimum),
+        ] {
+            let Some(bound) = bound else { continue };
+            let upper = what.starts_with("Max");
+            let error = misfit(what, bound, as_whole(bound));
+            // an integer is held against the bound's whole part
+            let beyond = match (whole, &error) {
+                (Some(n), None) => beyond(&n, &(bound as i64), upper, exclusive),
+                _ => beyond(&real, &bound, upper, exclusive),
+            };
+            let shown = match (whole, &error) {
+                (Some(_), None) => (bound as i64).to_string(),
+                _ => bound.to_string(),
+            };
+            out.errors.extend(error);
+            if beyond {
+                let word = match (upper, exclusive) {
+                    (true, false) => "less than or equal to",
+                    (true, true) => "less than",
+                    (false, false) => "greater than or equal to",
+                    (false, true) => "greater than",
+                };
+                out.errors.push(invalid(format!("should be {word} {shown}")));
+            }
+        }
+    }
+
+    fn check_list(&self, list: &[Value], old: Option<&Value>, at: &Path<'_>, out: &mut Outcome) {
+        out.matches += 2;
+        if let Some(items) = &self.items {
+            let before = self.old_items(old);
+            for (i, item) in list.iter().enumerate() {
+                if out.errors.len() >= ERRORS {
+                    break;
+                }
+                let old = before.get(&self.key_of(item)).copied().filter(|_| !before.is_empty());
+                out.merge(items.outcome(item, old, &Path::Index(at, i)));
+            }
+        }
+        let Some(checks) = &self.checks else { return };
+        let size = i64::try_from(list.len()).unwrap_or(i64::MAX);
+        if let Some(least) = checks.min_items.filter(|least| size < *least) {
+            let why = format!("{at} in body should have at least {least} items");
+            out.errors.push(FieldError::invalid(field(at), json!(size), why));
+        }
+        if let Some(most) = checks.max_items.filter(|most| size > *most) {
+            let most = usize::try_from(most).unwrap_or_default();
+            out.errors.push(FieldError::too_many(field(at), list.len(), most));
+        }
+    }
+
+    /// The keys of an item of a list-map as one text; empty for other lists.
+    fn key_of(&self, item: &Value) -> String {
+        let ListType::Map(keys) = &self.list else {
+            return String::new();
+        };
+        let named = keys
+            .iter()
+            .map(|key| item.get(&**key).unwrap_or(&Value::Null).to_string());
+        named.collect::<Vec<_>>().join(",")
+    }
+
+    /// The items of a list-map before, by their keys.
+    fn old_items<'v>(&self, old: Option<&'v Value>) -> HashMap<String, &'v Value> {
+        match (&self.list, old.and_then(Value::as_array)) {
+            (ListType::Map(_), Some(list)) => list.iter().map(|item| (self.key_of(item), item)).collect(),
+            _ => HashMap::new(),
+        }
+    }
+
+    fn check_object(&self, map: &Map<String, Value>, old: Option<&Value>, at: &Path<'_>, out: &mut Outcome) {
+        out.matches += 1;
+        if let Some(checks) = &self.checks {
+            let size = i64::try_from(map.len()).unwrap_or(i64::MAX);
+            if let Some(least) = checks.min_properties.filter(|least| size < *least) {
+                let why = format!("{at} in body should have at least {least} properties");
+                out.errors.push(FieldError::invalid(field(at), json!(size), why));
+            }
+            if let Some(most) = checks.max_properties.filter(|most| size > *most) {
+                let most = usize::try_from(most).unwrap_or_default();
+                out.errors.push(FieldError::too_many(field(at), map.len(), most));
+            }
+        }
+        for (key, inner) in map {
+            if out.errors.len() >= ERRORS {
+                break;
+            }
+            let node = match (self.properties.get(&**key), &self.additional) {
+                (Some(node), _) => node,
+                (None, Additional::Schema(node)) => node,
+                (None, Additional::Allowed(false)) => {
+                    let why = format!("{at}.{key} in body is a forbidden property");
+                    out.errors.push(FieldError::invalid(field(at), json!(key), why));
+                    continue;
+                }
+                _ => continue,
+            };
+            let before = old.and_then(|old| old.get(key));
+            out.merge(node.outcome(inner, before, &Path::Key(at, key)));
+        }
+        for name in self.checks.iter().flat_map(|c| c.required.iter()) {
+            if !map.contains_key(&**name) {
+                out.errors.push(FieldError::required(&Path::Key(at, name), ""));
+            }
+        }
+    }
+}
+
+/// Upstream calls the whole object nothing in errors of its fields.
+fn field(at: &Path<'_>) -> String {
+    if at.is_root() {
+        "<nil>".to_owned()
+    } else {
+        at.text(true)
+    }
+}
+
+fn beyond<T: PartialOrd>(value: &T, bound: &T, upper: bool, exclusive: bool) -> bool {
+    match (upper, exclusive) {
+        (true, false) => value > bound,
+        (true, true) => value >= bound,
+        (false, false) => value < bound,
+        (false, true) => value <= bound,
+    }
+}
+
+fn multiple_of(value: f64, step: f64) -> Option<String> {
+    let times = if step < 1.0 { 1.0 / step * value } else { value / step };
+    let whole = (times - times.round()).abs() < 1e-9 * times.abs().max(1.0);
+    (step > 0.0 && !whole).then(|| format!("should be a multiple of {step}"))
+}
+
+/// `anyOf`, `oneOf`, `allOf` and `not`.
+fn alternatives(checks: &Checks, value: &Value, at: &Path<'_>) -> Outcome {
+    let mut out = Outcome {
+        matches: 1,
+        ..Outcome::default()
+    };
+    // what says nothing of a certain field is a plain error
+    let message = |text: String| FieldError::invalid("<nil>", json!(""), text);
+    let shown = || format!("{:?}", at.text(true));
+    let try_all = |nodes: &[Node]| -> (usize, Option<Outcome>, Option<Outcome>) {
+        let (mut valid, mut first, mut best): (usize, Option<Outcome>, Option<Outcome>) = (0, None, None);
+        for node in nodes {
+            let outcome = node.outcome(value, None, at);
+            if outcome.errors.is_empty() {
+                valid += 1;
+                best = None;
+                first.get_or_insert(outcome);
+            } else if valid == 0 && best.as_ref().is_none_or(|b| outcome.matches > b.matches) {
+                best = Some(outcome);
+            }
+        }
+        (valid, first, best)
+    };
+    if !checks.any_of.is_empty() {
+        let (valid, first, best) = try_all(&checks.any_of);
+        if valid == 0 {
+            out.errors.push(message(format!(
+                "{} must validate at least one schema (anyOf)",
+                shown()
+            )));
+        }
+        best.or(first).into_iter().for_each(|o| out.merge(o));
+    }
+    if !checks.one_of.is_empty() {
+        let (valid, first, best) = try_all(&checks.one_of);
+        if valid == 1 {
+            first.into_iter().for_each(|o| out.merge(o));
+        } else {
+            let found = if valid == 0 {
+                "Found none valid".to_owned()
+            } else {
+                format!("Found {valid} valid alternatives")
+            };
+            let text = format!("{} must validate one and only one schema (oneOf). {found}", shown());
+            out.errors.push(message(text));
+            best.into_iter().for_each(|o| out.merge(o));
+        }
+    }
+    if !checks.all_of.is_empty() {
+        let mut valid = 0;
+        for node in &checks.all_of {
+            let outcome = node.outcome(value, None, at);
+            valid += usize::from(outcome.errors.is_empty());
+            out.merge(outcome);
+        }
+        if valid != checks.all_of.len() {
+            let none = if valid == 0 { ". None validated" } else { "" };
+            out.errors.push(message(format!(
+                "{} must validate all the schemas (allOf){none}",
+                shown()
+            )));
+        }
+    }
+    if let Some(not) = &checks.not
+        && not.outcome(value, None, at).errors.is_empty()
+    {
+        out.errors
+            .push(message(format!("{} must not validate the schema (not)", shown())));
+    }
+    out
+}
+
 fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -199,20 +413,5 @@ fn kind_of(value: &Value) -> &'static str {
         Value::String(_) => "string",
         Value::Array(_) => "array",
         Value::Object(_) => "object",
-    }
-}
-/// Formats that upstream enforces and can be told without doubt; others are not checked, as unknown formats upstream.
-fn format_holds(format: &str, text: &str) -> bool {
-    match format {
-        "date-time" => crate::time::Instant::parse(text).is_some(),
-        "ipv4" => text.parse::<std::net::Ipv4Addr>().is_ok(),
-        "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
-        "byte" => {
-            text.len().is_multiple_of(4)
-                && text
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'='))
-        }
-        _ => true,
     }
 }

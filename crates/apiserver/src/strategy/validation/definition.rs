@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use api::names;
-use api::schema::Schema;
-use serde_json::Value;
+use api::schema::structural::{self, Node};
+use serde_json::{Value, json};
 
 use super::Check;
 use crate::strategy::validation::common::{Errors, immutable, require};
@@ -42,6 +42,16 @@ pub fn definition(check: &Check) -> Errors {
         }
     }
     stored_versions(&mut errors, &root);
+    approval(&mut errors, &root, check.before().as_ref());
+    let before = check
+        .before()
+        .is_some_and(|old| old.at(&["spec", "preserveUnknownFields"]).is_true());
+    let preserve = spec.get("preserveUnknownFields");
+    if preserve.is_true() && !before {
+        errors.push(preserve.invalid(
+            "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead",
+        ));
+    }
     errors
 }
 
@@ -95,7 +105,9 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         let first = values.next();
         first.is_some() && values.all(|v| Some(&v) == first.as_ref())
     };
-    let [schemas, subresources, columns] = ["schema", "subresources", "additionalPrinterColumns"].map(shared);
+    let fields = ["schema", "subresources", "additionalPrinterColumns", "selectableFields"];
+    let [schemas, subresources, columns, selectable] = fields.map(shared);
+    let has_status = |version: &Cursor| version.at(&["subresources", "status"]).is_some();
     let mut seen = HashSet::new();
     let mut unique = true;
     for version in versions.items() {
@@ -105,14 +117,19 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         if !found.is_empty() {
             errors.push(name.wrong(name.text(), found.join(",")));
         }
+        deprecation(errors, &version);
+        let schema = version.at(&["schema", "openAPIV3Schema"]);
         if !schemas {
-            structural(errors, &version.at(&["schema", "openAPIV3Schema"]));
+            structural(errors, &schema, has_status(&version));
         }
         if !subresources {
             scale(errors, &version.get("subresources"));
         }
         if !columns {
             printer_columns(errors, &version.get("additionalPrinterColumns"));
+        }
+        if !selectable {
+            selectable_fields(errors, &version.get("selectableFields"), &schema);
         }
     }
     if !unique {
@@ -126,10 +143,8 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
     if let Some(first) = versions.items().next() {
         if schemas {
             let schema = first.at(&["schema", "openAPIV3Schema"]);
-            structural(
-                errors,
-                &schema.named(format!("{}.validation.openAPIV3Schema", spec.path)),
-            );
+            let at = format!("{}.validation.openAPIV3Schema", spec.path);
+            structural(errors, &schema.named(at), versions.items().any(|v| has_status(&v)));
         }
         if subresources {
             scale(
@@ -141,20 +156,164 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
             let at = format!("{}.additionalPrinterColumns", spec.path);
             printer_columns(errors, &first.get("additionalPrinterColumns").named(at));
         }
+        if selectable {
+            let at = format!("{}.selectableFields", spec.path);
+            let schema = first.at(&["schema", "openAPIV3Schema"]);
+            selectable_fields(errors, &first.get("selectableFields").named(at), &schema);
+        }
     }
-    let strategy = spec.at(&["conversion", "strategy"]);
-    if strategy.text() == "Webhook" {
-        errors.push(strategy.forbidden("webhook conversion is not supported by this server"));
+    conversion(errors, &spec.get("conversion"));
+}
+
+fn conversion(errors: &mut Errors, at: &Cursor) {
+    let strategy = at.get("strategy");
+    match strategy.text() {
+        _ if !at.is_some() => {}
+        "" => errors.push(strategy.required("")),
+        "None" => {
+            if at.get("webhook").is_some() {
+                let client = at.get("webhookClientConfig");
+                errors.push(client.forbidden("should not be set when strategy is not set to Webhook"));
+            }
+        }
+        "Webhook" => errors.push(strategy.forbidden("webhook conversion is not supported by this server")),
+        _ => errors.push(strategy.not_supported(&["None", "Webhook"])),
     }
 }
 
-fn structural(errors: &mut Errors, at: &Cursor) {
+fn structural(errors: &mut Errors, at: &Cursor, status: bool) {
     if at.is_some() {
-        errors.extend(
-            Schema::from_crd(at.value, &at.path.to_string())
-                .err()
-                .unwrap_or_default(),
-        );
+        errors.extend(structural::definition::errors(at.value, &at.path.to_string(), status));
+    }
+}
+
+fn deprecation(errors: &mut Errors, version: &Cursor) {
+    const LONGEST: usize = 256;
+    let Some(warning) = version.get("deprecationWarning").present() else {
+        return;
+    };
+    if !version.get("deprecated").is_true() {
+        errors.push(warning.invalid("can only be set for deprecated versions"));
+        return;
+    }
+    if warning.text().len() > LONGEST {
+        errors.push(warning.invalid(format!("must be <= {LONGEST} characters long")));
+    }
+    if warning.text().is_empty() {
+        errors.push(warning.invalid("must not be an empty string"));
+    }
+    if let Some((at, c)) = warning.text().char_indices().find(|(_, c)| c.is_control()) {
+        let kind = if c.is_ascii_control() {
+            "non-printable"
+        } else {
+            "control"
+        };
+        let why = format!("must only contain printable UTF-8 characters; {kind} character found at index {at}");
+        errors.push(warning.invalid(why));
+    }
+}
+
+fn selectable_fields(errors: &mut Errors, list: &Cursor, schema: &Cursor) {
+    const MOST: usize = 8;
+    let mut seen = HashSet::new();
+    let root = Node::compile(schema.value);
+    for field in list.items() {
+        let path = field.get("jsonPath");
+        if path.text().is_empty() {
+            errors.push(path.required(""));
+            continue;
+        }
+        match selected(&root, path.text()) {
+            Err(why) => {
+                errors.push(path.invalid(format!("is an invalid path: {why}")));
+                continue;
+            }
+            Ok(node) => {
+                if path.text().trim_start_matches('.').split('.').next() == Some("metadata") {
+                    errors.push(path.invalid("must not point to fields in metadata"));
+                }
+                if !matches!(&*node.kind, "string" | "boolean" | "integer") {
+                    errors.push(path.invalid(
+                        "must point to a field of type string, boolean or integer. Enum string fields and strings with \
+                         formats are allowed.",
+                    ));
+                }
+            }
+        }
+        if !seen.insert(path.text()) {
+            errors.push(path.duplicate(path.text()));
+        }
+    }
+    if seen.len() > MOST {
+        errors.push(api::field::FieldError::too_many(
+            list.path.to_string(),
+            seen.len(),
+            MOST,
+        ));
+    }
+}
+
+/// The schema of the field that a path of names leads to.
+fn selected<'n>(root: &'n Node, path: &str) -> Result<&'n Node, String> {
+    const NONE: &str = "does not refer to a valid field";
+    let mut node = root;
+    let mut rest = path;
+    while !rest.is_empty() {
+        if rest.starts_with('[') {
+            return Err("array notation is not allowed".into());
+        }
+        let Some(after) = rest.strip_prefix('.') else {
+            let end = rest.find(['.', '[', ']']).unwrap_or(rest.len());
+            return Err(format!("expected [ or . but got: {}", &rest[..end]));
+        };
+        let end = after.find(['.', '[', ']']).unwrap_or(after.len()).max(1);
+        if after.is_empty() {
+            return Err("unexpected end of JSON path".into());
+        }
+        node = node.child(&after[..end]).ok_or(NONE)?;
+        rest = &after[end..];
+    }
+    Ok(node)
+}
+
+/// Groups of the Kubernetes project take kinds that its reviewers approved.
+fn approval(errors: &mut Errors, root: &Cursor, old: Option<&Cursor>) {
+    const ANNOTATION: &str = "api-approved.kubernetes.io";
+    let group = root.at(&["spec", "group"]).text();
+    let protected = ["k8s.io", "kubernetes.io"]
+        .iter()
+        .any(|domain| group == *domain || group.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')));
+    let at = |root: &Cursor| root.at(&["metadata", "annotations", ANNOTATION]).text().to_owned();
+    #[derive(PartialEq)]
+    enum State {
+        Missing,
+        Bypassed,
+        Approved,
+        Invalid,
+    }
+    let state = |text: &str| match text {
+        "" => State::Missing,
+        text if text.starts_with("unapproved") => State::Bypassed,
+        text => match text.split_once("://") {
+            Some((scheme, rest)) if !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/') => State::Approved,
+            _ => State::Invalid,
+        },
+    };
+    let text = at(root);
+    let now = state(&text);
+    if !protected || old.is_some_and(|old| state(&at(old)) == now) {
+        return;
+    }
+    let path = format!("metadata.annotations[{ANNOTATION}]");
+    let must = format!("protected groups must have approval annotation {ANNOTATION:?}");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    match now {
+        State::Missing => errors.push(api::field::FieldError::required(path, format!("{must}, {see}"))),
+        State::Invalid => {
+            let why = format!("{must} with either a URL or a reason starting with \"unapproved\", {see}");
+            errors.push(api::field::FieldError::invalid(path, json!(text), why));
+        }
+        State::Bypassed | State::Approved => {}
     }
 }
 
@@ -182,14 +341,14 @@ fn scale(errors: &mut Errors, at: &Cursor) {
     let Some(scale) = at.get("scale").present() else { return };
     for (field, below) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
         let path = scale.get(field);
-        if require(errors, &path) && !path.text().starts_with(below) {
+        if require(errors, &path) && dotted(errors, &path) && !path.text().starts_with(below) {
             let parent = below.trim_end_matches('.');
             errors.push(path.invalid(format!("should be a json path under {parent}")));
         }
     }
     let labels = scale.get("labelSelectorPath");
     let text = labels.text();
-    if !text.is_empty() && !text.starts_with(".spec.") && !text.starts_with(".status.") {
+    if !text.is_empty() && dotted(errors, &labels) && !text.starts_with(".spec.") && !text.starts_with(".status.") {
         errors.push(labels.invalid("should be a json path under either .spec or .status"));
     }
 }
@@ -210,11 +369,19 @@ fn printer_columns(errors: &mut Errors, list: &Cursor) {
             sorted.sort_unstable();
             errors.push(format.invalid(format!("must be one of {}", sorted.join(","))));
         }
-        require(
-            errors,
-            &column.get("jsonPath").named(format!("{}.JSONPath", column.path)),
-        );
+        let path = column.get("jsonPath").named(format!("{}.JSONPath", column.path));
+        if require(errors, &path) {
+            dotted(errors, &path);
+        }
     }
+}
+
+fn dotted(errors: &mut Errors, path: &Cursor) -> bool {
+    let fine = path.text().starts_with('.');
+    if !fine {
+        errors.push(path.invalid("must be a simple json path starting with ."));
+    }
+    fine
 }
 
 fn update(errors: &mut Errors, spec: &Cursor, old: &Cursor) {

@@ -7,6 +7,7 @@ mod config;
 pub(super) mod cursor;
 mod definition;
 mod endpoints;
+mod flow;
 mod job;
 mod limits;
 mod network;
@@ -90,6 +91,8 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("storage.k8s.io", "csinodes") => storage::csi_node(check),
         ("storage.k8s.io", "csidrivers") => storage::csi_driver(check),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::signing_request(check),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::flow_schema(check),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow::priority_level(check),
         ("apiextensions.k8s.io", _) => definition::definition(check),
         ("admissionregistration.k8s.io", _) => workload::refused(check),
         _ => Errors::new(),

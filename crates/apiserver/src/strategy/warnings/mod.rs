@@ -1,5 +1,6 @@
 //! What who writes an object is warned of: the words are those of upstream's strategies. Paths are made only for what is told.
 
+pub mod custom;
 mod kinds;
 mod pod;
 mod volumes;
@@ -70,6 +71,7 @@ pub fn of(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> Vec<St
                 told.extend(deprecated_label(key).map(|why| format!("scheduling.nodeSelector: {why}")));
             }
         }
+        ("apiextensions.k8s.io", "customresourcedefinitions") => told.extend(custom::formats(new, old)),
         ("storage.k8s.io", "storageclasses") => volumes::class(&mut told, new),
         ("storage.k8s.io", "csidrivers") => volumes::driver(&mut told, new, old),
         ("resource.k8s.io", "resourceslices") => {
@@ -80,7 +82,6 @@ pub fn of(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> Vec<St
                 ));
             }
         }
-        ("apiextensions.k8s.io", "customresourcedefinitions") => kinds::definition(&mut told, new, old),
         _ => {}
     }
     told

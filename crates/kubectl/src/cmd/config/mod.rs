@@ -4,6 +4,7 @@ mod change;
 
 use std::path::Path;
 
+use api::schema::Document;
 use serde_json::{Value, json};
 
 use crate::cmd::describe::{items, str_of};
@@ -114,12 +115,13 @@ fn load(path: &Path) -> Result<Value> {
         return Ok(json!({"apiVersion": "v1", "kind": "Config"}));
     }
     let text = std::fs::read_to_string(path)?;
-    let value: Option<Value> = serde_saphyr::from_str(&text).map_err(|e| {
+    let read = Document::from_yaml(text.as_bytes()).map_err(|e| {
         message(format!(
             "error loading config file {}: {e}",
             quote(&path.to_string_lossy())
         ))
     })?;
+    let value = Some(read.value).filter(|value| !value.is_null());
     Ok(value.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"})))
 }
 

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use serde_json::Value;
 
-use crate::print::go;
+use crate::go;
 use parse::Node;
 
 /// A template that cannot be read, or does not fit the object.
@@ -31,6 +31,10 @@ pub struct JsonPath {
 }
 
 impl JsonPath {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// What is wrong with it, in upstream's words.
     pub fn parse(template: &str) -> Result<JsonPath> {
         Ok(JsonPath {
             nodes: parse::parse(template)?,
@@ -38,12 +42,17 @@ impl JsonPath {
         })
     }
 
+    /// Whether a field that is not there gives nothing instead of an error.
+    #[must_use]
     pub fn allow_missing(mut self, allow: bool) -> JsonPath {
         self.allow_missing = allow;
         self
     }
 
     /// The template with its paths replaced by what they find.
+    ///
+    /// # Errors
+    /// A field that is not there, or an index out of bounds.
     pub fn execute(&self, data: &Value) -> Result<String> {
         let mut out = String::new();
         for group in self.find(data)? {
@@ -54,6 +63,9 @@ impl JsonPath {
     }
 
     /// What each part of the template finds.
+    ///
+    /// # Errors
+    /// As for [`JsonPath::execute`].
     pub fn find<'a>(&self, data: &'a Value) -> Result<Vec<Found<'a>>> {
         let mut at = 0;
         let found = self.run(Some(data), &mut at, 0)?;
@@ -301,7 +313,8 @@ fn compare(left: &Value, operator: &str, right: &Value) -> Result<bool> {
     })
 }
 
-fn text_of(value: &Value) -> String {
+/// What a template shows of a value that it found.
+pub fn text_of(value: &Value) -> String {
     match value {
         Value::Array(_) | Value::Object(_) => go::json(value, None),
         Value::Null => "null".to_owned(),
@@ -310,6 +323,9 @@ fn text_of(value: &Value) -> String {
 }
 
 /// A path as people write it, with or without braces and leading dot, in its full form `{.a.b}`.
+///
+/// # Errors
+/// More than one path.
 pub fn relaxed(path: &str) -> Result<String> {
     if path.is_empty() {
         return Ok(String::new());
