@@ -1,10 +1,12 @@
 //! Keeps a write to what its path may change: the object without its status, the status alone, or the part that a
 //! subresource is there for.
 
+use api::apply::Reset;
 use serde_json::{Map, Value, json};
 
 use crate::registry::resource::Resource;
 use crate::strategy::keep;
+use crate::strategy::reset::reset_fields;
 
 /// Whether a subresource is a view of the whole object of which it changes a part.
 pub fn is_part(resource: &Resource, subresource: &str) -> bool {
@@ -31,14 +33,16 @@ pub fn confine(resource: &Resource, subresource: &str, new: &mut Value, old: &Va
                 keep(&mut new["spec"], spec, "finalizers");
             }
         }
-        "status" => part(resource, new, old, |result, new| keep(result, new, "status")),
-        "ephemeralcontainers" => part(resource, new, old, |result, new| {
+        "status" => part((resource, subresource), new, old, |result, new| {
+            keep(result, new, "status")
+        }),
+        "ephemeralcontainers" => part((resource, subresource), new, old, |result, new| {
             if let Some(spec) = new.get("spec") {
                 keep(&mut result["spec"], spec, "ephemeralContainers");
             }
         }),
         // what adds, removes or renames a container is left for validation to refuse
-        "resize" if same_containers(new, old) => part(resource, new, old, resize),
+        "resize" if same_containers(new, old) => part((resource, subresource), new, old, resize),
         "resize" => keep(new, old, "status"),
         "approval" => {
             let conditions = new.pointer("/status/conditions").cloned();
@@ -55,18 +59,29 @@ pub fn confine(resource: &Resource, subresource: &str, new: &mut Value, old: &Va
     }
 }
 
-/// Makes `new` the old object with one part of it changed. Its writer may mark the object, but not claim or free it.
-fn part(resource: &Resource, new: &mut Value, old: &Value, take: impl FnOnce(&mut Value, &Value)) {
+/// Makes `new` the old object with one part of it changed. The writers of most kinds' status may mark the object, but not
+/// claim or free it.
+fn part(
+    (resource, subresource): (&Resource, &str),
+    new: &mut Value,
+    old: &Value,
+    take: impl FnOnce(&mut Value, &Value),
+) {
     let mut result = old.clone();
     take(&mut result, new);
     if let (Some(to), Some(from)) = (
         result.get_mut("metadata").and_then(Value::as_object_mut),
         new.get("metadata"),
     ) {
-        let keys: &[&str] = if resource.is_custom() {
-            &["managedFields"]
-        } else {
-            &["labels", "annotations", "managedFields"]
+        let keys: &[&str] = match subresource {
+            "ephemeralcontainers" | "resize" => &["managedFields"],
+            _ => match reset_fields(resource, subresource) {
+                Reset::Except(paths) if paths.contains(&["metadata"].as_slice()) => &["managedFields"],
+                Reset::Except(paths) if paths.contains(&["metadata", "labels"].as_slice()) => {
+                    &["annotations", "managedFields"]
+                }
+                _ => &["labels", "annotations", "managedFields"],
+            },
         };
         for key in keys {
             match from.get(*key) {

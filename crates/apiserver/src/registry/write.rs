@@ -148,6 +148,9 @@ impl Write<'_> {
         let name = metadata::text(&tree, "name").to_owned();
         let attributes = self.attributes(Operation::Create, &name);
         admission::mutate(&attributes, &mut tree)?;
+        for text in warnings::before_creation(&resource.group, &resource.plural, &tree) {
+            self.options.warnings.add(text);
+        }
         (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
         if resource.is("certificates.k8s.io", "certificatesigningrequests") {
             admission::certificate_signers::claim(&mut tree, &self.options.user);

@@ -5,6 +5,7 @@ pub mod convert;
 pub mod pod;
 pub mod reset;
 pub mod service;
+mod storage;
 pub mod validation;
 pub mod warnings;
 mod workload;
@@ -113,13 +114,15 @@ impl Strategy {
             ("", "nodes") => &cluster::NODE,
             ("", "secrets") => &cluster::SECRET,
             ("", "persistentvolumes") => &cluster::VOLUME,
-            ("", "persistentvolumeclaims" | "resourcequotas") => &DEFAULT_ROW,
+            ("", "persistentvolumeclaims") => &storage::CLAIM,
+            ("", "resourcequotas") => &DEFAULT_ROW,
             ("", "events") | ("events.k8s.io", "events") => &cluster::EVENT,
             ("", "endpoints" | "limitranges") | ("node.k8s.io", "runtimeclasses") => &cluster::CREATABLE,
             ("", "configmaps" | "serviceaccounts") => &PLAIN_ROW,
             ("", "podtemplates") => &COUNTED_PLAIN_ROW,
             ("", "replicationcontrollers") => &workload::ORPHANING,
-            ("apps", "deployments" | "statefulsets" | "replicasets") => &COUNTED_ROW,
+            ("apps", "deployments" | "replicasets") => &COUNTED_ROW,
+            ("apps", "statefulsets") => &workload::STATEFUL_SET,
             ("apps", "daemonsets") => &workload::DAEMON_SET,
             ("apps", "controllerrevisions") => &PLAIN_ROW,
             ("batch", "jobs") => &workload::JOB,

@@ -5,6 +5,102 @@ use serde_json::{Value, json};
 
 use crate::strategy::{DEFAULT, Generation, Strategy, text};
 
+/// What the annotation of a container's AppArmor profile begins with; the container's name follows.
+pub const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// The profile that an AppArmor annotation stands for.
+pub fn app_armor_profile(annotation: &str) -> Option<Value> {
+    match annotation {
+        "unconfined" => Some(json!({ "type": "Unconfined" })),
+        "runtime/default" => Some(json!({ "type": "RuntimeDefault" })),
+        other => {
+            let file = other.strip_prefix("localhost/").filter(|file| !file.is_empty())?;
+            Some(json!({ "type": "Localhost", "localhostProfile": file }))
+        }
+    }
+}
+
+/// The containers that have an annotation and no field of their own: where each stands, the annotation, and the profile
+/// to set. KEP-24.
+pub fn app_armor_annotations(pod: &Value) -> Vec<(&'static str, usize, String, Option<Value>)> {
+    let mut found = Vec::new();
+    if text(pod, &["spec", "os", "name"]) == Some("windows") {
+        return found;
+    }
+    let Some(annotations) = pod.pointer("/metadata/annotations").and_then(Value::as_object) else {
+        return found;
+    };
+    let of_pod = pod.pointer("/spec/securityContext/appArmorProfile");
+    for field in CONTAINERS {
+        let list = pod.get("spec").and_then(|s| s.get(field)).and_then(Value::as_array);
+        for (i, container) in list.into_iter().flatten().enumerate() {
+            let key = format!("{APP_ARMOR}{}", text(container, &["name"]).unwrap_or_default());
+            let own = container.pointer("/securityContext/appArmorProfile");
+            if let (Some(annotation), None) = (annotations.get(&key).and_then(Value::as_str), own) {
+                let padded = annotation.trim() != annotation;
+                let profile = app_armor_profile(annotation).filter(|_| !padded);
+                // what the pod says for all its containers need not be said again
+                if profile.is_none() || profile.as_ref() != of_pod {
+                    found.push((field, i, key, profile));
+                }
+            }
+        }
+    }
+    found
+}
+
+fn app_armor_fields(pod: &mut Value) {
+    for (field, i, _, profile) in app_armor_annotations(pod) {
+        if let Some(profile) = profile {
+            pod["spec"][field][i]["securityContext"]["appArmorProfile"] = profile;
+        }
+    }
+}
+
+/// Puts the pod's own values of `matchLabelKeys` and `mismatchLabelKeys` into the selectors beside them. KEP-3633, KEP-3243.
+fn merge_label_keys(pod: &mut Value) {
+    let labels = pod.pointer("/metadata/labels").and_then(Value::as_object).cloned();
+    let Some(labels) = labels else { return };
+    let merge = |term: &mut Value| {
+        let mut added = Vec::new();
+        for (keys, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+            let keys = term.get(keys).and_then(Value::as_array).into_iter().flatten();
+            let known = keys.filter_map(|key| Some((key, labels.get(key.as_str()?)?)));
+            added.extend(known.map(|(key, value)| json!({ "key": key, "operator": operator, "values": [value] })));
+        }
+        // a selector that is not there selects nothing, whatever is added
+        let selector = term.get_mut("labelSelector").and_then(Value::as_object_mut);
+        if let (Some(selector), false) = (selector, added.is_empty()) {
+            match selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
+                Some(list) => list.extend(added),
+                None => {
+                    selector.insert("matchExpressions".into(), Value::Array(added));
+                }
+            }
+        }
+    };
+    let Some(spec) = pod.get_mut("spec") else { return };
+    for constraint in list(spec, "topologySpreadConstraints") {
+        merge(constraint);
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = spec.get_mut("affinity").and_then(|a| a.get_mut(kind)) else {
+            continue;
+        };
+        list(affinity, "requiredDuringSchedulingIgnoredDuringExecution").for_each(&merge);
+        for weighted in list(affinity, "preferredDuringSchedulingIgnoredDuringExecution") {
+            weighted.get_mut("podAffinityTerm").into_iter().for_each(&merge);
+        }
+    }
+}
+
+fn list<'a>(parent: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Value> {
+    let list = parent.get_mut(key).and_then(Value::as_array_mut);
+    list.into_iter().flatten()
+}
+
 pub static POD: Strategy = Strategy {
     generation: Generation::Counted,
     read: |pod| {
@@ -40,6 +136,8 @@ pub static POD: Strategy = Strategy {
             .pointer("/spec/schedulingGates")
             .and_then(Value::as_array)
             .is_some_and(|g| !g.is_empty());
+        merge_label_keys(pod);
+        app_armor_fields(pod);
         let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
         if gated {
             status["conditions"] = json!([{
@@ -68,3 +166,64 @@ pub static POD: Strategy = Strategy {
     },
     ..DEFAULT
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_keys_go_into_the_selectors_beside_them() {
+        let selector = || json!({ "matchLabels": { "a": "b" } });
+        let mut pod = json!({
+            "metadata": { "labels": { "a": "b", "rev": "7" } },
+            "spec": {
+                "topologySpreadConstraints": [
+                    { "labelSelector": selector(), "matchLabelKeys": ["rev", "gone"] },
+                    { "matchLabelKeys": ["rev"] },
+                ],
+                "affinity": { "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        { "labelSelector": selector(), "matchLabelKeys": ["rev"], "mismatchLabelKeys": ["tenant"] },
+                    ],
+                    "preferredDuringSchedulingIgnoredDuringExecution": [
+                        { "weight": 1, "podAffinityTerm": { "labelSelector": selector(), "mismatchLabelKeys": ["rev"] } },
+                    ],
+                } },
+            },
+        });
+        merge_label_keys(&mut pod);
+        let with = |operator: &str| {
+            let term = json!({ "key": "rev", "operator": operator, "values": ["7"] });
+            json!({ "matchLabels": { "a": "b" }, "matchExpressions": [term] })
+        };
+        let spread = &pod["spec"]["topologySpreadConstraints"];
+        assert_eq!(
+            (&spread[0]["labelSelector"], spread[1].get("labelSelector")),
+            (&with("In"), None)
+        );
+        let affinity = &pod["spec"]["affinity"]["podAntiAffinity"];
+        let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(required["labelSelector"], with("In"));
+        let preferred = &affinity["preferredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(preferred["podAffinityTerm"]["labelSelector"], with("NotIn"));
+    }
+
+    #[test]
+    fn an_annotation_sets_the_app_armor_profile_of_a_container_that_has_none() {
+        let profile = |annotation: &str, of_pod: Value| {
+            let mut pod = json!({
+                "metadata": { "annotations": { (format!("{APP_ARMOR}c")): annotation } },
+                "spec": { "securityContext": { "appArmorProfile": of_pod }, "containers": [{ "name": "c" }] },
+            });
+            app_armor_fields(&mut pod);
+            pod.pointer("/spec/containers/0/securityContext/appArmorProfile")
+                .cloned()
+        };
+        let default = json!({ "type": "RuntimeDefault" });
+        assert_eq!(profile("runtime/default", Value::Null), Some(default.clone()));
+        let local = json!({ "type": "Localhost", "localhostProfile": "x" });
+        assert_eq!(profile("localhost/x", Value::Null), Some(local));
+        assert_eq!(profile("foo", Value::Null), None);
+        assert_eq!(profile("runtime/default", default), None);
+    }
+}

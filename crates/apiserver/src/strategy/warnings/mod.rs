@@ -10,6 +10,18 @@ use serde_json::Value;
 
 use crate::strategy::{text, validation::cursor::quantity};
 
+/// The warnings for what is to become a new object, before the server changes it.
+pub fn before_creation(group: &str, plural: &str, new: &Value) -> Vec<String> {
+    if (group, plural) != ("", "pods") {
+        return Vec::new();
+    }
+    let found = crate::strategy::pod::app_armor_annotations(new).into_iter();
+    let why = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+    found
+        .map(|(_, _, key, _)| format!("metadata.annotations[{key}]: {why}"))
+        .collect()
+}
+
 /// The warnings for a new object, or for an update of `old`.
 pub fn of(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut told = Vec::new();

@@ -1,5 +1,6 @@
 //! Rules of pods and of the templates that pods are made from.
 
+mod app_armor;
 mod container;
 mod env;
 mod mount;
@@ -95,6 +96,7 @@ fn metadata_and_spec(errors: &mut Errors, root: &Cursor) {
     if cost.is_some() && !is_cost(cost.text()) {
         errors.push(cost.invalid("must be a 32bit integer"));
     }
+    app_armor::annotations(errors, &root.get("metadata"), &root.get("spec"));
     let name = root.at(&["metadata", "name"]).text();
     let pod = spec_of(errors, root.get("spec"), name, true);
     volume::tokens_without_account(errors, &pod);
@@ -112,6 +114,7 @@ fn is_cost(text: &str) -> bool {
 
 fn created(errors: &mut Errors, root: &Cursor) {
     let spec = root.get("spec");
+    app_armor::agree(errors, root);
     let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.list().is_empty() {
         errors.push(ephemeral.forbidden("cannot be set on create"));
@@ -127,6 +130,7 @@ pub fn template(errors: &mut Errors, at: &Cursor) {
     labels(errors, &at.at(&["metadata", "labels"]));
     crate::strategy::validation::common::annotations(errors, &at.at(&["metadata", "annotations"]));
     let spec = at.get("spec");
+    app_armor::annotations(errors, &at.get("metadata"), &spec);
     spec_of(errors, spec.clone(), "", false);
     let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.list().is_empty() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::pod::qos_class;
 use serde_json::Value;
 
-use super::{MIRROR, placement};
+use super::{MIRROR, app_armor, placement};
 use crate::strategy::keep;
 use crate::strategy::validation::Check;
 use crate::strategy::validation::common::{Errors, ip, qualified_name};
@@ -19,6 +19,7 @@ const ONLY: &str = "pod updates may not change fields other than `spec.container
 /// An update of the pod itself.
 pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
     mirror(errors, new, old);
+    app_armor::unchanged(errors, new, old);
     let (spec, before) = (new.get("spec"), old.get("spec"));
     for list in ["containers", "initContainers"] {
         let at = spec.get(list);
@@ -256,6 +257,7 @@ pub fn status(errors: &mut Errors, check: &Check) {
         return;
     };
     mirror(errors, &new, &old);
+    app_armor::unchanged(errors, &new, &old);
     let (status, before) = (new.get("status"), old.get("status"));
     for condition in status.get("conditions").items() {
         let generation = condition.get("observedGeneration");
