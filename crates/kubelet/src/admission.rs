@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod}
 
 use crate::pod::PodExt;
 use crate::resources;
+use crate::security;
 use crate::status::Verdict;
 
 fn refuse(reason: &str, message: String) -> Result<(), Verdict> {
@@ -15,21 +16,64 @@ fn refuse(reason: &str, message: String) -> Result<(), Verdict> {
     })
 }
 
-/// What is counted, by name and by how many of our thousandths make one of upstream's units in messages.
+/// Refuses a pod that is meant for another operating system.
+pub fn fits_os(pod: &Pod) -> Result<(), Verdict> {
+    let label = pod.metadata.labels.as_ref().and_then(|l| l.get("kubernetes.io/os"));
+    if label.is_some_and(|os| os != "linux") {
+        return refuse(
+            "PodOSSelectorNodeLabelDoesNotMatch",
+            "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label".to_owned(),
+        );
+    }
+    let os = pod.spec.as_ref().and_then(|s| s.os.as_ref());
+    if os.is_some_and(|os| os.name != "linux") {
+        let message = "Failed to admit pod as the OS field doesn't match node OS".to_owned();
+        return refuse("PodOSNotSupported", message);
+    }
+    Ok(())
+}
+
+/// Refuses a pod that asks for an AppArmor profile where the kernel would not enforce it.
+pub fn fits_apparmor(pod: &Pod, enforced: bool) -> Result<(), Verdict> {
+    let mut profiles = security::apparmor_profiles(pod);
+    if !enforced && profiles.any(|p| p.type_ != "Unconfined") {
+        let message = "Cannot enforce AppArmor: AppArmor is not enabled on the host".to_owned();
+        return refuse("AppArmor", message);
+    }
+    Ok(())
+}
+
+/// What is counted always, by name and by how many of our thousandths make one of upstream's units in messages.
 const COUNTED: [(&str, i64); 3] = [("cpu", 1), ("memory", 1000), ("ephemeral-storage", 1000)];
+
+/// What the pod asks for: first what is counted always, then the huge pages it names.
+fn counted(pod: &Pod) -> impl Iterator<Item = (String, i64)> {
+    let mut names: Vec<(String, i64)> = COUNTED.map(|(name, unit)| (name.to_owned(), unit)).into();
+    let containers = pod.init_containers().iter().chain(pod.containers());
+    let of_containers = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref());
+    let of_pod = pod.spec.as_ref().and_then(|s| s.resources.as_ref()?.requests.as_ref());
+    let mut huge: Vec<&String> = of_containers.chain(of_pod).flat_map(|r| r.keys()).collect();
+    huge.retain(|name| name.starts_with("hugepages-"));
+    huge.sort();
+    huge.dedup();
+    names.extend(huge.into_iter().map(|name| (name.clone(), 1000)));
+    names.into_iter()
+}
 
 /// What a pod takes of its node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// As `COUNTED`, in thousandths.
-    amounts: [i64; COUNTED.len()],
+    /// By resource, in thousandths.
+    amounts: BTreeMap<String, i64>,
     host_ports: Vec<HostPort>,
 }
 
 impl Taken {
     pub fn by(pod: &Pod) -> Taken {
         Taken {
-            amounts: COUNTED.map(|(name, _)| resources::pod_total(pod, false, name)),
+            amounts: counted(pod)
+                .map(|(name, _)| (name.clone(), resources::pod_total(pod, false, &name)))
+                .collect(),
             host_ports: host_ports(pod),
         }
     }
@@ -75,10 +119,10 @@ pub fn has_room<'a>(
     others: &(impl Iterator<Item = &'a Taken> + Clone),
     allocatable: &BTreeMap<String, i64>,
 ) -> Result<(), Verdict> {
-    for (at, (name, unit)) in COUNTED.into_iter().enumerate() {
-        let requested = resources::pod_total(pod, false, name);
-        let capacity = allocatable.get(name).copied().unwrap_or(0);
-        let used: i64 = others.clone().map(|o| o.amounts[at]).sum();
+    for (name, unit) in counted(pod) {
+        let requested = resources::pod_total(pod, false, &name);
+        let capacity = allocatable.get(&name).copied().unwrap_or(0);
+        let used: i64 = others.clone().filter_map(|o| o.amounts.get(&name)).sum();
         if requested > 0 && requested > capacity - used {
             let (requested, used, capacity) = (requested / unit, used / unit, capacity / unit);
             let message = format!(
@@ -199,5 +243,39 @@ mod tests {
             Some("NodeAffinity")
         );
         assert_eq!(reason(&pod(r#"{"nodeSelector":{"zone":"a"},"containers":[]}"#)), None);
+    }
+
+    #[test]
+    fn a_pod_of_another_system_or_with_what_is_not_there_is_refused() {
+        let pod = |json: &str| -> Pod { serde_json::from_str(json).unwrap() };
+        let reason = |verdict: Result<(), Verdict>| verdict.err().map(|v| v.reason).unwrap_or_default();
+        for (json, want) in [
+            (
+                r#"{"spec":{"os":{"name":"windows"},"containers":[]}}"#,
+                "PodOSNotSupported",
+            ),
+            (r#"{"spec":{"os":{"name":"linux"},"containers":[]}}"#, ""),
+            (
+                r#"{"metadata":{"labels":{"kubernetes.io/os":"windows"}},"spec":{"containers":[]}}"#,
+                "PodOSSelectorNodeLabelDoesNotMatch",
+            ),
+        ] {
+            assert_eq!(reason(fits_os(&pod(json))), want, "{json}");
+        }
+        let profile = |kind: &str| {
+            pod(&format!(
+                r#"{{"spec":{{"containers":[{{"name":"a","securityContext":{{"appArmorProfile":{{"type":"{kind}","localhostProfile":"x"}}}}}}]}}}}"#
+            ))
+        };
+        assert_eq!(reason(fits_apparmor(&profile("Localhost"), false)), "AppArmor");
+        assert_eq!(reason(fits_apparmor(&profile("RuntimeDefault"), false)), "AppArmor");
+        assert_eq!(reason(fits_apparmor(&profile("Unconfined"), false)), "");
+        assert_eq!(reason(fits_apparmor(&profile("Localhost"), true)), "");
+        let huge = pod(r#"{"spec":{"containers":[{"name":"a","resources":{"requests":{"hugepages-2Mi":"4Mi"}}}]}}"#);
+        let verdict = |pages: i64| {
+            let allocatable = BTreeMap::from([("hugepages-2Mi".to_owned(), pages * (2 << 20) * 1000)]);
+            reason(has_room(&huge, &std::iter::empty(), &allocatable))
+        };
+        assert_eq!((verdict(1).as_str(), verdict(2).as_str()), ("OutOfhugepages-2Mi", ""));
     }
 }

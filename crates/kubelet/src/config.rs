@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::pull_records::VerificationPolicy;
+
 /// Everything `run` needs to know.
 #[derive(Debug, Clone)]
 pub struct KubeletConfig {
@@ -46,6 +48,10 @@ pub struct KubeletConfig {
     pub reserved: BTreeMap<String, i64>,
     /// Bytes of memory that must stay available.
     pub eviction_memory: i64,
+    /// Kernel settings that pods may have besides the safe ones; patterns may end in `*`.
+    pub allowed_unsafe_sysctls: Vec<String>,
+    /// Which images on the node are verified to be for the pod that asks.
+    pub image_verification: VerificationPolicy,
     /// Below 0 only if the kernel lets this process; see `LinuxContainerResources.oom_score_adj`.
     pub least_oom_score_adj: i64,
 }
@@ -91,6 +97,8 @@ impl KubeletConfig {
             container_log_max_files: 5,
             reserved: BTreeMap::new(),
             eviction_memory: 100 << 20,
+            allowed_unsafe_sysctls: Vec::new(),
+            image_verification: VerificationPolicy::default(),
             least_oom_score_adj: least_oom_score_adj(),
         }
     }
@@ -155,6 +163,9 @@ struct File {
     system_reserved: BTreeMap<String, String>,
     kube_reserved: BTreeMap<String, String>,
     eviction_hard: BTreeMap<String, String>,
+    allowed_unsafe_sysctls: Option<Vec<String>>,
+    image_pull_credentials_verification_policy: Option<String>,
+    preloaded_images_verification_allowlist: Vec<String>,
     #[serde(rename = "failCgroupV1")]
     fail_cgroup_v1: Option<bool>,
     fail_swap_on: Option<bool>,
@@ -248,6 +259,13 @@ impl KubeletConfig {
         set(&mut self.pod_log_dir, file.pod_logs_dir);
         set(&mut self.register_taints, file.register_with_taints);
         set(&mut self.anonymous, file.authentication.anonymous.enabled);
+        set(&mut self.allowed_unsafe_sysctls, file.allowed_unsafe_sysctls);
+        let policy = file.image_pull_credentials_verification_policy.unwrap_or_default();
+        self.image_verification = VerificationPolicy::parse(&policy, file.preloaded_images_verification_allowlist)
+            .map_err(|reason| ConfigError::Field {
+                field: "imagePullCredentialsVerificationPolicy",
+                reason,
+            })?;
         self.static_pod_path = file.static_pod_path.or(self.static_pod_path.take());
         self.pod_pids_limit = file.pod_pids_limit.filter(|p| *p > 0).or(self.pod_pids_limit);
         if let Some(path) = file.authentication.x509.client_ca_file {

@@ -30,6 +30,8 @@ pub struct NodeSettings {
     pub resolv_conf: String,
     /// Bytes.
     pub memory: i64,
+    /// The resources that stand for the sizes of huge pages the node has.
+    pub hugepages: Vec<String>,
     /// Never below the kubelet's own score where the kernel refuses that.
     pub least_oom_score_adj: i64,
 }
@@ -99,8 +101,56 @@ pub fn hosts_file(pod: &Pod, settings: &NodeSettings, ips: &[String], node_hosts
     text
 }
 
-/// The pod's resolver settings by its policy.
+/// As many as the C library takes.
+const MOST_SERVERS: usize = 3;
+const MOST_SEARCHES: usize = 32;
+/// Bytes of all search domains with a space between them, and of one.
+const LONGEST_SEARCH_LINE: usize = 2048;
+const LONGEST_SEARCH: usize = 253;
+
+/// The pod's resolver settings by its policy, as many as may be.
 pub fn dns(pod: &Pod, settings: &NodeSettings) -> v1::DnsConfig {
+    let mut config = whole_dns(pod, settings);
+    config.servers.truncate(MOST_SERVERS);
+    config.searches = fitting(&config.searches);
+    config
+}
+
+fn fitting(searches: &[String]) -> Vec<String> {
+    let short = searches
+        .iter()
+        .take(MOST_SEARCHES)
+        .filter(|s| s.len() <= LONGEST_SEARCH);
+    let mut line = 0;
+    short
+        .take_while(|search| {
+            line += search.len() + usize::from(line > 0);
+            line <= LONGEST_SEARCH_LINE
+        })
+        .cloned()
+        .collect()
+}
+
+/// What is to be said of settings that had to be left out.
+pub fn dns_over_limits(pod: &Pod, settings: &NodeSettings) -> Vec<String> {
+    let (whole, used) = (whole_dns(pod, settings), dns(pod, settings));
+    let mut said = Vec::new();
+    if whole.servers != used.servers {
+        said.push(format!(
+            "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: {}",
+            used.servers.join(" ")
+        ));
+    }
+    if whole.searches != used.searches {
+        said.push(format!(
+            "Search Line limits were exceeded, some search paths have been omitted, the applied search line is: {}",
+            used.searches.join(" ")
+        ));
+    }
+    said
+}
+
+fn whole_dns(pod: &Pod, settings: &NodeSettings) -> v1::DnsConfig {
     let spec = pod.spec.as_ref();
     let policy = spec.and_then(|s| s.dns_policy.as_deref()).unwrap_or("ClusterFirst");
     let cluster = policy == "ClusterFirstWithHostNet" || policy == "ClusterFirst" && !pod.host_network();
@@ -145,8 +195,6 @@ pub fn dns(pod: &Pod, settings: &NodeSettings) -> v1::DnsConfig {
     servers.retain(|s| seen.insert(s.clone()));
     seen.clear();
     searches.retain(|s| seen.insert(s.clone()));
-    servers.truncate(3);
-    searches.truncate(32);
     v1::DnsConfig {
         servers,
         searches,
@@ -355,8 +403,20 @@ pub fn container_resources(pod: &Pod, container: &Container, settings: &NodeSett
         cpu_shares: resources::cpu_shares(cpu_request.map_or(0, resources::milli)),
         memory_limit_in_bytes: limit("memory").map_or(0, resources::value),
         oom_score_adj: resources::oom_score_adj(pod, container, settings.memory).max(settings.least_oom_score_adj),
+        hugepage_limits: hugepage_limits(container, settings),
         ..Default::default()
     }
+}
+
+/// A limit for every size of huge pages that the node has: what the container asks for, or none.
+fn hugepage_limits(container: &Container, settings: &NodeSettings) -> Vec<v1::HugepageLimit> {
+    let limit = |name: &String| v1::HugepageLimit {
+        page_size: resources::page_size_name(name),
+        limit: resources::get(container, true, name)
+            .map_or(0, resources::value)
+            .unsigned_abs(),
+    };
+    settings.hugepages.iter().map(limit).collect()
 }
 
 #[cfg(test)]
@@ -391,6 +451,14 @@ mod tests {
             (first.servers, first.options),
             (vec!["10.96.0.10".to_owned()], vec!["ndots:5".to_owned()])
         );
+        let many = r#"{"dnsConfig":{"nameservers":["192.0.2.1","192.0.2.2","192.0.2.3"]},"containers":[]}"#;
+        assert_eq!(
+            dns_over_limits(&pod(many), &settings()),
+            [
+                "Nameserver limits were exceeded, some nameservers have been omitted, the applied nameserver line is: 10.96.0.10 192.0.2.1 192.0.2.2"
+            ]
+        );
+        assert!(dns_over_limits(&pod(r#"{"containers":[]}"#), &settings()).is_empty());
         let host = dns(&pod(r#"{"hostNetwork":true,"containers":[]}"#), &settings());
         assert_eq!(
             (host.servers, host.options),

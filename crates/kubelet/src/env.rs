@@ -65,13 +65,19 @@ pub fn references(container: &Container) -> (Vec<String>, Vec<String>) {
 pub fn expand(text: &str, vars: &dyn Fn(&str) -> Option<String>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
+    // Behind the last one no name ends, and looking for its end again and again would cost the square of the text.
+    let last = text.rfind(')');
     while let Some(at) = rest.find('$') {
         out.push_str(&rest[..at]);
         let after = &rest[at + 1..];
         if let Some(tail) = after.strip_prefix('$') {
             out.push('$');
             rest = tail;
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
+        } else if let Some((name, tail)) = after
+            .strip_prefix('(')
+            .filter(|a| last.is_some_and(|last| text.len() - a.len() <= last))
+            .and_then(|a| a.split_once(')'))
+        {
             match vars(name) {
                 Some(value) => out.push_str(&value),
                 None => {

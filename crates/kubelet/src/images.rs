@@ -3,14 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use base64::Engine;
 use client::EventRecorder;
 use cri::v1;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Secret};
 
 use crate::backoff::Backoffs;
+use crate::image_credentials::{self, Login};
 use crate::pod::PodExt;
+use crate::pull_records::{PullRecords, PullSecret, PulledWith};
 use crate::runtime::Runtime;
 use crate::security::ImageUser;
 
@@ -36,6 +37,7 @@ pub struct Images {
     runtime: Runtime,
     recorder: EventRecorder,
     failures: Arc<Mutex<Backoffs<String>>>,
+    records: Arc<PullRecords>,
 }
 
 /// A reference without tag or digest means `:latest`.
@@ -48,38 +50,56 @@ pub fn with_tag(image: &str) -> String {
     }
 }
 
-/// By the grammar of references: lower-case path components, a tag, a digest.
-fn is_valid(image: &str) -> bool {
-    let (name, digest) = image.split_once('@').map_or((image, None), |(n, d)| (n, Some(d)));
-    if digest.is_some_and(|d| {
-        !d.split_once(':')
-            .is_some_and(|(a, h)| !a.is_empty() && h.len() >= 32 && h.chars().all(|c| c.is_ascii_hexdigit()))
-    }) {
-        return false;
+/// Host and path of a name as Docker divides them: the first part is a host if it looks like one.
+fn divided(name: &str) -> (&str, String) {
+    match name.split_once('/') {
+        Some((first, rest))
+            if first.contains(['.', ':']) || first == "localhost" || first.chars().any(char::is_uppercase) =>
+        {
+            (first, rest.to_owned())
+        }
+        Some(_) => ("docker.io", name.to_owned()),
+        None => ("docker.io", format!("library/{name}")),
     }
-    let at = name.rfind('/').map_or(0, |i| i + 1);
-    let (path, tag) = match name[at..].split_once(':') {
-        Some((_, tag)) => (&name[..name.len() - tag.len() - 1], Some(tag)),
-        None => (name, None),
+}
+
+/// By the grammar of references: lower-case path components, a tag, a digest. The words of the reference library.
+fn check(image: &str) -> Result<(), String> {
+    let invalid = || "invalid reference format".to_owned();
+    let (host, rest) = divided(image);
+    let remote = rest.split(':').next().unwrap_or_default();
+    if remote.to_lowercase() != remote {
+        return Err(format!("{}: repository name ({remote}) must be lowercase", invalid()));
+    }
+    let host_fits = host
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'));
+    let (name, digest) = rest
+        .split_once('@')
+        .map_or((rest.as_str(), None), |(n, d)| (n, Some(d)));
+    let digest_fits = |d: &str| {
+        d.split_once(':')
+            .is_some_and(|(a, h)| !a.is_empty() && h.len() >= 32 && h.chars().all(|c| c.is_ascii_hexdigit()))
     };
-    let tag_ok = |t: &str| {
+    let (path, tag) = name.split_once(':').map_or((name, None), |(p, t)| (p, Some(t)));
+    let tag_fits = |t: &str| {
         !t.is_empty()
             && t.len() <= 128
             && !t.starts_with(['.', '-'])
             && t.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
     };
-    if !tag.is_none_or(tag_ok) {
-        return false;
-    }
-    let parts: Vec<&str> = path.split('/').collect();
-    let host = parts.len() > 1 && (parts[0].contains(['.', ':']) || parts[0] == "localhost");
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-    parts[usize::from(host)..].iter().all(|p| {
+    let path_fits = path.split('/').all(|p| {
         edge(p.chars().next())
             && edge(p.chars().last())
             && p.chars()
                 .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
-    })
+    });
+    if host_fits && path_fits && tag.is_none_or(tag_fits) && digest.is_none_or(digest_fits) {
+        Ok(())
+    } else {
+        Err(invalid())
+    }
 }
 
 fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
@@ -94,17 +114,64 @@ fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
 }
 
 impl Images {
-    pub fn new(runtime: Runtime, recorder: EventRecorder) -> Images {
+    pub fn new(runtime: Runtime, recorder: EventRecorder, records: PullRecords) -> Images {
         let backoffs = Backoffs::new(SignedDuration::from_secs(10), SignedDuration::from_secs(300));
         Images {
             runtime,
             recorder,
             failures: Arc::new(Mutex::new(backoffs)),
+            records: Arc::new(records),
         }
     }
 
-    /// Makes sure the container's image is there.
+    /// What an earlier kubelet was pulling when it ended is looked at.
+    pub async fn take_over(&self) {
+        let taken = match self.runtime.list_images().await {
+            Ok(images) => {
+                let named = |i: v1::Image| (i.id, i.repo_digests.into_iter().chain(i.repo_tags).collect());
+                let images: Vec<_> = images.into_iter().map(named).collect();
+                self.records.take_over(&images).map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = taken {
+            tracing::warn!(error, "records of images that were being pulled");
+        }
+    }
+
+    /// Forgets who pulled images that have gone.
+    pub async fn prune(&self) {
+        let since = Timestamp::now();
+        let pruned = match self.runtime.list_images().await {
+            Ok(images) => {
+                let there = images.into_iter().map(|i| i.id).collect();
+                self.records.prune(&there, since).map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = pruned {
+            tracing::warn!(error, "records of images that are gone");
+        }
+    }
+
+    /// Makes sure the container's image is there and the pod may use it.
     pub async fn ensure(
+        &self,
+        pod: &Pod,
+        container: &Container,
+        about: &ObjectReference,
+        secrets: &[Secret],
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<Ready, NotReady> {
+        let found = self.find_or_pull(pod, container, about, secrets, sandbox).await;
+        if let Err(not_ready) = &found {
+            self.recorder
+                .warning(about, "Failed", format!("Error: {}", not_ready.reason));
+        }
+        found
+    }
+
+    async fn find_or_pull(
         &self,
         pod: &Pod,
         container: &Container,
@@ -118,37 +185,41 @@ impl Images {
             message,
             retry_at,
         };
-        if !is_valid(image) {
-            let message = format!(
-                "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
-            );
+        if let Err(reason) = check(image) {
+            let message =
+                format!("Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: {reason}");
             self.recorder.warning(about, "InspectFailed", &message);
             return Err(wait("InvalidImageName", message, None));
         }
         let full = with_tag(image);
         let policy = policy(container, &full);
-        let present = self.runtime.image_status(&full).await.map_err(|error| {
-            let message = format!("Failed to inspect image {full:?}: {error}");
-            self.recorder.warning(about, "InspectFailed", &message);
-            wait(
-                "ImageInspectError",
-                message,
-                Some(Timestamp::now() + SignedDuration::from_secs(10)),
-            )
-        })?;
-        match (present, policy) {
-            (Some(found), "Never" | "IfNotPresent") => {
+        let present = match policy {
+            "Always" => None,
+            _ => self.runtime.image_status(&full).await.map_err(|error| {
+                let message = format!("Failed to inspect image {full:?}: {error}");
+                self.recorder.warning(about, "InspectFailed", &message);
+                wait(
+                    "ImageInspectError",
+                    message,
+                    Some(Timestamp::now() + SignedDuration::from_secs(10)),
+                )
+            })?,
+        };
+        let logins = image_credentials::logins(&full, secrets);
+        if let Some(found) = present {
+            let own: Vec<PullSecret> = logins.iter().flatten().map(|l| l.from.clone()).collect();
+            if !self.records.must_pull(image, &found.id, &own) {
                 let message =
                     format!("Container image {image:?} already present on machine and can be accessed by the pod");
                 self.recorder.normal(about, "Pulled", message);
                 return Ok(ready(found));
             }
-            (None, "Never") => {
-                let message = format!("Container image {image:?} is not present with pull policy of Never");
-                self.recorder.warning(about, "ErrImageNeverPull", &message);
-                return Err(wait("ErrImageNeverPull", message, None));
-            }
-            _ => {}
+        }
+        if policy == "Never" {
+            // The same words whether it is missing or another's: who may not use it need not know that it is there.
+            let message = format!("Container image {image:?} is not present with pull policy of Never");
+            self.recorder.warning(about, "ErrImageNeverPull", &message);
+            return Err(wait("ErrImageNeverPull", message, None));
         }
         let key = format!("{}_{full}", pod.uid());
         let now = Timestamp::now();
@@ -166,10 +237,16 @@ impl Images {
                 Some(end),
             ));
         }
-        self.recorder
-            .normal(about, "Pulling", format!("Pulling image {image:?}"));
         let started = Instant::now();
-        match self.pull(&full, secrets, sandbox).await {
+        let pulled = match logins {
+            Ok(logins) => {
+                self.recorder
+                    .normal(about, "Pulling", format!("Pulling image {image:?}"));
+                self.pull(image, &full, logins, sandbox).await
+            }
+            Err(error) => Err(error),
+        };
+        match pulled {
             Ok(image_ref) => {
                 self.failures
                     .lock()
@@ -190,7 +267,6 @@ impl Images {
             Err(error) => {
                 self.recorder
                     .warning(about, "Failed", format!("Failed to pull image {image:?}: {error}"));
-                self.recorder.warning(about, "Failed", "Error: ErrImagePull");
                 let now = Timestamp::now();
                 let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
                 failures.next(&key, now, format!("ErrImagePull: {error}"));
@@ -200,18 +276,51 @@ impl Images {
         }
     }
 
-    async fn pull(&self, image: &str, secrets: &[Secret], sandbox: &v1::PodSandboxConfig) -> Result<String, String> {
-        let mut logins: Vec<Option<v1::AuthConfig>> = credentials(image, secrets).into_iter().map(Some).collect();
-        logins.push(None);
+    /// Pulls with each login until one is good, without any if there is none; and writes down which.
+    async fn pull(
+        &self,
+        image: &str,
+        full: &str,
+        logins: Vec<Login>,
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<String, String> {
+        self.records
+            .begin(image)
+            .map_err(|e| format!("Failed to record image pull intent for container image {image:?}: {e}"))?;
+        let pulled = self.pull_with(full, logins, sandbox).await;
+        let came = pulled.as_ref().ok().map(|(image_ref, with)| (image_ref.as_str(), with));
+        if let Err(error) = self.records.end(image, came) {
+            tracing::warn!(image, %error, "record of the image not written");
+        }
+        pulled.map(|(image_ref, _)| image_ref)
+    }
+
+    async fn pull_with(
+        &self,
+        full: &str,
+        logins: Vec<Login>,
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<(String, PulledWith), String> {
+        let mut tries: Vec<(Option<v1::AuthConfig>, PulledWith)> = logins
+            .into_iter()
+            .map(|l| (Some(l.auth), PulledWith::Secret(l.from)))
+            .collect();
+        if tries.is_empty() {
+            tries.push((None, PulledWith::Node));
+        }
         let mut errors = Vec::new();
-        for login in logins {
-            match self.runtime.pull(image, login, Some(sandbox.clone())).await {
-                Ok(image_ref) => return Ok(image_ref),
+        for (login, with) in tries {
+            match self.runtime.pull(full, login, Some(sandbox.clone())).await {
+                Ok(image_ref) => return Ok((image_ref, with)),
                 Err(error) => errors.push(error.to_string()),
             }
         }
         errors.dedup();
-        Err(errors.join(", "))
+        // As upstream writes several errors as one.
+        Err(match errors.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        })
     }
 }
 
@@ -236,70 +345,6 @@ pub fn duration(d: std::time::Duration) -> String {
     }
 }
 
-/// The logins in pull secrets that fit the image's registry, the most specific first.
-pub fn credentials(image: &str, secrets: &[Secret]) -> Vec<v1::AuthConfig> {
-    let first = image.split('/').next().unwrap_or_default();
-    let has_host = image.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    let full = if has_host {
-        image.to_owned()
-    } else {
-        format!("index.docker.io/{image}")
-    };
-    let mut found: Vec<(usize, v1::AuthConfig)> = Vec::new();
-    for secret in secrets {
-        let data = secret.data.as_ref();
-        let json = |key: &str| {
-            data.and_then(|d| d.get(key))
-                .and_then(|b| serde_json::from_slice::<serde_json::Value>(&b.0).ok())
-        };
-        let entries = json(".dockerconfigjson")
-            .map(|v| v["auths"].clone())
-            .or_else(|| json(".dockercfg"));
-        for (key, login) in entries.as_ref().and_then(|e| e.as_object()).into_iter().flatten() {
-            let registry = key.trim_start_matches("https://").trim_start_matches("http://");
-            let registry = registry
-                .trim_end_matches('/')
-                .trim_end_matches("/v1")
-                .trim_end_matches("/v2");
-            if !matches(registry, &full) {
-                continue;
-            }
-            let text = |field: &str| login[field].as_str().unwrap_or_default().to_owned();
-            let (mut username, mut password) = (text("username"), text("password"));
-            if let Ok(decoded) = base64::engine::general_purpose::STANDARD.decode(text("auth"))
-                && let Some((u, p)) = String::from_utf8_lossy(&decoded).split_once(':')
-                && username.is_empty()
-            {
-                (username, password) = (u.to_owned(), p.trim_end_matches('\0').to_owned());
-            }
-            let auth = v1::AuthConfig {
-                username,
-                password,
-                identity_token: text("identitytoken"),
-                ..Default::default()
-            };
-            found.push((registry.len(), auth));
-        }
-    }
-    found.sort_by_key(|(specific, _)| std::cmp::Reverse(*specific));
-    found.into_iter().map(|(_, auth)| auth).collect()
-}
-
-/// Host labels may be `*`; the path is a prefix.
-fn matches(registry: &str, image: &str) -> bool {
-    let (want_host, want_path) = registry.split_once('/').unwrap_or((registry, ""));
-    let (host, path) = image.split_once('/').unwrap_or((image, ""));
-    let want_host = if matches!(want_host, "docker.io" | "registry-1.docker.io") {
-        "index.docker.io"
-    } else {
-        want_host
-    };
-    let host = if host == "docker.io" { "index.docker.io" } else { host };
-    let (want, have): (Vec<&str>, Vec<&str>) = (want_host.split('.').collect(), host.split('.').collect());
-    let hosts = want.len() == have.len() && want.iter().zip(&have).all(|(w, h)| *w == "*" || w == h);
-    hosts && path.starts_with(want_path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -315,29 +360,13 @@ mod tests {
             ("", false),
             ("x@sha256:zz", false),
         ] {
-            assert_eq!(is_valid(image), ok, "{image}");
+            assert_eq!(check(image).is_ok(), ok, "{image}");
+        }
+        for (image, name) in [("UPPER/Case:x", "Case"), ("Nginx", "library/Nginx"), ("a/B", "a/B")] {
+            let want = format!("invalid reference format: repository name ({name}) must be lowercase");
+            assert_eq!(check(image), Err(want));
         }
         assert_eq!(with_tag("localhost:5000/a"), "localhost:5000/a:latest");
         assert_eq!(with_tag("a:1"), "a:1");
-    }
-
-    #[test]
-    fn logins_fit_registries_by_host_and_path() {
-        let secret = |json: &str| Secret {
-            data: Some(
-                [(
-                    ".dockerconfigjson".to_owned(),
-                    k8s_openapi::ByteString(json.as_bytes().to_vec()),
-                )]
-                .into(),
-            ),
-            ..Default::default()
-        };
-        let secrets = [secret(
-            r#"{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"*.corp.io/team":{"username":"x","password":"y"}}}"#,
-        )];
-        assert_eq!(credentials("nginx", &secrets)[0].password, "p");
-        assert_eq!(credentials("r.corp.io/team/app:1", &secrets)[0].username, "x");
-        assert!(credentials("r.corp.io/other/app", &secrets).is_empty());
     }
 }

@@ -48,9 +48,16 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
     })
 }
 
+/// The log's directory may be mounted into a pod, which then can put anything in its place.
+async fn open(path: &Path) -> io::Result<File> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || crate::open::regular_file(&path)).await;
+    opened.map_err(io::Error::other)?.map(File::from_std)
+}
+
 /// Where the last `lines` whole lines begin.
 async fn tail_offset(path: &Path, lines: u64) -> io::Result<u64> {
-    let mut file = File::open(path).await?;
+    let mut file = open(path).await?;
     let mut end = file.metadata().await?.len();
     if lines == 0 {
         return Ok(end);
@@ -95,7 +102,7 @@ pub async fn read(
     } else {
         None
     };
-    let mut file = File::open(&path).await?;
+    let mut file = open(&path).await?;
     if let Some(lines) = options.tail_lines {
         file.seek(SeekFrom::Start(tail_offset(&path, lines).await?)).await?;
     }
@@ -126,7 +133,7 @@ pub async fn read(
         }
         if rotated(&path, reader.get_ref()).await {
             watcher.watch_file(&path)?;
-            reader = BufReader::new(File::open(&path).await?);
+            reader = BufReader::new(open(&path).await?);
             line.clear();
             continue;
         }

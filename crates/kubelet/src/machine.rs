@@ -10,6 +10,8 @@ pub struct Machine {
     pub memory: i64,
     /// Bytes of the file system the kubelet's directory is on.
     pub disk: i64,
+    /// Bytes of huge pages by the resource's name.
+    pub hugepages: Vec<(String, i64)>,
     pub machine_id: String,
     pub system_uuid: String,
     pub boot_id: String,
@@ -53,6 +55,41 @@ pub fn pids() -> Option<(i64, i64)> {
     Some((running, most.min(threads)))
 }
 
+/// Whether the kernel enforces AppArmor's profiles.
+pub fn has_apparmor() -> bool {
+    Path::new("/sys/kernel/security/apparmor").exists()
+        && read("/sys/module/apparmor/parameters/enabled").starts_with('Y')
+}
+
+/// The sizes of huge pages that the kernel has, with the bytes of each size: `hugepages-2Mi` and so on.
+fn hugepages() -> Vec<(String, i64)> {
+    let mut found = Vec::new();
+    // A kernel without them has no directory.
+    for entry in fs::read_dir("/sys/kernel/mm/hugepages").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let kib = name
+            .to_str()
+            .and_then(|n| n.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<i64>().ok());
+        let Some(kib) = kib else { continue };
+        let pages: i64 = read(&entry.path().join("nr_hugepages").to_string_lossy())
+            .parse()
+            .unwrap_or(0);
+        found.push((format!("hugepages-{}", binary(kib * 1024)), pages * kib * 1024));
+    }
+    found.sort();
+    found
+}
+
+/// Bytes with the largest binary suffix that leaves no rest.
+pub fn binary(bytes: i64) -> String {
+    let units = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
+    let fits = units.into_iter().find(|(_, unit)| bytes % unit == 0 && bytes > 0);
+    fits.map_or_else(
+        || bytes.to_string(),
+        |(suffix, unit)| format!("{}{suffix}", bytes / unit),
+    )
+}
+
 impl Machine {
     pub fn detect(root_dir: &Path) -> Machine {
         let cpus = read("/proc/cpuinfo")
@@ -76,6 +113,7 @@ impl Machine {
             disk: disk(root_dir).and_then(|d| i64::try_from(d.0).ok()).unwrap_or(0),
             system_uuid: uuid.unwrap_or_else(|| machine_id.clone()),
             machine_id,
+            hugepages: hugepages(),
             boot_id: read("/proc/sys/kernel/random/boot_id"),
             kernel: read("/proc/sys/kernel/osrelease"),
             os_image: pretty,

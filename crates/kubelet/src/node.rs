@@ -53,14 +53,27 @@ pub fn capacity(machine: &Machine, config: &KubeletConfig) -> (BTreeMap<String, 
         ("cpu", machine.cpus * 1000),
         ("memory", machine.memory.saturating_mul(1000)),
         ("ephemeral-storage", machine.disk.saturating_mul(1000)),
-        ("hugepages-1Gi", 0),
-        ("hugepages-2Mi", 0),
         ("pods", config.max_pods * 1000),
     ]
     .into_iter()
     .map(|(k, v)| (k.to_owned(), v))
+    .chain(
+        machine
+            .hugepages
+            .iter()
+            .map(|(name, bytes)| (name.clone(), bytes.saturating_mul(1000))),
+    )
     .collect();
     let mut allocatable = capacity.clone();
+    if let Some(memory) = allocatable.get_mut("memory") {
+        // Whoever has huge pages has them out of the memory.
+        let huge: i64 = machine
+            .hugepages
+            .iter()
+            .map(|(_, bytes)| bytes.saturating_mul(1000))
+            .sum();
+        *memory = (*memory - huge).max(0);
+    }
     for (name, amount) in &config.reserved {
         if let Some(left) = allocatable.get_mut(name) {
             *left = (*left - amount).max(0);
@@ -80,6 +93,7 @@ fn quantities(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {
     let text = |name: &str, milli: i64| match name {
         "cpu" if milli % 1000 != 0 => format!("{milli}m"),
         "memory" if milli > 0 => format!("{}Ki", milli / 1000 / 1024),
+        name if name.starts_with("hugepages-") => machine::binary(milli / 1000),
         _ => (milli / 1000).to_string(),
     };
     amounts
@@ -269,6 +283,9 @@ impl NodeReporter {
     async fn status(&self, last: Option<&NodeStatus>) -> NodeStatus {
         let now = Timestamp::now();
         let runtime = self.context.runtime.status().await;
+        if let Ok(status) = &runtime {
+            self.context.learn_handlers(status);
+        }
         let problem = match &runtime {
             Err(error) => Some(format!("container runtime is down: {error}")),
             Ok(status) => status

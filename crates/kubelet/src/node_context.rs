@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
 
 use client::{Cache, Client, EventRecorder};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 
 use crate::cgroups::Cgroups;
 use crate::cri_config::NodeSettings;
 use crate::images::Images;
 use crate::objects::Objects;
 use crate::runtime::Runtime;
+use crate::sysctl::Allowlist;
 
 #[derive(Debug)]
 pub struct NodeContext {
@@ -21,6 +23,8 @@ pub struct NodeContext {
     pub recorder: EventRecorder,
     pub images: Images,
     pub objects: Objects,
+    /// Kernel settings that pods may have.
+    pub sysctls: Allowlist,
     pub cgroups: Cgroups,
     pub settings: NodeSettings,
     /// `/var/lib/kubelet`.
@@ -32,9 +36,38 @@ pub struct NodeContext {
     /// In thousandths, by resource.
     pub allocatable: BTreeMap<String, i64>,
     pub pod_pids_limit: Option<i64>,
+    /// The kernel enforces AppArmor's profiles.
+    pub apparmor: bool,
+    /// What the runtime said of its handlers last.
+    pub handlers: RwLock<Vec<cri::v1::RuntimeHandler>>,
 }
 
 impl NodeContext {
+    /// Whether the pod's runtime makes mounts read-only with all below them.
+    pub fn recursive_read_only(&self, pod: &Pod) -> bool {
+        self.has_feature(pod, |f| f.recursive_read_only_mounts)
+    }
+
+    /// Whether the pod's runtime gives pods users of their own.
+    pub fn user_namespaces(&self, pod: &Pod) -> bool {
+        self.has_feature(pod, |f| f.user_namespaces)
+    }
+
+    fn has_feature(&self, pod: &Pod, feature: fn(&cri::v1::RuntimeHandlerFeatures) -> bool) -> bool {
+        let handlers = self.handlers.read().unwrap_or_else(PoisonError::into_inner);
+        // A class's handler is not known here; the handlers of a runtime differ in other things.
+        let class = pod.spec.as_ref().and_then(|s| s.runtime_class_name.as_deref());
+        handlers
+            .iter()
+            .any(|h| (class.is_some() || h.name.is_empty()) && h.features.as_ref().is_some_and(feature))
+    }
+
+    /// Remembers what the runtime says of its handlers.
+    pub fn learn_handlers(&self, status: &cri::v1::StatusResponse) {
+        let mut known = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
+        known.clone_from(&status.runtime_handlers);
+    }
+
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root_dir.join("pods").join(uid)
     }

@@ -205,16 +205,27 @@ pub fn ephemeral_target<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
         .filter(|t| !t.is_empty())
 }
 
+/// The action of the container's first rule that fits an exit code.
+fn rule_action(container: &Container, exit_code: i32) -> Option<&str> {
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    let fits = rules.find(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|on| {
+            let listed = on.values.as_deref().unwrap_or_default().contains(&exit_code);
+            listed == (on.operator == "In")
+        })
+    })?;
+    Some(&fits.action)
+}
+
+/// Whether the end of a container with this code starts all containers of the pod anew (KEP-5532).
+pub fn restarts_all(container: &Container, exit_code: i32) -> bool {
+    rule_action(container, exit_code) == Some("RestartAllContainers")
+}
+
 /// Whether a container that ended with this code is started again.
 pub fn restarts(pod: &Pod, container: &Container, exit_code: i32) -> bool {
-    if let Some(rules) = &container.restart_policy_rules {
-        for rule in rules {
-            let Some(on) = &rule.exit_codes else { continue };
-            let listed = on.values.as_deref().unwrap_or_default().contains(&exit_code);
-            if rule.action == "Restart" && listed == (on.operator == "In") {
-                return true;
-            }
-        }
+    if rule_action(container, exit_code) == Some("Restart") {
+        return true;
     }
     match container.restart_policy.as_deref().unwrap_or(pod.restart_policy()) {
         "Never" => false,

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Container, ObjectReference, Probe};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::env::expand;
 use crate::handlers::{self, Outcome};
 use crate::runtime::Runtime;
 
@@ -26,6 +27,9 @@ impl ProbeKind {
         }
     }
 }
+
+/// How often a probe that could not be performed is tried, as upstream's `maxProbeRetries`.
+const TRIES: usize = 3;
 
 /// The first wait between early tries; each following one is twice as long.
 const EARLY: Duration = Duration::from_millis(100);
@@ -89,21 +93,33 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
     let mut told = None;
     let mut next = Instant::now();
     loop {
-        let outcome =
-            match tokio::time::timeout(timeout + Duration::from_millis(500), once(&target, &probe, timeout)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Outcome::Failure(
-                    "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
-                ),
-            };
-        if let Outcome::Failure(output) = &outcome {
-            target.recorder.warning(
-                &target.about,
-                "Unhealthy",
-                format!("{} probe failed: {output}", kind.as_str()),
-            );
+        let mut outcome = once(&target, &probe, timeout).await;
+        for _ in 1..TRIES {
+            if !matches!(outcome, Outcome::Unknown(_)) {
+                break;
+            }
+            outcome = once(&target, &probe, timeout).await;
         }
-        if let Some(success) = threshold.count(outcome == Outcome::Success)
+        let warn = |reason: &str, text: String| target.recorder.warning(&target.about, reason, text);
+        let name = kind.as_str();
+        let result = match &outcome {
+            Outcome::Success => Some(true),
+            Outcome::Warning(text) => {
+                warn("ProbeWarning", format!("{name} probe warning: {text}"));
+                Some(true)
+            }
+            Outcome::Failure(text) => {
+                warn("Unhealthy", format!("{name} probe failed: {text}"));
+                Some(false)
+            }
+            // What was found before stands.
+            Outcome::Unknown(text) => {
+                let text = format!("{name} probe errored and resulted in unknown state: {text}");
+                warn("Unhealthy", text);
+                None
+            }
+        };
+        if let Some(success) = result.and_then(|r| threshold.count(r))
             && told != Some(success)
         {
             told = Some(success);
@@ -131,7 +147,7 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
             let mut wait = EARLY;
             while Instant::now() + wait < next {
                 tokio::time::sleep(wait).await;
-                if let Ok(Outcome::Success) = tokio::time::timeout(timeout, once(&target, &probe, timeout)).await {
+                if once(&target, &probe, timeout).await == Outcome::Success {
                     next = Instant::now();
                     break;
                 }
@@ -144,21 +160,24 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
 
 async fn once(target: &Target, probe: &Probe, timeout: Duration) -> Outcome {
     if let Some(action) = &probe.exec {
-        handlers::exec(
-            &target.runtime,
-            &target.container_id,
-            action.command.as_deref().unwrap_or_default(),
-            timeout,
-        )
-        .await
+        // Only what the pod itself says of the container's variables, as upstream.
+        let value = |name: &str| {
+            let mut variables = target.container.env.iter().flatten();
+            let found = variables.rfind(|e| e.name == name)?;
+            Some(found.value.clone().unwrap_or_default())
+        };
+        let command = action.command.iter().flatten();
+        let command: Vec<String> = command.map(|word| expand(word, &value)).collect();
+        handlers::exec(&target.runtime, &target.container_id, &command, timeout).await
     } else if let Some(action) = &probe.http_get {
-        handlers::http_get(&target.container, action, &target.pod_ip, "kube-probe/1.36").await
+        let agent = "kube-probe/1.36";
+        handlers::http_get(&target.container, action, &target.pod_ip, agent, timeout).await
     } else if let Some(action) = &probe.tcp_socket {
-        handlers::tcp(&target.container, action, &target.pod_ip).await
+        handlers::tcp(&target.container, action, &target.pod_ip, timeout).await
     } else if let Some(action) = &probe.grpc {
-        handlers::grpc(action, &target.pod_ip).await
+        handlers::grpc(action, &target.pod_ip, timeout).await
     } else {
-        Outcome::Failure("missing probe handler".to_owned())
+        Outcome::Unknown(format!("missing probe handler for {}", target.container.name))
     }
 }
 

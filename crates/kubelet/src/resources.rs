@@ -228,6 +228,15 @@ pub fn oom_score_adj(pod: &Pod, container: &Container, node_memory: i64) -> i64 
     }
 }
 
+/// The name of a size of huge pages in CRI and cgroups (`2MB`) by that of its resource (`hugepages-2Mi`).
+pub fn page_size_name(resource: &str) -> String {
+    let size = resource.strip_prefix("hugepages-").unwrap_or(resource);
+    match size.strip_suffix('i') {
+        Some(unit) => format!("{unit}B"),
+        None => size.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,9 @@
 //! The security context of containers and sandboxes: pod and container settings merged into CRI's terms.
 
 use cri::v1;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    AppArmorProfile, Container, Pod, PodSecurityContext, SELinuxOptions, SeccompProfile, SecurityContext,
+};
 
 use crate::pod::{Kind, PodExt};
 
@@ -84,6 +86,28 @@ fn seccomp(
         },
         _ => unconfined,
     }
+}
+
+/// The AppArmor profiles that a pod asks for, of itself and of its containers.
+pub fn apparmor_profiles(pod: &Pod) -> impl Iterator<Item = AppArmorProfile> {
+    let own = pod_context(pod).app_armor_profile;
+    let containers = pod.every_container();
+    let of = |(_, c): (Kind, Container)| c.security_context.and_then(|s| s.app_armor_profile);
+    own.into_iter().chain(containers.into_iter().filter_map(of))
+}
+
+fn apparmor(profile: Option<&AppArmorProfile>) -> Option<v1::SecurityProfile> {
+    use v1::security_profile::ProfileType;
+    let profile = profile?;
+    let kind = match profile.type_.as_str() {
+        "RuntimeDefault" => ProfileType::RuntimeDefault,
+        "Localhost" => ProfileType::Localhost,
+        _ => ProfileType::Unconfined,
+    };
+    Some(v1::SecurityProfile {
+        profile_type: kind as i32,
+        localhost_ref: profile.localhost_profile.clone().unwrap_or_default(),
+    })
 }
 
 fn namespaces(pod: &Pod) -> v1::NamespaceOption {
@@ -218,6 +242,7 @@ pub fn container(
             strings(&READONLY)
         },
         seccomp: Some(seccomp(profile, seccomp_root, privileged, seccomp_default)),
+        apparmor: apparmor(own.app_armor_profile.as_ref().or(pod_level.app_armor_profile.as_ref())),
         ..Default::default()
     })
 }

@@ -65,20 +65,16 @@ const DEFAULT: [&str; 14] = [
     "AUDIT_WRITE",
 ];
 
-/// The bits of a name, with or without `CAP_`; `ALL` is all.
-pub fn bits(name: &str) -> Option<u64> {
-    let upper = name.to_ascii_uppercase();
-    let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    if short == "ALL" {
-        return Some(ALL);
-    }
-    NAMES.iter().position(|n| *n == short).map(|i| 1 << i)
+/// The bit of a capability by its name without `CAP_`, in any case of letters.
+pub fn bit(name: &str) -> Option<u64> {
+    NAMES.iter().position(|n| n.eq_ignore_ascii_case(name)).map(|i| 1 << i)
 }
 
 /// The set of a container: the default one, with what is added and without what is dropped. `ALL` goes first.
-pub fn merge(add: &[String], drop: &[String]) -> Result<u64, String> {
-    let known = |name: &String| bits(name).ok_or_else(|| format!("unknown capability {name:?}"));
-    let mut set = DEFAULT.iter().filter_map(|n| bits(n)).fold(0, |a, b| a | b);
+///
+/// Names that are none (`FLY`, and `CAP_CHOWN`, which would be `CAP_CAP_CHOWN`) change nothing, as in upstream's runtimes.
+pub fn merge(add: &[String], drop: &[String]) -> u64 {
+    let mut set = DEFAULT.iter().filter_map(|n| bit(n)).fold(0, |a, b| a | b);
     let is_all = |n: &&String| n.eq_ignore_ascii_case("ALL");
     if add.iter().any(|n| is_all(&n)) {
         set = ALL;
@@ -86,13 +82,8 @@ pub fn merge(add: &[String], drop: &[String]) -> Result<u64, String> {
     if drop.iter().any(|n| is_all(&n)) {
         set = 0;
     }
-    for name in add.iter().filter(|n| !is_all(n)) {
-        set |= known(name)?;
-    }
-    for name in drop.iter().filter(|n| !is_all(n)) {
-        set &= !known(name)?;
-    }
-    Ok(set)
+    set |= add.iter().filter_map(|n| bit(n)).fold(0, |a, b| a | b);
+    set & !drop.iter().filter_map(|n| bit(n)).fold(0, |a, b| a | b)
 }
 
 #[cfg(test)]
@@ -102,8 +93,15 @@ mod tests {
     #[test]
     fn all_is_taken_before_single_names() {
         let names = |n: &[&str]| n.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        assert_eq!(merge(&names(&["NET_ADMIN"]), &names(&["ALL"])), Ok(1 << 12));
-        assert_eq!(merge(&names(&["ALL"]), &names(&["cap_chown"])), Ok(ALL & !1));
-        assert!(merge(&names(&["FLY"]), &[]).is_err());
+        assert_eq!(merge(&names(&["NET_ADMIN"]), &names(&["ALL"])), 1 << 12);
+        assert_eq!(merge(&names(&["ALL"]), &names(&["chown"])), ALL & !1);
+    }
+
+    #[test]
+    fn names_that_are_none_change_nothing() {
+        let names = |n: &[&str]| n.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        let plain = merge(&[], &[]);
+        assert_eq!(merge(&names(&["FLY", "CAP_SYS_ADMIN", ""]), &[]), plain);
+        assert_eq!(merge(&[], &names(&["CAP_CHOWN", "CAP_ALL"])), plain);
     }
 }

@@ -5,6 +5,7 @@ pub mod cgroup;
 mod device_filter;
 pub mod image;
 pub mod registry;
+mod sealed_program;
 mod seccomp;
 mod service;
 pub mod shim;

@@ -1,10 +1,11 @@
 //! System calls that have no wrapper elsewhere: the mount API of Linux 5.2 and 5.12, `openat2(2)`, capabilities.
 #![allow(unsafe_code)]
 
-use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::{Component, Path, PathBuf};
 
 use tokio::io::unix::AsyncFd;
 
@@ -120,6 +121,50 @@ pub fn open_in_root(root: BorrowedFd, path: impl AsRef<Path>, flags: libc::c_int
     }
 }
 
+/// Opens the regular file at `path` in `root` for reading. Whatever else is there is an error (`EINVAL`) and is never
+/// opened itself: the other end of a FIFO may never come, and opening a device may do something.
+pub fn open_regular_in_root(root: BorrowedFd, path: impl AsRef<Path>) -> io::Result<File> {
+    open_regular(open_in_root(root, path, libc::O_PATH, 0)?)
+}
+
+/// The same for a path of the node. Its last part is not followed where it is a symbolic link (`ELOOP`).
+pub fn open_regular_file(path: impl AsRef<Path>) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let handle = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+        .open(path)?;
+    if handle.metadata()?.file_type().is_symlink() {
+        return Err(io::Error::from_raw_os_error(libc::ELOOP));
+    }
+    open_regular(handle.into())
+}
+
+fn open_regular(handle: OwnedFd) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let handle = File::from(handle);
+    if !handle.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    // Through the handle: the name may be another file by now.
+    File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+}
+
+/// Reads a regular file of the root whole; one with more than `most` bytes is an error (`EFBIG`).
+pub fn read_in_root(root: BorrowedFd, path: impl AsRef<Path>, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular_in_root(root, path)?
+        .take(most + 1)
+        .read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    Ok(bytes)
+}
+
 pub fn mkdir_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let name = path_text(name)?;
     // SAFETY: the name outlives the call.
@@ -132,32 +177,57 @@ pub fn mknod_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32, device: u64)
     check(unsafe { libc::c_long::from(libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device)) }).map(drop)
 }
 
+const DIRECTORY: libc::c_int = libc::O_PATH | libc::O_DIRECTORY;
+
+/// The directory `name` of `dir`, where that is a directory itself and no link to one.
+pub fn child_dir(dir: BorrowedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    open_in_root(dir, name, DIRECTORY | libc::O_NOFOLLOW, 0)
+}
+
 /// An `O_PATH` descriptor of a directory in `root`, made with its parents where missing.
 pub fn make_dirs_in_root(root: BorrowedFd, path: &Path, mode: u32) -> io::Result<OwnedFd> {
-    let mut so_far = std::path::PathBuf::new();
-    let mut at = open_in_root(root, "/", libc::O_PATH | libc::O_DIRECTORY, 0)?;
+    walk_dirs_in_root(root, path, mode, |_, _| Ok(()))
+}
+
+/// The same; each part of the path is told with the directory that was made for it, if one was. Goes from part to
+/// part, so that a deep path costs its length and not the square of it.
+pub fn walk_dirs_in_root(
+    root: BorrowedFd,
+    path: &Path,
+    mode: u32,
+    mut step: impl FnMut(&OsStr, Option<BorrowedFd>) -> io::Result<()>,
+) -> io::Result<OwnedFd> {
+    let mut so_far = PathBuf::new();
+    let mut at = open_in_root(root, "/", DIRECTORY, 0)?;
     for part in path.components() {
-        let std::path::Component::Normal(part) = part else {
-            if part == std::path::Component::ParentDir {
+        let Component::Normal(part) = part else {
+            if part == Component::ParentDir {
                 so_far.pop();
-                at = open_in_root(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+                at = open_in_root(root, &so_far, DIRECTORY, 0)?;
             }
             continue;
         };
         so_far.push(part);
-        at = match open_in_root(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0) {
-            Ok(next) => next,
+        let mut made = false;
+        let child = match child_dir(at.as_fd(), part) {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
-                use std::os::fd::AsFd;
                 match mkdir_at(at.as_fd(), part, mode) {
-                    Ok(()) => {}
+                    Ok(()) => made = true,
                     Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
                     Err(e) => return Err(e),
                 }
-                open_in_root(root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0)?
+                child_dir(at.as_fd(), part)
             }
-            Err(e) => return Err(e),
+            other => other,
         };
+        at = match child {
+            // A link, which may lead anywhere in the root.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR)) => {
+                open_in_root(root, &so_far, DIRECTORY, 0)?
+            }
+            other => other?,
+        };
+        step(part, made.then(|| at.as_fd()))?;
     }
     Ok(at)
 }

@@ -185,7 +185,7 @@ impl Pod {
                 args: vec!["sh".into(), "-c".into(), script.into()],
                 env: vec!["PATH=/bin".into()],
                 cwd: "/".into(),
-                capabilities: capabilities::merge(&[], &[]).unwrap(),
+                capabilities: capabilities::merge(&[], &[]),
                 seccomp: Seccomp::RuntimeDefault,
                 ..Process::default()
             },

@@ -24,12 +24,21 @@ impl Kubelet {
                 .await
                 .ok();
             let labels = node.and_then(|n| n.metadata.labels).unwrap_or_default();
-            if let Err(verdict) = admission::admit(
-                &pod,
-                self.allocations.others(pod.uid()),
-                &self.context.allocatable,
-                &labels,
-            ) {
+            let admitted = self
+                .context
+                .sysctls
+                .admit(&pod)
+                .and_then(|()| admission::fits_os(&pod))
+                .and_then(|()| {
+                    admission::admit(
+                        &pod,
+                        self.allocations.others(pod.uid()),
+                        &self.context.allocatable,
+                        &labels,
+                    )
+                })
+                .and_then(|()| admission::fits_apparmor(&pod, self.context.apparmor));
+            if let Err(verdict) = admitted {
                 self.context
                     .recorder
                     .warning(&pod.reference(), &verdict.reason, verdict.message.clone());

@@ -7,7 +7,7 @@ mod orphans;
 mod resize;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use client::{Change, Client, EventRecorder, Indexer, Informer};
@@ -23,12 +23,14 @@ use crate::cgroups::Cgroups;
 use crate::config::KubeletConfig;
 use crate::cri_config::NodeSettings;
 use crate::images::Images;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::node::{self, NodeReporter};
 use crate::node_context::NodeContext;
 use crate::objects::Objects;
 use crate::pod::PodExt;
+use crate::pull_records::PullRecords;
 use crate::runtime::Runtime;
+use crate::sysctl::{Allowlist, SysctlError};
 use crate::worker::{Handle, Message};
 
 /// Why the kubelet cannot run.
@@ -38,6 +40,8 @@ pub enum KubeletError {
     Io { path: String, source: std::io::Error },
     #[error("cgroups: {0}")]
     Cgroups(std::io::Error),
+    #[error("allowed unsafe sysctls: {0}")]
+    Sysctls(#[from] SysctlError),
     #[error("server: {0}")]
     Server(#[from] crate::server::ServerError),
 }
@@ -77,9 +81,16 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
     let recorder = EventRecorder::new(client.clone(), "kubelet", &config.node_name);
     let by_namespace = Indexer::new("namespace", |o| vec![o.meta.namespace.to_string()]);
     let (_, allocatable) = node::capacity(&machine, &config);
+    let sysctls = Allowlist::new(&machine.kernel, &config.allowed_unsafe_sysctls)?;
+    let records = PullRecords::open(&config.root_dir, config.image_verification.clone());
+    let records = records.map_err(|source| KubeletError::Io {
+        path: config.root_dir.join("image_manager").display().to_string(),
+        source,
+    })?;
     let context = Arc::new(NodeContext {
         runtime_name: version.runtime_name.clone(),
-        images: Images::new(runtime.clone(), recorder.clone()),
+        images: Images::new(runtime.clone(), recorder.clone(), records),
+        sysctls,
         objects: Objects::new(client.clone()),
         cgroups,
         settings: NodeSettings {
@@ -91,6 +102,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
             cluster_domain: config.cluster_domain.clone(),
             resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
             memory: machine.memory,
+            hugepages: machine.hugepages.iter().map(|(name, _)| name.clone()).collect(),
             least_oom_score_adj: config.least_oom_score_adj,
         },
         root_dir: config.root_dir.clone(),
@@ -99,10 +111,18 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         host_ips: config.node_ips.iter().map(ToString::to_string).collect(),
         allocatable,
         pod_pids_limit: config.pod_pids_limit,
+        handlers: RwLock::default(),
+        apparmor: machine::has_apparmor(),
         recorder,
         runtime,
         client: client.clone(),
     });
+    match context.runtime.status().await {
+        Ok(status) => context.learn_handlers(&status),
+        // The node's reporter asks again.
+        Err(error) => tracing::warn!(%error, "status of the container runtime"),
+    }
+    context.images.take_over().await;
     let nudge = Arc::new(Notify::new());
     let reporter = NodeReporter {
         context: context.clone(),
@@ -210,6 +230,7 @@ impl Kubelet {
                 _ = net.tick() => {
                     self.wake_all();
                     self.clean_orphans().await;
+                    self.context.images.prune().await;
                     self.retry_resizes();
                 }
             }

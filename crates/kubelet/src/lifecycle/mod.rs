@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 pub use self::resize::{Resize, in_progress};
 use crate::allocation::PodResources;
 use crate::backoff::Backoffs;
-use crate::pod::{Kind, PodExt, container_hash, is_sidecar, restarts};
+use crate::pod::{Kind, PodExt, container_hash, is_sidecar, restarts, restarts_all};
 use crate::runtime_pod::{RuntimeContainer, RuntimePod, State};
 
 /// What the probes and hooks of a pod's containers found, by container id.
@@ -21,6 +21,8 @@ pub struct Probed {
     pub ready: HashMap<String, bool>,
     pub startup_failed: HashSet<String>,
     pub liveness_failed: HashSet<String>,
+    /// Stopped to be started again, whatever they answered to that.
+    pub to_restart: HashSet<String>,
 }
 
 /// A container to start.
@@ -39,6 +41,8 @@ pub struct Stop {
     pub name: String,
     pub message: String,
     pub cause: StopCause,
+    /// It is to run again, with whatever code it ends.
+    pub restart: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +78,17 @@ pub struct Plan {
     pub resize_pod: bool,
     pub start: Vec<Start>,
     pub crash_loops: Vec<CrashLoop>,
+    /// Containers to remove before all start anew, in this order.
+    pub reset: Vec<Reset>,
+}
+
+/// A container to remove, which is killed first if it runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reset {
+    pub kind: Kind,
+    pub id: String,
+    pub name: String,
+    pub runs: bool,
 }
 
 impl Plan {
@@ -82,6 +97,7 @@ impl Plan {
             && self.create_sandbox.is_none()
             && self.stop.is_empty()
             && self.start.is_empty()
+            && self.reset.is_empty()
             && !self.resize_pod
     }
 }
@@ -165,16 +181,21 @@ impl Step<'_> {
         self.pod.containers().iter().any(|c| {
             self.runtime
                 .newest(&c.name)
-                .is_some_and(|s| s.state == State::Exited && restarts(self.pod, c, s.exit_code))
+                .is_some_and(|s| s.state == State::Exited && self.again(c, s))
         })
     }
 
     /// Whether a regular container still has to run.
     fn wanted(&self, container: &Container) -> bool {
         match self.runtime.newest(&container.name) {
-            Some(s) if s.state == State::Exited => restarts(self.pod, container, s.exit_code),
+            Some(s) if s.state == State::Exited => self.again(container, s),
             _ => true,
         }
+    }
+
+    /// Whether a container that has ended is started again.
+    fn again(&self, container: &Container, ended: &RuntimeContainer) -> bool {
+        restarts(self.pod, container, ended.exit_code) || self.probed.to_restart.contains(&ended.id)
     }
 
     fn start(&mut self, kind: Kind, container: &Container) {
@@ -201,8 +222,31 @@ impl Step<'_> {
         });
     }
 
+    /// Starts a container again that is stopped in the same go, unless one before it ended too short a while ago.
+    fn restart(&mut self, kind: Kind, container: &Container, running: &RuntimeContainer) {
+        let before = self.runtime.containers.iter();
+        let mut before = before.filter(|c| c.name == container.name && c.state == State::Exited);
+        let ended = before.next().map(|last| timestamp(last.finished_at));
+        let waiting = ended.and_then(|ended| self.backoffs.waiting(&crash_key(container), ended, self.now));
+        let name = container.name.clone();
+        match waiting {
+            Some((delay, until)) => self.plan.crash_loops.push(CrashLoop {
+                kind,
+                name,
+                delay_seconds: delay.as_secs(),
+                until,
+            }),
+            None => self.plan.start.push(Start {
+                kind,
+                name,
+                attempt: running.attempt + 1,
+            }),
+        }
+    }
+
     fn stop(&mut self, kind: Kind, status: &RuntimeContainer, cause: StopCause, message: String) {
         let stop = Stop {
+            restart: false,
             kind,
             id: status.id.clone(),
             name: status.name.clone(),
@@ -212,7 +256,35 @@ impl Step<'_> {
         self.plan.stop.push(stop);
     }
 
+    /// Where a container's end calls for it: every container of the pod, those that called for it last.
+    fn reset(&mut self) -> bool {
+        let (mut sources, mut targets) = (Vec::new(), Vec::new());
+        let regular = self.pod.containers().iter().map(|c| (Kind::Regular, c));
+        let init = self.pod.init_containers().iter().map(|c| (Kind::Init, c));
+        for (kind, container) in regular.chain(init) {
+            for status in self.runtime.containers.iter().filter(|c| c.name == container.name) {
+                let calls = status.state == State::Exited && restarts_all(container, status.exit_code);
+                let list = if calls { &mut sources } else { &mut targets };
+                list.push(Reset {
+                    kind,
+                    id: status.id.clone(),
+                    name: status.name.clone(),
+                    runs: status.state != State::Exited,
+                });
+            }
+        }
+        if sources.is_empty() {
+            return false;
+        }
+        self.plan.reset = targets;
+        self.plan.reset.append(&mut sources);
+        true
+    }
+
     fn in_sandbox(&mut self, sandbox: &str) {
+        if self.reset() {
+            return;
+        }
         for container in self.pod.ephemeral_containers() {
             if self.runtime.newest(&container.name).is_none() {
                 self.start(Kind::Ephemeral, &container);
@@ -250,7 +322,7 @@ impl Step<'_> {
         let name = &container.name;
         match status.state {
             State::Exited => {
-                let again = restarts(self.pod, container, status.exit_code);
+                let again = self.again(container, status);
                 if again {
                     self.start(Kind::Regular, container);
                 }
@@ -276,11 +348,17 @@ impl Step<'_> {
                     self.resize(Kind::Regular, container, status);
                     return true;
                 };
-                if restarts(self.pod, container, 1) {
+                // What is not as it is wanted any more is made again under every policy.
+                let restart = cause == StopCause::Changed || restarts(self.pod, container, 1);
+                if restart {
                     message += ", will be restarted";
+                    self.restart(Kind::Regular, container, status);
                 }
                 self.stop(Kind::Regular, status, cause, message);
-                true
+                if let Some(stop) = self.plan.stop.last_mut() {
+                    stop.restart = restart;
+                }
+                restart
             }
         }
     }

@@ -219,3 +219,43 @@ fn a_running_container_gets_other_resources_by_its_policy() {
     ]);
     assert!(!in_progress(&more, &stopped, &had), "it gets them when it starts");
 }
+
+#[test]
+fn a_container_whose_probe_failed_starts_again_though_it_ends_well() {
+    let pod = pod(r#"{"restartPolicy":"OnFailure","containers":[{"name":"a"}]}"#);
+    let mut probed = Probed::default();
+    probed.liveness_failed.insert("id-a".into());
+    let first = plan(&pod, &runtime(vec![container("a", State::Running, 0)]), &probed);
+    assert!(first.stop[0].restart && first.stop[0].message.ends_with(", will be restarted"));
+    assert_eq!((names(&first), first.start[0].attempt), (vec!["a"], 1));
+    // Where the start did not follow at once, as after a failed one.
+    let ended = runtime(vec![container("a", State::Exited, 0)]);
+    assert!(plan(&pod, &ended, &Probed::default()).kill_pod);
+    let probed = Probed {
+        to_restart: ["id-a".to_owned()].into(),
+        ..Probed::default()
+    };
+    assert_eq!(names(&plan(&pod, &ended, &probed)), ["a"]);
+}
+
+#[test]
+fn an_end_that_calls_for_it_removes_every_container_the_caller_last() {
+    let pod = pod(
+        r#"{"restartPolicy":"Never","initContainers":[{"name":"i"}],"containers":[
+        {"name":"w","restartPolicyRules":[{"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[42]}}]},{"name":"side"}]}"#,
+    );
+    let with = |code| {
+        runtime(vec![
+            container("w", State::Exited, code),
+            container("side", State::Running, 0),
+            container("i", State::Exited, 0),
+        ])
+    };
+    let reset = plan(&pod, &with(42), &Probed::default());
+    let order: Vec<_> = reset.reset.iter().map(|r| (r.name.as_str(), r.runs)).collect();
+    assert_eq!(order, [("side", true), ("i", false), ("w", false)]);
+    assert!(!reset.kill_pod && reset.start.is_empty());
+    assert!(plan(&pod, &with(1), &Probed::default()).reset.is_empty());
+    // Afterwards nothing is there, and the pod begins with its init containers.
+    assert_eq!(names(&plan(&pod, &runtime(vec![]), &Probed::default())), ["i"]);
+}

@@ -384,15 +384,41 @@ async fn find_container(
     let chosen = if previous { all.nth(1) } else { all.next() };
     match chosen {
         Some(status) => Ok((found, status)),
-        None if previous => Err(plain(
-            StatusCode::BAD_REQUEST,
-            format!("previous terminated container {container:?} in pod {pod:?} not found"),
-        )),
         None => Err(plain(
             StatusCode::BAD_REQUEST,
-            format!("container {container:?} in pod {pod:?} is waiting to start: ContainerCreating"),
+            nothing_to_show(&found, container, previous),
         )),
     }
+}
+
+/// Why a container has no log. Upstream: `validateContainerLogStatus`.
+fn nothing_to_show(pod: &Pod, container: &str, previous: bool) -> String {
+    let name = pod.name();
+    if previous {
+        return format!("previous terminated container {container:?} in pod {name:?} not found");
+    }
+    let statuses = pod.status.iter().flat_map(|s| {
+        let lists = [
+            &s.container_statuses,
+            &s.init_container_statuses,
+            &s.ephemeral_container_statuses,
+        ];
+        lists.into_iter().flatten().flatten()
+    });
+    let state = statuses.filter(|s| s.name == container).find_map(|s| s.state.as_ref());
+    let what = match state {
+        Some(state) if state.terminated.is_some() => "is terminated".to_owned(),
+        Some(state) => {
+            let reason = state.waiting.as_ref().and_then(|w| w.reason.as_deref());
+            match reason.unwrap_or("ContainerCreating") {
+                "ErrImagePull" => "is waiting to start: image can't be pulled".to_owned(),
+                "ImagePullBackOff" => "is waiting to start: trying and failing to pull image".to_owned(),
+                reason => format!("is waiting to start: {reason}"),
+            }
+        }
+        None => "is not available".to_owned(),
+    };
+    format!("container {container:?} in pod {name:?} {what}")
 }
 
 async fn container_logs(

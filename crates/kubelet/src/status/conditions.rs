@@ -6,7 +6,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::Known;
 use super::phase::end_of;
 use super::resize::{IN_PROGRESS, PENDING};
-use crate::pod::{PodExt, is_sidecar};
+use crate::pod::{PodExt, is_sidecar, restarts_all};
+use crate::runtime_pod::State;
+
+/// All containers are removed to start anew.
+const RESTARTING: &str = "AllContainersRestarting";
 
 pub fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition> {
     status.conditions.iter().flatten().find(|c| c.type_ == type_)
@@ -115,6 +119,16 @@ pub(super) fn conditions(
         containers_ready,
         scheduled,
     ];
+    let restarting = pod.init_containers().iter().chain(pod.containers()).any(|c| {
+        let newest = known.runtime.newest(&c.name).filter(|s| s.state == State::Exited);
+        newest.is_some_and(|s| restarts_all(c, s.exit_code))
+    });
+    if restarting {
+        let message = "container exited with restart policy rule".to_owned();
+        all.push(make(RESTARTING, true, "RestartAllContainersStarted", message));
+    } else if condition(old, RESTARTING).is_some() {
+        all.push(make(RESTARTING, false, "", String::new()));
+    }
     let others = old
         .conditions
         .iter()

@@ -13,6 +13,57 @@ use crate::pod::{Kind, PodExt, is_sidecar};
 use crate::resources;
 use crate::runtime_pod::{RuntimeContainer, RuntimeLimits, State};
 
+/// The reason of containers that were removed because another one's end calls for all to start anew.
+pub const RESTARTING_ALL: &str = "RestartingAllContainers";
+pub const REMOVED_TO_RESTART: &str = "The container is removed because RestartAllContainers in place";
+
+/// Whatever did not end as far as anybody knows has ended, and not well: containers of a pod that was initialized, and
+/// the init containers up to the last one that ever ran. Those that were never to start yet still wait.
+/// Upstream: `TerminatePod` of the status manager.
+pub(super) fn nobody_knows(
+    pod: &k8s_openapi::api::core::v1::Pod,
+    init: &mut [ContainerStatus],
+    regular: &mut [ContainerStatus],
+) {
+    let is = |s: &ContainerStatus, f: fn(&ContainerState) -> bool| s.state.as_ref().is_some_and(f);
+    let waits = |s: &ContainerStatus| is(s, |x| x.waiting.is_some());
+    let ended_before = |s: &ContainerStatus| s.last_state.as_ref().is_some_and(|x| x.terminated.is_some());
+    let unknown = |statuses: &mut [ContainerStatus]| {
+        for status in statuses.iter_mut().filter(|s| !is(s, |x| x.terminated.is_some())) {
+            status.state = Some(ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    exit_code: 137,
+                    reason: Some("ContainerStatusUnknown".to_owned()),
+                    message: Some("The container could not be located when the pod was terminated".to_owned()),
+                    ..ContainerStateTerminated::default()
+                }),
+                ..ContainerState::default()
+            });
+        }
+    };
+    let completed = |s: &ContainerStatus| {
+        let code = |x: &Option<ContainerState>| x.as_ref()?.terminated.as_ref().map(|t| t.exit_code);
+        code(&s.state) == Some(0) || code(&s.last_state) == Some(0)
+    };
+    let last_init = pod.init_containers().last().zip(init.last());
+    let initialized = last_init.is_none_or(|(container, status)| {
+        if is_sidecar(container) {
+            status.started == Some(true) && is(status, |x| x.running.is_some())
+        } else {
+            completed(status)
+        }
+    });
+    if initialized || regular.iter().any(|s| ended_before(s) || !waits(s)) {
+        unknown(regular);
+    }
+    let ran = init
+        .iter()
+        .rposition(|s| ended_before(s) || !waits(s))
+        .map_or(1, |i| i + 1);
+    let ran = ran.min(init.len());
+    unknown(&mut init[..ran]);
+}
+
 fn time(nanoseconds: i64) -> Option<Time> {
     (nanoseconds != 0).then(|| Time(timestamp(nanoseconds)))
 }
@@ -75,9 +126,25 @@ pub(super) fn container_status(
         ..ContainerStatus::default()
     };
     let Some(s) = newest else {
-        let was_running = old
-            .as_ref()
-            .is_some_and(|o| o.state.as_ref().is_some_and(|s| s.running.is_some()));
+        if reason.is_some_and(|(reason, _)| reason == RESTARTING_ALL) {
+            // It is told so once, and then waits for its turn.
+            let told = old
+                .as_ref()
+                .is_some_and(|o| o.state.as_ref().is_some_and(|s| s.waiting.is_some()));
+            status.restart_count += i32::from(!told);
+            status.last_state = Some(ContainerState {
+                terminated: Some(ContainerStateTerminated {
+                    exit_code: 137,
+                    reason: Some(RESTARTING_ALL.to_owned()),
+                    message: Some(REMOVED_TO_RESTART.to_owned()),
+                    ..ContainerStateTerminated::default()
+                }),
+                ..ContainerState::default()
+            });
+            status.state = Some(wait());
+            status.started = Some(false);
+            return status;
+        }
         let old_end = old
             .as_ref()
             .and_then(|o| o.state.as_ref())
@@ -90,19 +157,7 @@ pub(super) fn container_status(
             };
         }
         status.last_state = old_last;
-        if known.terminal && (was_running || reason.is_none()) && known.failed.is_none() {
-            status.state = Some(ContainerState {
-                terminated: Some(ContainerStateTerminated {
-                    exit_code: 137,
-                    reason: Some("ContainerStatusUnknown".to_owned()),
-                    message: Some("The container could not be located when the pod was terminated".to_owned()),
-                    ..ContainerStateTerminated::default()
-                }),
-                ..ContainerState::default()
-            });
-        } else {
-            status.state = Some(wait());
-        }
+        status.state = Some(wait());
         status.started = Some(false);
         return status;
     };
@@ -184,7 +239,10 @@ pub(super) fn container_status(
                 name: m.name.clone(),
                 mount_path: m.mount_path.clone(),
                 read_only: m.read_only,
-                recursive_read_only: m.read_only.filter(|r| *r).map(|_| "Disabled".to_owned()),
+                recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
+                    let on = crate::volumes::recursive_read_only(m, known.recursive_read_only);
+                    if on == Ok(true) { "Enabled" } else { "Disabled" }.to_owned()
+                }),
                 ..VolumeMountStatus::default()
             };
             mounts.iter().map(of).collect()

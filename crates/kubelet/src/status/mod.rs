@@ -14,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 pub use self::conditions::condition;
 use self::conditions::conditions;
-use self::container::container_status;
+pub use self::container::{REMOVED_TO_RESTART, RESTARTING_ALL};
+use self::container::{container_status, nobody_knows};
 pub use self::patch::status_patch;
 use self::phase::phase;
 pub use self::resize::ResizeConditions;
@@ -44,6 +45,8 @@ pub struct Known<'a> {
     /// What its containers were last made or changed with.
     pub actuated: &'a PodResources,
     pub resize: &'a ResizeConditions,
+    /// The runtime makes mounts read-only with all below them.
+    pub recursive_read_only: bool,
     pub host_ips: &'a [String],
     /// As in `containerd://...`.
     pub runtime_name: &'a str,
@@ -82,6 +85,10 @@ pub fn pod_status(known: &Known) -> PodStatus {
             )
         })
         .collect();
+    let (mut init, mut regular) = (init, regular);
+    if known.terminal && known.failed.is_none() {
+        nobody_knows(pod, &mut init, &mut regular);
+    }
     let old_phase = old.phase.as_deref().unwrap_or("Pending");
     let mut phase = match known.failed {
         Some(_) if known.terminal => "Failed",
@@ -121,6 +128,7 @@ pub fn pod_status(known: &Known) -> PodStatus {
             nominated_node_name: old.nominated_node_name,
             resource_claim_statuses: old.resource_claim_statuses,
             resize: old.resize,
+            extended_resource_claim_status: old.extended_resource_claim_status,
             ..PodStatus::default()
         }
     }

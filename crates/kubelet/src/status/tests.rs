@@ -8,6 +8,7 @@ fn known<'a>(pod: &'a Pod, runtime: &'a RuntimePod, probed: &'a Probed, waiting:
     Known {
         actuated: &NOTHING.0,
         resize: &NOTHING.1,
+        recursive_read_only: true,
         pod,
         runtime,
         probed,
@@ -204,5 +205,52 @@ fn a_resize_is_said_while_it_waits_or_runs_and_its_conditions_are_deleted() {
     assert_eq!(
         patch["status"]["conditions"],
         serde_json::json!([{"type": "PodResizeInProgress", "$patch": "delete"}])
+    );
+}
+
+#[test]
+fn what_never_could_start_behind_a_failed_init_container_still_waits() {
+    let pod =
+        pod(r#"{"restartPolicy":"Never","initContainers":[{"name":"i"},{"name":"j"}],"containers":[{"name":"c"}]}"#);
+    let runtime = runtime(vec![container("i", State::Exited, 4)]);
+    let (probed, waiting) = (Probed::default(), Waiting::new());
+    let status = pod_status(&Known {
+        terminal: true,
+        ..known(&pod, &runtime, &probed, &waiting)
+    });
+    let reason = |s: &ContainerStatus| {
+        let waiting = s.state.as_ref().and_then(|s| s.waiting.as_ref());
+        waiting.and_then(|w| w.reason.clone()).unwrap_or_default()
+    };
+    assert_eq!(
+        reason(&status.container_statuses.as_ref().unwrap()[0]),
+        "PodInitializing"
+    );
+    assert_eq!(
+        reason(&status.init_container_statuses.as_ref().unwrap()[1]),
+        "PodInitializing"
+    );
+    let initialized = condition(&status, "Initialized").unwrap();
+    assert_eq!(
+        (initialized.status.as_str(), initialized.message.as_deref()),
+        ("False", Some("containers with incomplete status: [i j]"))
+    );
+    assert_eq!(status.phase.as_deref(), Some("Failed"));
+}
+
+#[test]
+fn a_container_that_nobody_finds_at_the_end_has_failed() {
+    let pod = pod(r#"{"containers":[{"name":"a"}]}"#);
+    let (probed, waiting) = (Probed::default(), Waiting::new());
+    let runtime = runtime(vec![]);
+    let status = pod_status(&Known {
+        terminal: true,
+        ..known(&pod, &runtime, &probed, &waiting)
+    });
+    let statuses = status.container_statuses.unwrap();
+    let ended = statuses[0].state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!(
+        (ended.exit_code, ended.reason.as_deref()),
+        (137, Some("ContainerStatusUnknown"))
     );
 }

@@ -3,16 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-/// Content and mode of every file, by relative path.
-pub type Payload = BTreeMap<String, (Vec<u8>, u32)>;
+/// A file as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    pub content: Vec<u8>,
+    pub mode: u32,
+    /// None is root.
+    pub owner: Option<u32>,
+}
+
+/// Every file, by relative path.
+pub type Payload = BTreeMap<String, File>;
 
 const DATA: &str = "..data";
 
-/// Makes `dir` show the payload. Whether anything changed.
-pub fn write(dir: &Path, payload: &Payload, owner: (Option<u32>, Option<u32>), stamp: &str) -> io::Result<bool> {
+/// Makes `dir` show the payload, its files the group's. Whether anything changed.
+pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, stamp: &str) -> io::Result<bool> {
     if let Ok(current) = fs::read_link(dir.join(DATA))
         && same(&dir.join(current), payload)?
     {
@@ -25,16 +34,16 @@ pub fn write(dir: &Path, payload: &Payload, owner: (Option<u32>, Option<u32>), s
     }
     fs::create_dir(&target)?;
     fs::set_permissions(&target, fs::Permissions::from_mode(0o755))?;
-    for (path, (content, mode)) in payload {
-        let file = target.join(path);
-        if let Some(parent) = file.parent() {
+    for (path, file) in payload {
+        let at = target.join(path);
+        if let Some(parent) = at.parent() {
             fs::create_dir_all(parent)?;
         }
-        fs::write(&file, content)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(*mode))?;
-        if owner != (None, None) {
-            std::os::unix::fs::chown(&file, owner.0, owner.1)?;
+        fs::write(&at, &file.content)?;
+        if file.owner.is_some() || group.is_some() {
+            std::os::unix::fs::chown(&at, file.owner, group)?;
         }
+        fs::set_permissions(&at, fs::Permissions::from_mode(file.mode))?;
     }
     let old = fs::read_link(dir.join(DATA)).ok();
     let temporary = dir.join("..data_tmp");
@@ -81,8 +90,10 @@ fn same(dir: &Path, payload: &Payload) -> io::Result<bool> {
                 .map(|p| p.to_string_lossy().into_owned())
                 .unwrap_or_default();
             match payload.get(&relative) {
-                Some((content, mode))
-                    if fs::read(&path)? == *content && entry.metadata()?.permissions().mode() & 0o7777 == *mode => {}
+                Some(file)
+                    if fs::read(&path)? == file.content
+                        && entry.metadata()?.permissions().mode() & 0o7777 == file.mode
+                        && file.owner.is_none_or(|o| entry.metadata().is_ok_and(|m| m.uid() == o)) => {}
                 _ => return Ok(false),
             }
         }
@@ -100,17 +111,21 @@ mod tests {
         let payload = |items: &[(&str, &str)]| -> Payload {
             items
                 .iter()
-                .map(|(k, v)| ((*k).to_owned(), (v.as_bytes().to_vec(), 0o644)))
+                .map(|(k, v)| {
+                    let file = File {
+                        content: v.as_bytes().to_vec(),
+                        mode: 0o644,
+                        owner: None,
+                    };
+                    ((*k).to_owned(), file)
+                })
                 .collect()
         };
         let first = payload(&[("a", "1"), ("d/e", "2")]);
-        assert!(write(dir.path(), &first, (None, None), "1").unwrap());
-        assert!(
-            !write(dir.path(), &first, (None, None), "2").unwrap(),
-            "nothing changed"
-        );
+        assert!(write(dir.path(), &first, None, "1").unwrap());
+        assert!(!write(dir.path(), &first, None, "2").unwrap(), "nothing changed");
         assert_eq!(fs::read_to_string(dir.path().join("d/e")).unwrap(), "2");
-        assert!(write(dir.path(), &payload(&[("a", "3")]), (None, None), "3").unwrap());
+        assert!(write(dir.path(), &payload(&[("a", "3")]), None, "3").unwrap());
         assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "3");
         assert!(!dir.path().join("d").exists() && !dir.path().join("..1").exists());
     }

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PersistentVolume, Pod, Volume, VolumeProjection};
 
 pub use claim::{ClaimError, resolve};
-pub use mounts::container_mounts;
+pub use mounts::{container_mounts, recursive_read_only};
 pub use payload::TokenKey;
 
 use crate::env::{EnvError, Sources};
@@ -92,16 +92,20 @@ fn plugin_dir(pod_dir: &Path, plugin: &str, volume: &str) -> PathBuf {
 }
 
 impl Setup<'_> {
-    /// Makes or refreshes every volume; where each of them is.
-    pub fn run(&self) -> Result<BTreeMap<String, PathBuf>, VolumeError> {
-        let mut paths = BTreeMap::new();
+    /// Makes or refreshes every volume; where each of them is, or what is wrong with each that cannot be made.
+    pub fn run(&self) -> Result<BTreeMap<String, PathBuf>, Vec<VolumeError>> {
+        let (mut paths, mut errors) = (BTreeMap::new(), Vec::new());
         for volume in self.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
             // An image volume is mounted by the runtime.
-            if volume.image.is_none() {
-                paths.insert(volume.name.clone(), self.volume(volume)?);
+            if volume.image.is_some() {
+                continue;
+            }
+            match self.volume(volume) {
+                Ok(path) => drop(paths.insert(volume.name.clone(), path)),
+                Err(error) => errors.push(error),
             }
         }
-        Ok(paths)
+        if errors.is_empty() { Ok(paths) } else { Err(errors) }
     }
 
     fn volume(&self, volume: &Volume) -> Result<PathBuf, VolumeError> {
@@ -133,10 +137,12 @@ impl Setup<'_> {
                     mount_tmpfs(&at, size).map_err(io)?;
                 }
                 other => {
-                    return Err(failed(
-                        name,
-                        format!("emptyDir medium {other:?} is not supported on this node"),
-                    ));
+                    let size = other
+                        .strip_prefix("HugePages")
+                        .ok_or_else(|| failed(name, format!("unknown storage medium {other:?}")))?;
+                    let wanted = source.size_limit.as_ref().map_or(0, resources::value);
+                    self.mount_hugepages(&at, size.strip_prefix('-'), wanted)
+                        .map_err(|reason| failed(name, reason))?;
                 }
             }
             if fresh {
@@ -169,13 +175,48 @@ impl Setup<'_> {
             // The group may read what is shown read-only to all.
             payload
                 .into_iter()
-                .map(|(path, (content, mode))| (path, (content, mode | 0o440)))
+                .map(|(path, file)| {
+                    let mode = file.mode | 0o440;
+                    (path, atomic_writer::File { mode, ..file })
+                })
                 .collect()
         } else {
             payload
         };
-        atomic_writer::write(&at, &payload, (None, group), &stamp).map_err(io)?;
+        atomic_writer::write(&at, &payload, group, &stamp).map_err(io)?;
         Ok(at)
+    }
+
+    /// Mounts huge pages of a size, or of the only one the pod asks for.
+    fn mount_hugepages(&self, path: &Path, size: Option<&str>, limit: i64) -> Result<(), String> {
+        let containers = self.pod.init_containers().iter().chain(self.pod.containers());
+        let asked = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref());
+        let mut sizes: Vec<&str> = asked
+            .flat_map(|r| r.keys())
+            .filter_map(|name| name.strip_prefix("hugepages-"))
+            .collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let size = match (size, sizes.as_slice()) {
+            (Some(size), all) if all.contains(&size) => size,
+            (Some(size), _) => {
+                return Err(format!(
+                    "medium HugePages-{size}: no container of the pod asks for hugepages-{size}"
+                ));
+            }
+            (None, [one]) => one,
+            (None, []) => return Err("cannot obtain the page size: no container asks for huge pages".to_owned()),
+            (None, _) => {
+                return Err(
+                    "medium HugePages: the pod asks for pages of several sizes, so their size must be named".to_owned(),
+                );
+            }
+        };
+        let mut options = format!("pagesize={}", size.trim_end_matches('i'));
+        if limit > 0 {
+            options.push_str(&format!(",size={limit}"));
+        }
+        mount_memory(path, "hugetlbfs", Some(&options)).map_err(|e| e.to_string())
     }
 
     fn fs_group(&self) -> Option<u32> {
@@ -184,13 +225,16 @@ impl Setup<'_> {
     }
 
     /// Every container runs as this user, so that private files may be its own.
-    fn only_user(&self) -> Option<i64> {
+    fn only_user(&self) -> Option<u32> {
         let spec = self.pod.spec.as_ref()?;
         let default = spec.security_context.as_ref().and_then(|c| c.run_as_user);
         let of = |c: &Container| c.security_context.as_ref().and_then(|s| s.run_as_user).or(default);
         let mut users = self.pod.init_containers().iter().chain(&spec.containers).map(of);
         let first = users.next()??;
-        users.all(|u| u == Some(first)).then_some(first)
+        users
+            .all(|u| u == Some(first))
+            .then(|| u32::try_from(first).ok())
+            .flatten()
     }
 }
 
@@ -244,18 +288,17 @@ fn is_mount_point(path: &Path) -> io::Result<bool> {
 }
 
 fn mount_tmpfs(path: &Path, size: Option<i64>) -> io::Result<()> {
+    let options = size.map(|s| format!("size={s}"));
+    mount_memory(path, "tmpfs", options.as_deref())
+}
+
+/// Mounts a file system that lives in memory, unless one is mounted there.
+fn mount_memory(path: &Path, kind: &str, options: Option<&str>) -> io::Result<()> {
     if is_mount_point(path)? {
         return Ok(());
     }
-    let options = size.map(|s| format!("size={s}"));
-    nix::mount::mount(
-        Some("tmpfs"),
-        path,
-        Some("tmpfs"),
-        nix::mount::MsFlags::empty(),
-        options.as_deref(),
-    )
-    .map_err(io::Error::from)
+    let flags = nix::mount::MsFlags::empty();
+    nix::mount::mount(Some(kind), path, Some(kind), flags, options).map_err(io::Error::from)
 }
 
 /// Unmounts everything below a pod's directory and removes it. Only mounts made here are ever there.

@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use cri::v1;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Volume, VolumeMount};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 use nix::sys::stat::Mode;
 
@@ -32,13 +32,53 @@ pub enum MountError {
     },
 }
 
-/// The mounts of one container. `env` expands `subPathExpr`.
+/// Whether the mount is read-only with all that is mounted below it. `supported` is whether the runtime can do that.
+pub fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, String> {
+    let mode = mount.recursive_read_only.as_deref().unwrap_or("Disabled");
+    let name = &mount.name;
+    if mode == "Disabled" {
+        return Ok(false);
+    }
+    if mount.read_only != Some(true) {
+        return Err(format!(
+            "volume {name:?} requested recursive read-only mode, but it is not read-only"
+        ));
+    }
+    match mount.mount_propagation.as_deref() {
+        None | Some("None") => {}
+        Some(other) => {
+            return Err(format!(
+                "volume {name:?} requested recursive read-only mode, but it is not compatible with propagation {other:?}"
+            ));
+        }
+    }
+    match mode {
+        "IfPossible" => Ok(supported),
+        "Enabled" if supported => Ok(true),
+        "Enabled" => Err(format!(
+            "volume {name:?} requested recursive read-only mode, but it is not supported by the runtime"
+        )),
+        other => Err(format!("unknown recursive read-only mode {other:?}")),
+    }
+}
+
+/// What the kubelet itself writes into is never a container's to change.
+fn is_kubelets_own(volume: &Volume) -> bool {
+    volume.config_map.is_some()
+        || volume.secret.is_some()
+        || volume.downward_api.is_some()
+        || volume.projected.is_some()
+}
+
+/// The mounts of one container. `env` expands `subPathExpr`; `recursive` is whether the runtime makes mounts read-only
+/// with all below them.
 pub fn container_mounts(
     pod: &Pod,
     container: &Container,
     volumes: &BTreeMap<String, PathBuf>,
     env: &[(String, String)],
     pod_dir: &Path,
+    recursive: bool,
 ) -> Result<Vec<v1::Mount>, MountError> {
     let mut mounts = Vec::new();
     if container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
@@ -51,6 +91,14 @@ pub fn container_mounts(
     }
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let names = || (mount.name.clone(), container.name.clone());
+        let recursive_read_only = recursive_read_only(mount, recursive).map_err(|reason| {
+            let (volume, container) = names();
+            MountError::Unsupported {
+                volume,
+                container,
+                reason: format!("failed to resolve recursive read-only mode: {reason}"),
+            }
+        })?;
         let propagation = match mount.mount_propagation.as_deref() {
             Some("HostToContainer") => v1::MountPropagation::PropagationHostToContainer,
             Some("Bidirectional") => v1::MountPropagation::PropagationBidirectional,
@@ -60,7 +108,7 @@ pub fn container_mounts(
             container_path: mount.mount_path.clone(),
             readonly: mount.read_only.unwrap_or(false),
             propagation: propagation as i32,
-            recursive_read_only: mount.recursive_read_only.as_deref() == Some("Enabled"),
+            recursive_read_only,
             ..Default::default()
         };
         let spec = pod
@@ -69,7 +117,7 @@ pub fn container_mounts(
             .flat_map(|s| s.volumes.iter().flatten())
             .find(|v| v.name == mount.name);
         let claim = spec.and_then(|v| v.persistent_volume_claim.as_ref());
-        made.readonly |= claim.is_some_and(|c| c.read_only == Some(true));
+        made.readonly |= claim.is_some_and(|c| c.read_only == Some(true)) || spec.is_some_and(is_kubelets_own);
         if let Some(image) = spec.and_then(|v| v.image.as_ref()) {
             made.readonly = true;
             made.image_sub_path = mount.sub_path.clone().unwrap_or_default();
@@ -194,4 +242,67 @@ fn make_dirs(root: &OwnedFd, path: &str, mode: Mode) -> nix::Result<()> {
         };
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mounts(spec: &str, supported: bool) -> Result<Vec<v1::Mount>, MountError> {
+        let pod: Pod = serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap();
+        let here = std::env::temp_dir();
+        let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+        let paths = volumes.map(|v| (v.name.clone(), here.clone())).collect();
+        let container = &pod.spec.as_ref().unwrap().containers[0];
+        container_mounts(&pod, container, &paths, &[], &here, supported)
+    }
+
+    #[test]
+    fn what_the_kubelet_writes_is_read_only_for_containers() {
+        for (source, readonly) in [
+            (r#""configMap":{"name":"x"}"#, true),
+            (r#""secret":{"secretName":"x"}"#, true),
+            (r#""downwardAPI":{}"#, true),
+            (r#""projected":{"sources":[]}"#, true),
+            (r#""emptyDir":{}"#, false),
+            (r#""hostPath":{"path":"/x"}"#, false),
+        ] {
+            let made = mounts(
+                &format!(
+                    r#"{{"containers":[{{"name":"c","volumeMounts":[{{"name":"v","mountPath":"/v"}}]}}],"volumes":[{{"name":"v",{source}}}]}}"#
+                ),
+                true,
+            );
+            assert_eq!(made.unwrap()[0].readonly, readonly, "{source}");
+        }
+    }
+
+    #[test]
+    fn read_only_goes_down_where_it_is_asked_for_and_possible() {
+        let made = |mount: &str, supported| {
+            let spec = format!(
+                r#"{{"containers":[{{"name":"c","volumeMounts":[{{"name":"v","mountPath":"/v",{mount}}}]}}],"volumes":[{{"name":"v","emptyDir":{{}}}}]}}"#
+            );
+            mounts(&spec, supported).map(|m| m[0].recursive_read_only).ok()
+        };
+        for (mount, supported, recursive) in [
+            (r#""readOnly":true"#, true, Some(false)),
+            (r#""readOnly":true,"recursiveReadOnly":"Enabled""#, true, Some(true)),
+            (r#""readOnly":true,"recursiveReadOnly":"Enabled""#, false, None),
+            (r#""readOnly":true,"recursiveReadOnly":"IfPossible""#, true, Some(true)),
+            (
+                r#""readOnly":true,"recursiveReadOnly":"IfPossible""#,
+                false,
+                Some(false),
+            ),
+            (r#""recursiveReadOnly":"Enabled""#, true, None),
+            (
+                r#""readOnly":true,"recursiveReadOnly":"Enabled","mountPropagation":"HostToContainer""#,
+                true,
+                None,
+            ),
+        ] {
+            assert_eq!(made(mount, supported), recursive, "{mount} {supported}");
+        }
+    }
 }

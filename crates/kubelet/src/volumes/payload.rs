@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, ServiceAccountTokenProjection, Volume};
 
 use super::Setup;
-use super::atomic_writer::Payload;
+use super::atomic_writer::{File, Payload};
 use crate::env::{self, EnvError};
 
 /// Which token: audience and lifetime in seconds.
@@ -27,6 +27,14 @@ impl TokenKey {
 
 fn mode(set: Option<i32>, default: Option<i32>) -> u32 {
     set.or(default).and_then(|m| u32::try_from(m).ok()).unwrap_or(0o644) & 0o777
+}
+
+fn file(content: Vec<u8>, mode: u32) -> File {
+    File {
+        content,
+        mode,
+        owner: None,
+    }
 }
 
 /// `None` when the volume is of another type; else the plugin's name, whether it lives in memory, and its files.
@@ -87,24 +95,15 @@ impl Setup<'_> {
                     .tokens
                     .get(&TokenKey::of(s))
                     .ok_or("no service account token was issued")?;
-                // Private to its one user, or to the pod's group.
-                let group = self
-                    .pod
-                    .spec
-                    .as_ref()
-                    .and_then(|s| s.security_context.as_ref())
-                    .and_then(|c| c.fs_group);
-                let mode = if group.is_some() || self.only_user().is_some() {
+                // Private to the one user of all containers, or to the pod's group.
+                let (owner, group) = (self.only_user(), self.fs_group());
+                let mode = if owner.is_some() || group.is_some() {
                     0o600
                 } else {
                     mode(None, default)
                 };
-                let mode = if self.only_user().is_some() && group.is_none() {
-                    0o644
-                } else {
-                    mode
-                };
-                files.insert(s.path.clone(), (token.clone().into_bytes(), mode));
+                let content = token.clone().into_bytes();
+                files.insert(s.path.clone(), File { content, mode, owner });
             }
             if source.cluster_trust_bundle.is_some() || source.pod_certificate.is_some() {
                 return Err(
@@ -137,7 +136,7 @@ impl Setup<'_> {
             None => return Err(EnvError::NoConfigMap(name.to_owned()).into()),
         };
         project(&data, items, optional, default, files)
-            .map_err(|key| format!("references non-existent config key: {key}"))
+            .map_err(|key| format!("configmap references non-existent config key: {key}"))
     }
 
     fn secret(
@@ -175,7 +174,7 @@ impl Setup<'_> {
                 (None, Some(resource)) => env::resource_value(self.pod, &none, resource, &self.sources.allocatable)?,
                 (None, None) => String::new(),
             };
-            files.insert(item.path.clone(), (text.into_bytes(), mode(item.mode, default)));
+            files.insert(item.path.clone(), file(text.into_bytes(), mode(item.mode, default)));
         }
         Ok(())
     }
@@ -190,13 +189,16 @@ fn project(
     files: &mut Payload,
 ) -> Result<(), String> {
     let Some(items) = items.filter(|i| !i.is_empty()) else {
-        files.extend(data.iter().map(|(k, v)| (k.clone(), (v.clone(), mode(None, default)))));
+        files.extend(
+            data.iter()
+                .map(|(k, v)| (k.clone(), file(v.clone(), mode(None, default)))),
+        );
         return Ok(());
     };
     for item in items {
         match data.get(&item.key) {
             Some(content) => {
-                files.insert(item.path.clone(), (content.clone(), mode(item.mode, default)));
+                files.insert(item.path.clone(), file(content.clone(), mode(item.mode, default)));
             }
             None if optional => {}
             None => return Err(item.key.clone()),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{SyncError, Worker};
 use crate::cri_config::log_directory;
+use crate::open;
 use crate::pod::PodExt;
 use crate::runtime_pod::{RuntimePod, State};
 use crate::volumes;
@@ -156,7 +157,7 @@ fn remove_file(path: &Path) {
 
 fn read_head(path: &Path) -> String {
     let mut bytes = Vec::new();
-    match fs::File::open(path).and_then(|f| f.take(LONGEST_MESSAGE).read_to_end(&mut bytes)) {
+    match open::regular_file(path).and_then(|f| f.take(LONGEST_MESSAGE).read_to_end(&mut bytes)) {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => format!("Error on reading termination log {}: {error}", path.display()),
@@ -165,7 +166,7 @@ fn read_head(path: &Path) -> String {
 
 fn log_tail(path: &Path) -> String {
     let read = || -> std::io::Result<String> {
-        let mut file = fs::File::open(path)?;
+        let mut file = open::regular_file(path)?;
         // Each line also carries its time and stream.
         let from = file.metadata()?.len().saturating_sub(LOG_BYTES * 4);
         file.seek(SeekFrom::Start(from))?;

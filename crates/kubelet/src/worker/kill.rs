@@ -7,10 +7,11 @@ use tokio::time::Instant;
 
 use super::{Stage, SyncError, Worker};
 use crate::handlers;
-use crate::lifecycle::{Stop, StopCause};
+use crate::lifecycle::{Reset, Stop, StopCause};
 use crate::pod::{Kind, PodExt, is_sidecar};
 use crate::runtime::RuntimeError;
 use crate::runtime_pod::{RuntimeContainer, State};
+use crate::status::{REMOVED_TO_RESTART, RESTARTING_ALL};
 
 /// A hook that used up the grace still leaves the container this many seconds.
 const LEAST_GRACE: i64 = 2;
@@ -36,6 +37,23 @@ impl Worker {
             .and_then(|p| p.termination_grace_period_seconds)
             .unwrap_or(self.pod.grace_period());
         self.kill_container(stop.kind, status, grace, &stop.message).await
+    }
+
+    /// Removes containers so that all of the pod start anew; those that run have no grace. Whether there were any.
+    pub(super) async fn reset(&mut self, containers: &[Reset]) -> Result<bool, RuntimeError> {
+        for reset in containers {
+            let Some(status) = self.runtime.containers.iter().find(|c| c.id == reset.id) else {
+                continue;
+            };
+            if reset.runs {
+                self.kill_container(reset.kind, status, 0, "killing").await?;
+            }
+            // Its log stays until the pod goes.
+            self.node.runtime.remove_container(&reset.id).await?;
+            let why = (RESTARTING_ALL.to_owned(), REMOVED_TO_RESTART.to_owned());
+            self.waiting.insert(reset.name.clone(), why);
+        }
+        Ok(!containers.is_empty())
     }
 
     async fn kill_container(

@@ -50,8 +50,10 @@ pub enum SyncError {
     Runtime(#[from] RuntimeError),
     #[error(transparent)]
     Api(#[from] client::Error),
-    #[error(transparent)]
-    Volume(#[from] crate::volumes::VolumeError),
+    #[error("{0}")]
+    Unsupported(&'static str),
+    #[error("volumes not set up: {0}")]
+    Volumes(String),
     #[error(transparent)]
     Claim(#[from] crate::volumes::ClaimError),
     #[error(transparent)]
@@ -357,10 +359,17 @@ impl Worker {
             self.wake_at(end);
             return false;
         }
-        self.failed.get_or_insert(Verdict {
-            reason: "DeadlineExceeded".to_owned(),
-            message: "Pod was active on the node longer than the specified deadline".to_owned(),
-        });
+        if self.failed.is_none() {
+            let verdict = Verdict {
+                reason: "DeadlineExceeded".to_owned(),
+                message: "Pod was active on the node longer than the specified deadline".to_owned(),
+            };
+            let about = self.pod.reference();
+            self.node
+                .recorder
+                .normal(&about, &verdict.reason, verdict.message.clone());
+            self.failed = Some(verdict);
+        }
         true
     }
 

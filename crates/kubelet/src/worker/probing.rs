@@ -55,6 +55,12 @@ impl Worker {
         self.probed.startup_failed.retain(|id| runs(id));
         self.probed.liveness_failed.retain(|id| runs(id));
         self.probed.ready.retain(|id, _| runs(id));
+        let known = &self.runtime.containers;
+        // Until there is a newer one.
+        let newest = |id: &String| known.iter().find(|c| c.id == *id).map(|c| &c.name);
+        self.probed.to_restart.retain(|id| {
+            newest(id).is_some_and(|name| known.iter().find(|c| c.name == *name).is_some_and(|c| c.id == *id))
+        });
         let pod_ip = self.pod_ip();
         for (kind, container) in self.pod.every_container() {
             if kind == Kind::Ephemeral || kind == Kind::Init && !is_sidecar(&container) {

@@ -18,6 +18,7 @@ impl Worker {
             waiting: &self.waiting,
             actuated: &self.actuated,
             resize: &self.resize,
+            recursive_read_only: self.node.recursive_read_only(&self.pod),
             host_ips: &self.node.host_ips,
             runtime_name: &self.node.runtime_name,
             terminal,

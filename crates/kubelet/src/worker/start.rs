@@ -139,10 +139,12 @@ impl Worker {
         })
         .await??;
         let (sources, cgroup, volumes) = prepared;
-        let volumes = volumes.inspect_err(|error| {
-            self.node
-                .recorder
-                .warning(&self.pod.reference(), "FailedMount", error.to_string());
+        let volumes = volumes.map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            for error in &errors {
+                self.node.recorder.warning(&self.pod.reference(), "FailedMount", error);
+            }
+            SyncError::Volumes(errors.join("; "))
         })?;
         let names = self
             .pod
@@ -150,9 +152,23 @@ impl Worker {
             .iter()
             .flat_map(|s| s.image_pull_secrets.iter().flatten())
             .map(|s| s.name.clone());
-        let pull_secrets = names
-            .filter_map(|n| sources.secrets.get(&n).cloned().flatten())
-            .collect();
+        let (mut pull_secrets, mut missing) = (Vec::new(), Vec::new());
+        for name in names.filter(|n| !n.is_empty()) {
+            match sources.secrets.get(&name).cloned().flatten() {
+                Some(secret) => pull_secrets.push(secret),
+                None => missing.push(name),
+            }
+        }
+        if !missing.is_empty() {
+            let text = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
+                missing.join(", ")
+            );
+            let about = self.pod.reference();
+            self.node
+                .recorder
+                .warning(&about, "FailedToRetrieveImagePullSecret", text);
+        }
         Ok(Ground {
             sources,
             volumes,
@@ -191,6 +207,9 @@ impl Worker {
             outcome?;
             moved = true;
         }
+        let again = plan.stop.iter().filter(|s| s.restart).map(|s| s.id.clone());
+        self.probed.to_restart.extend(again);
+        moved |= self.reset(&plan.reset).await?;
         if let Some(attempt) = plan.create_sandbox {
             self.create_sandbox(attempt, ground).await?;
             self.refresh().await?;
@@ -226,6 +245,16 @@ impl Worker {
     }
 
     async fn create_sandbox(&mut self, attempt: u32, ground: &Ground) -> Result<(), SyncError> {
+        if self.pod.spec.as_ref().and_then(|s| s.host_users) == Some(false) && !self.node.user_namespaces(&self.pod) {
+            let error = "can't set `spec.hostUsers: false`, runtime does not support user namespaces";
+            self.not_made(&error);
+            return Err(SyncError::Unsupported(error));
+        }
+        for text in cri_config::dns_over_limits(&self.pod, &self.node.settings) {
+            self.node
+                .recorder
+                .warning(&self.pod.reference(), "DNSConfigForming", text);
+        }
         let config = cri_config::sandbox(&self.pod, attempt, &ground.cgroup, &self.node.settings);
         fs::create_dir_all(&config.log_directory)?;
         let class = self.pod.spec.as_ref().and_then(|s| s.runtime_class_name.clone());
@@ -268,7 +297,9 @@ impl Worker {
         let Some(sandbox) = self.runtime.sandbox().cloned() else {
             return Err(refused("ContainerCreating", ""));
         };
-        if let Some(last) = self.runtime.newest(&start.name).filter(|c| c.state == State::Exited) {
+        // The one that runs, if one does, was stopped just now.
+        let mut before = self.runtime.containers.iter().filter(|c| c.name == start.name);
+        if let Some(last) = before.find(|c| c.state == State::Exited) {
             let ended = timestamp(last.finished_at);
             self.backoffs.next(&crash_key(container), ended, ());
         }
@@ -351,7 +382,8 @@ impl Worker {
         };
         let env = env::environment(&self.pod, container, &sources).map_err(|e| e.to_string())?;
         let pod_dir = self.node.pod_dir(self.pod.uid());
-        let mut mounts = volumes::container_mounts(&self.pod, container, &ground.volumes, &env, &pod_dir)
+        let recursive = self.node.recursive_read_only(&self.pod);
+        let mut mounts = volumes::container_mounts(&self.pod, container, &ground.volumes, &env, &pod_dir, recursive)
             .map_err(|e| e.to_string())?;
         if !mounts.iter().any(|m| m.container_path == "/etc/hosts") {
             let path = pod_dir.join("etc-hosts");

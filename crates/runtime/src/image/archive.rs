@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use super::manifest::{Descriptor, Document, choose};
 use super::reference::Reference;
 use super::store::{Image, ImageStore, Layers, StoreError, at};
 use super::unpack::{Hashing, decompress, digest_of};
+use crate::sys;
 
 /// Documents are small; a larger one is refused. Bytes.
 const LARGEST_DOCUMENT: u64 = 8 << 20;
@@ -30,7 +32,7 @@ impl Archive {
         if path.is_dir() {
             return Ok(Self::Directory(path.to_owned()));
         }
-        let mut file = File::open(path).map_err(at(path))?;
+        let mut file = regular(path)?;
         let mut magic = [0; 4];
         let read = file.read(&mut magic).map_err(at(path))?;
         file.rewind().map_err(at(path))?;
@@ -66,8 +68,9 @@ impl Archive {
         }
         match self {
             Self::Directory(dir) => {
-                let path = dir.join(name);
-                Ok(Box::new(File::open(&path).map_err(at(&path))?))
+                let root = File::open(dir).map_err(at(dir))?;
+                let file = sys::open_regular_in_root(root.as_fd(), name).map_err(at(&dir.join(name)))?;
+                Ok(Box::new(file))
             }
             Self::Tar { file, members, path } => {
                 let missing = || at(&path.join(name))(io::ErrorKind::NotFound.into());
@@ -89,6 +92,12 @@ impl Archive {
             .map_err(at(Path::new(name)))?;
         Ok(bytes)
     }
+}
+
+/// Opens an archive: a file, or a link to one. A FIFO by the name of one must not stop who reads it.
+fn regular(path: &Path) -> Result<File, StoreError> {
+    let whole = fs::canonicalize(path).map_err(at(path))?;
+    sys::open_regular_file(whole).map_err(at(path))
 }
 
 /// A part of a file that others read too.

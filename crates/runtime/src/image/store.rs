@@ -139,8 +139,11 @@ impl ImageStore {
         let known: BTreeSet<&str> = index.layers.values().map(|l| l.name.as_str()).collect();
         for entry in fs::read_dir(&layers).map_err(at(&layers))?.flatten() {
             // Begun and not finished, or no longer needed, when the process ended.
-            if !entry.file_name().to_str().is_some_and(|n| known.contains(n)) {
-                fs::remove_dir_all(entry.path()).map_err(at(&entry.path()))?;
+            if !entry.file_name().to_str().is_some_and(|n| known.contains(n))
+                && let Err(error) = fs::remove_dir_all(entry.path())
+            {
+                // It takes room and harms nobody; the next start tries again.
+                tracing::warn!(path = %entry.path().display(), %error, "layer of no image not removed");
             }
         }
         let store = Self {
@@ -150,7 +153,9 @@ impl ImageStore {
             unpacked: Condvar::new(),
             pinned: Mutex::default(),
         };
-        store.drop_stale_downloads()?;
+        if let Err(error) = store.drop_stale_downloads() {
+            tracing::warn!(%error, "downloads that nobody wants any more");
+        }
         Ok(store)
     }
 

@@ -200,27 +200,25 @@ impl Unpacker<'_> {
 
     /// Makes a directory that has no entry of its own, and those above it.
     fn imply(&self, path: &Path) -> io::Result<OwnedFd> {
-        let mut so_far = PathBuf::new();
-        for part in path.components() {
-            so_far.push(part);
-            match sys::open_in_root(self.root, &so_far, libc::O_PATH | libc::O_DIRECTORY, 0) {
-                Ok(_) => continue,
-                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
-                Err(e) => return Err(e),
-            }
-            let fd = sys::make_dirs_in_root(self.root, &so_far, 0o755)?;
-            let below = self
-                .parents
-                .iter()
-                .find_map(|p| std::fs::symlink_metadata(p.join(&so_far)).ok());
-            if let Some(meta) = below.filter(|m| m.is_dir()) {
-                use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-                let same = PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-                chown(&same, Some(meta.uid()), Some(meta.gid()))?;
-                std::fs::set_permissions(&same, std::fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-            }
+        // Where the walk is in each of the layers below; one that has no such directory is left out from there on.
+        let mut below: Vec<OwnedFd> = Vec::with_capacity(self.parents.len());
+        for parent in self.parents {
+            below.push(File::open(parent)?.into());
         }
-        sys::open_in_root(self.root, path, libc::O_PATH | libc::O_DIRECTORY, 0)
+        sys::walk_dirs_in_root(self.root, path, 0o755, |part, made| {
+            below = below
+                .iter()
+                .filter_map(|dir| sys::child_dir(dir.as_fd(), part).ok())
+                .collect();
+            let (Some(made), Some(like)) = (made, below.first()) else {
+                return Ok(());
+            };
+            use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+            let meta = std::fs::metadata(format!("/proc/self/fd/{}", like.as_raw_fd()))?;
+            let same = PathBuf::from(format!("/proc/self/fd/{}", made.as_raw_fd()));
+            chown(&same, Some(meta.uid()), Some(meta.gid()))?;
+            std::fs::set_permissions(&same, std::fs::Permissions::from_mode(meta.mode() & 0o7777))
+        })
     }
 
     fn entry(&mut self, path: &Path, entry: &mut tar::Entry<impl Read>) -> Result<(), Failure> {

@@ -15,6 +15,22 @@ pub enum UserError {
     User(String),
     #[error("unable to find group {0}: no matching entries in group file")]
     Group(String),
+    #[error("{0} of {1} is out of range: the largest is {LARGEST_ID}")]
+    Range(u32, String),
+}
+
+/// As upstream's runtimes: what is larger is taken for a name. To the kernel the largest number of all means "leave it
+/// as it is", which would be root.
+const LARGEST_ID: u32 = i32::MAX as u32;
+
+/// A number in the range of users and groups.
+fn id(text: &str) -> Option<u32> {
+    text.parse().ok().and_then(supplemental_group)
+}
+
+/// A group that is given by its number; `None` if it is out of range.
+pub fn supplemental_group(number: i64) -> Option<u32> {
+    u32::try_from(number).ok().filter(|n| *n <= LARGEST_ID)
 }
 
 struct Passwd<'a> {
@@ -48,12 +64,16 @@ fn groups(text: &str) -> impl Iterator<Item = (&str, u32, &str)> {
     })
 }
 
-/// `user` is `name`, `uid`, or either with `:group`. `merge` adds the groups that list the user.
+/// `user` is `name`, `uid`, or either with `:group`. A number is a number: a user who has it for a name is another one.
+/// `merge` adds the groups that list the user.
 pub fn identify(user: &str, passwd_text: &str, group_text: &str, merge: bool) -> Result<Identity, UserError> {
     let (user, group) = user.split_once(':').map_or((user, None), |(u, g)| (u, Some(g)));
     let user = if user.is_empty() { "0" } else { user };
-    let number = user.parse::<u32>().ok();
-    let entry = passwd(passwd_text).find(|p| p.name == user || number == Some(p.uid));
+    let number = id(user);
+    let entry = match number {
+        Some(uid) => passwd(passwd_text).find(|p| p.uid == uid),
+        None => passwd(passwd_text).find(|p| p.name == user),
+    };
     let mut identity = match (&entry, number) {
         (Some(p), _) => Identity {
             uid: p.uid,
@@ -68,12 +88,13 @@ pub fn identify(user: &str, passwd_text: &str, group_text: &str, merge: bool) ->
         (None, None) => return Err(UserError::User(user.to_owned())),
     };
     if let Some(group) = group.filter(|g| !g.is_empty()) {
-        let found = groups(group_text)
-            .find(|(name, _, _)| *name == group)
-            .map(|(_, gid, _)| gid);
-        identity.gid = found
-            .or_else(|| group.parse().ok())
-            .ok_or_else(|| UserError::Group(group.to_owned()))?;
+        identity.gid = match id(group) {
+            Some(gid) => gid,
+            None => groups(group_text)
+                .find(|(name, _, _)| *name == group)
+                .map(|(_, gid, _)| gid)
+                .ok_or_else(|| UserError::Group(group.to_owned()))?,
+        };
     }
     if let (true, Some(p)) = (merge, &entry) {
         let lists = |members: &str| members.split(',').any(|m| m == p.name);
@@ -81,6 +102,14 @@ pub fn identify(user: &str, passwd_text: &str, group_text: &str, merge: bool) ->
             .filter(|(_, _, m)| lists(m))
             .map(|(_, gid, _)| gid)
             .collect();
+    }
+    for (what, number) in [("user", identity.uid), ("group", identity.gid)]
+        .into_iter()
+        .chain(identity.groups.iter().map(|gid| ("group", *gid)))
+    {
+        if number > LARGEST_ID {
+            return Err(UserError::Range(number, format!("{what} for {user:?}")));
+        }
     }
     Ok(identity)
 }
@@ -128,5 +157,23 @@ mod tests {
         assert_eq!(id("nobody", true), Err(UserError::User("nobody".into())));
         assert_eq!(id("web:none", true), Err(UserError::Group("none".into())));
         assert_eq!(id("", true).map(|i| (i.uid, i.home)), Ok((0, Some("/root".into()))));
+    }
+
+    #[test]
+    fn a_number_is_never_a_name_and_a_name_never_root_by_overflow() {
+        let passwd = "1000:x:0:0::/:\n4294967295:x:7:8::/:\nminus:x:4294967295:0::/:\nwide:x:9:4294967295::/:\n";
+        let group = "2000:x:0:\nhuge:x:4294967295:\nmore:x:4294967294:seven\n";
+        let id = |user: &str| identify(user, passwd, group, true).map(|i| (i.uid, i.gid));
+        assert_eq!(id("1000"), Ok((1000, 0)));
+        assert_eq!(id("5:2000"), Ok((5, 2000)));
+        // Beyond the range it is a name, here of a user who exists.
+        assert_eq!(id("4294967295"), Ok((7, 8)));
+        for missing in ["2147483648", "-1", "4294967296", "99999999999999999999"] {
+            assert_eq!(id(missing), Err(UserError::User(missing.into())));
+        }
+        assert_eq!(id("5:4294967295"), Err(UserError::Group("4294967295".into())));
+        for wrong in ["minus", "wide", "5:huge"] {
+            assert!(matches!(id(wrong), Err(UserError::Range(..))), "{wrong}");
+        }
     }
 }

@@ -82,21 +82,22 @@ fn comparison(argument: &Argument) -> Result<Condition, String> {
     })
 }
 
+/// Profiles write `CAP_` before the name.
+fn capability(name: &str) -> Option<u64> {
+    capabilities::bit(name.strip_prefix("CAP_").unwrap_or(name))
+}
+
 impl When {
     fn architecture() -> &'static str {
         if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
     }
 
     fn all_caps(&self, have: u64) -> bool {
-        self.caps
-            .iter()
-            .all(|c| capabilities::bits(c).is_some_and(|b| have & b == b))
+        self.caps.iter().all(|c| capability(c).is_some_and(|b| have & b == b))
     }
 
     fn any_cap(&self, have: u64) -> bool {
-        self.caps
-            .iter()
-            .any(|c| capabilities::bits(c).is_some_and(|b| have & b != 0))
+        self.caps.iter().any(|c| capability(c).is_some_and(|b| have & b != 0))
     }
 
     fn here(&self) -> bool {

@@ -103,7 +103,9 @@ fn identity(security: &v1::LinuxContainerSecurityContext, image: &Image, layer_d
     let mut groups = vec![identity.gid];
     groups.append(&mut identity.groups);
     for id in &security.supplemental_groups {
-        groups.push(u32::try_from(*id).map_err(|_| invalid(format!("supplemental group {id} is out of range")))?);
+        let id = users::supplemental_group(*id)
+            .ok_or_else(|| invalid(format!("supplemental group {id} is out of range")))?;
+        groups.push(id);
     }
     let mut seen = std::collections::BTreeSet::new();
     groups.retain(|g| seen.insert(*g));
@@ -177,12 +179,10 @@ fn process(
     let capabilities = if security.privileged {
         capabilities::ALL
     } else {
-        capabilities::merge(&wanted.add_capabilities, &wanted.drop_capabilities).map_err(invalid)?
+        capabilities::merge(&wanted.add_capabilities, &wanted.drop_capabilities)
     };
-    let mut ambient = 0;
-    for name in &wanted.add_ambient_capabilities {
-        ambient |= capabilities::bits(name).ok_or_else(|| invalid(format!("unknown capability {name:?}")))?;
-    }
+    let ambient = wanted.add_ambient_capabilities.iter();
+    let ambient = ambient.filter_map(|n| capabilities::bit(n)).fold(0, |a, b| a | b);
     let mut env = environment(config, &image.settings, hostname)?;
     if !env.iter().any(|e| e.starts_with("HOME=")) {
         let home = identity.home.as_deref().filter(|h| !h.is_empty()).unwrap_or("/");

@@ -21,9 +21,12 @@ fn entries(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
     Ok(found)
 }
 
-fn remove(path: &Path) -> Result<()> {
+/// What cannot be removed now is left for the next start: it must not keep the runtime from running.
+fn remove(path: &Path) {
     tracing::info!(path = %path.display(), "clear away what was not finished");
-    std::fs::remove_dir_all(path).map_err(at(path))
+    if let Err(error) = std::fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "not cleared away");
+    }
 }
 
 pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
@@ -31,7 +34,7 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
     let (mut half_made, mut whole) = (Vec::new(), Vec::new());
     for (id, path) in entries(&root.join("sandboxes"))? {
         let Some(record) = Sandbox::load(&path).filter(|r| r.id == id) else {
-            remove(&path)?;
+            remove(&path);
             continue;
         };
         let made = record.made;
@@ -44,12 +47,14 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
             Some(record) if runtime.sandbox(&record.sandbox_id).is_ok() => {
                 runtime.restore_container(&Arc::new(Container::new(runtime, record)));
             }
-            _ => remove(&path)?,
+            _ => remove(&path),
         }
     }
     for sandbox in half_made {
         // Its shim may run already, or be about to.
-        sandbox::started(&sandbox.shim_dir).await?;
+        if let Err(error) = sandbox::started(&sandbox.shim_dir).await {
+            tracing::warn!(sandbox = sandbox.id, %error, "start of a sandbox that was not finished");
+        }
         if let Err(error) = sandbox::connect(runtime, &sandbox) {
             tracing::debug!(sandbox = sandbox.id, %error, "no shim of a sandbox that was not finished");
         }
@@ -62,9 +67,11 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
     }
     let known: Vec<_> = runtime.sandboxes().iter().map(|s| s.shim_dir.clone()).collect();
     for (_, path) in entries(&runtime.config.state)? {
-        if path.is_dir() && !known.contains(&path) {
-            sandbox::started(&path).await?;
-            abandon(&path).await?;
+        if path.is_dir()
+            && !known.contains(&path)
+            && let Err(error) = abandon(&path).await
+        {
+            tracing::warn!(path = %path.display(), %error, "shim without a sandbox");
         }
     }
     network::collect(runtime).await;
@@ -73,6 +80,7 @@ pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
 
 /// A shim's directory without a sandbox: its shim, if there is one, is told to leave.
 async fn abandon(path: &Path) -> Result<()> {
+    sandbox::started(path).await?;
     if let Ok(shim) = Connection::open(path, |_| {}) {
         if let Err(error) = shim.call(Call::Shutdown, &[]).await {
             tracing::debug!(path = %path.display(), %error, "shutdown of a shim without a sandbox");
@@ -80,7 +88,8 @@ async fn abandon(path: &Path) -> Result<()> {
         shim.closed().await;
     }
     crate::shim::destroy(path);
-    remove(path)
+    remove(path);
+    Ok(())
 }
 
 /// Connects to a sandbox's shim and compares what it says with what is known.

@@ -19,6 +19,7 @@ use crate::cgroup::Hierarchy;
 use crate::image::archive;
 use crate::image::store::{Image, ImageStore};
 use crate::registry::{Puller, Registries, Resolve};
+use crate::sealed_program::SealedProgram;
 use crate::spec::Exit;
 use crate::sys;
 
@@ -60,6 +61,8 @@ pub struct Runtime {
     pub(super) puller: Puller,
     pub(super) hierarchy: Hierarchy,
     pub(super) streams: Streams,
+    /// What shims are made of.
+    pub(super) program: SealedProgram,
     known: Mutex<Known>,
     subscribers: Mutex<Vec<mpsc::Sender<v1::ContainerEventResponse>>>,
     me: Weak<Runtime>,
@@ -122,6 +125,8 @@ impl Runtime {
         let images = Arc::new(ImageStore::open(&config.root.join("images"))?);
         let puller = Puller::new(config.registries.clone(), config.resolve.clone());
         let hierarchy = Hierarchy::detect().map_err(at(Path::new("/proc/self/mountinfo")))?;
+        let program = Path::new(config.shim.first().map_or("", String::as_str));
+        let program = SealedProgram::new(program, &config.root).map_err(at(program))?;
         let loopback = Path::new("the loopback interface");
         let (streams, listener) = Streams::listen().await.map_err(at(loopback))?;
         let runtime = Arc::new_cyclic(|me| Self {
@@ -129,6 +134,7 @@ impl Runtime {
             puller,
             hierarchy,
             streams,
+            program,
             known: Mutex::default(),
             subscribers: Mutex::default(),
             me: me.clone(),

@@ -182,7 +182,10 @@ impl RuntimeService for Service {
         &self,
         request: Request<v1::CreateContainerRequest>,
     ) -> Answer<v1::CreateContainerResponse> {
-        let container_id = container::create(&self.0, request.into_inner())?;
+        let (runtime, request) = (self.0.clone(), request.into_inner());
+        // It reads the image's files and makes directories: work for a thread that may wait for a disk.
+        let created = tokio::task::spawn_blocking(move || container::create(&runtime, request)).await;
+        let container_id = created.map_err(|e| Status::internal(e.to_string()))??;
         answer(v1::CreateContainerResponse { container_id })
     }
 

@@ -163,7 +163,8 @@ async fn start_shim(runtime: &Runtime, sandbox: &Sandbox, spec: &SandboxSpec) ->
     let [program, args @ ..] = runtime.config.shim.as_slice() else {
         return Err(RuntimeError::Shim("no command for the shim is configured".to_owned()));
     };
-    let out = tokio::process::Command::new(program)
+    let out = tokio::process::Command::new(runtime.program.path())
+        .arg0(program)
         .args(args)
         .arg(dir)
         // The lock is the program's from here on: it ends with it, whatever becomes of this process.

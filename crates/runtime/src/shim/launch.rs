@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -159,6 +160,7 @@ pub fn container(
         ForkResult::Child => {
             drop(ours);
             child(&theirs, |channel| {
+                hide()?;
                 reset_signals();
                 for (file, flag) in &join {
                     setns(file, *flag).naming(|| format!("join namespace {flag:?}"))?;
@@ -209,6 +211,7 @@ pub fn exec(process: &Process, init: i32, cgroup: &str, hierarchy: &Hierarchy, s
         ForkResult::Child => {
             drop(ours);
             child(&theirs, |channel| {
+                hide()?;
                 reset_signals();
                 join_cgroup(hierarchy, cgroup)?;
                 limits(process)?;
@@ -220,11 +223,17 @@ pub fn exec(process: &Process, init: i32, cgroup: &str, hierarchy: &Hierarchy, s
                 } else {
                     None
                 };
-                std::env::set_current_dir(&process.cwd).naming(|| format!("chdir to {:?}", process.cwd))?;
+                enter(&process.cwd)?;
                 become_program(process, streams, terminal, filter.as_deref())
             })
         }
     }
+}
+
+/// Until it becomes the program the child is a process of the node among those of the container: they may not look into it
+/// (CVE-2016-9962). execve(2) undoes it.
+fn hide() -> Result<()> {
+    sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).naming(|| "hide from the container".to_owned())
 }
 
 /// Rust ignores SIGPIPE and the shim blocks SIGCHLD; a program expects neither.
@@ -254,7 +263,12 @@ fn limits(process: &Process) -> Result<()> {
 /// A terminal of the container's own devpts: its other end goes to the shim.
 fn terminal(process: &Process, channel: &OwnedFd, console: bool) -> Result<OwnedFd> {
     let what = || "make a terminal".to_owned();
-    let master = File::options().read(true).write(true).open("/dev/ptmx").naming(what)?;
+    let master = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open("/dev/ptmx")
+        .naming(what)?;
     let unlocked: libc::c_int = 0;
     let mut index: libc::c_uint = 0;
     // SAFETY: the arguments are what ioctl_tty(2) asks for; the new descriptor is ours.
@@ -276,9 +290,11 @@ fn terminal(process: &Process, channel: &OwnedFd, console: bool) -> Result<Owned
     };
     nix::unistd::fchown(&slave, Some(Uid::from_raw(process.uid)), None).naming(what)?;
     if console {
+        // A volume at /dev may hold anything by that name.
         File::options()
             .create(true)
             .append(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY)
             .open("/dev/console")
             .naming(what)?;
         let source = format!("/dev/pts/{index}");
@@ -296,7 +312,18 @@ fn working_directory(process: &Process, readonly: bool) -> Result<()> {
     {
         return Err(format!("mkdir {cwd:?}: {e}"));
     }
-    std::env::set_current_dir(cwd).naming(|| format!("chdir to {cwd:?}"))
+    enter(cwd)
+}
+
+/// A path may lead out of the container's root over a descriptor that is still open here (CVE-2024-21626).
+fn enter(cwd: &str) -> Result<()> {
+    let what = || format!("chdir to {cwd:?}");
+    std::env::set_current_dir(cwd).naming(what)?;
+    let now = std::env::current_dir().naming(what)?;
+    if !now.is_absolute() {
+        return Err(format!("{}: it is outside of the container's root", what()));
+    }
+    Ok(())
 }
 
 fn null() -> Result<OwnedFd> {
@@ -433,6 +460,10 @@ fn identity(process: &Process) -> io::Result<()> {
         if have >> capability & 1 == 1 && wanted >> capability & 1 == 0 {
             sys::prctl(libc::PR_CAPBSET_DROP, capability, 0)?;
         }
+    }
+    // To the kernel this number means "leave it as it is", and it is root.
+    if process.uid == u32::MAX || process.gid == u32::MAX {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     let groups: Vec<Gid> = process.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     nix::unistd::setgroups(&groups)?;

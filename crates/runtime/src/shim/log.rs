@@ -23,11 +23,21 @@ pub struct Log {
     out: Vec<u8>,
 }
 
+/// A pod that has the directory of logs mounted may put a FIFO or a link in the log's place: neither is written to.
 fn open(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)
+    let file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+    }
+    Ok(file)
 }
 
 impl Log {
@@ -56,7 +66,14 @@ impl Log {
             let room = LONGEST_LINE - pending.len();
             match line_end {
                 Some(end) if end <= room => {
-                    entry(&mut self.out, &stamp, stream, b'F', &[pending, &rest[..end]]);
+                    // A line may end as terminals and Windows end it; of that nothing is the line's.
+                    let mut line = &rest[..end];
+                    match line.strip_suffix(b"\r") {
+                        Some(shorter) => line = shorter,
+                        None if line.is_empty() && pending.last() == Some(&b'\r') => drop(pending.pop()),
+                        None => {}
+                    }
+                    entry(&mut self.out, &stamp, stream, b'F', &[pending, line]);
                     pending.clear();
                     rest = &rest[end + 1..];
                 }
@@ -133,6 +150,20 @@ mod tests {
         ] {
             assert_eq!(timestamp(nanos), want);
         }
+    }
+
+    #[test]
+    fn a_carriage_return_is_of_a_line_s_end_only_before_its_newline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = Log::open(&path).unwrap();
+        for piece in ["a\r\nb\rc\r\n", "x\r", "\nd\r"] {
+            log.write(Stream::Stdout, piece.as_bytes(), 0).unwrap();
+        }
+        log.finish(Stream::Stdout, 0).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.split_terminator('\n').map(|l| &l[31..]).collect();
+        assert_eq!(lines, ["stdout F a", "stdout F b\rc", "stdout F x", "stdout P d\r"]);
     }
 
     #[test]

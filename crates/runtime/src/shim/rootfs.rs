@@ -1,7 +1,7 @@
 //! A container's file system, made inside its own mount namespace: overlay, kernel file systems, binds, devices.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -351,11 +351,4 @@ pub fn shared_memory(path: &Path) -> Result<()> {
         Some("mode=1777,size=67108864"),
     )
     .naming(what)
-}
-
-/// Reads a small file of the container's root by its path inside.
-pub fn read_inside(path: &str) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(1 << 20).read_to_string(&mut text)?;
-    Ok(text)
 }
