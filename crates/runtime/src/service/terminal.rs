@@ -168,7 +168,7 @@ pub async fn exec(runtime: &Arc<Runtime>, request: v1::ExecRequest, session: &mu
     code
 }
 
-/// Joins a client to the container's first process until that ends or the client leaves.
+/// Joins a client to the container's first process until that ends, the client leaves, or it has no more to say.
 pub async fn attach(runtime: &Arc<Runtime>, request: v1::AttachRequest, session: &mut Session) -> Result<()> {
     let container = runtime.container(&request.container_id)?;
     if !container.is_running() {
@@ -196,20 +196,31 @@ pub async fn attach(runtime: &Arc<Runtime>, request: v1::AttachRequest, session:
     drop(fds);
     let input = given.pop().map(nonblocking).transpose()?;
     let terminal = input.clone().filter(|_| config.tty);
+    // What the client has said ends the container's input where there is one client only; else it ends the client's stay,
+    // as in upstream's runtimes.
+    let once = config.stdin_once && !config.tty;
+    let (detach, detached) = tokio::sync::oneshot::channel();
     let writing = match (input, session.stdin.take()) {
         (Some(fd), Some(stdin)) => {
             let (shim, id) = (shim.clone(), container.id.clone());
             Some(tokio::spawn(async move {
-                inward(fd, stdin).await?;
-                if config.stdin_once && !config.tty {
-                    shim.call(Call::CloseStdin { id }, &[])
-                        .await
-                        .map_err(io::Error::other)?;
+                if let Err(error) = inward(fd, stdin).await {
+                    tracing::debug!(%error, "attach");
                 }
-                Ok::<_, io::Error>(())
+                if !once {
+                    // Whoever waits may have left.
+                    let _ = detach.send(());
+                } else if let Err(error) = shim.call(Call::CloseStdin { id }, &[]).await {
+                    tracing::debug!(%error, "attach");
+                }
             }))
         }
         _ => None,
+    };
+    let said_all = async {
+        if detached.await.is_err() {
+            std::future::pending::<()>().await;
+        }
     };
     let (over, ended) = watch::channel(false);
     let copies: Vec<_> = outputs
@@ -220,6 +231,7 @@ pub async fn attach(runtime: &Arc<Runtime>, request: v1::AttachRequest, session:
     tokio::select! {
         () = container.ended() => {}
         () = gone.wait() => {}
+        () = said_all => {}
         () = resizing(terminal, session) => {}
     }
     over.send_replace(true);
