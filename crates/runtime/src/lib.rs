@@ -12,4 +12,5 @@ pub mod shim;
 pub mod spec;
 mod sys;
 
-pub use service::{Runtime, RuntimeConfig, RuntimeError, import, serve};
+pub use image::archive::is_archive;
+pub use service::{Runtime, RuntimeConfig, RuntimeError, import, serve, untag};

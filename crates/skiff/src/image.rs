@@ -1,6 +1,6 @@
 //! `skiff image`: the images of the node that runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cri::v1;
@@ -18,12 +18,18 @@ pub struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum ImageCommand {
-    /// Imports the images of OCI and docker archives.
-    Import { archives: Vec<PathBuf> },
+    /// Imports the images of OCI and docker archives, plain or compressed; `-` is the standard input.
+    Import {
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
     /// Lists the images.
     Ls,
-    /// Removes images by name or id.
-    Rm { images: Vec<String> },
+    /// Removes images by name or id. An image that has other names keeps them.
+    Rm {
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +52,29 @@ fn refused(what: impl Into<String>) -> impl FnOnce(tonic::Status) -> ImageError 
     }
 }
 
+/// A file that goes with its owner.
+struct Taken(PathBuf);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "copy of the standard input");
+        }
+    }
+}
+
+/// The standard input as a file beside the node's: the runtime reads archives by their paths.
+async fn standard_input(dir: &Path) -> std::io::Result<Taken> {
+    let path = dir.join(format!("import-{}", std::process::id()));
+    let taken = Taken(path.clone());
+    let copied = tokio::task::spawn_blocking(move || {
+        let mut file = std::fs::File::create(path)?;
+        std::io::copy(&mut std::io::stdin().lock(), &mut file)
+    });
+    copied.await.map_err(std::io::Error::other)??;
+    Ok(taken)
+}
+
 pub async fn run(args: ImageArgs) -> Result<(), ImageError> {
     let socket = NodePaths::of(&args.data_dir).socket();
     if !socket.exists() {
@@ -55,13 +84,26 @@ pub async fn run(args: ImageArgs) -> Result<(), ImageError> {
     match args.command {
         ImageCommand::Import { archives } => {
             for archive in archives {
-                let path = archive.canonicalize().map_err(|source| ImageError::File {
+                let file = |source| ImageError::File {
                     path: archive.clone(),
                     source,
-                })?;
-                let names = runtime::import(&socket, &path)
-                    .await
-                    .map_err(refused(archive.display().to_string()))?;
+                };
+                let taken = if archive == Path::new("-") {
+                    Some(
+                        standard_input(&NodePaths::of(&args.data_dir).agent)
+                            .await
+                            .map_err(file)?,
+                    )
+                } else {
+                    None
+                };
+                let path = match &taken {
+                    Some(taken) => taken.0.clone(),
+                    None => archive.canonicalize().map_err(file)?,
+                };
+                let imported = runtime::import(&socket, &path).await;
+                drop(taken);
+                let names = imported.map_err(refused(archive.display().to_string()))?;
                 for name in names {
                     println!("{name}");
                 }
@@ -105,6 +147,9 @@ pub async fn run(args: ImageArgs) -> Result<(), ImageError> {
                     .image;
                 if known.is_none() {
                     return Err(refused(&name)(tonic::Status::not_found("no such image")));
+                }
+                if runtime::untag(&socket, &name).await.map_err(refused(&name))? {
+                    continue;
                 }
                 images
                     .remove_image(v1::RemoveImageRequest { image: Some(spec) })

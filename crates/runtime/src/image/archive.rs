@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::manifest::{Descriptor, Document, choose};
+use super::manifest::{Configuration, Descriptor, Document, architecture, choose};
 use super::reference::Reference;
 use super::store::{Image, ImageStore, Layers, StoreError, at};
 use super::unpack::{Hashing, decompress, digest_of};
@@ -42,6 +42,7 @@ impl Archive {
             let dir = path.parent().unwrap_or(Path::new("/tmp"));
             let mut scratch = unnamed(dir).map_err(at(dir))?;
             io::copy(&mut plain, &mut scratch).map_err(at(path))?;
+            scratch.rewind().map_err(at(path))?;
             file = scratch;
         }
         let members = members(&mut file).map_err(at(path))?;
@@ -232,6 +233,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, StoreError>
     } else {
         for image in &saved {
             let config = archive.document(&image.config)?;
+            fits(&image.config, &config)?;
             let names = references(image.repo_tags.iter().flatten())?;
             let files = image.layers.iter().map(|l| (l.clone(), None)).collect();
             images.push(store.add(
@@ -253,6 +255,18 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, StoreError>
         });
     }
     Ok(images)
+}
+
+/// An archive of one image says only there for which machine it is.
+fn fits(name: &str, config: &[u8]) -> Result<(), StoreError> {
+    let said = parse::<Configuration>(name, config)?.architecture;
+    if said.is_empty() || said == architecture() {
+        return Ok(());
+    }
+    Err(StoreError::Image {
+        image: name.to_owned(),
+        text: format!("is for {said}, this node is {}", architecture()),
+    })
 }
 
 fn references<'a>(names: impl Iterator<Item = &'a String>) -> Result<Vec<Reference>, StoreError> {
@@ -307,6 +321,7 @@ fn oci(store: &ImageStore, archive: &Archive, top: &Descriptor, saved: &[Saved])
         );
         names.dedup();
         let config = archive.document(&config_name)?;
+        fits(&config_name, &config)?;
         let files = document
             .layers
             .iter()
@@ -319,6 +334,13 @@ fn oci(store: &ImageStore, archive: &Archive, top: &Descriptor, saved: &[Saved])
     Ok(None)
 }
 
+/// Whether a file has the name of an archive.
+pub fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+    let ends = [".tar", ".tar.gz", ".tgz", ".tar.zst"];
+    name.is_some_and(|n| ends.iter().any(|end| n.ends_with(end)))
+}
+
 /// Imports what lies in a directory, in the order of names; one broken file does not stop the others.
 pub fn import_all(store: &ImageStore, dir: &Path) -> Vec<(PathBuf, Result<Vec<Image>, StoreError>)> {
     let mut paths: Vec<PathBuf> = fs::read_dir(dir)
@@ -327,18 +349,83 @@ pub fn import_all(store: &ImageStore, dir: &Path) -> Vec<(PathBuf, Result<Vec<Im
         .flatten()
         .map(|e| e.path())
         .collect();
-    paths.retain(|p| {
-        let name = p
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        [".tar", ".tar.gz", ".tgz", ".tar.zst"]
-            .iter()
-            .any(|end| name.ends_with(end))
-    });
+    paths.retain(|p| is_archive(p));
     paths.sort();
     paths
         .into_iter()
         .map(|path| (path.clone(), import(store, &path)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::unpack::digest_of;
+    use std::io::Write;
+
+    fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (name, content) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            header.set_uid(0);
+            header.set_gid(0);
+            header.set_mtime(0);
+            builder.append_data(&mut header, name, *content).unwrap();
+        }
+        builder.into_inner().unwrap()
+    }
+
+    /// As `docker save` writes it.
+    fn saved(arch: &str, tag: &str) -> Vec<u8> {
+        let layer = tar(&[("hello", b"hi")]);
+        let config = format!(
+            r#"{{"architecture":"{arch}","os":"linux","config":{{}},"rootfs":{{"diff_ids":["{}"]}}}}"#,
+            digest_of(&layer)
+        );
+        let manifest = format!(r#"[{{"Config":"c.json","RepoTags":["{tag}","other:1"],"Layers":["l/layer.tar"]}}]"#);
+        tar(&[
+            ("l/layer.tar", layer.as_slice()),
+            ("c.json", config.as_bytes()),
+            ("manifest.json", manifest.as_bytes()),
+        ])
+    }
+
+    #[test]
+    fn a_saved_image_is_imported_however_the_archive_is_compressed() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = saved(architecture(), "x:1");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(&plain).unwrap();
+        for (name, bytes) in [
+            ("a.tar", plain.clone()),
+            ("a.tar.gz", gzip.finish().unwrap()),
+            ("a.tar.zst", zstd::encode_all(plain.as_slice(), 1).unwrap()),
+        ] {
+            let store = ImageStore::open(&dir.path().join(format!("store-{name}"))).unwrap();
+            let path = dir.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            let images = import(&store, &path).unwrap();
+            let names = ["docker.io/library/x:1", "docker.io/library/other:1"];
+            assert_eq!(images[0].tags, names, "{name}");
+            // One name goes, the other stays with the image.
+            assert!(store.untag("other:1").unwrap());
+            assert!(store.find("other:1").is_none() && store.find("x:1").is_some());
+            assert!(!store.untag("x:1").unwrap(), "the last name");
+        }
+    }
+
+    #[test]
+    fn what_is_no_archive_for_this_machine_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ImageStore::open(&dir.path().join("store")).unwrap();
+        let (fifo, other) = (dir.path().join("fifo.tar"), dir.path().join("other.tar"));
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::write(&other, saved("riscv64", "x:1")).unwrap();
+        for (path, want) in [(fifo, "not a regular file"), (other, "is for riscv64")] {
+            let text = import(&store, &path).unwrap_err().to_string();
+            assert!(text.contains(want), "{text}");
+        }
+    }
 }

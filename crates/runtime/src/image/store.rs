@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{Configuration, Settings, architecture};
+use super::manifest::{Configuration, Settings};
 use super::reference::Reference;
 use super::unpack::{self, UnpackError, digest_of};
 
@@ -217,18 +217,10 @@ impl ImageStore {
         layers: &mut dyn Layers,
     ) -> Result<Image, StoreError> {
         let id = digest_of(config);
-        let wrong = |text: String| StoreError::Image {
+        let parsed: Configuration = serde_json::from_slice(config).map_err(|e| StoreError::Image {
             image: id.clone(),
-            text,
-        };
-        let parsed: Configuration = serde_json::from_slice(config).map_err(|e| wrong(format!("configuration: {e}")))?;
-        if !parsed.architecture.is_empty() && parsed.architecture != architecture() {
-            return Err(wrong(format!(
-                "is for {}, this node is {}",
-                parsed.architecture,
-                architecture()
-            )));
-        }
+            text: format!("configuration: {e}"),
+        })?;
         let mut pins = Pins {
             store: self,
             names: Vec::new(),
@@ -359,6 +351,35 @@ impl ImageStore {
             }
         });
         lock(&self.index).layers.contains_key(&chain)
+    }
+
+    /// Takes one name from an image that has others too. Whether it did: a last name, or an id, means the image itself.
+    pub fn untag(&self, name: &str) -> Result<bool, StoreError> {
+        let Some(image) = self.find(name) else { return Ok(false) };
+        let Ok(reference) = Reference::parse(name) else {
+            return Ok(false);
+        };
+        let mut index = lock(&self.index);
+        let Some(known) = index.images.get_mut(&image.id) else {
+            return Ok(false);
+        };
+        let tag = reference.tagged().filter(|_| reference.digest.is_none());
+        if known.tags.len() < 2 || !tag.as_ref().is_some_and(|t| known.tags.contains(t)) {
+            return Ok(false);
+        }
+        known.tags.retain(|t| Some(t) != tag.as_ref());
+        // Names by digest are of the repositories that are left.
+        let left: Vec<String> = known
+            .tags
+            .iter()
+            .filter_map(|t| Some(t.rsplit_once(':')?.0.to_owned()))
+            .collect();
+        known.digests.retain(|d| {
+            d.split_once('@')
+                .is_none_or(|(repository, _)| left.iter().any(|l| l == repository))
+        });
+        self.save(&index)?;
+        Ok(true)
     }
 
     /// Forgets an image that has this id, or one name; layers go with the last image, unless `used` by a container.

@@ -268,7 +268,11 @@ impl Unpacker<'_> {
             }
             EntryType::Char | EntryType::Block | EntryType::Fifo => {
                 let header = entry.header();
-                let device = libc::makedev(header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0));
+                // A FIFO has none, and some tools leave the fields of its header empty.
+                let device = match kind {
+                    EntryType::Fifo => 0,
+                    _ => libc::makedev(header.device_major()?.unwrap_or(0), header.device_minor()?.unwrap_or(0)),
+                };
                 let mode = match kind {
                     EntryType::Char => libc::S_IFCHR,
                     EntryType::Block => libc::S_IFBLK,
@@ -448,6 +452,48 @@ mod tests {
         assert!(root.join("up").exists() && root.join("escaped").exists());
         let (bytes, digest) = archive(&[("x", EntryType::Link, "../../../../etc/passwd", 0o644)]);
         assert!(layer(bytes.as_slice(), &root, &[], &digest).is_err());
+    }
+
+    #[test]
+    fn a_fifo_needs_no_device_numbers_and_a_deep_path_has_its_parents_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, below) = (dir.path().join("l"), dir.path().join("below"));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::create_dir_all(below.join("d")).unwrap();
+        std::fs::set_permissions(below.join("d"), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+        let deep = format!("{}f", "d/".repeat(1500));
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o600);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
+        let numbers = header.as_gnu_mut().unwrap();
+        numbers.dev_major.fill(0);
+        numbers.dev_minor.fill(0);
+        header.set_entry_type(EntryType::Fifo);
+        header.set_size(0);
+        builder.append_data(&mut header, "fifo", &[][..]).unwrap();
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(1);
+        builder.append_data(&mut header, &deep, &b"x"[..]).unwrap();
+        let bytes = builder.into_inner().unwrap();
+        layer(
+            bytes.as_slice(),
+            &root,
+            std::slice::from_ref(&below),
+            &digest_of(&bytes),
+        )
+        .unwrap();
+        assert!(
+            std::fs::symlink_metadata(root.join("fifo"))
+                .unwrap()
+                .file_type()
+                .is_fifo()
+        );
+        assert_eq!(std::fs::read(root.join(&deep)).unwrap(), b"x");
+        assert_eq!(std::fs::metadata(root.join("d")).unwrap().mode() & 0o7777, 0o711);
+        assert_eq!(std::fs::metadata(root.join("d/d")).unwrap().mode() & 0o7777, 0o755);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Import of archives into a running runtime: one call beside CRI's on the same socket, `skiff.runtime.v1.Images/Import`.
+//! What the owner of a node does with its images beside what CRI can: `skiff.runtime.v1.Images` on the same socket, to
+//! import archives and to take one name from an image.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-use super::Runtime;
+use super::{Runtime, RuntimeError};
 
-const METHOD: &str = "/skiff.runtime.v1.Images/Import";
+const IMPORT: &str = "/skiff.runtime.v1.Images/Import";
+const UNTAG: &str = "/skiff.runtime.v1.Images/Untag";
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ImportRequest {
@@ -36,6 +38,38 @@ pub struct ImportServer(pub Arc<Runtime>);
 
 impl NamedService for ImportServer {
     const NAME: &'static str = "skiff.runtime.v1.Images";
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UntagRequest {
+    #[prost(string, tag = "1")]
+    pub image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UntagResponse {
+    /// The image has other names and stays. If not, nothing was done.
+    #[prost(bool, tag = "1")]
+    pub untagged: bool,
+}
+
+struct Untag(Arc<Runtime>);
+
+impl UnaryService<UntagRequest> for Untag {
+    type Response = UntagResponse;
+    type Future = BoxFuture<'static, Result<Response<UntagResponse>, Status>>;
+
+    fn call(&mut self, request: Request<UntagRequest>) -> Self::Future {
+        let runtime = self.0.clone();
+        Box::pin(async move {
+            let image = request.into_inner().image;
+            let untagged = tokio::task::spawn_blocking(move || runtime.images.untag(&image)).await;
+            let untagged = untagged
+                .map_err(|e| Status::internal(e.to_string()))?
+                .map_err(RuntimeError::from)?;
+            Ok(Response::new(UntagResponse { untagged }))
+        })
+    }
 }
 
 struct Import(Arc<Runtime>);
@@ -73,17 +107,26 @@ impl Service<http::Request<Body>> for ImportServer {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let runtime = self.0.clone();
         Box::pin(async move {
-            if request.uri().path() != METHOD {
-                return Ok(Status::unimplemented("").into_http());
-            }
-            let codec = ProstCodec::<ImportResponse, ImportRequest>::default();
-            Ok(Grpc::new(codec).unary(Import(runtime), request).await)
+            Ok(match request.uri().path() {
+                IMPORT => {
+                    let codec = ProstCodec::<ImportResponse, ImportRequest>::default();
+                    Grpc::new(codec).unary(Import(runtime), request).await
+                }
+                UNTAG => {
+                    let codec = ProstCodec::<UntagResponse, UntagRequest>::default();
+                    Grpc::new(codec).unary(Untag(runtime), request).await
+                }
+                _ => Status::unimplemented("").into_http(),
+            })
         })
     }
 }
 
-/// Asks the runtime at a socket to import an archive of the node; gives the names of its images.
-pub async fn import(socket: &Path, archive: &Path) -> Result<Vec<String>, Status> {
+async fn ask<Q, A>(socket: &Path, method: &'static str, question: Q) -> Result<A, Status>
+where
+    Q: prost::Message + 'static,
+    A: prost::Message + Default + 'static,
+{
     let socket = socket.to_owned();
     let connector = tower::service_fn(move |_: http::Uri| {
         let socket = socket.clone();
@@ -98,12 +141,23 @@ pub async fn import(socket: &Path, archive: &Path) -> Result<Vec<String>, Status
         .map_err(|e| Status::unavailable(e.to_string()))?;
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
-    let request = ImportRequest {
-        path: archive.to_string_lossy().into_owned(),
-    };
-    let codec = ProstCodec::<ImportRequest, ImportResponse>::default();
+    let codec = ProstCodec::<Q, A>::default();
     let answer = client
-        .unary(Request::new(request), PathAndQuery::from_static(METHOD), codec)
+        .unary(Request::new(question), PathAndQuery::from_static(method), codec)
         .await?;
-    Ok(answer.into_inner().images)
+    Ok(answer.into_inner())
+}
+
+/// Asks the runtime at a socket to import an archive of the node; gives the names of its images.
+pub async fn import(socket: &Path, archive: &Path) -> Result<Vec<String>, Status> {
+    let path = archive.to_string_lossy().into_owned();
+    let answer: ImportResponse = ask(socket, IMPORT, ImportRequest { path }).await?;
+    Ok(answer.images)
+}
+
+/// Asks the runtime at a socket to take a name from an image that has others. Whether it did.
+pub async fn untag(socket: &Path, image: &str) -> Result<bool, Status> {
+    let image = image.to_owned();
+    let answer: UntagResponse = ask(socket, UNTAG, UntagRequest { image }).await?;
+    Ok(answer.untagged)
 }

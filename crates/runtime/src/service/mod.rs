@@ -24,7 +24,7 @@ mod streams;
 mod terminal;
 
 pub use error::RuntimeError;
-pub use import::import;
+pub use import::{import, untag};
 pub use runtime::{Runtime, RuntimeConfig};
 pub use server::serve;
 

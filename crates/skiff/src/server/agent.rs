@@ -10,6 +10,7 @@ use client::{Client, WatchEvent};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use kubelet::KubeletConfig;
+use kubelet::thresholds::{Amount, Signal};
 use pki::Identity;
 use runtime::registry::{Proxies, Registries};
 use runtime::{Runtime, RuntimeConfig};
@@ -131,6 +132,11 @@ pub async fn start(
                     tracing::error!(%error, "the runtime's socket is not served");
                 }
             });
+            components.spawn(super::image_folder::follow(
+                runtime.clone(),
+                paths.images(),
+                stop.clone(),
+            ));
             components.spawn(configure_network(
                 client.clone(),
                 node.name.clone(),
@@ -190,6 +196,10 @@ fn kubelet_config(
         .certificates
         .ensure_serving(&paths.agent, "serving-kubelet", &identity, names)?;
     let mut config = KubeletConfig::new(&node.name);
+    // A machine with everything on one disk is not short of it at upstream's tenth; what k3s keeps free is enough.
+    for signal in [Signal::NodefsAvailable, Signal::ImagefsAvailable] {
+        config.eviction_hard.insert(signal, Amount::Percent(5.0));
+    }
     config.node_ips = vec![node.ip];
     config.cluster_dns = vec![plane.cluster_dns.to_string()];
     config.cluster_domain = args.cluster_domain.clone();

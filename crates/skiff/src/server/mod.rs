@@ -4,6 +4,7 @@ pub mod agent;
 pub mod args;
 mod control_plane;
 mod dns;
+mod image_folder;
 mod manifests;
 mod ready;
 mod token;
