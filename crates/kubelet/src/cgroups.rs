@@ -260,6 +260,12 @@ impl Cgroups {
         limit.filter(|l: &i64| *l < i64::MAX / 4096 * 4096)
     }
 
+    /// How many processes and threads are in the group.
+    pub fn processes(&self, path: &str) -> u64 {
+        let text = self.read(path, "pids", "pids.current");
+        text.and_then(|t| t.trim().parse().ok()).unwrap_or(0)
+    }
+
     pub fn memory_usage(&self, path: &str) -> Option<i64> {
         let file = if self.is_v2() {
             "memory.current"

@@ -53,6 +53,12 @@ pub struct Settings {
     /// The resolv.conf that pods start from
     #[arg(long)]
     pub resolv_conf: Option<PathBuf>,
+    /// What must stay free, as memory.available<100Mi,nodefs.available<10%
+    #[arg(long, value_delimiter = ',')]
+    pub eviction_hard: Vec<String>,
+    /// Kernel settings that pods may have besides the safe ones; patterns may end in *
+    #[arg(long, value_delimiter = ',')]
+    pub allowed_unsafe_sysctls: Vec<String>,
     /// Taints for registration, as key=value:effect
     #[arg(long, value_delimiter = ',')]
     pub register_with_taints: Vec<String>,
@@ -73,6 +79,8 @@ pub enum CommandError {
     Label(String),
     #[error("--register-with-taints: {0:?} is not key=value:effect")]
     Taint(String),
+    #[error("--eviction-hard: {0:?} is not signal<amount")]
+    Eviction(String),
     #[error("no container runtime: give --container-runtime-endpoint")]
     NoRuntime,
     #[error("the node has no address: give --node-ip")]
@@ -110,6 +118,18 @@ impl Settings {
         config.node_labels.extend(labels(&self.node_labels)?);
         for text in &self.register_with_taints {
             config.register_taints.push(taint(text)?);
+        }
+        if !self.eviction_hard.is_empty() {
+            let wrong = |text: &str| CommandError::Eviction(text.to_owned());
+            let mut statements = BTreeMap::new();
+            for text in &self.eviction_hard {
+                let (signal, amount) = text.split_once('<').ok_or_else(|| wrong(text))?;
+                statements.insert(signal.trim().to_owned(), amount.trim().to_owned());
+            }
+            config.eviction_hard = crate::thresholds::parse(&statements).map_err(|e| wrong(&e))?;
+        }
+        if !self.allowed_unsafe_sysctls.is_empty() {
+            config.allowed_unsafe_sysctls = self.allowed_unsafe_sysctls;
         }
         if !self.node_ip.is_empty() {
             config.node_ips = self.node_ip;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::eviction::thresholds::{self, Thresholds};
 use crate::pull_records::VerificationPolicy;
 
 /// Everything `run` needs to know.
@@ -18,6 +19,8 @@ pub struct KubeletConfig {
     pub register_taints: Vec<k8s_openapi::api::core::v1::Taint>,
     /// `/var/lib/kubelet`.
     pub root_dir: PathBuf,
+    /// `/var/log`: the node's logs, which its server shows.
+    pub log_dir: PathBuf,
     /// `/var/log/pods`.
     pub pod_log_dir: PathBuf,
     /// `/var/log/containers`.
@@ -46,8 +49,8 @@ pub struct KubeletConfig {
     pub container_log_max_files: u32,
     /// Resources kept from pods, in thousandths.
     pub reserved: BTreeMap<String, i64>,
-    /// Bytes of memory that must stay available.
-    pub eviction_memory: i64,
+    /// What must stay free; pods are evicted where it does not.
+    pub eviction_hard: Thresholds,
     /// Kernel settings that pods may have besides the safe ones; patterns may end in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Which images on the node are verified to be for the pod that asks.
@@ -75,6 +78,7 @@ impl KubeletConfig {
             node_labels: BTreeMap::new(),
             register_taints: Vec::new(),
             root_dir: "/var/lib/kubelet".into(),
+            log_dir: "/var/log".into(),
             pod_log_dir: "/var/log/pods".into(),
             container_log_links: "/var/log/containers".into(),
             cgroup_root: "/".to_owned(),
@@ -96,11 +100,53 @@ impl KubeletConfig {
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,
             reserved: BTreeMap::new(),
-            eviction_memory: 100 << 20,
+            eviction_hard: thresholds::defaults(),
             allowed_unsafe_sysctls: Vec::new(),
             image_verification: VerificationPolicy::default(),
             least_oom_score_adj: least_oom_score_adj(),
         }
+    }
+}
+
+impl KubeletConfig {
+    /// The settings in force as a `KubeletConfiguration`, which `/configz` shows.
+    pub fn to_json(&self) -> serde_json::Value {
+        let amounts: BTreeMap<&str, String> = self
+            .eviction_hard
+            .iter()
+            .map(|(signal, amount)| (signal.as_str(), amount.to_string()))
+            .collect();
+        let reserved: BTreeMap<&String, String> = self
+            .reserved
+            .iter()
+            .map(|(name, milli)| (name, format!("{milli}m")))
+            .collect();
+        serde_json::json!({
+            "kind": "KubeletConfiguration",
+            "apiVersion": "kubelet.config.k8s.io/v1beta1",
+            "staticPodPath": self.static_pod_path,
+            "podLogsDir": self.pod_log_dir,
+            "address": self.address,
+            "port": self.port,
+            "healthzBindAddress": self.healthz_address,
+            "healthzPort": self.healthz_port,
+            "authentication": {"anonymous": {"enabled": self.anonymous}, "webhook": {"enabled": self.webhook}},
+            "authorization": {"mode": if self.webhook { "Webhook" } else { "AlwaysAllow" }},
+            "clusterDNS": self.cluster_dns,
+            "clusterDomain": self.cluster_domain,
+            "cgroupDriver": "cgroupfs",
+            "cgroupRoot": self.cgroup_root,
+            "resolvConf": self.resolv_conf,
+            "maxPods": self.max_pods,
+            "podPidsLimit": self.pod_pids_limit.unwrap_or(-1),
+            "seccompDefault": self.seccomp_default,
+            "containerLogMaxSize": self.container_log_max_size.to_string(),
+            "containerLogMaxFiles": self.container_log_max_files,
+            "systemReserved": reserved,
+            "evictionHard": amounts,
+            "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
+            "imagePullCredentialsVerificationPolicy": self.image_verification.as_str(),
+        })
     }
 }
 
@@ -310,8 +356,11 @@ impl KubeletConfig {
                 *self.reserved.entry(name.clone()).or_insert(0) += quantity(field, amount)?;
             }
         }
-        if let Some(memory) = file.eviction_hard.get("memory.available").filter(|m| !m.ends_with('%')) {
-            self.eviction_memory = quantity("evictionHard", memory)? / 1000;
+        if !file.eviction_hard.is_empty() {
+            self.eviction_hard = thresholds::parse(&file.eviction_hard).map_err(|reason| ConfigError::Field {
+                field: "evictionHard",
+                reason,
+            })?;
         }
         Ok(file.container_runtime_endpoint)
     }

@@ -7,7 +7,10 @@ mod cgroups;
 pub mod command;
 mod config;
 mod cri_config;
+mod disk_usage;
 mod env;
+mod eviction;
+mod figures;
 mod handlers;
 mod image_credentials;
 mod images;
@@ -21,6 +24,8 @@ mod node_context;
 mod objects;
 mod open;
 mod pod;
+#[cfg(test)]
+mod pod_fields;
 mod probes;
 mod pull_records;
 mod resources;
@@ -35,5 +40,6 @@ mod volumes;
 mod worker;
 
 pub use config::{ConfigError, KubeletConfig, ServerTls};
+pub use eviction::thresholds;
 pub use kubelet::{KubeletError, run};
 pub use pull_records::VerificationPolicy;

@@ -16,6 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Owne
 use tokio::sync::Notify;
 
 use crate::config::KubeletConfig;
+use crate::eviction::thresholds::{Pressure, Signal};
 use crate::machine::{self, Machine};
 use crate::node_context::NodeContext;
 
@@ -79,12 +80,16 @@ pub fn capacity(machine: &Machine, config: &KubeletConfig) -> (BTreeMap<String, 
             *left = (*left - amount).max(0);
         }
     }
+    // What must stay free is not for pods.
+    let kept = |signal, capacity: i64| {
+        let amount = config.eviction_hard.get(&signal);
+        amount.map_or(0, |a| a.of(capacity).saturating_mul(1000))
+    };
     if let Some(memory) = allocatable.get_mut("memory") {
-        *memory = (*memory - config.eviction_memory.saturating_mul(1000)).max(0);
+        *memory = (*memory - kept(Signal::MemoryAvailable, *memory / 1000)).max(0);
     }
     if let Some(disk) = allocatable.get_mut("ephemeral-storage") {
-        // Upstream's hard eviction threshold for nodefs is a tenth.
-        *disk = *disk / 10 * 9;
+        *disk = (*disk - kept(Signal::NodefsAvailable, *disk / 1000)).max(0);
     }
     (capacity, allocatable)
 }
@@ -305,11 +310,7 @@ impl NodeReporter {
                     )
                 }),
         };
-        let memory_low = machine::meminfo("MemAvailable").is_some_and(|m| m < self.config.eviction_memory);
-        let disk_low = machine::disk(&self.config.root_dir).is_some_and(|(total, free, inodes, inodes_free)| {
-            free < total / 100 || inodes > 0 && inodes_free < inodes / 100
-        });
-        let pids_low = machine::pids().is_some_and(|(running, most)| running >= most);
+        let pressures = &self.context.pressures;
         let condition = |type_: &str, on: bool, reasons: (&str, &str), message: String| {
             let status = if on { "True" } else { "False" };
             let before = last.and_then(|l| {
@@ -342,19 +343,19 @@ impl NodeReporter {
         let conditions = vec![
             pressure(
                 "MemoryPressure",
-                memory_low,
+                pressures.has(Pressure::Memory),
                 ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
                 "insufficient memory available",
             ),
             pressure(
                 "DiskPressure",
-                disk_low,
+                pressures.has(Pressure::Disk),
                 ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
                 "disk pressure",
             ),
             pressure(
                 "PIDPressure",
-                pids_low,
+                pressures.has(Pressure::Pid),
                 ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
                 "insufficient PID available",
             ),

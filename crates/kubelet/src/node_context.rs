@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 
 use crate::cgroups::Cgroups;
 use crate::cri_config::NodeSettings;
+use crate::eviction::Pressures;
+use crate::figures::Figures;
 use crate::images::Images;
 use crate::objects::Objects;
 use crate::runtime::Runtime;
@@ -36,6 +38,10 @@ pub struct NodeContext {
     /// In thousandths, by resource.
     pub allocatable: BTreeMap<String, i64>,
     pub pod_pids_limit: Option<i64>,
+    /// What it counts of its own work.
+    pub figures: Figures,
+    /// What the node is short of.
+    pub pressures: Pressures,
     /// The kernel enforces AppArmor's profiles.
     pub apparmor: bool,
     /// What the runtime said of its handlers last.

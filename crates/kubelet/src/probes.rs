@@ -1,5 +1,6 @@
 //! Probing containers: one task for each probe of each running container, telling the pod's worker what changes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::EventRecorder;
@@ -8,7 +9,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::env::expand;
+use crate::figures::ProbeSeries;
 use crate::handlers::{self, Outcome};
+use crate::node_context::NodeContext;
 use crate::runtime::Runtime;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -74,6 +77,7 @@ impl Threshold {
 pub struct Target {
     pub runtime: Runtime,
     pub recorder: EventRecorder,
+    pub node: Arc<NodeContext>,
     pub about: ObjectReference,
     pub container: Container,
     pub container_id: String,
@@ -119,6 +123,18 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
                 None
             }
         };
+        target.node.figures.probed(ProbeSeries {
+            pod_uid: target.about.uid.clone().unwrap_or_default(),
+            namespace: target.about.namespace.clone().unwrap_or_default(),
+            pod: target.about.name.clone().unwrap_or_default(),
+            container: target.container.name.clone(),
+            probe: name,
+            result: match result {
+                Some(true) => "successful",
+                Some(false) => "failed",
+                None => "unknown",
+            },
+        });
         if let Some(success) = result.and_then(|r| threshold.count(r))
             && told != Some(success)
         {

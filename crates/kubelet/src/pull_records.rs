@@ -52,6 +52,15 @@ impl VerificationPolicy {
         }
     }
 
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            VerificationPolicy::NeverVerify => "NeverVerify",
+            VerificationPolicy::NeverVerifyPreloadedImages => "NeverVerifyPreloadedImages",
+            VerificationPolicy::NeverVerifyAllowlistedImages(_) => "NeverVerifyAllowlistedImages",
+            VerificationPolicy::AlwaysVerify => "AlwaysVerify",
+        }
+    }
+
     fn verifies(&self, image: &str, pulled_by_kubelet: bool) -> bool {
         match self {
             VerificationPolicy::NeverVerify => false,

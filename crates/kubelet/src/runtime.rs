@@ -364,6 +364,40 @@ impl Runtime {
         Ok(self.image.clone().pull_image(asked).await?.into_inner().image_ref)
     }
 
+    /// Figures of containers: of one pod, or of all.
+    pub async fn container_stats(&self, uid: Option<&str>) -> Result<Vec<v1::ContainerStats>> {
+        let filter = uid.map(|uid| v1::ContainerStatsFilter {
+            label_selector: [(POD_UID.to_owned(), uid.to_owned())].into(),
+            ..Default::default()
+        });
+        let asked = v1::ListContainerStatsRequest { filter };
+        let answer = self
+            .runtime
+            .clone()
+            .list_container_stats(request(asked, TIMEOUT))
+            .await?;
+        Ok(answer.into_inner().stats)
+    }
+
+    pub async fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse> {
+        let asked = v1::ImageFsInfoRequest {};
+        Ok(self
+            .image
+            .clone()
+            .image_fs_info(request(asked, TIMEOUT))
+            .await?
+            .into_inner())
+    }
+
+    pub async fn remove_image(&self, id: &str) -> Result<()> {
+        let spec = v1::ImageSpec {
+            image: id.to_owned(),
+            ..Default::default()
+        };
+        let asked = v1::RemoveImageRequest { image: Some(spec) };
+        gone(self.image.clone().remove_image(request(asked, TIMEOUT)).await)
+    }
+
     pub async fn list_images(&self) -> Result<Vec<v1::Image>> {
         Ok(self
             .image

@@ -26,8 +26,9 @@ impl Kubelet {
             let labels = node.and_then(|n| n.metadata.labels).unwrap_or_default();
             let admitted = self
                 .context
-                .sysctls
+                .pressures
                 .admit(&pod)
+                .and_then(|()| self.context.sysctls.admit(&pod))
                 .and_then(|()| admission::fits_os(&pod))
                 .and_then(|()| {
                     admission::admit(

@@ -22,6 +22,8 @@ use self::resize::Allocations;
 use crate::cgroups::Cgroups;
 use crate::config::KubeletConfig;
 use crate::cri_config::NodeSettings;
+use crate::eviction::{self, Eviction, Pressures};
+use crate::figures::Figures;
 use crate::images::Images;
 use crate::machine::{self, Machine};
 use crate::node::{self, NodeReporter};
@@ -113,6 +115,8 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         pod_pids_limit: config.pod_pids_limit,
         handlers: RwLock::default(),
         apparmor: machine::has_apparmor(),
+        pressures: Pressures::default(),
+        figures: Figures::default(),
         recorder,
         runtime,
         client: client.clone(),
@@ -143,6 +147,15 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
     )));
     let server = crate::server::Server::bind(&config, context.clone(), table.clone()).await?;
     let _server = AbortOnDropHandle::new(tokio::spawn(server.run()));
+    let (evictions, evicted) = mpsc::unbounded_channel();
+    let manager = eviction::Manager {
+        node: context.clone(),
+        table: table.clone(),
+        thresholds: config.eviction_hard.clone(),
+        evictions,
+        nudge: nudge.clone(),
+    };
+    let _evictions = AbortOnDropHandle::new(tokio::spawn(manager.run()));
     let (events, runtime_events) = mpsc::channel(256);
     let _events = AbortOnDropHandle::new(tokio::spawn(follow_runtime(context.runtime.clone(), events, nudge)));
     let kubelet = Kubelet {
@@ -156,7 +169,13 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         table,
         cleaned: false,
     };
-    kubelet.dispatch(pods, changes, manifests, runtime_events).await;
+    let sources = Sources {
+        changes,
+        manifests,
+        events: runtime_events,
+        evicted,
+    };
+    kubelet.dispatch(pods, sources).await;
     Ok(())
 }
 
@@ -173,6 +192,14 @@ async fn wait_for(runtime: &Runtime) -> cri::v1::VersionResponse {
             }
         }
     }
+}
+
+/// From where the kubelet hears what there is to do.
+struct Sources {
+    changes: mpsc::UnboundedReceiver<Change>,
+    manifests: mpsc::UnboundedReceiver<BTreeMap<String, Pod>>,
+    events: mpsc::Receiver<RuntimeEvent>,
+    evicted: mpsc::UnboundedReceiver<Eviction>,
 }
 
 struct Kubelet {
@@ -195,9 +222,12 @@ impl Kubelet {
     async fn dispatch(
         mut self,
         pods: client::Cache,
-        mut changes: mpsc::UnboundedReceiver<Change>,
-        mut manifests: mpsc::UnboundedReceiver<BTreeMap<String, Pod>>,
-        mut events: mpsc::Receiver<RuntimeEvent>,
+        Sources {
+            mut changes,
+            mut manifests,
+            mut events,
+            mut evicted,
+        }: Sources,
     ) {
         let mut net = tokio::time::interval(SAFETY_NET);
         net.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -218,6 +248,11 @@ impl Kubelet {
                     }
                     RuntimeEvent::Anything => self.wake_all(),
                 },
+                Some(eviction) = evicted.recv() => {
+                    if let Some(worker) = self.workers.get(&eviction.uid) {
+                        worker.send(Message::Evict(Box::new(eviction)));
+                    }
+                }
                 () = pods.synced(), if !self.cleaned && manifests_read => {
                     // Whoever is wanted must be known before anyone is taken for an orphan.
                     while let Ok(change) = changes.try_recv() {

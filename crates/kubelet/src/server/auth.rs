@@ -44,21 +44,25 @@ fn verb(method: &Method) -> &'static str {
         Method::PUT => "update",
         Method::PATCH => "patch",
         Method::DELETE => "delete",
-        _ => "get",
+        Method::GET => "get",
+        // As upstream: nobody is allowed it by a rule for a verb.
+        _ => "",
     }
 }
 
-/// The part of the node a path belongs to, as upstream divides them.
-fn subresource(path: &str) -> &'static str {
+/// The parts of the node a path belongs to, as upstream divides them: who may use one of them may use the path.
+fn subresources(path: &str) -> &'static [&'static str] {
     match path.trim_start_matches('/').split('/').next().unwrap_or_default() {
-        "stats" => "stats",
-        "metrics" => "metrics",
-        "logs" => "log",
-        "checkpoint" => "checkpoint",
-        "healthz" => "healthz",
-        "pods" | "runningpods" => "pods",
-        "configz" => "configz",
-        _ => "proxy",
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "checkpoint" => &["checkpoint"],
+        "statusz" => &["statusz"],
+        "flagz" => &["configz"],
+        "healthz" => &["healthz", "proxy"],
+        "pods" | "runningpods" => &["pods", "proxy"],
+        "configz" => &["configz", "proxy"],
+        _ => &["proxy"],
     }
 }
 
@@ -88,27 +92,24 @@ impl Authorizer {
         if !self.webhook {
             return Ok(());
         }
-        let (verb, part) = (verb(&method), subresource(&path));
-        match self.authorize(&user, verb, part).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(plain(
-                StatusCode::FORBIDDEN,
-                format!(
-                    "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{part}])\n",
-                    user.name
-                ),
-            )),
-            Err(error) => {
-                tracing::warn!(%error, "permission not known");
-                Err(plain(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    format!(
-                        "Authorization error (user={}, verb={verb}, resource=nodes, subresource(s)=[{part}])",
-                        user.name
-                    ),
-                ))
+        let (verb, parts) = (verb(&method), subresources(&path));
+        let about = format!(
+            "(user={}, verb={verb}, resource=nodes, subresource(s)=[{}])",
+            user.name,
+            parts.join(" ")
+        );
+        for part in parts {
+            match self.authorize(&user, verb, part).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "permission not known");
+                    let text = format!("Authorization error {about}");
+                    return Err(plain(StatusCode::INTERNAL_SERVER_ERROR, text));
+                }
             }
         }
+        Err(plain(StatusCode::FORBIDDEN, format!("Forbidden {about}\n")))
     }
 
     async fn authenticate(&self, peer: &Peer, bearer: Option<&str>) -> Option<User> {
@@ -212,14 +213,18 @@ mod tests {
 
     #[test]
     fn paths_belong_to_the_parts_of_a_node() {
-        for (path, part) in [
-            ("/stats/summary", "stats"),
-            ("/metrics/cadvisor", "metrics"),
-            ("/exec/a/b/c", "proxy"),
-            ("/pods", "pods"),
-            ("/healthz", "healthz"),
+        for (path, parts) in [
+            ("/stats/summary", &["stats"][..]),
+            ("/metrics/cadvisor", &["metrics"]),
+            ("/exec/a/b/c", &["proxy"]),
+            ("/pods", &["pods", "proxy"]),
+            ("/healthz", &["healthz", "proxy"]),
         ] {
-            assert_eq!(subresource(path), part);
+            assert_eq!(subresources(path), parts);
         }
+        assert_eq!(
+            (verb(&Method::GET), verb(&Method::HEAD), verb(&Method::POST)),
+            ("get", "", "create")
+        );
     }
 }

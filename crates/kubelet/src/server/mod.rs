@@ -1,6 +1,8 @@
 //! The kubelet's HTTPS server: pods, logs, streams into containers, figures; and plain health.
 
 mod auth;
+mod metrics;
+mod node_logs;
 mod stats;
 mod streams;
 
@@ -192,6 +194,13 @@ fn acceptor(config: &KubeletConfig) -> Result<tokio_rustls::TlsAcceptor, ServerE
     Ok(tokio_rustls::TlsAcceptor::from(Arc::new(tls)))
 }
 
+/// The answer to a HEAD: over HTTP/2 a body that follows breaks the stream.
+fn without_body(response: Response<ServerBody>) -> Response<ServerBody> {
+    let (parts, _) = response.into_parts();
+    let empty = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+    Response::from_parts(parts, empty)
+}
+
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
     TcpListener::bind(address)
         .await
@@ -249,13 +258,16 @@ impl Server {
                     .and_then(|c| c.first())
                     .map(|c| c.clone().into_owned());
                 let peer = Peer { certificate };
-                let answer = move |request, ongoing: serving::Ongoing| {
+                let answer = move |request: Request<Incoming>, ongoing: serving::Ongoing| {
                     let (state, peer) = (state.clone(), peer.clone());
                     // logs and figures may be as long as their readers want
                     async move {
-                        handle(state, peer, request)
-                            .await
-                            .map(|body| ongoing.answer(body, (), None))
+                        let head = request.method() == Method::HEAD;
+                        let mut response = handle(state, peer, request).await;
+                        if head {
+                            response = without_body(response);
+                        }
+                        response.map(|body| ongoing.answer(body, (), None))
                     }
                 };
                 let activity = serving::Activity::start();
@@ -300,6 +312,11 @@ fn query(request: &Request<Incoming>) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A path, in which a plus is a plus.
+fn decode_path(text: &str) -> String {
+    decode(&text.replace('+', "%2B"))
+}
+
 fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -327,7 +344,13 @@ async fn handle(state: Arc<State>, peer: Peer, request: Request<Incoming>) -> Re
         return refusal;
     }
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    match (request.method(), parts.as_slice()) {
+    // What a GET would say, without its body.
+    let method = if request.method() == Method::HEAD {
+        &Method::GET
+    } else {
+        request.method()
+    };
+    match (method, parts.as_slice()) {
         (&Method::GET, ["healthz"]) => plain(StatusCode::OK, "ok"),
         (&Method::GET, ["pods"]) => {
             let items = state.table.all();
@@ -343,13 +366,28 @@ async fn handle(state: Arc<State>, peer: Peer, request: Request<Incoming>) -> Re
         (&Method::GET, ["stats", "summary"]) => json(&stats::summary(&state.node, &state.config, &state.table).await),
         (&Method::GET, ["metrics", "resource"]) => plain(
             StatusCode::OK,
-            stats::resource_metrics(&state.node, &state.config, &state.table).await,
+            metrics::resource_metrics(&state.node, &state.config, &state.table).await,
         ),
         (&Method::GET, ["metrics", "cadvisor"]) => plain(
             StatusCode::OK,
-            stats::cadvisor_metrics(&state.node, &state.config, &state.table).await,
+            metrics::cadvisor_metrics(&state.node, &state.config, &state.table).await,
         ),
-        (&Method::GET, ["metrics"]) => plain(StatusCode::OK, stats::own_metrics(&state.table)),
+        (&Method::GET, ["metrics"]) => plain(StatusCode::OK, metrics::own_metrics(&state.node, &state.table)),
+        (&Method::GET, ["metrics", "probes"]) => plain(StatusCode::OK, metrics::probe_metrics(&state.node)),
+        (&Method::GET, ["configz"]) => json(&serde_json::json!({"kubeletconfig": state.config.to_json()})),
+        (&Method::GET, ["logs", ..]) => {
+            let path = decode_path(&path);
+            if path == "/logs" || node_logs::is_directory_without_slash(&state.config, &path) {
+                // As Go's file server: the links of a listing are relative.
+                let last = path.rsplit('/').next().unwrap_or_default();
+                let mut response = plain(StatusCode::MOVED_PERMANENTLY, "");
+                if let Ok(location) = header::HeaderValue::from_str(&format!("{last}/")) {
+                    response.headers_mut().insert(header::LOCATION, location);
+                }
+                return response;
+            }
+            node_logs::serve(&state.config, &path).await
+        }
         (_, [verb @ ("exec" | "attach" | "portForward" | "run"), rest @ ..]) => {
             streams::handle(&state, verb, rest, request).await
         }

@@ -129,6 +129,14 @@ pub(super) fn conditions(
     } else if condition(old, RESTARTING).is_some() {
         all.push(make(RESTARTING, false, "", String::new()));
     }
+    if let Some(message) = known.disruption {
+        all.push(make(
+            "DisruptionTarget",
+            true,
+            "TerminationByKubelet",
+            message.to_owned(),
+        ));
+    }
     let others = old
         .conditions
         .iter()

@@ -54,6 +54,8 @@ pub struct Known<'a> {
     pub terminal: bool,
     /// The pod was refused or ended by the kubelet.
     pub failed: Option<&'a Verdict>,
+    /// It ends for the node's sake, with these words.
+    pub disruption: Option<&'a str>,
     pub now: Timestamp,
 }
 

@@ -17,6 +17,7 @@ fn known<'a>(pod: &'a Pod, runtime: &'a RuntimePod, probed: &'a Probed, waiting:
         runtime_name: "skiff",
         terminal: false,
         failed: None,
+        disruption: None,
         now,
     }
 }

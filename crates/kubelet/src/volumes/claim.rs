@@ -87,7 +87,13 @@ fn check(pod: &Pod, claim: &PersistentVolumeClaim, made: bool) -> Result<String,
 }
 
 /// Where the pod finds the volume on this node.
-pub fn set_up(volume: &PersistentVolume, pod_dir: &Path, group: Option<u32>) -> Result<PathBuf, String> {
+/// `group` gets the volume when it is mounted: all of it, or with `only_if_needed` where its root is not the group's yet.
+pub fn set_up(
+    volume: &PersistentVolume,
+    pod_dir: &Path,
+    group: Option<u32>,
+    only_if_needed: bool,
+) -> Result<PathBuf, String> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
     let spec = volume.spec.as_ref().ok_or("the persistent volume has no spec")?;
     if spec.volume_mode.as_deref() == Some("Block") {
@@ -104,9 +110,9 @@ pub fn set_up(volume: &PersistentVolume, pod_dir: &Path, group: Option<u32>) -> 
             return Err(format!("path {:?} is not a directory", source.path));
         }
         let at = plugin_dir(pod_dir, "local-volume", name);
-        bind(path, &at).map_err(|e| format!("{}: {e}", at.display()))?;
-        if let Some(group) = group {
-            own_all_by_group(&at, group, true).map_err(|e| format!("fsGroup of {:?}: {e}", source.path))?;
+        let fresh = bind(path, &at).map_err(|e| format!("{}: {e}", at.display()))?;
+        if let Some(group) = group.filter(|_| fresh) {
+            own_all_by_group(&at, group, only_if_needed).map_err(|e| format!("fsGroup of {:?}: {e}", source.path))?;
         }
         return Ok(at);
     }
@@ -131,11 +137,12 @@ pub fn set_up(volume: &PersistentVolume, pod_dir: &Path, group: Option<u32>) -> 
     ))
 }
 
-fn bind(from: &Path, at: &Path) -> io::Result<()> {
+/// Whether it was not mounted there before.
+fn bind(from: &Path, at: &Path) -> io::Result<bool> {
     fs::create_dir_all(at)?;
     // A directory of the same file system shows no border: the mount table is asked.
     if is_mount_point(at)? || is_listed(at)? {
-        return Ok(());
+        return Ok(false);
     }
     nix::mount::mount(
         Some(from),
@@ -143,8 +150,8 @@ fn bind(from: &Path, at: &Path) -> io::Result<()> {
         None::<&str>,
         MsFlags::MS_BIND | MsFlags::MS_REC,
         None::<&str>,
-    )
-    .map_err(io::Error::from)
+    )?;
+    Ok(true)
 }
 
 fn is_listed(at: &Path) -> io::Result<bool> {
@@ -194,11 +201,11 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "v"}, "spec": source})).unwrap()
         };
         let at = volume(json!({"hostPath": {"path": "/x"}, "capacity": {"storage": "1Gi"}}));
-        assert_eq!(set_up(&at, dir.path(), None), Ok("/x".into()));
+        assert_eq!(set_up(&at, dir.path(), None, false), Ok("/x".into()));
         let nfs = volume(json!({"nfs": {"server": "s", "path": "/"}, "accessModes": ["ReadWriteOnce"]}));
-        let refused = set_up(&nfs, dir.path(), None).unwrap_err();
+        let refused = set_up(&nfs, dir.path(), None, false).unwrap_err();
         assert_eq!(refused, "persistent volumes of type nfs are not supported by this node");
         let gone = volume(json!({"local": {"path": dir.path().join("gone")}}));
-        assert!(set_up(&gone, dir.path(), None).is_err());
+        assert!(set_up(&gone, dir.path(), None, false).is_err());
     }
 }

@@ -118,7 +118,10 @@ impl Setup<'_> {
                 .as_ref()
                 .is_some_and(|c| c.read_only == Some(true));
             let group = self.fs_group().filter(|_| !read_only);
-            return claim::set_up(claimed, self.pod_dir, group).map_err(|reason| failed(name, reason));
+            let context = self.pod.spec.as_ref().and_then(|s| s.security_context.as_ref());
+            let policy = context.and_then(|c| c.fs_group_change_policy.as_deref());
+            let only_if_needed = policy == Some("OnRootMismatch");
+            return claim::set_up(claimed, self.pod_dir, group, only_if_needed).map_err(|reason| failed(name, reason));
         }
         if let Some(source) = &volume.host_path {
             host_path(source).map_err(|reason| failed(name, reason))?;

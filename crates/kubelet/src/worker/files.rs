@@ -53,6 +53,20 @@ impl Worker {
         }
     }
 
+    /// How many containers of this name have left a log. Upstream: `calcRestartCountByLogDir`.
+    pub(super) fn attempts_by_logs(&self, container: &str) -> u32 {
+        let dir = Path::new(&log_directory(&self.pod, &self.node.settings)).join(container);
+        let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.file_name());
+        let number = |name: std::ffi::OsString| {
+            let name = name.to_str()?.to_owned();
+            let (attempt, rest) = name.split_once('.')?;
+            // A rotated one has its time behind.
+            let log = rest == "log" || rest.starts_with("log.");
+            attempt.parse::<u32>().ok().filter(|_| log)
+        };
+        names.filter_map(number).max().map_or(0, |last| last.saturating_add(1))
+    }
+
     fn log_link(&self, container: &str, id: &str) -> PathBuf {
         self.node.container_log_links.join(format!(
             "{}_{}_{container}-{id}.log",
@@ -124,6 +138,7 @@ impl Worker {
 
     /// Removes every trace of the pod.
     pub(super) async fn remove_from_node(&mut self) -> Result<(), SyncError> {
+        self.node.figures.forget(self.pod.uid());
         for sandbox in &self.runtime.sandboxes {
             self.node.runtime.remove_sandbox(&sandbox.id).await?;
         }

@@ -20,6 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::allocation::{PodResources, Wish};
 use crate::backoff::Backoffs;
+use crate::eviction::Eviction;
 use crate::lifecycle::{self, Probed};
 use crate::node_context::NodeContext;
 use crate::objects::Held;
@@ -41,6 +42,8 @@ pub enum Message {
     Gone,
     /// Something happened to it in the runtime.
     Runtime,
+    /// It is to end now, for its own use of the node or for the node's sake.
+    Evict(Box<Eviction>),
 }
 
 /// Why a sync could not finish; it is tried again.
@@ -102,6 +105,9 @@ enum Stage {
     Terminated,
 }
 
+/// Seconds: upstream's `immediateEvictionGracePeriodSeconds`.
+const EVICTION_GRACE: i64 = 1;
+
 struct Worker {
     node: Arc<NodeContext>,
     pod: Pod,
@@ -111,6 +117,10 @@ struct Worker {
     gone: bool,
     stage: Stage,
     failed: Option<Verdict>,
+    /// It goes for the node's sake, with these words.
+    disruption: Option<String>,
+    /// Seconds that its containers have at most, whatever the pod says.
+    most_grace: Option<i64>,
     runtime: RuntimePod,
     probed: Probed,
     waiting: Waiting,
@@ -128,6 +138,8 @@ struct Worker {
     actuated: PodResources,
     resize: ResizeConditions,
     errors: u32,
+    /// When the pod came, until it has run.
+    came: Option<tokio::time::Instant>,
     sandbox_config: Option<cri::v1::PodSandboxConfig>,
     /// A sandbox that the runtime is making. It will be there whether or not this pass is interrupted.
     making: Option<JoinHandle<Result<String, RuntimeError>>>,
@@ -144,6 +156,8 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         mirror_uid: None,
         stage: Stage::Running,
         failed: None,
+        disruption: None,
+        most_grace: None,
         runtime: RuntimePod::default(),
         probed: Probed::default(),
         waiting: Waiting::new(),
@@ -158,6 +172,12 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         actuated: PodResources::default(),
         resize: ResizeConditions::of(pod.status.as_ref()),
         errors: 0,
+        // One that ran before this kubelet began says nothing of how long it takes.
+        came: pod
+            .status
+            .as_ref()
+            .is_none_or(|s| s.container_statuses.is_none())
+            .then(tokio::time::Instant::now),
         sandbox_config: None,
         making: None,
         pod,
@@ -173,6 +193,7 @@ fn interrupts(message: &Message, stage: Stage, pod: &Pod) -> bool {
     let grace = match message {
         Message::Gone => pod.grace_period(),
         Message::Pod(new, _) if new.deleting() => new.grace_period(),
+        Message::Evict(_) => EVICTION_GRACE,
         _ => return false,
     };
     match stage {
@@ -269,6 +290,7 @@ impl Worker {
                     i64::MAX
                 };
                 let spec = self.pod.grace_period();
+                let spec = self.most_grace.map_or(spec, |most| spec.min(most));
                 Stage::Terminating {
                     grace: spec.min(before),
                 }
@@ -302,6 +324,11 @@ impl Worker {
                 self.pod.status = mirror.status;
             }
             Message::Gone => self.gone = true,
+            Message::Evict(eviction) => {
+                self.most_grace = Some(EVICTION_GRACE);
+                self.disruption = eviction.disruption.then(|| eviction.verdict.message.clone());
+                self.failed.get_or_insert(eviction.verdict);
+            }
             Message::Runtime => {}
         }
         self.stage = self.wanted_stage();

@@ -106,6 +106,7 @@ impl Worker {
                 let target = Target {
                     runtime: self.node.runtime.clone(),
                     recorder: self.node.recorder.clone(),
+                    node: self.node.clone(),
                     about: self.pod.container_reference(kind, &container.name),
                     container: container.clone(),
                     container_id: id.clone(),

@@ -2,11 +2,34 @@
 
 use client::{DeleteParams, Patch};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::{Stage, SyncError, Worker};
+use crate::figures::Figures;
 use crate::pod::PodExt;
 use crate::status::{Known, pod_status, status_patch};
+
+/// Counts the containers that the new status says have ended and the old one does not.
+fn count_ends(figures: &Figures, old: &PodStatus, new: &PodStatus) {
+    let lists = |s: &PodStatus| {
+        [
+            ("init_container", s.init_container_statuses.clone()),
+            ("container", s.container_statuses.clone()),
+            ("ephemeral_container", s.ephemeral_container_statuses.clone()),
+        ]
+    };
+    for ((kind, new), (_, old)) in lists(new).into_iter().zip(lists(old)) {
+        for status in new.iter().flatten() {
+            let Some(end) = status.state.as_ref().and_then(|s| s.terminated.as_ref()) else {
+                continue;
+            };
+            let before = old.iter().flatten().find(|o| o.name == status.name);
+            if before.is_none_or(|o| o.state.as_ref().is_none_or(|s| s.terminated.is_none())) {
+                figures.ended((kind, end.exit_code, end.reason.clone().unwrap_or_default()));
+            }
+        }
+    }
+}
 
 impl Worker {
     /// Sends the status if it changed. The phase.
@@ -23,11 +46,18 @@ impl Worker {
             runtime_name: &self.node.runtime_name,
             terminal,
             failed: self.failed.as_ref(),
+            disruption: self.disruption.as_deref(),
             now: Timestamp::now(),
         };
         let status = pod_status(&known);
         let phase = status.phase.clone().unwrap_or_default();
         let old = self.pod.status.clone().unwrap_or_default();
+        if phase == "Running"
+            && let Some(came) = self.came.take()
+        {
+            self.node.figures.pod_started(came.elapsed());
+        }
+        count_ends(&self.node.figures, &old, &status);
         if self.gone && !self.pod.is_static() || status == old {
             self.pod.status = Some(status);
             return Ok(phase);

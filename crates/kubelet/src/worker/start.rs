@@ -15,7 +15,7 @@ use super::{SyncError, Worker};
 use crate::cri_config::{self, Prepared};
 use crate::env::{self, Sources};
 use crate::handlers;
-use crate::images::Ready;
+use crate::images::{NotReady, Ready};
 use crate::lifecycle::{Plan, Start, crash_key, timestamp};
 use crate::objects::Held;
 use crate::pod::{Kind, PodExt, ephemeral_target, is_sidecar};
@@ -250,6 +250,16 @@ impl Worker {
             self.not_made(&error);
             return Err(SyncError::Unsupported(error));
         }
+        let claims = self.pod.spec.as_ref().and_then(|s| s.resource_claims.as_ref());
+        if claims.is_some_and(|c| !c.is_empty()) {
+            let error = "dynamic resources are not supported by this node";
+            let text = format!("Failed to prepare dynamic resources: {error}");
+            let about = self.pod.reference();
+            self.node
+                .recorder
+                .warning(&about, "FailedPrepareDynamicResources", text);
+            return Err(SyncError::Unsupported(error));
+        }
         for text in cri_config::dns_over_limits(&self.pod, &self.node.settings) {
             self.node
                 .recorder
@@ -292,6 +302,12 @@ impl Worker {
     }
 
     async fn start(&mut self, start: &Start, container: &Container, ground: &Ground) -> Result<(), Refused> {
+        let mut start = start.clone();
+        if self.runtime.newest(&start.name).is_none() {
+            // The runtime knows of none any more; their logs tell how many there were.
+            start.attempt = self.attempts_by_logs(&start.name);
+        }
+        let start = &start;
         let about = self.pod.container_reference(start.kind, &start.name);
         let node = self.node.clone();
         let Some(sandbox) = self.runtime.sandbox().cloned() else {
@@ -316,13 +332,28 @@ impl Worker {
             message: e.message,
             retry_at: e.retry_at,
         })?;
+        let image_volumes = self
+            .image_volumes(container, &about, ground, &sandbox_config)
+            .await
+            .map_err(|e| Refused {
+                reason: e.reason,
+                message: e.message,
+                retry_at: e.retry_at,
+            })?;
         let fail = |reason: &'static str, error: String| {
             node.recorder.warning(&about, "Failed", format!("Error: {error}"));
             refused(reason, error)
         };
-        let config = self
+        let mut config = self
             .container_config(start, container, &image, ground)
             .map_err(|error| fail("CreateContainerConfigError", error))?;
+        for mount in &mut config.mounts {
+            if let Some(spec) = &mut mount.image
+                && let Some(id) = image_volumes.get(&spec.image)
+            {
+                spec.user_specified_image = std::mem::replace(&mut spec.image, id.clone());
+            }
+        }
         let created = node.runtime.create_container(&sandbox.id, config, sandbox_config).await;
         let id = created.map_err(|e| fail("CreateContainerError", e.message))?;
         self.made_with(container)
@@ -355,6 +386,34 @@ impl Worker {
             self.probed.started.insert(id);
         }
         Ok(())
+    }
+
+    /// Gets the images that the container mounts, by their names their ids. Upstream: `getImageVolumes`.
+    async fn image_volumes(
+        &self,
+        container: &Container,
+        about: &k8s_openapi::api::core::v1::ObjectReference,
+        ground: &Ground,
+        sandbox: &cri::v1::PodSandboxConfig,
+    ) -> Result<HashMap<String, String>, NotReady> {
+        let mut found = HashMap::new();
+        let mounted = |name: &str| container.volume_mounts.iter().flatten().any(|m| m.name == name);
+        let volumes = self.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+        for volume in volumes.filter(|v| mounted(&v.name)) {
+            let Some(source) = &volume.image else { continue };
+            let reference = source.reference.clone().unwrap_or_default();
+            let wanted = Container {
+                image: Some(reference.clone()),
+                image_pull_policy: source.pull_policy.clone(),
+                ..Container::default()
+            };
+            let images = &self.node.images;
+            let ready = images
+                .ensure(&self.pod, &wanted, about, &ground.pull_secrets, sandbox)
+                .await?;
+            found.insert(reference, ready.image_ref);
+        }
+        Ok(found)
     }
 
     fn container_config(
