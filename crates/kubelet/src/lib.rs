@@ -7,7 +7,6 @@ mod cgroups;
 pub mod command;
 mod config;
 mod cri_config;
-mod disk_usage;
 mod env;
 mod eviction;
 mod figures;
@@ -22,7 +21,6 @@ mod machine;
 mod node;
 mod node_context;
 mod objects;
-mod open;
 mod pod;
 #[cfg(test)]
 mod pod_fields;

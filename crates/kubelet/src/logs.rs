@@ -51,7 +51,7 @@ fn parse(line: &[u8]) -> Option<Line<'_>> {
 /// The log's directory may be mounted into a pod, which then can put anything in its place.
 async fn open(path: &Path) -> io::Result<File> {
     let path = path.to_owned();
-    let opened = tokio::task::spawn_blocking(move || crate::open::regular_file(&path)).await;
+    let opened = tokio::task::spawn_blocking(move || files::regular_file(&path)).await;
     opened.map_err(io::Error::other)?.map(File::from_std)
 }
 

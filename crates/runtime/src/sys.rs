@@ -127,19 +127,6 @@ pub fn open_regular_in_root(root: BorrowedFd, path: impl AsRef<Path>) -> io::Res
     open_regular(open_in_root(root, path, libc::O_PATH, 0)?)
 }
 
-/// The same for a path of the node. Its last part is not followed where it is a symbolic link (`ELOOP`).
-pub fn open_regular_file(path: impl AsRef<Path>) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let handle = File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(path)?;
-    if handle.metadata()?.file_type().is_symlink() {
-        return Err(io::Error::from_raw_os_error(libc::ELOOP));
-    }
-    open_regular(handle.into())
-}
-
 fn open_regular(handle: OwnedFd) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let handle = File::from(handle);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use files::Usage;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::disk_usage::Usage;
 use crate::pod::{PodExt, is_sidecar};
 use crate::resources;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use files::Usage;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -18,7 +19,6 @@ use self::limits::PodDisk;
 use self::rank::PodUsage;
 use self::thresholds::{Observation, Observations, Pressure, Signal, Thresholds};
 use crate::cri_config::{CONTAINER_NAME, POD_UID, log_directory};
-use crate::disk_usage::{self, Usage};
 use crate::machine;
 use crate::node_context::NodeContext;
 use crate::pod::PodExt;
@@ -355,7 +355,7 @@ impl Manager {
 }
 
 fn usage(dir: &Path) -> Usage {
-    disk_usage::of(dir).unwrap_or_else(|error| {
+    files::usage(dir).unwrap_or_else(|error| {
         tracing::debug!(dir = %dir.display(), %error, "not measured");
         Usage::default()
     })

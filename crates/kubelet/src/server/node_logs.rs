@@ -44,7 +44,7 @@ fn look(path: &str, roots: &[PathBuf]) -> Found {
         names.sort();
         return Found::Directory(names);
     }
-    match crate::open::regular_file(&real).and_then(|file| Ok((file.metadata()?.len(), file))) {
+    match files::regular_file(&real).and_then(|file| Ok((file.metadata()?.len(), file))) {
         Ok((length, file)) => Found::File(file, length),
         Err(_) => Found::Missing,
     }

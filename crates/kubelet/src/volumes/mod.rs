@@ -321,10 +321,7 @@ pub fn tear_down(pod_dir: &Path) -> io::Result<()> {
     for mount in below {
         nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).map_err(io::Error::from)?;
     }
-    match fs::remove_dir_all(pod_dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    files::remove_tree(pod_dir)
 }
 
 /// For errors that are made of others' words.

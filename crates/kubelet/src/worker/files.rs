@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use super::{SyncError, Worker};
 use crate::cri_config::log_directory;
-use crate::open;
 use crate::pod::PodExt;
 use crate::runtime_pod::{RuntimePod, State};
 use crate::volumes;
@@ -152,10 +151,7 @@ impl Worker {
         );
         tokio::task::spawn_blocking(move || {
             volumes::tear_down(&node.pod_dir(&uid))?;
-            match fs::remove_dir_all(logs) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
+            files::remove_tree(Path::new(&logs))
         })
         .await??;
         Ok(())
@@ -172,7 +168,7 @@ fn remove_file(path: &Path) {
 
 fn read_head(path: &Path) -> String {
     let mut bytes = Vec::new();
-    match open::regular_file(path).and_then(|f| f.take(LONGEST_MESSAGE).read_to_end(&mut bytes)) {
+    match files::regular_file(path).and_then(|f| f.take(LONGEST_MESSAGE).read_to_end(&mut bytes)) {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => format!("Error on reading termination log {}: {error}", path.display()),
@@ -181,7 +177,7 @@ fn read_head(path: &Path) -> String {
 
 fn log_tail(path: &Path) -> String {
     let read = || -> std::io::Result<String> {
-        let mut file = open::regular_file(path)?;
+        let mut file = files::regular_file(path)?;
         // Each line also carries its time and stream.
         let from = file.metadata()?.len().saturating_sub(LOG_BYTES * 4);
         file.seek(SeekFrom::Start(from))?;

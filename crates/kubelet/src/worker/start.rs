@@ -344,8 +344,8 @@ impl Worker {
             node.recorder.warning(&about, "Failed", format!("Error: {error}"));
             refused(reason, error)
         };
-        let mut config = self
-            .container_config(start, container, &image, ground)
+        // A subPath may be on a file system that does not answer: this thread's other tasks go on elsewhere.
+        let mut config = tokio::task::block_in_place(|| self.container_config(start, container, &image, ground))
             .map_err(|error| fail("CreateContainerConfigError", error))?;
         for mount in &mut config.mounts {
             if let Some(spec) = &mut mount.image

@@ -98,7 +98,7 @@ impl Archive {
 /// Opens an archive: a file, or a link to one. A FIFO by the name of one must not stop who reads it.
 fn regular(path: &Path) -> Result<File, StoreError> {
     let whole = fs::canonicalize(path).map_err(at(path))?;
-    sys::open_regular_file(whole).map_err(at(path))
+    files::regular_file(&whole).map_err(at(path))
 }
 
 /// A part of a file that others read too.

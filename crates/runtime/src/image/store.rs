@@ -140,7 +140,7 @@ impl ImageStore {
         for entry in fs::read_dir(&layers).map_err(at(&layers))?.flatten() {
             // Begun and not finished, or no longer needed, when the process ended.
             if !entry.file_name().to_str().is_some_and(|n| known.contains(n))
-                && let Err(error) = fs::remove_dir_all(entry.path())
+                && let Err(error) = files::remove_tree(&entry.path())
             {
                 // It takes room and harms nobody; the next start tries again.
                 tracing::warn!(path = %entry.path().display(), %error, "layer of no image not removed");
@@ -311,7 +311,7 @@ impl ImageStore {
         };
         let dir = self.layer_dir().join(&name);
         // A number given out before a crash may have left its directory.
-        let _ = fs::remove_dir_all(&dir);
+        let _ = files::remove_tree(&dir);
         fs::create_dir(&dir).map_err(at(&dir))?;
         let parents: Vec<PathBuf> = below.iter().map(|l| self.layer_dir().join(l)).collect();
         let unpacked = layers.open(n).and_then(|reader| {
@@ -329,7 +329,7 @@ impl ImageStore {
                 inodes: amount.inodes,
             }),
             Err(e) => {
-                let _ = fs::remove_dir_all(&dir);
+                let _ = files::remove_tree(&dir);
                 Err(e)
             }
         }
@@ -414,7 +414,7 @@ impl ImageStore {
         drop(index);
         for (_, name) in gone {
             let dir = self.layer_dir().join(name);
-            fs::remove_dir_all(&dir).map_err(at(&dir))?;
+            files::remove_tree(&dir).map_err(at(&dir))?;
         }
         Ok(())
     }

@@ -175,12 +175,7 @@ fn clean(path: &Path) -> PathBuf {
 
 fn remove(dir: BorrowedFd, name: &OsStr) -> io::Result<()> {
     let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
-    match std::fs::symlink_metadata(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(&path),
-        Ok(_) => std::fs::remove_file(&path),
-    }
+    files::remove_tree(&path)
 }
 
 impl Unpacker<'_> {

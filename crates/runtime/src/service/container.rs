@@ -184,7 +184,7 @@ pub fn create(runtime: &Runtime, request: v1::CreateContainerRequest) -> Result<
     runtime.add_container(&container)?;
     if let Err(error) = write(&container, &spec) {
         runtime.drop_container(&id);
-        if let Err(undo) = std::fs::remove_dir_all(&dir) {
+        if let Err(undo) = files::remove_tree(&dir) {
             tracing::warn!(container = id, error = %undo, "container that could not be made left files");
         }
         return Err(error);
@@ -316,11 +316,11 @@ pub async fn remove(runtime: &Runtime, id: &str) -> Result<()> {
         Err(_) => runtime.remove_cgroup(&container.with(|r| r.cgroup.clone()))?,
     }
     let dir = container.dir.clone();
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(dir)).await;
+    let removed = tokio::task::spawn_blocking(move || files::remove_tree(&dir)).await;
     match removed {
-        Ok(Err(e)) if e.kind() != std::io::ErrorKind::NotFound => return Err(at(&container.dir)(e)),
+        Ok(Err(e)) => return Err(at(&container.dir)(e)),
         Err(e) => return Err(RuntimeError::Shim(format!("remove {}: {e}", container.dir.display()))),
-        _ => {}
+        Ok(Ok(())) => {}
     }
     runtime.drop_container(&container.id);
     let image = container.with(|r| r.image_id.clone());

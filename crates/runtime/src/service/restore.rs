@@ -24,7 +24,7 @@ fn entries(dir: &Path) -> Result<Vec<(String, std::path::PathBuf)>> {
 /// What cannot be removed now is left for the next start: it must not keep the runtime from running.
 fn remove(path: &Path) {
     tracing::info!(path = %path.display(), "clear away what was not finished");
-    if let Err(error) = std::fs::remove_dir_all(path) {
+    if let Err(error) = files::remove_tree(path) {
         tracing::warn!(path = %path.display(), %error, "not cleared away");
     }
 }

@@ -302,10 +302,7 @@ pub async fn dismantle(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
         shim.closed().await;
     }
     shim::destroy(&sandbox.shim_dir);
-    match std::fs::remove_dir_all(&sandbox.shim_dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(at(&sandbox.shim_dir)(e)),
-        _ => Ok(()),
-    }
+    files::remove_tree(&sandbox.shim_dir).map_err(at(&sandbox.shim_dir))
 }
 
 /// Of one that was never finished: nothing of it stays. Where that fails it is shown as one that is not ready, so that
@@ -357,10 +354,7 @@ pub async fn remove(runtime: &Runtime, id: &str) -> Result<()> {
 
 /// Takes a sandbox without containers out of memory and off the disk.
 fn forget(runtime: &Runtime, sandbox: &Sandbox) -> Result<()> {
-    match std::fs::remove_dir_all(&sandbox.dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(at(&sandbox.dir)(e)),
-        _ => {}
-    }
+    files::remove_tree(&sandbox.dir).map_err(at(&sandbox.dir))?;
     runtime.drop_sandbox(&sandbox.id);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What containers and sandboxes use: processor, memory, processes, network, the writable layer.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,22 +57,6 @@ fn memory(usage: &Usage, timestamp: i64) -> v1::MemoryUsage {
     }
 }
 
-/// Bytes and inodes below a directory; a file with several names counts once for each.
-fn directory_usage(dir: &Path) -> (u64, u64) {
-    use std::os::unix::fs::MetadataExt;
-    let (mut bytes, mut inodes) = (0, 1);
-    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let Ok(meta) = entry.metadata() else { continue };
-        if meta.is_dir() {
-            let (below, count) = directory_usage(&entry.path());
-            (bytes, inodes) = (bytes + below, inodes + count);
-        } else {
-            (bytes, inodes) = (bytes + meta.blocks() * 512, inodes + 1);
-        }
-    }
-    (bytes, inodes)
-}
-
 /// What the last walk through a writable layer found.
 #[derive(Debug, Clone, Copy)]
 struct Walk {
@@ -97,9 +81,12 @@ impl Layer {
         if let Some(walk) = self.known(begun) {
             return (walk.bytes, walk.inodes);
         }
-        let walked = tokio::task::spawn_blocking(move || directory_usage(&upper)).await;
+        let walked = tokio::task::spawn_blocking(move || files::usage(&upper)).await;
         // A walk that did not end says nothing.
-        let (bytes, inodes) = walked.unwrap_or_default();
+        let files::Usage { bytes, inodes } = match walked {
+            Ok(Ok(usage)) => usage,
+            _ => files::Usage::default(),
+        };
         let at = Instant::now();
         let walk = Walk {
             at,
@@ -250,7 +237,7 @@ mod tests {
     async fn a_layer_is_not_walked_through_again_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let layer = Layer::default();
-        assert_eq!(layer.usage(dir.path().to_owned()).await, (0, 1));
+        assert_eq!(layer.usage(dir.path().to_owned()).await.1, 1);
         std::fs::write(dir.path().join("x"), "x").unwrap();
         assert_eq!(layer.usage(dir.path().to_owned()).await.1, 1);
         assert!(layer.known(Instant::now() + SHORTEST_LIFE * 200).is_none());

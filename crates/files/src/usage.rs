@@ -31,16 +31,16 @@ const LONGEST: usize = 2048;
 
 /// Walks through a directory; links are counted and not followed, a file with several names once. What goes away
 /// meanwhile, or is not there, counts nothing. Costs one look at each file; blocks.
-pub fn of(dir: &Path) -> io::Result<Usage> {
-    let mut usage = Usage::default();
+pub fn usage(dir: &Path) -> io::Result<Usage> {
+    let mut sum = Usage::default();
     let mut several = HashSet::new();
     let first = match File::open(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(usage),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(sum),
         other => other?,
     };
     let meta = first.metadata()?;
-    usage.bytes += meta.blocks() * 512;
-    usage.inodes += 1;
+    sum.bytes += meta.blocks() * 512;
+    sum.inodes += 1;
     let device = meta.dev();
     let mut open: Vec<(Rc<File>, PathBuf)> = vec![(Rc::new(first), PathBuf::from("."))];
     while let Some((base, path)) = open.pop() {
@@ -61,14 +61,14 @@ pub fn of(dir: &Path) -> io::Result<Usage> {
             if meta.dev() != device || !meta.is_dir() && meta.nlink() > 1 && !several.insert(meta.ino()) {
                 continue;
             }
-            usage.bytes += meta.blocks() * 512;
-            usage.inodes += 1;
+            sum.bytes += meta.blocks() * 512;
+            sum.inodes += 1;
             if meta.is_dir() {
                 open.push((base.clone(), path.join(entry.file_name())));
             }
         }
     }
-    Ok(usage)
+    Ok(sum)
 }
 
 fn whole(base: &File, path: &Path) -> PathBuf {
@@ -85,7 +85,7 @@ mod tests {
         fs::write(dir.path().join("a"), vec![1; 100_000]).unwrap();
         fs::hard_link(dir.path().join("a"), dir.path().join("b")).unwrap();
         std::os::unix::fs::symlink("/", dir.path().join("c")).unwrap();
-        let flat = of(dir.path()).unwrap();
+        let flat = usage(dir.path()).unwrap();
         assert_eq!(flat.inodes, 3);
         assert!((100_000..200_000).contains(&flat.bytes), "{flat:?}");
         // Deeper than a path may be long: made from within.
@@ -97,9 +97,9 @@ mod tests {
             at = File::open(below).unwrap();
         }
         fs::write(whole(&at, Path::new("e")), vec![1; 100_000]).unwrap();
-        let deep = of(dir.path()).unwrap();
+        let deep = usage(dir.path()).unwrap();
         assert_eq!(deep.inodes, flat.inodes + 41);
         assert!(deep.bytes >= flat.bytes + 100_000);
-        assert_eq!(of(Path::new("/not/there")).unwrap(), Usage::default());
+        assert_eq!(usage(Path::new("/not/there")).unwrap(), Usage::default());
     }
 }

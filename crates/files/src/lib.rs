@@ -1,0 +1,10 @@
+//! Files and directories that pods and images fill as they like: opened, measured and removed so that neither their kind
+//! nor their depth harms the node.
+
+mod open;
+mod remove;
+mod usage;
+
+pub use open::regular_file;
+pub use remove::remove_tree;
+pub use usage::{Usage, usage};
