@@ -1,6 +1,7 @@
 //! Instants and durations in the text forms of the API: RFC 3339 times and Go's durations.
 
 use std::fmt::Write;
+use std::ops::RangeInclusive;
 
 /// A point of time, UTC, in nanoseconds split as protobuf's Timestamp has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,60 +42,31 @@ impl Instant {
 
     /// Reads RFC 3339 with any fraction and offset.
     pub fn parse(text: &str) -> Option<Instant> {
-        let b = text.as_bytes();
-        let number = |from: usize, to: usize| -> Option<i64> {
-            let digits = b.get(from..to)?;
-            digits
-                .iter()
-                .try_fold(0i64, |n, c| c.is_ascii_digit().then(|| n * 10 + i64::from(c - b'0')))
+        Instant::read(text, false).ok()
+    }
+
+    /// Reads as Go's `time.Parse` does by `time.RFC3339`, or by the layout of `metav1.MicroTime`.
+    ///
+    /// # Errors
+    /// Go's words.
+    pub fn read(text: &str, micro: bool) -> Result<Instant, String> {
+        let layout = if micro {
+            "2006-01-02T15:04:05.000000Z07:00"
+        } else {
+            "2006-01-02T15:04:05Z07:00"
         };
-        let at = |i: usize, c: u8| (b.get(i) == Some(&c)).then_some(());
-        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-        at(4, b'-')?;
-        at(7, b'-')?;
-        at(10, b'T')?;
-        at(13, b':')?;
-        at(16, b':')?;
-        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-        let days = match month {
-            2 => 28 + i64::from(leap),
-            4 | 6 | 9 | 11 => 30,
-            1..=12 => 31,
-            _ => return None,
-        };
-        if day < 1 || day > days || hour > 23 || minute > 59 || second > 59 {
-            return None;
-        }
-        let mut i = 19;
-        let mut nanos = 0u32;
-        if b.get(i) == Some(&b'.') {
-            i += 1;
-            let start = i;
-            let mut scale = 100_000_000;
-            while let Some(c) = b.get(i).filter(|c| c.is_ascii_digit()) {
-                nanos += u32::from(c - b'0') * scale;
-                scale /= 10;
-                i += 1;
-            }
-            if i == start {
-                return None;
-            }
-        }
-        let offset = match b.get(i)? {
-            b'Z' if b.len() == i + 1 => 0,
-            sign @ (b'+' | b'-') if b.len() == i + 6 => {
-                at(i + 3, b':')?;
-                let (h, m) = (number(i + 1, i + 3)?, number(i + 4, i + 6)?);
-                if h > 23 || m > 59 {
-                    return None;
-                }
-                (h * 3600 + m * 60) * if *sign == b'+' { 1 } else { -1 }
-            }
-            _ => return None,
-        };
-        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
-        Some(Instant { seconds, nanos })
+        let mut reader = Reader { rest: text.as_bytes() };
+        reader.instant(micro).map_err(|fault| match fault {
+            Fault::Not { element, at } => format!(
+                "parsing time {} as {}: cannot parse {} as {}",
+                quote(text.as_bytes()),
+                quote(layout.as_bytes()),
+                quote(at),
+                quote(element.as_bytes())
+            ),
+            Fault::Range(what) => format!("parsing time {}: {what} out of range", quote(text.as_bytes())),
+            Fault::Extra(rest) => format!("parsing time {}: extra text: {}", quote(text.as_bytes()), quote(rest)),
+        })
     }
 
     /// `2006-01-02T15:04:05Z`, as `metav1.Time` is written.
@@ -118,6 +90,167 @@ impl Instant {
         let _ = write!(text, ".{:06}Z", self.nanos / 1000);
         text
     }
+}
+
+/// What keeps a text from being a time.
+enum Fault<'a> {
+    /// What is left of the text is not this element of the layout.
+    Not {
+        element: &'static str,
+        at: &'a [u8],
+    },
+    Range(&'static str),
+    Extra(&'a [u8]),
+}
+
+/// A time's text, from the left.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    fn instant(&mut self, micro: bool) -> Result<Instant, Fault<'a>> {
+        let year = self.year()?;
+        self.sign("-")?;
+        let month = self.number("01", true, "month", 1..=12)?;
+        self.sign("-")?;
+        let day = self.number("02", true, "day", 0..=99)?;
+        self.sign("T")?;
+        let hour = self.number("15", false, "hour", 0..=23)?;
+        self.sign(":")?;
+        let minute = self.number("04", true, "minute", 0..=59)?;
+        self.sign(":")?;
+        let second = self.number("05", true, "second", 0..=59)?;
+        let nanos = if micro { self.micros()? } else { self.fraction() };
+        let offset = self.zone()?;
+        if !self.rest.is_empty() {
+            return Err(Fault::Extra(self.rest));
+        }
+        let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+        let days = match month {
+            2 => 28 + i64::from(leap),
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        if !(1..=days).contains(&day) {
+            return Err(Fault::Range("day"));
+        }
+        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+        Ok(Instant { seconds, nanos })
+    }
+
+    fn not<T>(&self, element: &'static str) -> Result<T, Fault<'a>> {
+        Err(Fault::Not { element, at: self.rest })
+    }
+
+    fn year(&mut self) -> Result<i64, Fault<'a>> {
+        let Some(year) = self.rest.get(..4).and_then(digits) else {
+            return self.not("2006");
+        };
+        self.rest = &self.rest[4..];
+        Ok(year)
+    }
+
+    fn sign(&mut self, sign: &'static str) -> Result<(), Fault<'a>> {
+        match self.rest.strip_prefix(sign.as_bytes()) {
+            Some(rest) => self.rest = rest,
+            None => return self.not(sign),
+        }
+        Ok(())
+    }
+
+    /// Two digits; one will do for an hour.
+    fn number(
+        &mut self,
+        element: &'static str,
+        fixed: bool,
+        what: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Result<i64, Fault<'a>> {
+        let length = match self.rest {
+            [a, b, ..] if a.is_ascii_digit() && b.is_ascii_digit() => 2,
+            [a, ..] if a.is_ascii_digit() && !fixed => 1,
+            _ => return self.not(element),
+        };
+        let (read, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        digits(read)
+            .filter(|number| range.contains(number))
+            .ok_or(Fault::Range(what))
+    }
+
+    /// Nanoseconds, when there is a fraction of any length.
+    fn fraction(&mut self) -> u32 {
+        let [b'.' | b',', rest @ ..] = self.rest else {
+            return 0;
+        };
+        let length = rest.iter().take_while(|c| c.is_ascii_digit()).count();
+        if length == 0 {
+            return 0;
+        }
+        self.rest = &rest[length..];
+        nanos(&rest[..length])
+    }
+
+    /// Just six digits of a second.
+    fn micros(&mut self) -> Result<u32, Fault<'a>> {
+        match self.rest {
+            [b'.' | b',', rest @ ..] if rest.get(..6).and_then(digits).is_some() => {
+                self.rest = &rest[6..];
+                Ok(nanos(&rest[..6]))
+            }
+            _ => self.not(".000000"),
+        }
+    }
+
+    /// The seconds that a zone is ahead.
+    fn zone(&mut self) -> Result<i64, Fault<'a>> {
+        if let [b'Z', rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(0);
+        }
+        let [sign @ (b'+' | b'-'), a, b, b':', c, d, rest @ ..] = self.rest else {
+            return self.not("Z07:00");
+        };
+        let (Some(hours), Some(minutes)) = (digits(&[*a, *b]), digits(&[*c, *d])) else {
+            return self.not("Z07:00");
+        };
+        if hours > 24 {
+            return Err(Fault::Range("time zone offset hour"));
+        }
+        if minutes > 60 {
+            return Err(Fault::Range("time zone offset minute"));
+        }
+        self.rest = rest;
+        Ok((hours * 3600 + minutes * 60) * if *sign == b'+' { 1 } else { -1 })
+    }
+}
+
+/// The number that digits write.
+fn digits(text: &[u8]) -> Option<i64> {
+    text.iter()
+        .try_fold(0i64, |n, c| c.is_ascii_digit().then(|| n * 10 + i64::from(c - b'0')))
+}
+
+/// A second's fraction; digits after the ninth do not count.
+fn nanos(fraction: &[u8]) -> u32 {
+    let padded = fraction.iter().copied().chain(std::iter::repeat(b'0')).take(9);
+    padded.fold(0, |n, c| n * 10 + u32::from(c - b'0'))
+}
+
+/// As Go's package time quotes: bytes that are no printable ASCII as `\xNN`.
+fn quote(text: &[u8]) -> String {
+    let mut quoted = String::from("\"");
+    for c in text {
+        match c {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(*c)]),
+            b' '..=0x7f => quoted.push(char::from(*c)),
+            // Writing to a String cannot fail.
+            _ => _ = write!(quoted, "\\x{c:02x}"),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Reads Go's duration syntax (`1h2m3.5s`), giving nanoseconds.
@@ -203,6 +336,33 @@ pub fn format_duration(nanos: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_time_is_refused_in_gos_words() {
+        let refused = |text: &str, micro: bool| Instant::read(text, micro).unwrap_err();
+        for (text, words) in [
+            (
+                "2019-06-26 09:11:58+00:00",
+                r#" as "2006-01-02T15:04:05Z07:00": cannot parse " 09:11:58+00:00" as "T""#,
+            ),
+            ("", r#" as "2006-01-02T15:04:05Z07:00": cannot parse "" as "2006""#),
+            ("2019-02-29T09:11:58Z", ": day out of range"),
+            ("2019-13-26T09:11:58Z", ": month out of range"),
+            ("2019-06-26T09:11:58+25:00", ": time zone offset hour out of range"),
+            ("2019-06-26T09:11:58Zx", r#": extra text: "x""#),
+        ] {
+            assert_eq!(refused(text, false), format!("parsing time {text:?}{words}"));
+        }
+        // an hour of one digit, a comma and an offset of a whole day will do
+        assert_eq!(Instant::parse("2019-06-26T9:11:58,5+24:60").unwrap().nanos, 500_000_000);
+        assert!(Instant::read("2019-06-26T09:11:58.123456Z", true).is_ok());
+        let layout = "2006-01-02T15:04:05.000000Z07:00";
+        let text = "2019-06-26T09:11:58Z";
+        assert_eq!(
+            refused(text, true),
+            format!("parsing time {text:?} as {layout:?}: cannot parse \"Z\" as \".000000\"")
+        );
+    }
 
     #[test]
     fn times_are_read_with_offsets_and_written_in_utc() {

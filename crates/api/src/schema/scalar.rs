@@ -56,17 +56,11 @@ pub(crate) fn is_empty(scalar: Scalar, value: &Value) -> bool {
 
 /// Why a text is not of the type; upstream's words where it has some.
 pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), String> {
-    let time = |layout: &str| {
-        Err(format!(
-            "parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""
-        ))
-    };
     match scalar {
         // Upstream trims and takes the empty string for zero.
         Scalar::Quantity if text.trim().is_empty() => Ok(()),
         Scalar::Quantity => text.trim().parse::<Quantity>().map(drop).map_err(|e| e.to_string()),
-        Scalar::Time if Instant::parse(text).is_none() => time("2006-01-02T15:04:05Z07:00"),
-        Scalar::MicroTime if Instant::parse(text).is_none() => time("2006-01-02T15:04:05.000000Z07:00"),
+        Scalar::Time | Scalar::MicroTime => Instant::read(text, scalar == Scalar::MicroTime).map(drop),
         Scalar::Duration if time::parse_duration(text).is_none() => Err(format!("time: invalid duration {text:?}")),
         Scalar::Bytes => match STANDARD.decode(text) {
             Ok(_) => Ok(()),

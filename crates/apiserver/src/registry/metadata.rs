@@ -1,5 +1,7 @@
 //! `metadata`: what the server sets on create and update, and its rules.
 
+use std::borrow::Cow;
+
 use api::field::FieldError;
 use api::names;
 use serde_json::{Map, Value, json};
@@ -133,7 +135,12 @@ pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Res
 pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let metadata = new.get("metadata");
-    let name = text(new, "name");
+    let (name, base) = (text(new, "name"), text(new, "generateName"));
+    if old.is_none() && !base.is_empty() && checks_base(resource) {
+        for problem in name_errors(resource, &masked(base)) {
+            errors.push(FieldError::invalid("metadata.generateName", json!(base), problem));
+        }
+    }
     if name.is_empty() {
         errors.push(FieldError::required(
             "metadata.name",
@@ -250,6 +257,20 @@ fn finalizer_name(errors: &mut Vec<FieldError>, finalizer: &Value, index: usize)
     let at = format!("metadata.finalizers[{index}]");
     let found = names::finalizer_errors(text);
     errors.extend(found.into_iter().map(|p| FieldError::invalid(&at, json!(text), p)));
+}
+
+/// Whether `generateName` has to be right besides the name that it gave.
+fn checks_base(resource: &Resource) -> bool {
+    !resource.is("", "replicationcontrollers") && !resource.is("resource.k8s.io", "deviceclasses")
+}
+
+/// The base of a generated name as upstream checks it: what makes a trailing dash right takes its neighbour along.
+fn masked(base: &str) -> Cow<'_, str> {
+    let cut = base.strip_suffix('-').and_then(|rest| rest.char_indices().next_back());
+    match cut {
+        Some((at, _)) => Cow::Owned(format!("{}a", &base[..at])),
+        None => Cow::Borrowed(base),
+    }
 }
 
 /// What is wrong with a name of this kind.

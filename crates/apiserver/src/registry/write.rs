@@ -144,6 +144,9 @@ impl Write<'_> {
         if let Some(status) = status.filter(|_| resource.is("", "nodes")) {
             tree["status"] = status;
         }
+        let versioned = metadata::text(&tree, "resourceVersion")
+            .parse()
+            .is_ok_and(|n: u64| n != 0);
         metadata::prepare_create(self.registry, resource, &mut tree, self.namespace)?;
         let name = metadata::text(&tree, "name").to_owned();
         let attributes = self.attributes(Operation::Create, &name);
@@ -181,6 +184,11 @@ impl Write<'_> {
                 return Err(ApiError::already_exists(&resource.group, &resource.plural, &name));
             }
             return Ok(Arc::new(encoded.at(None)));
+        }
+        if versioned {
+            return Err(ApiError::plain(
+                "resourceVersion should not be set on objects to be created",
+            ));
         }
         let key = resource.key(self.namespace, &name);
         let lease = self.lease().await?;

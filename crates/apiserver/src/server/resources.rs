@@ -121,11 +121,6 @@ impl ApiServer {
         let mut tree = request.decode(&served.resource)?;
         let namespace = self.namespace_of(request, &served.resource).to_owned();
         check_namespace(&served.resource, &mut tree, &namespace)?;
-        if !metadata::text(&tree, "resourceVersion").is_empty() {
-            return Err(ApiError::plain(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
         let tree = self.complete(served, tree)?;
         let write = Write {
             registry: &self.registry,

@@ -177,44 +177,116 @@ pub fn resize(errors: &mut Errors, new: &Cursor, old: &Cursor) {
         return refuse(errors, "windows pods cannot be resized");
     }
     let (spec, before) = (new.get("spec"), old.get("spec"));
-    if qos_class(old.value) != qos_class(new.value) {
+    let was = match old.at(&["status", "qosClass"]).text() {
+        "" => qos_class(old.value),
+        class => class,
+    };
+    if was != qos_class(new.value) {
         let class = new.at(&["status", "qosClass"]).text();
         errors.push(spec.wrong(class, "Pod QOS Class may not change as a result of resizing"));
     }
-    let removed = |now: &Cursor, was: &Cursor| was.entries().any(|(name, _)| now.value.get(name).is_none());
+    let statuses = old.at(&["status", "containerStatuses"]);
+    let running = statuses.items().find(|c| c.at(&["state", "running"]).is_some());
+    if running.is_some_and(|c| !c.get("resources").is_some()) {
+        errors.push(spec.forbidden("Pod running on node without support for resize"));
+    }
     let mut munged = spec.value.clone();
-    if let Some(was) = before.get("resources").present() {
-        let now = spec.get("resources");
-        if !now.is_some() {
-            errors.push(now.forbidden("pod-level resources cannot be removed"));
-        }
-        for kind in ["requests", "limits"] {
-            if removed(&now.get(kind), &was.get(kind)) {
-                errors.push(
-                    now.get(kind)
-                        .forbidden(format!("pod-level resource {kind} cannot be removed")),
-                );
-            }
-        }
-        drop_compute(&mut munged["resources"], was.value);
+    resized_pod(errors, &spec, &before, &mut munged);
+    let claims = old.at(&["status", "nodeAllocatableResourceClaimStatuses"]);
+    if !claims.list().is_empty() {
+        errors.push(spec.forbidden("pods with node allocatable resource claims cannot be resized"));
+    }
+    if !same_containers(errors, &spec, &before) {
+        return;
     }
     for list in ["initContainers", "containers"] {
         for (now, was) in spec.get(list).items().zip(before.get(list).items()) {
-            for kind in ["requests", "limits"] {
-                let at = now.at(&["resources", kind]);
-                if removed(&at, &was.at(&["resources", kind])) {
-                    errors.push(at.forbidden(format!("resource {kind} cannot be removed")));
+            let (now, was) = (now.get("resources"), was.get("resources"));
+            kept(errors, &now, &was, "resource");
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        let containers = munged.get_mut(list).and_then(Value::as_array_mut);
+        let pairs = spec.get(list).items().zip(before.get(list).items());
+        for (container, (now, was)) in containers.into_iter().flatten().zip(pairs) {
+            drop_compute(&mut container["resources"], was.get("resources").value);
+            if let Some(resources) = container["resources"].as_object_mut() {
+                resources.remove("claims");
+            }
+            let other = without_empty(container) != without_empty(was.value);
+            if list == "containers" {
+                if other {
+                    errors.push(spec.forbidden("only cpu and memory resources are mutable"));
                 }
+                continue;
+            }
+            if other {
+                errors.push(now.forbidden("only cpu and memory resources for init or sidecar containers are mutable"));
+            }
+            if now.value != was.value && now.get("restartPolicy").text() != "Always" {
+                let policies = now.get("resizePolicy");
+                let restarting = policies
+                    .items()
+                    .filter(|policy| policy.get("restartPolicy").text() == "RestartContainer");
+                let why = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+                errors.extend(restarting.map(|_| now.forbidden(why)));
             }
         }
-        let containers = munged.get_mut(list).and_then(Value::as_array_mut);
-        for (container, was) in containers.into_iter().flatten().zip(before.get(list).items()) {
-            drop_compute(&mut container["resources"], was.get("resources").value);
-        }
     }
-    if without_empty(&munged) != without_empty(before.value) {
+    if errors.is_empty() && without_empty(&munged) != without_empty(before.value) {
         errors.push(spec.forbidden("only cpu and memory resources are mutable"));
     }
+}
+
+/// What a resize does to the resources of the pod itself.
+fn resized_pod(errors: &mut Errors, spec: &Cursor, before: &Cursor, munged: &mut Value) {
+    let (now, was) = (spec.get("resources"), before.get("resources"));
+    let given = |at: &Cursor| {
+        ["requests", "limits"]
+            .iter()
+            .any(|kind| at.get(kind).entries().next().is_some())
+    };
+    if !given(&now) && !given(&was) {
+        return;
+    }
+    if was.is_some() && !now.is_some() {
+        errors.push(now.forbidden("pod-level resources cannot be removed"));
+        return;
+    }
+    kept(errors, &now, &was, "pod-level resource");
+    drop_compute(&mut munged["resources"], was.value);
+    if without_empty(&munged["resources"]) != without_empty(was.value) {
+        errors.push(spec.forbidden("only cpu and memory resources are mutable at pod-level"));
+    }
+}
+
+/// A resize takes no request and no limit away.
+fn kept(errors: &mut Errors, now: &Cursor, was: &Cursor, what: &str) {
+    for kind in ["requests", "limits"] {
+        let at = now.get(kind);
+        if was.get(kind).entries().any(|(name, _)| at.value.get(name).is_none()) {
+            errors.push(at.forbidden(format!("{what} {kind} cannot be removed")));
+        }
+    }
+}
+
+/// A resize is of the containers that were there, in their order.
+fn same_containers(errors: &mut Errors, spec: &Cursor, before: &Cursor) -> bool {
+    let found = errors.len();
+    for list in ["containers", "initContainers"] {
+        let (now, was) = (spec.get(list), before.get(list));
+        if now.list().len() != was.list().len() {
+            errors.push(now.forbidden(format!("{list} may not be added or removed on resize")));
+            continue;
+        }
+        for (now, was) in now.items().zip(was.items()) {
+            if now.get("name").text() != was.get("name").text() {
+                let why = format!("{list} may not be renamed or reordered on resize");
+                errors.push(now.get("name").forbidden(why));
+            }
+        }
+    }
+    errors.len() == found
 }
 
 /// Puts cpu and memory back to what they were.
@@ -242,7 +314,7 @@ fn without_empty(tree: &Value) -> Value {
         Value::Object(map) => {
             let kept = map.iter().map(|(k, v)| (k.clone(), without_empty(v)));
             Value::Object(
-                kept.filter(|(_, v)| v.as_object().is_none_or(|m| !m.is_empty()))
+                kept.filter(|(_, v)| !v.is_null() && v.as_object().is_none_or(|m| !m.is_empty()))
                     .collect(),
             )
         }
@@ -352,5 +424,54 @@ fn runs_again(container: &Cursor, spec: &Cursor, code: i64) -> bool {
         "Always" => true,
         "OnFailure" => code != 0,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn found(change: impl Fn(&mut Value)) -> Vec<String> {
+        let old = json!({"spec": {
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": "100m"}}}],
+            "initContainers": [{"name": "i", "image": "x", "resources": {}}],
+        }});
+        let mut new = old.clone();
+        change(&mut new);
+        let mut errors = Errors::new();
+        resize(&mut errors, &Cursor::root(&new), &Cursor::root(&old));
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_resize_changes_cpu_and_memory_and_nothing_else() {
+        let taken = found(|pod| pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = json!("200m"));
+        assert!(taken.is_empty(), "{taken:?}");
+        let why = |change: fn(&mut Value)| found(change).join("; ");
+        assert_eq!(
+            why(|pod| pod["spec"]["containers"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"name": "d"}))),
+            "spec.containers: Forbidden: containers may not be added or removed on resize"
+        );
+        assert_eq!(
+            why(|pod| pod["spec"]["initContainers"][0]["name"] = json!("j")),
+            "spec.initContainers[0].name: Forbidden: initContainers may not be renamed or reordered on resize"
+        );
+        assert_eq!(
+            why(|pod| pod["spec"]["containers"][0]["resources"] = json!({"requests": {"memory": "1"}})),
+            "spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed"
+        );
+        assert_eq!(
+            why(|pod| pod["spec"]["initContainers"][0]["image"] = json!("y")),
+            "spec.initContainers[0]: Forbidden: only cpu and memory resources for init or sidecar containers are mutable"
+        );
+        assert_eq!(
+            why(|pod| pod["spec"]["nodeName"] = json!("n")),
+            "spec: Forbidden: only cpu and memory resources are mutable"
+        );
     }
 }
