@@ -19,6 +19,7 @@ import argparse
 import importlib
 import json
 import re
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -115,6 +116,8 @@ def main():
     parser.add_argument("--seeds", default="1-100")
     parser.add_argument("--replay")
     options = parser.parse_args()
+    # whoever ends a run wants its servers ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rig = importlib.import_module(options.rig)
     out = Path(options.out) / options.rig
     out.mkdir(parents=True, exist_ok=True)
@@ -138,6 +141,8 @@ def main():
         begin = time.monotonic()
         for start in range(0, len(seeds), BATCH):
             asked += run.seeds(seeds[start:start + BATCH], found)
+            if sys.stderr.isatty() or start % (BATCH * 20) == 0:
+                print(f"{asked} questions in {time.monotonic() - begin:.0f} s, kinds: {len(found)}", file=sys.stderr)
         patterns = accepted()
         known = {kind for kind in found if any(p.search(f"{options.rig} {kind}") for p in patterns)}
         for kind in sorted(set(found) - known):

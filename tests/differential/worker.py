@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import sys
+import time
 from pathlib import Path
 
 folder = Path(sys.argv[1])
@@ -19,7 +20,7 @@ def connect(name):
     context.verify_mode = ssl.CERT_NONE
     if name:
         context.load_cert_chain(folder / f"{name}.crt", folder / f"{name}.key")
-    return http.client.HTTPSConnection("198.51.100.10", 6443, timeout=60, context=context)
+    return http.client.HTTPSConnection("198.51.100.10", 6443, timeout=20, context=context)
 
 
 def send(connection, request):
@@ -45,6 +46,7 @@ def send(connection, request):
 for line in sys.stdin:
     request = json.loads(line)
     name = request.get("as", "admin")
+    begin = time.monotonic()
     for last in (False, True):
         try:
             connection = connections.get(name) or connections.setdefault(name, connect(name))
@@ -56,4 +58,6 @@ for line in sys.stdin:
             answer = {"code": 0, "body": f"{type(error).__name__}: {error}"}
             if last:
                 break
+    if time.monotonic() - begin > 5:
+        print(f"{folder.parent.name}: {time.monotonic() - begin:.0f} s, {answer['code']}: {line.strip()[:500]}", file=sys.stderr)
     print(json.dumps(answer), flush=True)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::field::FieldError;
 use api::names;
 use api::selectors::{FieldSelector, FieldTerm, LabelSelector};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::authorization::Attributes;
 use crate::http::status::{ApiError, Result};
@@ -33,8 +33,8 @@ fn invalid(errors: Vec<FieldError>) -> Result<()> {
 /// Answers a SubjectAccessReview, or a LocalSubjectAccessReview in its namespace. The tree is decoded and normalized.
 ///
 /// # Errors
-/// `422` when the question is not one, `400` when it is asked in another namespace than its own.
-pub fn of_subject(registry: &Registry, kind: &str, namespace: &str, tree: &mut Value) -> Result<()> {
+/// `422` when the question is not one.
+pub fn of_subject(registry: &Registry, kind: &str, tree: &mut Value) -> Result<()> {
     let mut errors = attribute_errors(tree);
     if text(tree, "/spec/user").is_empty() && strings(tree, "/spec/groups").is_empty() {
         let why = "at least one of user or group must be specified";
@@ -60,15 +60,10 @@ pub fn of_subject(registry: &Registry, kind: &str, namespace: &str, tree: &mut V
             );
             errors.push(error.shown(&non_resource(other)));
         }
-        invalid(errors)?;
-        if namespace != home {
-            let why = format!("spec.resourceAttributes.namespace must match namespace: {namespace}");
-            return Err(ApiError::bad_request(why));
-        }
     } else {
         errors.extend(metadata_error(tree, false));
-        invalid(errors)?;
     }
+    invalid(errors)?;
     let extra = tree.pointer("/spec/extra").cloned();
     let extra: Option<BTreeMap<String, Vec<String>>> = extra
         .map(serde_json::from_value)
@@ -134,8 +129,52 @@ fn metadata_error(tree: &Value, namespaced: bool) -> Option<FieldError> {
     } else {
         "must be empty"
     };
-    let shown = serde_json::to_string(metadata).unwrap_or_default();
-    Some(FieldError::invalid("metadata", Value::Null, why).shown(&shown))
+    Some(FieldError::invalid("metadata", Value::Null, why).shown(&as_go(metadata)))
+}
+
+/// Metadata with its fields in the order of upstream's type.
+fn as_go(metadata: &Map<String, Value>) -> String {
+    const METADATA: [&str; 15] = [
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+    ];
+    const ENTRY: [&str; 7] = [
+        "manager",
+        "operation",
+        "apiVersion",
+        "time",
+        "fieldsType",
+        "fieldsV1",
+        "subresource",
+    ];
+    let object = |map: &Map<String, Value>, order: &[&str], show: &dyn Fn(&Value) -> String| {
+        let fields = order
+            .iter()
+            .filter_map(|key| Some(format!("{}:{}", json!(key), show(map.get(*key)?))));
+        format!("{{{}}}", fields.collect::<Vec<_>>().join(","))
+    };
+    let entry = |value: &Value| match value.as_object() {
+        Some(map) => object(map, &ENTRY, &Value::to_string),
+        None => value.to_string(),
+    };
+    let field = |value: &Value| match value.as_array() {
+        Some(list) => format!("[{}]", list.iter().map(entry).collect::<Vec<_>>().join(",")),
+        None => value.to_string(),
+    };
+    object(metadata, &METADATA, &field)
 }
 
 fn selector_errors(tree: &Value) -> Vec<FieldError> {

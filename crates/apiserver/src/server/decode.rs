@@ -180,37 +180,45 @@ pub fn check_type(resource: &Resource, tree: &mut Value) -> Result<()> {
     }
     let other_kind = !kind.is_empty() && kind != resource.kind;
     if other_kind || (!version.is_empty() && version != api_version) {
-        return Err(other_type(resource, &kind, &version));
+        if resource.is_custom() {
+            return Err(other_version(&api_version, &version));
+        }
+        return Err(other_type((&api_version, &resource.kind), &kind, &version));
     }
     object.insert("kind".into(), json!(resource.kind));
     object.insert("apiVersion".into(), json!(api_version));
     Ok(())
 }
 
-/// The error of a body that is of another type than the path.
-fn other_type(resource: &Resource, kind: &str, version: &str) -> ApiError {
-    let kind = if kind.is_empty() { resource.kind.as_str() } else { kind };
-    let wanted = resource.api_version();
-    let version = if version.is_empty() { wanted.as_str() } else { version };
+fn other_version(wanted: &str, version: &str) -> ApiError {
+    let version = if version.is_empty() { wanted } else { version };
+    ApiError::bad_request(format!(
+        "the API version in the data ({version}) does not match the expected API version ({wanted})"
+    ))
+}
+
+/// The error of a body that is of another type than the path, whose version and kind are `wanted`.
+fn other_type(wanted: (&str, &str), kind: &str, version: &str) -> ApiError {
+    let kind = if kind.is_empty() { wanted.1 } else { kind };
+    let version = if version.is_empty() { wanted.0 } else { version };
     let known = Schema::builtin()
         .type_for(&GroupVersionKind::from_api_version(version, kind))
         .is_some();
-    if resource.is_custom() || (known && kind == resource.kind) {
-        return ApiError::bad_request(format!(
-            "the API version in the data ({version}) does not match the expected API version ({wanted})"
-        ));
+    if known && kind == wanted.1 {
+        return other_version(wanted.0, version);
     }
+    let (group, _) = split_api_version(wanted.0);
     let (_, short) = split_api_version(version);
     let why = if known {
         format!(
             "converting ({short}.{kind}) to ({}.{}): unknown conversion",
-            internal_package(&resource.group),
-            resource.kind
+            internal_package(group),
+            wanted.1
         )
     } else {
         format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")
     };
-    unfit(kind, short, &resource.kind, &why)
+    unfit(kind, short, wanted.1, &why)
 }
 
 /// The name that upstream's own types of a group go by.
@@ -236,16 +244,37 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
         .next()
         .ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
     let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(e.to_string());
-    let mut tree = match request.encoding()? {
-        Encoding::Json => schema.decode_json(root, &request.body).map_err(|e| bad(&e))?.value,
-        Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(|e| bad(&e))?.value,
+    let decoded = match request.encoding()? {
+        Encoding::Json => schema.decode_json(root, &request.body).map_err(|e| bad(&e))?,
+        Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(|e| bad(&e))?,
         Encoding::Protobuf => {
             let unknown = envelope::unwrap_unknown(&request.body)
                 .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?
                 .map_err(|e| bad(&e))?;
-            schema.decode_proto(root, unknown.raw).map_err(|e| bad(&e))?
+            let mut value = schema.decode_proto(root, unknown.raw).map_err(|e| bad(&e))?;
+            value["apiVersion"] = json!(unknown.api_version);
+            value["kind"] = json!(unknown.kind);
+            Decoded {
+                value,
+                unknown: Vec::new(),
+                duplicate: Vec::new(),
+                text: None,
+            }
         }
     };
+    // the options of a deletion come in the version of whatever is deleted, and nobody is told what else is in them
+    if kind != "DeleteOptions" {
+        let text = |key: &str| decoded.value.get(key).and_then(Value::as_str).unwrap_or_default();
+        let (own, of) = (text("kind"), text("apiVersion"));
+        let same = |known: &str, given: &str| given.is_empty() || given == known;
+        if !types.iter().any(|(version, kind)| same(kind, own) && same(version, of)) {
+            return Err(other_type((version, kind), own, of));
+        }
+        if let Some(why) = request.strict_problem(&decoded.strict_errors()) {
+            return Err(unfit(kind, split_api_version(version).1, kind, &why));
+        }
+    }
+    let mut tree = decoded.value;
     tree["apiVersion"] = json!(version);
     tree["kind"] = json!(kind);
     Ok(tree)

@@ -39,6 +39,10 @@ impl ApiServer {
         if let Some(text) = &resource.deprecation {
             request.warnings.add(text);
         }
+        // it can be asked whether somebody may, but there is no such path
+        if info.verb == "proxy" {
+            return Err(ApiError::no_such_path());
+        }
         if resource.namespaced
             && info.namespace.is_empty()
             && !matches!(info.verb, "list" | "watch" | "deletecollection")
@@ -53,8 +57,17 @@ impl ApiServer {
         if !info.rest.is_empty() && !proxied {
             return Err(ApiError::no_such_path());
         }
-        if request.method == Method::HEAD && !proxied {
+        let by_path = matches!(info.verb, "watch" | "proxy") && request.method != Method::GET;
+        if by_path || request.method == Method::HEAD && !proxied {
             return Err(ApiError::method_not_allowed());
+        }
+        // no object has such a name, and none is looked for
+        if matches!(info.verb, "get" | "delete") {
+            let problems = api::names::path_segment_errors(&info.name);
+            if !problems.is_empty() {
+                let why = format!("Name parameter invalid: {:?}: {}", info.name, problems.join(";"));
+                return Err(ApiError::bad_request(why));
+            }
         }
         if !info.subresource.is_empty() {
             let Some(subresource) = resource.subresource(&info.subresource) else {

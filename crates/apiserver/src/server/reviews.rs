@@ -9,6 +9,7 @@ use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::body::{self, Body};
+use crate::registry::metadata;
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request, access_review};
 
@@ -54,6 +55,15 @@ impl ApiServer {
         if tree.get("metadata").is_none_or(Value::is_null) {
             tree["metadata"] = json!({});
         }
+        if row.namespaced {
+            let own = metadata::text(&tree, "namespace");
+            if own.is_empty() {
+                tree["metadata"]["namespace"] = json!(info.namespace);
+            } else if own != info.namespace {
+                let why = "the namespace of the provided object does not match the namespace sent on the request";
+                return Err(ApiError::bad_request(why));
+            }
+        }
         // what a rules review asks is not shown, and so not recorded
         if row.kind != "SelfSubjectRulesReview" {
             let context = request.write_options()?.context(&self.registry, &version);
@@ -63,7 +73,7 @@ impl ApiServer {
         match row.kind {
             "TokenReview" => self.review_token(&mut tree).await?,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-                access_review::of_subject(&self.registry, row.kind, &info.namespace, &mut tree)?;
+                access_review::of_subject(&self.registry, row.kind, &mut tree)?;
             }
             "SelfSubjectAccessReview" => access_review::of_self(&self.registry, &request.user, &mut tree)?,
             "SelfSubjectReview" => {

@@ -25,6 +25,7 @@ const MOST_DISRUPTED: usize = 2000;
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let eviction = decode_kind(request, api::schema::Schema::builtin(), &[("policy/v1", "Eviction")])?;
     let (namespace, name) = (&request.info.namespace, &request.info.name);
+    admit(server, served, request, &eviction)?;
     if text(&eviction, &["metadata", "name"]).is_some_and(|n| n != name) {
         let why = "name in URL does not match name in Eviction object";
         return Err(ApiError::bad_request(why));
@@ -34,7 +35,6 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         None => DeleteOptions::default(),
     };
     let mut write_options = request.write_options()?;
-    admit(server, served, request, &eviction)?;
     write_options.dry_run |= !options.dry_run.is_empty();
     write_options.subresource.clear();
     let write = Write {
@@ -87,9 +87,13 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
 
 /// A node evicts its own pods; another's it may not even ask about.
 fn admit(server: &ApiServer, served: &Served, request: &Request, eviction: &Value) -> Result<()> {
+    if request.user.node_name().is_none() {
+        return Ok(());
+    }
     let (namespace, name) = (&request.info.namespace, &request.info.name);
     let pod = served.cache.get(namespace, name);
-    let pod = pod.ok_or_else(|| served.resource.not_found(name))?;
+    // the plugin that looks calls a pod by its kind
+    let pod = pod.ok_or_else(|| ApiError::not_found("", "pod", name))?;
     let attributes = Attributes {
         registry: &server.registry,
         user: &request.user,

@@ -13,48 +13,29 @@ const UID: &str = "impersonate-uid";
 const GROUP: &str = "impersonate-group";
 const EXTRA: &str = "impersonate-extra-";
 
-/// The user that headers name, as they name it.
-#[derive(Debug, Default)]
-pub struct Wanted {
-    pub user: User,
-    /// Whether a header was not UTF-8, so that the user stands here with replaced characters.
-    pub damaged: bool,
+/// A header that is there is never taken for one that is not: what is no text in it is replaced, and so asked about and become.
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-impl Wanted {
-    /// A header that is there is never taken for one that is not.
-    fn text(&mut self, value: &HeaderValue) -> String {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        self.damaged |= matches!(text, std::borrow::Cow::Owned(_));
-        text.into_owned()
-    }
-}
-
-/// Reads the headers; `None` when none is there.
+/// Reads the user that headers name, as they name it; `None` when none is there.
 ///
 /// # Errors
 /// `400` when there is a uid, a group or an extra without a user.
-pub fn read(headers: &HeaderMap) -> Result<Option<Wanted>> {
-    let mut wanted = Wanted::default();
-    if let Some(value) = headers.get(USER) {
-        wanted.user.name = wanted.text(value);
-    }
-    if let Some(value) = headers.get(UID) {
-        wanted.user.uid = wanted.text(value);
-    }
-    for value in headers.get_all(GROUP) {
-        let group = wanted.text(value);
-        wanted.user.groups.push(group);
-    }
+pub fn read(headers: &HeaderMap) -> Result<Option<User>> {
+    let mut user = User {
+        name: headers.get(USER).map(text).unwrap_or_default(),
+        uid: headers.get(UID).map(text).unwrap_or_default(),
+        groups: headers.get_all(GROUP).iter().map(text).collect(),
+        ..User::default()
+    };
     for (key, value) in headers {
         if let Some(key) = key.as_str().strip_prefix(EXTRA) {
-            let value = wanted.text(value);
-            wanted.user.extra.entry(unescaped(key)).or_default().push(value);
+            user.extra.entry(unescaped(key)).or_default().push(text(value));
         }
     }
-    let user = &wanted.user;
     if !user.name.is_empty() {
-        return Ok(Some(wanted));
+        return Ok(Some(user));
     }
     if user.uid.is_empty() && user.groups.is_empty() && user.extra.is_empty() {
         return Ok(None);
@@ -126,12 +107,11 @@ mod tests {
 
     #[test]
     fn a_header_that_is_there_is_never_taken_for_one_that_is_not() {
-        let utf8 = read(&headers(&[(USER, "däve".as_bytes())])).unwrap().unwrap();
-        assert_eq!((utf8.user.name.as_str(), utf8.damaged), ("däve", false));
-        let latin1 = read(&headers(&[(USER, b"d\xe4ve")])).unwrap().unwrap();
-        assert!(latin1.damaged);
+        let name = |bytes: &[u8]| read(&headers(&[(USER, bytes)])).unwrap().unwrap().name;
+        assert_eq!(name("däve".as_bytes()), "däve");
+        assert_eq!(name(b"d\xe4ve"), "d\u{fffd}ve");
         let group = read(&headers(&[(USER, b"dave"), (GROUP, b"\xff")])).unwrap().unwrap();
-        assert!(group.damaged && group.user.groups.len() == 1);
+        assert_eq!(group.groups, ["\u{fffd}"]);
         for alone in [(UID, &b"\xff"[..]), (GROUP, b""), ("impersonate-extra-a", b"")] {
             assert_eq!(read(&headers(&[alone])).unwrap_err().code, 400, "{alone:?}");
         }

@@ -39,7 +39,7 @@ impl LastModes {
 /// As whom a request is made: the user who asks, or the one that the headers name.
 ///
 /// # Errors
-/// `400` when the headers name no user but something of one, or are not text; `403` when the user may not become the other.
+/// `400` when the headers name no user but something of one; `403` when the user may not become the other.
 pub fn impersonate(
     registry: &Registry,
     last: &LastModes,
@@ -53,7 +53,7 @@ pub fn impersonate(
     let question = Question {
         registry,
         requestor: &user,
-        wanted: &wanted.user,
+        wanted: &wanted,
         request,
     };
     let first = last.of(&user);
@@ -62,10 +62,6 @@ pub fn impersonate(
     for mode in first.into_iter().chain(others) {
         match question.ask(mode) {
             Ok(Some(other)) => {
-                // a name with replaced characters is nobody's
-                if wanted.damaged {
-                    return Err(ApiError::bad_request("the impersonation headers are not valid UTF-8"));
-                }
                 last.remember(&user, mode);
                 return Ok(Arc::new(other));
             }
