@@ -178,6 +178,10 @@ impl FieldSelector {
         parts.sort_unstable();
         let mut terms = Vec::new();
         for term in parts.into_iter().filter(|t| !t.is_empty()) {
+            // nothing on nothing asks for nothing
+            if matches!(term, "=" | "==" | "!=") {
+                continue;
+            }
             let (field, value, equal) = split_term(term)
                 .ok_or_else(|| SelectorError(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
             terms.push(FieldTerm {

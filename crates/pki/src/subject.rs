@@ -45,11 +45,10 @@ impl Subject {
     /// When it does not parse or its subject is not understood.
     pub fn of_request(pem: &[u8]) -> Result<Subject, PkiError> {
         let block = Pem::iter_from_buffer(pem).next();
-        let block = block
-            .ok_or_else(|| unreadable("there is no PEM block"))?
-            .map_err(unreadable)?;
+        let other = || unreadable("PEM block type must be CERTIFICATE REQUEST");
+        let block = block.ok_or_else(other)?.map_err(unreadable)?;
         if block.label != "CERTIFICATE REQUEST" {
-            return Err(unreadable("PEM block type must be CERTIFICATE REQUEST"));
+            return Err(other());
         }
         let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(unreadable)?;
         Subject::of(&request.certification_request_info.subject)

@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use pki::Subject;
+use pki::{PkiError, Subject};
 use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
@@ -82,7 +82,10 @@ pub fn subject_of(tree: &Value) -> Result<Subject, String> {
         .and_then(Value::as_str)
         .unwrap_or_default();
     let pem = STANDARD.decode(request).map_err(|e| e.to_string())?;
-    Subject::of_request(&pem).map_err(|e| e.to_string())
+    Subject::of_request(&pem).map_err(|error| match error {
+        PkiError::Parse { detail, .. } => detail,
+        other => other.to_string(),
+    })
 }
 
 /// A request says who made it: the server's word, not the client's.

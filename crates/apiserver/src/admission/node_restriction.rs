@@ -43,7 +43,12 @@ pub fn admit(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> 
     let Some(node) = attributes.user.node_name() else {
         return Ok(());
     };
-    let refuse = |why: String| Err(attributes.resource.forbidden(attributes.name, &why));
+    // what has no name yet is called so
+    let name = match attributes.name {
+        "" => "Unknown",
+        name => name,
+    };
+    let refuse = |why: String| Err(attributes.resource.forbidden(name, &why));
     if node.is_empty() {
         return refuse(format!("could not determine node from user {:?}", attributes.user.name));
     }

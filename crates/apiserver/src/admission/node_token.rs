@@ -27,7 +27,8 @@ pub fn admit(registry: &Registry, user: &User, namespace: &str, account: &str, r
         return refuse("node requested token with a pod binding without a uid");
     }
     let Some(pod) = registry.get("", "pods", namespace, of("name")) else {
-        return Err(ApiError::not_found("", "pods", of("name")));
+        // the plugin that looks calls a pod by its kind
+        return Err(ApiError::not_found("", "pod", of("name")));
     };
     if *uid != *pod.object.meta.uid {
         return refuse(&format!(

@@ -77,6 +77,13 @@ fn list_revision(text: &str) -> Result<u64> {
 
 impl ListOptions {
     pub fn parse(query: &Query) -> Result<ListOptions> {
+        let number = |key: &str| match query.text(key) {
+            Some(text) => text
+                .parse::<i64>()
+                .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
+            None => Ok(0),
+        };
+        number("timeoutSeconds")?;
         let limit = match query.text("limit") {
             Some(text) => text
                 .parse()

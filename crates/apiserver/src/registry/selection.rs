@@ -51,6 +51,10 @@ impl Selection {
                 self.name = Some(value.to_owned());
             }
             "metadata.name" => self.name_not.push(value.to_owned()),
+            // what has no namespace has an empty one
+            "metadata.namespace" if !resource.namespaced && resource.selectable.is_empty() && !resource.is_custom() => {
+                self.impossible |= value.is_empty() != equal;
+            }
             "metadata.namespace" if resource.namespaced => {
                 if equal && self.namespace.is_empty() {
                     value.clone_into(&mut self.namespace);

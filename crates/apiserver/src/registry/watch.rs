@@ -87,9 +87,9 @@ impl WatchOptions {
         };
         let timeout = match query.text("timeoutSeconds") {
             Some(text) => {
-                let seconds: u64 = text
-                    .parse()
-                    .map_err(|_| ApiError::bad_request(format!("timeoutSeconds {text:?} is not a number")))?;
+                let seconds: u64 = text.parse().map_err(|_| {
+                    ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
+                })?;
                 if seconds == 0 {
                     LONGEST
                 } else {

@@ -209,6 +209,9 @@ impl ApiServer {
         }
         match request.info.path.trim_end_matches('/') {
             "" => Ok(discovery::root()),
+            "/version" | "/openid/v1/jwks" | "/.well-known/openid-configuration" if request.method != Method::GET => {
+                Err(ApiError::method_not_allowed())
+            }
             "/version" => Ok(body::json_response(StatusCode::OK, &self.version.document())),
             "/openid/v1/jwks" => Ok(body::json_response(StatusCode::OK, &self.authenticator.tokens.jwks())),
             "/.well-known/openid-configuration" => Ok(body::json_response(

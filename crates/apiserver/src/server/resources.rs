@@ -43,11 +43,12 @@ impl ApiServer {
         if info.verb == "proxy" {
             return Err(ApiError::no_such_path());
         }
-        if resource.namespaced
-            && info.namespace.is_empty()
-            && !matches!(info.verb, "list" | "watch" | "deletecollection")
-        {
-            return Err(ApiError::no_such_path());
+        // across all namespaces there is nothing but looking
+        if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, "list" | "watch") {
+            return Err(match info.name.is_empty() && info.subresource.is_empty() {
+                true => ApiError::method_not_allowed(),
+                false => ApiError::no_such_path(),
+            });
         }
         if !resource.namespaced && !info.namespace.is_empty() && !resource.is("", "namespaces") {
             return Err(ApiError::no_such_path());
@@ -186,7 +187,7 @@ impl ApiServer {
                 json!(0),
                 "must be specified for an update",
             );
-            return Err(resource.invalid(&name, &[error]));
+            return Err(ApiError::invalid(&resource.group, &resource.plural, &name, &[error]));
         }
         let write = Write {
             registry: &self.registry,

@@ -55,6 +55,10 @@ impl ApiServer {
         if tree.get("metadata").is_none_or(Value::is_null) {
             tree["metadata"] = json!({});
         }
+        if request.user.node_name() == Some("") {
+            let why = format!("could not determine node from user {:?}", request.user.name);
+            return Err(ApiError::forbidden(&info.group, &info.resource, "Unknown", &why));
+        }
         if row.namespaced {
             let own = metadata::text(&tree, "namespace");
             if own.is_empty() {

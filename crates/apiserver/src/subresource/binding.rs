@@ -16,6 +16,10 @@ use crate::strategy::text;
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let binding = decode_kind(request, api::schema::Schema::builtin(), &[("v1", "Binding")])?;
     let name = &request.info.name;
+    if text(&binding, &["metadata", "name"]).unwrap_or_default() != name {
+        let why = "name in URL does not match name in Binding object";
+        return Err(ApiError::bad_request(why));
+    }
     let node = text(&binding, &["target", "name"]).unwrap_or_default().to_owned();
     let kind = text(&binding, &["target", "kind"]).unwrap_or_default();
     let mut errors = Vec::new();

@@ -12,7 +12,7 @@ mod token;
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Method, Response};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
@@ -26,7 +26,12 @@ pub async fn answer(server: &Arc<ApiServer>, served: Served, request: Request) -
     let allowed = resource
         .subresource(&subresource)
         .is_some_and(|s| s.verbs.iter().any(|v| v == request.info.verb));
-    if !allowed && !matches!(subresource.as_str(), "exec" | "attach" | "portforward" | "proxy") {
+    let allowed = match subresource.as_str() {
+        "exec" | "attach" | "portforward" => matches!(request.method, Method::GET | Method::POST),
+        "proxy" => true,
+        _ => allowed,
+    };
+    if !allowed {
         return Err(ApiError::method_not_allowed());
     }
     match (resource.plural.as_str(), subresource.as_str()) {
