@@ -16,6 +16,7 @@ rest is written to OUT/RIG/KIND.json, which --replay asks again. `accepted.txt` 
 what matches is counted and not shown.
 """
 import argparse
+import contextlib
 import importlib
 import json
 import re
@@ -156,8 +157,9 @@ def main():
               f"{new} answered differently in {len(set(found) - known)} kinds, {old} in {len(known)} accepted kinds")
         return 1 if new else 0
     finally:
-        for server in servers:
-            server.stop()
+        with contextlib.ExitStack() as stack:
+            for server in servers:
+                stack.callback(server.stop)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,10 @@ class Server:
         self.until("the server is ready", [{"method": "GET", "path": "/readyz"}], lambda answers: answers[0]["code"] == 200)
 
     def stop(self):
+        # with its namespaces the worker ends too, whatever it waits for
         if self.worker:
-            self.worker.stdin.close()
-            self.worker.wait(30)
+            self.worker.kill()
+            self.worker.wait()
         if (self.dir / "init.pid").exists():
             subprocess.run(["bash", UPSTREAM / "namespaces.sh", "down", self.dir], check=True)
 
