@@ -196,9 +196,15 @@ fn kubelet_config(
         .certificates
         .ensure_serving(&paths.agent, "serving-kubelet", &identity, names)?;
     let mut config = KubeletConfig::new(&node.name);
-    // A machine with everything on one disk is not short of it at upstream's tenth; what k3s keeps free is enough.
-    for signal in [Signal::NodefsAvailable, Signal::ImagefsAvailable] {
-        config.eviction_hard.insert(signal, Amount::Percent(5.0));
+    // Disks are shared with much that is no pod's: only when one is all but full do pods have to go for it. Who wants
+    // upstream's tenth says so by --kubelet-arg=eviction-hard.
+    for signal in [
+        Signal::NodefsAvailable,
+        Signal::NodefsInodesFree,
+        Signal::ImagefsAvailable,
+        Signal::ImagefsInodesFree,
+    ] {
+        config.eviction_hard.insert(signal, Amount::Percent(1.0));
     }
     config.node_ips = vec![node.ip];
     config.cluster_dns = vec![plane.cluster_dns.to_string()];
