@@ -125,6 +125,7 @@ def wide_objects(target, rng):
         ("/apis/batch/v1/namespaces/hostile/jobs", lambda n: {"metadata": {"name": "j"}, "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}, "podFailurePolicy": {"rules": [{"action": "Ignore", "onExitCodes": {"operator": "In", "values": list(range(1, n))}}]}}}),
         (MAPS, lambda n: {"metadata": {"name": "m", "labels": {entry(i): "v" for i in range(n)}, "annotations": {entry(i): "v" for i in range(n)}, "finalizers": [f"a/{i}" for i in range(n)]}}),
         (MAPS, lambda n: {"metadata": {"name": "m", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": entry(i), "uid": entry(i)} for i in range(n)]}}),
+        (MAPS, lambda n: {"metadata": {"name": "m", "managedFields": [{"manager": entry(i), "operation": "Update", "apiVersion": entry(i), "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}} for i in range(n)]}}),
         (MAPS, lambda n: {"metadata": {"name": "m"}, "data": {entry(i): "v" for i in range(n)}}),
         (THINGS, lambda n: {"apiVersion": "hostile.test/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"named": [{"name": entry(i)} for i in range(n)], "set": [entry(i) for i in range(n)]}}),
         (THINGS, lambda n: {"apiVersion": "hostile.test/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"any": [0] * n * 8, "nulls": {entry(i): None for i in range(n)}}}),

@@ -1,5 +1,7 @@
 //! `metadata.managedFields`: an entry for each manager, read and written.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use crate::apply::ManagerContext;
@@ -116,14 +118,23 @@ impl Managed {
     /// What is wrong with one of them.
     pub fn of(tree: &Value) -> Result<Managed, String> {
         let list = tree.pointer("/metadata/managedFields").and_then(Value::as_array);
-        let mut all: Vec<Entry> = Vec::new();
-        for value in list.into_iter().flatten() {
-            let entry = Entry::decode(value)?;
-            match all.iter_mut().find(|e| e.identity() == entry.identity()) {
-                Some(there) => *there = entry,
-                None => all.push(entry),
+        let decoded: Vec<Entry> = list
+            .into_iter()
+            .flatten()
+            .map(Entry::decode)
+            .collect::<Result<_, _>>()?;
+        // of one manager's entries the last counts, in the place of the first
+        let mut places = HashMap::new();
+        let mut taken: Vec<usize> = Vec::new();
+        for (i, entry) in decoded.iter().enumerate() {
+            let at = *places.entry(entry.identity()).or_insert(taken.len());
+            match taken.get_mut(at) {
+                Some(there) => *there = i,
+                None => taken.push(i),
             }
         }
+        let mut decoded: Vec<Option<Entry>> = decoded.into_iter().map(Some).collect();
+        let all = taken.into_iter().filter_map(|i| decoded[i].take()).collect();
         Ok(Managed(all))
     }
 
@@ -162,12 +173,11 @@ impl Managed {
         let mut updaters: Vec<Entry> = self.0.extract_if(.., |e| e.operation == "Update").collect();
         updaters.sort_by(|a, b| (&a.time, a.identity()).cmp(&(&b.time, b.identity())));
         let mut kept: Vec<Entry> = Vec::new();
+        let mut oldest: HashMap<String, usize> = HashMap::new();
         let mut excess = updaters.len().saturating_sub(MAX_UPDATERS);
         for entry in updaters {
-            let oldest = kept
-                .iter_mut()
-                .find(|e| excess > 0 && e.api_version == entry.api_version);
-            match oldest {
+            let at = *oldest.entry(entry.api_version.clone()).or_insert(kept.len());
+            match kept.get_mut(at).filter(|_| excess > 0) {
                 Some(bucket) => {
                     bucket.fields.union(&entry.fields);
                     bucket.manager = OLD_UPDATES.into();
