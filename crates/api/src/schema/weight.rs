@@ -50,10 +50,8 @@ mod tests {
     #[test]
     fn a_document_that_becomes_too_large_is_refused_and_a_large_one_is_not() {
         let small_objects = format!("[{}]", vec!["{\"a\":0}"; 300_000].join(","));
-        assert_eq!(
-            Document::from_json(small_objects.as_bytes()).unwrap_err().to_string(),
-            TOO_HEAVY
-        );
+        let refused = Document::from_json(small_objects.as_bytes()).unwrap_err().to_string();
+        assert!(refused.starts_with(TOO_HEAVY), "{refused}");
         assert!(Document::from_yaml(small_objects.as_bytes()).is_err());
         let text = format!(
             "[{}]",
