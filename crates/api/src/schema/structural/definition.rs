@@ -1,7 +1,7 @@
 //! What keeps an `openAPIV3Schema` from being one of a definition: the rules of `schema.ValidateStructural`, of
 //! `defaulting.ValidateDefaults` and of apiextensions' validation of a schema.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -108,9 +108,9 @@ fn each<'v>(schema: &'v Value, visit: &mut impl FnMut(&'v Value)) {
     }
 }
 
-/// The formats in a schema that nothing is held against, each once.
-pub fn unknown_formats(schema: &Value) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// The formats in a schema that nothing is held against, in the order of the schema.
+pub fn unknown_formats(schema: &Value) -> Vec<String> {
+    let mut found = Vec::new();
     each(schema, &mut |s| {
         let format = text(s, "format");
         let known = match text(s, "type") {
@@ -120,7 +120,7 @@ pub fn unknown_formats(schema: &Value) -> BTreeSet<String> {
             _ => false,
         };
         if !format.is_empty() && !known {
-            found.insert(format.to_owned());
+            found.push(format.to_owned());
         }
     });
     found

@@ -136,7 +136,7 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         errors.push(versions.invalid("must contain unique version names"));
     }
     if versions.items().filter(|v| v.get("storage").is_true()).count() != 1 {
-        let shown = versions.value.clone();
+        let shown = Value::Array(versions.list().to_vec());
         errors.push(versions.wrong(shown, "must have exactly one version marked as storage version"));
     }
     resource_names(errors, &spec.get("names"));

@@ -39,7 +39,7 @@ pub fn of(new: &Value, old: Option<&Value>) -> Vec<String> {
 
 /// Formats in the schemas of a definition that nothing is held against, and that it did not have before.
 pub fn formats(new: &Value, old: Option<&Value>) -> Vec<String> {
-    let unknown = |definition: &Value| -> BTreeSet<String> {
+    let unknown = |definition: &Value| -> Vec<String> {
         let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
         let schemas = versions
             .into_iter()
@@ -47,7 +47,7 @@ pub fn formats(new: &Value, old: Option<&Value>) -> Vec<String> {
             .filter_map(|v| v.pointer("/schema/openAPIV3Schema"));
         schemas.flat_map(unknown_formats).collect()
     };
-    let before = old.map(unknown).unwrap_or_default();
+    let before: BTreeSet<String> = old.map(unknown).into_iter().flatten().collect();
     let added = unknown(new).into_iter().filter(|format| !before.contains(format));
     added.map(|format| format!("unrecognized format {format:?}")).collect()
 }
