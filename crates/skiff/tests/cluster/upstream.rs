@@ -135,6 +135,8 @@ fn our_scheduler_controllers_and_kubelet_work_against_upstreams_api_server() {
         &root,
         &cgroup,
         &resolv,
+        // how full the machine's disk is says nothing of what is tested
+        "--eviction-hard=memory.available<100Mi",
     ];
     c.daemon("kubelet", skiff, &kubelet);
     c.until_ready();
