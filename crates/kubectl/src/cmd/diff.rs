@@ -36,7 +36,18 @@ pub struct Args {
     show_managed_fields: bool,
 }
 
+/// Exit code 1 says that there are differences, and nothing else: a failure has a greater one.
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
+    differences(session, args).await.map_err(|error| match error {
+        Error::Exit(1) => Error::Exit(1),
+        other => Error::Coded {
+            code: other.code().saturating_add(1),
+            message: other.report().unwrap_or_default(),
+        },
+    })
+}
+
+async fn differences(session: &Session, args: &Args) -> Result<()> {
     if args.files.is_empty() {
         return fail("must specify one of -f and -k");
     }
@@ -159,7 +170,7 @@ impl Drop for Folder {
     }
 }
 
-/// Exit code 1 says that there are differences.
+/// Runs the program that shows the differences, whose exit code 1 says that there are some.
 fn compare(live: &Folder, merged: &Folder) -> Result<()> {
     let external = std::env::var("KUBECTL_EXTERNAL_DIFF").ok().filter(|d| !d.is_empty());
     let words: Vec<String> = match &external {
@@ -170,7 +181,11 @@ fn compare(live: &Folder, merged: &Folder) -> Result<()> {
     let status = Command::new(program).args(flags).arg(&live.0).arg(&merged.0).status();
     match status.map(|s| s.code()) {
         Ok(Some(0)) => Ok(()),
-        Ok(Some(code)) => Err(Error::Exit(u8::try_from(code).unwrap_or(1))),
+        Ok(Some(1)) => Err(Error::Exit(1)),
+        Ok(Some(code)) => fail(format!(
+            "failed to run {}: exit status {code}",
+            crate::print::go::quote(program)
+        )),
         Ok(None) => fail(format!("{program} was killed")),
         Err(e) => fail(format!("failed to run {}: {e}", crate::print::go::quote(program))),
     }

@@ -126,6 +126,8 @@ fn apply_works_on_the_client_and_on_the_server_and_shows_conflicts() {
     );
     let difference = s.run(&["diff", "-f", "-"], &other);
     assert_eq!(difference.status.code(), Some(1));
+    let failure = s.run(&["diff", "-f", "/nowhere.yaml"], "");
+    assert_eq!(failure.status.code(), Some(2), "a failure is no difference");
     let shown = String::from_utf8_lossy(&difference.stdout).into_owned();
     assert!(
         shown.contains("-  a: \"2\"") && shown.contains("+  a: \"3\""),
