@@ -1,4 +1,4 @@
-//! Manifests in `server/manifests` of the data directory are applied: at start, and whenever the directory changes.
+//! Manifests in `server/manifests` of the data directory and the folders in it are applied: at start, and whenever one changes.
 //! A file `x.yaml` with a file `x.yaml.skip` beside it is left alone. Taking a file away deletes nothing.
 
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ pub async fn follow(registry: Arc<Registry>, client: Client, dir: PathBuf, watch
     let mut applied = HashMap::new();
     let mut delay = FIRST_DELAY;
     loop {
-        let complete = apply_all(&registry, &client, &dir, &mut applied).await;
+        let complete = apply_all(&registry, &client, &dir, &watcher, &mut applied).await;
         let again = async {
             match complete {
                 true => std::future::pending().await,
@@ -71,10 +71,11 @@ async fn apply_all(
     registry: &Arc<Registry>,
     client: &Client,
     dir: &Path,
+    watcher: &Watcher,
     applied: &mut HashMap<PathBuf, String>,
 ) -> bool {
     let mut complete = true;
-    let files = match files(dir) {
+    let files = match files(dir, watcher) {
         Ok(files) => files,
         Err(error) => {
             tracing::error!(dir = %dir.display(), %error, "manifests cannot be listed");
@@ -107,16 +108,30 @@ async fn apply_all(
     complete
 }
 
-/// The manifests of a directory, by name.
-fn files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The manifests of a directory and the folders in it, by path. Each folder is watched before it is read, so that no
+/// change is missed. Links to folders are not followed: they may lead back.
+fn files(dir: &Path, watcher: &Watcher) -> std::io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        let known = path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
-        if known && path.is_file() && !path.with_added_extension("skip").exists() {
-            found.push(path);
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = watcher.watch_dir(&folder).and_then(|_| std::fs::read_dir(&folder));
+        let entries = match entries {
+            Ok(entries) => entries,
+            // it has gone meanwhile, of which its parent tells
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder != dir => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            let path = entry.path();
+            let known = path
+                .extension()
+                .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+            if entry.file_type()?.is_dir() {
+                folders.push(path);
+            } else if known && path.is_file() && !path.with_added_extension("skip").exists() {
+                found.push(path);
+            }
         }
     }
     found.sort();

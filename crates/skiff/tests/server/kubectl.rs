@@ -286,4 +286,14 @@ fn manifests_of_the_data_directory_are_applied_when_they_come_and_change() {
     std::fs::write(dir.join("a.yaml"), CONFIG.replace("\"1\"", "\"2\"")).unwrap();
     until("configmap/c", "2");
     until("configmap/skipped", "");
+    let deep = dir.join("one/two");
+    std::fs::create_dir_all(&deep).unwrap();
+    std::fs::write(deep.join("d.yaml"), CONFIG.replace("name: c", "name: deep")).unwrap();
+    until("configmap/deep", "1");
+    std::fs::write(
+        deep.join("d.yaml"),
+        CONFIG.replace("name: c", "name: deep").replace("\"1\"", "\"2\""),
+    )
+    .unwrap();
+    until("configmap/deep", "2");
 }
