@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 
+use super::graph::Identity;
+
 /// As many as upstream remembers.
 const REMEMBERED: usize = 500;
 
@@ -14,19 +16,20 @@ pub(super) struct Absent {
 }
 
 impl Absent {
-    fn key(&self, uid: &str, namespace: &str) -> [u64; 2] {
-        self.keys.each_ref().map(|key| key.hash_one((uid, namespace)))
+    /// Of everything that a reference says: one that names a wrong kind says nothing of who names the right one.
+    fn key(&self, owner: &Identity) -> [u64; 2] {
+        self.keys.each_ref().map(|key| key.hash_one(owner))
     }
 
-    pub(super) fn insert(&mut self, uid: &str, namespace: &str) {
+    pub(super) fn insert(&mut self, owner: &Identity) {
         if self.known.len() >= REMEMBERED {
             self.known.clear();
         }
-        self.known.insert(self.key(uid, namespace));
+        self.known.insert(self.key(owner));
     }
 
-    pub(super) fn contains(&self, uid: &str, namespace: &str) -> bool {
-        self.known.contains(&self.key(uid, namespace))
+    pub(super) fn contains(&self, owner: &Identity) -> bool {
+        self.known.contains(&self.key(owner))
     }
 }
 
@@ -35,12 +38,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_owner_is_absent_in_its_namespace_only() {
+    fn an_owner_is_absent_as_it_was_named_only() {
+        let named = |uid: &str, namespace: &str, kind: &str| Identity {
+            api_version: "v1".into(),
+            kind: kind.into(),
+            namespace: namespace.into(),
+            name: "n".into(),
+            uid: uid.into(),
+        };
         let mut absent = Absent::default();
-        absent.insert("u", "a");
-        assert!(absent.contains("u", "a"));
-        assert!(!absent.contains("u", "b") && !absent.contains("U", "a"));
-        (0..REMEMBERED).for_each(|i| absent.insert(&i.to_string(), "a"));
-        assert!(absent.known.len() <= REMEMBERED && absent.contains("499", "a"));
+        absent.insert(&named("u", "a", "K"));
+        assert!(absent.contains(&named("u", "a", "K")));
+        for other in [named("u", "b", "K"), named("U", "a", "K"), named("u", "a", "L")] {
+            assert!(!absent.contains(&other), "{other:?}");
+        }
+        (0..REMEMBERED).for_each(|i| absent.insert(&named(&i.to_string(), "a", "K")));
+        assert!(absent.known.len() <= REMEMBERED && absent.contains(&named("499", "a", "K")));
     }
 }

@@ -20,6 +20,30 @@ pub(super) struct Identity {
     pub uid: String,
 }
 
+impl Identity {
+    /// What a dependent names as its owner.
+    fn named(owner: &OwnerReference, dependent: &Identity) -> Identity {
+        Identity {
+            api_version: owner.api_version.to_string(),
+            kind: owner.kind.to_string(),
+            namespace: dependent.namespace.clone(),
+            name: owner.name.to_string(),
+            uid: owner.uid.to_string(),
+        }
+    }
+
+    /// Whether a reference leads to this object. The version does not matter, and what is in no namespace may own
+    /// whatever is in one.
+    fn is_named_by(&self, named: &Identity) -> bool {
+        let group = |identity: &Identity| api::gvk::split_api_version(&identity.api_version).0.to_owned();
+        self.kind == named.kind && self.name == named.name && group(self) == group(named) && self.is_near(named)
+    }
+
+    fn is_near(&self, named: &Identity) -> bool {
+        self.namespace.is_empty() || self.namespace == named.namespace
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub identity: Identity,
@@ -37,11 +61,24 @@ pub(super) struct Node {
 pub(super) struct Todo {
     pub attempt_delete: Vec<String>,
     pub attempt_orphan: Vec<String>,
+    /// Dependents that name an owner in a namespace where it is not, and what they name.
+    pub misplaced: Vec<(Identity, Identity)>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Graph {
     nodes: HashMap<String, Node>,
+}
+
+/// Has a dependent looked at again whose reference does not lead to the object of that uid.
+fn doubt(owner: &Identity, dependent: &Identity, named: &Identity, todo: &mut Todo) {
+    if owner.is_named_by(named) {
+        return;
+    }
+    todo.attempt_delete.push(dependent.uid.clone());
+    if !owner.is_near(named) {
+        todo.misplaced.push((dependent.clone(), named.clone()));
+    }
 }
 
 fn has(meta: &Meta, finalizer: &str) -> bool {
@@ -64,6 +101,7 @@ impl Graph {
             name: meta.name.to_string(),
             uid: uid.clone(),
         };
+        let was_virtual = self.nodes.get(&uid).is_some_and(|node| node.is_virtual);
         let old_owners = match self.nodes.get_mut(&uid) {
             Some(node) => {
                 node.is_virtual = false;
@@ -84,6 +122,9 @@ impl Graph {
             }
         };
         self.relink(&identity, &old_owners, &meta.owners, &mut todo);
+        if was_virtual {
+            self.meet(&uid, &mut todo);
+        }
         self.note_deletion(&uid, meta, &mut todo);
         todo
     }
@@ -103,14 +144,9 @@ impl Graph {
         }
         for owner in new {
             let is_new = !self.nodes.contains_key(&*owner.uid);
+            let named = Identity::named(owner, identity);
             let node = self.nodes.entry(owner.uid.to_string()).or_insert_with(|| Node {
-                identity: Identity {
-                    api_version: owner.api_version.to_string(),
-                    kind: owner.kind.to_string(),
-                    namespace: identity.namespace.clone(),
-                    name: owner.name.to_string(),
-                    uid: owner.uid.to_string(),
-                },
+                identity: named.clone(),
                 owners: Vec::new(),
                 dependents: HashSet::new(),
                 deleting: false,
@@ -120,7 +156,46 @@ impl Graph {
             node.dependents.insert(identity.uid.clone());
             if is_new {
                 todo.attempt_delete.push(owner.uid.to_string());
+            } else if !node.is_virtual {
+                doubt(&node.identity, identity, &named, todo);
             }
+        }
+    }
+
+    /// An object that dependents named before it was seen: those that named another are looked at again.
+    fn meet(&self, uid: &str, todo: &mut Todo) {
+        let Some(owner) = self.nodes.get(uid) else { return };
+        for dependent in self.dependents(uid) {
+            let references = dependent.owners.iter().filter(|o| &*o.uid == uid);
+            for reference in references {
+                let named = Identity::named(reference, &dependent.identity);
+                doubt(&owner.identity, &dependent.identity, &named, todo);
+            }
+        }
+    }
+
+    /// An owner that nobody has seen is not where it was named. Where another dependent names it in a place that is not
+    /// known to be empty, it is looked for there; the node stays for them.
+    pub(super) fn not_there(&mut self, named: &Identity, is_empty: impl Fn(&Identity) -> bool) -> Todo {
+        let mut todo = Todo::default();
+        let mut elsewhere = None;
+        for dependent in self.dependents(&named.uid) {
+            for reference in dependent.owners.iter().filter(|o| *o.uid == *named.uid) {
+                let other = Identity::named(reference, &dependent.identity);
+                if other == *named {
+                    todo.attempt_delete.push(dependent.identity.uid.clone());
+                } else if !is_empty(&other) {
+                    elsewhere = Some(other);
+                }
+            }
+        }
+        match (elsewhere, self.nodes.get_mut(&named.uid)) {
+            (Some(other), Some(node)) => {
+                node.identity = other;
+                todo.attempt_delete.push(named.uid.clone());
+                todo
+            }
+            _ => self.remove(&named.uid),
         }
     }
 
@@ -261,6 +336,43 @@ mod tests {
         assert_eq!(graph.blocking("o").len(), 1);
         assert_eq!(graph.remove("a").attempt_delete, ["o"]);
         assert!(graph.blocking("o").is_empty());
+    }
+
+    #[test]
+    fn a_reference_that_leads_elsewhere_is_doubted_and_takes_nothing_from_others() {
+        let of_kind = |uid: &str, kind: &str, namespace: &str| {
+            let mut meta = meta(uid, &[("o", true)], false, &[]);
+            meta.owners[0].kind = kind.into();
+            meta.namespace = namespace.into();
+            meta
+        };
+        let mut graph = Graph::default();
+        graph.observe(&resource(), &meta("o", &[], false, &[]));
+        assert_eq!(
+            graph.observe(&resource(), &of_kind("child", "Thing", "n")),
+            Todo::default()
+        );
+        assert_eq!(
+            graph
+                .observe(&resource(), &of_kind("wrong", "Other", "n"))
+                .attempt_delete,
+            ["wrong"]
+        );
+        let todo = graph.observe(&resource(), &of_kind("far", "Thing", "m"));
+        assert_eq!(todo.attempt_delete, ["far"]);
+        assert_eq!(todo.misplaced[0].0.uid, "far");
+
+        // named wrongly before it was seen
+        let mut graph = Graph::default();
+        graph.observe(&resource(), &of_kind("wrong", "Other", "n"));
+        graph.observe(&resource(), &of_kind("child", "Thing", "n"));
+        let named = graph.get("o").unwrap().identity.clone();
+        assert_eq!(named.kind, "Other");
+        assert_eq!(graph.not_there(&named, |_| false).attempt_delete, ["wrong", "o"]);
+        assert_eq!(graph.get("o").unwrap().identity.kind, "Thing");
+        let todo = graph.observe(&resource(), &meta("o", &[], false, &[]));
+        assert_eq!(todo.attempt_delete, ["wrong"]);
+        assert_eq!(graph.dependents("o").len(), 2);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Client, DeleteParams, Patch, Preconditions, WorkQueue};
+use client::{Client, DeleteParams, EventRecorder, Patch, Preconditions, WorkQueue};
 use http::Method;
+use k8s_openapi::api::core::v1::ObjectReference;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ use graph::{FOREGROUND, Graph, Identity, Node, ORPHAN, Todo};
 #[derive(Clone)]
 pub(super) struct Collector {
     client: Client,
+    events: EventRecorder,
     graph: Arc<Mutex<Graph>>,
     kinds: Arc<Mutex<HashMap<(String, String), ServedResource>>>,
     absent: Arc<Mutex<Absent>>,
@@ -34,6 +36,7 @@ pub(super) struct Collector {
 pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     let collector = Collector {
         client: ctx.client.clone(),
+        events: ctx.recorder("garbage-collector-controller"),
         graph: Arc::default(),
         kinds: Arc::default(),
         absent: Arc::default(),
@@ -106,6 +109,21 @@ impl Collector {
         for uid in todo.attempt_orphan {
             self.orphanings.add(uid);
         }
+        for (dependent, owner) in todo.misplaced {
+            let about = ObjectReference {
+                api_version: Some(dependent.api_version),
+                kind: Some(dependent.kind),
+                namespace: Some(dependent.namespace.clone()).filter(|n| !n.is_empty()),
+                name: Some(dependent.name),
+                uid: Some(dependent.uid),
+                ..ObjectReference::default()
+            };
+            let message = format!(
+                "ownerRef [{}/{}, namespace: {}, name: {}, uid: {}] does not exist in namespace {:?}",
+                owner.api_version, owner.kind, owner.namespace, owner.name, owner.uid, dependent.namespace
+            );
+            self.events.warning(&about, "OwnerRefInvalidNamespace", message);
+        }
     }
 
     pub(super) fn know(&self, resources: &HashSet<ServedResource>) {
@@ -140,8 +158,9 @@ impl Collector {
         }
     }
 
-    /// The path of an object; references name group and kind, the version may be another one.
-    fn path(&self, identity: &Identity) -> Result<String, Error> {
+    /// The path of an object; references name group and kind, the version may be another one. `None` for a kind that is
+    /// in namespaces where none is given: a cluster-scoped object names it as its owner.
+    fn path(&self, identity: &Identity) -> Result<Option<String>, Error> {
         let (group, _) = api::gvk::split_api_version(&identity.api_version);
         let kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let resource = kinds.get(&(group.to_owned(), identity.kind.clone())).ok_or_else(|| {
@@ -150,13 +169,8 @@ impl Collector {
                 identity.kind, identity.api_version
             ))
         })?;
-        if resource.namespaced && identity.namespace.is_empty() {
-            return Err(Error::State(format!(
-                "{} {} is namespaced and named as the owner of a cluster-scoped object",
-                identity.kind, identity.name
-            )));
-        }
-        Ok(resource.object(&identity.namespace, &identity.name))
+        let nowhere = resource.namespaced && identity.namespace.is_empty();
+        Ok((!nowhere).then(|| resource.object(&identity.namespace, &identity.name)))
     }
 
     /// The live object with this uid, if it is still there.
@@ -176,10 +190,17 @@ impl Collector {
         if node.deleting && !node.deleting_dependents {
             return Ok(());
         }
-        let path = self.path(&node.identity)?;
+        let Some(path) = self.path(&node.identity)? else {
+            self.not_there(&node.identity);
+            return Ok(());
+        };
         let Some(live) = self.live(&path, uid).await? else {
-            self.remember_absent(uid, &node.identity.namespace);
-            self.remove(uid);
+            self.remember_absent(&node.identity);
+            if node.is_virtual {
+                self.not_there(&node.identity);
+            } else {
+                self.remove(uid);
+            }
             return Ok(());
         };
         if node.is_virtual {
@@ -291,9 +312,18 @@ impl Collector {
         }
     }
 
-    fn remember_absent(&self, uid: &str, namespace: &str) {
-        let mut absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-        absent.insert(uid, namespace);
+    fn absent(&self) -> MutexGuard<'_, Absent> {
+        self.absent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember_absent(&self, owner: &Identity) {
+        self.absent().insert(owner);
+    }
+
+    /// An owner that no watch has told of is not where it was named.
+    fn not_there(&self, named: &Identity) {
+        let todo = self.graph().not_there(named, |other| self.absent().contains(other));
+        self.enqueue(todo);
     }
 
     async fn classify(&self, dependent: &Node, reference: &Value) -> Result<OwnerState, Error> {
@@ -305,17 +335,16 @@ impl Collector {
             name: text("name"),
             uid: text("uid"),
         };
-        let known = {
-            let absent = self.absent.lock().unwrap_or_else(PoisonError::into_inner);
-            absent.contains(&identity.uid, &identity.namespace)
-        };
-        if known {
+        if self.absent().contains(&identity) {
             return Ok(OwnerState::Dangling);
         }
-        let path = self.path(&identity)?;
+        let Some(path) = self.path(&identity)? else {
+            // an owner that cannot be asked for keeps its dependent
+            return Ok(OwnerState::Solid);
+        };
         match self.live(&path, &identity.uid).await? {
             None => {
-                self.remember_absent(&identity.uid, &identity.namespace);
+                self.remember_absent(&identity);
                 Ok(OwnerState::Dangling)
             }
             Some(live) if live.deletion_timestamp.is_some() && live.has(FOREGROUND) => Ok(OwnerState::Waiting),
@@ -334,7 +363,7 @@ impl Collector {
         };
         let Some(owner) = owner else { return Ok(()) };
         for dependent in dependents {
-            let path = self.path(&dependent)?;
+            let Some(path) = self.path(&dependent)? else { continue };
             let Some(live) = self.live(&path, &dependent.uid).await? else {
                 continue;
             };
@@ -345,7 +374,7 @@ impl Collector {
                 self.patch(&path, patch).await?;
             }
         }
-        let path = self.path(&owner)?;
+        let Some(path) = self.path(&owner)? else { return Ok(()) };
         match self.live(&path, uid).await? {
             Some(live) => self.remove_finalizer(&path, &live, ORPHAN).await,
             None => Ok(()),
