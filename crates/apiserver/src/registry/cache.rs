@@ -261,6 +261,12 @@ impl Cache {
         if let Some(start) = range.start.filter(|s| *s > from.as_str()) {
             start.clone_into(&mut from);
         }
+        if let Bound::Excluded(to) = &to
+            && from >= *to
+        {
+            // a client's token may begin anywhere, also after the namespace: no map has such a range
+            return Some((revision.unwrap_or(now), Chunk::default()));
+        }
         let boxed = |bound: &Bound<String>| bound.as_ref().map(|key| Box::<str>::from(key.as_str()));
         let current = inner
             .objects
@@ -643,6 +649,9 @@ mod tests {
             chunk("", None, 0, None),
             Some((20, "a/a@10 a/c@16 b/a@18".into(), None, 0))
         );
+
+        assert_eq!(chunk("a", Some("b/a"), 0, Some(14)), Some((14, String::new(), None, 0)));
+        assert_eq!(chunk("a", Some("z"), 1, None), Some((20, String::new(), None, 0)));
 
         cache.compact(16);
         assert_eq!(

@@ -21,7 +21,9 @@ pub struct InFlight {
 
 /// A request's place among those that are answered; it is free again when this is dropped.
 #[derive(Debug)]
-pub struct Place(#[allow(dead_code)] OwnedSemaphorePermit);
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
 
 impl InFlight {
     /// 0 is no limit. A request may wait a quarter of the time that it may take, as upstream's.
@@ -52,7 +54,7 @@ impl InFlight {
         let Some(limit) = limit else { return Ok(None) };
         let turn = tokio::time::timeout(self.patience, limit.clone().acquire_owned());
         match turn.await {
-            Ok(Ok(permit)) => Ok(Some(Place(permit))),
+            Ok(Ok(permit)) => Ok(Some(Place { _permit: permit })),
             _ => Err(too_many()),
         }
     }

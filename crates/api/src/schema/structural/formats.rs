@@ -126,7 +126,7 @@ fn matches(name: &str, text: &str) -> bool {
 }
 
 fn short_name(text: &str) -> bool {
-    crate::names::dns1123_label_errors(&text[..text.len().min(63)]).is_empty()
+    crate::names::dns1123_label_errors(&text[..text.floor_char_boundary(63)]).is_empty()
         && text
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
