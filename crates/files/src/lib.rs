@@ -5,6 +5,6 @@ mod open;
 mod remove;
 mod usage;
 
-pub use open::regular_file;
+pub use open::{regular_file, regular_handle};
 pub use remove::remove_tree;
 pub use usage::{Usage, usage};

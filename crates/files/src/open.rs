@@ -13,6 +13,11 @@ pub fn regular_file(path: &Path) -> io::Result<File> {
         .read(true)
         .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
         .open(path)?;
+    regular_handle(&handle)
+}
+
+/// Opens what an `O_PATH` handle leads to, if it is a regular file.
+pub fn regular_handle(handle: &File) -> io::Result<File> {
     if !handle.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
     }

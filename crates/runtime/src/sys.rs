@@ -124,20 +124,7 @@ pub fn open_in_root(root: BorrowedFd, path: impl AsRef<Path>, flags: libc::c_int
 /// Opens the regular file at `path` in `root` for reading. Whatever else is there is an error (`EINVAL`) and is never
 /// opened itself: the other end of a FIFO may never come, and opening a device may do something.
 pub fn open_regular_in_root(root: BorrowedFd, path: impl AsRef<Path>) -> io::Result<File> {
-    open_regular(open_in_root(root, path, libc::O_PATH, 0)?)
-}
-
-fn open_regular(handle: OwnedFd) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let handle = File::from(handle);
-    if !handle.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
-    }
-    // Through the handle: the name may be another file by now.
-    File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(format!("/proc/self/fd/{}", handle.as_raw_fd()))
+    files::regular_handle(&open_in_root(root, path, libc::O_PATH, 0)?.into())
 }
 
 /// Reads a regular file of the root whole; one with more than `most` bytes is an error (`EFBIG`).

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod cache;
 pub mod cached;
+pub mod chunk;
 pub mod confine;
 pub mod delete;
 mod event_lease;
