@@ -1,4 +1,6 @@
 //! The object model of Kubernetes v1.36, without I/O.
+// a test writes `f(json!(..))`
+#![cfg_attr(test, allow(clippy::needless_pass_by_value))]
 
 pub mod apply;
 pub mod defaults;

@@ -122,8 +122,8 @@ pub fn has_room<'a>(
     for (name, unit) in counted(pod) {
         let requested = resources::pod_total(pod, false, &name);
         let capacity = allocatable.get(&name).copied().unwrap_or(0);
-        let used: i64 = others.clone().filter_map(|o| o.amounts.get(&name)).sum();
-        if requested > 0 && requested > capacity - used {
+        let used = resources::sum(others.clone().filter_map(|o| o.amounts.get(&name).copied()));
+        if requested > 0 && requested > capacity.saturating_sub(used) {
             let (requested, used, capacity) = (requested / unit, used / unit, capacity / unit);
             let message = format!(
                 "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"

@@ -93,7 +93,7 @@ pub fn same(a: Option<&ResourceRequirements>, b: Option<&ResourceRequirements>) 
     amounts(&a.requests) == amounts(&b.requests) && amounts(&a.limits) == amounts(&b.limits)
 }
 
-fn amounts(list: &Option<BTreeMap<String, Quantity>>) -> BTreeMap<&str, Option<i128>> {
+fn amounts(list: &Option<BTreeMap<String, Quantity>>) -> BTreeMap<&str, Option<i64>> {
     let all = list.iter().flatten();
     all.map(|(name, q)| (name.as_str(), parse_milli(&q.0))).collect()
 }

@@ -339,7 +339,7 @@ impl KubeletConfig {
             _ => return unsupported("tlsCertFile", "needs tlsPrivateKeyFile, and the other way round"),
         }
         let quantity = |field: &'static str, text: &str| {
-            let milli = crate::resources::parse_milli(text).and_then(|m| i64::try_from(m).ok());
+            let milli = crate::resources::parse_milli(text);
             milli.ok_or_else(|| ConfigError::Field {
                 field,
                 reason: format!("{text:?} is not a quantity"),

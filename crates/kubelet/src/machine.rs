@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::resources::memory_quantity;
+
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
     pub cpus: i64,
@@ -74,20 +76,13 @@ fn hugepages() -> Vec<(String, i64)> {
         let pages: i64 = read(&entry.path().join("nr_hugepages").to_string_lossy())
             .parse()
             .unwrap_or(0);
-        found.push((format!("hugepages-{}", binary(kib * 1024)), pages * kib * 1024));
+        found.push((
+            format!("hugepages-{}", memory_quantity(kib * 1024).0),
+            pages * kib * 1024,
+        ));
     }
     found.sort();
     found
-}
-
-/// Bytes with the largest binary suffix that leaves no rest.
-pub fn binary(bytes: i64) -> String {
-    let units = [("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10)];
-    let fits = units.into_iter().find(|(_, unit)| bytes % unit == 0 && bytes > 0);
-    fits.map_or_else(
-        || bytes.to_string(),
-        |(suffix, unit)| format!("{}{suffix}", bytes / unit),
-    )
 }
 
 impl Machine {

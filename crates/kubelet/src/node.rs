@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::config::KubeletConfig;
 use crate::eviction::thresholds::{Pressure, Signal};
-use crate::machine::{self, Machine};
+use crate::machine::Machine;
 use crate::node_context::NodeContext;
 
 /// What a node of this version says it is.
@@ -98,7 +98,7 @@ fn quantities(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {
     let text = |name: &str, milli: i64| match name {
         "cpu" if milli % 1000 != 0 => format!("{milli}m"),
         "memory" if milli > 0 => format!("{}Ki", milli / 1000 / 1024),
-        name if name.starts_with("hugepages-") => machine::binary(milli / 1000),
+        name if name.starts_with("hugepages-") => crate::resources::memory_quantity(milli / 1000).0,
         _ => (milli / 1000).to_string(),
     };
     amounts

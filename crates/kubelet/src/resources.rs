@@ -1,71 +1,28 @@
 //! Quantities, requests and limits, QoS classes, and the cgroup settings they stand for.
 
+use api::quantity::{Format, Quantity as Amount};
 use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::pod::{PodExt, is_sidecar};
 
-/// A quantity in thousandths, rounded up. `None` if it is not one.
-pub fn parse_milli(text: &str) -> Option<i128> {
-    let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-'))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    // Micro and nano are kept exact until the end.
-    let (scale, exponent): (i128, i32) = match suffix {
-        "n" => (1, -9),
-        "u" => (1, -6),
-        "m" => (1, -3),
-        "" => (1, 0),
-        "k" => (1, 3),
-        "M" => (1, 6),
-        "G" => (1, 9),
-        "T" => (1, 12),
-        "P" => (1, 15),
-        "E" => (1, 18),
-        "Ki" => (1 << 10, 0),
-        "Mi" => (1 << 20, 0),
-        "Gi" => (1 << 30, 0),
-        "Ti" => (1 << 40, 0),
-        "Pi" => (1 << 50, 0),
-        "Ei" => (1 << 60, 0),
-        _ => (1, suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
-    };
-    let (negative, number) = match number.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, number.strip_prefix('+').unwrap_or(number)),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() && fraction.is_empty() {
-        return None;
-    }
-    let fraction = &fraction[..fraction.len().min(9)];
-    let digits: i128 = format!("0{whole}{fraction}").parse().ok()?;
-    // value = digits * scale * 10^(exponent - fraction digits); asked for in thousandths.
-    let power = exponent - i32::try_from(fraction.len()).ok()? + 3;
-    let product = digits.checked_mul(scale)?;
-    let milli = if power >= 0 {
-        product.checked_mul(10i128.checked_pow(u32::try_from(power).ok()?)?)?
-    } else {
-        let divisor = 10i128.checked_pow(power.unsigned_abs())?;
-        (product + divisor - 1) / divisor
-    };
-    Some(if negative { -milli } else { milli })
+fn parse(text: &str) -> Option<Amount> {
+    text.parse().ok()
+}
+
+/// A quantity in thousandths, rounded up, at most the largest number. `None` if it is not one.
+pub fn parse_milli(text: &str) -> Option<i64> {
+    parse(text).map(|amount| amount.milli_value())
 }
 
 /// Thousandths of a unit: millicores for CPU.
 pub fn milli(quantity: &Quantity) -> i64 {
-    parse_milli(&quantity.0)
-        .and_then(|m| i64::try_from(m).ok())
-        .unwrap_or(0)
+    parse_milli(&quantity.0).unwrap_or(0)
 }
 
 /// Whole units, rounded up: bytes for memory.
 pub fn value(quantity: &Quantity) -> i64 {
-    parse_milli(&quantity.0)
-        .and_then(|m| i64::try_from((m + 999).div_euclid(1000)).ok())
-        .unwrap_or(0)
+    parse(&quantity.0).map_or(0, |amount| amount.value())
 }
 
 /// What a container asks for, or may use at most, of one resource.
@@ -86,21 +43,17 @@ pub fn limit<'a>(pod: &'a Pod, container: &'a Container, name: &str) -> Option<&
 
 /// A number of thousandths of a CPU as quantities are written.
 pub fn cpu_quantity(milli: i64) -> Quantity {
-    Quantity(if milli % 1000 == 0 {
-        (milli / 1000).to_string()
-    } else {
-        format!("{milli}m")
-    })
+    Quantity(Amount::from_milli(milli, Format::DecimalSi).to_string())
 }
 
-/// A number of bytes with the largest binary suffix that it is a multiple of.
+/// A number of bytes as quantities are written.
 pub fn memory_quantity(bytes: i64) -> Quantity {
-    let suffixes = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-    let (mut number, mut at) = (bytes, 0);
-    while number != 0 && number % 1024 == 0 && at + 1 < suffixes.len() {
-        (number, at) = (number / 1024, at + 1);
-    }
-    Quantity(format!("{number}{}", suffixes[at]))
+    Quantity(Amount::new(bytes, Format::BinarySi).to_string())
+}
+
+/// A sum that ends at the largest number: two containers may ask for all there can be.
+pub fn sum(amounts: impl Iterator<Item = i64>) -> i64 {
+    amounts.fold(0, i64::saturating_add)
 }
 
 /// Sum over the pod as the scheduler counts it: the larger of all regular containers with sidecars, and any init
@@ -117,7 +70,7 @@ pub fn pod_total(pod: &Pod, limits: bool, name: &str) -> i64 {
             peak = peak.max(sidecars.saturating_add(amount(container)));
         }
     }
-    let regular: i64 = pod.containers().iter().map(amount).sum();
+    let regular = sum(pod.containers().iter().map(amount));
     let overhead = pod
         .spec
         .as_ref()
@@ -256,6 +209,8 @@ mod tests {
         ] {
             assert_eq!(parse_milli(text), Some(milli), "{text}");
         }
+        // more thousandths than a number holds are still not nothing
+        assert_eq!(parse_milli("9E"), Some(i64::MAX));
         assert_eq!(parse_milli("x"), None);
         assert_eq!(parse_milli("1Qi"), None);
     }
@@ -297,8 +252,8 @@ mod tests {
     fn amounts_are_written_as_quantities_are() {
         let memory = |bytes| memory_quantity(bytes).0;
         assert_eq!(
-            (memory(31_457_280), memory(1000), memory(1024), memory(0)),
-            ("30Mi".into(), "1000".into(), "1Ki".into(), "0".into())
+            (memory(31_457_280), memory(1001), memory(1024), memory(0)),
+            ("30Mi".into(), "1001".into(), "1Ki".into(), "0".into())
         );
         assert_eq!(
             (cpu_quantity(2000).0.as_str(), cpu_quantity(15).0.as_str()),

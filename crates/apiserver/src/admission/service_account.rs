@@ -36,7 +36,7 @@ pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
         }
         let mut secrets = false;
         references(tree, &mut |kind, name| {
-            secrets |= kind == Referent::Secret && !name.is_empty()
+            secrets |= kind == Referent::Secret && !name.is_empty();
         });
         if secrets {
             return refuse("a mirror pod may not reference secrets");

@@ -34,7 +34,7 @@ pub fn confine(resource: &Resource, subresource: &str, new: &mut Value, old: &Va
             }
         }
         "status" => part((resource, subresource), new, old, |result, new| {
-            keep(result, new, "status")
+            keep(result, new, "status");
         }),
         "ephemeralcontainers" => part((resource, subresource), new, old, |result, new| {
             if let Some(spec) = new.get("spec") {

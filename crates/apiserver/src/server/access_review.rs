@@ -23,8 +23,8 @@ fn strings(tree: &Value, path: &str) -> Vec<String> {
     list.filter_map(|v| v.as_str().map(Into::into)).collect()
 }
 
-fn invalid(errors: Vec<FieldError>) -> Result<()> {
-    match errors.as_slice() {
+fn invalid(errors: &[FieldError]) -> Result<()> {
+    match errors {
         [] => Ok(()),
         errors => Err(ApiError::invalid(GROUP, "", "", errors)),
     }
@@ -63,7 +63,7 @@ pub fn of_subject(registry: &Registry, kind: &str, tree: &mut Value) -> Result<(
     } else {
         errors.extend(metadata_error(tree, false));
     }
-    invalid(errors)?;
+    invalid(&errors)?;
     let extra = tree.pointer("/spec/extra").cloned();
     let extra: Option<BTreeMap<String, Vec<String>>> = extra
         .map(serde_json::from_value)
@@ -87,7 +87,7 @@ pub fn of_self(registry: &Registry, user: &User, tree: &mut Value) -> Result<()>
     let mut errors = attribute_errors(tree);
     errors.extend(selector_errors(tree));
     errors.extend(metadata_error(tree, false));
-    invalid(errors)?;
+    invalid(&errors)?;
     tree["status"] = answer(registry, user, tree);
     Ok(())
 }

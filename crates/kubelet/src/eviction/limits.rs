@@ -65,7 +65,7 @@ fn pod_limit(pod: &Pod) -> Option<(i64, String)> {
         .chain(sidecars)
         .filter_map(storage_limit)
         .collect();
-    let sum: i64 = limits.iter().map(|q| resources::value(q)).sum();
+    let sum = resources::sum(limits.iter().map(|q| resources::value(q)));
     let init = pod
         .init_containers()
         .iter()

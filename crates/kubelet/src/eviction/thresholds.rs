@@ -135,7 +135,7 @@ pub fn parse(statements: &BTreeMap<String, String>) -> Result<Thresholds, String
                 }
             },
             None => {
-                let milli = crate::resources::parse_milli(value).and_then(|m| i64::try_from(m / 1000).ok());
+                let milli = crate::resources::parse_milli(value).map(|m| m / 1000);
                 match milli {
                     Some(quantity) if quantity >= 0 => Amount::Quantity(quantity),
                     _ => {

@@ -69,8 +69,8 @@ impl PodInfo {
         }
         if let Some(overhead) = spec.overhead {
             let overhead = Resources::of(&overhead);
-            nonzero.0 += overhead.cpu;
-            nonzero.1 += overhead.memory;
+            nonzero.0 = nonzero.0.saturating_add(overhead.cpu);
+            nonzero.1 = nonzero.1.saturating_add(overhead.memory);
             requests.add(&overhead);
         }
         let host_network = spec.host_network.unwrap_or(false);
