@@ -1,21 +1,27 @@
 """Asks upstream's API server and skiff's the same seeded questions and shows what they answer differently.
 
-    driver.py RIG --programs DIR --skiff PROGRAM --out DIR [--seeds 1-100] [--replay FILE]
+    driver.py RIG --programs DIR --skiff PROGRAM --out DIR [--seeds 1-100] [--replay FILE or folder]
 
 A rig is a module beside this one. It has:
     fixtures()                  requests that make what every seed finds, sent once
     certificates()              {name: (user, groups)} of clients that requests may come `as`
+and either questions, each asked of what stands there and asked by itself:
     world(seed)                 objects of one seed: [{"path": collection, "body": object}], deleted after it
     questions(seed)             requests of one seed; a request is what worker.py sends
     seen(seeds)                 requests whose answers say, once `is_seen` of them is true, that the servers know the worlds
     normal(request, answer)     what is compared of an answer
     kind(request, ours, theirs) the name of the group that a difference belongs to
+or scripts, whose steps build on each other; what differs is the first step that is answered differently:
+    script(seed)                steps of one seed; `setup` marks those that may not fail and are not compared
+    named(script, number)       the script with names of its own, and what stands for what
+    normal(step, answer, names, text), kinds(step, ours, theirs)   as above; a difference may belong to several groups
 
-Differences are grouped by kind; of each kind the simplest is taken, everything of its world that it does not need is left out, and the
-rest is written to OUT/RIG/KIND.json, which --replay asks again. `accepted.txt` has a pattern (of `RIG KIND`), a tab and the cause a line;
-what matches is counted and not shown.
+Differences are grouped by kind; of each kind the simplest is taken, everything that it does not need is left out, and the rest is written
+to OUT/RIG/KIND.json, which --replay asks again (of a folder all). `accepted.txt` has a pattern (of `RIG KIND`), a tab and the cause a line; what matches is
+counted and not shown.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import importlib
 import json
@@ -29,6 +35,8 @@ from pathlib import Path
 from servers import Skiff, Upstream
 
 BATCH = 50
+# of how many groups, the largest first, the simplest case is shrunk
+SHRUNK = 150
 
 
 def accepted():
@@ -89,11 +97,14 @@ class Run:
             if self.rig.is_needed(one):
                 continue
             fewer = [other for other in needed if other is not one]
-            if any(d["kind"] == kind for d in self.replay(seed, fewer, difference["question"])):
+            if any(d["kind"] == kind for d in self.ask_again(seed, fewer, difference["question"])):
                 needed = fewer
         return {**difference, "world": needed}
 
-    def replay(self, seed, world, question):
+    def replay(self, case):
+        return self.ask_again(case["seed"], case["world"], case["question"])
+
+    def ask_again(self, seed, world, question):
         self.make(world)
         self.wait([seed])
         found = list(self.differences([question]))
@@ -101,10 +112,105 @@ class Run:
         return found
 
 
+class Scripts(Run):
+    """A run of a rig that has scripts."""
+
+    def __init__(self, rig, servers):
+        super().__init__(rig, servers)
+        self.count = 0
+
+    def compare(self, scripts):
+        """For each script what differs at its first step that does, or None."""
+        made = []
+        for script in scripts:
+            self.count += 1
+            made.append(self.rig.named(script, self.count))
+        asked = [steps for steps, _ in made]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            theirs, ours = pool.map(lambda server: server.play(asked), self.servers)
+        return [self.first(script, *one) for script, one in zip(scripts, zip(made, ours, theirs))]
+
+    def first(self, script, made, ours, theirs):
+        text = json.dumps(made[0])
+        for step, our, their in zip(script, ours, theirs):
+            if step.get("setup"):
+                if any(answer["code"] not in (200, 201) for answer in (our, their)):
+                    raise RuntimeError(f"{step['method']} {step['path']}: {our} {their}")
+                continue
+            a, b = (self.rig.normal(step, answer, made[1], text) for answer in (our, their))
+            if a != b and (groups := self.rig.kinds(step, a, b)):
+                return {"script": script, "step": step["n"], "question": step, "kinds": groups, "skiff": a, "upstream": b}
+        return None
+
+    def seeds(self, seeds, found):
+        scripts = [self.rig.script(seed) for seed in seeds]
+        for seed, one in zip(seeds, self.compare(scripts)):
+            for kind in one["kinds"] if one else ():
+                found[kind].append({"seed": seed, **one, "kind": kind})
+        return sum(len(script) for script in scripts)
+
+    def shrink(self, difference):
+        """Leaves out steps, edits and members of objects that the difference does not need."""
+        kind = difference["kind"]
+        script = [step for step in difference["script"] if step["n"] <= difference["step"]]
+        best = difference
+
+        def all_smaller(script):
+            for at, step in enumerate(script):
+                if not step.get("setup") and step["n"] != difference["step"]:
+                    yield [one for one in script if one is not step]
+            for at, step in enumerate(script):
+                if step.get("setup"):
+                    continue
+                for name in ("edits", "body", "headers"):
+                    for part in smaller(step.get(name)) if name in step else ():
+                        yield [*script[:at], {**step, name: part}, *script[at + 1:]]
+                path, _, query = step["path"].partition("?")
+                parts = query.split("&") if query else []
+                # some objects must never be stored
+                for part in parts if "dryRun=All" not in parts else [part for part in parts if part != "dryRun=All"]:
+                    rest = "&".join(one for one in parts if one is not part)
+                    yield [*script[:at], {**step, "path": path + ("?" + rest if rest else "")}, *script[at + 1:]]
+
+        # a pass that finds nothing ends it; many are asked at once, as most do not show the difference any more
+        for _ in range(60):
+            candidates = list(all_smaller(script))
+            for start in range(0, len(candidates), 24):
+                some = candidates[start:start + 24]
+                hit = next(((one, new) for one, new in zip(some, self.compare(some)) if new and kind in new["kinds"]), None)
+                if hit:
+                    script, best = hit
+                    break
+            else:
+                break
+        return {"seed": difference["seed"], **best, "script": script, "kind": kind}
+
+    def replay(self, case):
+        one = self.compare([case["script"]])[0]
+        return [{**one, "kind": kind} for kind in one["kinds"]] if one else []
+
+
+def smaller(value):
+    """A value with one part left out, the largest parts first."""
+    if isinstance(value, dict):
+        for key in sorted(value, key=lambda k: -len(json.dumps(value[k]))):
+            yield {k: v for k, v in value.items() if k != key}
+        for key, one in value.items():
+            for part in smaller(one):
+                yield {**value, key: part}
+    elif isinstance(value, list):
+        for at in range(len(value)):
+            yield value[:at] + value[at + 1:]
+        for at, one in enumerate(value):
+            for part in smaller(one):
+                yield [*value[:at], part, *value[at + 1:]]
+
+
 def show(kind, all_, smallest):
     print(f"\n== {kind}: {len(all_)} (seeds {', '.join(str(d['seed']) for d in all_[:5])})")
-    question = {k: v for k, v in smallest["question"].items() if v is not None}
-    print(json.dumps(question, ensure_ascii=False)[:1500])
+    for step in smallest.get("script", [smallest["question"]]):
+        if not step.get("setup"):
+            print(json.dumps({k: v for k, v in step.items() if v is not None and k != "n"}, ensure_ascii=False)[:1500])
     for side in ("upstream", "skiff"):
         print(f"  {side}: {json.dumps(smallest[side], ensure_ascii=False)[:700]}")
 
@@ -123,7 +229,7 @@ def main():
     out = Path(options.out) / options.rig
     out.mkdir(parents=True, exist_ok=True)
     servers = [Upstream(out, options.programs), Skiff(out, options.skiff)]
-    run = Run(rig, servers)
+    run = (Scripts if hasattr(rig, "script") else Run)(rig, servers)
     found, asked = defaultdict(list), 0
     try:
         for server in servers:
@@ -132,11 +238,14 @@ def main():
                 server.certificate(name, user, groups)
         run.must(rig.fixtures())
         if options.replay:
-            case = json.loads(Path(options.replay).read_text())
-            differences = run.replay(case["seed"], case["world"], case["question"])
-            for difference in differences:
-                show(difference["kind"], [case], difference)
-            return 1 if differences else 0
+            path, left = Path(options.replay), 0
+            for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+                case = json.loads(file.read_text())
+                for difference in run.replay(case):
+                    left += 1
+                    show(difference["kind"], [case], difference)
+            print(f"{left} differences")
+            return 1 if left else 0
         first, _, last = options.seeds.partition("-")
         seeds = list(range(int(first), int(last or first) + 1))
         begin = time.monotonic()
@@ -146,11 +255,14 @@ def main():
                 print(f"{asked} questions in {time.monotonic() - begin:.0f} s, kinds: {len(found)}", file=sys.stderr)
         patterns = accepted()
         known = {kind for kind in found if any(p.search(f"{options.rig} {kind}") for p in patterns)}
-        for kind in sorted(set(found) - known):
-            simplest = min(found[kind], key=lambda d: len(json.dumps(d["question"])))
-            smallest = run.shrink(simplest)
-            (out / (re.sub(r"[^\w.-]+", "-", kind)[:100] + ".json")).write_text(json.dumps(smallest, indent=1, ensure_ascii=False))
+        (out / "groups.txt").write_text("".join(f"{len(found[kind])}\t{kind}\n" for kind in sorted(found, key=lambda kind: (-len(found[kind]), kind))))
+        for at, kind in enumerate(sorted(set(found) - known, key=lambda kind: (-len(found[kind]), kind))):
+            simplest = min(found[kind], key=lambda d: len(json.dumps(d.get("script", d["question"]))))
+            smallest = run.shrink(simplest) if at < SHRUNK else simplest
+            file = out / (re.sub(r"[^\w.-]+", "-", kind)[:100] + ".json")
+            file.write_text(json.dumps(smallest, indent=1, ensure_ascii=False))
             show(kind, found[kind], smallest)
+            print(f"  make differential RIG={options.rig} REPLAY={file}", flush=True)
         new = sum(len(found[kind]) for kind in set(found) - known)
         old = sum(len(found[kind]) for kind in known)
         print(f"\n{options.rig}: {len(seeds)} seeds, {asked} questions in {time.monotonic() - begin:.0f} s: "

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -43,18 +44,26 @@ class Server:
             subprocess.run(["bash", UPSTREAM / "namespaces.sh", "down", self.dir], check=True)
 
     def ask(self, requests):
-        """Answers in the order of the requests; a few are under way at a time, so that no pipe fills up."""
-        answers = []
-        for start in range(0, len(requests), 16):
-            some = requests[start:start + 16]
-            for request in some:
-                self.worker.stdin.write(json.dumps(request) + "\n")
+        """Answers in the order of the requests, which are sent one after the other."""
+        return self.play([requests])[0]
+
+    def play(self, scripts):
+        """The answers of each script; scripts run beside each other."""
+        def write():
+            for number, steps in enumerate(scripts):
+                self.worker.stdin.write(json.dumps({"id": number, "steps": steps}) + "\n")
             self.worker.stdin.flush()
-            for _ in some:
-                line = self.worker.stdout.readline()
-                if not line:
-                    raise RuntimeError(f"{self.name}: the worker ended")
-                answers.append(json.loads(line))
+        # a pipe that is full in one direction must not stop the other
+        writer = threading.Thread(target=write)
+        writer.start()
+        answers = [None] * len(scripts)
+        for _ in scripts:
+            line = self.worker.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{self.name}: the worker ended")
+            answer = json.loads(line)
+            answers[answer["id"]] = answer["answers"]
+        writer.join()
         return answers
 
     def until(self, what, requests, done):

@@ -1,17 +1,26 @@
-"""Sends requests to the API server of its network namespace: a JSON request a line in, a JSON answer a line out.
+"""Plays scripts against the API server of its network namespace: a script a line in, its answers a line out.
 
-A request: method, path, headers (each character of a value is a byte), body (a tree or a text), as (the name of a client certificate
-in the folder given, or null for none). An answer: code, body (a tree where it is JSON).
+In: {"id", "steps"}; a step: method, path, headers (each character of a value is a byte), body (a tree or a text), as (the name of a client
+certificate in the folder given, or null for none). With `from` the body is the answer of the step with that `n`, with `edits` made in it;
+`{{uid:N}}`, `{{rv:N}}` and `{{continue:N}}` in any text stand for what step N was answered. In trees "@raw:1e400" is written as 1e400
+and a member `name@twice` as a second one of that name. Scripts run beside each other, the steps of one in order.
+Out: {"id", "answers"}; an answer: code, body (a tree where it is JSON), and what headers mean something.
 """
+import concurrent.futures
 import http.client
 import json
+import re
 import ssl
 import sys
+import threading
 import time
 from pathlib import Path
 
+import odd
+
 folder = Path(sys.argv[1])
-connections = {}
+local = threading.local()
+writing = threading.Lock()
 
 
 def connect(name):
@@ -23,13 +32,32 @@ def connect(name):
     return http.client.HTTPSConnection("198.51.100.10", 6443, timeout=20, context=context)
 
 
-def send(connection, request):
+def written(body):
+    """The text of a body."""
+    if isinstance(body, str):
+        return body
+    text = re.sub(r'"@raw:([^"]*)"', r"\1", json.dumps(body))
+    return text.replace('@twice":', '":')
+
+
+def known(text, answers):
+    """A text with what earlier steps were answered in place of its references."""
+    def value(match):
+        body = answers.get(int(match[2]), {}).get("body")
+        meta = body.get("metadata") or {} if isinstance(body, dict) else {}
+        return str(meta.get({"rv": "resourceVersion", "uid": "uid", "continue": "continue"}[match[1]]) or "")
+    return re.sub(r"\{\{(rv|uid|continue):(\d+)\}\}", value, text)
+
+
+def send(connection, request, answers):
     body = request.get("body")
+    if "from" in request:
+        body = odd.apply(answers.get(request["from"], {}).get("body"), request["edits"])
     headers = dict(request.get("headers") or {})
     if body is not None:
         headers.setdefault("Content-Type", "application/json")
-        body = (body if isinstance(body, str) else json.dumps(body)).encode()
-    connection.putrequest(request["method"], request["path"], skip_accept_encoding=True)
+        body = known(written(body), answers).encode("utf-8", "surrogatepass")
+    connection.putrequest(request["method"], known(request["path"], answers), skip_accept_encoding=True)
     for name, value in headers.items():
         for one in value if isinstance(value, list) else [value]:
             connection.putheader(name, one.encode("latin-1"))
@@ -37,20 +65,22 @@ def send(connection, request):
     connection.endheaders(body)
     response = connection.getresponse()
     text = response.read().decode("utf-8", "replace")
+    answer = {"code": response.status, "warnings": response.headers.get_all("Warning", []), "type": response.headers.get("Content-Type"),
+              "location": response.headers.get("Location"), "retry": response.headers.get("Retry-After")}
     try:
-        return {"code": response.status, "body": json.loads(text)}
+        return {**answer, "body": json.loads(text)}
     except ValueError:
-        return {"code": response.status, "body": text}
+        return {**answer, "body": text}
 
 
-for line in sys.stdin:
-    request = json.loads(line)
+def ask(request, answers):
     name = request.get("as", "admin")
     begin = time.monotonic()
+    connections = local.__dict__.setdefault("connections", {})
     for last in (False, True):
         try:
             connection = connections.get(name) or connections.setdefault(name, connect(name))
-            answer = send(connection, request)
+            answer = send(connection, request, answers)
             break
         except (OSError, http.client.HTTPException) as error:
             # a server may close a connection that has been idle, or that it did not like
@@ -59,5 +89,21 @@ for line in sys.stdin:
             if last:
                 break
     if time.monotonic() - begin > 5:
-        print(f"{folder.parent.name}: {time.monotonic() - begin:.0f} s, {answer['code']}: {line.strip()[:500]}", file=sys.stderr)
-    print(json.dumps(answer), flush=True)
+        print(f"{folder.parent.name}: {time.monotonic() - begin:.0f} s, {answer['code']}: {json.dumps(request)[:500]}", file=sys.stderr)
+    return answer
+
+
+def play(line):
+    script, answers = json.loads(line), {}
+    for at, step in enumerate(script["steps"]):
+        try:
+            answers[step.get("n", at)] = ask(step, answers)
+        except Exception as error:
+            answers[step.get("n", at)] = {"code": -1, "body": f"the worker: {error!r}"}
+    with writing:
+        print(json.dumps({"id": script["id"], "answers": list(answers.values())}), flush=True)
+
+
+with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    for line in sys.stdin:
+        pool.submit(play, line)
