@@ -12,7 +12,7 @@ and either questions, each asked of what stands there and asked by itself:
     normal(request, answer)     what is compared of an answer
     kind(request, ours, theirs) the name of the group that a difference belongs to
 or scripts, whose steps build on each other; what differs is the first step that is answered differently:
-    script(seed)                steps of one seed; `setup` marks those that may not fail and are not compared
+    script(seed)                steps of one seed; `setup` marks those that may not fail, `after` those that clean up; neither are compared
     named(script, number)       the script with names of its own, and what stands for what
     normal(step, answer, names, text), kinds(step, ours, theirs)   as above; a difference may belong to several groups
 
@@ -133,6 +133,8 @@ class Scripts(Run):
     def first(self, script, made, ours, theirs):
         text = json.dumps(made[0])
         for step, our, their in zip(script, ours, theirs):
+            if step.get("after"):
+                continue
             if step.get("setup"):
                 if any(answer["code"] not in (200, 201) for answer in (our, their)):
                     raise RuntimeError(f"{step['method']} {step['path']}: {our} {their}")
@@ -152,15 +154,15 @@ class Scripts(Run):
     def shrink(self, difference):
         """Leaves out steps, edits and members of objects that the difference does not need."""
         kind = difference["kind"]
-        script = [step for step in difference["script"] if step["n"] <= difference["step"]]
+        script = [step for step in difference["script"] if step["n"] <= difference["step"] or step.get("after")]
         best = difference
 
         def all_smaller(script):
             for at, step in enumerate(script):
-                if not step.get("setup") and step["n"] != difference["step"]:
+                if not step.get("setup") and not step.get("after") and step["n"] != difference["step"]:
                     yield [one for one in script if one is not step]
             for at, step in enumerate(script):
-                if step.get("setup"):
+                if step.get("setup") or step.get("after"):
                     continue
                 for name in ("edits", "body", "headers"):
                     for part in smaller(step.get(name)) if name in step else ():
@@ -209,7 +211,7 @@ def smaller(value):
 def show(kind, all_, smallest):
     print(f"\n== {kind}: {len(all_)} (seeds {', '.join(str(d['seed']) for d in all_[:5])})")
     for step in smallest.get("script", [smallest["question"]]):
-        if not step.get("setup"):
+        if not step.get("setup") and not step.get("after"):
             print(json.dumps({k: v for k, v in step.items() if v is not None and k != "n"}, ensure_ascii=False)[:1500])
     for side in ("upstream", "skiff"):
         print(f"  {side}: {json.dumps(smallest[side], ensure_ascii=False)[:700]}")

@@ -5,7 +5,7 @@ In texts `{ns}` and `{id}` stand for the namespace and a name of the script's ow
 
 DANGEROUS = {"mutatingwebhookconfigurations", "validatingwebhookconfigurations", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
              "validatingadmissionpolicies", "validatingadmissionpolicybindings", "flowschemas", "prioritylevelconfigurations", "apiservices",
-             "servicecidrs"}
+             "servicecidrs", "priorityclasses"}
 
 PROBE = {"httpGet": {"path": "/healthz", "port": 8080, "scheme": "HTTP", "httpHeaders": [{"name": "X-A", "value": "b"}]}, "initialDelaySeconds": 3,
          "timeoutSeconds": 2, "periodSeconds": 5, "successThreshold": 1, "failureThreshold": 4}

@@ -79,7 +79,7 @@ def value(r, type_, name, body=None, depth=0):
             return r.choice(PORTS)
         return r.choice(INTEGERS)
     if type_ == "float64":
-        return r.choice(INTEGERS + [0.5, "@raw:1e400", "@raw:1E-5"])
+        return r.choice(INTEGERS + [0.5, "@raw:1e300", "@raw:1E-5"])
     if type_ == "bool":
         return r.choice(BOOLS)
     if type_ == "quantity":
@@ -108,7 +108,7 @@ def value(r, type_, name, body=None, depth=0):
 
 def wrong(r, type_):
     """A value of another type."""
-    return r.choice([None, None, None, "", "x", 0, 5, -1, True, [], {}, [None], {"a": None}, {"x": "y"}, ["a"], 1.5, [[]], [{}], "@raw:1e400"])
+    return r.choice([None, None, None, "", "x", 0, 5, -1, True, [], {}, [None], {"a": None}, {"x": "y"}, ["a"], 1.5, [[]], [{}], "@raw:1e300"])
 
 
 def get(body, path):

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::go;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldErrorKind {
     Required,
@@ -102,7 +104,7 @@ impl FieldError {
 
     /// `supported` is listed as it is given.
     pub fn not_supported(field: impl Into<String>, bad: Value, supported: &[&str]) -> FieldError {
-        let shown: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();
+        let shown: Vec<String> = supported.iter().map(|s| go::quote(s)).collect();
         let detail = if shown.is_empty() {
             String::new()
         } else {
@@ -145,9 +147,9 @@ impl FieldError {
             out.push_str(": ");
             match bad {
                 Value::Object(_) | Value::Array(_) | Value::Null | Value::Number(_) | Value::Bool(_) => {
-                    out.push_str(&bad.to_string());
+                    out.push_str(&go::json(bad, None));
                 }
-                Value::String(s) => out.push_str(&format!("{s:?}")),
+                Value::String(s) => out.push_str(&go::quote(s)),
             }
         }
         if !self.detail.is_empty() {

@@ -298,14 +298,11 @@ pub fn canonical_cidr_errors(text: &str) -> Option<String> {
     (canonical != text).then(|| format!("must be in canonical form ({canonical:?})"))
 }
 
-/// What is wrong with the name of a finalizer: it is Kubernetes' own or has a domain.
-pub fn finalizer_errors(name: &str) -> Vec<String> {
+/// What is wrong with the name of a finalizer that must be Kubernetes' own or have a domain, besides what it is made of.
+pub fn finalizer_error(name: &str) -> Option<&'static str> {
     const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
-    let mut found = qualified_name_errors(name);
-    if found.is_empty() && !name.contains('/') && !STANDARD.contains(&name) {
-        found.push("name is neither a standard finalizer name nor is it fully qualified".into());
-    }
-    found
+    (!name.contains('/') && !STANDARD.contains(&name))
+        .then_some("name is neither a standard finalizer name nor is it fully qualified")
 }
 
 #[cfg(test)]

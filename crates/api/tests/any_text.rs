@@ -135,7 +135,7 @@ fn readers_of_texts_return_whatever_they_are_given() {
             names::env_name_errors(&text),
             names::port_name_errors(&text),
         );
-        let _ = names::finalizer_errors(&text);
+        let _ = names::finalizer_error(&text);
     }
 }
 

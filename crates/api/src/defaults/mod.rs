@@ -3,6 +3,7 @@
 
 mod core;
 mod flowcontrol;
+mod resource;
 mod storage;
 mod workloads;
 
@@ -57,6 +58,12 @@ impl Schema {
             ("apps/v1" | "batch/v1" | "autoscaling/v1" | "autoscaling/v2" | "policy/v1", _) => {
                 workloads::default(&kind, top);
             }
+            ("networking.k8s.io/v1", "IngressClass") => {
+                if let Some(parameters) = object(top, "spec").and_then(|spec| object(spec, "parameters")) {
+                    set(parameters, "scope", "Cluster");
+                }
+            }
+            ("resource.k8s.io/v1", _) => resource::default(&kind, top),
             ("networking.k8s.io/v1", "NetworkPolicy") => workloads::network_policy(top),
             ("rbac.authorization.k8s.io/v1", "RoleBinding" | "ClusterRoleBinding") => workloads::binding(top),
             ("storage.k8s.io/v1", _) => storage::default(&kind, top),

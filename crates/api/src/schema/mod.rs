@@ -21,6 +21,7 @@ pub mod strategic_merge;
 pub mod structural;
 mod table;
 pub mod weight;
+mod zero;
 
 pub use document::Document;
 pub use json::{DecodeError, Decoded};

@@ -59,8 +59,8 @@ pub fn confine(resource: &Resource, subresource: &str, new: &mut Value, old: &Va
     }
 }
 
-/// Makes `new` the old object with one part of it changed. The writers of most kinds' status may mark the object, but not
-/// claim or free it.
+/// Makes `new` the old object with one part of it changed. The writers of most kinds' status may mark the object, claim and
+/// free it too.
 fn part(
     (resource, subresource): (&Resource, &str),
     new: &mut Value,
@@ -73,17 +73,21 @@ fn part(
         result.get_mut("metadata").and_then(Value::as_object_mut),
         new.get("metadata"),
     ) {
-        let keys: &[&str] = match subresource {
-            "ephemeralcontainers" | "resize" => &["managedFields"],
-            _ => match reset_fields(resource, subresource) {
-                Reset::Except(paths) if paths.contains(&["metadata"].as_slice()) => &["managedFields"],
-                Reset::Except(paths) if paths.contains(&["metadata", "labels"].as_slice()) => {
-                    &["annotations", "managedFields"]
-                }
-                _ => &["labels", "annotations", "managedFields"],
-            },
+        let resets = |path: &[&str]| matches!(reset_fields(resource, subresource), Reset::Except(paths) if paths.contains(&path));
+        // the uid and its like are taken to be refused where they are others
+        const SYSTEM: [&str; 4] = [
+            "managedFields",
+            "uid",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+        ];
+        const MARKS: [&str; 5] = ["labels", "annotations", "finalizers", "ownerReferences", "generateName"];
+        let marks = match subresource {
+            "ephemeralcontainers" | "resize" => &[],
+            _ if resets(&["metadata"]) => &[],
+            _ => MARKS.as_slice(),
         };
-        for key in keys {
+        for key in SYSTEM.iter().chain(marks).filter(|key| !resets(&["metadata", key])) {
             match from.get(*key) {
                 Some(value) => to.insert((*key).into(), value.clone()),
                 None => to.remove(*key),

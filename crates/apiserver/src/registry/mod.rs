@@ -8,6 +8,7 @@ pub mod confine;
 pub mod delete;
 mod event_lease;
 pub mod metadata;
+mod metadata_rules;
 pub mod patch;
 pub mod read;
 pub mod resource;

@@ -155,9 +155,32 @@ fn operate(mut tree: Value, operations: &[PatchOperation]) -> Result<Value> {
         if copied > MAX_COPIED || moved > MAX_MOVED {
             return Err(ApiError::unfit_patch());
         }
-        json_patch::patch_unsafe(&mut tree, std::slice::from_ref(operation)).map_err(|_| ApiError::unfit_patch())?;
+        if !lenient(&mut tree, operation) {
+            json_patch::patch_unsafe(&mut tree, std::slice::from_ref(operation))
+                .map_err(|_| ApiError::unfit_patch())?;
+        }
     }
     Ok(tree)
+}
+
+/// What upstream's library takes though the standard does not: an object's member that is not there is replaced as if it
+/// were, and is equal to null.
+fn lenient(tree: &mut Value, operation: &PatchOperation) -> bool {
+    let path = match operation {
+        PatchOperation::Replace(replace) => &replace.path,
+        PatchOperation::Test(test) if test.value.is_null() => &test.path,
+        _ => return false,
+    };
+    let (Some((parent, key)), None) = (path.split_back(), tree.pointer(path.as_str())) else {
+        return false;
+    };
+    let Some(object) = tree.pointer_mut(parent.as_str()).and_then(Value::as_object_mut) else {
+        return false;
+    };
+    if let PatchOperation::Replace(replace) = operation {
+        object.insert(key.decoded().into_owned(), replace.value.clone());
+    }
+    true
 }
 
 /// Fields of a JSON patch's operations that operations do not have.
@@ -193,6 +216,26 @@ mod tests {
         let list = json!({ "l": ["x".repeat(64)] });
         let append = json!({ "op": "copy", "from": "/l", "path": "/l/-" });
         assert_eq!(patched(list, vec![append; 30].into()).unwrap_err().code, 422);
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_is_replaced_and_is_null() {
+        let replace = json!([{ "op": "replace", "path": "/a/b~1c", "value": 1 }]);
+        assert_eq!(
+            patched(json!({ "a": {} }), replace.clone()).unwrap(),
+            json!({ "a": { "b/c": 1 } })
+        );
+        assert!(patched(json!({}), replace).is_err());
+        assert!(
+            patched(
+                json!({ "a": [] }),
+                json!([{ "op": "replace", "path": "/a/0", "value": 1 }])
+            )
+            .is_err()
+        );
+        let test = |value: Value| json!([{ "op": "test", "path": "/x", "value": value }]);
+        assert!(patched(json!({}), test(Value::Null)).is_ok());
+        assert!(patched(json!({}), test(json!(0))).is_err());
     }
 
     #[test]

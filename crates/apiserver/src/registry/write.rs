@@ -15,7 +15,8 @@ use crate::http::warnings::Warnings;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::resource::Resource;
 use crate::registry::versions::OtherVersions;
-use crate::registry::{Registry, Served, confine, metadata};
+use crate::registry::{Registry, Served, confine, metadata, metadata_rules};
+use crate::strategy::disabled;
 use crate::strategy::reset::reset_fields;
 use crate::strategy::validation::{self, Check};
 use crate::strategy::warnings;
@@ -133,6 +134,9 @@ impl Write<'_> {
     /// Stores a new object. `tree` is of the served version, decoded and defaulted.
     pub async fn create(&self, mut tree: Value, origin: Origin) -> Result<Arc<Cached>> {
         let resource = &self.served.resource;
+        if origin == Origin::Post {
+            metadata::wipe(&mut tree)?;
+        }
         let status = match tree.as_object_mut() {
             Some(object) if resource.strategy.has_status => object.remove("status"),
             _ => None,
@@ -154,6 +158,7 @@ impl Write<'_> {
         for text in warnings::before_creation(&resource.group, &resource.plural, &tree) {
             self.options.warnings.add(text);
         }
+        disabled::drop_disabled(&resource.group, &resource.plural, &mut tree, None);
         (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
         if resource.is("certificates.k8s.io", "certificatesigningrequests") {
             admission::certificate_signers::claim(&mut tree, &self.options.user);
@@ -305,6 +310,7 @@ impl Write<'_> {
             if !applied && !bound {
                 self.track(Some(&old), &mut tree);
             }
+            disabled::drop_disabled(&resource.group, &resource.plural, &mut tree, Some(&old));
             (resource.strategy.prepare_update)(&mut tree, &old, &self.registry.timestamp());
             admission::mutate(&attributes, &mut tree)?;
             if !resource.is_custom() {
@@ -385,25 +391,37 @@ impl Write<'_> {
 
     fn check(&self, tree: &Value, old: Option<&Value>) -> Result<()> {
         let resource = &self.served.resource;
-        let mut errors = metadata::validate(resource, tree, old);
+        let subresource = self.options.subresource.as_str();
+        let mut errors = metadata_rules::validate(resource, tree, old, subresource);
         if resource.is_custom() {
-            let written = match self.options.subresource.as_str() {
+            let written = match subresource {
                 "status" => Written::Status,
                 _ => Written::Whole,
             };
             errors.extend(resource.schema.get().validate_structural(tree, old, written));
             errors.extend(resource.scale.iter().flat_map(|scale| scale.errors(tree, written)));
         } else {
-            let subresource = self.options.subresource.as_str();
             let check = Check {
                 new: tree,
                 old,
                 subresource,
             };
-            errors.extend(validation::validate(&resource.group, &resource.plural, &check));
+            let found = validation::validate(&resource.group, &resource.plural, &check);
+            if old.is_none() && metadata_rules::asked_last(resource) && !found.is_empty() {
+                errors.clear();
+            }
+            errors.extend(found);
         }
         if errors.is_empty() {
             return Ok(());
+        }
+        if !resource.is_custom() {
+            let schema = resource.schema.get();
+            for error in errors.iter_mut().filter(|e| e.bad_value == Some(Value::Null)) {
+                if let Some(zero) = schema.zero_at(resource.root, &error.field) {
+                    error.bad_value = Some(zero);
+                }
+            }
         }
         Err(resource.invalid(metadata::text(tree, "name"), &errors))
     }

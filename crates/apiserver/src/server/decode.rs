@@ -291,8 +291,7 @@ pub fn check_namespace(resource: &Resource, tree: &mut Value, namespace: &str) -
             return Err(ApiError::bad_request(why));
         }
     } else if !own.is_empty() {
-        let why = "namespace may not be set on a cluster-scoped object";
-        return Err(ApiError::bad_request(why));
+        metadata::of(tree)?.remove("namespace");
     }
     Ok(())
 }
@@ -304,7 +303,8 @@ pub fn check_identity(name: &str, tree: &Value) -> Result<()> {
         return Ok(());
     }
     if own.is_empty() {
-        return Err(ApiError::bad_request("the patched object has no name"));
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(ApiError::bad_request(why));
     }
     let why = format!("the name of the object ({own}) does not match the name on the URL ({name})");
     Err(ApiError::bad_request(why))

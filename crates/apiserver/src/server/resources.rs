@@ -260,11 +260,10 @@ impl ApiServer {
                     (new, old) if new == old || new.is_empty() => None,
                     (new, _) => Some(read::parse_revision(new)?),
                 };
-                let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
                 let tree = self.complete(served, tree)?;
                 Ok(Change {
                     tree,
-                    uid,
+                    uid: None,
                     revision,
                     applied: false,
                 })
@@ -330,14 +329,13 @@ impl ApiServer {
                     .apply(Some(old), &config, &context)
                     .map_err(|e| refused(resource, &config, &e))?;
                 let tree = self.complete(served, tree)?;
-                let uid = Some(metadata::text(&config, "uid").to_owned()).filter(|u| !u.is_empty());
                 let revision = match metadata::text(&config, "resourceVersion") {
                     "" => None,
                     text => Some(read::parse_revision(text)?),
                 };
                 Ok(Change {
                     tree,
-                    uid,
+                    uid: None,
                     revision,
                     applied: true,
                 })

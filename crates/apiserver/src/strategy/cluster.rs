@@ -79,6 +79,20 @@ pub static EVENT: Strategy = Strategy {
     ..PLAIN
 };
 
+/// Of the secrets that it names an account keeps the names.
+pub static SERVICE_ACCOUNT: Strategy = Strategy {
+    prepare_create: |object, _| name_secrets(object),
+    prepare_update: |new, _, _| name_secrets(new),
+    ..PLAIN
+};
+
+fn name_secrets(account: &mut Value) {
+    let secrets = account.get_mut("secrets").and_then(Value::as_array_mut);
+    for secret in secrets.into_iter().flatten().filter_map(Value::as_object_mut) {
+        secret.retain(|key, _| key == "name");
+    }
+}
+
 pub static SECRET: Strategy = Strategy {
     read: |object| {
         // stringData is written over data and never stored
@@ -100,6 +114,7 @@ fn merge_string_data(object: &mut Value, plain: &serde_json::Map<String, Value>)
 /// Definitions remember every version that objects were ever stored in.
 pub static DEFINITION: Strategy = Strategy {
     generation: Generation::Counted,
+    unconditional_update: false,
     prepare_create: |object, _| {
         object["status"] = json!({ "storedVersions": [] });
         add_stored_version(object);

@@ -2,6 +2,7 @@
 
 mod cluster;
 pub mod convert;
+pub mod disabled;
 pub mod pod;
 pub mod reset;
 pub mod service;
@@ -91,6 +92,19 @@ static LEASE_ROW: Strategy = Strategy {
     unconditional_update: false,
     ..PLAIN
 };
+/// A kind without status whose updates say of which version they are.
+static VERSIONED_ROW: Strategy = Strategy {
+    unconditional_update: false,
+    ..PLAIN
+};
+static VERSIONED_STATUS_ROW: Strategy = Strategy {
+    unconditional_update: false,
+    ..DEFAULT
+};
+static VERSIONED_COUNTED_ROW: Strategy = Strategy {
+    unconditional_update: false,
+    ..COUNTED
+};
 static COUNTED_PLAIN_ROW: Strategy = Strategy {
     generation: Generation::Counted,
     ..PLAIN
@@ -117,31 +131,37 @@ impl Strategy {
             ("", "persistentvolumeclaims") => &storage::CLAIM,
             ("", "resourcequotas") => &DEFAULT_ROW,
             ("", "events") | ("events.k8s.io", "events") => &cluster::EVENT,
-            ("", "endpoints" | "limitranges") | ("node.k8s.io", "runtimeclasses") => &cluster::CREATABLE,
-            ("", "configmaps" | "serviceaccounts") => &PLAIN_ROW,
+            ("", "endpoints" | "limitranges") => &cluster::CREATABLE,
+            ("node.k8s.io", _) => &VERSIONED_ROW,
+            ("", "configmaps") => &PLAIN_ROW,
+            ("", "serviceaccounts") => &cluster::SERVICE_ACCOUNT,
             ("", "podtemplates") => &COUNTED_PLAIN_ROW,
             ("", "replicationcontrollers") => &workload::ORPHANING,
-            ("apps", "deployments" | "replicasets") => &COUNTED_ROW,
-            ("apps", "statefulsets") => &workload::STATEFUL_SET,
+            ("apps", "deployments" | "replicasets" | "statefulsets") => &COUNTED_ROW,
             ("apps", "daemonsets") => &workload::DAEMON_SET,
             ("apps", "controllerrevisions") => &PLAIN_ROW,
             ("batch", "jobs") => &workload::JOB,
             ("batch", "cronjobs") => &COUNTED_ROW,
             ("coordination.k8s.io", _) => &LEASE_ROW,
+            ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities") => &VERSIONED_ROW,
+            ("storage.k8s.io", "volumeattachments") => &VERSIONED_STATUS_ROW,
+            ("apiregistration.k8s.io", _) => &VERSIONED_STATUS_ROW,
             ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
             ("autoscaling", _) => &DEFAULT_ROW,
-            ("policy", _) => &COUNTED_ROW,
+            ("policy", _) => &VERSIONED_COUNTED_ROW,
             ("networking.k8s.io", "ingresses") => &COUNTED_ROW,
             ("networking.k8s.io", "networkpolicies" | "ingressclasses") => &COUNTED_PLAIN_ROW,
             ("networking.k8s.io", "ipaddresses") => &PLAIN_ROW,
             ("networking.k8s.io", _) => &DEFAULT_ROW,
             ("discovery.k8s.io", _) => &COUNTED_PLAIN_ROW,
             ("apiextensions.k8s.io", _) => &cluster::DEFINITION,
-            ("admissionregistration.k8s.io", _) => &COUNTED_ROW,
-            ("flowcontrol.apiserver.k8s.io" | "apiregistration.k8s.io", _) => &COUNTED_ROW,
+            ("admissionregistration.k8s.io", _) => &VERSIONED_COUNTED_ROW,
+            ("flowcontrol.apiserver.k8s.io", _) => &COUNTED_ROW,
+            ("resource.k8s.io", "deviceclasses" | "resourceslices") => &COUNTED_PLAIN_ROW,
+            ("resource.k8s.io", "resourceclaimtemplates") => &PLAIN_ROW,
             ("scheduling.k8s.io", _) => &PRIORITY_CLASS_ROW,
-            ("storage.k8s.io" | "node.k8s.io", _) => &PLAIN_ROW,
+            ("storage.k8s.io", _) => &PLAIN_ROW,
             _ => &DEFAULT_ROW,
         }
     }

@@ -39,8 +39,7 @@ fn status(resource: &Resource, of: (&str, &str)) -> Reset {
         ("apps", "deployments") => Reset::Except(&[&["spec"], &["metadata", "labels"]]),
         ("certificates.k8s.io", "certificatesigningrequests") => Reset::Except(&[&["spec"], &["status", "conditions"]]),
         (
-            "apiextensions.k8s.io"
-            | "admissionregistration.k8s.io"
+            "admissionregistration.k8s.io"
             | "apiregistration.k8s.io"
             | "flowcontrol.apiserver.k8s.io"
             | "resource.k8s.io",

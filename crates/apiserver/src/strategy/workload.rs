@@ -28,28 +28,6 @@ pub static DAEMON_SET: Strategy = Strategy {
     ..COUNTED
 };
 
-/// How many pods of a StatefulSet may be down at once is behind a gate that is off: the field is dropped, unless it is in
-/// use already.
-pub static STATEFUL_SET: Strategy = Strategy {
-    prepare_create: |object, _| drop_max_unavailable(object),
-    prepare_update: |new, old, _| {
-        if old
-            .pointer("/spec/updateStrategy/rollingUpdate/maxUnavailable")
-            .is_none()
-        {
-            drop_max_unavailable(new);
-        }
-    },
-    ..COUNTED
-};
-
-fn drop_max_unavailable(object: &mut Value) {
-    let rolling = object.pointer_mut("/spec/updateStrategy/rollingUpdate");
-    if let Some(rolling) = rolling.and_then(Value::as_object_mut) {
-        rolling.remove("maxUnavailable");
-    }
-}
-
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 fn template_generation(object: &Value) -> i64 {

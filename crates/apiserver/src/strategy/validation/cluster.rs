@@ -110,12 +110,24 @@ pub fn namespace(check: &Check) -> Errors {
         }
         "finalize" => {
             for finalizer in root.at(&["spec", "finalizers"]).items() {
-                problems(&mut errors, &finalizer, names::finalizer_errors(finalizer.text()));
+                namespace_finalizer(&mut errors, &finalizer);
+            }
+        }
+        _ if check.old.is_none() => {
+            let all = root.at(&["spec", "finalizers"]);
+            for finalizer in all.items() {
+                namespace_finalizer(&mut errors, &finalizer.named(&all.path));
             }
         }
         _ => {}
     }
     errors
+}
+
+/// A finalizer of a namespace's own list is Kubernetes' or has a domain.
+fn namespace_finalizer(errors: &mut Errors, at: &Cursor) {
+    qualified_name(errors, at);
+    problems(errors, at, names::finalizer_error(at.text()));
 }
 
 /// A core Event; one that comes as `events.k8s.io` has more rules.
@@ -249,7 +261,6 @@ pub fn runtime_class(check: &Check) -> Errors {
     let handler = root.get("handler");
     if let Some(old) = check.before() {
         immutable(&mut errors, &handler, &old.get("handler"));
-        return errors;
     }
     if require(&mut errors, &handler) {
         dns_label(&mut errors, &handler);

@@ -41,7 +41,9 @@ pub fn job(check: &Check) -> Errors {
         return errors;
     };
     let before = old.get("spec");
+    // upstream asks the rules of a changed job twice
     whole_spec(&mut errors, &spec);
+    errors.extend(errors.clone());
     completions(&mut errors, &spec, &before);
     immutable(&mut errors, &spec.get("selector"), &before.get("selector"));
     template_update(&mut errors, &spec, &before, &old);

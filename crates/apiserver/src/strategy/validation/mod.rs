@@ -88,6 +88,8 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("node.k8s.io", "runtimeclasses") => cluster::runtime_class(check),
         ("storage.k8s.io", "storageclasses") => storage::storage_class(check),
         ("storage.k8s.io", "volumeattachments") => storage::volume_attachment(check),
+        ("storage.k8s.io", "volumeattributesclasses") => storage::volume_attributes_class(check),
+        ("storage.k8s.io", "csistoragecapacities") => storage::storage_capacity(check),
         ("storage.k8s.io", "csinodes") => storage::csi_node(check),
         ("storage.k8s.io", "csidrivers") => storage::csi_driver(check),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::signing_request(check),

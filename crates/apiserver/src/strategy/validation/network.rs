@@ -143,7 +143,7 @@ fn backend(errors: &mut Errors, at: &Cursor) {
             for field in ["kind", "name"] {
                 let part = resource.get(field);
                 if part.text().is_empty() {
-                    errors.push(part.required(&format!("{field} is required")));
+                    errors.push(part.required(""));
                 } else {
                     problems(errors, &part, names::path_segment_errors(part.text()));
                 }
@@ -193,9 +193,7 @@ pub fn ingress_class(check: &Check) -> Errors {
     }
     for field in ["kind", "name"] {
         let part = parameters.get(field);
-        if part.text().is_empty() {
-            errors.push(part.required(&format!("{field} is required")));
-        } else {
+        if require(&mut errors, &part) {
             problems(&mut errors, &part, names::path_segment_errors(part.text()));
         }
     }

@@ -1,6 +1,6 @@
 //! Rules of volumes, claims and their classes.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use api::field::FieldError;
 use serde_json::{Value, json};
@@ -372,16 +372,8 @@ pub fn storage_class(check: &Check) -> Errors {
         for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
             immutable(&mut errors, &root.get(field), &old.get(field));
         }
-        return errors;
     }
-    let provisioner = root.get("provisioner");
-    if require(&mut errors, &provisioner) {
-        problems(
-            &mut errors,
-            &provisioner,
-            api::names::qualified_name_errors(&provisioner.text().to_lowercase()),
-        );
-    }
+    provisioner(&mut errors, &root.get("provisioner"));
     parameters(&mut errors, &root.get("parameters"));
     one_of_or_none(&mut errors, &root.get("reclaimPolicy"), &["Delete", "Retain"]);
     let mode = root.get("volumeBindingMode");
@@ -390,22 +382,80 @@ pub fn storage_class(check: &Check) -> Errors {
     } else {
         errors.push(mode.required(""));
     }
-    for term in root.get("allowedTopologies").items() {
-        let mut seen = HashSet::new();
-        for expression in term.get("matchLabelExpressions").items() {
+    topologies(&mut errors, &root.get("allowedTopologies"));
+    errors
+}
+
+fn provisioner(errors: &mut Errors, at: &Cursor) {
+    if require(errors, at) {
+        let found = api::names::qualified_name_errors(&at.text().to_lowercase());
+        errors.extend(found.into_iter().map(|p| at.wrong(at.text().to_lowercase(), p)));
+    }
+}
+
+/// Where volumes of a class may be: no term twice. An empty term is told once for each term there is, as upstream does.
+fn topologies(errors: &mut Errors, list: &Cursor) {
+    let mut before: HashMap<BTreeMap<&str, BTreeSet<&str>>, usize> = HashMap::new();
+    before.insert(BTreeMap::new(), list.list().len());
+    for term in list.items() {
+        let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        let expressions = term.get("matchLabelExpressions");
+        for expression in expressions.items() {
             let (key, values) = (expression.get("key"), expression.get("values"));
             if values.list().is_empty() {
                 errors.push(values.required(""));
             }
-            let mut unique = HashSet::new();
+            let mut unique = BTreeSet::new();
             for value in values.items().filter(|v| !unique.insert(v.text())) {
                 errors.push(value.duplicate(value.text()));
             }
-            qualified_name(&mut errors, &key);
-            if !seen.insert(key.text()) {
+            qualified_name(errors, &key);
+            if keys.insert(key.text(), unique).is_some() {
                 errors.push(key.duplicate(key.text()));
             }
         }
+        let alike = before.entry(keys).or_default();
+        errors.extend((0..*alike).map(|_| expressions.duplicate("")));
+        *alike += 1;
+    }
+}
+
+pub fn volume_attributes_class(check: &Check) -> Errors {
+    let mut errors = Errors::new();
+    let root = check.root();
+    let parameters_at = root.get("parameters");
+    if let Some(old) = check.before() {
+        for field in ["driverName", "parameters"] {
+            let at = root.get(field);
+            if at.value != old.get(field).value {
+                errors.push(at.forbidden(format!("updates to {field} are forbidden.")));
+            }
+        }
+    }
+    provisioner(&mut errors, &root.get("driverName"));
+    parameters(&mut errors, &parameters_at);
+    if parameters_at.map().is_none_or(serde_json::Map::is_empty) {
+        errors.push(parameters_at.required("must contain at least one key/value pair"));
+    }
+    errors
+}
+
+pub fn storage_capacity(check: &Check) -> Errors {
+    let mut errors = Errors::new();
+    let root = check.root();
+    let (topology, class, capacity) = (
+        root.get("nodeTopology"),
+        root.get("storageClassName"),
+        root.get("capacity"),
+    );
+    label_selector(&mut errors, &topology);
+    dns_subdomain(&mut errors, &class);
+    if let Some(amount) = capacity.quantity().filter(api::quantity::Quantity::is_negative) {
+        errors.push(capacity.wrong(amount.to_string(), "must be greater than or equal to 0"));
+    }
+    if let Some(old) = check.before() {
+        immutable(&mut errors, &topology, &old.get("nodeTopology"));
+        immutable(&mut errors, &class, &old.get("storageClassName"));
     }
     errors
 }

@@ -221,16 +221,19 @@ fn claims(errors: &mut Errors, list: &Cursor) {
             dns_label(errors, &name);
         }
         let (claim_name, template) = (claim.get("resourceClaimName"), claim.get("resourceClaimTemplateName"));
-        match (claim_name.present(), template.present()) {
-            (Some(_), Some(_)) => {
+        for at in [&claim_name, &template].into_iter().filter(|at| at.is_some()) {
+            dns_subdomain(errors, at);
+        }
+        match (claim_name.is_some(), template.is_some()) {
+            (true, true) => {
                 let why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
                 errors.push(claim.invalid(why));
             }
-            (None, None) => {
+            (false, false) => {
                 let why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
                 errors.push(claim.invalid(why));
             }
-            (Some(at), None) | (None, Some(at)) => dns_subdomain(errors, &at),
+            _ => {}
         }
     }
 }

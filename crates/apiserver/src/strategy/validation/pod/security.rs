@@ -261,7 +261,7 @@ pub fn operating_system(errors: &mut Errors, pod: &Pod) {
         }
         "windows" => (&WINDOWS_POD, &WINDOWS_CONTAINER, "cannot be set for a windows pod"),
         _ => {
-            errors.push(name.not_supported(&["linux", "windows"]));
+            errors.push(name.named(&os.path).not_supported(&["linux", "windows"]));
             return;
         }
     };

@@ -7,7 +7,7 @@ use api::names;
 use super::{Pod, env};
 use crate::strategy::validation::common::{
     Errors, annotations, dns_label, file_mode, label_selector, labels, local_descending_path, local_free_path,
-    no_backsteps, problems, require,
+    no_backsteps, one_of_or_none, problems, require,
 };
 use crate::strategy::validation::cursor::Cursor;
 use crate::strategy::validation::storage;
@@ -331,6 +331,30 @@ fn external(errors: &mut Errors, kind: &str, at: &Cursor) {
     }
     for field in needed {
         require(errors, &at.get(field));
+    }
+    if kind == "azureDisk" {
+        azure_disk(errors, at);
+    }
+}
+
+/// A disk that Azure manages is named in another way than a blob.
+fn azure_disk(errors: &mut Errors, at: &Cursor) {
+    let (kind, uri) = (at.get("kind"), at.get("diskURI"));
+    let modes = ["None", "ReadOnly", "ReadWrite"];
+    one_of_or_none(errors, &at.get("cachingMode"), &modes);
+    one_of_or_none(errors, &kind, &["Dedicated", "Managed", "Shared"]);
+    let (start, form) = match kind.text() {
+        "Managed" => (
+            "/subscriptions/",
+            "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",
+        ),
+        _ => (
+            "https://",
+            "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",
+        ),
+    };
+    if kind.is_some() && !uri.text().starts_with(start) {
+        errors.push(uri.not_supported(&[form]));
     }
 }
 

@@ -1,0 +1,345 @@
+//! The rules of `metadata`. Upstream asks them of every object, and again in the rules of most kinds: an error stands in the
+//! answer as often as it is found.
+
+use std::borrow::Cow;
+
+use api::field::FieldError;
+use api::names;
+use serde_json::{Value, json};
+
+use crate::registry::metadata::text;
+use crate::registry::resource::Resource;
+
+/// Whose rules of finalizers are asked: those of all objects, or with them those of Kubernetes' own kinds, whose finalizers are
+/// standard ones or have a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    Any,
+    Own,
+}
+
+/// What the rules of a kind ask of metadata besides what is asked of every object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    /// On update, the rules of an object as it is.
+    whole: Option<Rules>,
+    /// On update, the rules of a change.
+    change: Option<Rules>,
+}
+
+impl Asked {
+    const fn of(whole: Option<Rules>, change: Option<Rules>) -> Asked {
+        Asked { whole, change }
+    }
+
+    /// What an update of a resource by a path asks.
+    fn on_update(resource: &Resource, subresource: &str) -> Asked {
+        use Rules::{Any, Own};
+        const NONE: Asked = Asked::of(None, None);
+        const CHANGE: Asked = Asked::of(None, Some(Own));
+        const BOTH: Asked = Asked::of(Some(Own), Some(Own));
+        const WHOLE: Asked = Asked::of(Some(Own), None);
+        let of = (resource.group.as_str(), resource.plural.as_str());
+        if resource.is_custom() {
+            return Asked::of(None, Some(Any));
+        }
+        match (of, subresource) {
+            (("certificates.k8s.io", _), _) => BOTH,
+            (("apiextensions.k8s.io", _), _) => Asked::of(None, Some(Any)),
+            (("batch", "cronjobs") | ("policy", _), "status") => NONE,
+            (
+                ("flowcontrol.apiserver.k8s.io" | "resource.k8s.io" | "apiregistration.k8s.io", _)
+                | ("admissionregistration.k8s.io" | "storage.k8s.io", _),
+                "status",
+            ) => NONE,
+            (_, "status") => CHANGE,
+            (("", "events") | ("policy", _), _) => NONE,
+            (("coordination.k8s.io", _), _) => Asked::of(None, Some(Any)),
+            (("node.k8s.io" | "apiregistration.k8s.io", _), _) => Asked::of(Some(Any), Some(Any)),
+            (("admissionregistration.k8s.io", _), _) => Asked::of(Some(Any), None),
+            (
+                ("discovery.k8s.io" | "flowcontrol.apiserver.k8s.io", _)
+                | ("", "limitranges")
+                | ("storage.k8s.io", "csinodes" | "volumeattachments"),
+                _,
+            ) => WHOLE,
+            (("storage.k8s.io", "csidrivers") | ("resource.k8s.io", "resourceslices"), _) => CHANGE,
+            (
+                ("", "endpoints" | "configmaps" | "secrets" | "serviceaccounts")
+                | ("", "persistentvolumeclaims" | "persistentvolumes" | "nodes" | "namespaces")
+                | ("apps", "controllerrevisions")
+                | ("batch", "jobs")
+                | ("rbac.authorization.k8s.io" | "storage.k8s.io" | "resource.k8s.io", _)
+                | ("networking.k8s.io", "ingresses" | "ingressclasses" | "ipaddresses"),
+                _,
+            ) => BOTH,
+            _ => CHANGE,
+        }
+    }
+}
+
+/// Whether the rules of a kind say nothing of metadata, so that what is asked of all objects is asked when nothing else is wrong.
+pub fn asked_last(resource: &Resource) -> bool {
+    resource.is("", "events") || resource.group == "policy"
+}
+
+/// Whose finalizers a kind takes.
+fn finalizers_of(resource: &Resource) -> Rules {
+    const LOOSE: [&str; 5] = [
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apiregistration.k8s.io",
+        "coordination.k8s.io",
+        "node.k8s.io",
+    ];
+    match resource.is_custom() || LOOSE.contains(&resource.group.as_str()) || asked_last(resource) {
+        true => Rules::Any,
+        false => Rules::Own,
+    }
+}
+
+/// Everything in which the metadata of a new object, or of a changed one, breaks its rules.
+pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>, subresource: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let Some(old) = old else {
+        let check: NameCheck = match asked_last(resource) {
+            true => |_, name| names::path_segment_errors(name),
+            false => name_errors,
+        };
+        whole(&mut errors, resource, new, check, finalizers_of(resource));
+        return errors;
+    };
+    let segment: NameCheck = |_, name| names::path_segment_errors(name);
+    whole(&mut errors, resource, new, segment, Rules::Any);
+    change(&mut errors, new, old, Rules::Any);
+    let asked = Asked::on_update(resource, subresource);
+    if let Some(rules) = asked.whole {
+        whole(&mut errors, resource, new, name_errors, rules);
+    }
+    if let Some(rules) = asked.change {
+        change(&mut errors, new, old, rules);
+    }
+    if resource.is("", "persistentvolumes") && subresource.is_empty() {
+        finalizers(&mut errors, new);
+    }
+    errors
+}
+
+type NameCheck = fn(&Resource, &str) -> Vec<String>;
+
+fn list<'a>(tree: &'a Value, key: &str) -> &'a [Value] {
+    let list = tree.get("metadata").and_then(|m| m.get(key)).and_then(Value::as_array);
+    list.map_or(&[], Vec::as_slice)
+}
+
+/// The rules of an object as it is.
+fn whole(errors: &mut Vec<FieldError>, resource: &Resource, new: &Value, check: NameCheck, rules: Rules) {
+    let (name, base) = (text(new, "name"), text(new, "generateName"));
+    if !base.is_empty() && checks_base(resource) {
+        for problem in check(resource, &masked(base)) {
+            errors.push(FieldError::invalid("metadata.generateName", json!(base), problem));
+        }
+    }
+    if name.is_empty() {
+        errors.push(FieldError::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
+    } else {
+        for problem in check(resource, name) {
+            errors.push(FieldError::invalid("metadata.name", json!(name), problem));
+        }
+    }
+    let generation = new.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+    if generation < 0 {
+        let why = "must be greater than or equal to 0";
+        errors.push(FieldError::invalid("metadata.generation", json!(generation), why));
+    }
+    marks(errors, new);
+    finalizers(errors, new);
+    if rules == Rules::Own {
+        own_finalizers(errors, new);
+    }
+}
+
+/// The rules of a change.
+fn change(errors: &mut Vec<FieldError>, new: &Value, old: &Value, rules: Rules) {
+    if !text(old, "deletionTimestamp").is_empty() {
+        let had = list(old, "finalizers");
+        let mut added: Vec<String> = list(new, "finalizers")
+            .iter()
+            .filter(|f| !had.contains(f))
+            .map(Value::to_string)
+            .collect();
+        added.sort_unstable();
+        added.dedup();
+        if !added.is_empty() {
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
+            errors.push(FieldError::forbidden("metadata.finalizers", why));
+        }
+    }
+    for key in ["uid", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let of = |tree: &Value| {
+            tree.get("metadata")
+                .and_then(|m| m.get(key))
+                .cloned()
+                .unwrap_or_default()
+        };
+        let value = of(new);
+        if value != of(old) {
+            let at = format!("metadata.{key}");
+            errors.push(FieldError::invalid(at, value, "field is immutable"));
+        }
+    }
+    marks(errors, new);
+    if rules == Rules::Own {
+        own_finalizers(errors, new);
+    }
+}
+
+/// Labels, annotations, owners and managed fields.
+fn marks(errors: &mut Vec<FieldError>, new: &Value) {
+    let map = |key: &str| new.get("metadata").and_then(|m| m.get(key)).and_then(Value::as_object);
+    for (key, value) in map("labels").into_iter().flatten() {
+        for problem in names::qualified_name_errors(key) {
+            errors.push(FieldError::invalid("metadata.labels", json!(key), problem));
+        }
+        let value = value.as_str().unwrap_or_default();
+        for problem in names::label_value_errors(value) {
+            errors.push(FieldError::invalid("metadata.labels", json!(value), problem));
+        }
+    }
+    let mut size = 0;
+    for (key, value) in map("annotations").into_iter().flatten() {
+        size += key.len() + value.as_str().map_or(0, str::len);
+        for problem in names::qualified_name_errors(&key.to_lowercase()) {
+            errors.push(FieldError::invalid("metadata.annotations", json!(key), problem));
+        }
+    }
+    if size > 256 << 10 {
+        errors.push(FieldError::too_long("metadata.annotations", 256 << 10));
+    }
+    owners(errors, new);
+    for (i, entry) in list(new, "managedFields").iter().enumerate() {
+        managed(errors, entry, &format!("metadata.managedFields[{i}]"));
+    }
+}
+
+fn owners(errors: &mut Vec<FieldError>, new: &Value) {
+    const AT: &str = "metadata.ownerReferences";
+    let mut controller: Option<String> = None;
+    for owner in list(new, "ownerReferences") {
+        let of = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
+        // of `group/` the version is empty too
+        let version = of("apiVersion").rsplit('/').next().unwrap_or_default();
+        if version.is_empty() || of("apiVersion").matches('/').count() > 1 {
+            let shown = json!(of("apiVersion"));
+            errors.push(FieldError::invalid(
+                format!("{AT}.apiVersion"),
+                shown,
+                "version must not be empty",
+            ));
+        }
+        for key in ["kind", "name", "uid"] {
+            if of(key).is_empty() {
+                errors.push(FieldError::invalid(
+                    format!("{AT}.{key}"),
+                    json!(""),
+                    "must not be empty",
+                ));
+            }
+        }
+        if (of("apiVersion"), of("kind")) == ("v1", "Event") {
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(AT, owner.clone(), why));
+        }
+        if owner.get("controller") == Some(&Value::Bool(true)) {
+            let this = format!("{}/{}", of("kind"), of("name"));
+            match &controller {
+                Some(first) => {
+                    let why = format!(
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                    );
+                    let all = Value::from(list(new, "ownerReferences").to_vec());
+                    errors.push(FieldError::invalid(AT, all, why));
+                }
+                None => controller = Some(this),
+            }
+        }
+    }
+}
+
+/// An entry of the managed fields.
+fn managed(errors: &mut Vec<FieldError>, entry: &Value, at: &str) {
+    const SUBRESOURCE: usize = 256;
+    let of = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+    if !matches!(of("operation"), "Apply" | "Update") {
+        let at = format!("{at}.operation");
+        errors.push(FieldError::invalid(
+            at,
+            json!(of("operation")),
+            "must be `Apply` or `Update`",
+        ));
+    }
+    if !matches!(of("fieldsType"), "" | "FieldsV1") {
+        let at = format!("{at}.fieldsType");
+        errors.push(FieldError::invalid(at, json!(of("fieldsType")), "must be `FieldsV1`"));
+    }
+    if of("subresource").len() > SUBRESOURCE {
+        errors.push(FieldError::too_long(format!("{at}.subresource"), SUBRESOURCE));
+    }
+}
+
+fn finalizers(errors: &mut Vec<FieldError>, new: &Value) {
+    const AT: &str = "metadata.finalizers";
+    const OPPOSED: [&str; 2] = ["orphan", "foregroundDeletion"];
+    let all = list(new, "finalizers");
+    for finalizer in all {
+        let text = finalizer.as_str().unwrap_or_default();
+        let found = names::qualified_name_errors(text).into_iter();
+        errors.extend(found.map(|p| FieldError::invalid(AT, json!(text), p)));
+    }
+    if OPPOSED.iter().all(|name| all.iter().any(|f| f == name)) {
+        let why = format!("finalizer {} and {} cannot be both set", OPPOSED[1], OPPOSED[0]);
+        errors.push(FieldError::invalid(AT, Value::from(all.to_vec()), why));
+    }
+}
+
+/// Finalizers of Kubernetes' own kinds are standard ones or have a domain.
+fn own_finalizers(errors: &mut Vec<FieldError>, new: &Value) {
+    for (i, finalizer) in list(new, "finalizers").iter().enumerate() {
+        let text = finalizer.as_str().unwrap_or_default();
+        if let Some(problem) = names::finalizer_error(text) {
+            let at = format!("metadata.finalizers[{i}]");
+            errors.push(FieldError::invalid(at, json!(text), problem));
+        }
+    }
+}
+
+/// Whether `generateName` has to be right besides the name that it gave.
+fn checks_base(resource: &Resource) -> bool {
+    !resource.is("", "replicationcontrollers") && !resource.is("resource.k8s.io", "deviceclasses")
+}
+
+/// The base of a generated name as upstream checks it: what makes a trailing dash right takes its neighbour along.
+fn masked(base: &str) -> Cow<'_, str> {
+    let cut = base.strip_suffix('-').and_then(|rest| rest.char_indices().next_back());
+    match cut {
+        Some((at, _)) => Cow::Owned(format!("{}a", &base[..at])),
+        None => Cow::Borrowed(base),
+    }
+}
+
+/// What is wrong with a name of this kind.
+fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "namespaces" | "services") => names::dns1123_label_errors(name),
+        ("rbac.authorization.k8s.io", _) => names::path_segment_errors(name),
+        ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),
+        ("networking.k8s.io", "ipaddresses") => names::canonical_ip_errors(name).into_iter().collect(),
+        _ => names::dns1123_subdomain_errors(name),
+    }
+}

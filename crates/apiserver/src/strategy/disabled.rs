@@ -1,0 +1,120 @@
+//! Fields of features that are off: what clients send of them is dropped, unless the object has the field already.
+
+use serde_json::Value;
+
+/// A way to a field; `*` stands for every item of a list.
+type Path = &'static [&'static str];
+
+const LEASE: [Path; 2] = [&["spec", "strategy"], &["spec", "preferredHolder"]];
+const DRIVER: [Path; 1] = [&["spec", "preventPodSchedulingIfMissing"]];
+const NODE: [Path; 1] = [&["spec", "configSource"]];
+const SLICE: [Path; 1] = [&["endpoints", "*", "deprecatedTopology"]];
+const STATEFUL_SET: [Path; 1] = [&["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"]];
+const POD: [Path; 6] = [
+    &["schedulingGroup"],
+    &["containers", "*", "lifecycle", "stopSignal"],
+    &["initContainers", "*", "lifecycle", "stopSignal"],
+    &["ephemeralContainers", "*", "lifecycle", "stopSignal"],
+    &["volumes", "*", "projected", "sources", "*", "clusterTrustBundle"],
+    &["volumes", "*", "projected", "sources", "*", "podCertificate"],
+];
+
+/// The fields of a kind itself, and where in it a pod's specification stands.
+fn of(group: &str, plural: &str) -> (&'static [Path], Path) {
+    const TEMPLATE: Path = &["spec", "template", "spec"];
+    match (group, plural) {
+        ("", "pods") => (&[], &["spec"]),
+        ("", "podtemplates") => (&[], &["template", "spec"]),
+        ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets" | "daemonsets") | ("batch", "jobs") => {
+            (&[], TEMPLATE)
+        }
+        ("apps", "statefulsets") => (&STATEFUL_SET, TEMPLATE),
+        ("batch", "cronjobs") => (&[], &["spec", "jobTemplate", "spec", "template", "spec"]),
+        ("", "nodes") => (&NODE, &[]),
+        ("coordination.k8s.io", _) => (&LEASE, &[]),
+        ("storage.k8s.io", "csidrivers") => (&DRIVER, &[]),
+        ("discovery.k8s.io", _) => (&SLICE, &[]),
+        _ => (&[], &[]),
+    }
+}
+
+/// Drops from an object what is off and not in use in the object that it replaces.
+pub fn drop_disabled(group: &str, plural: &str, new: &mut Value, old: Option<&Value>) {
+    let (own, pod) = of(group, plural);
+    for path in own {
+        if !old.is_some_and(|old| has(old, path)) {
+            remove(new, path);
+        }
+    }
+    if pod.is_empty() {
+        return;
+    }
+    let before = old.and_then(|old| pod.iter().try_fold(old, |at, key| at.get(key)));
+    let Some(spec) = pod.iter().try_fold(new, |at, key| at.get_mut(*key)) else {
+        return;
+    };
+    for path in POD {
+        if !before.is_some_and(|before| has(before, path)) {
+            remove(spec, path);
+        }
+    }
+}
+
+fn has(at: &Value, path: &[&str]) -> bool {
+    match path.split_first() {
+        None => !at.is_null(),
+        Some((&"*", rest)) => at.as_array().into_iter().flatten().any(|item| has(item, rest)),
+        Some((key, rest)) => at.get(key).is_some_and(|value| has(value, rest)),
+    }
+}
+
+fn remove(at: &mut Value, path: &[&str]) {
+    match path {
+        [] => {}
+        ["*", rest @ ..] => at
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .for_each(|item| remove(item, rest)),
+        [key] => {
+            if let Some(object) = at.as_object_mut() {
+                object.remove(*key);
+            }
+        }
+        [key, rest @ ..] => {
+            if let Some(value) = at.get_mut(key) {
+                remove(value, rest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_feature_that_is_off_is_dropped_unless_it_is_in_use() {
+        let pod = |signal: Value| json!({ "spec": { "containers": [{ "name": "c", "lifecycle": signal }], "schedulingGroup": {} } });
+        let mut new = pod(json!({ "stopSignal": "SIGTERM", "preStop": {} }));
+        let used = new.clone();
+        drop_disabled("", "pods", &mut new, None);
+        assert_eq!(
+            new,
+            json!({ "spec": { "containers": [{ "name": "c", "lifecycle": { "preStop": {} } }] } })
+        );
+        let mut kept = used.clone();
+        drop_disabled("", "pods", &mut kept, Some(&used));
+        assert_eq!(kept, used);
+        let mut lease = json!({ "spec": { "strategy": "x", "holderIdentity": "h" } });
+        drop_disabled(
+            "coordination.k8s.io",
+            "leases",
+            &mut lease,
+            Some(&json!({ "spec": {} })),
+        );
+        assert_eq!(lease, json!({ "spec": { "holderIdentity": "h" } }));
+    }
+}
