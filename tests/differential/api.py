@@ -10,6 +10,7 @@ import random
 import re
 import subprocess
 import tempfile
+from urllib.parse import quote
 
 import odd
 import schema
@@ -61,14 +62,7 @@ class Script:
         # pods and what has pods in it are half of what users write
         if self.r.random() < 0.2:
             gv, resource = self.r.choice([("v1", "pods"), ("v1", "services"), ("apps/v1", "deployments"), ("apps/v1", "statefulsets"), ("batch/v1", "jobs")])
-        self.object = self.r.choice([one for one in OBJECTS if (one["gv"], one["resource"]) == (gv, resource)])
-        self.resource = resource
-        self.type = schema.of_kind(gv, self.object["kind"])
-        base = f"/api/{gv}" if "/" not in gv else f"/apis/{gv}"
-        self.collection = base + ("/namespaces/{ns}" if self.object["namespaced"] else "") + f"/{resource}"
-        self.name = self.object["body"]["metadata"]["name"]
-        self.path = f"{self.collection}/{self.name}"
-        self.steps = []
+        self.take(self.r.choice([one for one in OBJECTS if (one["gv"], one["resource"]) == (gv, resource)]))
 
     def often(self, chance):
         return self.r.random() < chance
@@ -167,16 +161,170 @@ class Script:
             self.step("PATCH", self.path + "/status", body, self.query(), headers={"Content-Type": f"application/{self.r.choice(['merge', 'strategic-merge'])}-patch+json"})
 
 
-PARTS = [(Script.odd_create, 10), (Script.update, 4), (Script.patch, 4), (Script.applied, 3), (Script.status, 2)]
+    # what a list may be asked for; `{n}` is a number
+    ACCEPT = ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+              "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", "application/yaml", "application/json;as=Table;v=v1beta1;g=meta.k8s.io", "application/cbor", "text/html",
+              "application/json;as=Table;v=v2;g=meta.k8s.io,application/json", "*/*", "application/json;as=Foo;v=v1;g=meta.k8s.io"]
+    LABELS = ["app=x", "app!=x", "app", "!app", "app in (x,y)", "app notin (x)", "app==x,tier=a", "tier=b", "app=x,", "=", "app in ()", "a b", "app=é", "app>1", "app<1", "x/y/z=1", "", "app in (x", "n>1", "n<3", "app=x,app=y"]
+    FIELDS = ["metadata.name={id}0", "metadata.name!={id}0", "metadata.namespace={ns}", "metadata.name={id}0,metadata.namespace={ns}", "metadata.name", "spec.nodeName=", "spec.nodeName=n1", "status.phase=Pending", "type=Opaque", "spec.type=NodePort",
+              "metadata.labels=x", "involvedObject.kind=Pod", "reason=R", "status.successful=1", "spec.unschedulable=true", "metadata.name=a\\,b", "metadata.name==", "x=y,", "spec.restartPolicy=Always", "metadata.name in (a)"]
+
+    def several(self):
+        """Two or three objects with labels; the labels of the steps that made them."""
+        made = []
+        for n in range(self.r.randint(2, 3)):
+            body = copy.deepcopy(self.object["body"])
+            body["metadata"]["name"] = self.name.replace("{id}", "{id}" + str(n))
+            body["metadata"]["labels"] = {"app": self.r.choice("xy"), "n": str(n), "of": "{id}"}
+            made.append(self.step("POST", self.collection, body))
+        return made
+
+    def listed(self):
+        if self.resource in DANGEROUS or self.resource == "ipaddresses" or "{id}" not in self.name:
+            return self.odd_create()
+        made = self.several()
+        for _ in range(self.r.randint(1, 3)):
+            query = []
+            if self.often(0.5):
+                query.append("labelSelector=" + quote(self.r.choice(self.LABELS)))
+            elif not self.object["namespaced"]:
+                query.append("labelSelector=" + quote("of={id}", safe="{}"))
+            if self.often(0.4):
+                query.append("fieldSelector=" + quote(self.r.choice(self.FIELDS), safe="{}"))
+            if self.often(0.4):
+                query.append("limit=" + self.r.choice(["1", "2", "0", "-1", "x", "500", ""]))
+            if self.often(0.3):
+                query.append("resourceVersion=" + self.r.choice(["0", "1", "x", "", "{{rv:%d}}" % made[-1], "{{rv:%d}}" % made[0], "99999999", "-1"]))
+            if self.often(0.2):
+                query.append("resourceVersionMatch=" + self.r.choice(["Exact", "NotOlderThan", "", "x"]))
+            if self.often(0.1):
+                query.append(self.r.choice(["continue=x", "continue=", "timeoutSeconds=x", "timeoutSeconds=1", "pretty=true", "includeObject=Object", "includeObject=None", "includeObject=x", "sendInitialEvents=true", "allowWatchBookmarks=true"]))
+            if not self.object["namespaced"] and not any("labelSelector" in one and "of%3D" in one for one in query):
+                query = [one for one in query if "labelSelector" not in one] + ["labelSelector=" + quote("of={id}", safe="{}")]
+            path = self.path.replace("{id}", "{id}0") if self.often(0.25) else self.collection
+            got = self.step("GET", path, None, query, headers={"Accept": self.r.choice(self.ACCEPT) if self.often(0.6) else "application/json"})
+            if "limit=1" in query and path == self.collection:
+                self.step("GET", path, None, [one for one in query if "resourceVersion" not in one] + ["continue={{continue:%d}}" % got])
+
+    def watched(self):
+        if self.resource in DANGEROUS or self.resource == "ipaddresses":
+            return self.update()
+        first = self.create()
+        self.step("PATCH", self.path, merge_patch(self.object["body"], self.edits(most=1)), headers={"Content-Type": "application/merge-patch+json"})
+        self.step("PATCH", self.path, {"metadata": {"labels": {"app": "z"}}}, headers={"Content-Type": "application/merge-patch+json"})
+        if self.often(0.7):
+            self.step("DELETE", self.path, self.r.choice([None, {"gracePeriodSeconds": 0}]))
+        query = ["watch=" + self.r.choice(["1", "true"]), "timeoutSeconds=1", "resourceVersion={{rv:%d}}" % first, "fieldSelector=" + quote(f"metadata.name={self.name}", safe="{}")]
+        if self.often(0.4):
+            query.append("labelSelector=" + quote(self.r.choice(self.LABELS[:8])))
+        if self.often(0.2):
+            query.append(self.r.choice(["sendInitialEvents=true", "resourceVersionMatch=NotOlderThan", "allowWatchBookmarks=false", "limit=1"]))
+        self.step("GET", self.collection, None, query, headers={"Accept": self.r.choice(self.ACCEPT[:4]) if self.often(0.5) else "application/json"})
+
+    OPTIONS = [{}, {"gracePeriodSeconds": 0}, {"gracePeriodSeconds": -1}, {"gracePeriodSeconds": 5}, {"propagationPolicy": "Foreground"}, {"propagationPolicy": "Orphan"}, {"propagationPolicy": "Background"}, {"propagationPolicy": "x"},
+               {"orphanDependents": True}, {"orphanDependents": False}, {"orphanDependents": True, "propagationPolicy": "Orphan"}, {"preconditions": {"uid": "x"}}, {"preconditions": {"resourceVersion": "1"}}, {"dryRun": ["All"]}, {"dryRun": ["x"]},
+               {"preconditions": {"uid": "{{uid:N}}"}}, {"preconditions": {"resourceVersion": "{{rv:N}}"}}, {"unknown": 1}, {"kind": "DeleteOptions", "apiVersion": "v1"}, {"kind": "Pod", "apiVersion": "v1"}, {"gracePeriodSeconds": "x"}, {"dryRun": None},
+               {"ignoreStoreReadErrorWithClusterBreakingPotential": True}, [], "x"]
+
+    def deleted(self):
+        if self.resource in DANGEROUS or self.resource == "ipaddresses":
+            return self.update()
+        object_ = copy.deepcopy(self.object["body"])
+        if self.often(0.4):
+            object_["metadata"]["finalizers"] = self.r.choice([["example.org/x"], ["example.org/x", "orphan"], ["foregroundDeletion"]])
+        made = self.step("POST", self.collection, object_)
+        for _ in range(self.r.randint(1, 3)):
+            options = json.loads(json.dumps(self.r.choice(self.OPTIONS)).replace(":N}}", f":{made}}}}}"))
+            query = [self.r.choice(["gracePeriodSeconds=0", "gracePeriodSeconds=x", "propagationPolicy=Orphan", "propagationPolicy=x", "dryRun=All", "orphanDependents=true", "gracePeriodSeconds=3"])] if self.often(0.3) else []
+            collection = self.often(0.2) and self.object["namespaced"]
+            self.step("DELETE", self.collection if collection else self.path, options if self.often(0.7) else None, query)
+            if self.often(0.5):
+                self.step("GET", self.path)
+        if self.often(0.6):
+            self.step("PATCH", self.path, {"metadata": {"finalizers": self.r.choice([None, [], ["example.org/y"]])}}, headers={"Content-Type": "application/merge-patch+json"})
+        self.step("GET", self.path)
+
+    def scaled(self):
+        name = self.r.choice(["deployments", "statefulsets", "replicasets", "replicationcontrollers"])
+        self.take(next(one for one in OBJECTS if one["resource"] == name))
+        made = self.create()
+        for _ in range(self.r.randint(1, 2)):
+            how = self.r.choice(["get", "put", "merge", "apply", "json"])
+            spec = self.r.choice([{"replicas": 5}, {"replicas": -1}, {}, {"replicas": None}, {"replicas": "3"}, {"replicas": 1.5}, None, {"x": 1, "replicas": 2}])
+            body = {"apiVersion": self.r.choice(["autoscaling/v1", "autoscaling/v1", "apps/v1", "v1"]), "kind": self.r.choice(["Scale", "Scale", "Deployment"]), "metadata": {"name": self.r.choice(["{id}", "{id}", "x", ""]), "namespace": "{ns}"}, "spec": spec}
+            if self.often(0.2):
+                body["metadata"]["resourceVersion"] = self.r.choice(["{{rv:%d}}" % made, "1"])
+            if self.often(0.1):
+                body["metadata"]["labels"] = {"a": "b c"}
+            path = self.path + "/scale"
+            if how == "get":
+                self.step("GET", path, headers={"Accept": self.r.choice(self.ACCEPT[:4])})
+            elif how == "put":
+                self.step("PUT", path, body, self.query())
+            elif how == "merge":
+                self.step("PATCH", path, {"spec": spec}, self.query(), headers={"Content-Type": f"application/{self.r.choice(['merge', 'strategic-merge'])}-patch+json"})
+            elif how == "json":
+                self.step("PATCH", path, [{"op": self.r.choice(["replace", "add", "remove"]), "path": "/spec/replicas", "value": self.r.choice([3, -1, None, "x"])}], self.query(), headers={"Content-Type": "application/json-patch+json"})
+            else:
+                self.step("PATCH", path, body, ["fieldManager=one"] + ["force=true"] * self.often(0.5), headers={"Content-Type": "application/apply-patch+yaml"})
+        self.step("GET", self.path)
+
+    def pod_parts(self):
+        self.take(next(one for one in OBJECTS if one["resource"] == "pods" and len(one["body"]["spec"]) == 1), account=True)
+        pod = copy.deepcopy(self.object["body"])
+        pod["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+        made = self.step("POST", self.collection, pod)
+        merge = {"Content-Type": f"application/{self.r.choice(['merge', 'strategic-merge'])}-patch+json"}
+        for _ in range(self.r.randint(1, 3)):
+            what = self.r.choice(["binding", "eviction", "resize", "ephemeral", "status", "token", "get"])
+            if what == "binding":
+                target = self.r.choice([{"name": "n1"}, {"kind": "Node", "name": "n1"}, {}, {"kind": "Pod", "name": "x"}, {"name": ""}, None, {"name": "n1", "apiVersion": "v1"}])
+                body = {"apiVersion": "v1", "kind": self.r.choice(["Binding", "Binding", "Pod"]), "metadata": {"name": self.r.choice(["{id}", "{id}", "x", ""]), **self.r.choice([{}, {"uid": "x"}, {"resourceVersion": "1"}, {"annotations": {"a": "b"}}, {"labels": {"a": "b"}}])}, "target": target}
+                self.step("POST", self.r.choice([self.path + "/binding", self.collection.replace("/pods", "/bindings")]), body, self.query())
+            elif what == "eviction":
+                options = self.r.choice([None, *self.OPTIONS[:17]])
+                body = {"apiVersion": self.r.choice(["policy/v1", "policy/v1", "policy/v1beta1", None]), "kind": self.r.choice(["Eviction", "Eviction", "Pod", None]), "metadata": {"name": self.r.choice(["{id}", "{id}", "x", ""])}, "deleteOptions": options}
+                self.step("POST", self.path + "/eviction", json.loads(json.dumps(body).replace(":N}}", f":{made}}}}}")), self.query())
+            elif what == "resize":
+                container = {"name": self.r.choice(["c", "c", "x"]), "resources": self.r.choice([{"requests": {"cpu": "500m"}}, {"limits": {"cpu": "3"}}, {"requests": {"memory": "2Gi"}}, {"requests": {"cpu": "5"}}, {"requests": {}, "limits": {}}, None, {"limits": {"memory": "1Gi"}}, {"requests": {"example.org/x": "1"}}])}
+                self.step("PATCH", self.path + "/resize", {"spec": {"containers": [container]}}, self.query(), headers=merge)
+            elif what == "ephemeral":
+                container = {"name": self.r.choice(["e", "c", "", "E"]), "image": self.r.choice(["i", ""]), **self.r.choice([{}, {"targetContainerName": "c"}, {"targetContainerName": "x"}, {"ports": [{"containerPort": 80}]}, {"livenessProbe": {}}, {"resources": {"limits": {"cpu": "1"}}}, {"stdin": True, "tty": True}])}
+                self.step("PATCH", self.path + "/ephemeralcontainers", {"spec": {"ephemeralContainers": [container]}}, self.query(), headers=merge)
+            elif what == "token":
+                spec = self.r.choice([{}, {"audiences": ["a"]}, {"expirationSeconds": 10}, {"expirationSeconds": 3600}, {"expirationSeconds": 2 ** 33}, {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "{id}"}}, {"boundObjectRef": {"kind": "x", "name": "y"}}, {"boundObjectRef": {"kind": "Secret", "apiVersion": "v1", "name": "none"}}, {"audiences": None, "expirationSeconds": "x"}])
+                self.step("POST", "/api/v1/namespaces/{ns}/serviceaccounts/" + self.r.choice(["default", "none"]) + "/token", {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}, self.query())
+            elif what == "status":
+                status = {"phase": self.r.choice(["Running", "Failed", "x"]), **self.r.choice([{}, {"podIP": "1.2.3.4"}, {"podIPs": [{"ip": "1.2.3.4"}, {"ip": "::1"}]}, {"conditions": [{"type": "Ready", "status": "True"}]}, {"containerStatuses": [{"name": "c", "ready": True}]}, {"qosClass": "x"}, {"observedGeneration": 5}, {"resize": "x"}])}
+                self.step("PATCH", self.path + "/status", {"status": status}, self.query(), headers=merge)
+            else:
+                self.step("GET", self.path, headers={"Accept": self.r.choice(self.ACCEPT)})
+        self.step("GET", self.path)
+
+    def take(self, object_, account=False):
+        """Makes the script about another object than the seed's."""
+        self.object, self.resource, self.steps = object_, object_["resource"], []
+        gv = object_["gv"]
+        self.type = schema.of_kind(gv, object_["kind"])
+        self.collection = (f"/api/{gv}" if "/" not in gv else f"/apis/{gv}") + ("/namespaces/{ns}" if object_["namespaced"] else "") + f"/{self.resource}"
+        self.name = object_["body"]["metadata"]["name"]
+        self.path = f"{self.collection}/{self.name}"
+        self.setup()
+
+
+PARTS = [(Script.odd_create, 10), (Script.update, 4), (Script.patch, 4), (Script.applied, 3), (Script.status, 2), (Script.listed, 2), (Script.watched, 1), (Script.deleted, 2),
+         (Script.scaled, 1), (Script.pod_parts, 2)]
 
 
 def script(seed):
     made = Script(seed)
-    made.setup()
     made.r.choices([part for part, _ in PARTS], [weight for _, weight in PARTS])[0](made)
     if not made.object["namespaced"]:
         # what is everybody's does not stay
-        made.step("DELETE", made.path, after=True)
+        for name in ("{id}", "{id}0", "{id}1", "{id}2"):
+            made.step("DELETE", made.path.replace("{id}", name), {"gracePeriodSeconds": 0}, after=True)
+            if "{id}" not in made.path:
+                break
     return made.steps
 
 
@@ -251,6 +399,12 @@ def normal(step, answer, names, asked):
         return re.sub(r"0xc[0-9a-f]{9,}", "<pointer>", value)
 
     def tree(value, key=""):
+        if key == "token" and isinstance(value, str) and value.count(".") == 2:
+            return "<token>"
+        if key == "continue" and value:
+            return "<continue>"
+        if key == "cells" and isinstance(value, list):
+            return [re.sub(r"^\d+s$", "<age>", text(one)) if isinstance(one, str) else one for one in value]
         if isinstance(value, dict):
             return {text(k): tree(v, k) for k, v in value.items()}
         if isinstance(value, list):
@@ -262,7 +416,13 @@ def normal(step, answer, names, asked):
             return "<port>"
         return value
 
-    made = {"code": answer["code"], "body": tree(answer["body"]), "warnings": tree(answer.get("warnings", []), "warnings")}
+    body = answer["body"]
+    if isinstance(body, str) and "watch=" in step["path"]:
+        try:
+            body = [json.loads(line) for line in body.splitlines()]
+        except ValueError:
+            pass
+    made = {"code": answer["code"], "body": tree(body), "warnings": tree(answer.get("warnings", []), "warnings")}
     for name in ("type", "location", "retry"):
         if answer.get(name):
             made[name] = text(answer[name])

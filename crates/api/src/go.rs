@@ -23,6 +23,45 @@ pub fn sprint(value: &Value) -> String {
     }
 }
 
+/// `%T` of a decoded JSON value.
+pub fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// `%#v` of a decoded JSON value.
+pub fn syntax(value: &Value) -> String {
+    match value {
+        Value::String(text) => quote(text),
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(inner_syntax).collect();
+            format!("{}{{{}}}", type_of(value), items.join(", "))
+        }
+        Value::Object(map) => {
+            let items: Vec<String> = map
+                .iter()
+                .map(|(k, v)| format!("{}:{}", quote(k), inner_syntax(v)))
+                .collect();
+            format!("{}{{{}}}", type_of(value), items.join(", "))
+        }
+        other => sprint(other),
+    }
+}
+
+fn inner_syntax(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        value => syntax(value),
+    }
+}
+
 /// `strconv.FormatFloat(f, 'g', -1, 64)` with the exponent threshold 21 of `%v`.
 pub fn float(f: f64) -> String {
     let text = format!("{f:e}");
@@ -107,6 +146,11 @@ mod tests {
     fn values_print_as_go_prints_them() {
         assert_eq!(sprint(&json!({"b": [1, "x"], "a": null})), "map[a:<nil> b:[1 x]]");
         assert_eq!(sprint(&json!(1.5)), "1.5");
+        assert_eq!(
+            syntax(&json!({"a": [null, "x", 1]})),
+            "map[string]interface {}{\"a\":[]interface {}{interface {}(nil), \"x\", 1}}"
+        );
+        assert_eq!(quote("a\u{0}\u{7f}\u{a0}é"), "\"a\\x00\\x7f\\u00a0é\"");
         assert_eq!(float(1e21), "1e+21");
         assert_eq!(float(1.5e-7), "1.5e-07");
     }

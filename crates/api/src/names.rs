@@ -216,6 +216,16 @@ pub fn wildcard_subdomain_errors(text: &str) -> Vec<String> {
     errors
 }
 
+/// A name as C has them.
+pub fn c_identifier_error(text: &str) -> Option<&'static str> {
+    let fine = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
+    let starts = text.bytes().next().is_some_and(|c| fine(c) && !c.is_ascii_digit());
+    (!starts || !text.bytes().all(fine)).then_some(
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_' \
+         (e.g. 'my_name',  or 'MY_NAME',  or 'MyName', regex used for validation is '[A-Za-z_][A-Za-z0-9_]*')",
+    )
+}
+
 /// `50%`.
 pub fn percent_errors(text: &str) -> Option<&'static str> {
     let digits = text.strip_suffix('%').unwrap_or_default();

@@ -23,10 +23,14 @@ pub struct Quantity {
     format: Format,
 }
 
+/// What upstream says of what is no quantity at all.
+pub(crate) const FORMAT: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
 /// Why a text is not a quantity; the messages are upstream's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error("{FORMAT}")]
     Format,
     #[error("unable to parse quantity's suffix")]
     Suffix,

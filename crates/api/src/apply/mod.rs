@@ -150,6 +150,13 @@ pub fn several(problems: &[String]) -> String {
     }
 }
 
+/// What keeps a configuration from being one of a built-in kind: fields that the kind does not have, values of other types, items
+/// that stand twice, each with its path. `None` where there is nothing.
+pub fn unfit(schema: &Schema, root: TypeId, config: &Value) -> Option<String> {
+    let found = walk::problems(Place::root(schema, root), config);
+    (!found.is_empty()).then(|| several(&found))
+}
+
 /// Upstream's sentence on conflicts.
 pub fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [one] = conflicts {

@@ -29,7 +29,35 @@ pub enum Parts<'s> {
     ListMap(&'s [Box<str>]),
 }
 
+/// What a scalar has to be. What reads itself, such as a time, may be any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Numeric,
+    String,
+    Boolean,
+    Untyped,
+}
+
 impl<'s> Place<'s> {
+    /// What the scalar here has to be, where the schema says it.
+    pub fn wanted(self) -> Option<Wanted> {
+        match self.schema.shape(self.ty?) {
+            Shape::Scalar(Scalar::String | Scalar::Bytes) => Some(Wanted::String),
+            Shape::Scalar(Scalar::Bool) => Some(Wanted::Boolean),
+            Shape::Scalar(Scalar::Int32 | Scalar::Int64 | Scalar::Double) => Some(Wanted::Numeric),
+            Shape::Scalar(
+                Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::Quantity | Scalar::IntOrString,
+            ) => Some(Wanted::Untyped),
+            _ => None,
+        }
+    }
+
+    /// Whether the schema names the members of what is here.
+    pub fn is_struct(self) -> bool {
+        self.ty
+            .is_some_and(|ty| self.schema.structural.is_none() && self.schema.structure(ty).is_some())
+    }
+
     pub fn root(schema: &'s Schema, root: TypeId) -> Place<'s> {
         Place {
             schema,

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::apply::field_set::{FieldSet, Step};
-use crate::apply::place::{Parts, Place};
+use crate::apply::place::{Parts, Place, Wanted};
+use crate::go;
 
 /// Every field that a value sets.
 pub fn fields(place: Place<'_>, value: &Value) -> FieldSet {
@@ -92,21 +93,29 @@ pub fn problems(place: Place<'_>, value: &Value) -> Vec<String> {
 fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Vec<String>) {
     let parts = place.parts(Some(value));
     let here = at.len();
-    let mut descend = |step: &str, place: Place<'_>, value: &Value, out: &mut Vec<String>| {
+    let descend = |at: &mut String, step: &str, place: Place<'_>, value: &Value, out: &mut Vec<String>| {
         at.push_str(step);
         find_problems(place, value, at, out);
         at.truncate(here);
     };
     match (parts, value) {
-        (_, Value::Null) | (Parts::Scalar, _) => {}
+        (_, Value::Null) => {}
+        (Parts::Scalar, _) => {
+            let why = place.wanted().and_then(|wanted| unlike(wanted, value));
+            out.extend(why.map(|why| problem(at, &why)));
+        }
         (Parts::Map { .. }, Value::Object(map)) => {
             for (name, child) in map {
-                descend(&format!(".{name}"), place.member(name), child, out);
+                if place.is_struct() && !place.names(name) {
+                    out.push(format!("{at}.{name}: field not declared in schema"));
+                    continue;
+                }
+                descend(at, &format!(".{name}"), place.member(name), child, out);
             }
         }
         (Parts::Atomic, Value::Array(list)) => {
             for (i, child) in list.iter().enumerate() {
-                descend(&format!("[{i}]"), place.item(), child, out);
+                descend(at, &format!("[{i}]"), place.item(), child, out);
             }
         }
         (Parts::Set | Parts::ListMap(_), Value::Array(list)) => {
@@ -142,9 +151,7 @@ fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Vec
                 if !seen.insert(step) {
                     out.push(problem(at, &format!("duplicate entries for key {shown}")));
                 }
-                at.push_str(&shown);
-                find_problems(place.item(), child, at, out);
-                at.truncate(here);
+                descend(at, &shown, place.item(), child, out);
             }
         }
         (Parts::Map { .. }, _) => out.push(problem(at, &format!("expected map, got {}", go_value(value)))),
@@ -162,8 +169,22 @@ fn problem(at: &str, why: &str) -> String {
 
 /// A value as Go shows it between braces.
 fn go_value(value: &Value) -> String {
-    match value {
-        Value::String(text) => format!("&{{{text}}}"),
-        other => format!("&{{{other}}}"),
+    format!("&{{{}}}", go::sprint(value))
+}
+
+/// Why a value is not the scalar that is wanted.
+fn unlike(wanted: Wanted, value: &Value) -> Option<String> {
+    match (wanted, value) {
+        (Wanted::Numeric, Value::Number(_))
+        | (Wanted::String, Value::String(_))
+        | (Wanted::Boolean, Value::Bool(_)) => None,
+        (Wanted::Untyped, value) if !value.is_object() && !value.is_array() => None,
+        (Wanted::Numeric, value) => Some(format!("expected numeric (int or float), got {}", go::type_of(value))),
+        (Wanted::String, value) => Some(format!(
+            "expected string, got &value.valueUnstructured{{Value:{}}}",
+            go::syntax(value)
+        )),
+        (Wanted::Boolean, value) => Some(format!("expected boolean, got {}", go_value(value))),
+        (Wanted::Untyped, value) => Some(format!("expected any scalar, got {}", go_value(value))),
     }
 }

@@ -38,11 +38,19 @@ impl Decoded {
     }
 }
 
+/// Which of upstream's two decoders speaks where a value is not of its type: the one that reads JSON, or the one that makes a typed
+/// object of an untyped one, after a merge. The latter also takes a number without a fraction for an integer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    Json,
+    Converter,
+}
+
 impl Schema {
     /// Decodes a JSON document.
     pub fn decode_json(&self, root: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let decoded = self.decode_with(root, &mut deserializer)?;
+        let decoded = self.decode_with(root, &mut deserializer, Voice::Json)?;
         deserializer.end().map_err(|e| DecodeError(e.to_string()))?;
         Ok(decoded)
     }
@@ -58,12 +66,23 @@ impl Schema {
 
     /// Checks a tree against the schema and drops what the schema does not know: for the result of a patch.
     pub fn decode_value(&self, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
-        self.decode_with(root, value)
+        self.decode_with(root, value, Voice::Json)
     }
 
-    fn decode_with<'de, D: Deserializer<'de>>(&self, root: TypeId, deserializer: D) -> Result<Decoded, DecodeError> {
+    /// As `decode_value`, for the result of a merge of trees.
+    pub fn convert_value(&self, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
+        self.decode_with(root, value, Voice::Converter)
+    }
+
+    fn decode_with<'de, D: Deserializer<'de>>(
+        &self,
+        root: TypeId,
+        deserializer: D,
+        voice: Voice,
+    ) -> Result<Decoded, DecodeError> {
         let context = Context {
             schema: self,
+            voice,
             found: RefCell::default(),
             weight: Weight::default(),
         };
@@ -124,6 +143,7 @@ impl Found {
 
 struct Context<'s> {
     schema: &'s Schema,
+    voice: Voice,
     found: RefCell<Found>,
     weight: Weight,
 }
@@ -164,9 +184,36 @@ impl<'a> Seed<'a> {
         error
     }
 
-    fn mismatch<E: serde::de::Error>(&self, found: &str) -> E {
+    /// The value is of another type: what JSON calls it, and what Go calls it.
+    fn mismatch<E: serde::de::Error>(&self, found: &str, kind: &str) -> E {
         let schema = self.context.schema;
-        let expected = schema.go_name(self.ty);
+        match self.scalar() {
+            Some(Scalar::Quantity) => return self.fail(crate::quantity::FORMAT.to_owned()),
+            Some(Scalar::SchemaOrBool) => return self.fail("boolean or JSON schema expected".to_owned()),
+            _ => {}
+        }
+        let (expected, special) = match self.scalar() {
+            // these read themselves from a text or a number
+            Some(Scalar::Time | Scalar::MicroTime | Scalar::Duration) => ("string".to_owned(), true),
+            Some(Scalar::IntOrString) => ("int32".to_owned(), true),
+            _ => (schema.go_name(self.ty), false),
+        };
+        if self.context.voice == Voice::Converter {
+            return self.fail(match self.shape() {
+                _ if special => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
+                Shape::List { .. } | Shape::WrappedList { .. } | Shape::Scalar(Scalar::Bytes) => {
+                    format!("cannot restore slice from {kind}")
+                }
+                Shape::Map { .. } => format!("cannot restore map from {kind}"),
+                Shape::Struct(_) => format!("cannot restore struct from: {kind}"),
+                // Go could make one of the other, but that is not meant
+                Shape::Scalar(Scalar::String) if kind == "int64" => "cannot convert int64 to string".to_owned(),
+                Shape::Scalar(Scalar::Int32 | Scalar::Int64) if kind == "float64" => {
+                    format!("cannot convert float64 to {expected}")
+                }
+                Shape::Scalar(_) => format!("unrecognized type: {expected}"),
+            });
+        }
         let place = match self.owner {
             Some(owner) => {
                 let name = schema.go_name(owner);
@@ -187,9 +234,9 @@ impl<'a> Seed<'a> {
             Some(Scalar::IntOrString) if fits32 => Ok(number),
             Some(Scalar::Double | Scalar::Quantity | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(number),
             Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString) => {
-                Err(self.mismatch(&format!("number {number}")))
+                Err(self.mismatch(&format!("number {number}"), go_kind(&number)))
             }
-            _ => Err(self.mismatch("number")),
+            _ => Err(self.mismatch("number", go_kind(&number))),
         }
     }
 }
@@ -200,6 +247,14 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         deserializer.deserialize_any(self)
     }
+}
+
+/// Larger numbers have no exact integer.
+const WHOLE: f64 = 9e15;
+
+/// What Go calls the type of a number in a tree.
+fn go_kind(number: &Value) -> &'static str {
+    if number.is_f64() { "float64" } else { "int64" }
 }
 
 /// Bytes of a text.
@@ -300,7 +355,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
         match self.scalar() {
             Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::SchemaOrBool) => Ok(v.into()),
-            _ => Err(self.mismatch("bool")),
+            _ => Err(self.mismatch("bool", "bool")),
         }
     }
 
@@ -313,6 +368,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
+        let whole = v.fract() == 0.0 && v.abs() < WHOLE && self.context.voice == Voice::Converter;
+        let is_integer = matches!(self.scalar(), Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString));
+        // a zero with a sign is an integer to Go's reader too
+        if is_integer && (whole || v == 0.0) {
+            return self.visit_i64(v as i64);
+        }
         self.integer(false, false, v.into())
     }
 
@@ -329,7 +390,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     Err(message) => Err(self.fail(message)),
                 }
             }
-            _ => Err(self.mismatch("string")),
+            _ => Err(self.mismatch("string", "string")),
         }
     }
 
@@ -351,7 +412,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Shape::Scalar(Scalar::SchemaOrArray) => schema
                 .json_schema
                 .ok_or_else(|| A::Error::custom("no type for JSON schemas"))?,
-            _ => return Err(self.mismatch("array")),
+            _ => return Err(self.mismatch("array", "slice")),
         };
         let mut out = Vec::new();
         while let Some(item) = {
@@ -383,7 +444,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Shape::Scalar(Scalar::SchemaOrArray | Scalar::SchemaOrBool | Scalar::SchemaOrStrings) => {
                 (schema.json_schema, None)
             }
-            _ => return Err(self.mismatch("object")),
+            _ => return Err(self.mismatch("object", "map")),
         };
         let mut out = Map::new();
         let mut ignored: HashSet<String> = HashSet::new();

@@ -5,12 +5,23 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use crate::go;
 use crate::schema::{Field, Schema, Shape, TypeId};
 
 /// Why a patch cannot be merged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PatchError(pub String);
+pub enum PatchError {
+    /// The patch is none.
+    #[error("{0}")]
+    Format(&'static str),
+    /// The patch does not fit the object.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+const BAD_RETAIN: PatchError = PatchError::Format("invalid patch format of retainKeys");
+const BAD_PRIMITIVES: PatchError = PatchError::Format("invalid patch format of primitive list");
+const BAD_ORDER: PatchError = PatchError::Format("invalid patch format of setElementOrder list");
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
@@ -23,7 +34,7 @@ impl Schema {
     /// `original` with `patch` merged into it.
     pub fn strategic_merge(&self, root: TypeId, original: &Value, patch: &Value) -> Result<Value> {
         let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-            return Err(PatchError("strategic merge patch must be a JSON object".into()));
+            return Err(PatchError::Format("strategic merge patch must be a JSON object"));
         };
         self.merge_map(Some(root), original.clone(), patch).map(Value::Object)
     }
@@ -35,20 +46,25 @@ impl Schema {
         mut out: Map<String, Value>,
         patch: &Map<String, Value>,
     ) -> Result<Map<String, Value>> {
-        match patch.get(DIRECTIVE).and_then(Value::as_str) {
-            Some("replace") => {
+        match patch.get(DIRECTIVE).map(|d| d.as_str().ok_or(d)) {
+            Some(Ok("replace")) => {
                 let mut replaced = patch.clone();
                 replaced.remove(DIRECTIVE);
                 return Ok(replaced);
             }
-            Some("delete") => return Ok(Map::new()),
-            Some("merge") | None => {}
-            Some(other) => return Err(PatchError(format!("unknown patch type found: {other}"))),
+            Some(Ok("delete")) => return Ok(Map::new()),
+            Some(Ok("merge")) | None => {}
+            Some(other) => {
+                let shown = match other {
+                    Ok(text) => text.to_owned(),
+                    Err(value) => format!("%!s({}={})", go::type_of(value), go::sprint(value)),
+                };
+                let map = go::sprint(&Value::Object(patch.clone()));
+                return Err(PatchError::Unfit(format!("unknown patch type: {shown} in map: {map}")));
+            }
         }
         if let Some(keys) = patch.get(RETAIN) {
-            let keys = keys
-                .as_array()
-                .ok_or_else(|| PatchError(format!("{RETAIN} must be a list")))?;
+            let keys = keys.as_array().ok_or(BAD_RETAIN)?;
             let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
             out.retain(|key, _| keys.contains(key.as_str()));
         }
@@ -57,9 +73,7 @@ impl Schema {
                 continue;
             }
             if let Some(field) = key.strip_prefix(DELETE_PRIMITIVES) {
-                let gone = value
-                    .as_array()
-                    .ok_or_else(|| PatchError(format!("{key} must be a list")))?;
+                let gone = value.as_array().ok_or(BAD_PRIMITIVES)?;
                 let gone: HashSet<&Value> = gone.iter().collect();
                 if let Some(list) = out.get_mut(field).and_then(Value::as_array_mut) {
                     list.retain(|item| !gone.contains(item));
@@ -96,9 +110,7 @@ impl Schema {
             if !patch.contains_key(key)
                 && let Some(Value::Array(list)) = out.get_mut(key)
             {
-                let order = order
-                    .as_array()
-                    .ok_or_else(|| PatchError(format!("{SET_ORDER}{key} must be a list")))?;
+                let order = order.as_array().ok_or(BAD_ORDER)?;
                 let merge_key = self
                     .patched_member(ty, key)
                     .0
@@ -167,10 +179,13 @@ impl Schema {
         for item in patch {
             let object = item
                 .as_object()
-                .ok_or_else(|| PatchError(format!("{key}: expected a list of maps")))?;
-            let id = object
-                .get(merge_key)
-                .ok_or_else(|| PatchError(format!("map: {item} does not contain declared merge key: {merge_key}")))?;
+                .ok_or_else(|| PatchError::Unfit(format!("{key}: expected a list of maps")))?;
+            let id = object.get(merge_key).ok_or_else(|| {
+                PatchError::Unfit(format!(
+                    "map: {} does not contain declared merge key: {merge_key}",
+                    go::sprint(item)
+                ))
+            })?;
             if object.get(DIRECTIVE).and_then(Value::as_str) == Some("delete") {
                 for at in named.remove(id).unwrap_or_default() {
                     out[at] = None;

@@ -20,6 +20,7 @@ use crate::registry::Registry;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
 use crate::strategy::text;
+use crate::strategy::validation::{Cursor, service};
 
 pub use ip_address::Claims;
 pub use network::Network;
@@ -179,6 +180,13 @@ pub fn allocate(
     if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
         return Ok(reservation);
     }
+    settle(tree, old);
+    let mut wrong = Vec::new();
+    let before = old.map(|old| Cursor::of(old.get("spec"), "spec"));
+    service::addresses(&mut wrong, &Cursor::of(tree.get("spec"), "spec"), before.as_ref());
+    if !wrong.is_empty() {
+        return Ok(reservation);
+    }
     let mut state = in_flight();
     let asked = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
     // what a Service has it keeps when an update leaves the field out
@@ -209,6 +217,41 @@ pub fn allocate(
     // a reservation that is dropped asks for the same lock
     drop(state);
     result.map(|()| reservation)
+}
+
+/// Whether a Service has an address of the cluster.
+fn is_addressed(service: &Value) -> bool {
+    text(service, &["spec", "type"]).is_none_or(|kind| kind != "ExternalName")
+}
+
+/// Makes the one address and the list of addresses agree for clients that know only the one. Where both are said and do not
+/// agree, validation refuses them.
+fn settle(tree: &mut Value, old: Option<&Value>) {
+    let spec_of = |service: &Value| {
+        let one = text(service, &["spec", "clusterIP"]).unwrap_or_default().to_owned();
+        let all = service.pointer("/spec/clusterIPs").cloned().unwrap_or_default();
+        (one, all)
+    };
+    let none = |all: &Value| all.as_array().is_none_or(Vec::is_empty);
+    let (mut one, mut all) = spec_of(tree);
+    let Some(old) = old.filter(|old| is_addressed(old)) else {
+        if !one.is_empty() && none(&all) {
+            tree["spec"]["clusterIPs"] = json!([one]);
+        }
+        return;
+    };
+    let (had, had_all) = spec_of(old);
+    if one.is_empty() {
+        one.clone_from(&had);
+    }
+    if none(&all) && one == had {
+        all.clone_from(&had_all);
+    }
+    if one != had && (all == had_all || none(&all)) {
+        all = json!([one]);
+    }
+    tree["spec"]["clusterIP"] = json!(one);
+    tree["spec"]["clusterIPs"] = all;
 }
 
 /// The address asked for, or a free one.

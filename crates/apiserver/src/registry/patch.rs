@@ -1,6 +1,8 @@
 //! PATCH: JSON Patch, JSON Merge Patch, strategic merge patch and server-side apply, each onto the served version.
 
 use api::schema::Document;
+use api::schema::json::Voice;
+use api::schema::strategic_merge::PatchError;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
@@ -111,6 +113,14 @@ impl Patch {
         ApiError::invalid("", "", "", &[error])
     }
 
+    /// Which decoder makes an object of the patched tree.
+    pub fn voice(&self) -> Voice {
+        match self {
+            Patch::Strategic(_) => Voice::Converter,
+            Patch::Json(_) | Patch::Merge(_) => Voice::Json,
+        }
+    }
+
     /// The object after the patch; not yet checked against the schema.
     pub fn apply(&self, resource: &Resource, old: &Value) -> Result<Value> {
         match self {
@@ -127,7 +137,10 @@ impl Patch {
                 .schema
                 .get()
                 .strategic_merge(resource.root, old, patch)
-                .map_err(|e| ApiError::bad_request(e.to_string())),
+                .map_err(|e| match e {
+                    PatchError::Format(why) => ApiError::bad_request(why),
+                    PatchError::Unfit(why) => ApiError::plain(why),
+                }),
         }
     }
 }

@@ -291,6 +291,12 @@ impl Resource {
     }
 
     pub fn invalid(&self, name: &str, errors: &[api::field::FieldError]) -> ApiError {
-        ApiError::invalid(&self.group, &self.kind, name, errors)
+        // of both groups of events it is the older one that is told
+        let group = if self.is("events.k8s.io", "events") {
+            ""
+        } else {
+            &self.group
+        };
+        ApiError::invalid(group, &self.kind, name, errors)
     }
 }

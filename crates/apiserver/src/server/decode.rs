@@ -1,6 +1,7 @@
 //! Bodies: from the bytes of a request to a tree of the resource's type, and what is wrong with those that are not.
 
 use api::gvk::{GroupVersionKind, split_api_version};
+use api::schema::json::Voice;
 use api::schema::weight::TOO_HEAVY;
 use api::schema::{Decoded, Document, Schema, envelope};
 use serde_json::{Value, json};
@@ -157,12 +158,12 @@ fn unfit(kind: &str, version: &str, wanted: &str, why: &str) -> ApiError {
 ///
 /// # Errors
 /// Why it is no such tree.
-pub fn decode_tree(resource: &Resource, tree: Value) -> std::result::Result<Decoded, String> {
+pub fn decode_tree(resource: &Resource, tree: Value, voice: Voice) -> std::result::Result<Decoded, String> {
     let schema = resource.schema.get();
-    let decoded = if resource.is_custom() {
-        schema.decode_custom(tree)
-    } else {
-        schema.decode_value(resource.root, tree)
+    let decoded = match voice {
+        _ if resource.is_custom() => schema.decode_custom(tree),
+        Voice::Json => schema.decode_value(resource.root, tree),
+        Voice::Converter => schema.convert_value(resource.root, tree),
     };
     decoded.map_err(|e| e.to_string())
 }

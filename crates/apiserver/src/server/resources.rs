@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::apply::ApplyError;
+use api::schema::json::Voice;
 use api::schema::{Decoded, Document};
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
@@ -244,7 +245,7 @@ impl ApiServer {
         let updated = write
             .update(name, |old| {
                 let patched = patch.apply(resource, old)?;
-                let decoded = decode_tree(resource, patched.clone());
+                let decoded = decode_tree(resource, patched.clone(), patch.voice());
                 let decoded = decoded.map_err(|why| patch.unfit(resource, &patched, &why))?;
                 let strict = [objections.clone(), decoded.strict_errors()].concat();
                 if let Some(why) = request.strict_problem(&strict) {
@@ -284,10 +285,23 @@ impl ApiServer {
             .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
         let repeated = document.yaml_problem();
         let name = &request.info.name;
-        let decoded = decode_tree(resource, document.value).map_err(ApiError::bad_request)?;
-        if !decoded.unknown.is_empty() {
-            return Err(undeclared(resource, &decoded));
+        let mut tree = document.value;
+        if tree.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
+            return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
+        let decoded = if resource.is_custom() {
+            let decoded = decode_tree(resource, tree, Voice::Json).map_err(ApiError::bad_request)?;
+            if !decoded.unknown.is_empty() {
+                return Err(undeclared(resource, &decoded));
+            }
+            decoded
+        } else {
+            check_type(resource, &mut tree)?;
+            if let Some(why) = api::apply::unfit(resource.schema.get(), resource.root, &tree) {
+                return Err(unfit_configuration(resource, &tree, &why));
+            }
+            decode_tree(resource, tree.clone(), Voice::Converter).map_err(|why| unconverted(resource, &tree, &why))?
+        };
         if let Some(repeated) = repeated {
             let error = format!("error converting YAML to JSON: {repeated}");
             if request.strict_problem(std::slice::from_ref(&error)).is_some() {
@@ -300,9 +314,6 @@ impl ApiServer {
             metadata::of(&mut config)?.insert("name".into(), json!(name));
         }
         check_identity(name, &config)?;
-        if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
-            return Err(ApiError::bad_request("metadata.managedFields must be nil"));
-        }
         let context = write.apply_context(force);
         if served.cache.get(write.namespace, name).is_none() {
             if !metadata::text(&config, "uid").is_empty() {
@@ -375,17 +386,7 @@ impl ApiServer {
                 if !write_options.dry_run {
                     self.after_delete(served, &object).await?;
                 }
-                // pods and a few others answer with what they were, as upstream
-                let returns_object = [
-                    "pods",
-                    "persistentvolumeclaims",
-                    "persistentvolumes",
-                    "services",
-                    "serviceaccounts",
-                    "podtemplates",
-                    "resourcequotas",
-                ];
-                if resource.group.is_empty() && returns_object.contains(&resource.plural.as_str()) {
+                if returns_deleted(resource) {
                     return body::object_response(StatusCode::OK, resource, &object, request.accept);
                 }
                 let mut details = json!({ "name": request.info.name, "group": resource.group, "kind": resource.plural, "uid": object.object.meta.uid });
@@ -457,6 +458,25 @@ impl ApiServer {
     }
 }
 
+/// Whether what is deleted is answered with what it was.
+fn returns_deleted(resource: &Resource) -> bool {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", plural) => matches!(
+            plural,
+            "pods"
+                | "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "services"
+                | "serviceaccounts"
+                | "podtemplates"
+                | "resourcequotas"
+        ),
+        ("storage.k8s.io", plural) => plural != "csistoragecapacities",
+        ("resource.k8s.io", _) => true,
+        _ => false,
+    }
+}
+
 /// Why an apply is refused.
 fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiError {
     match error {
@@ -479,6 +499,17 @@ fn undeclared(resource: &Resource, decoded: &Decoded) -> ApiError {
         .map(|path| format!(".{path}: field not declared in schema"))
         .collect();
     unfit_configuration(resource, &decoded.value, &api::apply::several(&fields))
+}
+
+/// Why what an applied configuration makes of an object is none of the resource.
+fn unconverted(resource: &Resource, config: &Value, why: &str) -> ApiError {
+    let text = |key: &str| metadata::text(config, key);
+    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
+    ApiError::plain(format!(
+        "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
+        text("namespace"),
+        text("name"),
+    ))
 }
 
 /// Why an applied configuration is no object of the resource.

@@ -79,6 +79,26 @@ pub static EVENT: Strategy = Strategy {
     ..PLAIN
 };
 
+/// Taints of devices say since when they are.
+pub static RESOURCE_SLICE: Strategy = Strategy {
+    generation: Generation::Counted,
+    prepare_create: date_taints,
+    prepare_update: |new, _, now| date_taints(new, now),
+    ..PLAIN
+};
+
+fn date_taints(slice: &mut Value, now: &str) {
+    let devices = slice.pointer_mut("/spec/devices").and_then(Value::as_array_mut);
+    for device in devices.into_iter().flatten() {
+        let taints = device.get_mut("taints").and_then(Value::as_array_mut);
+        for taint in taints.into_iter().flatten().filter_map(Value::as_object_mut) {
+            if taint.get("timeAdded").is_none_or(Value::is_null) {
+                taint.insert("timeAdded".into(), json!(now));
+            }
+        }
+    }
+}
+
 /// Of the secrets that it names an account keeps the names.
 pub static SERVICE_ACCOUNT: Strategy = Strategy {
     prepare_create: |object, _| name_secrets(object),

@@ -68,7 +68,7 @@ fn drop_dependent(new: &mut Value, old: &Value, _: &str) {
         gone.push("externalTrafficPolicy");
     }
     let drop_ports = has_node_ports(old) && !has_node_ports(new) && node_ports(old).is_superset(&node_ports(new));
-    if !balancer(new) && new.get("status").is_some() {
+    if balancer(old) && !balancer(new) && new.get("status").is_some() {
         new["status"]["loadBalancer"] = json!({});
     }
     let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {

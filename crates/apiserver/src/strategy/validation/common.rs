@@ -126,6 +126,18 @@ pub fn annotations(errors: &mut Errors, at: &Cursor) {
     }
 }
 
+/// The metadata of what is made from a template: labels and annotations, and nothing else.
+pub fn template_metadata(errors: &mut Errors, at: &Cursor) {
+    annotations(errors, &at.get("annotations"));
+    labels(errors, &at.get("labels"));
+    for (key, value) in at.map().into_iter().flatten() {
+        let empty = value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty);
+        if !matches!(key.as_str(), "annotations" | "labels") && !empty {
+            errors.push(at.get(key).forbidden("cannot be set"));
+        }
+    }
+}
+
 /// A relative path that does not climb.
 pub fn local_descending_path(errors: &mut Errors, at: &Cursor) {
     if at.text().starts_with('/') {

@@ -1,11 +1,13 @@
 //! Rules of the built-in kinds beyond their schemas, a file for each group of kinds.
 
+mod api_service;
 mod certificate;
 mod cluster;
 mod common;
 mod config;
 pub(super) mod cursor;
 mod definition;
+mod devices;
 mod endpoints;
 mod flow;
 mod job;
@@ -14,7 +16,7 @@ mod network;
 mod pod;
 mod rbac;
 mod schedule;
-mod service;
+pub(crate) mod service;
 mod service_range;
 mod storage;
 mod workload;
@@ -22,7 +24,7 @@ mod workload;
 use serde_json::Value;
 
 use common::Errors;
-use cursor::Cursor;
+pub(crate) use cursor::Cursor;
 
 /// An object that is to be stored.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +98,11 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => flow::flow_schema(check),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => flow::priority_level(check),
         ("apiextensions.k8s.io", _) => definition::definition(check),
+        ("resource.k8s.io", "resourceclaims") => devices::claim(check),
+        ("resource.k8s.io", "resourceclaimtemplates") => devices::claim_template(check),
+        ("resource.k8s.io", "deviceclasses") => devices::class(check),
+        ("resource.k8s.io", "resourceslices") => devices::slice(check),
+        ("apiregistration.k8s.io", _) => api_service::api_service(check),
         ("admissionregistration.k8s.io", _) => workload::refused(check),
         _ => Errors::new(),
     }

@@ -23,7 +23,11 @@ pub fn cluster_role(check: &Check) -> Errors {
         errors.push(selectors.required(why));
     }
     for selector in selectors.items() {
+        let count = errors.len();
         label_selector(&mut errors, &selector);
+        if errors.len() > count {
+            errors.push(selector.wrong(serde_json::Value::Null, "invalid label selector."));
+        }
     }
     errors
 }

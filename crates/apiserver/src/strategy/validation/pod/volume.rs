@@ -6,8 +6,8 @@ use api::names;
 
 use super::{Pod, env};
 use crate::strategy::validation::common::{
-    Errors, annotations, dns_label, file_mode, label_selector, labels, local_descending_path, local_free_path,
-    no_backsteps, one_of_or_none, problems, require,
+    Errors, dns_label, file_mode, label_selector, local_descending_path, local_free_path, no_backsteps, one_of_or_none,
+    problems, require, template_metadata,
 };
 use crate::strategy::validation::cursor::Cursor;
 use crate::strategy::validation::storage;
@@ -147,8 +147,7 @@ fn one(errors: &mut Errors, kind: &str, at: &Cursor, volume: &Cursor, pod_name: 
                 errors.push(template.required(""));
                 return;
             }
-            annotations(errors, &template.at(&["metadata", "annotations"]));
-            labels(errors, &template.at(&["metadata", "labels"]));
+            template_metadata(errors, &template.get("metadata"));
             storage::claim_spec(errors, &template.get("spec"));
             let name = volume.get("name");
             if !pod_name.is_empty() && !name.text().is_empty() {
