@@ -99,7 +99,7 @@ fn run(command: Command) -> ExitCode {
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();
-        memory::bound_arenas();
+        memory::bound();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
@@ -81,6 +81,15 @@ impl Drop for Held {
     }
 }
 
+/// Makes room by steps: doubled, the room that many large bodies do not use would be as much as they are.
+fn grow(all: &mut Vec<u8>, more: usize) {
+    const STEP: usize = 256 << 10;
+    if all.capacity() - all.len() < more {
+        let room = if all.len() < STEP { all.len() } else { STEP };
+        all.reserve_exact(more.max(room));
+    }
+}
+
 /// The body of a request: not read yet, or handed over whole by a component of this process.
 #[derive(Debug)]
 pub enum Payload {
@@ -108,7 +117,7 @@ impl Payload {
         };
         let reading = async {
             let mut first: Option<Bytes> = None;
-            let mut all = BytesMut::new();
+            let mut all = Vec::new();
             while let Some(frame) = body.frame().await {
                 let frame = frame.map_err(|e| ApiError::bad_request(format!("error reading the body: {e}")))?;
                 let Ok(data) = frame.into_data() else { continue };
@@ -123,13 +132,15 @@ impl Payload {
                     (None, true) => first = Some(data),
                     _ => {
                         if let Some(first) = first.take() {
+                            grow(&mut all, first.len());
                             all.extend_from_slice(&first);
                         }
+                        grow(&mut all, data.len());
                         all.extend_from_slice(&data);
                     }
                 }
             }
-            Ok(first.unwrap_or_else(|| all.freeze()))
+            Ok(first.unwrap_or_else(|| all.into()))
         };
         match tokio::time::timeout(within, reading).await {
             Ok(read) => read.map(|bytes| (bytes, Some(held))),

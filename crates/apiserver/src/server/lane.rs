@@ -10,7 +10,14 @@ use tokio::sync::Semaphore;
 use crate::http::status::{ApiError, Result};
 
 /// A body above this is long work.
-pub const LONG: usize = 128 << 10;
+const LONG: usize = 128 << 10;
+/// A document in YAML above this is: what reads YAML keeps hundreds of bytes for a character.
+const LONG_YAML: usize = 16 << 10;
+
+/// Whether a body of so many bytes is long work.
+pub fn is_long(bytes: usize, yaml: bool) -> bool {
+    bytes > if yaml { LONG_YAML } else { LONG }
+}
 
 /// A thread that is started when it is needed first.
 #[derive(Debug)]

@@ -141,7 +141,11 @@ impl ApiServer {
                 warnings.add(text);
             }
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-            let long = body.len() > lane::LONG;
+            let content = headers
+                .get(http::header::CONTENT_TYPE)
+                .map_or(&b""[..], HeaderValue::as_bytes);
+            let yaml = memchr::memmem::find(content, b"yaml").is_some();
+            let long = lane::is_long(body.len(), yaml);
             let request = Request {
                 method,
                 uri,
