@@ -1,6 +1,6 @@
 //! Values as Go prints them: what reaches the terminal through `%v`.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// `fmt.Sprint` of a decoded JSON value.
 pub fn sprint(value: &Value) -> String {
@@ -74,20 +74,30 @@ pub fn float(f: f64) -> String {
     format!("{mantissa}e{sign}{:02}", exponent.abs())
 }
 
-/// JSON as Go's encoder writes it: `<`, `>` and `&` are escaped.
+/// A number as Go's JSON encoder writes it: `1.0` is `1`, and only what is below 1e-6 or from 1e21 has an exponent.
+pub fn json_number(number: &Number) -> String {
+    match number.as_f64() {
+        Some(f) if number.as_i64().is_none() => json_float(f),
+        _ => number.to_string(),
+    }
+}
+
+fn json_float(f: f64) -> String {
+    let size = f.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let text = format!("{f:e}");
+        return match text.split_once('e') {
+            Some((mantissa, exponent)) if !exponent.starts_with('-') => format!("{mantissa}e+{exponent}"),
+            _ => text,
+        };
+    }
+    format!("{f}")
+}
+
+/// JSON as Go's encoder writes it: `<`, `>` and `&` are escaped, numbers are those of [`json_number`].
 pub fn json(value: &Value, indent: Option<&str>) -> String {
-    let mut out = Vec::new();
-    let written = match indent {
-        Some(indent) => {
-            let formatter = serde_json::ser::PrettyFormatter::with_indent(indent.as_bytes());
-            let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
-            serde::Serialize::serialize(value, &mut serializer)
-        }
-        None => serde_json::to_writer(&mut out, value),
-    };
-    // A tree of texts and numbers always has a JSON form.
-    debug_assert!(written.is_ok());
-    let text = String::from_utf8_lossy(&out).into_owned();
+    let mut text = String::new();
+    write_json(&mut text, value, indent, 0);
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;
     }
@@ -96,6 +106,45 @@ pub fn json(value: &Value, indent: Option<&str>) -> String {
         .replace('&', "\\u0026")
         .replace('\u{2028}', "\\u2028")
         .replace('\u{2029}', "\\u2029")
+}
+
+fn write_json(out: &mut String, value: &Value, indent: Option<&str>, level: usize) {
+    let line = |out: &mut String, level: usize| {
+        if let Some(indent) = indent {
+            out.push('\n');
+            (0..level).for_each(|_| out.push_str(indent));
+        }
+    };
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            out.push('{');
+            for (i, (key, value)) in map.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                line(out, level + 1);
+                out.push_str(&Value::from(key.as_str()).to_string());
+                out.push_str(if indent.is_some() { ": " } else { ":" });
+                write_json(out, value, indent, level + 1);
+            }
+            line(out, level);
+            out.push('}');
+        }
+        Value::Array(list) if !list.is_empty() => {
+            out.push('[');
+            for (i, value) in list.iter().enumerate() {
+                if i > 0 {
+                    out.push(',');
+                }
+                line(out, level + 1);
+                write_json(out, value, indent, level + 1);
+            }
+            line(out, level);
+            out.push(']');
+        }
+        Value::Number(number) => out.push_str(&json_number(number)),
+        plain => out.push_str(&plain.to_string()),
+    }
 }
 
 /// An error of the system in its own words, without Rust's number of it.
@@ -153,6 +202,22 @@ mod tests {
         assert_eq!(quote("a\u{0}\u{7f}\u{a0}é"), "\"a\\x00\\x7f\\u00a0é\"");
         assert_eq!(float(1e21), "1e+21");
         assert_eq!(float(1.5e-7), "1.5e-07");
+    }
+
+    #[test]
+    fn numbers_in_json_are_written_as_go_writes_them() {
+        for (number, text) in [
+            (json!(1.0), "1"),
+            (json!(-0.5), "-0.5"),
+            (json!(1e16), "10000000000000000"),
+            (json!(1e21), "1e+21"),
+            (json!(1e-7), "1e-7"),
+            (json!(0.000001), "0.000001"),
+            (json!(u64::MAX), "18446744073709552000"),
+            (json!(i64::MIN), "-9223372036854775808"),
+        ] {
+            assert_eq!(json(&number, None), text);
+        }
     }
 
     #[test]

@@ -28,6 +28,17 @@ pub struct ResourceType {
 }
 
 impl ResourceType {
+    /// A type of which nothing but its name is known.
+    pub fn named(api_version: &str, kind: &str) -> ResourceType {
+        let (group, version) = api::gvk::split_api_version(api_version);
+        ResourceType {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            ..ResourceType::default()
+        }
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         api::gvk::join_api_version(&self.group, &self.version)

@@ -181,40 +181,59 @@ pub fn objects(source: &str, text: &str) -> Result<Vec<Manifest>> {
     Ok(all)
 }
 
-/// The documents of a text: JSON ones after each other, or YAML ones parted by `---`.
+/// The documents of a text: JSON ones after each other, or YAML ones parted by `---`. A text that begins like JSON is
+/// YAML in flow style if it is no JSON, also after one document that is.
 pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
+    let parse_error = |e: &dyn std::fmt::Display| message(format!("error parsing {source}: {e}"));
+    let (mut found, mut rest, mut not_json) = (Vec::new(), text, None);
     if text.trim_start().starts_with('{') {
-        let stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
-        return stream
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|e| message(format!("error parsing {source}: json parse error: {e}")));
+        let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+        loop {
+            match stream.next() {
+                None => return Ok(found),
+                Some(Ok(value)) => found.push(value),
+                Some(Err(e)) if found.len() > 1 => return Err(parse_error(&format!("json parse error: {e}"))),
+                Some(Err(e)) => {
+                    not_json = Some(parse_error(&format!("json parse error: {e}")));
+                    break;
+                }
+            }
+        }
+        rest = &text[stream.byte_offset()..];
+        let blank = rest.len() - rest.trim_start().len();
+        rest = &rest[rest[..blank].find('\n').map_or(blank, |newline| newline + 1)..];
     }
-    let mut found = Vec::new();
-    for document in split(text) {
-        let read = Document::from_yaml(document.as_bytes()).map_err(|e| {
-            message(format!(
-                "error parsing {source}: error converting YAML to JSON: yaml: {e}"
-            ))
-        })?;
-        found.extend(Some(read.value).filter(|v| !v.is_null()));
+    for document in split(rest) {
+        let read = document.and_then(|text| {
+            Document::from_yaml(text.as_bytes()).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))
+        });
+        match read {
+            Ok(read) => found.extend(Some(read.value).filter(|v| !v.is_null())),
+            Err(e) => return Err(not_json.take().unwrap_or_else(|| parse_error(&e))),
+        }
+        not_json = None;
     }
     Ok(found)
 }
 
-fn split(text: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
+/// The texts between lines that begin with `---`, which only a comment may follow.
+fn split(text: &str) -> Vec<std::result::Result<String, String>> {
+    let mut parts = vec![Ok(String::new())];
     for line in text.lines() {
-        let parts_here = line == "---" || line.starts_with("--- ") || line.starts_with("---\t");
-        if parts_here {
-            parts.push(String::new());
-            continue;
-        }
-        if let Some(last) = parts.last_mut() {
+        if let Some(after) = line.strip_prefix("---") {
+            let after = after.trim();
+            if !after.is_empty() && !after.starts_with('#') {
+                parts.push(Err(format!("invalid Yaml document separator: {after}")));
+                break;
+            }
+            parts.push(Ok(String::new()));
+        } else if let Some(Ok(last)) = parts.last_mut() {
             last.push_str(line);
             last.push('\n');
         }
     }
-    let has_content = |part: &String| {
+    let has_content = |part: &std::result::Result<String, String>| {
+        let Ok(part) = part else { return true };
         part.lines()
             .any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
     };
@@ -258,6 +277,29 @@ mod tests {
         let objects: Vec<Value> = objects("x", text).unwrap().into_iter().map(|m| m.object).collect();
         assert_eq!(objects, [json!({"a": 1}), json!({"kind": "A"}), json!({"kind": "B"})]);
         assert_eq!(documents("x", "{\"a\":1}\n{\"a\":2}").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_text_that_begins_like_json_may_be_yaml_in_flow_style() {
+        let kyaml =
+            "---\n{\n  kind: \"A\", # comment\n  a: {\n    \"NO\": [\n      \"x\",\n    ],\n  },\n}\n---\n{kind: B}\n";
+        let both = [json!({"kind": "A", "a": {"NO": ["x"]}}), json!({"kind": "B"})];
+        assert_eq!(documents("x", kyaml).unwrap(), both);
+        assert_eq!(documents("x", &kyaml[4..]).unwrap(), both);
+        let folded = "{a: \"\\\n     one\\n\\\n    \\  two\\\n    \"}";
+        assert_eq!(documents("x", folded).unwrap(), [json!({"a": "one\n  two"})]);
+        let mixed = "{\"a\":1}\n---\n{a: 2}\n---  # next\na: 3\n";
+        assert_eq!(
+            documents("x", mixed).unwrap(),
+            [json!({"a": 1}), json!({"a": 2}), json!({"a": 3})]
+        );
+        let refused = |text: &str| documents("x", text).unwrap_err().to_string();
+        assert!(refused("{\"a\":1}{\"a\":2}{a: 3}").starts_with("error parsing x: json parse error: "));
+        assert!(refused("{\"a\": ").starts_with("error parsing x: json parse error: "));
+        assert_eq!(
+            refused("a: 1\n--- b: 2\n"),
+            "error parsing x: invalid Yaml document separator: b: 2"
+        );
     }
 
     #[test]

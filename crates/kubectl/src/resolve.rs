@@ -1,5 +1,7 @@
 //! Objects of files: which resource they are of, and in which namespace.
 
+use std::sync::Arc;
+
 use api::selectors::LabelSelector;
 use serde_json::Value;
 
@@ -36,6 +38,26 @@ pub async fn from_files(session: &Session, files: &Files) -> Result<(Vec<Info>, 
     Ok((infos, errors))
 }
 
+/// The objects of files as they are, without a server that knows their types.
+pub async fn from_files_alone(files: &Files) -> Result<(Vec<Info>, Vec<Error>)> {
+    let mut infos = Vec::new();
+    let mut errors = Vec::new();
+    for manifest in manifest::read(files).await? {
+        match typed(&manifest) {
+            Ok((api_version, kind)) => {
+                let ty = Arc::new(ResourceType::named(&api_version, &kind));
+                let source = manifest.source;
+                infos.push(Info {
+                    source,
+                    ..Info::of(&ty, manifest.object)
+                });
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    Ok((infos, errors))
+}
+
 /// Leaves what a label selector matches.
 pub fn filter_by_labels(infos: &mut Vec<Info>, selector: &str) -> Result<()> {
     let selector = LabelSelector::parse(selector).map_err(|e| message(e.to_string()))?;
@@ -43,11 +65,11 @@ pub fn filter_by_labels(infos: &mut Vec<Info>, selector: &str) -> Result<()> {
     Ok(())
 }
 
-/// Finds the resource of an object, and puts it into its namespace.
-pub async fn resolve(session: &Session, manifest: Manifest) -> Result<Info> {
-    let Manifest { source, mut object } = manifest;
-    let text = |object: &Value, field: &str| object[field].as_str().unwrap_or_default().to_owned();
-    let (api_version, kind) = (text(&object, "apiVersion"), text(&object, "kind"));
+/// The `apiVersion` and the `kind` of an object.
+fn typed(manifest: &Manifest) -> Result<(String, String)> {
+    let Manifest { source, object } = manifest;
+    let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
     let missing: Vec<&str> = [
         (api_version.is_empty(), "apiVersion not set"),
         (kind.is_empty(), "kind not set"),
@@ -62,9 +84,16 @@ pub async fn resolve(session: &Session, manifest: Manifest) -> Result<Info> {
         };
         return fail(format!(
             "error validating {}: error validating data: {what}; if you choose to ignore these errors, turn validation off with --validate=false",
-            quote(&source)
+            quote(source)
         ));
     }
+    Ok((api_version, kind))
+}
+
+/// Finds the resource of an object, and puts it into its namespace.
+pub async fn resolve(session: &Session, manifest: Manifest) -> Result<Info> {
+    let (api_version, kind) = typed(&manifest)?;
+    let Manifest { source, mut object } = manifest;
     let meta = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     let (name, own) = (meta(&object, "name"), meta(&object, "namespace"));
     let Some(ty) = session.resources().await?.kind(&api_version, &kind) else {

@@ -9,7 +9,7 @@ use crate::discovery::ResourceType;
 use crate::error::{Error, Result, all, fail, message};
 use crate::flags::Files;
 use crate::print::go::quote;
-use crate::resolve::{from_files, with_type};
+use crate::resolve::{from_files, from_files_alone, with_type};
 use crate::session::Session;
 
 /// Objects of one page of a list.
@@ -84,6 +84,8 @@ pub struct Selection<'a> {
     pub fetch_named: bool,
     /// Objects of files are asked for anew.
     pub latest: bool,
+    /// Files are all there is: the server is asked for nothing.
+    pub local: bool,
     pub single_type: bool,
     pub subresource: &'a str,
     pub accept: &'static str,
@@ -103,6 +105,7 @@ impl<'a> Selection<'a> {
             allow_all: false,
             fetch_named: true,
             latest: false,
+            local: false,
             single_type: false,
             subresource: "",
             accept: JSON,
@@ -142,7 +145,10 @@ impl<'a> Selection<'a> {
                     _ => fail("name cannot be provided when a path is specified"),
                 };
             }
-            let (infos, errors) = from_files(session, files).await?;
+            let (infos, errors) = match self.local {
+                true => from_files_alone(files).await?,
+                false => from_files(session, files).await?,
+            };
             all(errors)?;
             return Ok(infos.into_iter().map(Target::Named).collect());
         }

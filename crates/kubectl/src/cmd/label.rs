@@ -79,7 +79,7 @@ pub async fn run(session: &Session, args: &Args, what: What) -> Result<()> {
     };
     let changer = Changer::new(session, &args.change, manager)?;
     let mut selection = args.which.selection(&resources, &args.files);
-    selection.latest = !args.local;
+    (selection.latest, selection.local) = (!args.local, args.local);
     let single = selection.is_single();
     if !single && args.resource_version.is_some() {
         return fail("--resource-version may only be used with a single resource");

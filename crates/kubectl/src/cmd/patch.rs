@@ -71,6 +71,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let changer = Changer::new(session, &args.change, "kubectl-patch")?;
     let mut selection = Selection::new(&args.args);
     selection.files = Some(&args.files);
+    selection.local = args.local;
     selection.subresource = args.subresource.as_deref().unwrap_or_default();
     let (infos, mut errors) = selection.infos(session).await?;
     if infos.is_empty() && errors.is_empty() {

@@ -223,7 +223,7 @@ async fn apply(
     selection.files = Some(&flags.files);
     selection.labels = flags.selector.as_deref();
     selection.allow_all = flags.all;
-    selection.latest = !flags.local;
+    (selection.latest, selection.local) = (!flags.local, flags.local);
     let (infos, mut errors) = selection.infos(session).await?;
     for mut info in infos {
         let before = info.object.clone();

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::columns::CustomColumns;
-use super::{go, yaml};
+use super::{go, kyaml, yaml};
 use crate::error::{Result, fail, message};
 use crate::flags::Output;
 use crate::jsonpath::JsonPath;
@@ -23,6 +23,9 @@ pub enum Format {
         managed_fields: bool,
     },
     Yaml {
+        managed_fields: bool,
+    },
+    Kyaml {
         managed_fields: bool,
     },
     JsonPath {
@@ -64,6 +67,7 @@ impl Format {
             "name" => Format::Name,
             "json" => Format::Json { managed_fields },
             "yaml" => Format::Yaml { managed_fields },
+            "kyaml" => Format::Kyaml { managed_fields },
             "jsonpath" | "jsonpath-as-json" | "jsonpath-file" => {
                 let Some(mut template) = template().filter(|t| !t.is_empty()) else {
                     return fail("template format specified but no template given");
@@ -87,7 +91,6 @@ impl Format {
                 Format::Columns(CustomColumns::template(&read(template().unwrap_or_default())?)?)
             }
             "go-template" | "go-template-file" | "template" | "templatefile" => return refuse_template(),
-            "kyaml" => return fail("output format \"kyaml\" is not supported; use yaml"),
             other => {
                 let allowed = if shows { ALLOWED } else { ALLOWED_FOR_CHANGES };
                 return fail(format!(
@@ -110,6 +113,7 @@ impl Format {
                 go::json(&without_managed(object, *managed_fields), Some("    "))
             ),
             Format::Yaml { managed_fields } => yaml::to_string(&without_managed(object, *managed_fields)),
+            Format::Kyaml { managed_fields } => kyaml::to_string(&without_managed(object, *managed_fields)),
             Format::JsonPath {
                 path,
                 template,
@@ -207,6 +211,10 @@ mod tests {
         for (output, text) in [
             ("name", "deployment.apps/a\n"),
             ("yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: a\n"),
+            (
+                "kyaml",
+                "---\n{\n  apiVersion: \"apps/v1\",\n  kind: \"Deployment\",\n  metadata: {\n    name: \"a\",\n  },\n}\n",
+            ),
             ("jsonpath={.metadata.name}", "a"),
             ("jsonpath-as-json={.metadata.name}", "[\n    \"a\"\n]\n"),
             ("custom-columns=N:.metadata.name", "N\na\n"),

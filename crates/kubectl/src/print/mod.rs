@@ -2,6 +2,8 @@
 
 pub mod columns;
 pub mod format;
+mod key_order;
+pub mod kyaml;
 pub mod sort;
 pub mod table;
 pub mod tabwriter;

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::key_order;
+
 /// A scalar is broken at the first space beyond this column.
 const WIDTH: usize = 80;
 
@@ -54,7 +56,9 @@ impl Writer {
 
     /// The first entry follows what is on the line already where `inline` says so.
     fn map(&mut self, map: &Map<String, Value>, indent: usize, inline: bool) {
-        for (i, (key, value)) in map.iter().enumerate() {
+        let mut members: Vec<(&String, &Value)> = map.iter().collect();
+        members.sort_by(|(a, _), (b, _)| key_order::compare(a, b));
+        for (i, (key, value)) in members.into_iter().enumerate() {
             if i > 0 || !inline {
                 self.indent(indent);
             }
@@ -235,9 +239,9 @@ fn number(n: &serde_json::Number) -> String {
     }
 }
 
+/// Upstream's writer knows no characters beyond 16 bits, and escapes them.
 fn printable(c: char) -> bool {
-    matches!(c, '\n' | '\u{20}'..='\u{7e}' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-        && c != '\u{feff}'
+    matches!(c, '\n' | '\u{20}'..='\u{7e}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && c != '\u{feff}'
 }
 
 /// What libyaml's analysis of a scalar allows.
@@ -412,6 +416,7 @@ mod tests {
             ("{a}", "'{a}'"),
             ("a #b", "'a #b'"),
             ("é", "é"),
+            ("\u{1f600}", "\"\\U0001F600\""),
             (" a", "' a'"),
         ] {
             assert_eq!(to_string(&json!({ "k": text })), format!("k: {written}\n"), "{text:?}");
