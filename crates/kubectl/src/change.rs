@@ -120,6 +120,20 @@ impl<'a> Changer<'a> {
         Ok(())
     }
 
+    /// Applies in the name of another manager, without force.
+    pub async fn apply_as(&self, manager: &str, info: &mut Info, object: &Value) -> Result<()> {
+        let mut query = self.query();
+        query.retain(|(name, _)| *name != "fieldManager");
+        query.push(("fieldManager", manager.to_owned()));
+        let call = Call::new(Method::PATCH, info.path())
+            .query(query)
+            .content(APPLY)
+            .json(object);
+        let object = self.session.api()?.json(&call).await?;
+        info.replace(object);
+        Ok(())
+    }
+
     /// Deletes; the answer is the object or a `Status`.
     pub async fn delete(&self, info: &Info, grace: Option<i64>, propagation: &str) -> Result<Value> {
         let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": propagation});

@@ -285,6 +285,11 @@ fn reconcile(target: &Target<'_>, managed: &mut Managed) {
     }
 }
 
+/// Whether an object asks to forget who manages what: its list of managed fields is there and empty.
+pub fn forgets_managers(tree: &Value) -> bool {
+    Managed::is_reset(tree)
+}
+
 /// Records in `after` who changed what since `before`, for every write that is not an apply. What the writer itself says
 /// of managed fields counts, unless a subresource is written.
 pub fn track_update(target: &Target<'_>, before: Option<&Value>, after: &mut Value, context: &ManagerContext) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use api::apply::{self, ManagerContext};
 use api::schema::structural::Written;
 use etcd::{Compare, CompareTarget, Op, OpResponse, Put, Txn};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::admission::{self, Attributes, Operation};
 use crate::authorization::escalation::{self, Author};
@@ -382,7 +382,12 @@ impl Write<'_> {
         let resource = &self.served.resource;
         let schema = resource.schema.get();
         if !resource.is_custom() {
+            // An empty list is no absent one here: it asks to forget who manages what.
+            let clears = apply::forgets_managers(tree);
             schema.normalize(resource.root, tree);
+            if let Some(metadata) = tree.get_mut("metadata").filter(|_| clears) {
+                metadata["managedFields"] = json!([]);
+            }
         }
         let context = self.manager("Update", false);
         let versions = OtherVersions::of(self.registry, self.served);

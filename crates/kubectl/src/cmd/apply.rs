@@ -13,7 +13,6 @@ use crate::session::Session;
 
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MANAGER: &str = "kubectl-client-side-apply";
-const SERVER_SIDE_MANAGER: &str = "kubectl";
 /// Tries after somebody else was faster.
 const RETRIES: usize = 5;
 
@@ -76,7 +75,11 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
     }
     check(args)?;
-    let manager = if args.server_side { SERVER_SIDE_MANAGER } else { MANAGER };
+    let manager = if args.server_side {
+        super::server_side_apply::MANAGER
+    } else {
+        MANAGER
+    };
     let changer = Changer::new(session, &args.change, manager)?.validation(args.validate.field_validation()?);
     let (mut infos, mut errors) = from_files(session, &args.files).await?;
     if let Some(selector) = &args.selector {
@@ -87,8 +90,9 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     let mut applied = Vec::new();
     for mut info in infos {
+        let subresource = args.subresource.as_deref().unwrap_or_default();
         let done = if args.server_side {
-            server_side(&changer, args, &mut info).await
+            super::server_side_apply::apply(&changer, &mut info, args.force_conflicts, subresource).await
         } else {
             client_side(&changer, args, &mut info).await
         };
@@ -171,7 +175,7 @@ pub fn annotations(object: &mut Value) -> Result<&mut Map<String, Value>> {
         .ok_or_else(|| message("metadata.annotations is no object"))
 }
 
-fn warn_if_deleting(session: &Session, object: &Value) {
+pub(super) fn warn_if_deleting(session: &Session, object: &Value) {
     let meta = &object["metadata"];
     if meta["deletionTimestamp"].is_string() {
         session.warn(&format!(
@@ -179,33 +183,6 @@ fn warn_if_deleting(session: &Session, object: &Value) {
             meta["name"].as_str().unwrap_or_default()
         ));
     }
-}
-
-async fn server_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<&'static str> {
-    let object = info.object.clone();
-    let subresource = args.subresource.as_deref().unwrap_or_default();
-    if let Err(error) = changer.apply(info, &object, args.force_conflicts, subresource).await {
-        return Err(if error.is_conflict() { conflict(&error) } else { error });
-    }
-    warn_if_deleting(changer.session, &info.object);
-    Ok("serverside-applied")
-}
-
-fn conflict(error: &Error) -> Error {
-    message(format!(
-        "{error}
-Please review the fields above--they currently have other managers. Here
-are the ways you can resolve this warning:
-* If you intend to manage all of these fields, please re-run the apply
-  command with the `--force-conflicts` flag.
-* If you do not intend to manage all of the fields, please edit your
-  manifest to remove references to the fields that should keep their
-  current managers.
-* You may co-own fields by updating your manifest to match the existing
-  value; in this case, you'll become the manager if the other manager(s)
-  stop managing the field (remove it from their configuration).
-See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts"
-    ))
 }
 
 async fn client_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<&'static str> {

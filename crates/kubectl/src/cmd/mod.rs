@@ -25,5 +25,6 @@ pub mod replace;
 pub mod rollout;
 pub mod run;
 pub mod scale;
+mod server_side_apply;
 pub mod set;
 pub mod wait;
