@@ -1,9 +1,11 @@
 //! When a pod ended, and how long its replacement waits.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::pods::{condition, phase};
+use crate::pods::condition;
 
 const FIRST_SECONDS: f64 = 10.0;
 const LONGEST_SECONDS: f64 = 600.0;
@@ -11,10 +13,17 @@ const LONGEST_SECONDS: f64 = 600.0;
 /// The end of its last container, or what else is known of its end.
 pub(super) fn finish_time(pod: &Pod) -> Option<Timestamp> {
     let containers = || {
-        let statuses = pod.status.as_ref()?.container_statuses.as_deref()?;
-        let ends = statuses
-            .iter()
-            .map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0));
+        let status = pod.status.as_ref()?;
+        let init = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten());
+        let sidecars: HashSet<&str> = init
+            .filter(|c| c.restart_policy.as_deref() == Some("Always"))
+            .map(|c| c.name.as_str())
+            .collect();
+        // Sidecars end after all others.
+        let beside = status.init_container_statuses.iter().flatten();
+        let beside = beside.filter(|c| sidecars.contains(c.name.as_str()));
+        let all = status.container_statuses.iter().flatten().chain(beside);
+        let ends = all.map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref()?.0));
         ends.collect::<Option<Vec<_>>>()?.into_iter().max()
     };
     let not_ready = || {
@@ -40,14 +49,31 @@ pub(super) fn wait(failures: usize, last: Option<Timestamp>, now: Timestamp) -> 
     (wait - now.duration_since(last.unwrap_or(now)).as_secs_f64()).max(0.0)
 }
 
-/// Seconds to wait before the Job's next pod, from the failures since its last success.
-pub(super) fn since_last_success(pods: &[Pod], now: Timestamp) -> f64 {
-    let ended = |wanted: &str| {
-        let of_phase = pods.iter().filter(move |p| phase(p) == wanted);
-        of_phase.map(|p| finish_time(p).unwrap_or(now)).collect::<Vec<_>>()
-    };
-    let last_success = ended("Succeeded").into_iter().max();
-    let mut failures = ended("Failed");
-    failures.retain(|at| last_success.is_none_or(|s| *at > s));
-    wait(failures.len(), failures.iter().max().copied(), now)
+/// The failures in a row of a Job's pods since the last success, as far as the controller has seen them end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Backoff {
+    failures: usize,
+    last: Option<Timestamp>,
+}
+
+impl Backoff {
+    /// With the pods that have ended meanwhile.
+    pub(super) fn after(&self, succeeded: &[&Pod], failed: &[&Pod]) -> Backoff {
+        let mut next = self.clone();
+        let ends = |ended: &[&Pod]| -> Vec<Timestamp> { ended.iter().filter_map(|p| finish_time(p)).collect() };
+        let last_success = ends(succeeded).into_iter().max();
+        if last_success.is_some() {
+            (next.failures, next.last) = (0, None);
+        }
+        let mut failures = ends(failed);
+        failures.retain(|at| last_success.is_none_or(|s| *at > s));
+        next.failures += failures.len();
+        next.last = failures.into_iter().max().or(next.last);
+        next
+    }
+
+    /// Seconds to wait before the Job's next pod.
+    pub(super) fn wait(&self, now: Timestamp) -> f64 {
+        wait(self.failures, self.last, now)
+    }
 }

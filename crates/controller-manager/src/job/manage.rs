@@ -1,13 +1,12 @@
 //! How many pods of a Job run, and which; none while it is suspended.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::backoff;
 use super::step::{MOST_AT_ONCE, NewPod, World, conditions, index_of, is_indexed};
-use crate::meta::uid;
+use crate::meta::{is_deleting, uid};
 use crate::pods::is_terminal;
 
 impl World<'_> {
@@ -20,32 +19,36 @@ impl World<'_> {
         let parallelism = self.spec_number(|s| s.parallelism, 1);
         let completions = self.job.spec.as_ref().and_then(|s| s.completions);
         let wanted = match completions {
-            None if succeeded > 0 => i32::try_from(active.len()).unwrap_or(i32::MAX).min(parallelism),
-            None => parallelism,
-            Some(completions) => parallelism.min(completions - succeeded),
+            None if succeeded > 0 => active.len(),
+            None => usize::try_from(parallelism).unwrap_or(0),
+            Some(completions) => usize::try_from(parallelism.min(completions - succeeded)).unwrap_or(0),
         };
-        let wanted = usize::try_from(wanted).unwrap_or(0);
-        let (keep, surplus) = self.choose(active, wanted, done);
-        self.step.discard = surplus;
+        let mut surplus = self.surplus(active, wanted);
+        surplus.truncate(MOST_AT_ONCE);
+        if !surplus.is_empty() {
+            // Pods are made by the next step, when these are gone.
+            self.step.discard = surplus;
+            return active.len() - self.step.discard.len();
+        }
         let waiting = if self.waits_for_the_end() { terminating } else { 0 };
-        let missing = wanted.saturating_sub(keep.len() + waiting).min(MOST_AT_ONCE);
+        let missing = wanted.saturating_sub(active.len() + waiting).min(MOST_AT_ONCE);
         if missing == 0 {
-            return keep.len();
+            return active.len();
         }
         if self.per_index.is_none() {
-            let wait = backoff::since_last_success(self.pods, self.now);
+            let wait = self.step.backoff.wait(self.now);
             if wait > 0.0 {
                 self.wait(wait);
-                return keep.len();
+                return active.len();
             }
         }
         if is_indexed(self.job) {
-            let busy: HashSet<i32> = keep.iter().filter_map(index_of).collect();
+            let busy: HashSet<i32> = active.iter().filter_map(index_of).collect();
             let held: HashSet<i32> = match self.waits_for_the_end() {
                 true => self
                     .pods
                     .iter()
-                    .filter(|p| !is_terminal(p))
+                    .filter(|p| is_deleting(*p) && !is_terminal(p))
                     .filter_map(index_of)
                     .collect(),
                 false => HashSet::new(),
@@ -68,7 +71,7 @@ impl World<'_> {
         } else {
             self.step.create = vec![NewPod::default(); missing];
         }
-        keep.len() + self.step.create.len()
+        active.len() + self.step.create.len()
     }
 
     /// Looks again after so many seconds, or earlier.
@@ -77,30 +80,30 @@ impl World<'_> {
         self.step.requeue_seconds = Some(known.min(seconds));
     }
 
-    /// Pods to keep and pods to let go: doubles of an index first, then those that serve least.
-    fn choose(&self, active: &[Pod], wanted: usize, done: &BTreeSet<i32>) -> (Vec<Pod>, Vec<Pod>) {
-        let (mut keep, mut surplus) = (Vec::new(), Vec::new());
-        let mut seen = HashSet::new();
-        let limit = self.spec_number(|s| s.completions, i32::MAX);
-        for pod in active {
-            let fits = match index_of(pod).filter(|_| is_indexed(self.job)) {
-                Some(index) => index < limit && !done.contains(&index) && seen.insert(index),
-                None => !is_indexed(self.job),
-            };
-            if fits {
-                keep.push(pod.clone());
-            } else {
-                surplus.push(pod.clone());
+    /// Pods to let go: those without an index that is left, doubles of an index, then as many as there are too many,
+    /// those that serve least first.
+    fn surplus(&self, active: &[Pod], wanted: usize) -> Vec<Pod> {
+        let least = |pods: Vec<Pod>, count: usize| crate::replicaset::pods_to_delete(pods, &[], count, self.now);
+        let (mut keep, mut surplus) = (active.to_vec(), Vec::new());
+        if is_indexed(self.job) {
+            let limit = self.spec_number(|s| s.completions, 0);
+            let mut by_index: BTreeMap<i32, Vec<Pod>> = BTreeMap::new();
+            for pod in keep.drain(..) {
+                match index_of(&pod).filter(|i| *i < limit) {
+                    Some(index) => by_index.entry(index).or_default().push(pod),
+                    None => surplus.push(pod),
+                }
+            }
+            for pods in by_index.into_values() {
+                let gone = least(pods.clone(), pods.len() - 1);
+                let ids: HashSet<&str> = gone.iter().map(uid).collect();
+                keep.extend(pods.into_iter().filter(|p| !ids.contains(uid(p))));
+                surplus.extend(gone);
             }
         }
-        if keep.len() > wanted {
-            let count = keep.len() - wanted;
-            let gone = crate::replicaset::pods_to_delete(keep.clone(), &[], count, self.now);
-            let ids: HashSet<&str> = gone.iter().map(uid).collect();
-            keep.retain(|p| !ids.contains(uid(p)));
-            surplus.extend(gone);
-        }
-        (keep, surplus)
+        let count = active.len().saturating_sub(wanted).saturating_sub(surplus.len());
+        surplus.extend(least(keep, count));
+        surplus
     }
 
     /// Says that the Job is suspended, or no longer.
@@ -114,11 +117,18 @@ impl World<'_> {
             false => ("False", "JobResumed", "Job resumed", "Resumed"),
         };
         match found {
-            Some(c) if c.status == status => return,
+            Some(c)
+                if c.status == status
+                    && c.reason.as_deref() == Some(reason)
+                    && c.message.as_deref() == Some(message) =>
+            {
+                return;
+            }
             Some(c) => {
                 c.status = status.to_owned();
                 c.reason = Some(reason.to_owned());
                 c.message = Some(message.to_owned());
+                c.last_probe_time = Some(Time(now));
                 c.last_transition_time = Some(Time(now));
             }
             None if !suspended => return,

@@ -9,8 +9,8 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use client::{Cache, Patch, WorkQueue};
@@ -27,8 +27,12 @@ use crate::informers::BY_CONTROLLER;
 use crate::meta::{controller_reference, key_of, name, namespace, reference, selector, uid};
 use crate::ownership::{affected_owners, claim, controller_key};
 use crate::pods::{PodControl, from_template, slow_start};
+use backoff::Backoff;
 use per_index::{FAILURES, IGNORED_FAILURES};
 use step::{FINALIZER, INDEX, NewPod, Step, has_finalizer, is_finished};
+
+/// The server cuts what is longer, to have room for its five characters.
+const LONGEST_GENERATE_NAME: usize = 58;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Work {
@@ -46,6 +50,16 @@ struct Controller {
     expectations: Expectations,
     /// By uid: the version of the last status written. An older one in the cache would count twice.
     written: Arc<Mutex<HashMap<String, u64>>>,
+    /// By uid: of Jobs that run.
+    memories: Arc<Mutex<HashMap<String, Memory>>>,
+}
+
+/// What is known of a Job that the API does not show.
+#[derive(Debug, Clone, Default)]
+struct Memory {
+    backoff: Backoff,
+    /// Pods whose finalizer was removed, though the cache may still show it: they would be counted twice.
+    released: HashSet<String>,
 }
 
 pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
@@ -58,6 +72,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         },
         expectations: Expectations::default(),
         written: Arc::default(),
+        memories: Arc::default(),
         ctx: ctx.clone(),
     };
     if !ctx.synced(&[&controller.jobs, &controller.pods]).await {
@@ -73,6 +88,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .remove(&*gone.meta.uid);
+                c.memories().remove(&*gone.meta.uid);
                 for pod in c.pods.by_index(BY_CONTROLLER, &gone.meta.uid) {
                     queue.add(Work::Orphan(pod.key()));
                 }
@@ -114,6 +130,10 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
 }
 
 impl Controller {
+    fn memories(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+        self.memories.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn sync(&self, key: &str) -> Result<Option<Duration>, Error> {
         let Some(object) = self.jobs.get(key) else {
             return Ok(None);
@@ -126,6 +146,7 @@ impl Controller {
             .as_deref()
             .is_none_or(|m| m == "kubernetes.io/job-controller");
         if is_finished(&job) || !managed_here {
+            self.memories().remove(me);
             return Ok(None);
         }
         let known = self
@@ -144,8 +165,21 @@ impl Controller {
             None => return Ok(None),
         };
         let pods = claim::<Job, Pod>(&self.ctx.client, &job, &selector, &self.pods).await?;
-        let pods = pods.iter().map(|p| decode(p)).collect::<Result<Vec<Pod>, _>>()?;
-        let step = step::step(&job, &pods, may_act, Timestamp::now());
+        let mut pods = pods.iter().map(|p| decode(p)).collect::<Result<Vec<Pod>, _>>()?;
+        let backoff = {
+            let mut memories = self.memories();
+            let memory = memories.entry(me.to_owned()).or_default();
+            let shown: HashSet<&str> = pods.iter().filter(|p| has_finalizer(p)).map(uid).collect();
+            memory.released.retain(|id| shown.contains(id.as_str()));
+            for pod in pods.iter_mut().filter(|p| memory.released.contains(uid(*p))) {
+                pod.metadata
+                    .finalizers
+                    .iter_mut()
+                    .for_each(|f| f.retain(|f| f != FINALIZER));
+            }
+            memory.backoff.clone()
+        };
+        let step = step::step(&job, &pods, &backoff, may_act, Timestamp::now());
         self.perform(&job, &object, step).await
     }
 
@@ -156,8 +190,11 @@ impl Controller {
         mut step: Step,
     ) -> Result<Option<Duration>, Error> {
         let about = reference(job);
+        // The Job has not ended while pods of it run.
+        if let Some(error) = self.delete(job, &step.stop, false).await {
+            return Err(error);
+        }
         let mut failure = self.delete(job, &step.discard, true).await;
-        failure = failure.or(self.delete(job, &step.stop, false).await);
         let wanted = step.create.len();
         let (created, error) = self.create(job, &step.create).await;
         failure = failure.or(error);
@@ -180,6 +217,7 @@ impl Controller {
                 }
             }
         }
+        self.memories().entry(uid(job).to_owned()).or_default().backoff = step.backoff;
         for (type_, reason, message) in &step.events {
             match *type_ {
                 "Warning" => self.control.recorder.warning(&about, reason, message.clone()),
@@ -187,7 +225,7 @@ impl Controller {
             }
         }
         for pod in &step.release {
-            self.release(pod).await?;
+            self.release(pod, uid(job)).await?;
         }
         match failure {
             Some(error) => Err(error),
@@ -202,7 +240,7 @@ impl Controller {
         let deletions = pods.iter().map(|pod| {
             let about = &about;
             async move {
-                if uncounted && let Err(error) = self.release(pod).await {
+                if uncounted && let Err(error) = self.release(pod, me).await {
                     self.expectations.deletion_observed(me, &key_of(pod));
                     return Some(error);
                 }
@@ -233,7 +271,8 @@ impl Controller {
         (created, failure)
     }
 
-    async fn release(&self, pod: &Pod) -> Result<(), Error> {
+    /// Removes the finalizer of a pod of a Job.
+    async fn release(&self, pod: &Pod, job: &str) -> Result<(), Error> {
         if !has_finalizer(pod) {
             return Ok(());
         }
@@ -246,7 +285,12 @@ impl Controller {
         match patched {
             // A conflict means another pod of this name: the one meant is gone.
             Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error.into()),
-            _ => Ok(()),
+            _ => {
+                if let Some(memory) = self.memories().get_mut(job) {
+                    memory.released.insert(uid(pod).to_owned());
+                }
+                Ok(())
+            }
         }
     }
 
@@ -266,9 +310,17 @@ impl Controller {
         } else if object.meta.controller().is_some() {
             return Ok(None);
         }
-        self.release(&pod).await?;
+        let owner = object.meta.controller().map(|o| o.uid.to_string()).unwrap_or_default();
+        self.release(&pod, &owner).await?;
         Ok(None)
     }
+}
+
+/// The index stays in the names of pods, however long that of the Job is.
+fn generate_name(job: &str, index: &str) -> String {
+    let end = format!("-{index}-");
+    let most = LONGEST_GENERATE_NAME.saturating_sub(end.len());
+    format!("{}{end}", job.get(..most).unwrap_or(job))
 }
 
 /// A pod of the Job; one with an index knows it by annotation, label, host name and environment.
@@ -282,7 +334,7 @@ fn pod_of(job: &Job, new: NewPod) -> Pod {
     let Some(index) = new.index else { return pod };
     let text = index.to_string();
     let meta = &mut pod.metadata;
-    meta.generate_name = Some(format!("{}-{index}-", name(job)));
+    meta.generate_name = Some(generate_name(name(job), &text));
     let annotations = meta.annotations.get_or_insert_default();
     annotations.insert(INDEX.to_owned(), text.clone());
     if let Some(failures) = new.failures {

@@ -102,12 +102,6 @@ impl<'a> PerIndex<'a> {
             .is_some_and(|p| uid(*p) == uid(pod))
     }
 
-    /// Failures held back that count for the Job.
-    pub(super) fn held_failures(&self, job: &Job) -> usize {
-        let counted = self.last.values().filter(|p| judge_failure(job, p) != Failure::Ignore);
-        counted.count()
-    }
-
     /// What the next pod of an index is told.
     pub(super) fn failures(&self, job: &Job, index: i32) -> Failures {
         self.last

@@ -76,7 +76,11 @@ fn on_conditions(rule: &PodFailurePolicyRule, pod: &Pod, at: usize) -> Option<St
 pub(super) fn judge_failure(job: &Job, pod: &Pod) -> Failure {
     let policy = job.spec.as_ref().and_then(|s| s.pod_failure_policy.as_ref());
     for (at, rule) in policy.into_iter().flat_map(|p| p.rules.iter()).enumerate() {
-        if let Some(message) = on_exit_codes(rule, pod, at).or_else(|| on_conditions(rule, pod, at)) {
+        let message = match rule.on_exit_codes {
+            Some(_) => on_exit_codes(rule, pod, at),
+            None => on_conditions(rule, pod, at),
+        };
+        if let Some(message) = message {
             return match rule.action.as_str() {
                 "Ignore" => Failure::Ignore,
                 "FailIndex" => Failure::FailIndex,
@@ -92,19 +96,21 @@ pub(super) fn judge_failure(job: &Job, pod: &Pod) -> Failure {
 pub(super) fn success(job: &Job, succeeded: &BTreeSet<i32>) -> Option<String> {
     let spec = job.spec.as_ref()?;
     let completions = spec.completions?;
+    if succeeded.is_empty() {
+        return None;
+    }
     for (at, rule) in spec.success_policy.as_ref()?.rules.iter().enumerate() {
+        let enough = |have: usize| {
+            rule.succeeded_count
+                .is_some_and(|c| have >= usize::try_from(c).unwrap_or(0))
+        };
         let met = match &rule.succeeded_indexes {
             Some(text) => {
                 let wanted = indexes::parse(text, completions);
                 let have = wanted.intersection(succeeded).count();
-                let enough = rule
-                    .succeeded_count
-                    .map_or(wanted.len(), |c| usize::try_from(c).unwrap_or(0));
-                have >= enough
+                !wanted.is_empty() && (have == wanted.len() || enough(have))
             }
-            None => rule
-                .succeeded_count
-                .is_some_and(|c| succeeded.len() >= usize::try_from(c).unwrap_or(0)),
+            None => enough(succeeded.len()),
         };
         if met {
             return Some(format!("Matched rules at index {at}"));

@@ -9,11 +9,12 @@ use k8s_openapi::api::batch::v1::{Job, JobCondition, JobStatus, UncountedTermina
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::backoff::Backoff;
 use super::indexes;
 use super::per_index::{Failures, PerIndex};
 use super::policies::{Failure, judge_failure, success};
 use crate::meta::{annotation, is_deleting, uid};
-use crate::pods::{is_active, is_ready, is_terminal, phase, restarts};
+use crate::pods::{is_active, is_ready, is_terminal, phase};
 
 pub(super) const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
@@ -36,11 +37,13 @@ pub(super) struct Step {
     pub create: Vec<NewPod>,
     /// To be deleted and not counted: their finalizer goes first.
     pub discard: Vec<Pod>,
-    /// To be deleted because the Job has ended; they count as failed.
+    /// To be deleted because the Job has ended; they count as failed if it has failed.
     pub stop: Vec<Pod>,
-    /// After the status is written.
+    /// Pods whose finalizer goes after the status is written.
     pub release: Vec<Pod>,
     pub requeue_seconds: Option<f64>,
+    /// To be known to the next step.
+    pub backoff: Backoff,
     /// Type, reason, message.
     pub events: Vec<(&'static str, String, String)>,
 }
@@ -66,6 +69,31 @@ pub(super) fn index_of(pod: &Pod) -> Option<i32> {
     annotation(pod, INDEX)?.parse().ok().filter(|i| *i >= 0)
 }
 
+/// How a Job ends.
+#[derive(Debug, Clone)]
+pub(super) struct End {
+    has_failed: bool,
+    reason: String,
+    message: String,
+}
+
+impl End {
+    fn failure(reason: &str, message: impl Into<String>) -> End {
+        End {
+            has_failed: true,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    fn success(reason: &str, message: impl Into<String>) -> End {
+        End {
+            has_failed: false,
+            ..End::failure(reason, message)
+        }
+    }
+}
+
 pub(super) struct World<'a> {
     pub(super) job: &'a Job,
     pub(super) pods: &'a [Pod],
@@ -75,8 +103,9 @@ pub(super) struct World<'a> {
     pub(super) step: Step,
 }
 
-/// `may_act`: the cache shows all pods that were made and deleted before.
-pub(super) fn step(job: &Job, pods: &[Pod], may_act: bool, now: Timestamp) -> Step {
+/// `backoff`: the failures that the step before has seen. `may_act`: the cache shows all pods that were made and deleted
+/// before.
+pub(super) fn step(job: &Job, pods: &[Pod], backoff: &Backoff, may_act: bool, now: Timestamp) -> Step {
     let mut status = job.status.clone().unwrap_or_default();
     status.uncounted_terminated_pods.get_or_insert_default();
     let mut world = World {
@@ -89,7 +118,7 @@ pub(super) fn step(job: &Job, pods: &[Pod], may_act: bool, now: Timestamp) -> St
             ..Step::default()
         },
     };
-    world.run(may_act);
+    world.run(backoff, may_act);
     world.step
 }
 
@@ -97,7 +126,11 @@ pub(super) fn conditions(status: &mut JobStatus) -> &mut Vec<JobCondition> {
     status.conditions.get_or_insert_default()
 }
 
-impl World<'_> {
+fn number(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+impl<'a> World<'a> {
     pub(super) fn spec_number(
         &self,
         f: impl Fn(&k8s_openapi::api::batch::v1::JobSpec) -> Option<i32>,
@@ -124,6 +157,11 @@ impl World<'_> {
         }
     }
 
+    /// Whether the pod stands for work of the Job: of an indexed one only pods of its indexes do.
+    fn has_a_place(&self, pod: &Pod) -> bool {
+        !is_indexed(self.job) || index_of(pod).is_some_and(|i| i < self.spec_number(|s| s.completions, 0))
+    }
+
     /// Turns uids whose pods have lost their finalizer into numbers.
     fn settle_uncounted(&mut self) {
         let held: HashSet<&str> = self.pods.iter().filter(|p| has_finalizer(p)).map(uid).collect();
@@ -135,7 +173,7 @@ impl World<'_> {
             let Some(list) = uids else { return };
             let before = list.len();
             list.retain(|u| held.contains(u.as_str()));
-            let settled = i32::try_from(before - list.len()).unwrap_or(0);
+            let settled = number(before - list.len());
             if settled > 0 {
                 *count = Some(count.unwrap_or(0) + settled);
             }
@@ -151,154 +189,142 @@ impl World<'_> {
         self.step.status.uncounted_terminated_pods.get_or_insert_default()
     }
 
-    /// Notes finished pods and chooses whose finalizer goes. `ending`: pods being deleted count as failed.
-    fn note_finished(&mut self, ending: bool, succeeded_indexes: &mut BTreeSet<i32>) {
+    /// The pods that have succeeded and that have failed, and are in no figure yet.
+    fn newly_finished(&self) -> (Vec<&'a Pod>, Vec<&'a Pod>) {
+        let uncounted = self.step.status.uncounted_terminated_pods.as_ref();
+        let known = |list: Option<&Vec<String>>| -> HashSet<String> { list.into_iter().flatten().cloned().collect() };
+        let succeeded = known(uncounted.and_then(|u| u.succeeded.as_ref()));
+        let failed = known(uncounted.and_then(|u| u.failed.as_ref()));
+        let held = || self.pods.iter().filter(|p| has_finalizer(p) && self.has_a_place(p));
+        let new = |p: &&Pod, known: &HashSet<String>| !known.contains(uid(*p));
+        (
+            held()
+                .filter(|p| phase(p) == "Succeeded" && new(p, &succeeded))
+                .collect(),
+            held().filter(|p| self.is_failed(p) && new(p, &failed)).collect(),
+        )
+    }
+
+    /// Notes finished pods and chooses whose finalizer goes. At the end all go, and of a Job that has failed every pod that
+    /// has not succeeded counts as failed.
+    fn note_finished(&mut self, end: Option<&End>) {
         let indexed = is_indexed(self.job);
-        let pods = self.pods;
-        for pod in pods.iter().filter(|p| has_finalizer(p)) {
-            let id = uid(pod).to_owned();
-            let failed = self.is_failed(pod) || (ending && is_deleting(pod) && phase(pod) != "Succeeded");
-            let deleting_job = is_deleting(self.job);
-            if !ending && !deleting_job && self.per_index.as_ref().is_some_and(|p| p.holds(pod)) {
-                continue;
-            }
-            if phase(pod) == "Succeeded" {
-                match index_of(pod).filter(|_| indexed) {
-                    Some(index) => {
-                        if index < self.spec_number(|s| s.completions, 0) {
-                            succeeded_indexes.insert(index);
-                        }
-                    }
-                    None => {
-                        let list = self.uncounted().succeeded.get_or_insert_default();
-                        if !list.contains(&id) {
-                            list.push(id);
-                        }
-                    }
-                }
-            } else if failed {
-                if judge_failure(self.job, pod) != Failure::Ignore {
-                    let list = self.uncounted().failed.get_or_insert_default();
-                    if !list.contains(&id) {
-                        list.push(id);
-                    }
-                }
-            } else if !deleting_job {
+        let deleting_job = is_deleting(self.job);
+        let uncounted = self.uncounted();
+        let mut succeeded = uncounted.succeeded.take().unwrap_or_default();
+        let mut failed = uncounted.failed.take().unwrap_or_default();
+        let known_succeeded: HashSet<String> = succeeded.iter().cloned().collect();
+        let known_failed: HashSet<String> = failed.iter().cloned().collect();
+        for pod in self.pods.iter().filter(|p| has_finalizer(p)) {
+            let id = uid(pod);
+            let has_succeeded = phase(pod) == "Succeeded";
+            let has_failed = self.is_failed(pod);
+            let waits = !has_failed || self.per_index.as_ref().is_some_and(|p| p.holds(pod));
+            if waits && end.is_none() && !deleting_job && !has_succeeded {
                 continue;
             }
             self.step.release.push(pod.clone());
-            if self.step.release.len() >= MOST_UNCOUNTED {
+            if has_succeeded && !known_failed.contains(id) {
+                if !indexed && !known_succeeded.contains(id) {
+                    succeeded.push(id.to_owned());
+                }
+            } else if (has_failed || end.is_some_and(|e| e.has_failed))
+                && !known_failed.contains(id)
+                && self.has_a_place(pod)
+                && judge_failure(self.job, pod) != Failure::Ignore
+            {
+                failed.push(id.to_owned());
+            }
+            if self.step.release.len() >= MOST_UNCOUNTED || succeeded.len() + failed.len() >= MOST_UNCOUNTED {
                 break;
             }
         }
         let uncounted = self.uncounted();
-        for list in [&mut uncounted.succeeded, &mut uncounted.failed] {
-            if list.as_ref().is_some_and(Vec::is_empty) {
-                *list = None;
-            }
-        }
+        uncounted.succeeded = Some(succeeded).filter(|l| !l.is_empty());
+        uncounted.failed = Some(failed).filter(|l| !l.is_empty());
     }
 
     fn uncounted_numbers(&self) -> (i32, i32) {
-        let count = |l: &Option<Vec<String>>| l.as_ref().map_or(0, |l| i32::try_from(l.len()).unwrap_or(i32::MAX));
+        let count = |l: &Option<Vec<String>>| l.as_ref().map_or(0, |l| number(l.len()));
         let uncounted = self.step.status.uncounted_terminated_pods.as_ref();
         uncounted.map_or((0, 0), |u| (count(&u.succeeded), count(&u.failed)))
     }
 
-    fn run(&mut self, may_act: bool) {
-        let completions = self.job.spec.as_ref().and_then(|s| s.completions);
-        let indexed = is_indexed(self.job);
-        self.settle_uncounted();
-        let text = self.step.status.completed_indexes.clone().unwrap_or_default();
-        let mut done = indexes::parse(&text, completions.unwrap_or(0));
-        let ending =
-            condition(self.job, "FailureTarget").is_some() || condition(self.job, "SuccessCriteriaMet").is_some();
-        if indexed
-            && self
-                .job
-                .spec
-                .as_ref()
-                .is_some_and(|s| s.backoff_limit_per_index.is_some())
-        {
-            let limit = completions.unwrap_or(0);
-            let ended = self.pods.iter().filter(|p| has_finalizer(p) && phase(p) == "Succeeded");
-            let mut succeeded = done.clone();
-            succeeded.extend(ended.filter_map(index_of).filter(|i| *i < limit));
+    /// The indexes that have succeeded. The failures of each are taken up on the way where they are limited.
+    fn take_indexes(&mut self) -> BTreeSet<i32> {
+        let completions = self.spec_number(|s| s.completions, 0);
+        let text = self.step.status.completed_indexes.take().unwrap_or_default();
+        let mut done = indexes::parse(&text, completions);
+        let ended = self.pods.iter().filter(|p| has_finalizer(p) && phase(p) == "Succeeded");
+        done.extend(ended.filter_map(index_of).filter(|i| *i < completions));
+        let limits = |s: &k8s_openapi::api::batch::v1::JobSpec| s.backoff_limit_per_index.is_some();
+        if self.job.spec.as_ref().is_some_and(limits) {
             let text = self.step.status.failed_indexes.clone().unwrap_or_default();
-            let known = indexes::parse(&text, limit);
-            let per_index = PerIndex::new(self.job, known, &succeeded, self.pods, |p| self.is_failed(p));
+            let known = indexes::parse(&text, completions);
+            let per_index = PerIndex::new(self.job, known, &done, self.pods, |p| self.is_failed(p));
             self.step.status.failed_indexes = Some(indexes::text(&per_index.failed));
             self.per_index = Some(per_index);
         }
-        self.note_finished(ending, &mut done);
+        self.step.status.succeeded = Some(number(done.len())).filter(|n| *n > 0);
+        self.step.status.completed_indexes = (!done.is_empty()).then(|| indexes::text(&done));
+        done
+    }
+
+    fn run(&mut self, backoff: &Backoff, may_act: bool) {
+        let completions = self.job.spec.as_ref().and_then(|s| s.completions);
+        self.settle_uncounted();
+        let (new_succeeded, new_failed) = self.newly_finished();
+        let counted = new_failed
+            .iter()
+            .filter(|p| judge_failure(self.job, p) != Failure::Ignore);
+        let (uncounted_succeeded, uncounted_failed) = self.uncounted_numbers();
+        let failed = self.step.status.failed.unwrap_or(0) + number(counted.count()) + uncounted_failed;
         if self.step.status.start_time.is_none() && !self.is_suspended() {
             self.step.status.start_time = Some(Time(self.now));
         }
-        let (uncounted_succeeded, uncounted_failed) = self.uncounted_numbers();
-        let succeeded = if indexed {
-            let count = i32::try_from(done.len()).unwrap_or(i32::MAX);
-            self.step.status.succeeded = (count > 0).then_some(count);
-            self.step.status.completed_indexes = (!done.is_empty()).then(|| indexes::text(&done));
-            count
+        self.step.backoff = backoff.after(&new_succeeded, &new_failed);
+        let (mut done, mut succeeded) = (BTreeSet::new(), number(new_succeeded.len()) + uncounted_succeeded);
+        if is_indexed(self.job) {
+            done = self.take_indexes();
+            succeeded = number(done.len());
         } else {
-            self.step.status.succeeded.unwrap_or(0) + uncounted_succeeded
-        };
-        let held = self.per_index.as_ref().map_or(0, |p| p.held_failures(self.job));
-        let held = if ending {
-            0
-        } else {
-            i32::try_from(held).unwrap_or(i32::MAX)
-        };
-        let failed = self.step.status.failed.unwrap_or(0) + uncounted_failed + held;
+            succeeded += self.step.status.succeeded.unwrap_or(0);
+        }
         let active: Vec<Pod> = self.pods.iter().filter(|p| is_active(p)).cloned().collect();
         let terminating = self.pods.iter().filter(|p| is_deleting(*p) && !is_terminal(p)).count();
-        self.decide_end(succeeded, failed, &active, &done);
+        let mut end = self.decide_end(failed, &done);
         let mut left = active.len();
-        let ended = self.outcome().is_some();
-        if ended {
-            if may_act {
-                left = 0;
-                self.step.stop.clone_from(&active);
+        if end.is_some() {
+            left = 0;
+            self.step.stop.clone_from(&active);
+            // There may be pods that the cache does not show: they are let go before anything is said.
+            end = end.filter(|_| may_act);
+        } else {
+            let manages = may_act && !is_deleting(self.job);
+            if manages {
+                left = self.manage(&active, terminating, succeeded, &done);
             }
-        } else if may_act && !is_deleting(self.job) {
-            left = self.manage(&active, terminating, succeeded, &done);
             let complete = match completions {
                 None => succeeded > 0 && left == 0,
                 Some(wanted) => succeeded >= wanted && left == 0,
             };
             if complete {
-                let message = "Reached expected number of succeeded pods".to_owned();
-                self.set("SuccessCriteriaMet", "CompletionsReached", message);
-            } else {
+                let message = "Reached expected number of succeeded pods";
+                end = Some(End::success("CompletionsReached", message));
+            } else if manages {
                 self.note_suspension();
             }
         }
-        let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let gone: HashSet<&str> = self.step.stop.iter().chain(&self.step.discard).map(uid).collect();
         let ready = active.iter().filter(|p| is_ready(p) && !gone.contains(uid(*p))).count();
         let terminating = terminating + self.step.stop.len() + self.step.discard.len();
         self.step.status.active = (left > 0).then(|| number(left));
         self.step.status.ready = Some(number(ready));
         self.step.status.terminating = Some(number(terminating));
-        if left == 0 && terminating == 0 {
-            self.conclude();
+        self.note_finished(end.as_ref());
+        if let Some(end) = end {
+            self.conclude(&end, terminating == 0);
         }
-    }
-
-    /// The condition that says how the Job ends, once that is decided: type, reason, message.
-    fn outcome(&self) -> Option<(&'static str, String, String)> {
-        let conditions = self.step.status.conditions.as_deref().unwrap_or_default();
-        let find = |type_: &str| conditions.iter().find(|c| c.type_ == type_ && c.status == "True");
-        let of = |end: &'static str, c: &JobCondition| {
-            (
-                end,
-                c.reason.clone().unwrap_or_default(),
-                c.message.clone().unwrap_or_default(),
-            )
-        };
-        find("SuccessCriteriaMet")
-            .map(|c| of("Complete", c))
-            .or_else(|| find("FailureTarget").map(|c| of("Failed", c)))
     }
 
     pub(super) fn set(&mut self, type_: &str, reason: &str, message: String) {
@@ -313,40 +339,38 @@ impl World<'_> {
         });
     }
 
-    fn decide_end(&mut self, succeeded: i32, failed: i32, active: &[Pod], done: &BTreeSet<i32>) {
-        if self.outcome().is_some() || self.is_suspended() && succeeded == 0 && failed == 0 {
-            return;
+    /// What was decided before stands; failure goes before success.
+    fn decide_end(&mut self, failed: i32, done: &BTreeSet<i32>) -> Option<End> {
+        let decided = |type_: &str, end: fn(&str, &str) -> End| {
+            let c = condition(self.job, type_)?;
+            let text = |t: &Option<String>| t.clone().unwrap_or_default();
+            Some(end(&text(&c.reason), &text(&c.message)))
+        };
+        let before = decided("SuccessCriteriaMet", |r, m| End::success(r, m))
+            .or_else(|| decided("FailureTarget", |r, m| End::failure(r, m)));
+        if before.is_some() {
+            return before;
         }
-        let failed_pods = self.pods.iter().filter(|p| phase(p) == "Failed");
-        let fail_job = failed_pods
+        let judged = self.pods.iter().filter(|p| self.is_failed(p));
+        let fail_job = judged
             .filter_map(|p| match judge_failure(self.job, p) {
                 Failure::FailJob(message) => Some(message),
                 _ => None,
             })
             .next();
         if let Some(message) = fail_job {
-            return self.set("FailureTarget", "PodFailurePolicy", message);
+            return Some(End::failure("PodFailurePolicy", message));
         }
-        let limit = self.spec_number(|s| s.backoff_limit, 6);
-        let on_failure = self
-            .job
-            .spec
-            .as_ref()
-            .and_then(|s| s.template.spec.as_ref())
-            .and_then(|s| s.restart_policy.as_deref())
-            == Some("OnFailure");
-        let restarted: i32 = active.iter().map(restarts).sum();
-        let too_many_restarts = on_failure && if limit == 0 { restarted > 0 } else { restarted >= limit };
-        if failed > limit || too_many_restarts {
-            let message = "Job has reached the specified backoff limit".to_owned();
-            return self.set("FailureTarget", "BackoffLimitExceeded", message);
+        if failed > self.spec_number(|s| s.backoff_limit, 6) || self.has_restarted_too_often() {
+            let message = "Job has reached the specified backoff limit";
+            return Some(End::failure("BackoffLimitExceeded", message));
         }
         let deadline = self.job.spec.as_ref().and_then(|s| s.active_deadline_seconds);
         if let (Some(deadline), Some(start), false) = (deadline, &self.step.status.start_time, self.is_suspended()) {
             let left = deadline as f64 - self.now.duration_since(start.0).as_secs_f64();
             if left <= 0.0 {
-                let message = "Job was active longer than specified deadline".to_owned();
-                return self.set("FailureTarget", "DeadlineExceeded", message);
+                let message = "Job was active longer than specified deadline";
+                return Some(End::failure("DeadlineExceeded", message));
             }
             self.step.requeue_seconds = Some(left);
         }
@@ -355,36 +379,60 @@ impl World<'_> {
             let at_most = self.job.spec.as_ref().and_then(|s| s.max_failed_indexes);
             let completions = usize::try_from(self.spec_number(|s| s.completions, 0)).unwrap_or(0);
             if at_most.is_some_and(|most| failed > usize::try_from(most).unwrap_or(0)) {
-                let message = "Job has exceeded the specified maximal number of failed indexes".to_owned();
-                return self.set("FailureTarget", "MaxFailedIndexesExceeded", message);
+                let message = "Job has exceeded the specified maximal number of failed indexes";
+                return Some(End::failure("MaxFailedIndexesExceeded", message));
             }
             if failed > 0 && failed + done.len() >= completions {
-                return self.set("FailureTarget", "FailedIndexes", "Job has failed indexes".to_owned());
+                return Some(End::failure("FailedIndexes", "Job has failed indexes"));
             }
         }
-        if let Some(message) = success(self.job, done).filter(|_| is_indexed(self.job)) {
-            self.set("SuccessCriteriaMet", "SuccessPolicy", message);
-        }
+        let met = success(self.job, done).filter(|_| is_indexed(self.job))?;
+        Some(End::success("SuccessPolicy", met))
     }
 
-    /// Says that the Job has ended, once every pod is counted and let go.
-    fn conclude(&mut self) {
-        let Some((end, reason, message)) = self.outcome() else {
-            return;
+    /// Containers that restart in their pods count like failed pods, while those pods live.
+    fn has_restarted_too_often(&self) -> bool {
+        let spec = self.job.spec.as_ref().and_then(|s| s.template.spec.as_ref());
+        if spec.and_then(|s| s.restart_policy.as_deref()) != Some("OnFailure") {
+            return false;
+        }
+        let limit = self.spec_number(|s| s.backoff_limit, 6);
+        let live = self.pods.iter().filter(|p| matches!(phase(p), "Running" | "Pending"));
+        let statuses = live.filter_map(|p| p.status.as_ref()).flat_map(|s| {
+            let init = s.init_container_statuses.iter().flatten();
+            init.chain(s.container_statuses.iter().flatten())
+        });
+        let restarted: i32 = statuses.map(|c| c.restart_count).sum();
+        restarted >= limit.max(1)
+    }
+
+    /// Says how the Job ends, and that it has ended once every pod is counted and gone.
+    fn conclude(&mut self, end: &End, all_gone: bool) {
+        let (decided, ended) = match end.has_failed {
+            true => ("FailureTarget", "Failed"),
+            false => ("SuccessCriteriaMet", "Complete"),
         };
-        let (succeeded, failed) = self.uncounted_numbers();
+        if condition(self.job, decided).is_none() {
+            self.set(decided, &end.reason, end.message.clone());
+        }
         let held = self.pods.iter().any(has_finalizer);
-        if succeeded + failed > 0 || held || !self.step.create.is_empty() {
+        if !all_gone || held || self.uncounted_numbers() != (0, 0) {
             return;
         }
-        self.set(end, &reason, message.clone());
-        if end == "Complete" {
-            self.step.status.completion_time = Some(Time(self.now));
-            self.step
-                .events
-                .push(("Normal", "Completed".to_owned(), "Job completed".to_owned()));
-        } else {
-            self.step.events.push(("Warning", reason, message));
+        self.set(ended, &end.reason, end.message.clone());
+        if end.has_failed {
+            let event = ("Warning", end.reason.clone(), end.message.clone());
+            self.step.events.push(event);
+            return;
         }
+        self.step.status.completion_time = Some(Time(self.now));
+        let completions = self.job.spec.as_ref().and_then(|s| s.completions);
+        if completions.is_some_and(|wanted| self.step.status.succeeded.unwrap_or(0) > wanted) {
+            let message = "Too many succeeded pods running after completion count reached";
+            let event = ("Warning", "TooManySucceededPods".to_owned(), message.to_owned());
+            self.step.events.push(event);
+        }
+        let event = ("Normal", "Completed".to_owned(), "Job completed".to_owned());
+        self.step.events.push(event);
     }
 }

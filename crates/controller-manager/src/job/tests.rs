@@ -5,8 +5,9 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use super::backoff::Backoff;
 use super::per_index::{FAILURES, Failures, IGNORED_FAILURES};
-use super::step::{FINALIZER, INDEX, Step, step};
+use super::step::{FINALIZER, INDEX, Step, step as step_after};
 
 fn now() -> Timestamp {
     Timestamp::from_second(100_000).unwrap()
@@ -30,6 +31,10 @@ fn pod(name: &str, phase: &str, tracked: bool, index: Option<i32>) -> Pod {
         "status": {"phase": phase, "containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"terminated": {"exitCode": 3, "finishedAt": "1970-01-01T00:00:00Z"}}}]}}))
     .unwrap()
+}
+
+fn step(job: &Job, pods: &[Pod], may_act: bool, now: Timestamp) -> Step {
+    step_after(job, pods, &Backoff::default(), may_act, now)
 }
 
 fn has(step: &Step, type_: &str) -> bool {
@@ -107,7 +112,7 @@ fn too_many_failures_fail_the_job() {
     let next = job(&json!({}), &serde_json::to_value(&first.status).unwrap());
     let second = step(&next, &[], true, now());
     assert!(has(&second, "Failed"));
-    assert_eq!(second.status.failed, Some(2));
+    assert_eq!(second.status.failed, Some(3));
     assert_eq!(second.events[0].1, "BackoffLimitExceeded");
 }
 
@@ -130,13 +135,17 @@ fn each_index_succeeds_once() {
     let pods = [
         pod("a", "Succeeded", true, Some(1)),
         pod("b", "Running", true, Some(0)),
-        pod("c", "Running", true, Some(0)),
+        pod("c", "Pending", true, Some(0)),
     ];
-    let step = step(&job(&indexed, &json!({})), &pods, true, now());
-    assert_eq!(step.status.completed_indexes.as_deref(), Some("1"));
-    let indexes: Vec<_> = step.create.iter().map(|p| p.index).collect();
+    let first = step(&job(&indexed, &json!({})), &pods, true, now());
+    assert_eq!(first.status.completed_indexes.as_deref(), Some("1"));
+    assert_eq!(
+        (first.create.len(), first.discard[0].metadata.name.as_deref()),
+        (0, Some("c"))
+    );
+    let second = step(&job(&indexed, &json!({})), &pods[..2], true, now());
+    let indexes: Vec<_> = second.create.iter().map(|p| p.index).collect();
     assert_eq!(indexes, [Some(2), Some(3)]);
-    assert_eq!(step.discard.len(), 1);
 }
 
 #[test]
@@ -179,9 +188,88 @@ fn rules_decide_what_a_failure_means() {
 fn some_indexes_can_be_enough() {
     let spec = json!({"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}});
     let pods = [pod("a", "Succeeded", true, Some(0)), pod("b", "Running", true, Some(1))];
-    let step = step(&job(&spec, &json!({})), &pods, true, now());
-    assert!(has(&step, "SuccessCriteriaMet"));
-    assert_eq!(step.stop.len(), 1);
+    let first = step(&job(&spec, &json!({})), &pods, true, now());
+    assert!(has(&first, "SuccessCriteriaMet"));
+    // What is taken down then is not counted.
+    assert_eq!(
+        (first.stop.len(), first.release.len(), first.status.failed),
+        (1, 2, None)
+    );
+    assert_eq!(first.status.uncounted_terminated_pods, Some(Default::default()));
+    let next = job(&spec, &serde_json::to_value(&first.status).unwrap());
+    let last = step(&next, &[], true, now());
+    assert!(has(&last, "Complete") && last.status.failed.is_none());
+    let unsure = step(&job(&spec, &json!({})), &pods, false, now());
+    assert!(!has(&unsure, "SuccessCriteriaMet") && unsure.stop.len() == 1);
+    let outside = json!({"completionMode": "Indexed", "successPolicy": {"rules": [{"succeededIndexes": "7"}]}});
+    assert!(!has(
+        &step(&job(&outside, &json!({})), &pods, true, now()),
+        "SuccessCriteriaMet"
+    ));
+}
+
+#[test]
+fn restarts_within_pods_count_towards_the_limit_init_containers_too() {
+    let spec = json!({"template": {"spec": {"containers": [], "restartPolicy": "OnFailure"}}, "backoffLimit": 3});
+    let mut running = pod("a", "Running", true, None);
+    let status = running.status.as_mut().unwrap();
+    let containers = status.container_statuses.as_mut().unwrap();
+    containers[0].restart_count = 2;
+    let mut init = containers[0].clone();
+    init.restart_count = 1;
+    status.init_container_statuses = Some(vec![init]);
+    let first = step(&job(&spec, &json!({})), &[running], true, now());
+    assert_eq!(
+        first.status.conditions.unwrap()[0].reason.as_deref(),
+        Some("BackoffLimitExceeded")
+    );
+}
+
+#[test]
+fn failures_in_a_row_are_remembered_when_their_pods_are_gone() {
+    let running = |names: &[&str], phase: &str| -> Vec<Pod> {
+        let ended = names.iter().map(|n| {
+            let mut pod = pod(n, phase, true, None);
+            let status = pod.status.as_mut().unwrap().container_statuses.as_mut().unwrap();
+            let end = status[0].state.as_mut().unwrap().terminated.as_mut().unwrap();
+            end.finished_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+            pod
+        });
+        ended.collect()
+    };
+    let spec = job(&json!({"backoffLimit": 9}), &json!({}));
+    let first = step(&spec, &running(&["a"], "Failed"), true, now());
+    assert_eq!(first.requeue_seconds, Some(10.0));
+    let again = job(
+        &json!({"backoffLimit": 9}),
+        &serde_json::to_value(&first.status).unwrap(),
+    );
+    let again = step_after(&again, &running(&["a"], "Failed"), &first.backoff, true, now());
+    assert_eq!((again.requeue_seconds, &again.backoff), (Some(10.0), &first.backoff));
+    let second = step_after(&spec, &running(&["b"], "Failed"), &again.backoff, true, now());
+    assert_eq!(second.requeue_seconds, Some(20.0));
+    let mut deleted = pod("c", "Running", true, None);
+    deleted.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    deleted.status.as_mut().unwrap().container_statuses = None;
+    let third = step_after(&spec, &[deleted], &second.backoff, true, now());
+    assert_eq!(third.requeue_seconds, Some(40.0));
+    let success = step_after(&spec, &running(&["d"], "Succeeded"), &third.backoff, true, now());
+    assert_eq!((success.requeue_seconds, success.create.len()), (None, 2));
+}
+
+#[test]
+fn a_job_without_completions_keeps_its_pods_after_the_first_success() {
+    let spec = json!({"completions": null, "parallelism": 1});
+    let pods = [
+        pod("a", "Succeeded", true, None),
+        pod("b", "Running", true, None),
+        pod("c", "Running", true, None),
+    ];
+    let first = step(&job(&spec, &json!({})), &pods, true, now());
+    assert_eq!(
+        (first.status.active, first.discard.len(), first.create.len()),
+        (Some(2), 0, 0)
+    );
 }
 
 /// A pod of an index that had so many failures before.
