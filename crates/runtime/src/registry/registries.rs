@@ -24,14 +24,18 @@ pub enum RegistriesError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct File {
-    mirrors: BTreeMap<String, MirrorFile>,
-    configs: BTreeMap<String, ConfigFile>,
+    #[serde(deserialize_with = "or_default")]
+    mirrors: BTreeMap<String, Option<MirrorFile>>,
+    #[serde(deserialize_with = "or_default")]
+    configs: BTreeMap<String, Option<ConfigFile>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct MirrorFile {
+    #[serde(deserialize_with = "or_default")]
     endpoint: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
     rewrite: BTreeMap<String, String>,
 }
 
@@ -86,6 +90,25 @@ pub struct Endpoint {
     pub namespace: Option<String>,
 }
 
+/// An endpoint without a scheme is spoken to by HTTPS, but for a port of this machine.
+fn with_scheme(endpoint: String) -> Result<String, RegistriesError> {
+    match endpoint.split_once("://") {
+        Some(("http" | "https", rest)) if !rest.is_empty() => Ok(endpoint),
+        None if !endpoint.is_empty() => {
+            let host = endpoint.split('/').next().unwrap_or_default();
+            let has_port = host.rsplit_once(':').is_some_and(|(name, _)| !name.is_empty());
+            let scheme = if is_local(host) && has_port { "http" } else { "https" };
+            Ok(format!("{scheme}://{endpoint}"))
+        }
+        _ => Err(RegistriesError::Endpoint(endpoint)),
+    }
+}
+
+/// What is there and null is as what is not there: `mirrors: {docker.io:}` has no endpoints.
+fn or_default<'de, T: Default + Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 fn is_local(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
@@ -124,6 +147,7 @@ impl Registries {
         })?;
         let mut mirrors = BTreeMap::new();
         for (host, mirror) in file.mirrors {
+            let mirror = mirror.unwrap_or_default();
             let mut rewrite = Vec::new();
             for (pattern, to) in mirror.rewrite {
                 let regex = Regex::new(&pattern).map_err(|error| RegistriesError::Rewrite { pattern, error })?;
@@ -131,15 +155,14 @@ impl Registries {
             }
             let mut endpoints = Vec::new();
             for endpoint in mirror.endpoint {
-                if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
-                    return Err(RegistriesError::Endpoint(endpoint));
-                }
+                let endpoint = with_scheme(endpoint)?;
                 let base = endpoint.trim_end_matches('/');
                 endpoints.push(base.strip_suffix("/v2").unwrap_or(base).to_owned());
             }
             mirrors.insert(host, Mirror { endpoints, rewrite });
         }
         let configs = file.configs.into_iter().map(|(host, config)| {
+            let config = config.unwrap_or_default();
             let auth = config
                 .auth
                 .and_then(|a| Credentials::from_parts(&a.username, &a.password, &a.auth, &a.identity_token, ""));
@@ -249,5 +272,25 @@ configs:
         assert_eq!(plain.endpoints("127.0.0.1:5000", "x")[0].base, "http://127.0.0.1:5000");
         assert_eq!(plain.endpoints("reg:5000", "x")[0].base, "https://reg:5000");
         assert!(Registries::parse("mirrors: {x: {endpoint: [ftp://y]}}").is_err());
+    }
+
+    #[test]
+    fn an_endpoint_without_a_scheme_is_https_and_null_is_nothing() {
+        let text = "mirrors:\n  docker.io:\n    endpoint: [mirror.example.com:5000, \"localhost:5000/v2\", localhost]\n  \
+                    quay.io:\nconfigs:\n  mirror.example.com:5000:\n";
+        let registries = Registries::parse(text).unwrap();
+        let bases = |host: &str| -> Vec<String> {
+            let found = registries.endpoints(host, "a/b").into_iter();
+            found.map(|e| e.base).collect()
+        };
+        let want = [
+            "https://mirror.example.com:5000",
+            "http://localhost:5000",
+            "https://localhost",
+            "https://registry-1.docker.io",
+        ];
+        assert_eq!(bases("docker.io"), want);
+        assert_eq!(bases("quay.io"), ["https://quay.io"]);
+        assert!(Registries::parse("mirrors:\nconfigs:\n").is_ok());
     }
 }

@@ -1,21 +1,19 @@
-//! The flags of `skiff server`, named as k3s names them, and the file they can come from.
+//! The flags of `skiff server`, named as k3s names them.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::Value;
 
-/// Read when `--config` names no other.
-pub const DEFAULT_CONFIG: &str = "/etc/skiff/config.yaml";
+pub use super::config_file::with_config;
 
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// Let requests without credentials ask for anything, as `system:anonymous`. Without it they may ask for health alone.
     #[arg(long, hide = true)]
     pub anonymous_auth: bool,
-    /// YAML file of flags; what the command line says wins. /etc/skiff/config.yaml is read if it is there.
+    /// YAML file of flags, with more in the folder of its name and .d; what the command line says wins. /etc/skiff/config.yaml is
+    /// read if it is there.
     #[arg(short = 'c', long)]
     pub config: Option<PathBuf>,
     /// Folder that holds state.
@@ -138,106 +136,4 @@ pub struct NodeArgs {
     /// Use this CRI runtime in place of skiff's own.
     #[arg(long)]
     pub container_runtime_endpoint: Option<String>,
-}
-
-/// Why a file of flags cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("{}: {source}", path.display())]
-    Read { path: PathBuf, source: std::io::Error },
-    #[error("{}: {why}", path.display())]
-    Parse { path: PathBuf, why: String },
-}
-
-/// The command line with the flags of the configuration file put in, in front of its own.
-///
-/// # Errors
-/// When the file that `--config` names is not there, or is not a map of flags.
-pub fn with_config(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
-    if args.get(1).and_then(|a| a.to_str()) != Some("server") {
-        return Ok(args);
-    }
-    let texts: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
-    let mut named = None;
-    for (i, text) in texts.iter().enumerate() {
-        if let Some(path) = text.strip_prefix("--config=") {
-            named = Some(path.to_owned());
-        } else if text == "--config" || text == "-c" {
-            named = texts.get(i + 1).cloned();
-        }
-    }
-    let path = match &named {
-        Some(path) => Path::new(path),
-        None if Path::new(DEFAULT_CONFIG).exists() => Path::new(DEFAULT_CONFIG),
-        None => return Ok(args),
-    };
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let parsed = flags_of(&text, &texts).map_err(|why| ConfigError::Parse {
-        path: path.to_owned(),
-        why,
-    })?;
-    let mut merged = args[..2].to_vec();
-    merged.extend(parsed.into_iter().map(OsString::from));
-    merged.extend_from_slice(&args[2..]);
-    Ok(merged)
-}
-
-fn flags_of(text: &str, given: &[String]) -> Result<Vec<String>, String> {
-    let tree: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
-    let map = match &tree {
-        Value::Null => return Ok(Vec::new()),
-        Value::Object(map) => map,
-        _ => return Err("is not a map of flags".into()),
-    };
-    let mut flags = Vec::new();
-    for (key, value) in map {
-        let flag = format!("--{key}");
-        let prefix = format!("{flag}=");
-        if given.iter().any(|g| *g == flag || g.starts_with(&prefix)) {
-            continue;
-        }
-        let mut push = |value: &Value| {
-            flags.push(match value {
-                Value::Bool(true) => flag.clone(),
-                Value::Bool(false) | Value::Null => return Ok(()),
-                Value::String(s) => format!("{prefix}{s}"),
-                Value::Number(n) => format!("{prefix}{n}"),
-                _ => return Err(format!("{key}: is neither a value nor a list of values")),
-            });
-            Ok(())
-        };
-        match value {
-            Value::Array(list) => list.iter().try_for_each(&mut push)?,
-            one => push(one)?,
-        }
-    }
-    Ok(flags)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_file_gives_what_the_command_line_does_not() {
-        let text =
-            "data-dir: /x\nhttps-listen-port: 7000\ntls-san: [a, b]\ndisable-agent: true\ndisable-scheduler: false\n";
-        let given = vec!["skiff".to_owned(), "server".to_owned(), "--data-dir=/y".to_owned()];
-        let mut flags = flags_of(text, &given).unwrap();
-        flags.sort();
-        assert_eq!(
-            flags,
-            [
-                "--disable-agent",
-                "--https-listen-port=7000",
-                "--tls-san=a",
-                "--tls-san=b"
-            ]
-        );
-        assert!(flags_of("- a", &given).is_err());
-        assert!(flags_of("a: {b: c}", &given).is_err());
-    }
 }
