@@ -130,11 +130,16 @@ pub fn in_scope(quota: &Value, resource: &str, object: &Value) -> bool {
         })
 }
 
+/// Whether a pod is one that ends by itself in a given time.
+pub fn is_terminating(pod: &Value) -> bool {
+    let deadline = pod.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64);
+    deadline.is_some_and(|seconds| seconds >= 0)
+}
+
 fn matches(resource: &str, object: &Value, scope: Option<&str>, operator: &str, values: &[Value]) -> bool {
-    let deadline = || object.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64);
     match (resource, scope.unwrap_or_default()) {
-        ("pods", "Terminating") => deadline().is_some_and(|s| s >= 0),
-        ("pods", "NotTerminating") => deadline().is_none_or(|s| s < 0),
+        ("pods", "Terminating") => is_terminating(object),
+        ("pods", "NotTerminating") => !is_terminating(object),
         ("pods", "BestEffort") => pod::qos_class(object) == "BestEffort",
         ("pods", "NotBestEffort") => pod::qos_class(object) != "BestEffort",
         ("pods", "CrossNamespacePodAffinity") => uses_other_namespaces(object),

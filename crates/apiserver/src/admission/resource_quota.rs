@@ -30,9 +30,13 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
     let counted = match attributes.operation {
         Operation::Create => attributes.subresource.is_empty(),
         Operation::Update if attributes.resizes_pod() => true,
+        Operation::Update if !attributes.subresource.is_empty() => false,
+        // a pod that gets a deadline comes under other quotas
+        Operation::Update if attributes.resource.is("", "pods") => {
+            old.is_some_and(|old| quota::is_terminating(old) != quota::is_terminating(tree))
+        }
         Operation::Update => {
-            attributes.subresource.is_empty()
-                && (attributes.resource.is("", "services") || attributes.resource.is("", "persistentvolumeclaims"))
+            attributes.resource.is("", "services") || attributes.resource.is("", "persistentvolumeclaims")
         }
         _ => false,
     };
@@ -48,18 +52,23 @@ pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Valu
     let turn = attributes.registry.quota_turns.turn(attributes.namespace).await;
     let kind = attributes.resource.qualified();
     let now = attributes.registry.instant();
-    let mut delta = quota::usage(&kind, tree, now);
+    let whole = quota::usage(&kind, tree, now);
+    let mut more = whole.clone();
     for (key, before) in old.map(|o| quota::usage(&kind, o, now)).unwrap_or_default() {
-        let entry = delta.entry(key).or_insert(Quantity::ZERO);
+        let entry = more.entry(key).or_insert(Quantity::ZERO);
         *entry = entry.sub(&before);
     }
+    // what becomes free is for the controller to find
+    more.retain(|_, amount| !amount.is_negative());
     let mut changes = Vec::new();
     for object in attributes.registry.list("", "resourcequotas", attributes.namespace) {
         let quota = object.tree()?;
         if !quota::in_scope(&quota["spec"], &kind, tree) {
             continue;
         }
-        if let Some(used) = admit(attributes, tree, &quota, &delta)? {
+        let had = old.is_some_and(|old| quota::in_scope(&quota["spec"], &kind, old));
+        let delta = if had { &more } else { &whole };
+        if let Some(used) = admit(attributes, tree, &quota, delta)? {
             changes.push((object.object.meta.name.to_string(), used));
         }
     }
@@ -116,7 +125,7 @@ fn admit(attributes: &Attributes<'_>, tree: &Value, quota: &Value, delta: &Usage
         concerned = true;
         let before = used.get(key).and_then(parse).unwrap_or(Quantity::ZERO);
         let after = before.add(change);
-        if after > limit && !change.is_negative() {
+        if after > limit {
             asked.push(format!("{key}={change}"));
             had.push(format!("{key}={before}"));
             limited.push(format!("{key}={limit}"));
