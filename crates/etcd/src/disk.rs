@@ -165,6 +165,51 @@ impl MemoryDisk {
         })))
     }
 
+    /// The disk after power was lost in the middle of writing: of each 512 bytes that were not synced, `keeps` says whether they
+    /// are there, by file and offset.
+    pub fn after_torn_writes(&self, mut keeps: impl FnMut(&str, usize) -> bool) -> MemoryDisk {
+        const SECTOR: usize = 512;
+        let torn = self.fork();
+        torn.with(|s| {
+            for (name, file) in &mut s.files {
+                file.synced.resize(file.now.len().max(file.synced.len()), 0);
+                file.now.resize(file.synced.len(), 0);
+                for at in (0..file.now.len()).step_by(SECTOR) {
+                    let sector = at..(at + SECTOR).min(file.now.len());
+                    if file.now[sector.clone()] != file.synced[sector.clone()] && !keeps(name, at) {
+                        file.now[sector.clone()].copy_from_slice(&file.synced[sector]);
+                    }
+                }
+                file.synced.clone_from(&file.now);
+            }
+        });
+        torn
+    }
+
+    /// A copy that goes its own way: the same files, room without limit.
+    pub fn fork(&self) -> MemoryDisk {
+        let files = self.with(|s| s.files.clone());
+        MemoryDisk(Arc::new(Mutex::new(MemoryState {
+            files,
+            room: None,
+            fail_sync: false,
+        })))
+    }
+
+    /// A file's bytes.
+    pub fn content(&self, name: &str) -> Option<Vec<u8>> {
+        self.with(|s| s.files.get(name).map(|f| f.now.clone()))
+    }
+
+    /// Gives a file these bytes, durable.
+    pub fn set_content(&self, name: &str, bytes: Vec<u8>) {
+        let file = MemoryFile {
+            synced: bytes.clone(),
+            now: bytes,
+        };
+        self.with(|s| s.files.insert(name.to_owned(), file));
+    }
+
     /// Lets `bytes` more be written before the disk is full.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.with(|s| s.room = bytes);

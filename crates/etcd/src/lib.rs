@@ -13,7 +13,8 @@ mod record;
 mod snapshot;
 pub mod store;
 
-pub use embedded::{Embedded, EmbeddedConfig};
+pub use embedded::{Embedded, EmbeddedConfig, truncate};
+pub use log::{TruncateError, Truncated};
 pub use store::{
     Compare, CompareTarget, Event, EventKind, KeyRange, KeyValue, Op, OpResponse, Put, RangeResult, Sink, Store,
     StoreError, Txn, TxnResult, Value,

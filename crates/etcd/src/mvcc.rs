@@ -155,6 +155,15 @@ impl Mvcc {
         self.revision = self.revision.max(revision);
     }
 
+    /// Passes over revisions up to `revision`, and forgets the history before: whoever knew them is told so. Does nothing when the
+    /// store is there already.
+    pub fn skip_to(&mut self, revision: u64) {
+        if revision > self.revision {
+            self.revision = revision;
+            self.forget(revision);
+        }
+    }
+
     /// The content of a range as of `revision`.
     ///
     /// # Errors
@@ -200,6 +209,12 @@ impl Mvcc {
                 compacted: self.compacted,
             });
         }
+        self.forget(revision);
+        Ok(())
+    }
+
+    /// Forgets versions not needed at `revision` or later.
+    fn forget(&mut self, revision: u64) {
         while self.changes.front().is_some_and(|(at, _)| *at <= revision) {
             let Some((_, key)) = self.changes.pop_front() else {
                 break;
@@ -214,7 +229,6 @@ impl Mvcc {
             }
         }
         self.compacted = revision;
-        Ok(())
     }
 
     /// Takes back everything after `revision`: the log refused it.
@@ -495,6 +509,21 @@ mod tests {
         assert_eq!(m.keys.len(), 1);
         assert!(m.compact(4).is_err());
         assert!(m.compact(6).is_err());
+    }
+
+    #[test]
+    fn skipped_revisions_are_history() {
+        let mut m = Mvcc::new();
+        write(&mut m, vec![put("a", "1")]);
+        m.skip_to(100);
+        m.skip_to(50);
+        assert_eq!(values(&m, 100), [("a".into(), "1".into())]);
+        assert!(matches!(
+            m.range(&KeyRange::prefix(b""), 0, 2),
+            Err(StoreError::Compacted { compacted: 100 })
+        ));
+        write(&mut m, vec![put("a", "2")]);
+        assert_eq!(m.revision(), 101);
     }
 
     #[test]

@@ -9,10 +9,25 @@ use crate::store::{Event, EventKind, KeyValue};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Put(KeyValue),
-    Delete { key: Bytes, revision: u64 },
-    LeaseGrant { id: i64, ttl: i64 },
-    LeaseRevoke { id: i64 },
-    Compact { revision: u64 },
+    Delete {
+        key: Bytes,
+        revision: u64,
+    },
+    LeaseGrant {
+        id: i64,
+        ttl: i64,
+    },
+    LeaseRevoke {
+        id: i64,
+    },
+    Compact {
+        revision: u64,
+    },
+    /// The first entry of a segment: the store's revision then. After a truncation it is higher than any that was given up, so
+    /// that no revision is used twice.
+    Begin {
+        revision: u64,
+    },
 }
 
 /// Length and checksum, four bytes each.
@@ -23,6 +38,7 @@ const DELETE: u8 = 2;
 const LEASE_GRANT: u8 = 3;
 const LEASE_REVOKE: u8 = 4;
 const COMPACT: u8 = 5;
+const BEGIN: u8 = 6;
 
 impl Entry {
     pub fn of(event: &Event) -> Entry {
@@ -64,6 +80,19 @@ impl Entry {
                 out.put_u8(COMPACT);
                 out.put_u64_le(*revision);
             }
+            Entry::Begin { revision } => {
+                out.put_u8(BEGIN);
+                out.put_u64_le(*revision);
+            }
+        }
+    }
+
+    /// The store's revision that the entry makes or speaks of; 0 for none.
+    pub fn revision(&self) -> u64 {
+        match self {
+            Entry::Put(kv) => kv.mod_revision,
+            Entry::Delete { revision, .. } | Entry::Compact { revision } | Entry::Begin { revision } => *revision,
+            Entry::LeaseGrant { .. } | Entry::LeaseRevoke { .. } => 0,
         }
     }
 
@@ -91,6 +120,9 @@ impl Entry {
                 id: from.try_get_i64_le().ok()?,
             },
             COMPACT => Entry::Compact {
+                revision: from.try_get_u64_le().ok()?,
+            },
+            BEGIN => Entry::Begin {
                 revision: from.try_get_u64_le().ok()?,
             },
             _ => return None,
@@ -140,6 +172,52 @@ pub fn open(from: &Bytes, previous: u32) -> Option<(Bytes, u32)> {
     (found == sum).then(|| (from.slice(HEADER..HEADER + len as usize), sum))
 }
 
+/// The length that the header at the start of `from` gives the record's body; `None` where none can begin.
+pub fn length(from: &[u8]) -> Option<usize> {
+    let header = from.get(..HEADER)?;
+    let len = u32::from_le_bytes(header[..4].try_into().ok()?);
+    (len != 0).then_some(len as usize)
+}
+
+/// Whether entries fill `body` exactly and write revisions that can follow `revision`. Each entry that is looked at costs one
+/// of `budget`; when it is used up the answer is no.
+pub fn are_entries(body: &[u8], revision: u64, budget: &mut usize) -> bool {
+    /// More revisions than a log can have between two of its records.
+    const FAR: u64 = 1 << 40;
+    let mut rest = body;
+    let mut writes = false;
+    while let Some((kind, content)) = rest.split_first() {
+        let Some(left) = budget.checked_sub(1) else {
+            return false;
+        };
+        *budget = left;
+        let number = |at: usize| Some(u64::from_le_bytes(content.get(at..at + 8)?.try_into().ok()?));
+        let sized = |at: usize| {
+            let len = u32::from_le_bytes(content.get(at..at + 4)?.try_into().ok()?);
+            (at + 4).checked_add(len as usize)
+        };
+        let len = match *kind {
+            PUT => sized(32).and_then(sized),
+            DELETE => sized(8),
+            LEASE_GRANT => Some(16),
+            LEASE_REVOKE | COMPACT | BEGIN => Some(8),
+            _ => None,
+        };
+        if matches!(*kind, PUT | DELETE) {
+            let follows = number(0).is_some_and(|r| r > revision && r - revision < FAR);
+            if !follows {
+                return false;
+            }
+            writes = true;
+        }
+        let Some(next) = len.and_then(|len| content.get(len..)) else {
+            return false;
+        };
+        rest = next;
+    }
+    writes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +240,7 @@ mod tests {
             Entry::LeaseGrant { id: 4, ttl: 5 },
             Entry::LeaseRevoke { id: 4 },
             Entry::Compact { revision: 2 },
+            Entry::Begin { revision: 3 },
         ];
         let mut out = Vec::new();
         let start = begin(&mut out);
@@ -172,6 +251,10 @@ mod tests {
         assert_eq!(next, sum);
         let back: Vec<_> = std::iter::from_fn(|| Entry::decode(&mut body)).collect();
         assert_eq!(back, entries);
+        assert!(are_entries(&bytes[HEADER..], 1, &mut 100));
+        assert!(!are_entries(&bytes[HEADER..], 2, &mut 100), "revisions only grow");
+        assert!(!are_entries(&bytes[HEADER..], 1, &mut 3), "the budget");
+        assert!(!are_entries(&bytes[HEADER..bytes.len() - 1], 1, &mut 100));
         assert!(open(&bytes, 8).is_none(), "another predecessor");
         for i in 0..bytes.len() {
             let mut broken = bytes.to_vec();

@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
-use crate::{PkiError, Request, ec_private_key_pem, write_file};
+use crate::{PkiError, Request, ec_private_key_pem, write_pair};
 
 /// How long an authority is valid: ten years, as kubeadm's and k3s's.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -67,8 +67,7 @@ impl Authority {
                 params.not_after = now + Duration::days(AUTHORITY_DAYS);
                 let certificate = params.self_signed(&pair)?.pem();
                 let pem = pair.serialize_pem();
-                write_file(&key, pem.as_bytes(), 0o600)?;
-                write_file(&crt, certificate.as_bytes(), 0o644)?;
+                write_pair(&crt, &certificate, &key, &pem)?;
                 Authority::from_pem(certificate, &pem)
             }
             _ => Err(PkiError::Halves { path: crt }),
@@ -130,8 +129,7 @@ impl Authority {
             return Ok(false);
         }
         let (certificate, private) = self.issue(who, usage, now)?;
-        write_file(&key, private.as_bytes(), 0o600)?;
-        write_file(&crt, certificate.as_bytes(), 0o644)?;
+        write_pair(&crt, &certificate, &key, &private)?;
         Ok(true)
     }
 

@@ -33,8 +33,22 @@ impl Certificates {
             client_authority: Arc::new(Authority::load_or_create(dir, "client-ca", now)?),
             names,
         };
-        certificates.renew(now)?;
+        if let Err(error) = certificates.renew(now) {
+            // what is there is good enough for a start, unless a piece of it is missing
+            certificates.if_all_there(error)?;
+        }
         Ok(certificates)
+    }
+
+    /// A full disk only means that nothing is renewed; other errors, and missing files, are errors.
+    fn if_all_there(&self, error: PkiError) -> Result<(), PkiError> {
+        let names = COMPONENTS.map(|(file, _, _)| file);
+        let all = [SERVING, ADMIN, TO_KUBELETS].into_iter().chain(names);
+        if !error.is_full_disk() || !all.into_iter().all(|name| self.pair(name).is_ok()) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "certificates cannot be renewed: the disk is full");
+        Ok(())
     }
 
     /// Issues again what is due. Says whether the serving certificate is new.
@@ -91,9 +105,14 @@ impl Certificates {
         names: Vec<String>,
     ) -> Result<(String, String), PkiError> {
         let now = OffsetDateTime::now_utc();
-        self.server_authority
-            .ensure(dir, name, who, &Usage::Server(names), now)?;
-        pair(dir, name)
+        let made = self.server_authority.ensure(dir, name, who, &Usage::Server(names), now);
+        match (made, pair(dir, name)) {
+            (Err(error), Ok(kept)) if error.is_full_disk() => {
+                tracing::warn!(%error, "the certificate cannot be renewed: the disk is full");
+                Ok(kept)
+            }
+            (made, pair) => made.and(pair),
+        }
     }
 
     /// What the API server shows kubelets.

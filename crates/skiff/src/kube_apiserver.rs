@@ -40,6 +40,10 @@ pub struct ApiServerArgs {
     /// Privileged containers may be created, always.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     allow_privileged: bool,
+    /// Cut the datastore's log at the last good record before a damage, then exit. Everything written after it is given up; what
+    /// is cut off is kept beside the log. Only when there is no backup.
+    #[arg(long)]
+    unsafe_truncate_log: bool,
     #[command(flatten)]
     limits: LimitArgs,
 }
@@ -84,6 +88,8 @@ impl ApiServerArgs {
             "--disable-controller-manager",
         ];
         let mut server = Defaults::try_parse_from(alone)?.server;
+        server.command = "skiff kube-apiserver";
+        server.unsafe_truncate_log = self.unsafe_truncate_log;
         server.anonymous_auth = self.anonymous_auth;
         server.data_dir = self.data_dir;
         server.bind_address = self.bind_address;

@@ -24,7 +24,7 @@ use crate::strategy::validation::{Cursor, service};
 
 pub use ip_address::Claims;
 pub use network::Network;
-pub use repair::{follow, start};
+pub use repair::{follow, repair, watch};
 
 /// The ranges that Services draw from.
 #[derive(Debug, Clone)]

@@ -61,15 +61,25 @@ fn cache(registry: &Registry, group: &str, plural: &str) -> Result<Arc<Cache>> {
         .ok_or_else(|| ApiError::internal(format!("{plural} are not served")))
 }
 
-/// Makes the cluster's own ServiceCIDR and repairs what is wrong. To be called before addresses are given out.
-pub async fn start(registry: &Arc<Registry>) -> Result<Follower> {
+/// The changes from now on; [`repair`] then looks at what is there.
+pub fn watch(registry: &Arc<Registry>) -> Result<Follower> {
     let key = Scope::Key(default_range::NAME.into());
-    let follower = Follower {
+    Ok(Follower {
         addresses: cache(registry, GROUP, "ipaddresses")?.watch(Scope::All, "", None)?.0,
         default_range: cache(registry, GROUP, "servicecidrs")?.watch(key, "", None)?.0,
-    };
+    })
+}
+
+/// Makes the cluster's own ServiceCIDR and repairs what is wrong. To be called before addresses are given out.
+pub async fn repair(registry: &Arc<Registry>) -> Result<()> {
     default_range::ensure(registry).await?;
-    all(registry).await?;
+    all(registry).await
+}
+
+/// Both, for a follower that was too slow.
+async fn start(registry: &Arc<Registry>) -> Result<Follower> {
+    let follower = watch(registry)?;
+    repair(registry).await?;
     Ok(follower)
 }
 

@@ -18,11 +18,15 @@ pub const GROUP: &str = "apiextensions.k8s.io";
 pub const PLURAL: &str = "customresourcedefinitions";
 
 /// Serves every definition that is stored: at start.
+///
+/// # Errors
+/// The first; the other definitions are served nevertheless.
 pub async fn restore(server: &Arc<ApiServer>) -> Result<()> {
+    let mut done = Ok(());
     for object in server.registry.list(GROUP, PLURAL, "") {
-        written(server, &object).await?;
+        done = done.and(written(server, &object).await);
     }
-    Ok(())
+    done
 }
 
 /// Serves a definition as it is now and says so in its status.

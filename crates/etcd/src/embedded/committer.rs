@@ -82,6 +82,7 @@ impl Committer {
             // its panic is reported by the hook; the log still holds everything
             drop(snapshot.join());
         }
+        self.log.close();
     }
 
     fn wait(&self, queue: &Receiver<Request>) -> Result<Request, RecvTimeoutError> {
@@ -209,8 +210,10 @@ impl Committer {
     fn commit(&mut self, batch: Batch) -> bool {
         let before = self.shared.visible.load(Ordering::Acquire);
         if !batch.entries.is_empty() {
-            if let Err(error) = self.log.append(&*self.disk, &batch.entries) {
-                tracing::error!(%error, "the write-ahead log cannot grow; writes are refused");
+            if let Err(error) = self.log.append(&*self.disk, before, &batch.entries) {
+                if !self.shared.full.swap(true, Ordering::AcqRel) {
+                    tracing::error!(%error, "the write-ahead log cannot grow; writes are refused until it can");
+                }
                 self.write().rollback(before);
                 for id in batch.granted {
                     self.leases.revoke(id);
@@ -225,7 +228,11 @@ impl Committer {
                     .for_each(|answer| answer(Err(refused.clone())));
                 return true;
             }
-            if let Err(error) = self.log.sync() {
+            if self.shared.full.swap(false, Ordering::AcqRel) {
+                tracing::info!("the write-ahead log grows again");
+            }
+            let now = read(&self.shared.mvcc).revision();
+            if let Err(error) = self.log.sync(now) {
                 // what the kernel dropped after a failed sync cannot be known: going on could acknowledge lost writes
                 tracing::error!(%error, "syncing the write-ahead log failed; the store stops");
                 let failed = StoreError::Unavailable(format!("sync failed: {error}"));
@@ -276,14 +283,14 @@ impl Committer {
         if self.snapshot.as_ref().is_some_and(|s| !s.is_finished()) || !self.snapshot_is_due() {
             return;
         }
-        let first_segment = match self.log.cut(&*self.disk) {
+        let revision = self.shared.visible.load(Ordering::Acquire);
+        let first_segment = match self.log.cut(&*self.disk, revision) {
             Ok(sequence) => sequence,
             Err(error) => {
                 tracing::error!(%error, "cannot begin a new log segment for a snapshot");
                 return;
             }
         };
-        let revision = self.shared.visible.load(Ordering::Acquire);
         self.shared.hold.store(revision, Ordering::Release);
         let (shared, disk, leases) = (self.shared.clone(), self.disk.clone(), self.leases.all());
         let write = move || {

@@ -5,7 +5,7 @@ mod committer;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 
 use crate::disk::Disk;
 use crate::lease::Leases;
-use crate::log::{Log, LogError};
+use crate::log::{self, Covered, Log, LogError, TruncateError, Truncated};
 use crate::mvcc::Mvcc;
 use crate::record::Entry;
-use crate::snapshot::{self, SnapshotError};
+use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::store::{EventKind, KeyRange, KeyValue, RangeResult, Sink, Store, StoreError, StoreFuture, Txn, TxnResult};
 use committer::Committer;
 
@@ -28,12 +28,35 @@ pub struct EmbeddedConfig {
     /// A snapshot is taken when the log has grown to this many bytes; after a compaction, when most of the log is likely
     /// not needed any more, much earlier.
     pub log_size: u64,
+    /// A segment of the log is closed when it has grown past this many bytes.
+    pub segment_size: u64,
 }
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        EmbeddedConfig { log_size: 64 << 20 }
+        EmbeddedConfig {
+            log_size: 64 << 20,
+            segment_size: 16 << 20,
+        }
     }
+}
+
+fn covered_by(snapshot: Option<&Snapshot>) -> Covered {
+    snapshot.map_or(Covered::default(), |s| Covered {
+        first: s.first_segment,
+        revision: s.revision,
+        snapshot: true,
+    })
+}
+
+/// Cuts the log of a store that cannot be opened at the last whole record before the damage, and keeps what is cut off beside it.
+/// `Ok(None)`: the log is not damaged, nothing was changed.
+///
+/// # Errors
+/// When nothing would be left, when the snapshot is damaged, or when the disk refuses.
+pub fn truncate(disk: &dyn Disk, config: &EmbeddedConfig) -> Result<Option<Truncated>, TruncateError> {
+    let covered = covered_by(snapshot::read(disk)?.as_ref());
+    log::truncate(disk, covered, config.segment_size)
 }
 
 /// Why a store cannot be opened.
@@ -45,6 +68,16 @@ pub enum OpenError {
     Snapshot(#[from] SnapshotError),
     #[error("cannot start the store's thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl OpenError {
+    /// Whether files are not as they were written.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            OpenError::Log(LogError::Io(_)) | OpenError::Snapshot(SnapshotError::Io(_)) | OpenError::Thread(_) => false,
+            OpenError::Log(_) | OpenError::Snapshot(_) => true,
+        }
+    }
 }
 
 enum Request {
@@ -69,6 +102,8 @@ struct Shared {
     hold: AtomicU64,
     /// The last snapshot's bytes, 0 for none: what the keys take on disk when nothing else is kept.
     snapshot_size: AtomicU64,
+    /// Whether the log could not grow when it was last asked to.
+    full: AtomicBool,
 }
 
 /// The embedded store. Dropping it stops its thread after what has queued up is done.
@@ -86,16 +121,18 @@ impl Embedded {
     pub fn open(disk: Arc<dyn Disk>, config: EmbeddedConfig) -> Result<Embedded, OpenError> {
         let mut mvcc = Mvcc::new();
         let mut leases = Leases::default();
-        let (mut first, mut snapshot_size) = (0, 0);
-        if let Some(snapshot) = snapshot::read(&*disk)? {
-            (first, snapshot_size) = (snapshot.first_segment, snapshot.size);
+        let mut snapshot_size = 0;
+        let snapshot = snapshot::read(&*disk)?;
+        let covered = covered_by(snapshot.as_ref());
+        if let Some(snapshot) = snapshot {
+            snapshot_size = snapshot.size;
             mvcc.restore(snapshot.revision, snapshot.kvs);
             snapshot
                 .leases
                 .iter()
                 .for_each(|(id, ttl)| leases.grant(*id, *ttl, Duration::ZERO));
         }
-        let log = Log::open(&*disk, first, |entry| match entry {
+        let log = Log::open(&*disk, covered, config.segment_size, |entry| match entry {
             // the snapshot's revision may lie past the beginning of its first segment
             Entry::Put(kv) if kv.mod_revision <= mvcc.compacted() => {}
             Entry::Delete { revision, .. } if revision <= mvcc.compacted() => {}
@@ -116,6 +153,8 @@ impl Embedded {
             Entry::LeaseRevoke { id } => {
                 leases.revoke(id);
             }
+            // past the revision only after a truncation: no revision is used again, and what clients know is history
+            Entry::Begin { revision } => mvcc.skip_to(revision),
             Entry::Compact { revision } => {
                 // a compaction covered by the snapshot was done by taking it
                 if revision > mvcc.compacted()
@@ -130,6 +169,7 @@ impl Embedded {
             mvcc: RwLock::new(mvcc),
             hold: AtomicU64::new(u64::MAX),
             snapshot_size: AtomicU64::new(snapshot_size),
+            full: AtomicBool::new(false),
         });
         let (requests, queue) = channel();
         let committer = Committer {
@@ -165,6 +205,16 @@ impl Embedded {
             sent.map_err(|_| gone())?;
             wait.await.map_err(|_| gone())?
         })
+    }
+
+    /// Whether the last write was refused because the disk is full (etcd's alarm NOSPACE).
+    pub fn is_full(&self) -> bool {
+        self.shared.full.load(Ordering::Acquire)
+    }
+
+    /// Up to this revision history is forgotten.
+    pub fn compacted(&self) -> u64 {
+        read(&self.shared.mvcc).compacted()
     }
 
     /// Keys that exist now.

@@ -17,7 +17,14 @@ fn put(key: String, value: impl Into<Bytes>, lease: i64) -> Txn {
 }
 
 fn open(disk: &MemoryDisk) -> Embedded {
-    Embedded::open(Arc::new(disk.clone()), EmbeddedConfig { log_size: 16 << 20 }).unwrap()
+    Embedded::open(
+        Arc::new(disk.clone()),
+        EmbeddedConfig {
+            log_size: 16 << 20,
+            ..EmbeddedConfig::default()
+        },
+    )
+    .unwrap()
 }
 
 async fn keys(store: &Embedded) -> Vec<String> {
@@ -110,7 +117,7 @@ async fn a_compaction_gives_the_disk_back() {
     store.compact(store.revision()).await.unwrap();
     let revision = store.revision();
     drop(store);
-    assert_eq!(disk.list().unwrap(), ["0000000000000001.wal", "snapshot"]);
+    assert_eq!(disk.list().unwrap(), ["0000000000000001.wal", "head", "snapshot"]);
     let again = open(&disk);
     assert_eq!((again.key_count(), again.revision()), (2, revision));
     again.compact(again.revision()).await.unwrap_err();
@@ -118,7 +125,7 @@ async fn a_compaction_gives_the_disk_back() {
     again.compact(again.revision()).await.unwrap();
     drop(again);
     let names = disk.list().unwrap();
-    assert_eq!(names, ["0000000000000001.wal", "snapshot"], "a short log stays");
+    assert_eq!(names, ["0000000000000001.wal", "head", "snapshot"], "a short log stays");
     assert_eq!(keys(&open(&disk)).await, ["k0", "k1", "k2"]);
 }
 

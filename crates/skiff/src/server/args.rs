@@ -9,6 +9,13 @@ pub use super::config_file::with_config;
 
 #[derive(Debug, Args)]
 pub struct ServerArgs {
+    /// How the user started this server, for advice.
+    #[arg(skip = "skiff server")]
+    pub command: &'static str,
+    /// Cut the datastore's log at the last good record before a damage, then exit. Everything written after it is given up; what
+    /// is cut off is kept beside the log. Only when there is no backup.
+    #[arg(long)]
+    pub unsafe_truncate_log: bool,
     /// Let requests without credentials ask for anything, as `system:anonymous`. Without it they may ask for health alone.
     #[arg(long, hide = true)]
     pub anonymous_auth: bool,

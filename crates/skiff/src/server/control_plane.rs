@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use apiserver::authentication::Authenticator;
 use apiserver::authentication::service_account::TokenIssuer;
+use apiserver::http::status::ApiError;
 use apiserver::registry::{Machine, Registry};
 use apiserver::server::{ApiServer, connection};
 use apiserver::subresource::kubelet::KubeletClient;
@@ -18,6 +19,9 @@ use crate::GIT_VERSION;
 use crate::certificates::Certificates;
 use crate::server::ServerError;
 use crate::server::args::ServerArgs;
+
+/// How often a full disk is looked at again for what the cluster lacks.
+const ROOM_AGAIN: Duration = Duration::from_secs(10);
 
 fn parse_cidr(flag: &'static str, text: &str) -> Result<(Ipv4Addr, u8), ServerError> {
     let bad = |why: &str| ServerError::Flag {
@@ -113,7 +117,8 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
 
     let database = server_dir.join("db");
     let disk = etcd::disk::Directory::open(&database).map_err(|source| ServerError::File { path: database, source })?;
-    let store = Arc::new(etcd::Embedded::open(Arc::new(disk), etcd::EmbeddedConfig::default())?);
+    let config = etcd::EmbeddedConfig::default();
+    let store = Arc::new(etcd::Embedded::open(Arc::new(disk), config).map_err(|e| store_error(e, args))?);
     let registry = Arc::new(Registry::start(store.clone(), Arc::new(Machine)).await?);
     let (kubelet_certificate, kubelet_key) = certificates.to_kubelets()?;
     let api = Arc::new(ApiServer {
@@ -140,10 +145,23 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         health: apiserver::server::health::Health::default(),
         limits: args.limits.limits(),
     });
-    let client_authority = certificates.client_authority.certificate();
-    let cluster_ips = apiserver::allocator::start(&registry).await?;
-    crate::bootstrap::bootstrap(&registry, service_ip, advertise, port, client_authority).await?;
-    apiserver::custom::restore(&api).await?;
+    let cluster_ips = apiserver::allocator::watch(&registry)?;
+    let cluster = Cluster {
+        api: api.clone(),
+        store: store.clone(),
+        service_ip,
+        advertise,
+        port,
+        client_authority: certificates.client_authority.certificate().to_owned(),
+    };
+    let stop = CancellationToken::new();
+    match cluster.complete().await {
+        Err(error) if store.is_full() => {
+            tracing::warn!(%error, "the disk is full: what the cluster has is served, what it lacks is made when there is room");
+            tokio::spawn(cluster.complete_later(stop.clone()));
+        }
+        done => done?,
+    }
 
     let (certificate, key) = certificates.serving()?;
     let serving = connection::Certificate::new(&certificate, &key)?;
@@ -153,7 +171,6 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     } else {
         args.bind_address
     };
-    let stop = CancellationToken::new();
     tokio::spawn(apiserver::allocator::follow(
         registry.clone(),
         cluster_ips,
@@ -178,6 +195,59 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     })
 }
 
+/// What a cluster must have is made from this at every start.
+struct Cluster {
+    api: Arc<ApiServer>,
+    store: Arc<etcd::Embedded>,
+    service_ip: IpAddr,
+    advertise: IpAddr,
+    port: u16,
+    client_authority: String,
+}
+
+impl Cluster {
+    /// Serves the custom resources, repairs cluster IPs and makes what is missing: all of it that can be done.
+    async fn complete(&self) -> Result<(), ApiError> {
+        let registry = &self.api.registry;
+        let repaired = apiserver::allocator::repair(registry).await;
+        let authority = &self.client_authority;
+        let made = crate::bootstrap::bootstrap(registry, self.service_ip, self.advertise, self.port, authority).await;
+        let restored = apiserver::custom::restore(&self.api).await;
+        repaired.and(made).and(restored)
+    }
+
+    /// Tries until there is room on the disk.
+    async fn complete_later(self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(ROOM_AGAIN) => {}
+            }
+            match self.complete().await {
+                Ok(()) => return tracing::info!("there is room again: the cluster is complete"),
+                Err(error) if self.store.is_full() => tracing::debug!(%error, "the disk is still full"),
+                Err(error) => return tracing::error!(%error, "what the cluster lacks cannot be made"),
+            }
+        }
+    }
+}
+
+/// A damaged store's error says how to go on.
+fn store_error(error: etcd::embedded::OpenError, args: &ServerArgs) -> ServerError {
+    if !error.is_damage() {
+        return ServerError::Store(error);
+    }
+    ServerError::Damaged {
+        error,
+        dir: args.data_dir.join("server/db"),
+        command: format!(
+            "{} --data-dir {} --unsafe-truncate-log",
+            args.command,
+            args.data_dir.display()
+        ),
+    }
+}
+
 impl ControlPlane {
     /// Answers what was asked, then ends.
     pub async fn stop(self) {
@@ -193,7 +263,7 @@ impl ControlPlane {
     }
 }
 
-/// Compacts the store as upstream does, every five minutes if anything changed, gives back the memory that was for it, and
+/// Compacts the store as upstream does, every five minutes if there is something to forget, gives back the memory that was for it, and
 /// renews certificates once a day.
 async fn maintain(
     store: Arc<etcd::Embedded>,
@@ -204,21 +274,20 @@ async fn maintain(
 ) {
     const COMPACTION: Duration = Duration::from_secs(300);
     const RENEWAL_EVERY: u32 = 288;
-    let mut previous = store.revision();
+    let mut before = store.revision();
     let mut round = 0u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COMPACTION) => {}
         }
-        let current = store.revision();
-        // what was current five minutes ago: nobody's list takes longer
-        if current != previous {
+        // what was current five minutes ago: nobody's list takes longer. Also when nothing was written since: once
+        let previous = std::mem::replace(&mut before, store.revision());
+        if previous > store.compacted() {
             match store.compact(previous).await {
                 Ok(()) | Err(etcd::StoreError::Compacted { .. }) => api.registry.compact(previous),
                 Err(error) => tracing::warn!(%error, "compaction failed"),
             }
-            previous = current;
             api.openapi.clear().await;
             if let Err(error) = tokio::task::spawn_blocking(crate::memory::give_back).await {
                 tracing::error!(%error, "memory is not given back");

@@ -9,6 +9,7 @@ mod image_folder;
 mod manifests;
 mod ready;
 mod token;
+mod truncate;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,18 @@ pub enum ServerError {
     Pki(#[from] pki::PkiError),
     #[error("datastore: {0}")]
     Store(#[from] etcd::embedded::OpenError),
+    #[error(
+        "datastore: {error} (in {}). Nothing was changed. Put back a backup of that directory; without one, `{command}` goes on \
+         from the last good record before the damage and gives up what was written after it",
+        dir.display()
+    )]
+    Damaged {
+        error: etcd::embedded::OpenError,
+        dir: PathBuf,
+        command: String,
+    },
+    #[error("datastore: {0}")]
+    Truncate(#[from] etcd::TruncateError),
     #[error("starting the API server: {0}")]
     Api(#[from] apiserver::http::status::ApiError),
     #[error(transparent)]
@@ -66,6 +79,10 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         value: args.write_kubeconfig_mode.clone(),
         why: "is not an octal mode".into(),
     })?;
+    if args.unsafe_truncate_log {
+        let _lock = lock(&args.data_dir)?;
+        return truncate::run(&args);
+    }
     let node = match args.disable_agent {
         true => None,
         false => Some(agent::NodeIdentity::of(&args.node)?),
@@ -98,12 +115,13 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     ));
     let url = format!("https://{}", plane.local);
     let cred = args.data_dir.join("server/cred");
-    plane.certificates.write_kubeconfigs(&cred, &url)?;
+    not_for_room(plane.certificates.write_kubeconfigs(&cred, &url))?;
     let kubeconfig = args
         .write_kubeconfig
         .clone()
         .unwrap_or_else(|| cred.join("admin.kubeconfig"));
-    pki::write_file(&kubeconfig, plane.certificates.admin_kubeconfig(&url)?.as_bytes(), mode)?;
+    let admin = plane.certificates.admin_kubeconfig(&url)?;
+    not_for_room(pki::write_file(&kubeconfig, admin.as_bytes(), mode))?;
     tracing::info!(
         address = %plane.local,
         kubeconfig = %kubeconfig.display(),
@@ -125,6 +143,17 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     }
     plane.stop().await;
     Ok(())
+}
+
+/// A file for clients that a full disk does not let be written is no reason not to serve.
+fn not_for_room(written: Result<(), pki::PkiError>) -> Result<(), pki::PkiError> {
+    match written {
+        Err(error) if error.is_full_disk() => {
+            tracing::warn!(%error, "the disk is full");
+            Ok(())
+        }
+        other => other,
+    }
 }
 
 /// The scheduler and the controllers, unless they are left out.

@@ -114,6 +114,56 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
 }
 
 #[test]
+fn a_full_disk_does_not_stop_a_start_that_reads() {
+    let mut s = Server::start_on_disk_of("24m");
+    s.ok(&["create", "configmap", "before"]);
+    s.kill();
+    let ballast = s.data().join("ballast");
+    let mut file = std::fs::File::create(&ballast).unwrap();
+    while std::io::Write::write(&mut file, &[1u8; 4096]).is_ok() {}
+    // the server listens on another port now, so its own Endpoints are to be written too
+    s.restart();
+    assert_eq!(s.ok(&["get", "configmap", "before", "-o", "name"]), "configmap/before");
+    let map = format!(
+        r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"big"}},"data":{{"a":"{}"}}}}"#,
+        "x".repeat(900 << 10)
+    );
+    let create = ["create", "--raw", "/api/v1/namespaces/default/configmaps", "-f", "-"];
+    let refused = (0..30).find_map(|_| {
+        let said = s.try_with(&create, &map).err()?;
+        (!said.contains("already exists")).then_some(said)
+    });
+    assert!(
+        refused
+            .as_ref()
+            .is_some_and(|said| said.contains("No space left on device")),
+        "{refused:?}"
+    );
+    s.kill();
+    s.restart();
+    assert_eq!(s.ok(&["get", "configmap", "before", "-o", "name"]), "configmap/before");
+    std::fs::remove_file(&ballast).unwrap();
+    s.ok_with(&create, &map);
+    let config = std::fs::read_to_string(s.kubeconfig()).unwrap();
+    let port = config
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("server: https://127.0.0.1:"))
+        .unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while s.ok(&[
+        "get",
+        "endpoints",
+        "kubernetes",
+        "-o",
+        "jsonpath={.subsets[0].ports[0].port}",
+    ]) != port
+    {
+        assert!(std::time::Instant::now() < deadline, "{}", s.log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
 fn what_is_in_use_is_named() {
     let s = Server::start();
     let config = std::fs::read_to_string(s.kubeconfig()).unwrap();

@@ -11,12 +11,25 @@ pub struct Server {
     child: Option<Child>,
     flags: Vec<String>,
     dir: tempfile::TempDir,
-    /// The data directory is a file system of its own of this size.
-    disk: Option<&'static str>,
+    /// The data directory is a file system of its own, which this process keeps.
+    disk: Option<Child>,
 }
 
-/// Mounts a disk for the data directory that nobody else sees, then becomes skiff.
-const ON_OWN_DISK: &str = r#"mount -t tmpfs -o "size=$1" skiff-test "$2" && shift 2 && exec "$@""#;
+/// Mounts a disk that nobody else sees, and keeps it.
+const OWN_DISK: &str = r#"mount -t tmpfs -o "size=$1" skiff-test "$2" && echo mounted && exec sleep infinity"#;
+
+fn own_disk(size: &str, at: &std::path::Path) -> Child {
+    let mut holder = Command::new("unshare")
+        .args(["--mount", "sh", "-c", OWN_DISK, "sh", size])
+        .arg(at)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(holder.stdout.take().unwrap()), &mut said).unwrap();
+    assert_eq!(said, "mounted\n");
+    holder
+}
 
 impl Server {
     /// The control plane without controllers.
@@ -39,49 +52,21 @@ impl Server {
             child: None,
             flags: flags.iter().map(|f| (*f).to_owned()).collect(),
             dir: tempfile::tempdir().unwrap(),
-            disk,
+            disk: None,
         };
+        std::fs::create_dir_all(server.dir.path().join("data")).unwrap();
+        server.disk = disk.map(|size| own_disk(size, &server.dir.path().join("data")));
         server.restart();
         server
     }
 
     /// Starts the server again on the same data.
     pub fn restart(&mut self) {
-        let data = self.dir.path().join("data");
-        std::fs::create_dir_all(&data).unwrap();
         let written = self.kubeconfig();
         if written.exists() {
             std::fs::remove_file(&written).unwrap();
         }
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.dir.path().join("log"))
-            .unwrap();
-        let mut command = match self.disk {
-            None => Command::new(env!("CARGO_BIN_EXE_skiff")),
-            Some(size) => {
-                let mut command = Command::new("unshare");
-                command.args(["--mount", "sh", "-c", ON_OWN_DISK, "sh", size]);
-                command.arg(&data).arg(env!("CARGO_BIN_EXE_skiff"));
-                command
-            }
-        };
-        let child = command
-            .args([
-                "server",
-                "--bind-address",
-                "127.0.0.1",
-                "--https-listen-port",
-                "0",
-                "--data-dir",
-            ])
-            .arg(&data)
-            .args(&self.flags)
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
+        let child = self.command(&[]).spawn().unwrap();
         self.child = Some(child);
         let deadline = Instant::now() + Duration::from_secs(60);
         // the kubeconfig is written when the server is ready to be asked
@@ -89,6 +74,46 @@ impl Server {
             assert!(Instant::now() < deadline, "the server did not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// The server's command on its data, with more flags.
+    fn command(&self, more: &[&str]) -> Command {
+        let program = env!("CARGO_BIN_EXE_skiff");
+        let mut command = match &self.disk {
+            None => Command::new(program),
+            Some(holder) => {
+                let mut command = Command::new("nsenter");
+                command
+                    .arg(format!("--mount=/proc/{}/ns/mnt", holder.id()))
+                    .arg(program);
+                command
+            }
+        };
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("log"))
+            .unwrap();
+        command
+            .args(["server", "--bind-address", "127.0.0.1", "--https-listen-port", "0"])
+            .arg("--data-dir")
+            .arg(self.dir.path().join("data"))
+            .args(&self.flags)
+            .args(more)
+            .stderr(log)
+            .stdout(Stdio::null());
+        if self.disk.is_some() {
+            command.arg("--write-kubeconfig").arg(self.kubeconfig());
+        }
+        command
+    }
+
+    /// What the server's program says when it does not go on serving: whether it succeeds, and its output.
+    pub fn try_command(&self, more: &[&str]) -> (bool, String) {
+        let mut command = self.command(more);
+        let output = command.stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
     }
 
     pub fn kill(&mut self) {
@@ -101,16 +126,18 @@ impl Server {
     /// The data directory, as it is seen from outside of the server's mounts.
     pub fn data(&self) -> PathBuf {
         let data = self.dir.path().join("data");
-        match (&self.child, self.disk) {
-            (Some(child), Some(_)) => {
-                PathBuf::from(format!("/proc/{}/root", child.id())).join(data.strip_prefix("/").unwrap())
-            }
-            _ => data,
+        match &self.disk {
+            Some(holder) => PathBuf::from(format!("/proc/{}/root", holder.id())).join(data.strip_prefix("/").unwrap()),
+            None => data,
         }
     }
 
+    /// Beside the disk of a server that has its own: there must be one when the disk is full.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.data().join("server/cred/admin.kubeconfig")
+        match self.disk {
+            Some(_) => self.dir.path().join("kubeconfig"),
+            None => self.data().join("server/cred/admin.kubeconfig"),
+        }
     }
 
     pub fn log(&self) -> String {
@@ -184,7 +211,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        for mut child in [self.child.take(), self.disk.take()].into_iter().flatten() {
             // both may fail only when it has ended already
             drop(child.kill());
             drop(child.wait());

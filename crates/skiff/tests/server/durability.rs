@@ -75,3 +75,67 @@ async fn a_hundred_kills_lose_no_acknowledged_write() {
         .collect();
     assert!(lost.is_empty(), "lost {lost:?}");
 }
+
+/// One flipped bit, and the way on that the error names.
+#[test]
+fn a_damaged_log_is_refused_by_name_and_cut_on_demand() {
+    let mut s = Server::start();
+    for n in 0..20 {
+        s.ok(&[
+            "create",
+            "configmap",
+            &format!("c{n}"),
+            "--from-literal",
+            &format!("at={n}"),
+        ]);
+    }
+    s.kill();
+    let log = s.data().join("server/db/0000000000000000.wal");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let wanted = b"/configmaps/default/c10";
+    let at = bytes.windows(wanted.len()).position(|w| w == wanted).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(&log, &bytes).unwrap();
+
+    let (started, said) = s.try_command(&[]);
+    assert!(
+        !started && said.contains("segment 0000000000000000.wal is damaged at byte "),
+        "{said}"
+    );
+    assert!(
+        said.contains("--unsafe-truncate-log") && said.contains("server/db"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(&log).unwrap(), bytes, "nothing was changed");
+
+    let (cut, said) = s.try_command(&["--unsafe-truncate-log"]);
+    assert!(cut && said.contains("given up: revisions "), "{said}");
+    let (again, nothing) = s.try_command(&["--unsafe-truncate-log"]);
+    assert!(again && nothing.contains("is not damaged"), "{nothing}");
+    let kept = std::fs::read_dir(s.data().join("server/db")).unwrap();
+    let kept: Vec<_> = kept.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(
+        kept.iter()
+            .any(|n| n.starts_with("0000000000000000.wal.") && n.ends_with(".cut")),
+        "{kept:?}"
+    );
+
+    s.restart();
+    let names = s.ok(&["get", "configmaps", "-o", "name"]);
+    assert!(
+        names.contains("configmap/c9") && !names.contains("configmap/c10"),
+        "{names}"
+    );
+    s.ok(&["create", "configmap", "c10"]);
+    let revision = s.ok(&["get", "configmap", "c10", "-o", "jsonpath={.metadata.resourceVersion}"]);
+    let given_up: u64 = said
+        .split(" to ")
+        .nth(2)
+        .unwrap_or_default()
+        .lines()
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(revision.parse::<u64>().unwrap() > given_up, "{revision}: {said}");
+}
