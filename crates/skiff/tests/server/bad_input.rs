@@ -121,6 +121,7 @@ fn a_full_disk_does_not_stop_a_start_that_reads() {
     let ballast = s.data().join("ballast");
     let mut file = std::fs::File::create(&ballast).unwrap();
     while std::io::Write::write(&mut file, &[1u8; 4096]).is_ok() {}
+    drop(file);
     // the server listens on another port now, so its own Endpoints are to be written too
     s.restart();
     assert_eq!(s.ok(&["get", "configmap", "before", "-o", "name"]), "configmap/before");
