@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -38,12 +39,17 @@ struct Report {
 impl EventRecorder {
     /// For a component, such as `kubelet`, on a host (empty for components that are not of a node).
     pub fn new(client: Client, component: &str, host: &str) -> EventRecorder {
+        EventRecorder::limited(client, component, host, None)
+    }
+
+    /// The same with at most so many events a second and at once; 0 a second is the default, 5.
+    pub fn limited(client: Client, component: &str, host: &str, rate: Option<(u32, u32)>) -> EventRecorder {
         let (sender, receiver) = mpsc::channel(1000);
         let source = EventSource {
             component: Some(component.to_owned()),
             host: (!host.is_empty()).then(|| host.to_owned()),
         };
-        tokio::spawn(deliver(client, source, receiver));
+        tokio::spawn(deliver(client, source, receiver, rate.map(Bucket::new)));
         EventRecorder { sender }
     }
 
@@ -66,6 +72,34 @@ impl EventRecorder {
         if self.sender.try_send(report).is_err() {
             tracing::debug!(reason, "event dropped: too many are waiting");
         }
+    }
+}
+
+/// Tokens for requests: a burst at once, then so many a second.
+#[derive(Debug)]
+struct Bucket {
+    each: f64,
+    burst: f64,
+    tokens: f64,
+    at: f64,
+}
+
+impl Bucket {
+    fn new((qps, burst): (u32, u32)) -> Bucket {
+        let qps = if qps == 0 { 5 } else { qps };
+        Bucket {
+            each: f64::from(qps),
+            burst: f64::from(burst.max(1)),
+            tokens: f64::from(burst.max(1)),
+            at: 0.0,
+        }
+    }
+
+    /// Takes a token at a time in seconds; how long to wait for it.
+    fn take(&mut self, now: f64) -> f64 {
+        self.tokens = (self.tokens + (now - self.at).max(0.0) * self.each).min(self.burst) - 1.0;
+        self.at = now;
+        (-self.tokens / self.each).max(0.0)
     }
 }
 
@@ -198,10 +232,20 @@ impl Correlator {
     }
 }
 
-async fn deliver(client: Client, source: EventSource, mut reports: mpsc::Receiver<Report>) {
+async fn deliver(client: Client, source: EventSource, mut reports: mpsc::Receiver<Report>, mut bucket: Option<Bucket>) {
+    let start = tokio::time::Instant::now();
     let mut correlator = Correlator::default();
     while let Some(report) = reports.recv().await {
-        let outcome = match correlator.judge(&report) {
+        let verdict = correlator.judge(&report);
+        if let Some(bucket) = &mut bucket
+            && verdict != Verdict::Drop
+        {
+            let wait = bucket.take(start.elapsed().as_secs_f64());
+            if wait > 0.0 {
+                tokio::time::sleep(Duration::from_secs_f64(wait)).await;
+            }
+        }
+        let outcome = match verdict {
             Verdict::Drop => continue,
             Verdict::Create { key, message } => {
                 let made = create(&client, &source, &report, message, 1).await;
@@ -314,6 +358,16 @@ mod tests {
             correlator.judge(&report("Pulled", "another", 1)),
             Verdict::Create { .. }
         ));
+    }
+
+    #[test]
+    fn events_go_out_in_a_burst_and_then_at_their_rate() {
+        let mut bucket = Bucket::new((2, 3));
+        let waits: Vec<f64> = (0..5).map(|_| bucket.take(10.0)).collect();
+        assert_eq!(waits, [0.0, 0.0, 0.0, 0.5, 1.0]);
+        assert_eq!(bucket.take(11.0), 0.5);
+        assert_eq!(bucket.take(100.0), 0.0);
+        assert_eq!(Bucket::new((0, 1)).each, 5.0);
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Cache {
         let write = || {
             std::fs::create_dir_all(&self.dir)?;
             let new = path.with_added_extension("new");
-            std::fs::write(&new, serde_json::to_vec(entry)?)?;
+            files::write_own(&new, &serde_json::to_vec(entry)?)?;
             std::fs::rename(&new, &path)
         };
         write().map_err(|source| failed(&path, source))

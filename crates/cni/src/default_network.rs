@@ -61,7 +61,7 @@ impl DefaultNetwork {
         }
         // A reader sees the old file or the new one, and never the suffix.
         let new = path.with_added_extension("new");
-        std::fs::write(&new, text)?;
+        files::write_own(&new, text.as_bytes())?;
         std::fs::rename(&new, &path)?;
         Ok(true)
     }

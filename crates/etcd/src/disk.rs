@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,10 +38,14 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory (mode 0700) if it is not there.
+    /// Makes the directory if it is not there; it is its owner's alone (mode 0700).
     pub fn open(path: &Path) -> io::Result<Directory> {
         use std::os::unix::fs::DirBuilderExt;
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let kept = std::fs::metadata(path)?.permissions();
+        if kept.mode() & 0o077 != 0 {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
+        }
         Ok(Directory { path: path.to_owned() })
     }
 }

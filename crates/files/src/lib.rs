@@ -4,7 +4,9 @@
 mod open;
 mod remove;
 mod usage;
+mod write;
 
 pub use open::{regular_file, regular_handle};
 pub use remove::remove_tree;
 pub use usage::{Usage, usage};
+pub use write::write_own;

@@ -82,7 +82,7 @@ impl PodResources {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        fs::write(&new, serde_json::to_vec(self)?)?;
+        files::write_own(&new, &serde_json::to_vec(self)?)?;
         fs::rename(&new, path)
     }
 }

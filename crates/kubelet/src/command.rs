@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::flags::FieldFlags;
 use crate::{ConfigError, KubeletConfig, KubeletError};
 
 /// Flags of the kubelet as a program of its own. Flags win over the file.
@@ -38,30 +39,11 @@ pub struct Settings {
     /// Where volumes and other files of pods are
     #[arg(long)]
     pub root_dir: Option<PathBuf>,
-    /// The socket of the container runtime
-    #[arg(long)]
-    pub container_runtime_endpoint: Option<String>,
-    /// The cgroup below which pods run
-    #[arg(long)]
-    pub cgroup_root: Option<String>,
-    /// A directory of static pods' manifests
-    #[arg(long)]
-    pub pod_manifest_path: Option<PathBuf>,
-    /// How many pods the node takes
-    #[arg(long)]
-    pub max_pods: Option<i64>,
-    /// The resolv.conf that pods start from
-    #[arg(long)]
-    pub resolv_conf: Option<PathBuf>,
-    /// What must stay free, as memory.available<100Mi,nodefs.available<10%
-    #[arg(long, value_delimiter = ',')]
-    pub eviction_hard: Vec<String>,
-    /// Kernel settings that pods may have besides the safe ones; patterns may end in *
-    #[arg(long, value_delimiter = ',')]
-    pub allowed_unsafe_sysctls: Vec<String>,
     /// Taints for registration, as key=value:effect
     #[arg(long, value_delimiter = ',')]
     pub register_with_taints: Vec<String>,
+    #[command(flatten)]
+    pub fields: FieldFlags,
 }
 
 /// Why the program ends.
@@ -79,8 +61,6 @@ pub enum CommandError {
     Label(String),
     #[error("--register-with-taints: {0:?} is not key=value:effect")]
     Taint(String),
-    #[error("--eviction-hard: {0:?} is not signal<amount")]
-    Eviction(String),
     #[error("no container runtime: give --container-runtime-endpoint")]
     NoRuntime,
     #[error("the node has no address: give --node-ip")]
@@ -110,26 +90,14 @@ impl Settings {
     /// # Errors
     /// For a file that cannot be used, and labels and taints that cannot be read.
     pub fn apply(self, config: &mut KubeletConfig) -> Result<Option<String>, CommandError> {
-        let mut endpoint = self.container_runtime_endpoint;
+        let mut endpoint = None;
         if let Some(path) = &self.config {
-            let named = config.apply_file(path)?;
-            endpoint = endpoint.or(named);
+            endpoint = config.apply_file(path)?;
         }
+        endpoint = config.apply_flags(&self.fields)?.or(endpoint);
         config.node_labels.extend(labels(&self.node_labels)?);
         for text in &self.register_with_taints {
             config.register_taints.push(taint(text)?);
-        }
-        if !self.eviction_hard.is_empty() {
-            let wrong = |text: &str| CommandError::Eviction(text.to_owned());
-            let mut statements = BTreeMap::new();
-            for text in &self.eviction_hard {
-                let (signal, amount) = text.split_once('<').ok_or_else(|| wrong(text))?;
-                statements.insert(signal.trim().to_owned(), amount.trim().to_owned());
-            }
-            config.eviction_hard = crate::thresholds::parse(&statements).map_err(|e| wrong(&e))?;
-        }
-        if !self.allowed_unsafe_sysctls.is_empty() {
-            config.allowed_unsafe_sysctls = self.allowed_unsafe_sysctls;
         }
         if !self.node_ip.is_empty() {
             config.node_ips = self.node_ip;
@@ -137,16 +105,6 @@ impl Settings {
         if let Some(dir) = self.root_dir {
             config.root_dir = dir;
         }
-        if let Some(root) = self.cgroup_root {
-            config.cgroup_root = root;
-        }
-        if let Some(pods) = self.max_pods {
-            config.max_pods = pods;
-        }
-        if let Some(path) = self.resolv_conf {
-            config.resolv_conf = path;
-        }
-        config.static_pod_path = self.pod_manifest_path.or(config.static_pod_path.take());
         Ok(endpoint)
     }
 }

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
+use serving::TlsSettings;
 
 use crate::eviction::thresholds::{self, Thresholds};
+use crate::flags::FieldFlags;
 use crate::pull_records::VerificationPolicy;
 
 /// Everything `run` needs to know.
@@ -57,6 +60,17 @@ pub struct KubeletConfig {
     pub image_verification: VerificationPolicy,
     /// Below 0 only if the kernel lets this process; see `LinuxContainerResources.oom_score_adj`.
     pub least_oom_score_adj: i64,
+    /// Do not start when the kernel's settings are others than the kubelet wants.
+    pub protect_kernel_defaults: bool,
+    pub fail_swap_on: bool,
+    pub fail_cgroup_v1: bool,
+    /// How long a stream may be silent; zero for ever.
+    pub streaming_idle_timeout: Duration,
+    /// How many events are recorded in a second, and at once.
+    pub event_qps: u32,
+    pub event_burst: u32,
+    /// Versions and cipher suites that the server offers.
+    pub tls: TlsSettings,
 }
 
 /// The serving certificate.
@@ -104,6 +118,13 @@ impl KubeletConfig {
             allowed_unsafe_sysctls: Vec::new(),
             image_verification: VerificationPolicy::default(),
             least_oom_score_adj: least_oom_score_adj(),
+            protect_kernel_defaults: false,
+            fail_swap_on: false,
+            fail_cgroup_v1: false,
+            streaming_idle_timeout: Duration::from_secs(4 * 60 * 60),
+            event_qps: 50,
+            event_burst: 100,
+            tls: TlsSettings::default(),
         }
     }
 }
@@ -140,6 +161,16 @@ impl KubeletConfig {
             "maxPods": self.max_pods,
             "podPidsLimit": self.pod_pids_limit.unwrap_or(-1),
             "seccompDefault": self.seccomp_default,
+            "protectKernelDefaults": self.protect_kernel_defaults,
+            "failSwapOn": self.fail_swap_on,
+            "failCgroupV1": self.fail_cgroup_v1,
+            "streamingConnectionIdleTimeout": format!("{}s", self.streaming_idle_timeout.as_secs_f64()),
+            "eventRecordQPS": self.event_qps,
+            "eventBurst": self.event_burst,
+            "readOnlyPort": 0,
+            "rotateCertificates": false,
+            "makeIPTablesUtilChains": false,
+            "imageGCHighThresholdPercent": 100,
             "containerLogMaxSize": self.container_log_max_size.to_string(),
             "containerLogMaxFiles": self.container_log_max_files,
             "systemReserved": reserved,
@@ -174,6 +205,12 @@ pub enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("{path}: {reason}")]
     Parse { path: PathBuf, reason: String },
+    #[error("--{flag}: {value:?}: {why}")]
+    Flag {
+        flag: &'static str,
+        value: String,
+        why: String,
+    },
     #[error("{field}: {reason}")]
     Field { field: &'static str, reason: String },
 }
@@ -191,6 +228,13 @@ struct File {
     healthz_port: Option<u16>,
     tls_cert_file: Option<PathBuf>,
     tls_private_key_file: Option<PathBuf>,
+    tls_cipher_suites: Option<Vec<String>>,
+    tls_min_version: Option<String>,
+    streaming_connection_idle_timeout: Option<String>,
+    #[serde(rename = "eventRecordQPS")]
+    event_record_qps: Option<u32>,
+    event_burst: Option<u32>,
+    protect_kernel_defaults: Option<bool>,
     authentication: Authentication,
     authorization: Authorization,
     #[serde(rename = "clusterDNS")]
@@ -269,6 +313,19 @@ impl KubeletConfig {
                 file.api_version, file.kind
             )));
         }
+        self.apply(file)
+    }
+
+    /// Applies what flags say of the same fields. The runtime endpoint they name, if any.
+    pub(crate) fn apply_flags(&mut self, flags: &FieldFlags) -> Result<Option<String>, ConfigError> {
+        let file = serde_json::from_value(flags.to_file()?).map_err(|e| ConfigError::Field {
+            field: "flags",
+            reason: e.to_string(),
+        })?;
+        self.apply(file)
+    }
+
+    fn apply(&mut self, file: File) -> Result<Option<String>, ConfigError> {
         let unsupported = |field, reason: &str| {
             Err(ConfigError::Field {
                 field,
@@ -284,8 +341,6 @@ impl KubeletConfig {
         if file.authentication.webhook.cache_ttl.is_some() || file.authentication.anonymous.cache_ttl.is_some() {
             return unsupported("authentication.webhook.cacheTTL", "is not supported");
         }
-        // Version 1 always works here, and swap is left alone: both fields only ever forbid.
-        let _ = (file.fail_cgroup_v1, file.fail_swap_on);
         fn set<T>(target: &mut T, value: Option<T>) {
             if let Some(value) = value {
                 *target = value;
@@ -301,24 +356,50 @@ impl KubeletConfig {
         set(&mut self.resolv_conf, file.resolv_conf);
         set(&mut self.max_pods, file.max_pods);
         set(&mut self.seccomp_default, file.seccomp_default);
+        set(&mut self.protect_kernel_defaults, file.protect_kernel_defaults);
+        set(&mut self.fail_swap_on, file.fail_swap_on);
+        set(&mut self.fail_cgroup_v1, file.fail_cgroup_v1);
+        set(&mut self.event_qps, file.event_record_qps);
+        set(&mut self.event_burst, file.event_burst);
         set(&mut self.container_log_max_files, file.container_log_max_files);
         set(&mut self.pod_log_dir, file.pod_logs_dir);
         set(&mut self.register_taints, file.register_with_taints);
         set(&mut self.anonymous, file.authentication.anonymous.enabled);
         set(&mut self.allowed_unsafe_sysctls, file.allowed_unsafe_sysctls);
-        let policy = file.image_pull_credentials_verification_policy.unwrap_or_default();
-        self.image_verification = VerificationPolicy::parse(&policy, file.preloaded_images_verification_allowlist)
-            .map_err(|reason| ConfigError::Field {
-                field: "imagePullCredentialsVerificationPolicy",
+        let allowlist = file.preloaded_images_verification_allowlist;
+        if file.image_pull_credentials_verification_policy.is_some() || !allowlist.is_empty() {
+            let policy = file.image_pull_credentials_verification_policy.unwrap_or_default();
+            self.image_verification =
+                VerificationPolicy::parse(&policy, allowlist).map_err(|reason| ConfigError::Field {
+                    field: "imagePullCredentialsVerificationPolicy",
+                    reason,
+                })?;
+        }
+        if file.tls_cipher_suites.is_some() || file.tls_min_version.is_some() {
+            let suites = file.tls_cipher_suites.unwrap_or_default();
+            let min = file.tls_min_version.unwrap_or_default();
+            self.tls = TlsSettings::new(&suites, &min).map_err(|reason| ConfigError::Field {
+                field: "tlsCipherSuites, tlsMinVersion",
                 reason,
             })?;
+        }
+        if let Some(text) = &file.streaming_connection_idle_timeout {
+            let nanos = api::time::parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
+            self.streaming_idle_timeout = Duration::from_nanos(nanos.ok_or_else(|| ConfigError::Field {
+                field: "streamingConnectionIdleTimeout",
+                reason: format!("{text:?} is not a duration, such as 4h0m0s"),
+            })?);
+        }
         self.static_pod_path = file.static_pod_path.or(self.static_pod_path.take());
-        self.pod_pids_limit = file.pod_pids_limit.filter(|p| *p > 0).or(self.pod_pids_limit);
+        if let Some(limit) = file.pod_pids_limit {
+            self.pod_pids_limit = (limit > 0).then_some(limit);
+        }
         if let Some(path) = file.authentication.x509.client_ca_file {
             self.client_ca = Some(read(&path)?);
         }
         match file.authorization.mode.as_deref() {
-            None | Some("Webhook") => self.webhook = true,
+            None => {}
+            Some("Webhook") => self.webhook = true,
             Some("AlwaysAllow") => self.webhook = false,
             Some(other) => return unsupported("authorization.mode", &format!("{other:?} is not a mode")),
         }

@@ -198,7 +198,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let new = path.with_extension("tmp");
-    fs::write(&new, serde_json::to_vec(value)?)?;
+    files::write_own(&new, &serde_json::to_vec(value)?)?;
     fs::rename(&new, path)
 }
 

@@ -57,10 +57,7 @@ pub async fn run(args: RuntimeArgs) -> Result<(), ContainerRuntimeError> {
     let runtime = agent::open_runtime(&paths, registries, Some(paths.images())).await?;
     let socket = args.listen.unwrap_or_else(|| paths.socket());
     tracing::info!(socket = %socket.display(), "the container runtime is ready");
-    let mut failed = None;
-    runtime::serve(runtime, &socket, async {
-        failed = server::wait_for_stop().await.err();
-    })
-    .await?;
-    failed.map_or(Ok(()), |error| Err(ContainerRuntimeError::Signals(error)))
+    let stop = crate::stop::at_signal().map_err(ContainerRuntimeError::Signals)?;
+    runtime::serve(runtime, &socket, async move { stop.cancelled().await }).await?;
+    Ok(())
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
+use crate::api_server_flags::{ApiServerFlags, FlagError};
 use crate::node_paths::DEFAULT_DATA_DIR;
-use crate::server::args::{LimitArgs, ServerArgs};
+use crate::server::args::ServerArgs;
 
 #[derive(Debug, Args)]
 pub struct ApiServerArgs {
@@ -31,33 +32,12 @@ pub struct ApiServerArgs {
     /// Ports of Services of type NodePort.
     #[arg(long, default_value = "30000-32767")]
     service_node_port_range: String,
-    /// Who may do what: Node and RBAC, always.
-    #[arg(long, value_delimiter = ',', default_values = ["Node", "RBAC"])]
-    authorization_mode: Vec<String>,
-    /// Requests without credentials come from `system:anonymous`; with `false` they may ask for health alone.
-    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    anonymous_auth: bool,
-    /// Privileged containers may be created, always.
-    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    allow_privileged: bool,
     /// Cut the datastore's log at the last good record before a damage, then exit. Everything written after it is given up; what
     /// is cut off is kept beside the log. Only when there is no backup.
     #[arg(long)]
     unsafe_truncate_log: bool,
     #[command(flatten)]
-    limits: LimitArgs,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum FlagError {
-    #[error("--etcd-servers: an external etcd is not supported yet; leave the flag out to keep data in --data-dir")]
-    Etcd,
-    #[error("--authorization-mode: only Node,RBAC is supported")]
-    Authorization,
-    #[error("--allow-privileged=false is not supported")]
-    Privileged,
-    #[error(transparent)]
-    Parse(#[from] clap::Error),
+    flags: ApiServerFlags,
 }
 
 #[derive(Debug, Parser)]
@@ -75,12 +55,6 @@ impl ApiServerArgs {
         if self.etcd_servers.is_some() {
             return Err(FlagError::Etcd);
         }
-        if self.authorization_mode != ["Node", "RBAC"] {
-            return Err(FlagError::Authorization);
-        }
-        if !self.allow_privileged {
-            return Err(FlagError::Privileged);
-        }
         let alone = [
             "kube-apiserver",
             "--disable-agent",
@@ -90,14 +64,13 @@ impl ApiServerArgs {
         let mut server = Defaults::try_parse_from(alone)?.server;
         server.command = "skiff kube-apiserver";
         server.unsafe_truncate_log = self.unsafe_truncate_log;
-        server.anonymous_auth = self.anonymous_auth;
         server.data_dir = self.data_dir;
         server.bind_address = self.bind_address;
         server.https_listen_port = self.secure_port;
         server.advertise_address = self.advertise_address;
         server.service_cidr = self.service_cluster_ip_range;
         server.service_node_port_range = self.service_node_port_range;
-        server.limits = self.limits;
+        self.flags.apply(&mut server)?;
         Ok(server)
     }
 }

@@ -1,5 +1,6 @@
 //! skiff: Kubernetes v1.36 as one binary.
 
+mod api_server_flags;
 mod bootstrap;
 mod certificates;
 mod container_runtime;
@@ -10,6 +11,7 @@ mod kube_apiserver;
 mod memory;
 mod node_paths;
 mod server;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
     let called = words.next().unwrap_or_default();
     let called = called.rsplit('/').next().unwrap_or_default();
     if matches!(called, "bridge" | "host-local" | "portmap" | "loopback") {
+        plain_umask();
         return cni::plugin::main(called);
     }
     if called == "kubectl" {
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> ExitCode {
+    plain_umask();
     {
         let filter = tracing_subscriber::EnvFilter::try_from_env("SKIFF_LOG")
             .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -115,21 +119,21 @@ fn run(command: Command) -> ExitCode {
                     server::run(args).await.map_err(|e| e.to_string())
                 }
                 Command::Kubelet(args) => {
-                    let stop = stop_token();
+                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
                     kubelet::command::run(*args, stop).await.map_err(|e| e.to_string())
                 }
                 Command::KubeScheduler(args) => {
-                    let stop = stop_token();
+                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
                     scheduler::command::run(*args, stop).await.map_err(|e| e.to_string())
                 }
                 Command::KubeControllerManager(args) => {
-                    let stop = stop_token();
+                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
                     controller_manager::command::run(*args, stop)
                         .await
                         .map_err(|e| e.to_string())
                 }
                 Command::KubeProxy(args) => {
-                    let stop = stop_token();
+                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
                     proxy::command::run(*args, stop).await.map_err(|e| e.to_string())
                 }
                 Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(|e| e.to_string()),
@@ -150,15 +154,8 @@ fn run(command: Command) -> ExitCode {
     }
 }
 
-/// A token that SIGTERM and SIGINT cancel.
-fn stop_token() -> tokio_util::sync::CancellationToken {
-    let stop = tokio_util::sync::CancellationToken::new();
-    let stopped = stop.clone();
-    tokio::spawn(async move {
-        if let Err(error) = server::wait_for_stop().await {
-            tracing::error!(%error, "signals cannot be waited for");
-        }
-        stopped.cancel();
-    });
-    stop
+/// Files and directories have the modes that the code gives them, whoever starts the program: what is secret says so, what pods
+/// and containers see is as their images and manifests have it.
+fn plain_umask() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
 }

@@ -74,18 +74,22 @@ impl ResolvesServerCert for Certificate {
 }
 
 /// TLS that offers `h2` and `http/1.1` and asks clients for a certificate of one of the authorities.
-pub fn tls(certificate: Arc<Certificate>, client_authorities: &str) -> Result<TlsAcceptor, ServeError> {
+pub fn tls(
+    certificate: Arc<Certificate>,
+    client_authorities: &str,
+    settings: &serving::TlsSettings,
+) -> Result<TlsAcceptor, ServeError> {
     let mut roots = RootCertStore::empty();
     for der in CertificateDer::pem_slice_iter(client_authorities.as_bytes()) {
         roots.add(der.map_err(tls_error)?).map_err(tls_error)?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = settings.provider();
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .allow_unauthenticated()
         .build()
         .map_err(tls_error)?;
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(settings.versions())
         .map_err(tls_error)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);

@@ -40,6 +40,8 @@ use crate::worker::{Handle, Message};
 pub enum KubeletError {
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
+    #[error("{0}")]
+    Kernel(String),
     #[error("cgroups: {0}")]
     Cgroups(std::io::Error),
     #[error("allowed unsafe sysctls: {0}")]
@@ -65,22 +67,34 @@ pub async fn run(
 }
 
 async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, ImageClient)) -> Result<(), KubeletError> {
-    for dir in [
-        config.root_dir.join("pods"),
-        config.pod_log_dir.clone(),
-        config.container_log_links.clone(),
-    ] {
+    use std::os::unix::fs::DirBuilderExt;
+    let private = config.root_dir.join("pods");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&private)
+        .map_err(|source| KubeletError::Io {
+            path: private.display().to_string(),
+            source,
+        })?;
+    for dir in [config.pod_log_dir.clone(), config.container_log_links.clone()] {
         std::fs::create_dir_all(&dir).map_err(|source| KubeletError::Io {
             path: dir.display().to_string(),
             source,
         })?;
     }
+    crate::check_kernel(&config).map_err(KubeletError::Kernel)?;
     let machine = Machine::detect(&config.root_dir);
     let runtime = Runtime::new(cri.0, cri.1);
     let version = wait_for(&runtime).await;
     let cgroups = Cgroups::new(&config.cgroup_root);
     cgroups.make_classes().map_err(KubeletError::Cgroups)?;
-    let recorder = EventRecorder::new(client.clone(), "kubelet", &config.node_name);
+    let recorder = EventRecorder::limited(
+        client.clone(),
+        "kubelet",
+        &config.node_name,
+        Some((config.event_qps, config.event_burst)),
+    );
     let by_namespace = Indexer::new("namespace", |o| vec![o.meta.namespace.to_string()]);
     let (_, allocatable) = node::capacity(&machine, &config);
     let sysctls = Allowlist::new(&machine.kernel, &config.allowed_unsafe_sysctls)?;

@@ -1,6 +1,7 @@
 //! The kubelet's HTTPS server: pods, logs, streams into containers, figures; and plain health.
 
 mod auth;
+mod idle;
 mod metrics;
 mod node_logs;
 mod stats;
@@ -171,9 +172,9 @@ fn acceptor(config: &KubeletConfig) -> Result<tokio_rustls::TlsAcceptor, ServerE
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| bad(&e))?;
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| bad(&e))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = config.tls.provider();
     let builder =
-        rustls::ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        rustls::ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(config.tls.versions())?;
     let builder = match &config.client_ca {
         Some(pem) => {
             let mut roots = rustls::RootCertStore::empty();

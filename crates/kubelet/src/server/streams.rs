@@ -1,5 +1,7 @@
 //! exec, attach and port-forward: the runtime gives an address, and the connection is carried there byte by byte.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use cri::v1;
 use http::{HeaderMap, Request, Response, StatusCode, header};
@@ -8,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::idle::copy;
 use super::{ServerBody, State, find_container, plain, query};
 use crate::pod::PodExt;
 use crate::runtime_pod::{RuntimePod, State as ContainerState};
@@ -75,7 +78,7 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
             port,
         };
         return match runtime.port_forward(asked).await {
-            Ok(answer) => proxy(&answer.into_inner().url, request).await,
+            Ok(answer) => proxy(&answer.into_inner().url, request, state.config.streaming_idle_timeout).await,
             Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
         };
     }
@@ -130,7 +133,7 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
         }
     };
     match url {
-        Ok(url) => proxy(&url, request).await,
+        Ok(url) => proxy(&url, request, state.config.streaming_idle_timeout).await,
         Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
     }
 }
@@ -143,8 +146,9 @@ fn forwarded(headers: &HeaderMap) -> HeaderMap {
     kept
 }
 
-/// Sends the request on to the runtime's streaming server, and when both sides have switched protocols, copies.
-async fn proxy(url: &str, mut request: Request<Incoming>) -> Response<ServerBody> {
+/// Sends the request on to the runtime's streaming server, and when both sides have switched protocols, copies until one of them
+/// ends or nothing was sent for `idle`.
+async fn proxy(url: &str, mut request: Request<Incoming>, idle: Duration) -> Response<ServerBody> {
     let bad = |e: &dyn std::fmt::Display| refuse(StatusCode::BAD_GATEWAY, format!("error upgrading connection: {e}"));
     let uri: http::Uri = match url.parse() {
         Ok(uri) => uri,
@@ -203,7 +207,7 @@ async fn proxy(url: &str, mut request: Request<Incoming>) -> Response<ServerBody
         let (ours, theirs) = tokio::join!(hyper::upgrade::on(&mut request), hyper::upgrade::on(answer));
         match (ours, theirs) {
             (Ok(ours), Ok(theirs)) => {
-                let copied = tokio::io::copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await;
+                let copied = copy(TokioIo::new(ours), TokioIo::new(theirs), idle).await;
                 if let Err(error) = copied {
                     tracing::debug!(%error, "stream ended");
                 }

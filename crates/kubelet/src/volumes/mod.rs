@@ -165,8 +165,10 @@ impl Setup<'_> {
         };
         let at = dir(plugin);
         fs::create_dir_all(&at).map_err(io)?;
-        if memory {
-            mount_tmpfs(&at, None).map_err(io)?;
+        match memory {
+            true => mount_tmpfs(&at, None).map_err(io)?,
+            // as upstream's, whose wrapped emptyDir is open; containers see it read-only
+            false => fs::set_permissions(&at, fs::Permissions::from_mode(0o777)).map_err(io)?,
         }
         let stamp = format!(
             "{}.{}",

@@ -233,7 +233,9 @@ fn kubelet_config(
     );
     let settings = kubelet::command::Settings::try_parse_from(flags)
         .map_err(|e| AgentError::KubeletArg(e.render().to_string().trim_start_matches("error: ").trim().to_owned()))?;
-    if settings.apply(&mut config)?.is_some() {
+    let endpoint = settings.apply(&mut config)?;
+    kubelet::check_kernel(&config).map_err(AgentError::KubeletArg)?;
+    if endpoint.is_some() {
         return Err(AgentError::KubeletArg(
             "name the runtime by --container-runtime-endpoint of the server".into(),
         ));

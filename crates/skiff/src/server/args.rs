@@ -77,6 +77,12 @@ pub struct ServerArgs {
     /// Run no kube-proxy.
     #[arg(long)]
     pub disable_kube_proxy: bool,
+    /// A flag of the API server, as flag=value.
+    #[arg(long)]
+    pub kube_apiserver_arg: Vec<String>,
+    /// What the API server offers; by --kube-apiserver-arg.
+    #[arg(skip)]
+    pub tls: serving::TlsSettings,
     #[command(flatten)]
     pub limits: LimitArgs,
     #[command(flatten)]

@@ -165,7 +165,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
 
     let (certificate, key) = certificates.serving()?;
     let serving = connection::Certificate::new(&certificate, &key)?;
-    let acceptor = connection::tls(serving.clone(), certificates.client_authority.certificate())?;
+    let acceptor = connection::tls(serving.clone(), certificates.client_authority.certificate(), &args.tls)?;
     let reach = if args.bind_address.is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
     } else {

@@ -12,6 +12,7 @@ mod token;
 mod truncate;
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +48,8 @@ pub enum ServerError {
     Locked(PathBuf),
     #[error(transparent)]
     Pki(#[from] pki::PkiError),
+    #[error("--kube-apiserver-arg: {0}")]
+    ApiServerArg(String),
     #[error("datastore: {0}")]
     Store(#[from] etcd::embedded::OpenError),
     #[error(
@@ -72,7 +75,7 @@ pub enum ServerError {
 }
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
+pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     let started = std::time::Instant::now();
     let mode = u32::from_str_radix(&args.write_kubeconfig_mode, 8).map_err(|_| ServerError::Flag {
         flag: "write-kubeconfig-mode",
@@ -82,6 +85,9 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     if args.unsafe_truncate_log {
         let _lock = lock(&args.data_dir)?;
         return truncate::run(&args);
+    }
+    if !args.kube_apiserver_arg.is_empty() {
+        crate::api_server_flags::apply_args(&mut args).map_err(|e| ServerError::ApiServerArg(e.to_string()))?;
     }
     let node = match args.disable_agent {
         true => None,
@@ -93,6 +99,7 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
         address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         address => address,
     });
+    let signalled = crate::stop::at_signal().map_err(ServerError::Signals)?;
     let plane = control_plane::start(&args, advertise).await?;
     let stop = CancellationToken::new();
     let components = TaskTracker::new();
@@ -135,7 +142,7 @@ pub async fn run(args: ServerArgs) -> Result<(), ServerError> {
     } else {
         ready::notify();
     }
-    wait_for_stop().await.map_err(ServerError::Signals)?;
+    signalled.cancelled().await;
     stop.cancel();
     components.close();
     if tokio::time::timeout(LAST_WORK, components.wait()).await.is_err() {
@@ -202,18 +209,6 @@ pub fn default_address() -> Option<IpAddr> {
     (!ip.is_unspecified()).then_some(ip)
 }
 
-/// Returns at SIGTERM or SIGINT.
-pub async fn wait_for_stop() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
 /// One skiff a data directory.
 pub fn lock(data_dir: &Path) -> Result<std::fs::File, ServerError> {
     let path = data_dir.join("lock");
@@ -226,6 +221,7 @@ pub fn lock(data_dir: &Path) -> Result<std::fs::File, ServerError> {
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(failed)?;
     match file.try_lock() {

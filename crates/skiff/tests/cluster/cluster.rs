@@ -38,6 +38,8 @@ pub struct Cluster {
     server: Option<Child>,
     daemons: Vec<Child>,
     flags: Vec<String>,
+    /// Of who starts skiff, in place of the test's.
+    pub umask: Option<&'static str>,
     pub dir: PathBuf,
 }
 
@@ -127,6 +129,7 @@ impl Cluster {
             server: None,
             daemons: Vec::new(),
             flags: Vec::new(),
+            umask: None,
             dir,
         }
     }
@@ -155,7 +158,14 @@ impl Cluster {
             .open(self.dir.join("log"))
             .unwrap();
         let data = self.dir.join("data");
-        let mut command = self.inside(skiff());
+        let mut command = match self.umask {
+            None => self.inside(skiff()),
+            Some(umask) => {
+                let mut command = self.inside("sh");
+                command.args(["-c", r#"umask "$0"; exec "$@""#, umask, skiff()]);
+                command
+            }
+        };
         command
             .args(["server", "--node-name=node", "--node-ip", NODE, "--data-dir"])
             .arg(&data)

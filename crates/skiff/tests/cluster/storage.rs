@@ -98,3 +98,125 @@ fn claims_get_volumes_when_their_pod_has_a_node() {
     });
     assert_eq!(volume_of("data"), "large/Bound");
 }
+
+const MODES: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: plain }
+data: { a: "1" }
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: hidden }
+stringData: { a: "1", b: "2" }
+---
+apiVersion: v1
+kind: Pod
+metadata: { name: modes }
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+    - name: c
+      image: busybox:1
+      command: [sh, -c, 'umask >/scratch/umask; touch /scratch/made; sleep 1000']
+      volumeMounts:
+        - { name: scratch, mountPath: /scratch }
+        - { name: scratch, mountPath: /part, subPath: part/below }
+        - { name: plain, mountPath: /plain }
+        - { name: hidden, mountPath: /hidden }
+        - { name: host, mountPath: /host }
+  volumes:
+    - { name: scratch, emptyDir: {} }
+    - { name: plain, configMap: { name: plain } }
+    - name: hidden
+      secret: { secretName: hidden, defaultMode: 0400, items: [{ key: a, path: deep/a }, { key: b, path: b, mode: 0644 }] }
+    - { name: host, hostPath: { path: PATH/host, type: DirectoryOrCreate } }
+"#;
+
+/// What the container finds, by upstream's defaults.
+const SEEN: [(&str, &str); 16] = [
+    ("/", "755"),
+    ("/bin", "755"),
+    ("/scratch", "777"),
+    ("/scratch/made", "644"),
+    ("/part", "777"),
+    ("/plain/", "777"),
+    ("/plain/..data/", "755"),
+    ("/plain/..data/a", "644"),
+    ("/hidden/..data/deep/", "755"),
+    ("/hidden/..data/deep/a", "400"),
+    ("/hidden/..data/b", "644"),
+    ("/host", "755"),
+    ("/etc/hosts", "644"),
+    ("/etc/hostname", "644"),
+    ("/etc/resolv.conf", "644"),
+    ("/dev/termination-log", "666"),
+];
+
+#[test]
+fn files_have_their_modes_whatever_the_umask_of_who_starts_skiff() {
+    use std::os::unix::fs::PermissionsExt;
+    for umask in ["000", "077"] {
+        let mut c = Cluster::empty("modes", &["busybox"]);
+        c.umask = Some(umask);
+        c.restart();
+        c.until_ready();
+        c.apply(&MODES.replace("PATH", &c.dir.display().to_string()));
+        c.kubectl(&["wait", "--for=condition=Ready", "pod/modes", "--timeout=60s"]);
+        assert_eq!(
+            c.exec("modes", &["cat", "/scratch/umask"]).unwrap().trim(),
+            "0022",
+            "umask {umask}"
+        );
+        for (path, mode) in SEEN {
+            let seen = c.exec("modes", &["stat", "-L", "-c", "%a", path]).unwrap();
+            assert_eq!(seen.trim(), mode, "umask {umask}: {path} in the container");
+        }
+        let data = c.dir.join("data");
+        let mode = |path: &std::path::Path| std::fs::symlink_metadata(path).unwrap().permissions().mode() & 0o7777;
+        let mut left = vec![data.clone()];
+        let mut secrets = 0;
+        while let Some(dir) = left.pop() {
+            for entry in std::fs::read_dir(&dir).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = std::fs::symlink_metadata(&path).unwrap();
+                // what containers and volumes hold has the modes that they want
+                let theirs = path.ends_with("agent/runtime") || path.ends_with("agent/kubelet/pods");
+                if meta.is_dir() && !theirs {
+                    left.push(path.clone());
+                }
+                if meta.is_symlink() || path.starts_with(data.join("agent/images")) {
+                    continue;
+                }
+                assert_eq!(
+                    mode(&path) & 0o022,
+                    0,
+                    "umask {umask}: others write {}: {:o}",
+                    path.display(),
+                    mode(&path)
+                );
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                let in_log = path.parent().unwrap().ends_with("server/db");
+                let secret = [".key", ".kubeconfig", ".wal", ".conflist"]
+                    .iter()
+                    .any(|end| name.ends_with(end));
+                if meta.is_file() && (secret || in_log || name == "token" || name == "lock") {
+                    secrets += 1;
+                    assert_eq!(mode(&path), 0o600, "umask {umask}: {}", path.display());
+                }
+            }
+        }
+        assert!(secrets > 12, "{secrets}");
+        for (dir, wanted) in [
+            ("server", 0o700),
+            ("server/db", 0o700),
+            ("server/tls", 0o700),
+            ("server/cred", 0o700),
+            ("agent/runtime", 0o700),
+            ("agent/kubelet", 0o750),
+            ("agent/kubelet/pods", 0o750),
+        ] {
+            assert_eq!(mode(&data.join(dir)), wanted, "umask {umask}: {dir}");
+        }
+    }
+}
