@@ -131,6 +131,11 @@ pub async fn bootstrap(
         },
     });
     ensure(registry, "", "services", "default", service).await?;
+    if advertise.is_loopback() {
+        // no endpoint may have such an address; a machine without a network serves itself
+        tracing::warn!(%advertise, "the Service kubernetes has no endpoint: give --advertise-address for clients in pods");
+        return Ok(());
+    }
     // where the server is may be another place than at its last start
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints",
