@@ -19,6 +19,7 @@ use crate::GIT_VERSION;
 use crate::certificates::Certificates;
 use crate::server::ServerError;
 use crate::server::args::ServerArgs;
+use crate::server::compaction::Compaction;
 
 /// How often a full disk is looked at again for what the cluster lacks.
 const ROOM_AGAIN: Duration = Duration::from_secs(10);
@@ -274,16 +275,15 @@ async fn maintain(
 ) {
     const COMPACTION: Duration = Duration::from_secs(300);
     const RENEWAL_EVERY: u32 = 288;
-    let mut before = store.revision();
+    let mut compaction = Compaction::new(store.revision());
     let mut round = 0u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(COMPACTION) => {}
         }
-        // what was current five minutes ago: nobody's list takes longer. Also when nothing was written since: once
-        let previous = std::mem::replace(&mut before, store.revision());
-        if previous > store.compacted() {
+        // what was current five minutes ago: nobody's list takes longer
+        if let Some(previous) = compaction.due(store.revision(), store.compacted()) {
             match store.compact(previous).await {
                 Ok(()) | Err(etcd::StoreError::Compacted { .. }) => api.registry.compact(previous),
                 Err(error) => tracing::warn!(%error, "compaction failed"),

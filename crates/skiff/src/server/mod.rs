@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod args;
+mod compaction;
 mod config_file;
 mod control_plane;
 mod dns;
