@@ -387,6 +387,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Some(s @ (Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::Quantity)) => {
                 match scalar::check_text(s, &v) {
                     Ok(()) => Ok(v.into()),
+                    Err(message) if s == Scalar::Bytes && self.context.voice == Voice::Converter => {
+                        Err(self.fail(format!("error decoding from json: {message}")))
+                    }
                     Err(message) => Err(self.fail(message)),
                 }
             }

@@ -1,5 +1,7 @@
 //! The scalars of the schema: their Go names, zero values and canonical JSON.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
@@ -54,6 +56,14 @@ pub(crate) fn is_empty(scalar: Scalar, value: &Value) -> bool {
     }
 }
 
+/// Base64 without its line breaks, which Go's reader leaves out.
+fn unbroken(text: &str) -> Cow<'_, str> {
+    match text.contains(['\n', '\r']) {
+        true => Cow::Owned(text.replace(['\n', '\r'], "")),
+        false => Cow::Borrowed(text),
+    }
+}
+
 /// Why a text is not of the type; upstream's words where it has some.
 pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), String> {
     match scalar {
@@ -62,7 +72,7 @@ pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), String> {
         Scalar::Quantity => text.trim().parse::<Quantity>().map(drop).map_err(|e| e.to_string()),
         Scalar::Time | Scalar::MicroTime => Instant::read(text, scalar == Scalar::MicroTime).map(drop),
         Scalar::Duration if time::parse_duration(text).is_none() => Err(format!("time: invalid duration {text:?}")),
-        Scalar::Bytes => match STANDARD.decode(text) {
+        Scalar::Bytes => match STANDARD.decode(&*unbroken(text)) {
             Ok(_) => Ok(()),
             Err(base64::DecodeError::InvalidByte(at, _)) => Err(format!("illegal base64 data at input byte {at}")),
             // what is cut short is refused at the start of the last group of four
@@ -82,6 +92,7 @@ pub(crate) fn canonicalize(scalar: Scalar, value: &mut Value) {
         _ => return,
     };
     let canonical = match scalar {
+        Scalar::Bytes if text.contains(['\n', '\r']) => Some(unbroken(&text).into_owned()),
         Scalar::Quantity if text.trim().is_empty() => Some("0".to_owned()),
         Scalar::Quantity => text.trim().parse::<Quantity>().ok().map(|q| q.to_string()),
         Scalar::Time => Instant::parse(&text).map(|t| t.to_rfc3339()),

@@ -70,6 +70,8 @@ impl Accept {
         if header.trim().is_empty() {
             return Ok(Accept::default());
         }
+        // a form that nothing has is refused in other words than a media type that nobody writes
+        let mut formed = false;
         for clause in header.split(',') {
             let mut parts = clause.split(';').map(str::trim);
             let Some(encoding) = parts.next().and_then(Encoding::of_media_type) else {
@@ -94,11 +96,17 @@ impl Accept {
                 None => Transform::Whole,
                 Some("Table") if meta && tables && encoding != Encoding::Protobuf => Transform::Table,
                 Some("PartialObjectMetadata" | "PartialObjectMetadataList") if meta => Transform::Metadata,
-                Some(_) => continue,
+                Some(_) => {
+                    formed = true;
+                    continue;
+                }
             };
             return Ok(accept);
         }
-        Err(ApiError::not_acceptable(ACCEPTED))
+        match formed {
+            true => Err(ApiError::no_such_form(ACCEPTED)),
+            false => Err(ApiError::not_acceptable(ACCEPTED)),
+        }
     }
 }
 

@@ -90,6 +90,12 @@ impl ApiError {
         ApiError::new(406, "NotAcceptable", message).without_details()
     }
 
+    /// The media type is one of ours, what is to be made of the object is not.
+    pub fn no_such_form(accepted: &str) -> ApiError {
+        let message = format!("only the following media types are accepted: {accepted}");
+        ApiError::new(406, "NotAcceptable", message)
+    }
+
     /// The media type of a patch is not known.
     pub fn unknown_patch_type() -> ApiError {
         ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").without_details()

@@ -39,12 +39,22 @@ pub struct Preconditions {
     pub resource_version: Option<String>,
 }
 
+/// The members that are there.
+fn without_nulls(mut tree: Value) -> Value {
+    if let Some(map) = tree.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
+    }
+    tree
+}
+
 impl DeleteOptions {
     /// Reads the body, or the query where there is no body.
     pub fn read(body: Option<Value>, query: &Query) -> Result<DeleteOptions> {
         let mut options =
             match body {
-                Some(tree) => serde_json::from_value(tree).map_err(|e| ApiError::bad_request(e.to_string()))?,
+                Some(tree) => {
+                    serde_json::from_value(without_nulls(tree)).map_err(|e| ApiError::bad_request(e.to_string()))?
+                }
                 None => DeleteOptions {
                     grace_period_seconds: match query.text("gracePeriodSeconds") {
                         Some(text) => Some(text.parse().map_err(|_| {
@@ -106,7 +116,9 @@ fn propagation(options: &DeleteOptions, orphan_by_default: bool, present: &[Stri
         .cloned()
         .collect();
     kept.extend(policy.map(Into::into));
-    kept
+    // where nothing comes or goes the order stays
+    let same = kept.len() == present.len() && kept.iter().all(|name| present.contains(name));
+    if same { present.to_vec() } else { kept }
 }
 
 impl Write<'_> {

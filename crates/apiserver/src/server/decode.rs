@@ -245,9 +245,25 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
         .next()
         .ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
     let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(e.to_string());
+    let of_type = |e: api::schema::json::DecodeError| {
+        unfit(
+            kind,
+            version.rsplit('/').next().unwrap_or_default(),
+            kind,
+            &e.to_string(),
+        )
+    };
     let decoded = match request.encoding()? {
-        Encoding::Json => schema.decode_json(root, &request.body).map_err(|e| bad(&e))?,
-        Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(|e| bad(&e))?,
+        Encoding::Json => {
+            if serde_json::from_slice::<serde::de::IgnoredAny>(&request.body).is_err() {
+                let why = json_text::problem(&request.body);
+                return Err(ApiError::bad_request(format!(
+                    "couldn't get version/kind; json parse error: {why}"
+                )));
+            }
+            schema.decode_json(root, &request.body).map_err(of_type)?
+        }
+        Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(of_type)?,
         Encoding::Protobuf => {
             let unknown = envelope::unwrap_unknown(&request.body)
                 .ok_or_else(|| ApiError::bad_request("the body is not in the protobuf envelope"))?

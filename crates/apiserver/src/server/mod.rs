@@ -223,7 +223,7 @@ impl ApiServer {
                 &health::openid_configuration(&self.authenticator.tokens),
             )),
             "/metrics" => Ok(health::metrics(self)),
-            path if path == "/healthz" || path == "/livez" || path == "/readyz" => {
+            path if matches!(path, "/healthz" | "/livez" | "/readyz") && !request.info.path.ends_with('/') => {
                 Ok(self.health.answer(self, path, &request.query))
             }
             path if ["/healthz/", "/livez/", "/readyz/"].iter().any(|p| path.starts_with(p)) => {

@@ -163,17 +163,7 @@ impl ApiServer {
         let namespace = self.namespace_of(request, resource).to_owned();
         check_namespace(resource, &mut tree, &namespace)?;
         let name = metadata::text(&tree, "name").to_owned();
-        if name.is_empty() {
-            let error = api::field::FieldError::required("metadata.name", "name must be provided");
-            return Err(resource.invalid("", &[error]));
-        }
-        if name != request.info.name {
-            let why = format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                request.info.name
-            );
-            return Err(ApiError::bad_request(why));
-        }
+        check_identity(&request.info.name, &tree)?;
         let tree = self.complete(served, tree)?;
         let revision = match metadata::text(&tree, "resourceVersion") {
             "" | "0" => None,
@@ -316,8 +306,11 @@ impl ApiServer {
         check_identity(name, &config)?;
         let context = write.apply_context(force);
         if served.cache.get(write.namespace, name).is_none() {
-            if !metadata::text(&config, "uid").is_empty() {
-                return Err(resource.not_found(name));
+            let uid = metadata::text(&config, "uid");
+            if !uid.is_empty() {
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
             }
             check_namespace(resource, &mut config, write.namespace)?;
             let tree = write

@@ -17,6 +17,57 @@ pub(super) fn hostname(told: &mut Vec<String>, object: &Value, used: &str) {
     }
 }
 
+/// The certificate and key of a TLS secret: whether there are such, in the words of Go's reader. That they belong together is not
+/// looked at.
+pub(super) fn key_pair(told: &mut Vec<String>, secret: &Value) {
+    use base64::Engine;
+    if field(secret, "type") != "kubernetes.io/tls" {
+        return;
+    }
+    let blocks = |key: &str| -> Vec<String> {
+        let text = text(secret, &["data", key]).unwrap_or_default();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text)
+            .unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let kinds = text
+            .split("-----BEGIN ")
+            .skip(1)
+            .filter_map(|rest| rest.split_once("-----"));
+        kinds
+            .filter(|(kind, rest)| rest.contains(&format!("-----END {kind}-----")))
+            .map(|(kind, _)| kind.to_owned())
+            .collect()
+    };
+    let (certificates, keys) = (blocks("tls.crt"), blocks("tls.key"));
+    let is_key = |kind: &String| kind == "PRIVATE KEY" || kind.ends_with(" PRIVATE KEY");
+    if !certificates.iter().any(|kind| kind == "CERTIFICATE") {
+        told.push(match certificates.as_slice() {
+            [] => "tls: failed to find any PEM data in certificate input".to_owned(),
+            [one] if is_key(one) => "tls: failed to find certificate PEM data in certificate input, but did find a private key; \
+                                     PEM inputs may have been switched"
+                .to_owned(),
+            kinds => format!(
+                "tls: failed to find \"CERTIFICATE\" PEM block in certificate input after skipping PEM blocks of the following \
+                 types: [{}]",
+                kinds.join(" ")
+            ),
+        });
+    } else if !keys.iter().any(is_key) {
+        told.push(match keys.as_slice() {
+            [] => "tls: failed to find any PEM data in key input".to_owned(),
+            [one] if one == "CERTIFICATE" => {
+                "tls: found a certificate rather than a key in the PEM for the private key".to_owned()
+            }
+            kinds => format!(
+                "tls: failed to find PEM block with type ending in \"PRIVATE KEY\" in key input after skipping PEM blocks of the \
+                 following types: [{}]",
+                kinds.join(" ")
+            ),
+        });
+    }
+}
+
 /// The same for kinds that name pods after themselves.
 pub(super) fn named(told: &mut Vec<String>, object: &Value, old: Option<&Value>) {
     if old.is_none() {

@@ -31,6 +31,7 @@ pub fn of(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> Vec<St
             kinds::hostname(&mut told, new, "the Pod's hostname");
             pod::pod(&mut told, new, "");
         }
+        ("", "secrets") => kinds::key_pair(&mut told, new),
         ("", "replicationcontrollers") => {
             kinds::named(&mut told, new, old);
             // upstream looks at the template that was before
