@@ -63,6 +63,10 @@ pub struct Socket {
 
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
+/// Of a dump's message: what is listed changed meanwhile, and the list may lack what was there all the time (`NLM_F_DUMP_INTR`).
+const INTERRUPTED: u16 = 0x10;
+/// So often is a dump asked for before what changes all the time is an error.
+const TRIES: usize = 100;
 const SOL_NETLINK: i32 = 270;
 const NETLINK_EXT_ACK: i32 = 11;
 /// Of an error: its own attributes follow the echoed header only (the request is left out).
@@ -101,14 +105,28 @@ impl Socket {
         self.exchange(std::slice::from_ref(&message))
     }
 
+    /// Lists what there is at one moment: a list that changed while it was read is read again.
     pub fn dump(&mut self, mut message: Message) -> Result<Vec<Reply>, Error> {
         message.flags |= DUMP;
-        self.exchange(std::slice::from_ref(&message))
+        for _ in 0..TRIES {
+            let answer = self.send_and_receive(std::slice::from_ref(&message))?;
+            if !answer.interrupted {
+                return Ok(answer.replies);
+            }
+        }
+        Err(Error::Socket {
+            what: "dump",
+            source: Errno::EINTR,
+        })
     }
 
     /// Sends the messages as one datagram: for nftables a transaction. The last one that asks for an
     /// acknowledgement decides when it is complete.
     pub fn exchange(&mut self, messages: &[Message]) -> Result<Vec<Reply>, Error> {
+        Ok(self.send_and_receive(messages)?.replies)
+    }
+
+    fn send_and_receive(&mut self, messages: &[Message]) -> Result<Answer, Error> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::with_capacity(messages.iter().map(|m| m.body.len() + 16).sum());
         for message in messages {
@@ -131,8 +149,8 @@ impl Socket {
         Ok(())
     }
 
-    fn receive(&mut self, first: u32, count: usize, dump: bool) -> Result<Vec<Reply>, Error> {
-        let mut replies = Vec::new();
+    fn receive(&mut self, first: u32, count: usize, dump: bool) -> Result<Answer, Error> {
+        let mut answer = Answer::default();
         let mut acknowledged = false;
         let mut refused: Option<Error> = None;
         let mut buffer = vec![0u8; 64 * 1024];
@@ -161,6 +179,7 @@ impl Socket {
                 if index >= count {
                     continue;
                 }
+                answer.interrupted |= dump && header.flags & INTERRUPTED != 0;
                 match header.kind {
                     ERROR => match error_of(header.flags, body) {
                         (0, _) => acknowledged = true,
@@ -181,9 +200,9 @@ impl Socket {
                             let source = Errno::from_raw(-errno);
                             return Err(Error::Socket { what: "dump", source });
                         }
-                        return refused.map_or(Ok(replies), Err);
+                        return refused.map_or(Ok(answer), Err);
                     }
-                    kind => replies.push(Reply {
+                    kind => answer.replies.push(Reply {
                         kind,
                         body: body.to_vec(),
                     }),
@@ -195,10 +214,18 @@ impl Socket {
         }
         match refused {
             Some(refused) => Err(refused),
-            None if acknowledged => Ok(replies),
+            None if acknowledged => Ok(answer),
             None => Err(Error::NoAnswer),
         }
     }
+}
+
+/// What came back.
+#[derive(Default)]
+struct Answer {
+    replies: Vec<Reply>,
+    /// A list that may lack something.
+    interrupted: bool,
 }
 
 struct Header {
