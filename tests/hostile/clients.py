@@ -140,6 +140,32 @@ def wide_objects(target, rng):
     return target.request("PATCH", f"{path}/{body['metadata']['name']}{DRY}&fieldManager=h&force=true", body, "application/apply-patch+yaml")
 
 
+def wide_updates(target, rng):
+    """Lists in which each item is wrong, or each pair of items: also by the rules of an update, which ask the same several times."""
+    owner = {"apiVersion": "v1", "kind": "Pod", "controller": True}
+    metadata = {
+        "ownerReferences": lambda n: [{**owner, "name": f"k{i}", "uid": f"k{i}"} for i in range(n)],
+        "labels": lambda n: {f"!{i}": "!" for i in range(n)},
+        "finalizers": lambda n: [f"a/{i}" for i in range(n)],
+        "managedFields": lambda n: [{"operation": "x"}] * n,
+    }
+    kind = rng.choice(list(metadata) + ["topologies", "conditions", "path"])
+    if kind in metadata:
+        # one of the two is being deleted
+        name = rng.choice(["base", "ending"])
+        body = fitting(lambda n: {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, kind: metadata[kind](n)}}, 256_000)
+        return target.request("PUT", f"{MAPS}/{name}{DRY}", body)
+    if kind == "topologies":
+        body = fitting(lambda n: {"metadata": {"name": "c"}, "provisioner": "p", "allowedTopologies": [{}] * n}, 256_000)
+        return target.request("POST", "/apis/storage.k8s.io/v1/storageclasses" + DRY, body, who="admin")
+    if kind == "conditions":
+        device = lambda n: {"name": "d", "bindingConditions": [f"a{i}" for i in range(n)], "bindingFailureConditions": [f"b{i}" for i in range(n)]}
+        body = fitting(lambda n: {"metadata": {"name": "s"}, "spec": {"driver": "d", "allNodes": True, "pool": {"name": "p", "resourceSliceCount": 1}, "devices": [device(n)]}}, 128_000)
+        return target.request("POST", "/apis/resource.k8s.io/v1/resourceslices" + DRY, body, who="admin")
+    body = pod(containers=[{"name": "n" * 1_000_000, **{f"x{i}": 1 for i in range(60_000)}}])
+    return target.request("PATCH", f"{PODS}/{body['metadata']['name']}{DRY}&fieldManager=h", body, "application/apply-patch+yaml")
+
+
 def odd_fields(target, rng):
     n = rng.choice([1000, 60000])
     unknown = {f"x{i}": 1 for i in range(n)}
@@ -363,7 +389,7 @@ def resets(target, rng):
         return type(error).__name__
 
 
-KINDS = [wide_lists, wide_objects, odd_fields, patches, documents, definitions, selectors, reviews, held_open, streams, resets]
+KINDS = [wide_lists, wide_objects, wide_updates, odd_fields, patches, documents, definitions, selectors, reviews, held_open, streams, resets]
 
 
 def send(target, seed):

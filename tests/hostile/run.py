@@ -107,6 +107,8 @@ def prepare(folder, port):
     for i in range(200):
         make(clients.MAPS, {"metadata": {"name": f"m{i}"}, "data": {"a": "x" * 50_000}})
     make(clients.MAPS, {"metadata": {"name": "base"}, "data": {"seed": "x" * 2000}})
+    make(clients.MAPS, {"metadata": {"name": "ending", "finalizers": ["hostile.test/never"]}})
+    target.request("DELETE", f"{clients.MAPS}/ending", who="admin")
     until(10, "the definition", lambda: target.request("POST", clients.THINGS, {"apiVersion": "hostile.test/v1", "kind": "Thing", "metadata": {"name": "base"}}, who="admin") in (201, 409))
     context = target.context(admin=True)
     with context.wrap_socket(target.tcp(), server_hostname="localhost") as stream:

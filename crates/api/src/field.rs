@@ -175,6 +175,81 @@ impl fmt::Display for FieldError {
     }
 }
 
+/// What is wrong with an object. Far more is held than is ever told, but not all that a client can send.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FieldErrors(Vec<FieldError>);
+
+impl FieldErrors {
+    /// Beyond so many nothing is added.
+    pub const MOST: usize = 10_000;
+
+    pub fn new() -> FieldErrors {
+        FieldErrors::default()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= FieldErrors::MOST
+    }
+
+    pub fn push(&mut self, error: FieldError) {
+        if !self.is_full() {
+            self.0.push(error);
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl std::ops::Deref for FieldErrors {
+    type Target = [FieldError];
+
+    fn deref(&self) -> &[FieldError] {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for FieldErrors {
+    fn deref_mut(&mut self) -> &mut [FieldError] {
+        &mut self.0
+    }
+}
+
+impl Extend<FieldError> for FieldErrors {
+    /// Takes no more from `errors` than there is room for.
+    fn extend<T: IntoIterator<Item = FieldError>>(&mut self, errors: T) {
+        let room = FieldErrors::MOST - self.0.len();
+        self.0.extend(errors.into_iter().take(room));
+    }
+}
+
+impl FromIterator<FieldError> for FieldErrors {
+    fn from_iter<T: IntoIterator<Item = FieldError>>(errors: T) -> FieldErrors {
+        let mut all = FieldErrors::new();
+        all.extend(errors);
+        all
+    }
+}
+
+impl IntoIterator for FieldErrors {
+    type Item = FieldError;
+    type IntoIter = std::vec::IntoIter<FieldError>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+/// A list as an error shows it: whole, unless it is longer than anybody reads.
+pub fn shown_list(list: &[Value]) -> Value {
+    const LONGEST: usize = 100;
+    match list.len() {
+        0..=LONGEST => Value::from(list.to_vec()),
+        count => Value::from(format!("<{count} items>")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -59,9 +59,7 @@ impl Cache {
         let path = self.path(entry);
         let write = || {
             std::fs::create_dir_all(&self.dir)?;
-            let new = path.with_added_extension("new");
-            files::write_own(&new, &serde_json::to_vec(entry)?)?;
-            std::fs::rename(&new, &path)
+            files::replace_own(&path, &serde_json::to_vec(entry)?)
         };
         write().map_err(|source| failed(&path, source))
     }

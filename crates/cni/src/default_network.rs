@@ -60,9 +60,7 @@ impl DefaultNetwork {
             Err(e) => return Err(e),
         }
         // A reader sees the old file or the new one, and never the suffix.
-        let new = path.with_added_extension("new");
-        files::write_own(&new, text.as_bytes())?;
-        std::fs::rename(&new, &path)?;
+        files::replace_own(&path, text.as_bytes())?;
         Ok(true)
     }
 

@@ -9,4 +9,4 @@ mod write;
 pub use open::{regular_file, regular_handle};
 pub use remove::remove_tree;
 pub use usage::{Usage, usage};
-pub use write::write_own;
+pub use write::replace_own;

@@ -1,4 +1,6 @@
 //! `kubectl`: the command line of Kubernetes, compatible with upstream's.
+// a test writes `f(json!(..))`
+#![cfg_attr(test, allow(clippy::needless_pass_by_value))]
 
 mod age;
 mod api;

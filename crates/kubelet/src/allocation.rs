@@ -78,12 +78,10 @@ impl PodResources {
 
     /// Replaces the file: whoever reads it finds the old or the new one.
     pub fn save(&self, path: &Path) -> io::Result<()> {
-        let new = path.with_extension("new");
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        files::write_own(&new, &serde_json::to_vec(self)?)?;
-        fs::rename(&new, path)
+        files::replace_own(path, &serde_json::to_vec(self)?)
     }
 }
 

@@ -36,25 +36,26 @@ fn check(config: &KubeletConfig, proc: &Path, cgroup_v2: bool) -> Result<(), Str
         );
     }
     if config.fail_swap_on {
-        // a machine without swap may have no such file
-        let swaps = std::fs::read_to_string(proc.join("swaps")).unwrap_or_default();
-        if swaps.lines().count() > 1 {
-            wrong.push(format!(
+        match std::fs::read_to_string(proc.join("swaps")) {
+            // a kernel without swap has no such file
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => wrong.push(format!("swaps: {error}")),
+            Ok(swaps) if swaps.lines().count() > 1 => wrong.push(format!(
                 "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false. \
                  /proc/swaps contained: {swaps:?}"
-            ));
+            )),
+            Ok(_) => {}
         }
     }
     if config.protect_kernel_defaults {
         for (name, wanted) in WANTED {
-            let flag = name;
             match std::fs::read_to_string(proc.join("sys").join(name)) {
                 Ok(actual) if actual.trim() == wanted => {}
                 Ok(actual) => wrong.push(format!(
-                    "invalid kernel flag: {flag}, expected value: {wanted}, actual value: {}",
+                    "invalid kernel flag: {name}, expected value: {wanted}, actual value: {}",
                     actual.trim()
                 )),
-                Err(error) => wrong.push(format!("{flag}: {error}")),
+                Err(error) => wrong.push(format!("{name}: {error}")),
             }
         }
     }

@@ -197,9 +197,7 @@ fn read<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
 }
 
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let new = path.with_extension("tmp");
-    files::write_own(&new, &serde_json::to_vec(value)?)?;
-    fs::rename(&new, path)
+    files::replace_own(path, &serde_json::to_vec(value)?)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -298,3 +298,22 @@ fn items_that_stand_twice_are_kept_and_can_not_be_applied() {
     let want = ".spec.template.spec.containers[name=\"c\"].env: duplicate entries for key [name=\"A\"]";
     assert_eq!(refused, want);
 }
+
+#[test]
+fn problems_are_bounded_however_long_the_path_that_each_bears() {
+    let mut container = json!({ "name": "n".repeat(100_000) });
+    for i in 0..5_000 {
+        container[format!("x{i}")] = json!(1);
+    }
+    let schema = Schema::builtin();
+    let pod = schema
+        .type_for(&crate::gvk::GroupVersionKind::new("", "v1", "Pod"))
+        .unwrap();
+    let told = unfit(schema, pod, &json!({ "spec": { "containers": [container] } })).unwrap();
+    assert!(
+        told.contains("field not declared in schema"),
+        "{}",
+        &told[told.len() - 200..]
+    );
+    assert!(told.len() < 2 << 20, "{}", told.len());
+}

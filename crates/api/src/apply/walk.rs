@@ -85,15 +85,40 @@ pub fn remove(place: Place<'_>, value: &mut Value, gone: &FieldSet) {
 /// What keeps a configuration from being applied: items that stand twice, keys that are missing, values of another
 /// type, each with its path.
 pub fn problems(place: Place<'_>, value: &Value) -> Vec<String> {
-    let mut out = Vec::new();
+    let mut out = Problems::default();
     find_problems(place, value, &mut String::new(), &mut out);
-    out
+    out.texts
 }
 
-fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Vec<String>) {
+/// The problems found so far. A path may be nearly as long as the document, and each problem bears its own: what is more than
+/// anybody reads is not looked for.
+#[derive(Default)]
+struct Problems {
+    texts: Vec<String>,
+    bytes: usize,
+}
+
+impl Problems {
+    const MOST: usize = 1000;
+    const MOST_BYTES: usize = 1 << 20;
+
+    fn is_full(&self) -> bool {
+        self.texts.len() >= Problems::MOST || self.bytes >= Problems::MOST_BYTES
+    }
+
+    fn push(&mut self, text: String) {
+        self.bytes += text.len();
+        self.texts.push(text);
+    }
+}
+
+fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Problems) {
+    if out.is_full() {
+        return;
+    }
     let parts = place.parts(Some(value));
     let here = at.len();
-    let descend = |at: &mut String, step: &str, place: Place<'_>, value: &Value, out: &mut Vec<String>| {
+    let descend = |at: &mut String, step: &str, place: Place<'_>, value: &Value, out: &mut Problems| {
         at.push_str(step);
         find_problems(place, value, at, out);
         at.truncate(here);
@@ -102,10 +127,15 @@ fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Vec
         (_, Value::Null) => {}
         (Parts::Scalar, _) => {
             let why = place.wanted().and_then(|wanted| unlike(wanted, value));
-            out.extend(why.map(|why| problem(at, &why)));
+            if let Some(why) = why {
+                out.push(problem(at, &why));
+            }
         }
         (Parts::Map { .. }, Value::Object(map)) => {
             for (name, child) in map {
+                if out.is_full() {
+                    return;
+                }
                 if place.is_struct() && !place.names(name) {
                     out.push(format!("{at}.{name}: field not declared in schema"));
                     continue;
@@ -121,6 +151,9 @@ fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Vec
         (Parts::Set | Parts::ListMap(_), Value::Array(list)) => {
             let mut seen = std::collections::HashSet::new();
             for (i, child) in list.iter().enumerate() {
+                if out.is_full() {
+                    return;
+                }
                 let why = match (parts, child) {
                     (Parts::ListMap(_), Value::Null) => "associative list with keys may not have a null element",
                     (Parts::ListMap(_), Value::Object(_)) => "",

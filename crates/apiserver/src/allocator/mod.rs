@@ -181,7 +181,7 @@ pub fn allocate(
         return Ok(reservation);
     }
     settle(tree, old);
-    let mut wrong = Vec::new();
+    let mut wrong = api::field::FieldErrors::new();
     let before = old.map(|old| Cursor::of(old.get("spec"), "spec"));
     service::addresses(&mut wrong, &Cursor::of(tree.get("spec"), "spec"), before.as_ref());
     if !wrong.is_empty() {

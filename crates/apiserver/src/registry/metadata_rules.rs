@@ -2,8 +2,9 @@
 //! answer as often as it is found.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use api::field::FieldError;
+use api::field::{FieldError, FieldErrors, shown_list};
 use api::names;
 use serde_json::{Value, json};
 
@@ -99,8 +100,8 @@ fn finalizers_of(resource: &Resource) -> Rules {
 }
 
 /// Everything in which the metadata of a new object, or of a changed one, breaks its rules.
-pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>, subresource: &str) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+pub fn validate(resource: &Resource, new: &Value, old: Option<&Value>, subresource: &str) -> FieldErrors {
+    let mut errors = FieldErrors::new();
     let Some(old) = old else {
         let check: NameCheck = match asked_last(resource) {
             true => |_, name| names::path_segment_errors(name),
@@ -133,7 +134,7 @@ fn list<'a>(tree: &'a Value, key: &str) -> &'a [Value] {
 }
 
 /// The rules of an object as it is.
-fn whole(errors: &mut Vec<FieldError>, resource: &Resource, new: &Value, check: NameCheck, rules: Rules) {
+fn whole(errors: &mut FieldErrors, resource: &Resource, new: &Value, check: NameCheck, rules: Rules) {
     let (name, base) = (text(new, "name"), text(new, "generateName"));
     if !base.is_empty() && checks_base(resource) {
         for problem in check(resource, &masked(base)) {
@@ -163,9 +164,9 @@ fn whole(errors: &mut Vec<FieldError>, resource: &Resource, new: &Value, check: 
 }
 
 /// The rules of a change.
-fn change(errors: &mut Vec<FieldError>, new: &Value, old: &Value, rules: Rules) {
+fn change(errors: &mut FieldErrors, new: &Value, old: &Value, rules: Rules) {
     if !text(old, "deletionTimestamp").is_empty() {
-        let had = list(old, "finalizers");
+        let had: HashSet<&Value> = list(old, "finalizers").iter().collect();
         let mut added: Vec<String> = list(new, "finalizers")
             .iter()
             .filter(|f| !had.contains(f))
@@ -201,7 +202,7 @@ fn change(errors: &mut Vec<FieldError>, new: &Value, old: &Value, rules: Rules) 
 }
 
 /// Labels, annotations, owners and managed fields.
-fn marks(errors: &mut Vec<FieldError>, new: &Value) {
+fn marks(errors: &mut FieldErrors, new: &Value) {
     let map = |key: &str| new.get("metadata").and_then(|m| m.get(key)).and_then(Value::as_object);
     for (key, value) in map("labels").into_iter().flatten() {
         for problem in names::qualified_name_errors(key) {
@@ -228,10 +229,13 @@ fn marks(errors: &mut Vec<FieldError>, new: &Value) {
     }
 }
 
-fn owners(errors: &mut Vec<FieldError>, new: &Value) {
+fn owners(errors: &mut FieldErrors, new: &Value) {
     const AT: &str = "metadata.ownerReferences";
     let mut controller: Option<String> = None;
     for owner in list(new, "ownerReferences") {
+        if errors.is_full() {
+            return;
+        }
         let of = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
         // of `group/` the version is empty too
         let version = of("apiVersion").rsplit('/').next().unwrap_or_default();
@@ -263,7 +267,7 @@ fn owners(errors: &mut Vec<FieldError>, new: &Value) {
                     let why = format!(
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                     );
-                    let all = Value::from(list(new, "ownerReferences").to_vec());
+                    let all = shown_list(list(new, "ownerReferences"));
                     errors.push(FieldError::invalid(AT, all, why));
                 }
                 None => controller = Some(this),
@@ -273,7 +277,7 @@ fn owners(errors: &mut Vec<FieldError>, new: &Value) {
 }
 
 /// An entry of the managed fields.
-fn managed(errors: &mut Vec<FieldError>, entry: &Value, at: &str) {
+fn managed(errors: &mut FieldErrors, entry: &Value, at: &str) {
     const SUBRESOURCE: usize = 256;
     let of = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
     if !matches!(of("operation"), "Apply" | "Update") {
@@ -293,7 +297,7 @@ fn managed(errors: &mut Vec<FieldError>, entry: &Value, at: &str) {
     }
 }
 
-fn finalizers(errors: &mut Vec<FieldError>, new: &Value) {
+fn finalizers(errors: &mut FieldErrors, new: &Value) {
     const AT: &str = "metadata.finalizers";
     const OPPOSED: [&str; 2] = ["orphan", "foregroundDeletion"];
     let all = list(new, "finalizers");
@@ -304,12 +308,12 @@ fn finalizers(errors: &mut Vec<FieldError>, new: &Value) {
     }
     if OPPOSED.iter().all(|name| all.iter().any(|f| f == name)) {
         let why = format!("finalizer {} and {} cannot be both set", OPPOSED[1], OPPOSED[0]);
-        errors.push(FieldError::invalid(AT, Value::from(all.to_vec()), why));
+        errors.push(FieldError::invalid(AT, shown_list(all), why));
     }
 }
 
 /// Finalizers of Kubernetes' own kinds are standard ones or have a domain.
-fn own_finalizers(errors: &mut Vec<FieldError>, new: &Value) {
+fn own_finalizers(errors: &mut FieldErrors, new: &Value) {
     for (i, finalizer) in list(new, "finalizers").iter().enumerate() {
         let text = finalizer.as_str().unwrap_or_default();
         if let Some(problem) = names::finalizer_error(text) {
@@ -341,5 +345,34 @@ fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),
         ("networking.k8s.io", "ipaddresses") => names::canonical_ip_errors(name).into_iter().collect(),
         _ => names::dns1123_subdomain_errors(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_owners_that_control_are_not_shown_once_for_each() {
+        let owners = |count: usize| -> Vec<Value> {
+            let owner = |i| json!({ "apiVersion": "v1", "kind": "Pod", "name": format!("p{i}"), "uid": "u", "controller": true });
+            (0..count).map(owner).collect()
+        };
+        let found = |count: usize| {
+            let mut errors = FieldErrors::new();
+            super::owners(
+                &mut errors,
+                &json!({ "metadata": { "ownerReferences": owners(count) } }),
+            );
+            errors
+        };
+        assert_eq!(found(1).len(), 0);
+        let three = found(3);
+        assert_eq!((three.len(), &three[1].bad_value), (2, &Some(json!(owners(3)))));
+        let many = found(30_000);
+        assert_eq!(
+            (many.len(), &many[0].bad_value),
+            (FieldErrors::MOST, &Some(json!("<30000 items>")))
+        );
     }
 }

@@ -254,15 +254,14 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
         )
     };
     let decoded = match request.encoding()? {
-        Encoding::Json => {
-            if serde_json::from_slice::<serde::de::IgnoredAny>(&request.body).is_err() {
-                let why = json_text::problem(&request.body);
-                return Err(ApiError::bad_request(format!(
-                    "couldn't get version/kind; json parse error: {why}"
-                )));
+        Encoding::Json => schema.decode_json(root, &request.body).map_err(|error| {
+            // upstream reads the type first, and so says of what is no JSON that it has none
+            if serde_json::from_slice::<serde::de::IgnoredAny>(&request.body).is_ok() {
+                return of_type(error);
             }
-            schema.decode_json(root, &request.body).map_err(of_type)?
-        }
+            let why = json_text::problem(&request.body);
+            ApiError::bad_request(format!("couldn't get version/kind; json parse error: {why}"))
+        })?,
         Encoding::Yaml => schema.decode_yaml(root, &request.body).map_err(of_type)?,
         Encoding::Protobuf => {
             let unknown = envelope::unwrap_unknown(&request.body)

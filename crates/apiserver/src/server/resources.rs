@@ -290,7 +290,8 @@ impl ApiServer {
             if let Some(why) = api::apply::unfit(resource.schema.get(), resource.root, &tree) {
                 return Err(unfit_configuration(resource, &tree, &why));
             }
-            decode_tree(resource, tree.clone(), Voice::Converter).map_err(|why| unconverted(resource, &tree, &why))?
+            let called = ["namespace", "name"].map(|key| metadata::text(&tree, key).to_owned());
+            decode_tree(resource, tree, Voice::Converter).map_err(|why| unconverted(resource, &called, &why))?
         };
         if let Some(repeated) = repeated {
             let error = format!("error converting YAML to JSON: {repeated}");
@@ -495,13 +496,10 @@ fn undeclared(resource: &Resource, decoded: &Decoded) -> ApiError {
 }
 
 /// Why what an applied configuration makes of an object is none of the resource.
-fn unconverted(resource: &Resource, config: &Value, why: &str) -> ApiError {
-    let text = |key: &str| metadata::text(config, key);
+fn unconverted(resource: &Resource, [namespace, name]: &[String; 2], why: &str) -> ApiError {
     let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
     ApiError::plain(format!(
-        "failed to convert new object ({}/{}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}",
-        text("namespace"),
-        text("name"),
+        "failed to convert new object ({namespace}/{name}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}"
     ))
 }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, sendto, setsockopt, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
     sockopt,
 };
 
@@ -145,7 +145,8 @@ impl Socket {
         if need > 180_000 && setsockopt(&self.fd, sockopt::SndBufForce, &need).is_err() {
             setsockopt(&self.fd, sockopt::SndBuf, &need).map_err(failed("send buffer"))?;
         }
-        sendto(self.fd.as_raw_fd(), bytes, &NetlinkAddr::new(0, 0), MsgFlags::empty()).map_err(failed("send"))?;
+        // a socket that is connected to nobody speaks to the kernel
+        send(self.fd.as_raw_fd(), bytes, MsgFlags::empty()).map_err(failed("send"))?;
         Ok(())
     }
 
@@ -281,5 +282,51 @@ impl Attributes {
     /// The payload of the first attribute of this type.
     pub fn find(&self, kind: u16) -> Option<&[u8]> {
         find(self.as_bytes(), kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// A message of the kernel's.
+    fn message(kind: u16, flags: u16, sequence: u32, body: [u8; 4]) -> Vec<u8> {
+        let mut bytes = 20u32.to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes
+    }
+
+    #[test]
+    fn a_list_that_changed_while_it_was_read_is_read_again() {
+        const RULE: u16 = 100;
+        let (ours, mut kernel) = UnixStream::pair().unwrap();
+        let answering = std::thread::spawn(move || {
+            let mut request = [0; 20];
+            for (flags, end) in [(INTERRUPTED, 0), (0, INTERRUPTED), (0, 0)] {
+                kernel.read_exact(&mut request).unwrap();
+                let sequence = u32::from_ne_bytes(request[8..12].try_into().unwrap());
+                let body = sequence.to_ne_bytes();
+                let answer = [
+                    message(RULE, flags, sequence, body),
+                    message(DONE, end, sequence, [0; 4]),
+                ]
+                .concat();
+                kernel.write_all(&answer).unwrap();
+            }
+        });
+        let mut socket = Socket {
+            fd: ours.into(),
+            sequence: 0,
+        };
+        let replies = socket.dump(Message::new(RULE, 0, &[0; 4])).unwrap();
+        answering.join().unwrap();
+        assert_eq!((replies.len(), &replies[0].body[..]), (1, &3u32.to_ne_bytes()[..]));
     }
 }

@@ -95,6 +95,10 @@ impl World<'_> {
                 }
             }
             for pods in by_index.into_values() {
+                if pods.len() == 1 {
+                    keep.extend(pods);
+                    continue;
+                }
                 let gone = least(pods.clone(), pods.len() - 1);
                 let ids: HashSet<&str> = gone.iter().map(uid).collect();
                 keep.extend(pods.into_iter().filter(|p| !ids.contains(uid(p))));

@@ -402,8 +402,8 @@ impl<'a> World<'a> {
             let init = s.init_container_statuses.iter().flatten();
             init.chain(s.container_statuses.iter().flatten())
         });
-        let restarted: i32 = statuses.map(|c| c.restart_count).sum();
-        restarted >= limit.max(1)
+        let restarted: i64 = statuses.map(|c| i64::from(c.restart_count)).sum();
+        restarted >= i64::from(limit.max(1))
     }
 
     /// Says how the Job ends, and that it has ended once every pod is counted and gone.

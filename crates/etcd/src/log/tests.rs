@@ -57,6 +57,12 @@ impl Chance {
     }
 }
 
+/// The offset that an error names.
+fn place_in(error: &str) -> usize {
+    let (_, after) = error.split_once("at byte ").unwrap();
+    after.split(':').next().unwrap().parse().unwrap()
+}
+
 /// A store's files, what they were after each write, and what a reader must find at each revision.
 struct History {
     disk: MemoryDisk,
@@ -172,16 +178,8 @@ async fn a_flipped_bit_is_refused_by_file_and_offset_or_loses_nothing() {
                 continue;
             };
             refused += 1;
-            assert!(error.contains(name.trim_start_matches("0x")), "{what}: {error}");
-            let offset: usize = error
-                .split("at byte ")
-                .nth(1)
-                .unwrap()
-                .split(':')
-                .next()
-                .unwrap()
-                .parse()
-                .unwrap();
+            assert!(error.contains(name), "{what}: {error}");
+            let offset = place_in(&error);
             assert!(
                 offset <= at && (name == "snapshot" || at < offset + SEGMENT as usize),
                 "{what}: {error}"
@@ -228,15 +226,7 @@ async fn emptied_shortened_and_older_segments_are_refused_by_file_and_offset() {
                     error.contains(&format!("{name} is damaged at byte ")),
                     "{what}: {error}"
                 );
-                let offset: usize = error
-                    .split("at byte ")
-                    .nth(1)
-                    .unwrap()
-                    .split(':')
-                    .next()
-                    .unwrap()
-                    .parse()
-                    .unwrap();
+                let offset = place_in(&error);
                 assert!(offset <= at, "{what}: {error}");
             };
             refuse(Vec::new(), 0, "emptied").await;

@@ -14,7 +14,7 @@ use crate::session::Session;
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MANAGER: &str = "kubectl-client-side-apply";
 /// Tries after somebody else was faster.
-const RETRIES: usize = 5;
+pub(super) const RETRIES: usize = 5;
 
 /// Apply a configuration to a resource by file name or stdin
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,7 @@
 use api::apply::field_set::{FieldSet, Step};
 use serde_json::{Value, json};
 
-use super::apply::{LAST_APPLIED, last_applied, warn_if_deleting};
+use super::apply::{LAST_APPLIED, RETRIES, last_applied, warn_if_deleting};
 use crate::change::{Changer, JSON_PATCH};
 use crate::error::{Error, Result, message};
 use crate::select::Info;
@@ -12,8 +12,6 @@ use crate::select::Info;
 pub(super) const MANAGER: &str = "kubectl";
 /// Keeps the annotation of client-side apply alive, which the server rewrites as long as `kubectl` applies.
 const LAST_APPLIED_MANAGER: &str = "kubectl-last-applied";
-/// Tries after somebody else was faster.
-const RETRIES: usize = 5;
 
 /// Applies the object of `info`, hands over what client-side apply had, and applies again if there was any.
 pub(super) async fn apply(

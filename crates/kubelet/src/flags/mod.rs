@@ -168,7 +168,8 @@ mod tests {
         );
         assert_eq!(set.tls.versions().len(), 1);
         assert_eq!(config(&["--pod-max-pids=-1"]).unwrap().pod_pids_limit, None);
-        assert!(config(&["--seccomp-default=false"]).unwrap().pod_pids_limit.is_none());
+        let last = config(&["--seccomp-default", "--seccomp-default=false", "--pod-max-pids=9"]).unwrap();
+        assert_eq!((last.seccomp_default, last.pod_pids_limit), (false, Some(9)));
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl Cluster {
             match self.complete().await {
                 Ok(()) => return tracing::info!("there is room again: the cluster is complete"),
                 Err(error) if self.store.is_full() => tracing::debug!(%error, "the disk is still full"),
-                Err(error) => return tracing::error!(%error, "what the cluster lacks cannot be made"),
+                Err(error) => tracing::warn!(%error, "what the cluster lacks cannot be made yet"),
             }
         }
     }

@@ -85,7 +85,7 @@ fn as_go(headers: &HeaderMap) -> String {
 fn quoted(value: &HeaderValue) -> String {
     let mut out = String::from("\"");
     for chunk in value.as_bytes().utf8_chunks() {
-        let text = format!("{:?}", chunk.valid());
+        let text = api::go::quote(chunk.valid());
         out.push_str(&text[1..text.len() - 1]);
         out.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }

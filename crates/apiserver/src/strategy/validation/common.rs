@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::strategy::validation::cursor::Cursor;
 
-pub type Errors = Vec<FieldError>;
+pub type Errors = api::field::FieldErrors;
 
 /// Appends an error for every problem of the text at a place.
 pub fn problems<T: std::fmt::Display>(errors: &mut Errors, at: &Cursor, found: impl IntoIterator<Item = T>) {

@@ -514,7 +514,8 @@ fn binding(errors: &mut Errors, at: &Cursor) {
         }
         unique(errors, list, Cursor::text);
     }
-    for name in bad.items().filter(|name| good.list().contains(name.value)) {
+    let good_names: HashSet<&str> = good.items().map(|name| name.text()).collect();
+    for name in bad.items().filter(|name| good_names.contains(name.text())) {
         errors.push(name.invalid("bindingFailureConditions must not overlap with bindingConditions"));
     }
     match (good.list().is_empty(), bad.list().is_empty()) {

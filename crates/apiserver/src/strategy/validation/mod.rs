@@ -19,6 +19,7 @@ mod schedule;
 pub(crate) mod service;
 mod service_range;
 mod storage;
+mod storage_class;
 mod workload;
 
 use serde_json::Value;
@@ -88,10 +89,10 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("coordination.k8s.io", "leases") => cluster::lease(check),
         ("scheduling.k8s.io", "priorityclasses") => cluster::priority_class(check),
         ("node.k8s.io", "runtimeclasses") => cluster::runtime_class(check),
-        ("storage.k8s.io", "storageclasses") => storage::storage_class(check),
+        ("storage.k8s.io", "storageclasses") => storage_class::storage_class(check),
         ("storage.k8s.io", "volumeattachments") => storage::volume_attachment(check),
-        ("storage.k8s.io", "volumeattributesclasses") => storage::volume_attributes_class(check),
-        ("storage.k8s.io", "csistoragecapacities") => storage::storage_capacity(check),
+        ("storage.k8s.io", "volumeattributesclasses") => storage_class::volume_attributes_class(check),
+        ("storage.k8s.io", "csistoragecapacities") => storage_class::storage_capacity(check),
         ("storage.k8s.io", "csinodes") => storage::csi_node(check),
         ("storage.k8s.io", "csidrivers") => storage::csi_driver(check),
         ("certificates.k8s.io", "certificatesigningrequests") => certificate::signing_request(check),

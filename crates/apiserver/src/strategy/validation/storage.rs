@@ -1,6 +1,6 @@
-//! Rules of volumes, claims and their classes.
+//! Rules of volumes, claims, and what drivers say of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use api::field::FieldError;
 use serde_json::{Value, json};
@@ -15,8 +15,6 @@ use crate::strategy::validation::cursor::Cursor;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
-const PARAMETERS: usize = 512;
-const PARAMETERS_SIZE: usize = 256 << 10;
 const METADATA_SIZE: usize = 256 << 10;
 const NODE_ID: usize = 256;
 
@@ -365,120 +363,6 @@ fn volume_update(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
     }
 }
 
-pub fn storage_class(check: &Check) -> Errors {
-    let mut errors = Errors::new();
-    let root = check.root();
-    if let Some(old) = check.before() {
-        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
-            immutable(&mut errors, &root.get(field), &old.get(field));
-        }
-    }
-    provisioner(&mut errors, &root.get("provisioner"));
-    parameters(&mut errors, &root.get("parameters"));
-    one_of_or_none(&mut errors, &root.get("reclaimPolicy"), &["Delete", "Retain"]);
-    let mode = root.get("volumeBindingMode");
-    if mode.is_some() {
-        one_of_or_none(&mut errors, &mode, &["Immediate", "WaitForFirstConsumer"]);
-    } else {
-        errors.push(mode.required(""));
-    }
-    topologies(&mut errors, &root.get("allowedTopologies"));
-    errors
-}
-
-fn provisioner(errors: &mut Errors, at: &Cursor) {
-    if require(errors, at) {
-        let found = api::names::qualified_name_errors(&at.text().to_lowercase());
-        errors.extend(found.into_iter().map(|p| at.wrong(at.text().to_lowercase(), p)));
-    }
-}
-
-/// Where volumes of a class may be: no term twice. An empty term is told once for each term there is, as upstream does.
-fn topologies(errors: &mut Errors, list: &Cursor) {
-    let mut before: HashMap<BTreeMap<&str, BTreeSet<&str>>, usize> = HashMap::new();
-    before.insert(BTreeMap::new(), list.list().len());
-    for term in list.items() {
-        let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        let expressions = term.get("matchLabelExpressions");
-        for expression in expressions.items() {
-            let (key, values) = (expression.get("key"), expression.get("values"));
-            if values.list().is_empty() {
-                errors.push(values.required(""));
-            }
-            let mut unique = BTreeSet::new();
-            for value in values.items().filter(|v| !unique.insert(v.text())) {
-                errors.push(value.duplicate(value.text()));
-            }
-            qualified_name(errors, &key);
-            if keys.insert(key.text(), unique).is_some() {
-                errors.push(key.duplicate(key.text()));
-            }
-        }
-        let alike = before.entry(keys).or_default();
-        errors.extend((0..*alike).map(|_| expressions.duplicate("")));
-        *alike += 1;
-    }
-}
-
-pub fn volume_attributes_class(check: &Check) -> Errors {
-    let mut errors = Errors::new();
-    let root = check.root();
-    let parameters_at = root.get("parameters");
-    if let Some(old) = check.before() {
-        for field in ["driverName", "parameters"] {
-            let at = root.get(field);
-            if at.value != old.get(field).value {
-                errors.push(at.forbidden(format!("updates to {field} are forbidden.")));
-            }
-        }
-    }
-    provisioner(&mut errors, &root.get("driverName"));
-    parameters(&mut errors, &parameters_at);
-    if parameters_at.map().is_none_or(serde_json::Map::is_empty) {
-        errors.push(parameters_at.required("must contain at least one key/value pair"));
-    }
-    errors
-}
-
-pub fn storage_capacity(check: &Check) -> Errors {
-    let mut errors = Errors::new();
-    let root = check.root();
-    let (topology, class, capacity) = (
-        root.get("nodeTopology"),
-        root.get("storageClassName"),
-        root.get("capacity"),
-    );
-    label_selector(&mut errors, &topology);
-    dns_subdomain(&mut errors, &class);
-    if let Some(amount) = capacity.quantity().filter(api::quantity::Quantity::is_negative) {
-        errors.push(capacity.wrong(amount.to_string(), "must be greater than or equal to 0"));
-    }
-    if let Some(old) = check.before() {
-        immutable(&mut errors, &topology, &old.get("nodeTopology"));
-        immutable(&mut errors, &class, &old.get("storageClassName"));
-    }
-    errors
-}
-
-fn parameters(errors: &mut Errors, at: &Cursor) {
-    let all: Vec<(&str, Cursor)> = at.entries().collect();
-    if all.len() > PARAMETERS {
-        errors.push(FieldError::too_long(&at.path, PARAMETERS));
-        return;
-    }
-    if all.iter().any(|(key, _)| key.is_empty()) {
-        errors.push(at.wrong("", "field can not be empty."));
-    }
-    if all
-        .iter()
-        .map(|(key, value)| key.len() + value.text().len())
-        .sum::<usize>()
-        > PARAMETERS_SIZE
-    {
-        errors.push(FieldError::too_long(&at.path, PARAMETERS_SIZE));
-    }
-}
-
 pub fn volume_attachment(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();
@@ -544,8 +428,12 @@ pub fn csi_node(check: &Check) -> Errors {
         }
     }
     let Some(old) = check.before() else { return errors };
+    let mut by_name: HashMap<&str, Cursor> = HashMap::new();
+    for driver in drivers.items() {
+        by_name.entry(driver.get("name").text()).or_insert(driver);
+    }
     for was in old.at(&["spec", "drivers"]).items() {
-        let now = drivers.items().find(|d| d.get("name").text() == was.get("name").text());
+        let now = by_name.get(was.get("name").text());
         let plain = |at: &Cursor| {
             let mut value = at.value.clone();
             value.as_object_mut().map(|d| d.remove("allocatable"));

@@ -494,5 +494,5 @@ pub fn pod_template(check: &Check) -> Errors {
 /// Something that this server does not obey may not be stored.
 pub fn refused(_: &Check) -> Errors {
     let why = "admission webhooks and policies are not supported by this server";
-    vec![FieldError::forbidden("", why)]
+    [FieldError::forbidden("", why)].into_iter().collect()
 }

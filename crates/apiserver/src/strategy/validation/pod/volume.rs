@@ -49,7 +49,7 @@ const SOURCES: [&str; 30] = [
 /// Checks the volumes and returns the names of those that are fine.
 pub fn volumes<'a>(errors: &mut Errors, spec: &Cursor<'a>, pod_name: &str) -> HashSet<&'a str> {
     let list = spec.get("volumes");
-    let made: Vec<String> = list
+    let made: HashSet<String> = list
         .items()
         .filter(|v| !pod_name.is_empty() && v.get("ephemeral").is_some())
         .map(|v| format!("{pod_name}-{}", v.get("name").text()))
@@ -68,9 +68,9 @@ pub fn volumes<'a>(errors: &mut Errors, spec: &Cursor<'a>, pod_name: &str) -> Ha
         if found.is_empty() {
             fine.insert(name.text());
         }
-        errors.append(&mut found);
+        errors.extend(found);
         let claim = volume.at(&["persistentVolumeClaim", "claimName"]);
-        if made.iter().any(|m| m == claim.text()) {
+        if made.contains(claim.text()) {
             errors.push(claim.invalid("must not reference a PVC that gets created for an ephemeral volume"));
         }
     }
