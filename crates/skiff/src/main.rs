@@ -104,7 +104,9 @@ fn run(command: Command) -> ExitCode {
             .with_ansi(false)
             .init();
         memory::bound();
-        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.enable_all().thread_stack_size(apiserver::server::lane::STACK);
+        let runtime = match builder.build() {
             Ok(runtime) => runtime,
             Err(error) => {
                 eprintln!("skiff: cannot start: {error}");

@@ -9,6 +9,10 @@ use tokio::sync::Semaphore;
 
 use crate::http::status::{ApiError, Result};
 
+/// What the threads that answer need of a stack, in bytes: patterns of definitions may nest a thousand deep, as Go's. Only what is
+/// used takes memory.
+pub const STACK: usize = 8 << 20;
+
 /// A body above this is long work.
 const LONG: usize = 128 << 10;
 /// A document in YAML above this is: what reads YAML keeps hundreds of bytes for a character.
@@ -45,6 +49,7 @@ impl Lane {
         let made = Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("long-work")
+            .thread_stack_size(STACK)
             .enable_all()
             .build()
             .map_err(ApiError::internal)?;

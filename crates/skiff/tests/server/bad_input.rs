@@ -206,3 +206,24 @@ fn what_is_in_use_is_named() {
     let said = second("0", &s.data());
     assert!(said.contains("another skiff uses"), "{said}");
 }
+
+#[test]
+fn a_pattern_as_deep_as_is_allowed_does_not_end_the_server() {
+    let s = Server::start();
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions?dryRun=All";
+    let define = |depth: usize| {
+        let pattern = format!("{}x{}", "(".repeat(depth), ")".repeat(depth));
+        let schema =
+            serde_json::json!({ "type": "object", "properties": { "p": { "type": "string", "pattern": pattern } } });
+        let definition = serde_json::json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": "ds.deep.test" },
+            "spec": { "group": "deep.test", "scope": "Namespaced", "names": { "plural": "ds", "kind": "D" },
+                "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } }] },
+        });
+        s.try_with(&["create", "--raw", path, "-f", "-"], &definition.to_string())
+    };
+    define(990).unwrap();
+    let refused = define(1100).unwrap_err();
+    assert!(refused.contains("expression nests too deeply"), "{refused}");
+    assert_eq!(s.ok(&["get", "--raw", "/readyz"]), "ok");
+}
