@@ -123,6 +123,7 @@ def prepare(folder, port):
 
 def client(target, seeds, told):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for seed in seeds:
         began = time.time()
         kind, result = clients.send(target, seed)
@@ -142,6 +143,8 @@ def main():
     seeds = list(range(int(first), int(last or first) + 1))
     if options.only:
         seeds = [s for s in seeds if clients.KINDS[s % len(clients.KINDS)].__name__ == options.only]
+    # whoever ends a run wants what it made gone too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="skiff-hostile-"))
     cage, server, workers = Cage(options.memory), None, []
     try:
