@@ -56,8 +56,10 @@ class Cage:
         for _ in range(100):
             try:
                 return self.path.rmdir()
-            except OSError:
+            except OSError as error:
+                left = error
                 time.sleep(0.05)
+        print(f"hostile: {self.path} is left: {left}", file=sys.stderr)
 
 
 def free_port():
