@@ -15,6 +15,9 @@ or scripts, whose steps build on each other; what differs is the first step that
     script(seed)                steps of one seed; `setup` marks those that may not fail, `after` those that clean up; neither are compared
     named(script, number)       the script with names of its own, and what stands for what
     normal(step, answer, names, text), kinds(step, ours, theirs)   as above; a difference may belong to several groups
+and, where seeds are the numbers of cases:
+    prepare(folder)             makes the cases, answers how many there are
+    tally(seed, answers, difference), report()      counts what upstream answered to a script and whether ours differs; all counts as text
 
 Differences are grouped by kind; of each kind the simplest is taken, everything that it does not need is left out, and the rest is written
 to OUT/RIG/KIND.json, which --replay asks again (of a folder all). `accepted.txt` has a pattern (of `RIG KIND`), a tab and the cause a line; what matches is
@@ -35,8 +38,6 @@ from pathlib import Path
 from servers import Skiff, Upstream
 
 BATCH = 50
-# of how many groups, the largest first, the simplest case is shrunk
-SHRUNK = 150
 
 
 def accepted():
@@ -127,8 +128,8 @@ class Scripts(Run):
             made.append(self.rig.named(script, self.count))
         asked = [steps for steps, _ in made]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            theirs, ours = pool.map(lambda server: server.play(asked), self.servers)
-        return [self.first(script, *one) for script, one in zip(scripts, zip(made, ours, theirs))]
+            self.theirs, ours = pool.map(lambda server: server.play(asked), self.servers)
+        return [self.first(script, *one) for script, one in zip(scripts, zip(made, ours, self.theirs))]
 
     def first(self, script, made, ours, theirs):
         text = json.dumps(made[0])
@@ -146,7 +147,10 @@ class Scripts(Run):
 
     def seeds(self, seeds, found):
         scripts = [self.rig.script(seed) for seed in seeds]
-        for seed, one in zip(seeds, self.compare(scripts)):
+        compared = self.compare(scripts)
+        for seed, script, one, answers in zip(seeds, scripts, compared, self.theirs):
+            if hasattr(self.rig, "tally"):
+                self.rig.tally(seed, [answer for step, answer in zip(script, answers) if not step.get("after")], one)
             for kind in one["kinds"] if one else ():
                 found[kind].append({"seed": seed, **one, "kind": kind})
         return sum(len(script) for script in scripts)
@@ -224,12 +228,14 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--seeds", default="1-100")
     parser.add_argument("--replay")
+    parser.add_argument("--shrink", type=int, default=150, help="of how many groups, the largest first, the simplest case is made smaller")
     options = parser.parse_args()
     # whoever ends a run wants its servers ended too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rig = importlib.import_module(options.rig)
     out = Path(options.out) / options.rig
     out.mkdir(parents=True, exist_ok=True)
+    most = rig.prepare(out) if hasattr(rig, "prepare") else sys.maxsize
     servers = [Upstream(out, options.programs), Skiff(out, options.skiff)]
     run = (Scripts if hasattr(rig, "script") else Run)(rig, servers)
     found, asked = defaultdict(list), 0
@@ -249,7 +255,7 @@ def main():
             print(f"{left} differences")
             return 1 if left else 0
         first, _, last = options.seeds.partition("-")
-        seeds = list(range(int(first), int(last or first) + 1))
+        seeds = list(range(int(first), min(int(last or first), most) + 1))
         begin = time.monotonic()
         for start in range(0, len(seeds), BATCH):
             asked += run.seeds(seeds[start:start + BATCH], found)
@@ -260,11 +266,14 @@ def main():
         (out / "groups.txt").write_text("".join(f"{len(found[kind])}\t{kind}\n" for kind in sorted(found, key=lambda kind: (-len(found[kind]), kind))))
         for at, kind in enumerate(sorted(set(found) - known, key=lambda kind: (-len(found[kind]), kind))):
             simplest = min(found[kind], key=lambda d: len(json.dumps(d.get("script", d["question"]))))
-            smallest = run.shrink(simplest) if at < SHRUNK else simplest
+            smallest = run.shrink(simplest) if at < options.shrink else simplest
             file = out / (re.sub(r"[^\w.-]+", "-", kind)[:100] + ".json")
             file.write_text(json.dumps(smallest, indent=1, ensure_ascii=False))
             show(kind, found[kind], smallest)
             print(f"  make differential RIG={options.rig} REPLAY={file}", flush=True)
+        if hasattr(rig, "report"):
+            (out / "counts.txt").write_text(rig.report() + "\n")
+            print("\n" + rig.report())
         new = sum(len(found[kind]) for kind in set(found) - known)
         old = sum(len(found[kind]) for kind in known)
         print(f"\n{options.rig}: {len(seeds)} seeds, {asked} questions in {time.monotonic() - begin:.0f} s: "

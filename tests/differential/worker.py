@@ -3,7 +3,7 @@
 In: {"id", "steps"}; a step: method, path, headers (each character of a value is a byte), body (a tree or a text), as (the name of a client
 certificate in the folder given, or null for none). With `from` the body is the answer of the step with that `n`, with `edits` made in it;
 `{{uid:N}}`, `{{rv:N}}` and `{{continue:N}}` in any text stand for what step N was answered. In trees "@raw:1e400" is written as 1e400
-and a member `name@twice` as a second one of that name. Scripts run beside each other, the steps of one in order.
+and a member `name@twice` as a second one of that name. A step that `needs` another is asked only where that was answered well. Scripts run beside each other, the steps of one in order.
 Out: {"id", "answers"}; an answer: code, body (a tree where it is JSON), and what headers mean something.
 """
 import concurrent.futures
@@ -97,6 +97,9 @@ def play(line):
     script, answers = json.loads(line), {}
     for at, step in enumerate(script["steps"]):
         try:
+            if "needs" in step and answers[step["needs"]]["code"] not in (200, 201, 202):
+                answers[step.get("n", at)] = {"code": 0, "body": "not asked"}
+                continue
             answers[step.get("n", at)] = ask(step, answers)
         except Exception as error:
             answers[step.get("n", at)] = {"code": -1, "body": f"the worker: {error!r}"}
