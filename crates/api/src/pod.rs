@@ -10,12 +10,12 @@ use crate::quantity::Quantity;
 pub type Resources = BTreeMap<String, Quantity>;
 
 /// What decides a pod's class.
-const COMPUTE: [&str; 2] = ["cpu", "memory"];
+pub const COMPUTE: [&str; 2] = ["cpu", "memory"];
 
 /// Requests of the whole pod: containers add up, init containers run before them and beside the sidecars so far. A
 /// container that has more than it asks for, because it has not been given less yet, counts with what it has.
 pub fn requests(pod: &Value) -> Resources {
-    let mut total = of_containers(pod, "requests");
+    let mut total = of_containers(pod, "requests", in_use);
     total.extend(of_pod(pod, "requests"));
     for (name, more) in amounts(pod.pointer("/spec/overhead")) {
         add(&mut total, name, &more);
@@ -25,7 +25,7 @@ pub fn requests(pod: &Value) -> Resources {
 
 /// Limits of the whole pod.
 pub fn limits(pod: &Value) -> Resources {
-    let mut total = of_containers(pod, "limits");
+    let mut total = of_containers(pod, "limits", in_use);
     total.extend(of_pod(pod, "limits"));
     for (name, more) in amounts(pod.pointer("/spec/overhead")) {
         if total.get(&name).is_some_and(|limit| !limit.is_zero()) {
@@ -115,19 +115,33 @@ fn raise(total: &mut Resources, least: &Resources) {
 /// What stands in the pod's own `resources`, as far as that is for pods.
 fn of_pod(pod: &Value, kind: &str) -> Resources {
     let mut all = amounts(pod.pointer(&format!("/spec/resources/{kind}")));
-    all.retain(|name, _| COMPUTE.contains(&name.as_str()) || name.starts_with("hugepages-"));
+    all.retain(|name, _| is_of_pods(name));
     all
 }
 
-fn of_containers(pod: &Value, kind: &str) -> Resources {
+pub fn is_huge_pages(resource: &str) -> bool {
+    resource.starts_with("hugepages-")
+}
+
+/// Whether a pod as a whole may ask for a resource.
+pub fn is_of_pods(resource: &str) -> bool {
+    COMPUTE.contains(&resource) || is_huge_pages(resource)
+}
+
+/// What the containers of a pod together ask for, whatever they have.
+pub fn asked_by_containers(pod: &Value, kind: &str) -> Resources {
+    of_containers(pod, kind, |_, container, kind| asked(container, kind))
+}
+
+fn of_containers(pod: &Value, kind: &str, of: impl Fn(&Value, &Value, &str) -> Resources) -> Resources {
     let mut total = Resources::new();
     for container in containers(pod) {
-        add_all(&mut total, &in_use(pod, container, kind));
+        add_all(&mut total, &of(pod, container, kind));
     }
     let (mut sidecars, mut peak) = (Resources::new(), Resources::new());
     for container in init_containers(pod) {
         if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") {
-            let own = in_use(pod, container, kind);
+            let own = of(pod, container, kind);
             add_all(&mut sidecars, &own);
             add_all(&mut total, &own);
             raise(&mut peak, &sidecars);

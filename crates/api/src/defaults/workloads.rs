@@ -52,9 +52,13 @@ pub fn default(kind: &str, top: &mut Object) {
             set(spec, "replicas", 1);
             set(spec, "revisionHistoryLimit", 10);
             if let Some(strategy) = made(spec, "updateStrategy") {
-                set(strategy, "type", "RollingUpdate");
+                // who names the type says all of the strategy
+                if strategy.get("type").is_none_or(|t| t.is_null() || t == "") {
+                    strategy.insert("type".into(), json!("RollingUpdate"));
+                    made(strategy, "rollingUpdate");
+                }
                 if strategy.get("type").is_some_and(|t| t == "RollingUpdate")
-                    && let Some(rolling) = made(strategy, "rollingUpdate")
+                    && let Some(rolling) = object(strategy, "rollingUpdate")
                 {
                     set(rolling, "partition", 0);
                 }

@@ -3,6 +3,7 @@
 
 mod default_range;
 mod event;
+mod families;
 mod ip_address;
 mod network;
 mod ports;
@@ -20,7 +21,6 @@ use crate::registry::Registry;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
 use crate::strategy::text;
-use crate::strategy::validation::{Cursor, service};
 
 pub use ip_address::Claims;
 pub use network::Network;
@@ -181,11 +181,9 @@ pub fn allocate(
         return Ok(reservation);
     }
     settle(tree, old);
-    let mut wrong = api::field::FieldErrors::new();
-    let before = old.map(|old| Cursor::of(old.get("spec"), "spec"));
-    service::addresses(&mut wrong, &Cursor::of(tree.get("spec"), "spec"), before.as_ref());
+    let wrong = families::settle(tree, old);
     if !wrong.is_empty() {
-        return Ok(reservation);
+        return Err(resource.invalid(metadata::text(tree, "name"), &wrong));
     }
     let mut state = in_flight();
     let asked = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
@@ -204,7 +202,8 @@ pub fn allocate(
             address.to_string()
         }
     };
-    complete(tree, &address);
+    tree["spec"]["clusterIP"] = json!(address);
+    tree["spec"]["clusterIPs"] = json!([address]);
     let mut ports = ports::Ports {
         registry,
         resource,
@@ -288,23 +287,6 @@ fn choose(
     };
     let error = FieldError::invalid("spec.clusterIPs", json!([wanted]), why);
     Err(resource.invalid(name, &[error]))
-}
-
-/// Writes down the address and what follows from it.
-fn complete(tree: &mut Value, address: &str) {
-    let spec = &mut tree["spec"];
-    spec["clusterIP"] = json!(address);
-    spec["clusterIPs"] = json!([address]);
-    let selector = spec.get("selector").and_then(Value::as_object);
-    let has_selector = selector.is_some_and(|s| !s.is_empty());
-    if spec.get("ipFamilyPolicy").is_none() {
-        let dual = address == "None" && !has_selector;
-        spec["ipFamilyPolicy"] = json!(if dual { "RequireDualStack" } else { "SingleStack" });
-    }
-    if spec.get("ipFamilies").is_none() {
-        let dual = spec["ipFamilyPolicy"] == "RequireDualStack";
-        spec["ipFamilies"] = if dual { json!(["IPv4", "IPv6"]) } else { json!(["IPv4"]) };
-    }
 }
 
 fn hold<T: Clone + Eq + std::hash::Hash>(dry_run: bool, state: &mut HashSet<T>, mine: &mut Vec<T>, what: T) {

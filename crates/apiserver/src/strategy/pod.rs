@@ -1,5 +1,7 @@
 //! The strategy of pods.
 
+use std::collections::{HashMap, VecDeque};
+
 use api::pod::qos_class;
 use serde_json::{Value, json};
 
@@ -101,6 +103,36 @@ fn list<'a>(parent: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Va
     list.into_iter().flatten()
 }
 
+/// What the writer of a status leaves out stays as it was: the class, and which generation was seen.
+fn keep_marks(new: &mut Value, old: &Value) {
+    const SEEN: &str = "observedGeneration";
+    let is_set = |at: Option<&Value>| at.is_some_and(|v| !v.is_null() && *v != json!("") && *v != json!(0));
+    for field in ["qosClass", SEEN] {
+        let was = old.get("status").and_then(|status| status.get(field));
+        if is_set(was) && !is_set(new.get("status").and_then(|status| status.get(field))) {
+            new["status"][field] = was.cloned().unwrap_or_default();
+        }
+    }
+    let conditions = |pod: &Value| pod.pointer("/status/conditions").and_then(Value::as_array).cloned();
+    // there may be several of one type
+    let mut seen: HashMap<String, VecDeque<Value>> = HashMap::new();
+    for was in conditions(old).unwrap_or_default() {
+        let kind = text(&was, &["type"]).unwrap_or_default().to_owned();
+        seen.entry(kind).or_default().push_back(was[SEEN].clone());
+    }
+    for condition in new
+        .get_mut("status")
+        .into_iter()
+        .flat_map(|status| list(status, "conditions"))
+    {
+        let kind = text(condition, &["type"]).unwrap_or_default();
+        let was = seen.get_mut(kind).and_then(VecDeque::pop_front);
+        if is_set(was.as_ref()) && !is_set(condition.get(SEEN)) {
+            condition[SEEN] = was.unwrap_or_default();
+        }
+    }
+}
+
 pub static POD: Strategy = Strategy {
     generation: Generation::Counted,
     read: |pod| {
@@ -147,6 +179,7 @@ pub static POD: Strategy = Strategy {
         }
         pod["status"] = status;
     },
+    prepare_update: |new, old, _| keep_marks(new, old),
     grace: |pod, asked| {
         // what never ran or has ended needs no time to end
         let scheduled = text(pod, &["spec", "nodeName"]).is_some_and(|n| !n.is_empty());
@@ -206,6 +239,18 @@ mod tests {
         assert_eq!(required["labelSelector"], with("In"));
         let preferred = &affinity["preferredDuringSchedulingIgnoredDuringExecution"][0];
         assert_eq!(preferred["podAffinityTerm"]["labelSelector"], with("NotIn"));
+    }
+
+    #[test]
+    fn a_status_without_the_class_and_the_generations_seen_keeps_them() {
+        let condition = |kind: &str, seen: Value| json!({ "type": kind, "observedGeneration": seen });
+        let old = json!({ "status": { "qosClass": "Burstable", "observedGeneration": 3,
+            "conditions": [condition("Ready", json!(2)), condition("x", json!(1))] } });
+        let mut new = json!({ "status": { "conditions": [condition("x", json!(4)), condition("Ready", json!(0))] } });
+        keep_marks(&mut new, &old);
+        let want = json!({ "status": { "qosClass": "Burstable", "observedGeneration": 3,
+            "conditions": [condition("x", json!(4)), condition("Ready", json!(2))] } });
+        assert_eq!(new, want);
     }
 
     #[test]

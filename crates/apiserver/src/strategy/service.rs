@@ -10,6 +10,9 @@ pub static SERVICE: Strategy = Strategy {
     create_on_update: true,
     prepare_create: |service, _| {
         service["status"] = json!({ "loadBalancer": {} });
+        if kind(service) == "ExternalName" {
+            drop_internal_policy(service);
+        }
     },
     prepare_update: drop_dependent,
     ..DEFAULT
@@ -44,6 +47,12 @@ fn node_ports(service: &Value) -> BTreeSet<i64> {
     numbers.filter(|n| *n != 0).collect()
 }
 
+/// There is no traffic to an external name.
+fn drop_internal_policy(service: &mut Value) {
+    let spec = service.get_mut("spec").and_then(Value::as_object_mut);
+    spec.map(|spec| spec.remove("internalTrafficPolicy"));
+}
+
 /// A change of type takes with it the fields that the new type does not have, if the writer left them as they were.
 fn drop_dependent(new: &mut Value, old: &Value, _: &str) {
     let get = |tree: &Value, field: &str| tree.get("spec").and_then(|s| s.get(field)).cloned();
@@ -71,14 +80,14 @@ fn drop_dependent(new: &mut Value, old: &Value, _: &str) {
     if balancer(old) && !balancer(new) && new.get("status").is_some() {
         new["status"]["loadBalancer"] = json!({});
     }
+    if external(new) {
+        drop_internal_policy(new);
+    }
     let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
         return;
     };
     for field in gone {
         spec.remove(field);
-    }
-    if spec.get("type").is_some_and(|t| t == "ExternalName") {
-        spec.remove("internalTrafficPolicy");
     }
     if drop_ports {
         let ports = spec.get_mut("ports").and_then(Value::as_array_mut);

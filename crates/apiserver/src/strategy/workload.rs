@@ -35,6 +35,8 @@ fn template_generation(object: &Value) -> i64 {
     annotation.and_then(|a| a.parse().ok()).unwrap_or(0)
 }
 
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+
 pub static JOB: Strategy = Strategy {
     orphan_by_default: true,
     prepare_create: |object, _| {
@@ -44,17 +46,21 @@ pub static JOB: Strategy = Strategy {
         // the selector is made of the uid, so that no two jobs can ever share pods
         let uid = text(object, &["metadata", "uid"]).unwrap_or_default().to_owned();
         let name = text(object, &["metadata", "name"]).unwrap_or_default().to_owned();
-        if object.pointer("/spec/selector").is_none() {
-            object["spec"]["selector"] = json!({ "matchLabels": { "batch.kubernetes.io/controller-uid": uid } });
+        let own = &mut object["spec"]["selector"]["matchLabels"][CONTROLLER_UID];
+        if own.is_null() {
+            *own = json!(uid);
         }
+        // what is said already is left for validation to refuse
         let labels = &mut object["spec"]["template"]["metadata"]["labels"];
         for (key, value) in [
             ("controller-uid", &uid),
-            ("batch.kubernetes.io/controller-uid", &uid),
+            (CONTROLLER_UID, &uid),
             ("job-name", &name),
             ("batch.kubernetes.io/job-name", &name),
         ] {
-            labels[key] = json!(value);
+            if labels[key].is_null() {
+                labels[key] = json!(value);
+            }
         }
     },
     ..COUNTED

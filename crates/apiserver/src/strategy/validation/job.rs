@@ -34,16 +34,14 @@ pub fn job(check: &Check) -> Errors {
         status(&mut errors, check);
         return errors;
     }
-    let Some(old) = check.before() else {
-        generated_selector(&mut errors, &root);
-        whole_spec(&mut errors, &spec);
-        indexed_names(&mut errors, &root);
-        return errors;
-    };
+    let old = check.before();
+    generated_selector(&mut errors, &root, old.as_ref());
+    whole_spec(&mut errors, &spec);
+    indexed_names(&mut errors, &root);
+    let Some(old) = old else { return errors };
     let before = old.get("spec");
     // upstream asks the rules of a changed job twice
     whole_spec(&mut errors, &spec);
-    errors.extend(errors.clone());
     completions(&mut errors, &spec, &before);
     immutable(&mut errors, &spec.get("selector"), &before.get("selector"));
     template_update(&mut errors, &spec, &before, &old);
@@ -73,7 +71,7 @@ fn indexed_names(errors: &mut Errors, root: &Cursor) {
     }
 }
 
-fn generated_selector(errors: &mut Errors, root: &Cursor) {
+fn generated_selector(errors: &mut Errors, root: &Cursor, old: Option<&Cursor>) {
     let spec = root.get("spec");
     if spec.get("manualSelector").is_true() || !spec.get("selector").is_some() {
         return;
@@ -83,18 +81,30 @@ fn generated_selector(errors: &mut Errors, root: &Cursor) {
         root.at(&["metadata", "name"]).text(),
     );
     let labels = spec.at(&["template", "metadata", "labels"]);
-    let expected = [
+    const PREFIXED: [&str; 2] = ["batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
+    let all = [
         ("controller-uid", uid),
         ("job-name", name),
-        ("batch.kubernetes.io/controller-uid", uid),
-        ("batch.kubernetes.io/job-name", name),
+        (PREFIXED[0], uid),
+        (PREFIXED[1], name),
     ];
-    for (key, value) in expected {
+    // jobs of old have no labels with a domain
+    let had = |old: &Cursor| {
+        PREFIXED
+            .iter()
+            .all(|key| old.at(&["spec", "template", "metadata", "labels", key]).is_some())
+    };
+    let expected = if old.is_none_or(had) { all.as_slice() } else { &all[..2] };
+    for &(key, value) in expected {
         let found = labels.value.get(key).and_then(Value::as_str);
         if found.is_none() {
             errors.push(labels.key(key).required(&format!("must be '{value}'")));
         } else if found != Some(value) {
-            errors.push(labels.key(key).invalid(format!("must be '{value}'")));
+            errors.push(
+                labels
+                    .key(key)
+                    .wrong(labels.value.clone(), format!("must be '{value}'")),
+            );
         }
     }
     let selector = spec.get("selector");
@@ -414,10 +424,14 @@ fn completions(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
 fn template_update(errors: &mut Errors, spec: &Cursor, before: &Cursor, old: &Cursor) {
     let template = spec.get("template");
     let mut allowed = before.get("template").value.clone();
-    let suspended = before.get("suspend").is_true();
     let begun = old.at(&["status", "startTime"]).is_some();
+    let conditions = old.at(&["status", "conditions"]);
+    let rests = |c: Cursor| c.get("type").text() == "Suspended" && c.get("status").text() == "True";
+    let idle = old.at(&["status", "active"]).int().unwrap_or(0) == 0;
+    // a job that waits and has no pods
+    let waits = before.get("suspend").is_true() && (!begun || conditions.items().any(rests)) && idle;
     let now = template.value;
-    if suspended && !begun {
+    if waits {
         if let (Some(to), Some(from)) = (allowed.get_mut("spec"), now.get("spec")) {
             for field in ["nodeSelector", "tolerations", "schedulingGates"] {
                 keep(to, from, field);
@@ -440,7 +454,7 @@ fn template_update(errors: &mut Errors, spec: &Cursor, before: &Cursor, old: &Cu
             keep(to, from, "annotations");
         }
     }
-    if suspended {
+    if waits {
         for list in ["containers", "initContainers"] {
             let (Some(to), Some(from)) = (
                 allowed
@@ -456,7 +470,7 @@ fn template_update(errors: &mut Errors, spec: &Cursor, before: &Cursor, old: &Cu
         }
     }
     // of a job that waits upstream compares the pods' specification alone
-    let (at, before) = match suspended {
+    let (at, before) = match waits {
         true => (template.get("spec"), allowed.get("spec").cloned().unwrap_or_default()),
         false => (template, allowed),
     };

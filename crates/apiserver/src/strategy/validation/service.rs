@@ -12,6 +12,9 @@ use crate::strategy::validation::cursor::Cursor;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 const AFFINITY_LONGEST: i64 = 86400;
+/// Two names of one choice, the older first.
+const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
 pub fn service(check: &Check) -> Errors {
@@ -32,6 +35,7 @@ pub fn service(check: &Check) -> Errors {
             }
         }
     }
+    topology(&mut errors, &root.at(&["metadata", "annotations"]));
     of_type(&mut errors, &spec, is_headless(check.new));
     ports(&mut errors, &spec.get("ports"));
     labels(&mut errors, &spec.get("selector"));
@@ -45,6 +49,14 @@ pub fn service(check: &Check) -> Errors {
     balancer_fields(&mut errors, &spec);
     traffic(&mut errors, check, &spec);
     errors
+}
+
+fn topology(errors: &mut Errors, annotations: &Cursor) {
+    let (hints, mode) = (annotations.key(TOPOLOGY_HINTS), annotations.key(TOPOLOGY_MODE));
+    if hints.is_some() && mode.is_some() && hints.value != mode.value {
+        let why = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
+        errors.push(mode.invalid(why));
+    }
 }
 
 fn of_type(errors: &mut Errors, spec: &Cursor, headless: bool) {

@@ -8,6 +8,7 @@ mod placement;
 mod probe;
 mod resources;
 mod security;
+mod status;
 mod update;
 mod volume;
 
@@ -71,7 +72,7 @@ pub fn pod(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();
     if check.subresource == "status" || check.subresource == "binding" {
-        update::status(&mut errors, check);
+        status::update(&mut errors, check);
         return errors;
     }
     metadata_and_spec(&mut errors, &root);

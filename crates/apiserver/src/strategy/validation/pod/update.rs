@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::{MIRROR, app_armor, placement};
 use crate::strategy::keep;
-use crate::strategy::validation::Check;
-use crate::strategy::validation::common::{Errors, ip, qualified_name};
+use crate::strategy::validation::common::Errors;
 use crate::strategy::validation::cursor::Cursor;
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -86,7 +85,7 @@ pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
 }
 
 /// Mirror pods are what they are from the start.
-fn mirror(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+pub fn mirror(errors: &mut Errors, new: &Cursor, old: &Cursor) {
     let annotation = |at: &Cursor| at.at(&["metadata", "annotations"]).key(MIRROR).value.clone();
     let at = new.at(&["metadata", "annotations"]).key(MIRROR);
     match (annotation(old), annotation(new)) {
@@ -320,110 +319,6 @@ fn without_empty(tree: &Value) -> Value {
         }
         Value::Array(list) => Value::Array(list.iter().map(without_empty).collect()),
         other => other.clone(),
-    }
-}
-
-/// `pods/status`.
-pub fn status(errors: &mut Errors, check: &Check) {
-    let (new, Some(old)) = (check.root(), check.before()) else {
-        return;
-    };
-    mirror(errors, &new, &old);
-    app_armor::unchanged(errors, &new, &old);
-    let (status, before) = (new.get("status"), old.get("status"));
-    for condition in status.get("conditions").items() {
-        let generation = condition.get("observedGeneration");
-        if generation.int().is_some_and(|n| n < 0) {
-            errors.push(generation.invalid("must be a non-negative integer"));
-        }
-        let kind = condition.get("type");
-        if !matches!(kind.text(), "PodScheduled" | "Ready" | "Initialized") {
-            qualified_name(errors, &kind.named(format!("{}.Type", condition.path)));
-        }
-    }
-    let generation = status.get("observedGeneration");
-    if generation.int().is_some_and(|n| n < 0) {
-        errors.push(generation.invalid("must be a non-negative integer"));
-    }
-    let class = status.get("qosClass");
-    if class.text() != before.get("qosClass").text() {
-        errors.push(class.wrong(class.text(), "field is immutable"));
-    }
-    ended(errors, &old.get("spec"), &status, &before);
-    for (field, first) in [("podIPs", "podIP"), ("hostIPs", "hostIP")] {
-        let list = status.get(field);
-        let were: Vec<&str> = before.get(field).items().map(|a| a.get("ip").text()).collect();
-        if field == "hostIPs"
-            && let Some(address) = list.items().next()
-            && address.get("ip").text() != status.get(first).text()
-        {
-            errors.push(address.get("ip").invalid("must be equal to `hostIP`"));
-        }
-        for address in list.items() {
-            ip(errors, &address.get("ip").named(&address.path), &were);
-        }
-        let six = |a: &Cursor| a.get("ip").text().contains(':');
-        let families: Vec<bool> = list.items().map(|a| six(&a)).collect();
-        if families.len() > 2 || (families.len() == 2 && families[0] == families[1]) {
-            errors.push(list.invalid("may specify no more than one IP for each IP family"));
-        }
-    }
-}
-
-/// A container that has ended for good does not run again.
-fn ended(errors: &mut Errors, spec: &Cursor, now: &Cursor, before: &Cursor) {
-    let everything = |c: Cursor| {
-        c.get("restartPolicyRules")
-            .items()
-            .any(|r| r.get("action").text() == "RestartAllContainers")
-    };
-    if super::container::every(spec).into_iter().any(everything) {
-        return;
-    }
-    for (field, list) in [
-        ("containerStatuses", "containers"),
-        ("initContainerStatuses", "initContainers"),
-    ] {
-        let at = now.get(field);
-        for (i, was) in before.get(field).items().enumerate() {
-            let Some(terminated) = was.at(&["state", "terminated"]).present() else {
-                continue;
-            };
-            let name = was.get("name").text();
-            let Some(status) = at.items().find(|s| s.get("name").text() == name) else {
-                continue;
-            };
-            if status.at(&["state", "terminated"]).is_some() {
-                continue;
-            }
-            let container = spec.get(list).items().find(|c| c.get("name").text() == name);
-            let code = terminated.get("exitCode").int().unwrap_or(0);
-            if !container.is_some_and(|c| runs_again(&c, spec, code)) {
-                let state = at.named(format!("{}[{i}].state", at.path));
-                errors.push(state.forbidden("may not be transitioned to non-terminated state"));
-            }
-        }
-    }
-}
-
-fn runs_again(container: &Cursor, spec: &Cursor, code: i64) -> bool {
-    for rule in container.get("restartPolicyRules").items() {
-        let codes = rule.get("exitCodes");
-        let named = codes.get("values").list().iter().any(|v| v.as_i64() == Some(code));
-        if named == (codes.get("operator").text() == "In") {
-            return true;
-        }
-    }
-    let own = container.get("restartPolicy").text();
-    let policy = if own.is_empty() {
-        spec.get("restartPolicy").text()
-    } else {
-        own
-    };
-    match policy {
-        "Always" => true,
-        "OnFailure" => code != 0,
-        _ => false,
     }
 }
 
