@@ -69,6 +69,9 @@ pub struct KubeletConfig {
     /// How many events are recorded in a second, and at once.
     pub event_qps: u32,
     pub event_burst: u32,
+    /// Serve the node's logs below `/logs/`, and answer questions about them.
+    pub enable_system_log_handler: bool,
+    pub enable_system_log_query: bool,
     /// Versions and cipher suites that the server offers.
     pub tls: TlsSettings,
 }
@@ -124,6 +127,8 @@ impl KubeletConfig {
             streaming_idle_timeout: Duration::from_secs(4 * 60 * 60),
             event_qps: 50,
             event_burst: 100,
+            enable_system_log_handler: true,
+            enable_system_log_query: false,
             tls: TlsSettings::default(),
         }
     }
@@ -167,6 +172,8 @@ impl KubeletConfig {
             "streamingConnectionIdleTimeout": format!("{}s", self.streaming_idle_timeout.as_secs_f64()),
             "eventRecordQPS": self.event_qps,
             "eventBurst": self.event_burst,
+            "enableSystemLogHandler": self.enable_system_log_handler,
+            "enableSystemLogQuery": self.enable_system_log_query,
             "readOnlyPort": 0,
             "rotateCertificates": false,
             "makeIPTablesUtilChains": false,
@@ -234,6 +241,8 @@ struct File {
     #[serde(rename = "eventRecordQPS")]
     event_record_qps: Option<u32>,
     event_burst: Option<u32>,
+    enable_system_log_handler: Option<bool>,
+    enable_system_log_query: Option<bool>,
     protect_kernel_defaults: Option<bool>,
     authentication: Authentication,
     authorization: Authorization,
@@ -361,6 +370,11 @@ impl KubeletConfig {
         set(&mut self.fail_cgroup_v1, file.fail_cgroup_v1);
         set(&mut self.event_qps, file.event_record_qps);
         set(&mut self.event_burst, file.event_burst);
+        set(&mut self.enable_system_log_handler, file.enable_system_log_handler);
+        set(&mut self.enable_system_log_query, file.enable_system_log_query);
+        if self.enable_system_log_query && !self.enable_system_log_handler {
+            return unsupported("enableSystemLogQuery", "enableSystemLogHandler is required for it");
+        }
         set(&mut self.container_log_max_files, file.container_log_max_files);
         set(&mut self.pod_log_dir, file.pod_logs_dir);
         set(&mut self.register_taints, file.register_with_taints);

@@ -3,6 +3,7 @@
 mod auth;
 mod idle;
 mod metrics;
+mod node_log_query;
 mod node_logs;
 mod stats;
 mod streams;
@@ -376,6 +377,9 @@ async fn handle(state: Arc<State>, peer: Peer, request: Request<Incoming>) -> Re
         (&Method::GET, ["metrics"]) => plain(StatusCode::OK, metrics::own_metrics(&state.node, &state.table)),
         (&Method::GET, ["metrics", "probes"]) => plain(StatusCode::OK, metrics::probe_metrics(&state.node)),
         (&Method::GET, ["configz"]) => json(&serde_json::json!({"kubeletconfig": state.config.to_json()})),
+        (_, ["logs", ..]) if !state.config.enable_system_log_handler => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "logs endpoint is disabled.\n")
+        }
         (&Method::GET, ["logs", ..]) => {
             let path = decode_path(&path);
             if path == "/logs" || node_logs::is_directory_without_slash(&state.config, &path) {
@@ -386,6 +390,9 @@ async fn handle(state: Arc<State>, peer: Peer, request: Request<Incoming>) -> Re
                     response.headers_mut().insert(header::LOCATION, location);
                 }
                 return response;
+            }
+            if state.config.enable_system_log_query {
+                return node_log_query::serve(&state.config, &path, &query(&request)).await;
             }
             node_logs::serve(&state.config, &path).await
         }

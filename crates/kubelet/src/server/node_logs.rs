@@ -12,9 +12,10 @@ use super::{ServerBody, plain};
 use crate::config::KubeletConfig;
 
 /// Read at once. Bytes.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 
-enum Found {
+/// What a path leads to.
+pub(super) enum Found {
     File(std::fs::File, u64),
     Directory(Vec<(String, bool)>),
     Missing,
@@ -82,15 +83,20 @@ fn listing(names: &[(String, bool)]) -> String {
     page
 }
 
-/// Serves a decoded path that begins with `/logs/`.
-pub async fn serve(config: &KubeletConfig, path: &str) -> Response<ServerBody> {
-    let path = path.strip_prefix("/logs/").unwrap_or_default().to_owned();
+/// What is at a decoded `path` below the log directory.
+pub(super) async fn find(config: &KubeletConfig, path: &str) -> Result<Found, tokio::task::JoinError> {
     let roots = vec![
         config.log_dir.clone(),
         config.pod_log_dir.clone(),
         config.container_log_links.clone(),
     ];
-    let found = tokio::task::spawn_blocking(move || look(&path, &roots)).await;
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || look(&path, &roots)).await
+}
+
+/// Serves a decoded path that begins with `/logs/`.
+pub async fn serve(config: &KubeletConfig, path: &str) -> Response<ServerBody> {
+    let found = find(config, path.strip_prefix("/logs/").unwrap_or_default()).await;
     match found {
         Ok(Found::Directory(names)) => {
             let mut response = plain(StatusCode::OK, listing(&names));

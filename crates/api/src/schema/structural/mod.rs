@@ -5,7 +5,7 @@ mod embedded;
 mod formats;
 mod list_type;
 mod node;
-mod pattern;
+pub mod pattern;
 mod rules;
 mod shape;
 
