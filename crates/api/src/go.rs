@@ -149,11 +149,15 @@ fn write_json(out: &mut String, value: &Value, indent: Option<&str>, level: usiz
 
 /// An error of the system in its own words, without Rust's number of it.
 pub fn io_error(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
+    let text = error.to_string();
+    let Some(number) = error.raw_os_error() else {
+        return text;
+    };
+    // Go writes the system's words small
+    let words = text.strip_suffix(&format!(" (os error {number})")).unwrap_or(&text);
+    let mut letters = words.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
 }
 
 /// `%q`.

@@ -4,6 +4,7 @@
 
 pub mod admission;
 pub mod allocator;
+pub mod api_services;
 pub mod authentication;
 pub mod authorization;
 pub mod custom;

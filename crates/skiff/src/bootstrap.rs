@@ -102,7 +102,12 @@ pub async fn bootstrap(
         ensure(registry, "scheduling.k8s.io", "priorityclasses", "", class)
     });
     // together, so that they share syncs
-    futures::future::try_join_all(classes).await?;
+    let (services, classes) = tokio::join!(
+        apiserver::api_services::start(registry),
+        futures::future::try_join_all(classes)
+    );
+    services?;
+    classes?;
     // by these, servers behind this one find out whom to trust, and cleaners since when token use is written down
     let today = registry.timestamp().chars().take(10).collect::<String>();
     for (name, data) in [

@@ -124,4 +124,7 @@ pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
         tracing::error!(%error, %group, %plural, "objects of a deleted definition remain");
     }
     server.registry.withdraw(&group, &plural).await;
+    if let Err(error) = crate::api_services::sync(&server.registry, &group).await {
+        tracing::error!(%error, %group, "the APIServices of a deleted definition remain");
+    }
 }

@@ -38,7 +38,9 @@ pub async fn written(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
     let resources = definition::compile(&tree).map_err(|errors| {
         crate::http::status::ApiError::invalid(GROUP, "CustomResourceDefinition", &object.object.meta.name, &errors)
     })?;
+    let group = resources.first().map(|r| r.group.clone()).unwrap_or_default();
     server.registry.serve(resources).await?;
+    crate::api_services::sync(&server.registry, &group).await?;
     let conditions = tree.pointer("/status/conditions").and_then(Value::as_array);
     let established = conditions
         .into_iter()

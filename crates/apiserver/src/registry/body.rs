@@ -168,6 +168,7 @@ pub fn object_response(
 /// What stands in a list's metadata.
 #[derive(Debug, Clone, Default)]
 pub struct ListMeta {
+    /// 0 for what is not stored.
     pub revision: u64,
     pub continue_token: Option<String>,
     pub remaining: Option<usize>,
@@ -175,7 +176,10 @@ pub struct ListMeta {
 
 impl ListMeta {
     fn tree(&self, whole_custom: bool) -> Value {
-        let mut meta = json!({ "resourceVersion": self.revision.to_string() });
+        let mut meta = json!({});
+        if self.revision > 0 {
+            meta["resourceVersion"] = json!(self.revision.to_string());
+        }
         if let Some(token) = &self.continue_token {
             meta["continue"] = json!(token);
         }
@@ -235,7 +239,12 @@ pub fn list_response(
                 .collect::<Result<Vec<_>>>()?;
             let remaining = meta.remaining.and_then(|n| i64::try_from(n).ok());
             let token = meta.continue_token.as_deref().unwrap_or_default();
-            let head = envelope::list_meta(&meta.revision.to_string(), token, remaining);
+            let revision = if meta.revision > 0 {
+                meta.revision.to_string()
+            } else {
+                String::new()
+            };
+            let head = envelope::list_meta(&revision, token, remaining);
             let list = envelope::list(&head, raw.iter().map(|b| &b[..]));
             let body = envelope::wrap_unknown(&resource.api_version(), &resource.list_kind, &list);
             Ok(respond(StatusCode::OK, media_type, full(body)))

@@ -341,7 +341,8 @@ fn masked(base: &str) -> Cow<'_, str> {
 fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces" | "services") => names::dns1123_label_errors(name),
-        ("rbac.authorization.k8s.io", _) => names::path_segment_errors(name),
+        // the one of the core group ends in a dot
+        ("rbac.authorization.k8s.io" | "apiregistration.k8s.io", _) => names::path_segment_errors(name),
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),
         ("networking.k8s.io", "ipaddresses") => names::canonical_ip_errors(name).into_iter().collect(),
         _ => names::dns1123_subdomain_errors(name),

@@ -17,7 +17,7 @@ use crate::registry::Served;
 use crate::registry::body::{self, Body, ListMeta};
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::selection::Selection;
-use crate::server::{ApiServer, Request};
+use crate::server::{ApiServer, Request, health};
 use crate::subresource::kubelet::Endpoint;
 use crate::table;
 
@@ -114,8 +114,7 @@ impl ApiServer {
         let finding = match name {
             "scheduler" => self.running(&self.components.scheduler, 10259).await,
             "controller-manager" => self.running(&self.components.controller_manager, 10257).await,
-            // the store has a revision as soon as it is open
-            _ if self.registry.store.revision() > 0 => Finding::healthy("ok"),
+            _ if health::stored(self) => Finding::healthy("ok"),
             _ => Finding::unhealthy(String::new()),
         };
         Ok(Encoded::of(&served.resource, &mut finding.object(name))?.at(None))
@@ -142,7 +141,11 @@ impl ApiServer {
             let answer = self
                 .kubelets
                 .forward(&to, Method::GET, "/healthz", &headers, Bytes::new(), None);
-            let answer = answer.await.map_err(|error| format!("Get {url:?}: {error}"))?;
+            let answer = answer.await.map_err(|error| {
+                let why = error.message.rsplit_once("error dialing backend: ");
+                let why = why.map_or(error.message.as_str(), |(_, why)| why);
+                format!("Get {url:?}: {why}")
+            })?;
             let status = answer.status();
             let limited = http_body_util::Limited::new(answer.into_body(), LONGEST);
             let text = limited

@@ -10,7 +10,7 @@ use crate::registry::Catalog;
 use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
 use crate::server::tagged::Tagged;
-use crate::server::{ApiServer, Request};
+use crate::server::{ApiServer, Request, health};
 
 /// The documents; made from the catalog when asked for, which clients do seldom thanks to their ETag.
 #[derive(Debug, Default)]
@@ -43,19 +43,27 @@ const ORDER: [&str; 22] = [
 ];
 
 /// `/`
-pub fn root() -> Response<Body> {
-    let paths = [
+pub fn root(catalog: &Catalog) -> Response<Body> {
+    const ALONE: [&str; 12] = [
+        "/.well-known/openid-configuration",
         "/api",
         "/api/v1",
         "/apis",
-        "/healthz",
-        "/livez",
+        "/apis/",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
-        "/readyz",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
         "/version",
     ];
+    let mut paths: Vec<String> = ALONE.map(String::from).into_iter().chain(health::paths()).collect();
+    for ((_, group), versions) in groups(catalog).iter().filter(|((_, group), _)| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.keys().map(|version| format!("/apis/{group}/{}", version.1)));
+    }
+    paths.sort_unstable();
     body::json_response(StatusCode::OK, &json!({ "paths": paths }))
 }
 

@@ -1,60 +1,210 @@
 //! Health checks, metrics and the issuer's discovery document.
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::authentication::service_account::TokenIssuer;
 use crate::http::request_info::Query;
-use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
 use crate::server::ApiServer;
 
-/// What is checked.
+/// Where a check is asked for.
+const PATHS: [&str; 3] = ["healthz", "livez", "readyz"];
+/// The places of those in `PATHS`.
+type Places = &'static [usize];
+const EVERYWHERE: Places = &[0, 1, 2];
+const READY: Places = &[2];
+
+/// A check by upstream's name. What upstream starts that is not built has none.
+struct Check {
+    name: &'static str,
+    places: Places,
+    passes: fn(&ApiServer) -> bool,
+    /// What it looks for is made at start: once all of that is there, it stays passed.
+    of_start: bool,
+}
+
+const fn check(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
+    Check {
+        name,
+        places: EVERYWHERE,
+        passes,
+        of_start: false,
+    }
+}
+
+const fn ready(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
+    Check {
+        name,
+        places: READY,
+        passes,
+        of_start: false,
+    }
+}
+
+/// What is made at start; somebody may delete it later.
+const fn made(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
+    Check {
+        name,
+        places: EVERYWHERE,
+        passes,
+        of_start: true,
+    }
+}
+
+/// It is done before the first connection is taken, so whoever can ask finds it done.
+fn before_serving(_: &ApiServer) -> bool {
+    true
+}
+
+pub(super) fn stored(server: &ApiServer) -> bool {
+    // the store has a revision as soon as it is open
+    server.registry.store.revision() > 0
+}
+
+fn there(server: &ApiServer, group: &str, plural: &str, namespace: &str, name: &str) -> bool {
+    server.registry.get(group, plural, namespace, name).is_some()
+}
+
+const CHECKS: [Check; 24] = [
+    check("ping", before_serving),
+    check("log", before_serving),
+    check("etcd", stored),
+    ready("etcd-readiness", stored),
+    ready("informer-sync", before_serving),
+    check("poststarthook/start-apiserver-admission-initializer", before_serving),
+    check("poststarthook/generic-apiserver-start-informers", before_serving),
+    check("poststarthook/start-apiextensions-informers", before_serving),
+    check("poststarthook/start-apiextensions-controllers", before_serving),
+    check("poststarthook/crd-informer-synced", before_serving),
+    made("poststarthook/start-system-namespaces-controller", |server| {
+        there(server, "", "namespaces", "", "kube-system")
+    }),
+    made("poststarthook/start-cluster-authentication-info-controller", |server| {
+        there(
+            server,
+            "",
+            "configmaps",
+            "kube-system",
+            "extension-apiserver-authentication",
+        )
+    }),
+    check("poststarthook/storage-readiness", before_serving),
+    check("poststarthook/start-service-ip-repair-controllers", before_serving),
+    made("poststarthook/rbac/bootstrap-roles", |server| {
+        there(server, "rbac.authorization.k8s.io", "clusterroles", "", "cluster-admin")
+    }),
+    made("poststarthook/scheduling/bootstrap-system-priority-classes", |server| {
+        there(
+            server,
+            "scheduling.k8s.io",
+            "priorityclasses",
+            "",
+            "system-node-critical",
+        )
+    }),
+    made("poststarthook/bootstrap-controller", |server| {
+        there(server, "", "services", "default", "kubernetes")
+    }),
+    made("poststarthook/start-kubernetes-service-cidr-controller", |server| {
+        there(server, "networking.k8s.io", "servicecidrs", "", "kubernetes")
+    }),
+    made("poststarthook/apiservice-registration-controller", local_services),
+    made("poststarthook/kube-apiserver-autoregistration", local_services),
+    made("autoregister-completion", local_services),
+    check("poststarthook/apiservice-openapi-controller", before_serving),
+    check("poststarthook/apiservice-openapiv3-controller", before_serving),
+    ready("shutdown", |server| !server.health.stopping.load(Relaxed)),
+];
+
+fn local_services(server: &ApiServer) -> bool {
+    there(server, "apiregistration.k8s.io", "apiservices", "", "v1.")
+}
+
+/// How often a check passed and failed at one path, and whether it passed the last time.
+#[derive(Debug, Default)]
+struct Tally {
+    passed: AtomicU64,
+    failed: AtomicU64,
+    well: AtomicBool,
+}
+
+/// What is known of the server's health.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Set when the server is told to stop: it is alive but no longer ready.
-    pub stopping: std::sync::atomic::AtomicBool,
+    pub stopping: AtomicBool,
+    /// Set when the server has made what a cluster must have. Somebody may delete of it later.
+    pub complete: AtomicBool,
+    tallies: [[Tally; PATHS.len()]; CHECKS.len()],
 }
 
-const CHECKS: [&str; 4] = ["ping", "log", "etcd", "poststarthook/rbac/bootstrap-roles"];
+/// Every path below `/healthz`, `/livez` and `/readyz`, and these themselves.
+pub(super) fn paths() -> impl Iterator<Item = String> {
+    let below = |(at, path): (usize, &&str)| {
+        let checks = CHECKS.iter().filter(move |c| c.places.contains(&at));
+        let path = format!("/{path}");
+        checks
+            .map({
+                let path = path.clone();
+                move |c| format!("{path}/{}", c.name)
+            })
+            .chain([path])
+            .collect::<Vec<_>>()
+    };
+    PATHS.iter().enumerate().flat_map(below)
+}
 
 impl Health {
-    fn passes(&self, server: &ApiServer, check: &str) -> Option<bool> {
-        match check {
-            "ping" | "log" => Some(true),
-            // the store has a revision as soon as it is open
-            "etcd" => Some(server.registry.store.revision() > 0),
-            "poststarthook/rbac/bootstrap-roles" => Some(
-                server
-                    .registry
-                    .get("rbac.authorization.k8s.io", "clusterroles", "", "cluster-admin")
-                    .is_some(),
-            ),
-            "shutdown" => Some(!self.stopping.load(std::sync::atomic::Ordering::Relaxed)),
-            _ => None,
-        }
-    }
-
-    fn checks(path: &str) -> impl Iterator<Item = &'static str> {
-        CHECKS.into_iter().chain((path == "/readyz").then_some("shutdown"))
+    fn passes(&self, check: &Check, server: &ApiServer) -> bool {
+        check.of_start && self.complete.load(Relaxed) || (check.passes)(server)
     }
 
     /// All checks of `/healthz`, `/livez` or `/readyz`.
     pub fn answer(&self, server: &ApiServer, path: &str, query: &Query) -> Response<Body> {
-        let excluded = query.all("exclude");
-        let mut text = String::new();
-        let mut failed = false;
-        for check in Self::checks(path) {
-            if excluded.iter().any(|e| e == check) {
-                text.push_str(&format!("[+]{check} excluded: ok\n"));
-            } else if self.passes(server, check) == Some(true) {
-                text.push_str(&format!("[+]{check} ok\n"));
+        let name = path.trim_start_matches('/');
+        let at = PATHS.iter().position(|p| *p == name);
+        let mut unknown: Vec<&str> = query
+            .all("exclude")
+            .iter()
+            .map(String::as_str)
+            .filter(|e| !e.is_empty())
+            .collect();
+        let excluded: HashSet<&str> = unknown.iter().copied().collect();
+        let (mut text, mut failed) = (String::new(), false);
+        for (check, tallies) in CHECKS.iter().zip(&self.tallies) {
+            let Some(tally) = at.filter(|at| check.places.contains(at)).map(|at| &tallies[at]) else {
+                continue;
+            };
+            if excluded.contains(check.name) {
+                unknown.retain(|e| *e != check.name);
+                text.push_str(&format!("[+]{} excluded: ok\n", check.name));
+                continue;
+            }
+            let well = self.passes(check, server);
+            tally.well.store(well, Relaxed);
+            if well {
+                tally.passed.fetch_add(1, Relaxed);
+                text.push_str(&format!("[+]{} ok\n", check.name));
             } else {
+                tally.failed.fetch_add(1, Relaxed);
                 failed = true;
-                text.push_str(&format!("[-]{check} failed: reason withheld\n"));
+                text.push_str(&format!("[-]{} failed: reason withheld\n", check.name));
             }
         }
-        let name = path.trim_start_matches('/');
+        if !unknown.is_empty() {
+            unknown.sort_unstable();
+            unknown.dedup();
+            let names: Vec<String> = unknown.iter().map(|e| api::go::quote(e)).collect();
+            let names = names.join(",");
+            text.push_str(&format!(
+                "warn: some health checks cannot be excluded: no matches for {names}\n"
+            ));
+        }
         if failed {
             text.push_str(&format!("{name} check failed\n"));
             return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
@@ -67,19 +217,66 @@ impl Health {
     }
 
     /// One check: `/readyz/etcd`.
-    pub fn one(&self, server: &ApiServer, path: &str) -> Result<Response<Body>> {
-        let (_, check) = path
-            .trim_start_matches('/')
-            .split_once('/')
-            .ok_or_else(ApiError::no_such_path)?;
-        match self.passes(server, check) {
-            Some(true) => Ok(plain(StatusCode::OK, "ok".into())),
-            Some(false) => Ok(plain(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("internal server error: {check} failed\n"),
-            )),
-            None => Err(ApiError::no_such_path()),
+    pub fn one(&self, server: &ApiServer, path: &str) -> Response<Body> {
+        let asked = path.trim_start_matches('/').split_once('/').unwrap_or_default();
+        let found = PATHS.iter().position(|p| *p == asked.0).and_then(|at| {
+            let mut known = CHECKS.iter().filter(|c| c.places.contains(&at));
+            known.find(|c| c.name == asked.1)
+        });
+        match found {
+            Some(check) if self.passes(check, server) => plain(StatusCode::OK, "ok".into()),
+            Some(check) => {
+                let text = format!("internal server error: {} failed\n", check.name);
+                plain(StatusCode::INTERNAL_SERVER_ERROR, text)
+            }
+            None => body::no_such_page(),
         }
+    }
+
+    /// `/metrics/slis`: what the checks gave whenever they were asked for (KEP-3466).
+    pub fn indicators(&self) -> Response<Body> {
+        let (mut last, mut total) = (String::new(), String::new());
+        let mut checks: Vec<_> = CHECKS.iter().zip(&self.tallies).collect();
+        checks.sort_by_key(|(check, _)| check.name);
+        for (check, tallies) in checks {
+            for (path, tally) in PATHS.iter().zip(tallies) {
+                let (failed, passed) = (tally.failed.load(Relaxed), tally.passed.load(Relaxed));
+                let labels = format!("name=\"{}\"", check.name);
+                if failed + passed > 0 {
+                    let well = u8::from(tally.well.load(Relaxed));
+                    last.push_str(&format!("kubernetes_healthcheck{{{labels},type=\"{path}\"}} {well}\n"));
+                }
+                for (status, count) in [("error", failed), ("success", passed)] {
+                    if count > 0 {
+                        total.push_str(&format!(
+                            "kubernetes_healthchecks_total{{{labels},status=\"{status}\",type=\"{path}\"}} {count}\n"
+                        ));
+                    }
+                }
+            }
+        }
+        let mut text = String::new();
+        for (metric, kind, help, samples) in [
+            (
+                "kubernetes_healthcheck",
+                "gauge",
+                "This metric records the result of a single healthcheck.",
+                last,
+            ),
+            (
+                "kubernetes_healthchecks_total",
+                "counter",
+                "This metric records the results of all healthcheck.",
+                total,
+            ),
+        ] {
+            if !samples.is_empty() {
+                text.push_str(&format!(
+                    "# HELP {metric} [STABLE] {help}\n# TYPE {metric} {kind}\n{samples}"
+                ));
+            }
+        }
+        plain(StatusCode::OK, text)
     }
 }
 
@@ -90,6 +287,8 @@ fn plain(code: StatusCode, text: String) -> Response<Body> {
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
+    let nosniff = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 

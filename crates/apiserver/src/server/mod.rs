@@ -1,6 +1,7 @@
 //! The server: a request's path from the connection to the registry, as a stack of layers.
 
 mod access_review;
+pub mod component_status;
 pub mod connection;
 pub mod decode;
 pub mod discovery;
@@ -47,6 +48,7 @@ pub struct ApiServer {
     pub kubelets: KubeletClient,
     pub version: crate::Version,
     pub health: health::Health,
+    pub components: component_status::Components,
     pub limits: Limits,
 }
 
@@ -212,7 +214,7 @@ impl ApiServer {
             return self.resource(request).await;
         }
         match request.info.path.trim_end_matches('/') {
-            "" => Ok(discovery::root()),
+            "" => Ok(discovery::root(&self.registry.catalog())),
             "/version" | "/openid/v1/jwks" | "/.well-known/openid-configuration" if request.method != Method::GET => {
                 Err(ApiError::method_not_allowed())
             }
@@ -223,11 +225,12 @@ impl ApiServer {
                 &health::openid_configuration(&self.authenticator.tokens),
             )),
             "/metrics" => Ok(health::metrics(self)),
+            "/metrics/slis" => Ok(self.health.indicators()),
             path if matches!(path, "/healthz" | "/livez" | "/readyz") && !request.info.path.ends_with('/') => {
                 Ok(self.health.answer(self, path, &request.query))
             }
             path if ["/healthz/", "/livez/", "/readyz/"].iter().any(|p| path.starts_with(p)) => {
-                self.health.one(self, path)
+                Ok(self.health.one(self, path))
             }
             path if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
                 self.discovery.answer(self, &request)

@@ -8,6 +8,7 @@ use api::schema::{Decoded, Document};
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api_services;
 use crate::http::status::{ApiError, Result};
 use crate::registry::body::{self, Body};
 use crate::registry::cached::Cached;
@@ -90,6 +91,10 @@ impl ApiServer {
         };
         if misplaced || !resource.verbs.iter().any(|v| v == info.verb) {
             return Err(ApiError::method_not_allowed());
+        }
+        // nothing stores them
+        if resource.is("", "componentstatuses") {
+            return self.component_statuses(&served, &request).await;
         }
         match info.verb {
             "get" => read::get(
@@ -435,6 +440,9 @@ impl ApiServer {
         if served.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
             return crate::custom::written(self, object).await;
         }
+        if served.resource.is(api_services::GROUP, api_services::PLURAL) {
+            return api_services::written(&self.registry, object).await;
+        }
         let meta = &object.object.meta;
         if served.resource.is_custom() && meta.deleting && meta.finalizers.is_empty() {
             return crate::custom::object_gone(self, &served.resource).await;
@@ -445,6 +453,8 @@ impl ApiServer {
     async fn after_delete(self: &Arc<Self>, served: &Served, object: &Cached) -> Result<()> {
         if served.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
             crate::custom::deleted(self, object).await;
+        } else if served.resource.is(api_services::GROUP, api_services::PLURAL) {
+            api_services::written(&self.registry, object).await?;
         } else if served.resource.is_custom() {
             crate::custom::object_gone(self, &served.resource).await?;
         }

@@ -59,6 +59,23 @@ pub static NODE: Strategy = Strategy {
     ..DEFAULT
 };
 
+/// What this server serves itself is there as soon as it is named.
+pub static API_SERVICE: Strategy = Strategy {
+    unconditional_update: false,
+    prepare_create: |object, now| {
+        let local = object.pointer("/spec/service").is_none_or(Value::is_null);
+        keep(object, &json!({}), "status");
+        if local {
+            let condition = json!({
+                "type": "Available", "status": "True", "lastTransitionTime": now,
+                "reason": "Local", "message": "Local APIServices are always available",
+            });
+            object["status"] = json!({ "conditions": [condition] });
+        }
+    },
+    ..DEFAULT
+};
+
 /// Volumes note when their phase changed.
 pub static VOLUME: Strategy = Strategy {
     prepare_create: |object, now| {

@@ -145,7 +145,7 @@ impl Strategy {
             ("coordination.k8s.io", _) => &LEASE_ROW,
             ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities") => &VERSIONED_ROW,
             ("storage.k8s.io", "volumeattachments") => &VERSIONED_STATUS_ROW,
-            ("apiregistration.k8s.io", _) => &VERSIONED_STATUS_ROW,
+            ("apiregistration.k8s.io", _) => &cluster::API_SERVICE,
             ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,
             ("certificates.k8s.io", _) => &cluster::SIGNING_REQUEST,
             ("autoscaling", _) => &DEFAULT_ROW,

@@ -94,7 +94,7 @@ impl KubeletClient {
         };
         let stream = TcpStream::connect((to.host.as_str(), to.port))
             .await
-            .map_err(|e| unreachable(&e))?;
+            .map_err(|e| unreachable(&format_args!("connect: {}", api::go::io_error(&e))))?;
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }

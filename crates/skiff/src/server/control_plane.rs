@@ -144,6 +144,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
             build_date: "1970-01-01T00:00:00Z".into(),
         },
         health: apiserver::server::health::Health::default(),
+        components: apiserver::server::component_status::Components::default(),
         limits: args.limits.limits(),
     });
     let cluster_ips = apiserver::allocator::watch(&registry)?;
@@ -214,7 +215,12 @@ impl Cluster {
         let authority = &self.client_authority;
         let made = crate::bootstrap::bootstrap(registry, self.service_ip, self.advertise, self.port, authority).await;
         let restored = apiserver::custom::restore(&self.api).await;
-        repaired.and(made).and(restored)
+        repaired.and(made).and(restored)?;
+        self.api
+            .health
+            .complete
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
     }
 
     /// Tries until there is room on the disk.

@@ -169,11 +169,12 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
     if !args.disable_scheduler {
         let user = User::new("system:kube-scheduler", &[]);
         let client = in_process::client(&plane.api, user, "kube-scheduler");
-        components.spawn(scheduler::run(
+        let task = components.spawn(scheduler::run(
             scheduler::SchedulerConfig::default(),
             client,
             stop.clone(),
         ));
+        plane.api.components.scheduler.runs(task.abort_handle());
     }
     if !args.disable_controller_manager {
         let user = User::new("system:kube-controller-manager", &[MASTERS]);
@@ -194,11 +195,12 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
             ..controller_manager::ControllerConfig::default()
         };
         let stop = stop.clone();
-        components.spawn(async move {
+        let task = components.spawn(async move {
             if let Err(error) = controller_manager::run(config, client, stop).await {
                 tracing::error!(%error, "the controllers ended");
             }
         });
+        plane.api.components.controller_manager.runs(task.abort_handle());
     }
 }
 

@@ -7,6 +7,7 @@ mod admission;
 mod bad_input;
 mod common;
 mod durability;
+mod health;
 mod kube_rs;
 mod kubectl;
 mod openapi;
