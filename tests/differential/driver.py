@@ -18,6 +18,7 @@ or scripts, whose steps build on each other; what differs is the first step that
 and, where seeds are the numbers of cases:
     prepare(folder)             makes the cases, answers how many there are
     tally(seed, answers, difference), report()      counts what upstream answered to a script and whether ours differs; all counts as text
+It may have a class Runner in place of the ones here, and say which CLUSTER it asks (servers.py), which WORKER does so, and in what BATCH.
 
 Differences are grouped by kind; of each kind the simplest is taken, everything that it does not need is left out, and the rest is written
 to OUT/RIG/KIND.json, which --replay asks again (of a folder all). `accepted.txt` has a pattern (of `RIG KIND`), a tab and the cause a line; what matches is
@@ -90,6 +91,11 @@ class Run:
                 found[difference["kind"]].append({"seed": seed, **difference})
         self.remove(objects)
         return asked
+
+    def shrink_all(self, some, cases):
+        """Makes some of the cases smaller."""
+        for kind, case in some.items():
+            cases[kind] = self.shrink(case)
 
     def shrink(self, difference):
         """Leaves out of the seed's world what the difference does not need."""
@@ -236,8 +242,10 @@ def main():
     out = Path(options.out) / options.rig
     out.mkdir(parents=True, exist_ok=True)
     most = rig.prepare(out) if hasattr(rig, "prepare") else sys.maxsize
-    servers = [Upstream(out, options.programs), Skiff(out, options.skiff)]
-    run = (Scripts if hasattr(rig, "script") else Run)(rig, servers)
+    what = getattr(rig, "CLUSTER", "api-server"), getattr(rig, "WORKER", "worker.py")
+    servers = [Upstream(out, options.programs, *what), Skiff(out, options.skiff, *what)]
+    run = getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, servers)
+    batch = getattr(rig, "BATCH", BATCH)
     found, asked = defaultdict(list), 0
     try:
         for server in servers:
@@ -257,16 +265,17 @@ def main():
         first, _, last = options.seeds.partition("-")
         seeds = list(range(int(first), min(int(last or first), most) + 1))
         begin = time.monotonic()
-        for start in range(0, len(seeds), BATCH):
-            asked += run.seeds(seeds[start:start + BATCH], found)
-            if sys.stderr.isatty() or start % (BATCH * 20) == 0:
+        for start in range(0, len(seeds), batch):
+            asked += run.seeds(seeds[start:start + batch], found)
+            if sys.stderr.isatty() or start % (batch * 20) == 0:
                 print(f"{asked} questions in {time.monotonic() - begin:.0f} s, kinds: {len(found)}", file=sys.stderr)
         patterns = accepted()
         known = {kind for kind in found if any(p.search(f"{options.rig} {kind}") for p in patterns)}
         (out / "groups.txt").write_text("".join(f"{len(found[kind])}\t{kind}\n" for kind in sorted(found, key=lambda kind: (-len(found[kind]), kind))))
-        for at, kind in enumerate(sorted(set(found) - known, key=lambda kind: (-len(found[kind]), kind))):
-            simplest = min(found[kind], key=lambda d: len(json.dumps(d.get("script", d["question"]))))
-            smallest = run.shrink(simplest) if at < options.shrink else simplest
+        new = sorted(set(found) - known, key=lambda kind: (-len(found[kind]), kind))
+        simplest = {kind: dict(min(found[kind], key=lambda d: len(json.dumps(d.get("script", d["question"]))))) for kind in new}
+        run.shrink_all({kind: simplest[kind] for kind in new[:options.shrink]}, simplest)
+        for kind, smallest in simplest.items():
             file = out / (re.sub(r"[^\w.-]+", "-", kind)[:100] + ".json")
             file.write_text(json.dumps(smallest, indent=1, ensure_ascii=False))
             show(kind, found[kind], smallest)

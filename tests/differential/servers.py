@@ -1,6 +1,7 @@
-"""The two API servers that are compared, each in network namespaces of its own: upstream's with etcd, and skiff's."""
+"""The two sides that are compared, each in namespaces of its own: upstream's API server with etcd, and skiff's; or both with scheduler and controllers."""
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +17,8 @@ DEADLINE = 120
 class Server:
     """An API server and the process in its namespaces that talks to it."""
 
-    def __init__(self, name, folder):
-        self.name, self.dir = name, Path(folder) / name
+    def __init__(self, name, folder, cluster="api-server", worker="worker.py"):
+        self.name, self.dir, self.cluster, self.program_of_worker = name, Path(folder) / name, cluster, worker
         self.certificates = self.dir / "certificates"
         self.worker = None
 
@@ -31,7 +32,7 @@ class Server:
         subprocess.run(["bash", UPSTREAM / "namespaces.sh", "up", f"differential-{run}-{self.name}", self.dir], check=True)
         self.launch()
         self.worker = subprocess.Popen(
-            self.enter("as-guest", sys.executable, Path(__file__).parent / "worker.py", self.certificates),
+            self.enter("as-guest", sys.executable, Path(__file__).parent / self.program_of_worker, self.certificates),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.until("the server is ready", [{"method": "GET", "path": "/readyz"}], lambda answers: answers[0]["code"] == 200)
 
@@ -90,15 +91,17 @@ class Server:
 
 
 class Upstream(Server):
-    def __init__(self, folder, programs):
-        super().__init__("upstream", folder)
+    def __init__(self, folder, programs, *what):
+        super().__init__("upstream", folder, *what)
         self.programs = programs
 
     def launch(self):
         for step in ("prepare", "start"):
             log = (self.dir / f"{step}.log").open("w")
-            command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, "api-server")
-            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+            command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, self.cluster)
+            # as fast as skiff's controllers, which have no limit of requests
+            faster = {"CONTROLLER_FLAGS": "--kube-api-qps=300 --kube-api-burst=600"}
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **faster})
         kubeconfig = (self.dir / "admin.conf").read_text()
         for suffix, field in (("crt", "client-certificate-data"), ("key", "client-key-data")):
             data = re.search(rf"{field}: (\S+)", kubeconfig).group(1)
@@ -109,14 +112,16 @@ class Upstream(Server):
 
 
 class Skiff(Server):
-    def __init__(self, folder, program):
-        super().__init__("skiff", folder)
+    def __init__(self, folder, program, *what):
+        super().__init__("skiff", folder, *what)
         self.program = program
 
     def launch(self):
         log = (self.dir / "server.log").open("w")
-        command = self.enter("in", "setsid", self.program, "kube-apiserver", "--data-dir", self.dir / "data", "--advertise-address",
-                             "198.51.100.10", "--service-cluster-ip-range", "10.96.0.0/16")
+        program = ["kube-apiserver", "--service-cluster-ip-range", "10.96.0.0/16"]
+        if self.cluster == "control-plane":
+            program = ["server", "--disable-agent", "--disable-kube-proxy", "--disable", "coredns", "--service-cidr", "10.96.0.0/16", "--cluster-cidr", "10.244.0.0/16"]
+        command = self.enter("in", "setsid", self.program, *program, "--data-dir", self.dir / "data", "--advertise-address", "198.51.100.10")
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         tls = self.dir / "data/server/tls"
         end = time.monotonic() + DEADLINE

@@ -107,6 +107,7 @@ def play(line):
         print(json.dumps({"id": script["id"], "answers": list(answers.values())}), flush=True)
 
 
-with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    for line in sys.stdin:
-        pool.submit(play, line)
+if __name__ == "__main__":
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for line in sys.stdin:
+            pool.submit(play, line)

@@ -146,7 +146,7 @@ control_plane() {
     --use-service-account-credentials=true --service-account-private-key-file=pki/sa.key --root-ca-file=pki/ca.crt \
     --client-ca-file=pki/ca.crt --requestheader-client-ca-file=pki/front-proxy-ca.crt --cluster-signing-cert-file=pki/ca.crt \
     --cluster-signing-key-file=pki/ca.key --cluster-name=kubernetes --service-cluster-ip-range=10.96.0.0/16 \
-    --cluster-cidr=10.244.0.0/16 --allocate-node-cidrs=true --controllers='*,bootstrapsigner,tokencleaner'
+    --cluster-cidr=10.244.0.0/16 --allocate-node-cidrs=true --controllers='*,bootstrapsigner,tokencleaner' ${CONTROLLER_FLAGS:-}
 }
 
 node() {
