@@ -42,6 +42,18 @@ impl ControllerSwitch {
 /// Gives the client that acts as a ServiceAccount of `kube-system`.
 pub type ClientFor = Arc<dyn Fn(&str) -> client::Client + Send + Sync>;
 
+/// Whose token a Secret is to keep.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenOf<'a> {
+    pub namespace: &'a str,
+    pub account: &'a str,
+    pub uid: &'a str,
+    pub secret: &'a str,
+}
+
+/// Signs the tokens of ServiceAccounts that Secrets keep.
+pub type AccountToken = Arc<dyn Fn(&TokenOf<'_>) -> Result<String, crate::Error> + Send + Sync>;
+
 #[derive(Clone)]
 pub struct ControllerConfig {
     /// Every controller acts under its own ServiceAccount, which the default roles know; the caches stay with the
@@ -58,6 +70,8 @@ pub struct ControllerConfig {
     /// Signs certificate requests; without one none is signed.
     pub signing: Option<Arc<pki::Authority>>,
     pub cluster_signing_duration: Duration,
+    /// Without it Secrets of type `kubernetes.io/service-account-token` stay empty.
+    pub account_token: Option<AccountToken>,
     /// How long a silent node stays Ready.
     pub node_monitor_grace_period: Duration,
     /// Ended pods kept before the oldest are deleted; 0 keeps all.
@@ -92,6 +106,7 @@ impl Default for ControllerConfig {
             root_ca: String::new(),
             signing: None,
             cluster_signing_duration: Duration::from_secs(365 * 24 * 3600),
+            account_token: None,
             node_monitor_grace_period: Duration::from_secs(50),
             terminated_pod_gc_threshold: 12500,
             concurrent_deployment_syncs: 5,

@@ -32,14 +32,16 @@ mod replicaset;
 mod resourcequota;
 mod root_ca;
 mod serviceaccount;
+mod serviceaccount_token;
 mod servicecidrs;
 mod statefulset;
 mod status;
 mod taint_eviction;
 mod taints;
+mod ttl;
 mod ttl_after_finished;
 mod volume_protection;
 
-pub use config::{ClientFor, ControllerConfig, ControllerSwitch};
+pub use config::{AccountToken, ClientFor, ControllerConfig, ControllerSwitch, TokenOf};
 pub use error::Error;
 pub use manager::run;

@@ -14,7 +14,7 @@ use crate::{ControllerConfig, Error};
 
 type Run = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-/// A controller: its name, its ServiceAccount in `kube-system`, how it starts.
+/// A controller: its name, its ServiceAccount in `kube-system` (without one it acts as the manager), how it starts.
 struct Entry {
     name: &'static str,
     account: &'static str,
@@ -50,6 +50,9 @@ const CONTROLLERS: &[Entry] = &[
         "service-account-controller",
         crate::serviceaccount::run
     ),
+    // it makes the credentials of all others
+    entry!("serviceaccount-token-controller", "", crate::serviceaccount_token::run),
+    entry!("ttl-controller", "ttl-controller", crate::ttl::run),
     entry!(
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",
@@ -191,7 +194,7 @@ async fn run_controllers(config: ControllerConfig, client: Client, shutdown: Can
     for entry in CONTROLLERS {
         if ctx.config.controllers.is_on(entry.name, true) {
             let mut own = ctx.clone();
-            if let Some(client_for) = &ctx.config.client_for {
+            if let Some(client_for) = ctx.config.client_for.as_ref().filter(|_| !entry.account.is_empty()) {
                 own.client = client_for(entry.account);
             }
             let run = (entry.start)(own);

@@ -3,6 +3,7 @@
 pub mod bootstrap_token;
 pub mod certificate;
 pub mod impersonation;
+pub mod secret_token;
 pub mod service_account;
 
 use std::collections::HashMap;
@@ -74,10 +75,20 @@ impl Authenticator {
             let user = user.or_else(|| bootstrap_token::authenticate(&self.registry, token));
             if let Some(user) = user {
                 let audiences = implied;
-                return Some(Known { user, audiences });
+                return Some(Known {
+                    user,
+                    audiences,
+                    keeper: None,
+                });
             }
         }
-        self.tokens.authenticate(&self.registry, token, asked)
+        let known = self.tokens.authenticate(&self.registry, token, asked)?;
+        if let Some(keeper) = &known.keeper
+            && let Err(error) = secret_token::note_use(&self.registry, keeper).await
+        {
+            tracing::warn!(?error, "the use of a Secret's token cannot be noted");
+        }
+        Some(known)
     }
 }
 
@@ -86,6 +97,8 @@ impl Authenticator {
 pub struct Known {
     pub user: User,
     pub audiences: Vec<String>,
+    /// The Secret that keeps the token, if one does.
+    pub keeper: Option<secret_token::Keeper>,
 }
 
 /// The token of `Authorization: Bearer`. Another scheme, and a scheme without a token, present nothing.

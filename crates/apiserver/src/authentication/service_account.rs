@@ -8,7 +8,7 @@ use ring::signature::{
 };
 use serde_json::{Value, json};
 
-use crate::authentication::Known;
+use crate::authentication::{Known, secret_token};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
@@ -109,9 +109,13 @@ impl TokenIssuer {
             "kubernetes.io": kubernetes,
             "sub": User::service_account_name(request.namespace, request.name),
         });
+        self.sign(&claims)
+    }
+
+    pub(super) fn sign(&self, claims: &Value) -> Result<String> {
         let header = json!({ "alg": "ES256", "kid": self.key_id });
         let encode = |v: &Value| URL_SAFE_NO_PAD.encode(v.to_string());
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let signed = format!("{}.{}", encode(&header), encode(claims));
         let random = SystemRandom::new();
         let signature = self
             .key
@@ -132,6 +136,9 @@ impl TokenIssuer {
         let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         key.verify(signed.as_bytes(), &decode(signature)?).ok()?;
         let claims: Value = serde_json::from_slice(&decode(claims)?).ok()?;
+        if claims["iss"] == secret_token::ISSUER {
+            return secret_token::known(registry, token, &claims, &self.audiences, audiences);
+        }
         let now = registry.environment.now().as_second();
         if claims["iss"] != self.issuer.as_str() || claims["exp"].as_i64()? <= now || claims["nbf"].as_i64()? > now + 60
         {
@@ -146,7 +153,11 @@ impl TokenIssuer {
             return None;
         }
         let user = self.still_there(registry, &claims)?;
-        Some(Known { user, audiences })
+        Some(Known {
+            user,
+            audiences,
+            keeper: None,
+        })
     }
 
     fn still_there(&self, registry: &Registry, claims: &Value) -> Option<User> {
@@ -169,9 +180,7 @@ impl TokenIssuer {
         if bound.get("pod").is_none() {
             check("nodes", "", "node")?;
         }
-        let all = "system:serviceaccounts".to_owned();
-        let within = format!("{all}:{namespace}");
-        let mut user = User::new(User::service_account_name(namespace, name), &[&all, &within]);
+        let mut user = service_account_user(namespace, name);
         user.uid = uid.to_owned();
         let mut extra = |key: &str, value: &Value| {
             if let Some(value) = value.as_str() {
@@ -192,4 +201,13 @@ impl TokenIssuer {
         }
         Some(user)
     }
+}
+
+/// An account as a user, with its groups.
+pub(super) fn service_account_user(namespace: &str, name: &str) -> User {
+    let all = "system:serviceaccounts";
+    User::new(
+        User::service_account_name(namespace, name),
+        &[all, &format!("{all}:{namespace}")],
+    )
 }

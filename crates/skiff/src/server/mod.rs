@@ -17,6 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use apiserver::authentication::secret_token::SecretToken;
 use apiserver::http::user::{MASTERS, User};
 use args::ServerArgs;
 use tokio_util::sync::CancellationToken;
@@ -186,8 +187,20 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
             let user = User::new(User::service_account_name("kube-system", account), &groups);
             in_process::client(&api, user, account)
         };
+        let tokens = plane.api.authenticator.tokens.clone();
+        let account_token = move |of: &controller_manager::TokenOf<'_>| {
+            let secret = SecretToken {
+                namespace: of.namespace,
+                account: of.account,
+                uid: of.uid,
+                secret: of.secret,
+            };
+            let token = tokens.issue_for_secret(&secret);
+            token.map_err(|error| controller_manager::Error::State(error.message))
+        };
         let config = controller_manager::ControllerConfig {
             client_for: Some(Arc::new(client_for)),
+            account_token: Some(Arc::new(account_token)),
             cluster_cidr: Some(args.cluster_cidr.clone()),
             allocate_node_cidrs: true,
             root_ca: plane.certificates.server_authority.certificate().to_owned(),

@@ -183,3 +183,37 @@ fn a_node_gets_tokens_for_its_pods_and_bound_to_them() {
         assert!(refused.contains(why), "{refused}");
     }
 }
+
+#[test]
+fn a_secret_keeps_a_token_of_its_account_as_long_as_both_are_there() {
+    let s = Server::start_with(&["--disable-agent", "--disable-scheduler"]);
+    s.ok(&["create", "serviceaccount", "robot"]);
+    let secret = serde_json::json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": { "name": "robot", "annotations": { "kubernetes.io/service-account.name": "robot" } } });
+    s.ok_with(&["create", "-f", "-"], &secret.to_string());
+    s.ok(&["wait", "secret/robot", "--for=jsonpath={.data.token}", "--timeout=20s"]);
+    let template = "-o=go-template={{.data.token | base64decode}}";
+    let token = s.ok(&["get", "secret", "robot", template]);
+    let who = || {
+        let review = serde_json::json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": { "token": token.trim() } });
+        s.ok_with(
+            &["create", "-f", "-", "-o=jsonpath={.status.user.username}"],
+            &review.to_string(),
+        )
+    };
+    assert_eq!(who(), "system:serviceaccount:default:robot");
+    let used = "-o=jsonpath={.metadata.labels.kubernetes\\.io/legacy-token-last-used}";
+    assert_ne!(s.ok(&["get", "secret", "robot", used]), "");
+    s.ok(&[
+        "label",
+        "secret",
+        "robot",
+        "kubernetes.io/legacy-token-invalid-since=2020-01-01",
+    ]);
+    assert_eq!(who(), "");
+    s.ok(&["label", "secret", "robot", "kubernetes.io/legacy-token-invalid-since-"]);
+    assert_eq!(who(), "system:serviceaccount:default:robot");
+    s.ok(&["delete", "serviceaccount", "robot"]);
+    s.ok(&["wait", "secret/robot", "--for=delete", "--timeout=20s"]);
+    assert_eq!(who(), "");
+}
