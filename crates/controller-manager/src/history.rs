@@ -15,7 +15,7 @@ use crate::informers::BY_CONTROLLER;
 use crate::meta::{hash_of, is_deleting, label, name, namespace};
 
 pub(crate) const REVISION_HASH: &str = "controller-revision-hash";
-const HASH: &str = "controller.kubernetes.io/hash";
+pub(crate) const HASH: &str = "controller.kubernetes.io/hash";
 
 /// The patch that brings an object back to a template.
 fn data_of(template: &PodTemplateSpec) -> Result<Value, Error> {
@@ -55,6 +55,9 @@ pub(crate) struct Owner<'a> {
     pub namespace: &'a str,
     pub template: &'a PodTemplateSpec,
     pub collisions: Option<i32>,
+    /// The label that bears the hash: each controller has its own.
+    pub hash_label: &'static str,
+    pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
 /// All revisions of an owner, oldest first.
@@ -110,13 +113,13 @@ pub(crate) async fn current(
     let hash = hash_of(owner.template, owner.collisions)?;
     let template_labels = owner.template.metadata.as_ref().and_then(|m| m.labels.clone());
     let mut labels: BTreeMap<String, String> = template_labels.unwrap_or_default();
-    labels.insert(HASH.to_owned(), hash.clone());
-    labels.insert(REVISION_HASH.to_owned(), hash.clone());
+    labels.insert(owner.hash_label.to_owned(), hash.clone());
     let revision = ControllerRevision {
         metadata: ObjectMeta {
             name: Some(format!("{}-{hash}", owner.reference.name)),
             namespace: Some(owner.namespace.to_owned()),
             labels: Some(labels),
+            annotations: owner.annotations.filter(|a| !a.is_empty()).cloned(),
             owner_references: Some(vec![owner.reference.clone()]),
             ..ObjectMeta::default()
         },

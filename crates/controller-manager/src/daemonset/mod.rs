@@ -140,6 +140,8 @@ impl Controller {
             namespace: namespace(&set),
             template: &spec.template,
             collisions: set.status.as_ref().and_then(|s| s.collision_count),
+            hash_label: REVISION_HASH,
+            annotations: set.metadata.annotations.as_ref(),
         };
         let current = match history::current(&self.ctx.client, &owner, &revisions).await? {
             Some(revision) => revision,
@@ -179,7 +181,12 @@ impl Controller {
         let (me, about) = (uid(set), reference(set));
         for (pod, failed) in std::mem::take(&mut step.ended) {
             let node = crate::pods::node_name(&pod);
-            let wait = self.failures.wait(me, node, FAILED_BACKOFF);
+            // whoever rejects pods is not asked again at once
+            let wait = if failed {
+                self.failures.wait(me, node, FAILED_BACKOFF)
+            } else {
+                Duration::ZERO
+            };
             if !wait.is_zero() {
                 step.delete.retain(|p| uid(p) != uid(&pod));
                 let known = step.requeue_seconds.unwrap_or(f64::MAX);

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::deployment::scaled;
 use crate::history::REVISION_HASH;
 use crate::meta::{is_deleting, label, name};
-use crate::pods::{is_available, is_ready, node_name, phase, seconds_to_available};
+use crate::pods::{is_available, is_ready, is_terminal, node_name, phase, seconds_to_available};
 use crate::taints::{
     DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NOT_READY, PID_PRESSURE, UNREACHABLE, UNSCHEDULABLE, tolerates,
 };
@@ -147,7 +147,7 @@ pub(super) fn step(set: &DaemonSet, nodes: &[Node], pods: &[Pod], hash: &str, ma
     let mut pod_spec = spec.template.spec.clone().unwrap_or_default();
     add_tolerations(&mut pod_spec);
     let mut by_node: BTreeMap<String, Vec<&Pod>> = BTreeMap::new();
-    for pod in pods {
+    for pod in pods.iter().filter(|p| !(is_deleting(*p) && is_terminal(p))) {
         if let Some(node) = target(pod) {
             by_node.entry(node).or_default().push(pod);
         }
@@ -172,6 +172,14 @@ pub(super) fn step(set: &DaemonSet, nodes: &[Node], pods: &[Pod], hash: &str, ma
         .filter(|s| *s > 0.0)
         .min_by(f64::total_cmp);
     step
+}
+
+/// Bound before unbound, older before younger.
+fn by_age(pods: &mut [&Pod]) {
+    pods.sort_by_key(|p| {
+        let created = p.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        (node_name(p).is_empty(), created, name(*p).to_owned())
+    });
 }
 
 fn is_new(pod: &Pod, hash: &str) -> bool {
@@ -210,19 +218,20 @@ fn manage(
                 _ => running.push(pod),
             }
         }
-        if !run {
-            continue;
-        }
-        // Bound before unbound, ready before not, older before younger.
-        running.sort_by_key(|p| {
-            let created = p.metadata.creation_timestamp.as_ref().map(|t| t.0);
-            (node_name(p).is_empty(), !is_ready(p), created, name(*p).to_owned())
-        });
+        by_age(&mut running);
         if limits.surge > 0 {
+            if running.is_empty() && run {
+                // the next pod does not wait for one that is going
+                step.create.push((**node).to_owned());
+            }
             // An old and a new pod may be there together until the new one is available.
             let (new, old): (Vec<&Pod>, Vec<&Pod>) = running.into_iter().partition(|p| is_new(p, hash));
             step.delete.extend(new.iter().skip(1).map(|p| (*p).clone()));
-            let replaced = new.first().is_some_and(|p| is_available(p, min_ready, now));
+            // nor has an old one to stay that serves nobody
+            let replaced = match (new.first(), old.first()) {
+                (Some(new), Some(old)) => !is_ready(old) || is_available(new, min_ready, now),
+                _ => false,
+            };
             step.delete
                 .extend(old.iter().skip(usize::from(!replaced)).map(|p| (*p).clone()));
         } else {
@@ -306,16 +315,10 @@ fn status(
             continue;
         }
         desired += 1;
-        // The oldest pod that is not going away speaks for the node.
-        let mut alive: Vec<&&Pod> = pods.iter().collect();
-        alive.sort_by_key(|p| {
-            (
-                is_deleting(**p),
-                !is_ready(p),
-                p.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            )
-        });
-        let Some(pod) = alive.first() else { continue };
+        // the oldest pod speaks for the node
+        let mut pods = pods.to_vec();
+        by_age(&mut pods);
+        let Some(pod) = pods.first() else { continue };
         current += 1;
         ready += i32::from(is_ready(pod));
         available += i32::from(is_available(pod, min_ready, now));

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::step::{Step, step};
@@ -67,7 +68,7 @@ fn doubles_and_ended_pods_go() {
     let rolling = set(&json!({"type": "RollingUpdate"}));
     let nodes = [node("a", "linux", &json!([]))];
     let doubles = [pod("x", "a", "new", false), pod("y", "a", "new", true)];
-    assert_eq!(deleted(&run(&rolling, &nodes, &doubles)), ["x"]);
+    assert_eq!(deleted(&run(&rolling, &nodes, &doubles)), ["y"]);
     let mut failed = pod("z", "a", "new", false);
     failed.status.as_mut().unwrap().phase = Some("Failed".to_owned());
     let step = run(&rolling, &nodes, &[failed]);
@@ -127,6 +128,15 @@ fn a_surge_starts_the_new_pod_first() {
         pod("y", "b", "old", true),
     ];
     assert_eq!(deleted(&run(&surge, &nodes, &ready)), ["x"]);
+    let both_broken = [
+        pod("x", "a", "old", false),
+        pod("n", "a", "new", false),
+        pod("y", "b", "old", true),
+    ];
+    assert_eq!(deleted(&run(&surge, &nodes, &both_broken)), ["x"]);
+    let mut going = pod("x", "a", "old", true);
+    going.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    assert_eq!(run(&surge, &nodes[..1], &[going]).create, ["a"]);
 }
 
 #[test]

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, Volume};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use crate::Error;
 use crate::history::{self, REVISION_HASH};
-use crate::meta::{controller_reference, name, namespace, uid};
+use crate::meta::{controller_reference, label, name, namespace};
 use crate::pods::from_template;
 
-const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
-const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+pub(super) const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
 /// The number at the end of a pod's name, if the rest is the set's.
 pub(super) fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
@@ -30,48 +29,26 @@ fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32)
     format!("{}-{}-{ordinal}", name(template), name(set))
 }
 
-/// Whether claims are deleted with the set, and when it is scaled down.
-pub(super) fn claims_go(set: &StatefulSet) -> (bool, bool) {
-    let policy = set
-        .spec
-        .as_ref()
-        .and_then(|s| s.persistent_volume_claim_retention_policy.clone());
-    let policy = policy.unwrap_or_default();
-    let delete = |p: Option<String>| p.as_deref() == Some("Delete");
-    (delete(policy.when_deleted), delete(policy.when_scaled))
+/// The names of a pod's claims.
+pub(super) fn claim_names(set: &StatefulSet, pod: &Pod) -> Vec<String> {
+    let Some(at) = ordinal(set, pod) else {
+        return Vec::new();
+    };
+    let templates = claim_templates(set).iter();
+    templates.map(|template| claim_name(set, template, at)).collect()
 }
 
-fn set_reference(set: &StatefulSet) -> OwnerReference {
-    OwnerReference {
-        controller: None,
-        block_owner_deletion: None,
-        ..controller_reference(set)
-    }
+/// What is known of a pod before it is made.
+pub(super) fn unborn(set: &StatefulSet, ordinal: i32) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.name = Some(format!("{}-{ordinal}", name(set)));
+    pod.metadata.namespace = Some(namespace(set).to_owned());
+    pod
 }
 
-/// The owners a claim should have: the set if it dies with it, the pod if that is being scaled away.
-pub(super) fn claim_owners(
-    set: &StatefulSet,
-    pod: Option<&Pod>,
-    condemned: bool,
-    existing: &[OwnerReference],
-) -> Vec<OwnerReference> {
-    let (with_set, with_scale) = claims_go(set);
-    let ours = |o: &OwnerReference| o.uid == uid(set) || (o.kind == "Pod" && pod.is_some_and(|p| o.name == name(p)));
-    let mut owners: Vec<OwnerReference> = existing.iter().filter(|o| !ours(o)).cloned().collect();
-    match (condemned && with_scale, pod) {
-        (true, Some(pod)) => owners.push(OwnerReference {
-            api_version: "v1".to_owned(),
-            kind: "Pod".to_owned(),
-            name: name(pod).to_owned(),
-            uid: uid(pod).to_owned(),
-            controller: None,
-            block_owner_deletion: None,
-        }),
-        _ if with_set => owners.push(set_reference(set)),
-        _ => {}
-    }
-    owners
+/// Whether a pod says itself which one it is.
+pub(super) fn has_identity(pod: &Pod) -> bool {
+    label(pod, POD_NAME) == Some(name(pod))
 }
 
 /// The claims of one pod, as they are created.
@@ -88,8 +65,6 @@ pub(super) fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeCla
             claim.metadata.name = Some(claim_name(set, template, ordinal));
             claim.metadata.namespace = Some(namespace(set).to_owned());
             claim.metadata.labels.get_or_insert_default().extend(selector.clone());
-            let owners = claim_owners(set, None, false, &[]);
-            claim.metadata.owner_references = (!owners.is_empty()).then_some(owners);
             claim.status = None;
             claim
         })
@@ -106,6 +81,7 @@ pub(super) fn pod(set: &StatefulSet, ordinal: i32, revision: &ControllerRevision
         &controller_reference(set),
         Some(pod_name.clone()),
     );
+    pod.metadata.generate_name = Some(format!("{}-", name(set)));
     let labels: &mut BTreeMap<String, String> = pod.metadata.labels.get_or_insert_default();
     labels.insert(POD_NAME.to_owned(), pod_name.clone());
     labels.insert(POD_INDEX.to_owned(), ordinal.to_string());
@@ -118,18 +94,17 @@ pub(super) fn pod(set: &StatefulSet, ordinal: i32, revision: &ControllerRevision
         .and_then(|s| s.service_name.clone())
         .filter(|s| !s.is_empty());
     let templates = claim_templates(set);
-    let volumes = spec.volumes.get_or_insert_default();
-    volumes.retain(|v| !templates.iter().any(|t| name(t) == v.name));
-    volumes.extend(templates.iter().map(|template| Volume {
+    let mut others = spec.volumes.take().unwrap_or_default();
+    others.retain(|v| !templates.iter().any(|t| name(t) == v.name));
+    let claimed = templates.iter().map(|template| Volume {
         name: name(template).to_owned(),
         persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
             claim_name: claim_name(set, template, ordinal),
-            read_only: Some(false),
+            read_only: None,
         }),
         ..Volume::default()
-    }));
-    if volumes.is_empty() {
-        spec.volumes = None;
-    }
+    });
+    let volumes: Vec<Volume> = claimed.chain(others).collect();
+    spec.volumes = (!volumes.is_empty()).then_some(volumes);
     Ok(pod)
 }

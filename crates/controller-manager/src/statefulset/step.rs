@@ -1,14 +1,16 @@
-//! One step of a StatefulSet, from its pods to what is to be made and deleted, in order.
+//! One step of a StatefulSet, from its pods and claims to what is to be done, in order.
+
+use std::ops::Range;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
 use k8s_openapi::api::core::v1::Pod;
 
-use super::pods::ordinal;
-use crate::deployment::scaled;
+use super::claims::{Claims, are_right, are_stale};
+use super::pods::{has_identity, ordinal, unborn};
 use crate::history::REVISION_HASH;
 use crate::meta::{is_deleting, label};
-use crate::pods::{is_available, is_ready, phase, seconds_to_available};
+use crate::pods::{is_available, is_ready, is_terminal, phase, seconds_to_available};
 
 /// Which template a pod to be made is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,14 +19,21 @@ pub(super) enum Template {
     Update,
 }
 
+#[derive(Debug, PartialEq)]
+pub(super) enum Action {
+    Create(i32, Template),
+    /// A pod that does not start may lack a claim.
+    EnsureClaims(Pod),
+    /// Gives the claims of a pod, and the pod its labels, what the set wants of them.
+    Correct(Pod),
+    /// Gives the claims of a pod beyond the wanted number the owners that the set wants.
+    OwnClaims(Pod),
+    Delete(Pod),
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Step {
-    pub create: Vec<(i32, Template)>,
-    pub delete: Vec<Pod>,
-    /// Among those to delete: pods that ended and are made anew.
-    pub ended: Vec<String>,
-    /// Among those to delete: pods beyond the wanted number.
-    pub condemned: Vec<String>,
+    pub actions: Vec<Action>,
     pub status: StatefulSetStatus,
     pub requeue_seconds: Option<f64>,
 }
@@ -36,247 +45,233 @@ pub(super) struct Revisions<'a> {
     pub update: &'a str,
 }
 
+/// What a step is decided from.
+pub(super) struct View<'a> {
+    pub set: &'a StatefulSet,
+    pub pods: &'a [Pod],
+    pub claims: Claims<'a>,
+    pub revisions: Revisions<'a>,
+    pub now: Timestamp,
+}
+
+/// Pods by their place: wanted ordinals with the pods there are, and pods beyond, highest ordinal first.
 struct Slots<'a> {
-    /// Wanted ordinals with their pods.
     replicas: Vec<(i32, Option<&'a Pod>)>,
-    /// Pods beyond, highest ordinal first.
     condemned: Vec<&'a Pod>,
 }
 
-fn is_of(pod: &Pod, revision: &str) -> bool {
-    label(pod, REVISION_HASH) == Some(revision)
+/// The ordinals that a set wants pods of.
+pub(super) fn ordinals(set: &StatefulSet) -> Range<i32> {
+    let spec = set.spec.as_ref();
+    let start = spec.and_then(|s| s.ordinals.as_ref()?.start).unwrap_or(0);
+    start..start.saturating_add(spec.and_then(|s| s.replicas).unwrap_or(1))
 }
 
 fn is_running_and_ready(pod: &Pod) -> bool {
     phase(pod) == "Running" && is_ready(pod)
 }
 
-fn slots<'a>(set: &StatefulSet, pods: &'a [Pod]) -> Slots<'a> {
-    let spec = set.spec.as_ref();
-    let start = spec
-        .and_then(|s| s.ordinals.as_ref())
-        .and_then(|o| o.start)
-        .unwrap_or(0);
-    let end = start.saturating_add(spec.and_then(|s| s.replicas).unwrap_or(1));
-    let mut replicas: Vec<(i32, Option<&Pod>)> = (start..end).map(|i| (i, None)).collect();
-    let mut condemned: Vec<(i32, &Pod)> = Vec::new();
-    for pod in pods {
-        match ordinal(set, pod) {
-            Some(at) if (start..end).contains(&at) => {
-                if let Some(slot) = usize::try_from(at - start).ok().and_then(|i| replicas.get_mut(i)) {
-                    slot.1 = Some(pod);
+/// Whether pods of older revisions are replaced, and from which place on.
+fn rolling(set: &StatefulSet) -> (bool, Option<i32>) {
+    let strategy = set.spec.as_ref().and_then(|s| s.update_strategy.clone());
+    let strategy = strategy.unwrap_or_default();
+    let rolls = strategy.type_.as_deref() != Some("OnDelete");
+    (rolls, strategy.rolling_update.map(|r| r.partition.unwrap_or(0)))
+}
+
+impl View<'_> {
+    fn min_ready(&self) -> i32 {
+        self.set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    }
+
+    fn is_unavailable(&self, pod: &Pod) -> bool {
+        is_deleting(pod) || !is_available(pod, self.min_ready(), self.now)
+    }
+
+    fn slots(&self) -> Slots<'_> {
+        let wanted = ordinals(self.set);
+        let mut replicas: Vec<(i32, Option<&Pod>)> = wanted.clone().map(|at| (at, None)).collect();
+        let mut condemned: Vec<(i32, &Pod)> = Vec::new();
+        for pod in self.pods {
+            match ordinal(self.set, pod) {
+                Some(at) if wanted.contains(&at) => {
+                    if let Some(slot) = usize::try_from(at - wanted.start)
+                        .ok()
+                        .and_then(|i| replicas.get_mut(i))
+                    {
+                        slot.1 = Some(pod);
+                    }
                 }
+                Some(at) => condemned.push((at, pod)),
+                None => {}
             }
-            Some(at) => condemned.push((at, pod)),
-            None => {}
         }
+        condemned.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let condemned = condemned.into_iter().map(|(_, pod)| pod).collect();
+        Slots { replicas, condemned }
     }
-    condemned.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    Slots {
-        replicas,
-        condemned: condemned.into_iter().map(|(_, pod)| pod).collect(),
-    }
-}
 
-fn strategy(set: &StatefulSet) -> (bool, Option<i32>, usize) {
-    let strategy = set
-        .spec
-        .as_ref()
-        .and_then(|s| s.update_strategy.clone())
-        .unwrap_or_default();
-    let rolling = strategy.type_.as_deref().unwrap_or("RollingUpdate") == "RollingUpdate";
-    let update = strategy.rolling_update.unwrap_or_default();
-    let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
-    let unavailable = update
-        .max_unavailable
-        .and_then(|m| scaled(&m, replicas, true))
-        .unwrap_or(1);
-    (
-        rolling,
-        update.partition,
-        usize::try_from(unavailable).unwrap_or(1).max(1),
-    )
-}
-
-fn count(
-    set: &StatefulSet,
-    pods: &[Pod],
-    revisions: Revisions<'_>,
-    min_ready: i32,
-    now: Timestamp,
-) -> StatefulSetStatus {
-    let old = set.status.clone().unwrap_or_default();
-    let number = |f: &dyn Fn(&Pod) -> bool| i32::try_from(pods.iter().filter(|p| f(p)).count()).unwrap_or(i32::MAX);
-    let alive = |p: &Pod, revision: &str| !is_deleting(p) && is_of(p, revision);
-    StatefulSetStatus {
-        observed_generation: set.metadata.generation,
-        replicas: number(&|_| true),
-        ready_replicas: Some(number(&is_running_and_ready)).filter(|n| *n != 0),
-        available_replicas: Some(number(&|p| is_running_and_ready(p) && is_available(p, min_ready, now))),
-        current_replicas: Some(number(&|p| alive(p, revisions.current))).filter(|n| *n != 0),
-        updated_replicas: Some(number(&|p| alive(p, revisions.update))).filter(|n| *n != 0),
-        current_revision: Some(revisions.current.to_owned()),
-        update_revision: Some(revisions.update.to_owned()),
-        collision_count: old.collision_count,
-        conditions: old.conditions,
-    }
-}
-
-/// A rollout is over when every pod is of the new revision and ready: it becomes the current one.
-fn complete(set: &StatefulSet, status: &mut StatefulSetStatus) {
-    let (rolling, _, _) = strategy(set);
-    let updated = status.updated_replicas.unwrap_or(0);
-    if rolling && updated == status.replicas && status.ready_replicas.unwrap_or(0) == status.replicas {
-        status.current_replicas = status.updated_replicas;
-        status.current_revision.clone_from(&status.update_revision);
-    }
-}
-
-pub(super) fn step(set: &StatefulSet, pods: &[Pod], revisions: Revisions<'_>, now: Timestamp) -> Step {
-    let min_ready = set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0);
-    let mut step = Step {
-        status: count(set, pods, revisions, min_ready, now),
-        requeue_seconds: pods
-            .iter()
-            .filter_map(|p| seconds_to_available(p, min_ready, now))
-            .filter(|s| *s > 0.0)
-            .min_by(f64::total_cmp),
-        ..Step::default()
-    };
-    if !is_deleting(set) && act(&mut step, set, pods, revisions, min_ready, now) {
-        let made = i32::try_from(step.create.len()).unwrap_or(0);
-        step.status.replicas += made;
-        for (_, template) in &step.create {
-            let counter = match template {
-                Template::Current => &mut step.status.current_replicas,
-                Template::Update => &mut step.status.updated_replicas,
-            };
-            *counter = Some(counter.unwrap_or(0) + 1);
-        }
-        if revisions.current == revisions.update {
-            step.status.current_replicas = step.status.updated_replicas.max(step.status.current_replicas);
-            step.status.updated_replicas = step.status.current_replicas;
-        }
-    }
-    complete(set, &mut step.status);
-    step
-}
-
-/// Says whether pods are made.
-fn act(
-    step: &mut Step,
-    set: &StatefulSet,
-    pods: &[Pod],
-    revisions: Revisions<'_>,
-    min_ready: i32,
-    now: Timestamp,
-) -> bool {
-    let parallel = set.spec.as_ref().and_then(|s| s.pod_management_policy.as_deref()) == Some("Parallel");
-    let slots = slots(set, pods);
-    let (rolling, partition, unavailable) = strategy(set);
-    let start = slots.replicas.first().map_or(0, |(at, _)| *at);
-    let current_replicas = set.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
-    let template = |at: i32| {
-        let keeps = match partition {
-            // A rollout under way leaves those it has not reached at the current revision.
-            None => at < start + current_replicas,
-            Some(partition) => at < start + partition,
+    fn count(&self) -> StatefulSetStatus {
+        let number = |f: &dyn Fn(&Pod) -> bool| {
+            let count = self.pods.iter().filter(|p| f(p)).count();
+            i32::try_from(count).unwrap_or(i32::MAX)
         };
-        if rolling && keeps {
+        let alive = |p: &Pod, revision: &str| !is_deleting(p) && label(p, REVISION_HASH) == Some(revision);
+        let Revisions { current, update } = self.revisions;
+        let old = self.set.status.clone().unwrap_or_default();
+        StatefulSetStatus {
+            observed_generation: self.set.metadata.generation,
+            replicas: number(&|_| true),
+            ready_replicas: Some(number(&is_running_and_ready)),
+            available_replicas: Some(number(&|p| {
+                is_running_and_ready(p) && is_available(p, self.min_ready(), self.now)
+            })),
+            current_replicas: Some(number(&|p| alive(p, current))),
+            updated_replicas: Some(number(&|p| alive(p, update))),
+            current_revision: Some(current.to_owned()),
+            update_revision: Some(update.to_owned()),
+            collision_count: Some(old.collision_count.unwrap_or(0)),
+            conditions: old.conditions,
+        }
+    }
+
+    /// The template of a new pod: a rollout under way leaves those it has not reached at the current revision.
+    fn template(&self, at: i32) -> Template {
+        let reached = match rolling(self.set) {
+            (true, None) => self.set.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0),
+            (_, partition) => partition.unwrap_or(0),
+        };
+        if at < ordinals(self.set).start.saturating_add(reached) {
             Template::Current
         } else {
             Template::Update
         }
-    };
-    for (at, pod) in &slots.replicas {
+    }
+
+    /// What becomes of one wanted place; whether those after it have to wait if pods start in order.
+    fn replica(&self, at: i32, pod: Option<&Pod>, ordered: bool, actions: &mut Vec<Action>) -> bool {
         let Some(pod) = pod else {
-            step.create.push((*at, template(*at)));
-            if parallel {
-                continue;
+            if are_stale(self.set, &unborn(self.set, at), self.claims) {
+                return true;
             }
+            actions.push(Action::Create(at, self.template(at)));
             return true;
         };
-        if matches!(phase(pod), "Failed" | "Succeeded") {
-            if !is_deleting(*pod) {
-                step.ended.extend(pod.metadata.name.clone());
-                step.delete.push((*pod).clone());
+        if is_terminal(pod) {
+            if !is_deleting(pod) {
+                actions.push(Action::Delete(pod.clone()));
             }
-            if parallel {
-                continue;
-            }
-            return false;
+            return true;
         }
-        if !parallel && (is_deleting(*pod) || !is_running_and_ready(pod) || !is_available(pod, min_ready, now)) {
-            return false;
+        if phase(pod) == "Pending" {
+            actions.push(Action::EnsureClaims(pod.clone()));
         }
+        if ordered && (is_deleting(pod) || !is_running_and_ready(pod) || self.is_unavailable(pod)) {
+            return true;
+        }
+        if !has_identity(pod) || !are_right(self.set, pod, self.claims) {
+            actions.push(Action::Correct(pod.clone()));
+        }
+        false
     }
-    let first_unhealthy = slots
-        .replicas
-        .iter()
-        .filter_map(|(_, p)| *p)
-        .chain(slots.condemned.iter().rev().copied())
-        .find(|p| !is_running_and_ready(p) || is_deleting(*p));
-    for pod in &slots.condemned {
-        if is_deleting(*pod) {
-            if parallel {
-                continue;
-            }
-            return !step.create.is_empty();
-        }
-        let is_first = first_unhealthy.is_some_and(|f| f.metadata.uid == pod.metadata.uid);
-        if !parallel && !is_running_and_ready(pod) && !is_first {
-            return !step.create.is_empty();
-        }
-        step.condemned.extend(pod.metadata.name.clone());
-        step.delete.push((*pod).clone());
-        if !parallel {
-            return !step.create.is_empty();
-        }
-    }
-    if rolling && step.create.is_empty() {
-        update(
-            step,
-            &slots,
-            revisions,
-            start + partition.unwrap_or(0),
-            unavailable,
-            min_ready,
-            now,
-        );
-    }
-    !step.create.is_empty()
-}
 
-/// Replaces pods of older revisions from the highest ordinal down to the partition, one after the other.
-fn update(
-    step: &mut Step,
-    slots: &Slots<'_>,
-    revisions: Revisions<'_>,
-    partition: i32,
-    unavailable: usize,
-    min_ready: i32,
-    now: Timestamp,
-) {
-    let healthy = |p: &Pod| !is_deleting(p) && is_running_and_ready(p) && is_available(p, min_ready, now);
-    let mut missing = slots.replicas.iter().filter(|(_, p)| !p.is_some_and(healthy)).count();
-    for (at, pod) in slots.replicas.iter().rev() {
-        let Some(pod) = pod.filter(|_| *at >= partition) else {
-            continue;
-        };
-        if !is_of(pod, revisions.update) && !is_deleting(pod) {
-            // A pod that serves nobody may go at once; a healthy one only if few enough are missing.
-            if healthy(pod) {
-                if missing >= unavailable {
-                    return;
-                }
-                missing += 1;
+    fn actions(&self, status: &mut StatefulSetStatus) -> Vec<Action> {
+        let policy = self.set.spec.as_ref().and_then(|s| s.pod_management_policy.as_deref());
+        let ordered = policy != Some("Parallel");
+        let slots = self.slots();
+        let mut actions = Vec::new();
+        for (at, pod) in &slots.replicas {
+            if self.replica(*at, *pod, ordered, &mut actions) && ordered {
+                return actions;
             }
-            step.delete.push(pod.clone());
-            if unavailable == 1 {
+        }
+        for pod in &slots.condemned {
+            if !are_right(self.set, pod, self.claims) {
+                actions.push(Action::OwnClaims((*pod).clone()));
+            }
+        }
+        let mut in_order = slots.replicas.iter().filter_map(|(_, pod)| *pod);
+        let unavailable = in_order.find(|p| self.is_unavailable(p));
+        // a place without a pod is an unavailable one too, and no pod beyond is it
+        let none_missing = slots.replicas.iter().all(|(_, pod)| pod.is_some());
+        let first_unavailable = unavailable.or_else(|| {
+            let beyond = slots.condemned.iter().rev().find(|p| self.is_unavailable(p)).copied();
+            beyond.filter(|_| none_missing)
+        });
+        for pod in &slots.condemned {
+            if is_deleting(*pod) {
+                if ordered {
+                    return actions;
+                }
+                continue;
+            }
+            let is_first = first_unavailable.is_some_and(|f| f.metadata.uid == pod.metadata.uid);
+            if ordered && !is_first && (!is_running_and_ready(pod) || self.is_unavailable(pod)) {
+                return actions;
+            }
+            actions.push(Action::Delete((*pod).clone()));
+            if ordered {
+                return actions;
+            }
+        }
+        self.update(&slots, status, &mut actions);
+        actions
+    }
+
+    /// Replaces the pod of an older revision that has the highest place, down to the partition, when those above are available.
+    fn update(&self, slots: &Slots<'_>, status: &mut StatefulSetStatus, actions: &mut Vec<Action>) {
+        let (true, partition) = rolling(self.set) else {
+            return;
+        };
+        let least = usize::try_from(partition.unwrap_or(0)).unwrap_or(0);
+        for (_, pod) in slots.replicas.iter().skip(least).rev() {
+            let Some(pod) = pod else { return };
+            if label(*pod, REVISION_HASH) != Some(self.revisions.update) && !is_deleting(*pod) {
+                actions.push(Action::Delete((*pod).clone()));
+                status.current_replicas = status.current_replicas.map(|n| (n - 1).max(0));
                 return;
             }
-        } else if !healthy(pod) && unavailable == 1 {
-            return;
+            if self.is_unavailable(pod) {
+                return;
+            }
         }
+    }
+
+    /// A rollout is over when every wanted pod is of the new revision and ready: it becomes the current one.
+    fn complete(&self, status: &mut StatefulSetStatus) {
+        let wanted = self.set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+        let all = [Some(status.replicas), status.ready_replicas, status.updated_replicas];
+        if rolling(self.set).0 && all.iter().all(|n| *n == Some(wanted)) {
+            status.current_replicas = status.updated_replicas;
+            status.current_revision.clone_from(&status.update_revision);
+        }
+    }
+}
+
+/// What is to be done now, and the status to be told whether that succeeds or not. A set that is being deleted only tells.
+pub(super) fn step(view: &View<'_>) -> Step {
+    let mut status = view.count();
+    let actions = if is_deleting(view.set) {
+        Vec::new()
+    } else {
+        view.actions(&mut status)
+    };
+    view.complete(&mut status);
+    // zeroes are not written
+    for number in [
+        &mut status.ready_replicas,
+        &mut status.current_replicas,
+        &mut status.updated_replicas,
+    ] {
+        *number = number.filter(|n| *n != 0);
+    }
+    let waits = view.pods.iter();
+    Step {
+        actions,
+        status,
+        requeue_seconds: waits
+            .filter_map(|p| seconds_to_available(p, view.min_ready(), view.now))
+            .filter(|s| *s > 0.0)
+            .min_by(f64::total_cmp),
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::pods;
-use super::step::{Revisions, Step, Template, step};
+use super::step::{Action, Revisions, Step, Template, View, step};
 
 fn set(replicas: i32, more: &Value) -> StatefulSet {
     let mut tree = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "n", "uid": "su"},
@@ -22,7 +22,7 @@ fn set(replicas: i32, more: &Value) -> StatefulSet {
 
 fn pod(ordinal: i32, revision: &str, ready: bool) -> Pod {
     serde_json::from_value(json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": format!("db-{ordinal}"), "uid": format!("u{ordinal}"), "labels": {"controller-revision-hash": revision}},
+        "metadata": {"name": format!("db-{ordinal}"), "uid": format!("u{ordinal}"), "labels": {"controller-revision-hash": revision, "statefulset.kubernetes.io/pod-name": format!("db-{ordinal}")}},
         "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}}))
     .unwrap()
 }
@@ -37,22 +37,36 @@ const ROLLING: Revisions<'static> = Revisions {
 };
 
 fn run(set: &StatefulSet, pods: &[Pod], revisions: Revisions<'_>) -> Step {
-    step(set, pods, revisions, Timestamp::from_second(0).unwrap())
+    step(&View {
+        set,
+        pods,
+        claims: &|_| None,
+        revisions,
+        now: Timestamp::from_second(0).unwrap(),
+    })
 }
 
 fn deleted(step: &Step) -> Vec<&str> {
-    step.delete.iter().filter_map(|p| p.metadata.name.as_deref()).collect()
+    let deleted = step.actions.iter().filter_map(|action| match action {
+        Action::Delete(pod) => pod.metadata.name.as_deref(),
+        _ => None,
+    });
+    deleted.collect()
 }
 
 fn created(step: &Step) -> Vec<i32> {
-    step.create.iter().map(|(at, _)| *at).collect()
+    let created = step.actions.iter().filter_map(|action| match action {
+        Action::Create(at, _) => Some(*at),
+        _ => None,
+    });
+    created.collect()
 }
 
 #[test]
 fn pods_start_in_order_unless_parallel() {
     let ordered = set(3, &json!({}));
     assert_eq!(created(&run(&ordered, &[], SAME)), [0]);
-    assert!(run(&ordered, &[pod(0, "one", false)], SAME).create.is_empty());
+    assert!(run(&ordered, &[pod(0, "one", false)], SAME).actions.is_empty());
     assert_eq!(created(&run(&ordered, &[pod(0, "one", true)], SAME)), [1]);
     let parallel = set(3, &json!({"podManagementPolicy": "Parallel"}));
     assert_eq!(created(&run(&parallel, &[pod(1, "one", false)], SAME)), [0, 2]);
@@ -65,7 +79,6 @@ fn scaling_down_goes_from_the_top() {
     let pods = [pod(0, "one", true), pod(1, "one", true), pod(2, "one", true)];
     let step = run(&set(1, &json!({})), &pods, SAME);
     assert_eq!(deleted(&step), ["db-2"]);
-    assert_eq!(step.condemned, ["db-2"]);
     let parallel = set(1, &json!({"podManagementPolicy": "Parallel"}));
     assert_eq!(deleted(&run(&parallel, &pods, SAME)), ["db-2", "db-1"]);
 }
@@ -76,17 +89,39 @@ fn updates_go_from_the_top_to_the_partition_and_wait_for_health() {
     let old = [pod(0, "one", true), pod(1, "one", true)];
     assert_eq!(deleted(&run(&two, &old, ROLLING)), ["db-1"]);
     let starting = [pod(0, "one", true), pod(1, "two", false)];
-    assert!(run(&two, &starting, ROLLING).delete.is_empty());
+    assert!(run(&two, &starting, ROLLING).actions.is_empty());
     let half = [pod(0, "one", true), pod(1, "two", true)];
     assert_eq!(deleted(&run(&two, &half, ROLLING)), ["db-0"]);
     let kept = set(
         2,
         &json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}}),
     );
-    assert!(run(&kept, &half, ROLLING).delete.is_empty());
-    assert_eq!(run(&kept, &[], ROLLING).create, [(0, Template::Current)]);
+    assert!(run(&kept, &half, ROLLING).actions.is_empty());
+    assert_eq!(run(&kept, &[], ROLLING).actions, [Action::Create(0, Template::Current)]);
     let by_hand = set(2, &json!({"updateStrategy": {"type": "OnDelete"}}));
-    assert!(run(&by_hand, &old, ROLLING).delete.is_empty());
+    assert!(run(&by_hand, &old, ROLLING).actions.is_empty());
+}
+
+#[test]
+fn a_pod_that_never_starts_is_replaced_and_a_place_that_waits_holds_up_the_rest() {
+    let two = set(2, &json!({"podManagementPolicy": "Parallel"}));
+    let broken = [pod(0, "one", true), pod(1, "one", false)];
+    assert_eq!(deleted(&run(&two, &broken, ROLLING)), ["db-1"]);
+    let mut waiting = pod(0, "one", false);
+    waiting.status.as_mut().unwrap().phase = Some("Pending".to_owned());
+    let ordered = set(2, &json!({}));
+    let step = run(&ordered, std::slice::from_ref(&waiting), SAME);
+    assert_eq!(step.actions, [Action::EnsureClaims(waiting)]);
+    assert_eq!((step.status.replicas, step.status.collision_count), (1, Some(0)));
+}
+
+#[test]
+fn a_pod_that_lost_its_name_label_gets_it_again() {
+    let mut lost = pod(0, "one", true);
+    let labels = lost.metadata.labels.as_mut().unwrap();
+    labels.remove("statefulset.kubernetes.io/pod-name");
+    let step = run(&set(1, &json!({})), std::slice::from_ref(&lost), SAME);
+    assert_eq!(step.actions, [Action::Correct(lost)]);
 }
 
 #[test]
@@ -110,7 +145,7 @@ fn an_ended_pod_is_made_anew() {
     let mut ended = pod(0, "one", false);
     ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
     let step = run(&set(1, &json!({})), &[ended], SAME);
-    assert_eq!((deleted(&step), step.ended.len()), (vec!["db-0"], 1));
+    assert_eq!(deleted(&step), ["db-0"]);
 }
 
 #[test]
@@ -143,6 +178,6 @@ fn pods_know_their_name_and_claims() {
         .unwrap()
         .claim_name;
     assert_eq!(claim, "data-db-3");
-    let claims = pods::claims(&set, 3);
-    assert_eq!(claims[0].metadata.owner_references.as_ref().unwrap()[0].uid, "su");
+    assert_eq!(made.metadata.generate_name.as_deref(), Some("db-"));
+    assert_eq!(pods::claims(&set, 3)[0].metadata.name.as_deref(), Some("data-db-3"));
 }
