@@ -1,5 +1,7 @@
 //! What a node's silence and conditions mean for its conditions and taints.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -114,11 +116,26 @@ pub(super) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
                 key: key.to_owned(),
                 effect: effect.to_owned(),
                 value: None,
-                time_added: (effect == "NoExecute").then_some(Time(now)),
+                time_added: Some(Time(now)),
             });
         }
     }
     (new != old).then_some(new)
+}
+
+/// Labels under their old names, which follow those under the new; `None` if they do.
+pub(super) fn old_labels(node: &Node) -> Option<BTreeMap<&'static str, String>> {
+    const RENAMED: [(&str, &str); 2] = [
+        ("kubernetes.io/os", "beta.kubernetes.io/os"),
+        ("kubernetes.io/arch", "beta.kubernetes.io/arch"),
+    ];
+    let labels = node.metadata.labels.as_ref()?;
+    let wrong = RENAMED.iter().filter_map(|(new, old)| {
+        let value = labels.get(*new)?;
+        (labels.get(*old) != Some(value)).then(|| (*old, value.clone()))
+    });
+    let wrong: BTreeMap<_, _> = wrong.collect();
+    (!wrong.is_empty()).then_some(wrong)
 }
 
 #[cfg(test)]
@@ -158,6 +175,23 @@ mod tests {
             names(taints(&node(None, &new), now)),
             None,
             "not before the kubelet has spoken"
+        );
+    }
+
+    #[test]
+    fn labels_of_old_names_follow_the_new() {
+        let labelled = |labels: serde_json::Value| {
+            serde_json::from_value::<Node>(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"labels": labels}}))
+                .unwrap()
+        };
+        let new = labelled(json!({"kubernetes.io/os": "linux", "beta.kubernetes.io/os": "x"}));
+        let wanted = BTreeMap::from([("beta.kubernetes.io/os", "linux".to_owned())]);
+        assert_eq!(old_labels(&new), Some(wanted));
+        assert_eq!(
+            old_labels(&labelled(
+                json!({"kubernetes.io/arch": "a", "beta.kubernetes.io/arch": "a"})
+            )),
+            None
         );
     }
 

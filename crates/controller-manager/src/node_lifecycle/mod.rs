@@ -135,6 +135,12 @@ impl Controller {
             // The change comes back through the watch and brings the taints.
             return Ok(None);
         }
+        if let Some(labels) = judge::old_labels(&node) {
+            let patch = json!({"metadata": {"uid": object.meta.uid, "labels": labels}});
+            let _: Node = self.ctx.client.patch("", name, &Patch::Strategic(patch)).await?;
+            // the change brings the node here again
+            return Ok((!left.is_zero()).then_some(left));
+        }
         if let Some(taints) = judge::taints(&node, now) {
             let version = object.meta.resource_version.to_string();
             let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
