@@ -14,6 +14,7 @@ use crate::{Client, Error, Patch};
 
 /// More similar events than this within [`SIMILAR_SECONDS`] are told as one.
 const MANY: usize = 10;
+const COMBINED: &str = "(combined from similar events): ";
 const SIMILAR_SECONDS: i64 = 600;
 /// Each object may have a burst of events, then one every five minutes.
 const BURST: f64 = 25.0;
@@ -203,7 +204,7 @@ impl Correlator {
             similar.messages.push(message);
         }
         let (key, message) = if similar.messages.len() > MANY {
-            let message = format!("(combined from similar events): {}", report.message);
+            let message = format!("{COMBINED}{}", report.message);
             (without_message, message)
         } else {
             let key = self.hasher.hash_one((without_message, message));
@@ -279,7 +280,7 @@ async fn deliver(client: Client, source: EventSource, mut reports: mpsc::Receive
 }
 
 /// The name of the event made of an object at a time.
-fn name_of(object: &ObjectReference, at: Timestamp) -> String {
+pub(crate) fn name_of(object: &ObjectReference, at: Timestamp) -> String {
     format!(
         "{}.{:x}",
         object.name.as_deref().unwrap_or_default(),
@@ -287,7 +288,7 @@ fn name_of(object: &ObjectReference, at: Timestamp) -> String {
     )
 }
 
-fn namespace_of(object: &ObjectReference) -> String {
+pub(crate) fn namespace_of(object: &ObjectReference) -> String {
     object
         .namespace
         .clone()
@@ -303,6 +304,8 @@ async fn create(
     count: i32,
 ) -> Result<(), Error> {
     let object = &report.object;
+    // one that stands for many has no reporter of its own
+    let combined = message.starts_with(COMBINED);
     let event = Event {
         metadata: ObjectMeta {
             name: Some(name_of(object, report.at)),
@@ -314,7 +317,7 @@ async fn create(
         message: Some(message),
         type_: Some(report.type_.to_owned()),
         source: Some(source.clone()),
-        reporting_component: source.component.clone(),
+        reporting_component: source.component.clone().filter(|_| !combined),
         reporting_instance: Some(source.host.clone().unwrap_or_default()),
         first_timestamp: Some(Time(report.at)),
         last_timestamp: Some(Time(report.at)),

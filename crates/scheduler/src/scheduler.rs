@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use api::object::Object;
 use api::selectors::LabelSelector;
-use client::{Cache, Change, Client, DeleteParams, EventRecorder, Informer, ListWatch, Patch};
+use client::{Cache, Change, Client, DeleteParams, Informer, ListWatch, Patch, SeriesRecorder, Told};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -28,6 +28,20 @@ use crate::storage::{Claim, ClaimPlan, Class, Volume};
 
 /// Cycles between two looks at what has changed.
 const BATCH: usize = 64;
+
+/// What events say of pods that got a node, and of those that did not.
+const SCHEDULED: Told<'static> = Told {
+    type_: "Normal",
+    reason: "Scheduled",
+    action: "Binding",
+    related: None,
+};
+const FAILED: Told<'static> = Told {
+    type_: "Warning",
+    reason: "FailedScheduling",
+    action: "Scheduling",
+    related: None,
+};
 
 /// Settings of the scheduler.
 #[derive(Debug, Clone)]
@@ -67,7 +81,7 @@ struct Bound {
 struct Scheduler {
     config: SchedulerConfig,
     client: Client,
-    events: EventRecorder,
+    events: SeriesRecorder,
     pods: Cache,
     claims: Cache,
     snapshot: Snapshot,
@@ -118,8 +132,9 @@ pub async fn run(config: SchedulerConfig, client: Client, shutdown: Cancellation
         });
     }
     let (bindings, mut bound) = mpsc::unbounded_channel();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut scheduler = Scheduler {
-        events: EventRecorder::new(client.clone(), &config.name, ""),
+        events: SeriesRecorder::new(client.clone(), &config.name, host.trim()),
         pods: caches[caches.len() - 1].1.clone(),
         claims: caches[2].1.clone(),
         config,
@@ -374,6 +389,11 @@ impl Scheduler {
         let node = node.to_owned();
         tokio::spawn(async move {
             let bound = async {
+                if !plans.is_empty() {
+                    // its volumes may take long: who looks for room sees where the pod will be
+                    let status = json!({ "nominatedNodeName": node });
+                    patch_status(&client, &pod, status).await;
+                }
                 claim_binding::bind(&client, &claims, &plans, &node).await?;
                 bind_pod(&client, &pod, &node).await?;
                 Ok::<_, BindError>(())
@@ -381,7 +401,7 @@ impl Scheduler {
             let bound = bound.await;
             if bound.is_ok() {
                 let message = format!("Successfully assigned {} to {node}", pod.key);
-                events.normal(&reference(&pod), "Scheduled", message);
+                events.tell(&reference(&pod), &SCHEDULED, message);
             }
             // after shutdown nobody waits for the result
             let _ = bindings.send(Bound {
@@ -414,11 +434,8 @@ impl Scheduler {
         match PodInfo::of(&newest) {
             Ok(newest) if newest.node_name.is_empty() => {
                 tracing::warn!(pod = %pod.key, %error, "binding failed; trying again");
-                self.events.warning(
-                    &reference(pod),
-                    "FailedScheduling",
-                    format!("binding rejected: {error}"),
-                );
+                let note = format!("binding rejected: {error}");
+                self.events.tell(&reference(pod), &FAILED, note);
                 let mut queued = bound.queued;
                 queued.pod = Arc::new(newest);
                 self.queue.failed(queued);
@@ -432,23 +449,26 @@ impl Scheduler {
     fn refuse(&mut self, mut queued: Queued, failure: &Failure) {
         let pod = queued.pod.clone();
         let mut message = failure.message();
-        let preemption = if failure.nodes > 0 {
+        let preemption = if failure.nodes == 0 {
+            None
+        } else if failure.whole.is_some() {
+            // a pod that is refused as a whole never came to the plugin of resource claims, which then has nothing to look at
+            message.push_str(" not found");
+            None
+        } else {
             match self.decider.preempt(&self.snapshot, &pod, failure) {
                 Ok(preemption) => Some(preemption),
                 Err(why) => {
-                    message.push_str(" preemption: ");
+                    message.push_str(" no new claims to deallocate, preemption: ");
                     message.push_str(&why);
                     None
                 }
             }
-        } else {
-            None
         };
         if let Some(preemption) = &preemption {
             self.snapshot.nominate(pod.clone(), &preemption.node);
         }
-        self.events
-            .warning(&reference(&pod), "FailedScheduling", message.clone());
+        self.events.tell(&reference(&pod), &FAILED, message.clone());
         let nominated = preemption.as_ref().map(|p| p.node.to_string());
         if queued.message != message || nominated.is_some() {
             tokio::spawn(report(self.client.clone(), pod.clone(), message.clone(), nominated));
@@ -496,6 +516,11 @@ async fn report(client: Client, pod: Arc<PodInfo>, message: String, nominated: O
     if let Some(node) = nominated {
         status["nominatedNodeName"] = node.into();
     }
+    patch_status(&client, &pod, status).await;
+}
+
+/// Writes a part of a pod's status. That the pod is another one by now is no failure.
+async fn patch_status(client: &Client, pod: &PodInfo, status: Value) {
     let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
     match client
         .patch_status::<core::Pod>(pod.namespace(), pod.name(), &patch)
@@ -503,12 +528,12 @@ async fn report(client: Client, pod: Arc<PodInfo>, message: String, nominated: O
     {
         Ok(_) => {}
         Err(error) if error.is_not_found() || error.code() == Some(409) => {}
-        Err(error) => tracing::warn!(pod = %pod.key, %error, "the pod's condition cannot be written"),
+        Err(error) => tracing::warn!(pod = %pod.key, %error, "the pod's status cannot be written"),
     }
 }
 
 /// Makes the victims leave.
-async fn evict(client: Client, events: EventRecorder, pod: Arc<PodInfo>, preemption: Preemption) {
+async fn evict(client: Client, events: SeriesRecorder, pod: Arc<PodInfo>, preemption: Preemption) {
     for victim in preemption.victims {
         let disruption = json!({
             "metadata": { "uid": victim.uid() },
@@ -534,7 +559,13 @@ async fn evict(client: Client, events: EventRecorder, pod: Arc<PodInfo>, preempt
         match deleted {
             Ok(()) => {
                 let message = format!("Preempted by pod {} on node {}", pod.uid(), preemption.node);
-                events.normal(&reference(&victim), "Preempted", message);
+                let told = Told {
+                    type_: "Normal",
+                    reason: "Preempted",
+                    action: "Preempting",
+                    related: Some(&reference(&pod)),
+                };
+                events.tell(&reference(&victim), &told, message);
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => tracing::warn!(pod = %victim.key, %error, "cannot be preempted"),

@@ -72,6 +72,10 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
             }
             let mut tree = old.clone();
             tree["spec"]["nodeName"] = json!(node);
+            // who looks for room does not keep it for the pod twice
+            if let Some(status) = tree.get_mut("status").and_then(Value::as_object_mut) {
+                status.remove("nominatedNodeName");
+            }
             for field in ["annotations", "labels"] {
                 let given = binding
                     .pointer(&format!("/metadata/{field}"))

@@ -26,7 +26,7 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let eviction = decode_kind(request, api::schema::Schema::builtin(), &[("policy/v1", "Eviction")])?;
     let (namespace, name) = (&request.info.namespace, &request.info.name);
     admit(server, served, request, &eviction)?;
-    if text(&eviction, &["metadata", "name"]).is_some_and(|n| n != name) {
+    if text(&eviction, &["metadata", "name"]).unwrap_or_default() != name {
         let why = "name in URL does not match name in Eviction object";
         return Err(ApiError::bad_request(why));
     }
