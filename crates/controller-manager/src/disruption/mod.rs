@@ -1,8 +1,9 @@
 //! PodDisruptionBudgets: how many more pods may be evicted now.
 
+mod scale;
 mod stale;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use client::{Cache, Client, EventRecorder, WorkQueue};
@@ -12,15 +13,14 @@ use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use serde_json::Value;
 
 use crate::Error;
 use crate::context::Context;
 use crate::deployment::scaled;
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
-use crate::meta::{controller_of, is_deleting, name, reference, selector, selects};
-use crate::ownership::{controller_key, spec_selects};
+use crate::meta::{is_deleting, name, reference, selector, selects};
+use crate::ownership::spec_selects;
 use crate::pods::is_ready;
 
 /// An evicted pod that is still not being deleted after this time counts again.
@@ -117,6 +117,12 @@ fn selects_all(budget: &api::object::Object) -> bool {
     selector.is_some_and(|s| {
         s.match_labels.is_none_or(|l| l.is_empty()) && s.match_expressions.is_none_or(|e| e.is_empty())
     })
+}
+
+/// Whether a budget speaks of what pods' controllers want, and not of a number of pods.
+fn counts_controllers(budget: &PodDisruptionBudget) -> bool {
+    let Some(spec) = &budget.spec else { return false };
+    spec.max_unavailable.is_some() || matches!(spec.min_available, Some(IntOrString::String(_)))
 }
 
 /// How many pods there should be, and how many of them must stay healthy. `scale` is what their controllers want.
@@ -230,7 +236,19 @@ impl Controller {
         if pods.is_empty() {
             self.recorder.normal(&about, "NoPods", "No matching pods found");
         }
-        let scale = self.scale(&pods);
+        let scale = match counts_controllers(&budget) {
+            true => self.scale(&pods).await,
+            false => Ok(scale::Scale::default()),
+        };
+        if let Ok(scale::Scale { unmanaged: true, .. }) = scale {
+            let selector = budget.spec.as_ref().and_then(|s| s.selector.as_ref());
+            let message = format!(
+                "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.",
+                scale::selector_text(selector)
+            );
+            self.recorder.warning(&about, "UnmanagedPods", message);
+        }
+        let scale = scale.map(|scale| scale.replicas);
         if let Err(problem) = &scale {
             let message = format!("Failed to calculate the number of expected pods: {problem}");
             self.recorder
@@ -242,40 +260,12 @@ impl Controller {
         }
         Ok(next.map(Duration::from_secs_f64))
     }
-
-    /// The sum of what the pods' controllers want. A pod without one does not count.
-    fn scale(&self, pods: &[Pod]) -> Result<i32, String> {
-        let mut by_owner: HashMap<String, i32> = HashMap::new();
-        for pod in pods {
-            let Some(owner) = controller_of(pod) else { continue };
-            let key = format!(
-                "{}/{}",
-                pod.metadata.namespace.as_deref().unwrap_or_default(),
-                owner.name
-            );
-            let missing = || format!("found no controllers for pod {:?}", name(pod));
-            let found = match owner.kind.as_str() {
-                "ReplicaSet" => self.sets.get(&key).map(|set| {
-                    let deployment = controller_key(&set, "Deployment", "apps");
-                    deployment.and_then(|key| self.deployments.get(&key)).unwrap_or(set)
-                }),
-                "StatefulSet" => self.stateful.get(&key),
-                "ReplicationController" => self.replication.get(&key),
-                _ => None,
-            };
-            let found = found.ok_or_else(missing)?;
-            let tree: Value = found.decode().map_err(|e| e.to_string())?;
-            let replicas = tree["spec"]["replicas"].as_i64().unwrap_or(1);
-            by_owner.insert(found.meta.uid.to_string(), i32::try_from(replicas).unwrap_or(i32::MAX));
-        }
-        Ok(by_owner.values().sum())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn budget(spec: &Value) -> PodDisruptionBudget {
         serde_json::from_value(
@@ -315,6 +305,18 @@ mod tests {
             ),
             (Some(0), "SyncFailed")
         );
+    }
+
+    #[test]
+    fn a_number_of_pods_asks_no_controller() {
+        for (spec, asks) in [
+            (json!({"minAvailable": 1}), false),
+            (json!({"minAvailable": "10%"}), true),
+            (json!({"maxUnavailable": 1}), true),
+            (json!({}), false),
+        ] {
+            assert_eq!(counts_controllers(&budget(&spec)), asks, "{spec}");
+        }
     }
 
     #[test]

@@ -1,0 +1,143 @@
+//! How many pods the controllers of a budget's pods want.
+
+use std::collections::HashMap;
+
+use http::Method;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use serde_json::Value;
+
+use super::Controller;
+use crate::discovery::group_path;
+use crate::meta::{controller_of, name, namespace};
+use crate::ownership::controller_key;
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Scale {
+    pub replicas: i32,
+    /// Some pods have no controller and do not count.
+    pub unmanaged: bool,
+}
+
+impl Controller {
+    /// The sum of what the pods' controllers want, each asked once.
+    pub(super) async fn scale(&self, pods: &[Pod]) -> Result<Scale, String> {
+        let mut by_owner: HashMap<String, i32> = HashMap::new();
+        let mut unmanaged = false;
+        for pod in pods {
+            let Some(owner) = controller_of(pod) else {
+                unmanaged = true;
+                continue;
+            };
+            // of a ReplicaSet it is known only by its Deployment, which may be there already
+            let found = match self.known(owner, namespace(pod))? {
+                Some(found) => Some(found),
+                None => self.asked(owner, namespace(pod)).await?,
+            };
+            let (uid, replicas) = found.ok_or_else(|| format!("found no controllers for pod {:?}", name(pod)))?;
+            by_owner.insert(uid, replicas);
+        }
+        Ok(Scale {
+            replicas: by_owner.values().fold(0, |sum, n| sum.saturating_add(*n)),
+            unmanaged,
+        })
+    }
+
+    /// The controllers that budgets are mostly about, from the caches: uid and wanted pods.
+    fn known(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, String> {
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        let cache = match (group, owner.kind.as_str()) {
+            ("apps" | "extensions", "ReplicaSet") => &self.sets,
+            ("apps", "StatefulSet") => &self.stateful,
+            ("", "ReplicationController") => &self.replication,
+            _ => return Ok(None),
+        };
+        let found = cache.get(&format!("{namespace}/{}", owner.name));
+        let Some(found) = found.filter(|o| *o.meta.uid == *owner.uid) else {
+            return Ok(None);
+        };
+        let of = controller_key(&found, "Deployment", "apps");
+        let found = of.and_then(|key| self.deployments.get(&key)).unwrap_or(found);
+        let tree: Value = found.decode().map_err(|e| e.to_string())?;
+        let replicas = tree["spec"]["replicas"].as_i64().unwrap_or(1);
+        Ok(Some((
+            found.meta.uid.to_string(),
+            i32::try_from(replicas).unwrap_or(i32::MAX),
+        )))
+    }
+
+    /// Any other kind, by its scale subresource.
+    async fn asked(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, String> {
+        let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+        let base = group_path(group, version);
+        let get = |path: String| async move {
+            let answer = self.client.json::<Value>(Method::GET, &path, &[], None::<&()>).await;
+            match answer {
+                Ok(tree) => Ok(Some(tree)),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        let list = get(base.clone()).await?.unwrap_or_default();
+        let served = list["resources"].as_array().map_or(&[][..], Vec::as_slice);
+        let named = |r: &Value| r["name"].as_str().unwrap_or_default().to_owned();
+        let mut plurals = served.iter().filter(|r| r["kind"] == *owner.kind).map(named);
+        let Some(plural) = plurals.find(|name| !name.contains('/')) else {
+            return Err(format!(
+                "no matches for kind {:?} in version {:?}",
+                owner.kind, owner.api_version
+            ));
+        };
+        let scale = format!("{plural}/scale");
+        if !served.iter().any(|r| named(r) == scale && r["kind"] == "Scale") {
+            let dot = if group.is_empty() { "" } else { "." };
+            return Err(format!("{plural}{dot}{group} does not implement the scale subresource"));
+        }
+        let path = format!("{base}/namespaces/{namespace}/{plural}/{}/scale", owner.name);
+        let Some(tree) = get(path).await?.filter(|scale| scale["metadata"]["uid"] == *owner.uid) else {
+            return Ok(None);
+        };
+        let replicas = tree["spec"]["replicas"].as_i64().unwrap_or(0);
+        Ok(Some((owner.uid.clone(), i32::try_from(replicas).unwrap_or(i32::MAX))))
+    }
+}
+
+/// A selector as upstream prints it.
+pub(super) fn selector_text(selector: Option<&LabelSelector>) -> String {
+    let Some(selector) = selector else {
+        return "nil".to_owned();
+    };
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
+    let expressions = selector.match_expressions.iter().flatten();
+    let expressions: String = expressions
+        .map(|e| {
+            let values = e.values.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
+                e.key, e.operator
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_selector_is_printed_as_upstream_does() {
+        let selector: LabelSelector = serde_json::from_value(json!({"matchLabels": {"a": "b", "c": "d"},
+            "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]}))
+        .unwrap();
+        assert_eq!(
+            selector_text(Some(&selector)),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,c: d,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
+        );
+        assert_eq!(selector_text(None), "nil");
+    }
+}
