@@ -114,11 +114,16 @@ pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Counts a change of anything but metadata and status.
+/// Counts a change of anything but metadata and status, of some kinds of the annotations too.
 pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Result<()> {
-    if resource.strategy.generation != Generation::Counted {
-        return Ok(());
-    }
+    let annotated = match resource.strategy.generation {
+        Generation::Counted => false,
+        Generation::WithAnnotations => {
+            let annotations = |tree: &Value| tree.pointer("/metadata/annotations").cloned().unwrap_or_default();
+            annotations(new) != annotations(old)
+        }
+        Generation::None | Generation::One => return Ok(()),
+    };
     let counted = |tree: &Value| {
         let mut map = tree.as_object().cloned().unwrap_or_default();
         for key in ["metadata", "apiVersion", "kind"] {
@@ -129,7 +134,7 @@ pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Res
         }
         map
     };
-    if counted(new) != counted(old) {
+    if annotated || counted(new) != counted(old) {
         let before = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         of(new)?.insert("generation".into(), json!(before + 1));
     }

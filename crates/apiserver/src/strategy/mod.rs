@@ -21,6 +21,8 @@ pub enum Generation {
     One,
     /// Counts changes of everything but metadata and status.
     Counted,
+    /// Counts these and changes of the annotations.
+    WithAnnotations,
 }
 
 /// The rules of one resource.
@@ -137,7 +139,8 @@ impl Strategy {
             ("", "serviceaccounts") => &cluster::SERVICE_ACCOUNT,
             ("", "podtemplates") => &COUNTED_PLAIN_ROW,
             ("", "replicationcontrollers") => &workload::ORPHANING,
-            ("apps", "deployments" | "replicasets" | "statefulsets") => &COUNTED_ROW,
+            ("apps", "deployments") => &workload::DEPLOYMENT,
+            ("apps", "replicasets" | "statefulsets") => &COUNTED_ROW,
             ("apps", "daemonsets") => &workload::DAEMON_SET,
             ("apps", "controllerrevisions") => &PLAIN_ROW,
             ("batch", "jobs") => &workload::JOB,

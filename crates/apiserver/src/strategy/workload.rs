@@ -2,11 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::strategy::{COUNTED, Strategy, text};
+use crate::strategy::{COUNTED, Generation, Strategy, text};
 
 /// ReplicationControllers leave their pods when nothing is said.
 pub static ORPHANING: Strategy = Strategy {
     orphan_by_default: true,
+    ..COUNTED
+};
+
+/// Deployments hand their annotations on to their ReplicaSets: a change of these is a new generation too.
+pub static DEPLOYMENT: Strategy = Strategy {
+    generation: Generation::WithAnnotations,
     ..COUNTED
 };
 
@@ -65,3 +71,17 @@ pub static JOB: Strategy = Strategy {
     },
     ..COUNTED
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deployment_counts_changes_of_its_annotations() {
+        assert_eq!(
+            Strategy::of("apps", "deployments").generation,
+            Generation::WithAnnotations
+        );
+        assert_eq!(Strategy::of("apps", "replicasets").generation, Generation::Counted);
+    }
+}

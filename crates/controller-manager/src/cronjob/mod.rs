@@ -149,8 +149,23 @@ impl Controller {
         self.note_jobs(&about, &jobs, &mut status);
         let mut again = None;
         if !is_deleting(&cronjob) && spec.suspend != Some(true) {
+            let zone = spec.time_zone.as_deref();
             again = match Schedule::parse(&spec.schedule, spec.time_zone.as_deref()) {
+                Ok(schedule) if schedule.next(Timestamp::now()).is_none() => {
+                    let message = format!(
+                        "invalid schedule: {} : time difference between two schedules is less than 1 second",
+                        spec.schedule
+                    );
+                    self.recorder.warning(&about, "InvalidSchedule", message);
+                    None
+                }
                 Ok(schedule) => self.run_due(&cronjob, &about, &schedule, &jobs, &mut status).await?,
+                Err(_) if zone.is_some_and(|zone| schedule::zone(zone).is_err()) => {
+                    let zone = zone.unwrap_or_default();
+                    let message = format!("invalid timeZone: {zone:?}: unknown time zone {zone}");
+                    self.recorder.warning(&about, "UnknownTimeZone", message);
+                    None
+                }
                 Err(problem) => {
                     let message = format!("unparseable schedule: {:?} : {problem}", spec.schedule);
                     self.recorder.warning(&about, "UnparseableSchedule", message);
@@ -296,7 +311,8 @@ fn job_of(cronjob: &CronJob, at: Timestamp) -> Job {
     let template = cronjob.spec.job_template.clone();
     let meta = template.metadata.unwrap_or_default();
     let mut annotations: BTreeMap<String, String> = meta.annotations.unwrap_or_default();
-    annotations.insert(SCHEDULED.to_owned(), at.to_string());
+    let zone = cronjob.spec.time_zone.as_deref().and_then(|z| schedule::zone(z).ok());
+    annotations.insert(SCHEDULED.to_owned(), schedule::written(at, zone));
     Job {
         metadata: ObjectMeta {
             name: Some(format!("{}-{}", name(cronjob), at.as_second() / 60)),

@@ -87,7 +87,7 @@ fn field(text: &str, low: u32, high: u32, names: &[&str]) -> Result<Field, Strin
 }
 
 /// A zone by its IANA name, from the system's database. UTC needs none.
-fn zone(name: &str) -> Result<TimeZone, String> {
+pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
     if name.eq_ignore_ascii_case("UTC") || name.eq_ignore_ascii_case("Etc/UTC") {
         return Ok(TimeZone::UTC);
     }
@@ -97,6 +97,14 @@ fn zone(name: &str) -> Result<TimeZone, String> {
     }
     let data = std::fs::read(format!("/usr/share/zoneinfo/{name}")).map_err(|_| format!("unknown time zone {name}"))?;
     TimeZone::tzif(name, &data).map_err(|e| format!("time zone {name}: {e}"))
+}
+
+/// A time in its zone, as RFC 3339 has it.
+pub(super) fn written(at: Timestamp, zone: Option<TimeZone>) -> String {
+    match zone.filter(|zone| *zone != TimeZone::UTC) {
+        Some(zone) => at.to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        None => at.to_string(),
+    }
 }
 
 impl Schedule {
@@ -266,5 +274,14 @@ mod tests {
             daily.last_between(at("2026-01-01T00:00:00Z"), at("2026-01-01T09:00:00Z")),
             (None, false)
         );
+    }
+
+    #[test]
+    fn times_are_written_in_their_zone() {
+        let at = Timestamp::from_second(0).unwrap();
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        assert_eq!(written(at, Some(zone)), "1970-01-01T02:00:00+02:00");
+        assert_eq!(written(at, Some(TimeZone::UTC)), "1970-01-01T00:00:00Z");
+        assert_eq!(Schedule::parse("0 0 31 2 *", None).unwrap().next(at), None);
     }
 }

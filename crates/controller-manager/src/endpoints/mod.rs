@@ -8,7 +8,7 @@ mod subsets;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use client::{Cache, DeleteParams, EventRecorder, WorkQueue};
@@ -88,7 +88,8 @@ pub(crate) async fn run(ctx: Context, flavor: Flavor) -> Result<(), Error> {
             expectations.observe(&change);
             let Some(object) = change.object() else { return };
             let service = match flavor {
-                Flavor::Endpoints => Some(&*object.meta.name),
+                // what users write into them stays until the pods change
+                Flavor::Endpoints => Some(&*object.meta.name).filter(|_| change.new.is_none()),
                 Flavor::Slices => object.meta.label(slices::SERVICE_NAME),
             };
             if let Some(service) = service {
@@ -96,6 +97,12 @@ pub(crate) async fn run(ctx: Context, flavor: Flavor) -> Result<(), Error> {
             }
         }
     });
+    if flavor == Flavor::Endpoints {
+        // those whose Service was deleted while nobody looked
+        for left in c.written.list().iter().filter(|e| c.services.get(&e.key()).is_none()) {
+            queue.add(left.key());
+        }
+    }
     let workers = match flavor {
         Flavor::Slices => ctx.config.concurrent_service_endpoint_syncs,
         Flavor::Endpoints => ctx.config.concurrent_endpoint_syncs,
@@ -134,12 +141,12 @@ impl Controller {
             .collect()
     }
 
-    fn zones(&self, pods: &[Pod]) -> HashMap<String, String> {
+    fn nodes_of(&self, pods: &[Pod]) -> slices::Nodes {
         let names = pods.iter().map(|p| crate::pods::node_name(p).to_owned());
         names
-            .filter_map(|node| {
-                let zone = self.nodes.get(&node)?.meta.label(ZONE)?.to_owned();
-                Some((node, zone))
+            .filter_map(|name| {
+                let node = self.nodes.get(&name)?;
+                Some((name, node.meta.label(ZONE).map(str::to_owned)))
             })
             .collect()
     }
@@ -164,7 +171,13 @@ impl Controller {
             .filter(|s| slices::is_ours(s, service_name) && !s.meta.deleting);
         let existing = existing.map(|s| decode(s)).collect::<Result<Vec<EndpointSlice>, _>>()?;
         let pods = self.selected_pods(&service)?;
-        let plan = slices::plan(&service, &pods, &self.zones(&pods), existing);
+        let nodes = self.nodes_of(&pods);
+        let stranded = pods.iter().find(|pod| slices::is_stranded(&service, pod, &nodes));
+        let stranded = stranded.map(|pod| {
+            let (pod, node) = (name(pod), crate::pods::node_name(pod));
+            Error::State(format!("skipping Pod {pod} for Service {key}: Node {node} Not Found"))
+        });
+        let plan = slices::plan(&service, &pods, &nodes, existing);
         let outcome = self.perform(me, plan).await;
         match outcome {
             Err(Error::Client(error)) if error.is_namespace_terminating() => Ok(None),
@@ -175,7 +188,8 @@ impl Controller {
                 Err(error.into())
             }
             Err(error) => Err(error),
-            Ok(()) => Ok(None),
+            // a node that is not there yet is looked for again
+            Ok(()) => stranded.map_or(Ok(None), Err),
         }
     }
 
@@ -211,7 +225,11 @@ impl Controller {
         let (in_namespace, service_name) = split_key(key);
         let client = &self.ctx.client;
         let Some(object) = self.services.get(key) else {
-            if self.written.get(key).is_none() || leader_record(&self.written, key) {
+            if self
+                .written
+                .get(key)
+                .is_none_or(|endpoints| is_leader_record(&endpoints))
+            {
                 return Ok(None);
             }
             let deleted = client
@@ -238,8 +256,8 @@ impl Controller {
         match written {
             Ok(_) => Ok(None),
             Err(error) if error.is_namespace_terminating() || error.is_conflict() => Ok(None),
-            // The cache does not show it yet; its event brings the key back.
-            Err(error) if error.is_already_exists() => Ok(None),
+            // the cache does not show it yet
+            Err(error) if error.is_already_exists() => Ok(Some(Duration::from_millis(50))),
             Err(error) => {
                 let message = format!("Failed to {} endpoints {key}: {error}", verb.to_lowercase());
                 let reason = format!("FailedTo{verb}Endpoint");
@@ -251,8 +269,7 @@ impl Controller {
 }
 
 /// Endpoints once carried leader election records; those belong to nobody's Service.
-fn leader_record(written: &Cache, key: &str) -> bool {
-    let endpoints = written.decode::<Endpoints>(key).ok().flatten();
-    endpoints
-        .is_none_or(|e| crate::meta::label(&e, "endpoints.kubernetes.io/managed-by") != Some("endpoint-controller"))
+fn is_leader_record(endpoints: &api::object::Object) -> bool {
+    let endpoints = endpoints.decode::<Endpoints>();
+    endpoints.is_ok_and(|e| crate::meta::annotation(&e, "control-plane.alpha.kubernetes.io/leader").is_some())
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address;
-use crate::meta::{controller_reference, is_deleting, name};
+use crate::meta::{controller_reference, is_deleting, name, uid};
 use crate::pods::{is_ready, node_name};
 
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -20,6 +20,9 @@ const MOST_ENDPOINTS: usize = 100;
 
 /// Address type and ports: what the endpoints of one slice have in common.
 type Shape = (String, String);
+
+/// The nodes that are there, with their zones.
+pub(super) type Nodes = HashMap<String, Option<String>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Plan {
@@ -59,7 +62,7 @@ fn endpoint_ports(service: &Service, pod: &Pod) -> Vec<EndpointPort> {
         .collect()
 }
 
-fn endpoint(service: &Service, pod: &Pod, addresses: Vec<&str>, zones: &HashMap<String, String>) -> Endpoint {
+fn endpoint(service: &Service, pod: &Pod, addresses: Vec<&str>, nodes: &Nodes) -> Endpoint {
     let (serving, terminating) = (is_ready(pod), is_deleting(pod));
     let ready = address::publishes_not_ready(service) || (serving && !terminating);
     let node = Some(node_name(pod)).filter(|n| !n.is_empty());
@@ -73,7 +76,7 @@ fn endpoint(service: &Service, pod: &Pod, addresses: Vec<&str>, zones: &HashMap<
         hostname: address::hostname(pod, service),
         node_name: node.map(str::to_owned),
         target_ref: Some(address::target(pod)),
-        zone: node.and_then(|n| zones.get(n)).cloned(),
+        zone: node.and_then(|n| nodes.get(n)).cloned().flatten(),
         ..Endpoint::default()
     }
 }
@@ -129,29 +132,28 @@ fn identity(endpoint: &Endpoint) -> (Option<String>, Vec<String>) {
     (uid, endpoint.addresses.clone())
 }
 
-/// Brings the slices of a Service to what its pods say. `zones` are by node.
-pub(super) fn plan(
-    service: &Service,
-    pods: &[Pod],
-    zones: &HashMap<String, String>,
-    existing: Vec<EndpointSlice>,
-) -> Plan {
+/// Whether the node of a pod is not there (any more): whoever does not want unready pods is not sent to it.
+pub(super) fn is_stranded(service: &Service, pod: &Pod, nodes: &Nodes) -> bool {
+    !address::publishes_not_ready(service) && !nodes.contains_key(node_name(pod)) && !node_name(pod).is_empty()
+}
+
+/// Brings the slices of a Service to what its pods say.
+pub(super) fn plan(service: &Service, pods: &[Pod], nodes: &Nodes, existing: Vec<EndpointSlice>) -> Plan {
     let mut wanted: BTreeMap<Shape, (Vec<EndpointPort>, Vec<Endpoint>)> = BTreeMap::new();
     let families = address::families(service);
-    for pod in pods.iter().filter(|p| address::belongs(p, true)) {
+    let there = |pod: &&Pod| address::belongs(pod, true) && !is_stranded(service, pod, nodes);
+    for pod in pods.iter().filter(there) {
         for family in &families {
             let addresses = address::addresses(pod, family);
             if addresses.is_empty() {
                 continue;
             }
+            // a pod without the port that is asked for by name is there without one
             let ports = endpoint_ports(service, pod);
-            if ports.is_empty() && !address::ports(service).is_empty() {
-                continue;
-            }
             let entry = wanted
                 .entry(shape(family, &ports))
                 .or_insert_with(|| (ports, Vec::new()));
-            entry.1.push(endpoint(service, pod, addresses, zones));
+            entry.1.push(endpoint(service, pod, addresses, nodes));
         }
     }
     // A Service without endpoints has one empty slice of each family, which says so.
@@ -162,6 +164,9 @@ pub(super) fn plan(
     }
     let mut plan = Plan::default();
     let mut by_shape: BTreeMap<Shape, Vec<EndpointSlice>> = BTreeMap::new();
+    // those of an earlier Service of this name are in the way
+    let (existing, foreign) = existing.into_iter().partition(|slice| is_owned(slice, service));
+    plan.delete = foreign;
     for slice in existing {
         let shape = shape(&slice.address_type, slice.ports.as_deref().unwrap_or_default());
         by_shape.entry(shape).or_default().push(slice);
@@ -172,7 +177,30 @@ pub(super) fn plan(
         fill(service, &shape.0, &ports, endpoints, slices, &mut plan);
     }
     plan.delete.extend(by_shape.into_values().flatten());
+    reuse(&mut plan, service);
     plan
+}
+
+fn is_owned(slice: &EndpointSlice, service: &Service) -> bool {
+    let owners = slice.metadata.owner_references.iter().flatten();
+    owners.into_iter().any(|owner| owner.uid == uid(service))
+}
+
+/// A slice that would go becomes one that would be made: who watches sees one change and no gap.
+fn reuse(plan: &mut Plan, service: &Service) {
+    let mut gone = std::mem::take(&mut plan.delete);
+    gone.retain(|old| {
+        let new = plan.create.last().filter(|new| new.address_type == old.address_type);
+        if new.is_none() || !is_owned(old, service) {
+            return true;
+        }
+        if let Some(mut new) = plan.create.pop() {
+            new.metadata.name.clone_from(&old.metadata.name);
+            plan.update.push(new);
+        }
+        false
+    });
+    plan.delete = gone;
 }
 
 /// Endpoints stay in the slice they are in; new ones go where there is room.

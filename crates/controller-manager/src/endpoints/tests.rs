@@ -33,6 +33,10 @@ fn pod(name: &str, ip: &str, ready: bool, more: &Value) -> Pod {
     serde_json::from_value(tree).unwrap()
 }
 
+fn nodes() -> slices::Nodes {
+    HashMap::from([("node-1".to_owned(), None)])
+}
+
 fn named(mut slice: EndpointSlice, name: &str) -> EndpointSlice {
     slice.metadata.name = Some(name.to_owned());
     slice
@@ -40,7 +44,7 @@ fn named(mut slice: EndpointSlice, name: &str) -> EndpointSlice {
 
 #[test]
 fn pods_become_endpoints_with_their_conditions() {
-    let zones = HashMap::from([("node-1".to_owned(), "z".to_owned())]);
+    let zones = HashMap::from([("node-1".to_owned(), Some("z".to_owned()))]);
     let gone = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
     let ended = json!({"status": {"phase": "Failed"}});
     let pods = [
@@ -88,7 +92,7 @@ fn pods_become_endpoints_with_their_conditions() {
 #[test]
 fn a_service_without_pods_has_one_empty_slice_of_each_family() {
     let dual = service(&json!({"ipFamilies": ["IPv4", "IPv6"]}));
-    let plan = slices::plan(&dual, &[], &HashMap::new(), vec![]);
+    let plan = slices::plan(&dual, &[], &nodes(), vec![]);
     assert_eq!(plan.create.len(), 2);
     let kept: Vec<_> = plan
         .create
@@ -96,7 +100,7 @@ fn a_service_without_pods_has_one_empty_slice_of_each_family() {
         .enumerate()
         .map(|(i, s)| named(s, &i.to_string()))
         .collect();
-    let again = slices::plan(&dual, &[], &HashMap::new(), kept);
+    let again = slices::plan(&dual, &[], &nodes(), kept);
     assert_eq!((again.create.len(), again.update.len(), again.delete.len()), (0, 0, 0));
 }
 
@@ -106,7 +110,7 @@ fn only_the_slices_that_differ_are_written() {
     let pods: Vec<Pod> = (0..150)
         .map(|i| pod(&format!("p{i:03}"), &format!("10.1.1.{i}"), true, &json!({})))
         .collect();
-    let first = slices::plan(&service, &pods, &HashMap::new(), vec![]);
+    let first = slices::plan(&service, &pods, &nodes(), vec![]);
     let sizes: Vec<usize> = first
         .create
         .iter()
@@ -119,12 +123,47 @@ fn only_the_slices_that_differ_are_written() {
         .enumerate()
         .map(|(i, s)| named(s, &i.to_string()))
         .collect();
-    let same = slices::plan(&service, &pods, &HashMap::new(), kept.clone());
+    let same = slices::plan(&service, &pods, &nodes(), kept.clone());
     assert_eq!((same.create.len(), same.update.len(), same.delete.len()), (0, 0, 0));
-    let fewer = slices::plan(&service, &pods[..100], &HashMap::new(), kept.clone());
+    let fewer = slices::plan(&service, &pods[..100], &nodes(), kept.clone());
     assert_eq!((fewer.create.len(), fewer.update.len(), fewer.delete.len()), (0, 0, 1));
-    let none = slices::plan(&service, &[], &HashMap::new(), kept);
-    assert_eq!((none.create.len(), none.update.len(), none.delete.len()), (1, 0, 2));
+    let none = slices::plan(&service, &[], &nodes(), kept);
+    // one of the two becomes the empty one
+    assert_eq!((none.create.len(), none.update.len(), none.delete.len()), (0, 1, 1));
+    assert_eq!(none.update[0].endpoints.as_ref().unwrap().len(), 0);
+}
+
+#[test]
+fn a_pod_without_the_named_port_is_listed_without_ports() {
+    let asked = json!({"ports": [{"port": 80, "targetPort": "other", "protocol": "TCP"}]});
+    let plan = slices::plan(
+        &service(&asked),
+        &[pod("a", "10.1.0.1", true, &json!({}))],
+        &nodes(),
+        vec![],
+    );
+    let slice = &plan.create[0];
+    assert_eq!(
+        (
+            slices::port_numbers(slice).len(),
+            slice.endpoints.as_ref().unwrap().len()
+        ),
+        (0, 1)
+    );
+}
+
+#[test]
+fn a_pod_of_a_node_that_is_gone_is_left_out_and_slices_of_an_earlier_service_go() {
+    let pods = [pod("a", "10.1.0.1", true, &json!({}))];
+    let plan = slices::plan(&service(&json!({})), &pods, &HashMap::new(), vec![]);
+    assert_eq!(plan.create[0].endpoints.as_ref().unwrap().len(), 0);
+    let stays = service(&json!({"publishNotReadyAddresses": true}));
+    let plan = slices::plan(&stays, &pods, &HashMap::new(), vec![]);
+    assert_eq!(plan.create[0].endpoints.as_ref().unwrap().len(), 1);
+    let mut earlier = named(plan.create[0].clone(), "s");
+    earlier.metadata.owner_references.as_mut().unwrap()[0].uid = "earlier".to_owned();
+    let plan = slices::plan(&stays, &pods, &nodes(), vec![earlier]);
+    assert_eq!((plan.create.len(), plan.update.len(), plan.delete.len()), (1, 0, 1));
 }
 
 #[test]
@@ -136,7 +175,7 @@ fn headless_services_name_their_pods() {
         false,
         &json!({"spec": {"hostname": "a", "subdomain": "web"}}),
     );
-    let plan = slices::plan(&headless, std::slice::from_ref(&member), &HashMap::new(), vec![]);
+    let plan = slices::plan(&headless, std::slice::from_ref(&member), &nodes(), vec![]);
     let slice = &plan.create[0];
     assert!(slice.metadata.labels.as_ref().unwrap().contains_key(slices::HEADLESS));
     assert_eq!(slice.endpoints.as_ref().unwrap()[0].hostname.as_deref(), Some("a"));
@@ -180,7 +219,7 @@ fn endpoints_group_ports_of_the_same_pods() {
 fn addresses_that_are_not_ready_are_published_when_asked() {
     let eager = service(&json!({"publishNotReadyAddresses": true}));
     let pods = [pod("a", "10.1.0.1", false, &json!({}))];
-    let plan = slices::plan(&eager, &pods, &HashMap::new(), vec![]);
+    let plan = slices::plan(&eager, &pods, &nodes(), vec![]);
     assert_eq!(
         plan.create[0].endpoints.as_ref().unwrap()[0]
             .conditions

@@ -50,6 +50,8 @@ pub(super) struct Node {
     pub owners: Vec<OwnerReference>,
     pub dependents: HashSet<String>,
     pub deleting: bool,
+    /// Its dependents are being made orphans.
+    pub orphaning: bool,
     /// Waits for its dependents: foreground deletion has begun.
     pub deleting_dependents: bool,
     /// Known only because a dependent named it.
@@ -114,6 +116,7 @@ impl Graph {
                     owners: meta.owners.to_vec(),
                     dependents: HashSet::new(),
                     deleting: false,
+                    orphaning: false,
                     deleting_dependents: false,
                     is_virtual: false,
                 };
@@ -150,6 +153,7 @@ impl Graph {
                 owners: Vec::new(),
                 dependents: HashSet::new(),
                 deleting: false,
+                orphaning: false,
                 deleting_dependents: false,
                 is_virtual: true,
             });
@@ -204,8 +208,10 @@ impl Graph {
         if !meta.deleting {
             return;
         }
-        let first = !std::mem::replace(&mut node.deleting, true);
-        if first && has(meta, ORPHAN) {
+        node.deleting = true;
+        // the finalizer may come back with another deletion
+        let orphaning = has(meta, ORPHAN);
+        if !std::mem::replace(&mut node.orphaning, orphaning) && orphaning {
             todo.attempt_orphan.push(uid.to_owned());
             return;
         }
@@ -392,6 +398,10 @@ mod tests {
         );
         graph.observe(&resource(), &meta("a", &[], false, &[]));
         assert!(graph.dependents("o").is_empty());
+        // another finalizer holds it, and a second deletion orphans again
+        graph.observe(&resource(), &meta("o", &[], true, &["other"]));
+        let again = graph.observe(&resource(), &meta("o", &[], true, &["other", ORPHAN]));
+        assert_eq!(again.attempt_orphan, ["o"]);
     }
 
     #[test]
