@@ -12,13 +12,13 @@ from collections import Counter, defaultdict
 import driver
 from steps import script  # noqa: F401 (the driver's)
 
-CLUSTER, WORKER, SLOTS = "control-plane", "kubelet.py", 16
-BATCH = 128
+CLUSTER, WORKER, SLOTS = "control-plane", "kubelet.py", 24
+BATCH = 240
 TIME = re.compile(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 UID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 RANDOM = "[bcdfghjklmnpqrstvwxz2456789]{5}"
 # how often these are seen depends on how fast the scheduler and the binder try again
-REPEATED = {"FailedScheduling", "WaitForFirstConsumer", "FailedBinding", "ProvisioningFailed", "WaitForPodScheduled", "ExternalProvisioning", "ClaimNotFound", "FailedCreate", "FailedMount", "NoPods", "CalculateExpectedPodCountFailed", "Preempted", "NotTriggerScaleUp"}
+REPEATED = {"FailedScheduling", "WaitForFirstConsumer", "FailedBinding", "ProvisioningFailed", "WaitForPodScheduled", "ExternalProvisioning", "ClaimNotFound", "FailedCreate", "FailedMount", "NoPods", "VolumeMismatch", "ExternalExpanding", "UnmanagedPods", "InvalidSchedule", "CalculateExpectedPodCountFailed", "Preempted", "NotTriggerScaleUp"}
 # not in every order the same
 # nodes of other scripts, which may be tainted just then, count here
 FOREIGN = re.compile(r"\d+ node\(s\) (?:didn't match Pod's node affinity/selector|had untolerated taint\(s\)|were unschedulable)(?:, |(?=\.))|: (?=\. )")
@@ -60,11 +60,11 @@ class Names:
         for resource, one in every:
             meta = one["metadata"]
             owner = next((ref for ref in meta.get("ownerReferences") or [] if ref.get("controller")), None)
-            if resource == "replicasets" and owner and "pod-template-hash" in (meta.get("labels") or {}):
-                self.hash(meta, meta["labels"]["pod-template-hash"], owner, self.clean(one["spec"]["template"], names))
-            elif resource == "controllerrevisions" and owner:
-                label = (meta.get("labels") or {})
-                self.hash(meta, label.get("controller-revision-hash", "") or label.get("controller.kubernetes.io/hash", ""), owner, self.clean(one["data"], names))
+            labels = meta.get("labels") or {}
+            if resource == "replicasets" and "pod-template-hash" in labels:
+                self.hash(meta, labels["pod-template-hash"], self.clean(one["spec"]["template"], names))
+            elif resource == "controllerrevisions":
+                self.hash(meta, labels.get("controller-revision-hash", "") or labels.get("controller.kubernetes.io/hash", ""), self.clean(one["data"], names))
             elif resource == "jobs" and owner and owner["kind"] == "CronJob":
                 self.text[meta["name"]] = owner["name"] + "-@"
         # what is called after these; more than one level deep
@@ -85,10 +85,10 @@ class Names:
             text = text.replace(name, place)
         return re.sub(r'"pod-template-hash": "[^"]*"(, )?|"creationTimestamp": null(, )?', "", text)
 
-    def hash(self, meta, hash_, owner, content):
+    def hash(self, meta, hash_, content):
         made = "#" + digest(content)
-        self.text[meta["name"]] = f"{owner['name']}-{made}"
-        if hash_:
+        if hash_ and meta["name"].endswith("-" + hash_):
+            self.text[meta["name"]] = meta["name"].removesuffix(hash_) + made
             self.text[hash_] = made
 
     def of(self, value):
@@ -98,7 +98,8 @@ class Names:
         if not self.alone and "nodes are available: " in value:
             value = FOREIGN.sub("", value)
         value = re.sub(r"\b10\.244\.\d+\.\d+", "<pod ip>", re.sub(r"\b10\.96\.\d+\.\d+", "<service ip>", value))
-        return re.sub(f"(kube-api-access-|by-hand-){RANDOM}", r"\1*", value)
+        # pods that were refused too
+        return re.sub(f"\\b(kube-api-access-|by-hand-|(?:d|w|e|r|j|ds|j-\\d+)-(?:#[0-9a-f]{{5}}-)?){RANDOM}\\b", r"\1*", value)
 
 
 def tree(value, names, key=""):
@@ -138,7 +139,7 @@ def normal(answer, names, alone):
     for resource, one in answer.get("objects", []):
         meta = one["metadata"]
         if resource == "events":
-            if one["involvedObject"]["kind"] == "Node" and one["reason"] in ("RegisteredNode", "CIDRAssignmentFailed"):
+            if one["involvedObject"]["kind"] == "Node" and one["reason"] in ("RegisteredNode", "RemovingNode", "CIDRAssignmentFailed"):
                 continue
             one = event(one)
             made[f"event of {one['on']['kind']} {known.of(one['on'].get('name', ''))}: {one['reason']}"].append(tree(one, known))
@@ -243,6 +244,8 @@ class Runner(driver.Scripts):
                 continue
             a, b = (normal(one, made[1], script[0]["alone"]) for one in (our, their))
             if not has_zones(json.dumps(script[1:])):
+                # which of nodes that are alike a later pod gets is chance again
+                a, b = ({key: json.loads(re.sub(r"\{slot\}-n\d", "NODE", json.dumps(ones))) if key.startswith("event of") else ones for key, ones in one.items()} for one in (a, b))
                 a, b = (json.loads(re.sub(r'("zone": |topology.kubernetes.io/zone": )"[ab]"', r'\1"<zone>"', json.dumps(one))) for one in (a, b))
             now = set()
             for key, pair in differences(a, b, swaps(script)).items():

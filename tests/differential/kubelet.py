@@ -15,7 +15,7 @@ import time
 
 import worker
 
-SLOTS = 16
+SLOTS = 24
 # nodes of a slot: CPUs, memory, zone
 NODES = {"n1": ("4", "8Gi", "a"), "n2": ("4", "8Gi", "a"), "n3": ("4", "8Gi", "b")}
 WATCHED = {
@@ -31,6 +31,8 @@ GROUP = {resource: group for group, resources in WATCHED.items() for resource in
 MERGE = {"Content-Type": "application/strategic-merge-patch+json"}
 # seconds without a change; a pod that no node takes is tried again after some
 QUIET, QUIET_UNSCHEDULED = 2.5, 7
+# upstream's binder looks again at claims that have no volume
+QUIET_UNBOUND = 17
 LONGEST = 75
 
 
@@ -241,7 +243,7 @@ class Kubelet:
         return made
 
     def order(self, step, namespace, slot):
-        """Does what a script says. Pods are taken by the alphabet of their node and name."""
+        """Does what a script says."""
         what = step["kubelet"]
         if what in ("ready", "notready", "silent"):
             full = f"{slot}-{step['node']}"
@@ -252,7 +254,7 @@ class Kubelet:
         with self.cluster.lock:
             pods = [one for (resource, ns, name), one in self.cluster.objects.items() if resource == "pods" and ns == namespace]
         chosen = []
-        for pod in sorted(pods, key=lambda one: (one["spec"].get("nodeName", ""), one["metadata"]["creationTimestamp"], one["metadata"]["name"])):
+        for pod in in_turn(pods):
             labels = pod["metadata"].get("labels") or {}
             if pod["metadata"]["name"] == step.get("name") or "name" not in step and all(labels.get(k) == v for k, v in step.get("labels", {}).items()):
                 chosen.append(pod)
@@ -260,6 +262,18 @@ class Kubelet:
             self.orders[pod["metadata"]["uid"]] = what
             self.cluster.pods.put((namespace, pod["metadata"]["name"]))
         return {"code": 200, "body": {"pods": len(chosen)}}
+
+
+def in_turn(objects):
+    """Objects in an order that does not depend on random names: pods on the fullest node first."""
+    where = [one["spec"].get("nodeName", "") for one in objects]
+
+    def rank(one):
+        node = one["spec"].get("nodeName", "")
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in (one.get("status") or {}).get("conditions") or [])
+        owned = one["metadata"].get("ownerReferences")
+        return (not node, -where.count(node), not ready, bool(one["metadata"].get("deletionTimestamp")), "" if owned else one["metadata"]["name"], one["metadata"]["creationTimestamp"], one["metadata"]["name"])
+    return sorted(objects, key=rank)
 
 
 def busy(objects):
@@ -285,6 +299,9 @@ def busy(objects):
             # the minute begins soon, or has just begun
             if not status.get("lastScheduleTime") or time.gmtime().tm_sec > 50:
                 return True
+        if resource == "namespaces" and meta.get("deletionTimestamp") and since(meta["deletionTimestamp"]) < 25:
+            # upstream waits before it begins, and for pods
+            return True
         if resource == "nodes":
             taints = {(t["key"], t["effect"]) for t in spec.get("taints") or []}
             if (conditions.get("Ready") == "True") == (("node.kubernetes.io/not-ready", "NoExecute") in taints or ("node.kubernetes.io/not-ready", "NoSchedule") in taints):
@@ -311,10 +328,13 @@ class Player:
         while True:
             objects = self.cluster.of(namespace, slot, id_)
             unscheduled = any(r == "pods" and not one["spec"].get("nodeName") and not one["spec"].get("schedulingGates") for r, one in objects)
-            quiet = QUIET_UNSCHEDULED if unscheduled else QUIET
+            unbound = any(r == "persistentvolumeclaims" and (one.get("status") or {}).get("phase") == "Pending" for r, one in objects)
+            quiet = QUIET_UNBOUND if unbound else QUIET_UNSCHEDULED if unscheduled else QUIET
             idle = time.monotonic() - max(begin, self.cluster.last_change(namespace, slot, id_))
             waited = time.monotonic() - begin
             if idle >= quiet and (waited > LONGEST or not busy(objects)) or waited > 2 * LONGEST:
+                if waited > LONGEST:
+                    print(f"{worker.folder.parent.name}: {namespace} is not at rest after {waited:.0f} s", file=sys.stderr)
                 return waited <= LONGEST, objects
             time.sleep(0.2)
 
@@ -351,7 +371,7 @@ class Player:
             resource = before.rstrip("/").rsplit("/", 1)[1]
             with self.cluster.lock:
                 found = [one for (r, ns, name), one in self.cluster.objects.items() if r == resource and ns == step["ns"] and (one["metadata"].get("labels") or {}).get(key) == value]
-            found.sort(key=lambda one: (one["spec"].get("nodeName", ""), one["metadata"]["creationTimestamp"], one["metadata"]["name"]))
+            found = in_turn(found)
             if not found:
                 return {"code": 404, "body": "none"}
             name = found[0]["metadata"]["name"]

@@ -403,5 +403,5 @@ def script(seed):
     made = Script(seed)
     family = made.r.choices([part for part, _ in FAMILIES], [weight for _, weight in FAMILIES])[0]
     family(made)
-    made.steps[0].update(family=family.__name__, alone=made.alone and seed % 12 == 0, nodes=made.alone)
+    made.steps[0].update(family=family.__name__, alone=made.alone and seed % 40 == 0, nodes=made.alone)
     return made.steps
