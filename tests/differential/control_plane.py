@@ -268,8 +268,10 @@ class Runner(driver.Scripts):
                 found[kind].append({"seed": seed, **one, "kind": kind, **one["shown"][kind]})
         return len(seeds)
 
-    def shrink_all(self, simplest):
-        """Plays the simplest script of each group again up to where it differed, and leaves out steps as long as it still does."""
+    def shrink_all(self, simplest, cases):
+        """Plays the scripts of some groups again up to where they differed, and leaves out steps as long as they still do."""
+        if not simplest:
+            return
         for case in simplest.values():
             case.update(script=[step for step in case["script"] if step["n"] <= case["at"][case["kind"]]], again=False)
         for turn in range(4):
@@ -286,9 +288,8 @@ class Runner(driver.Scripts):
                     simplest[kind].update(new, kind=kind, **new["shown"][kind], again=True)
             for kind, case in simplest.items():
                 case["smallest"] = case["again"] and turn > 0 and kind not in hit
-        for kind, case in simplest.items():
+        for case in cases.values():
             case["shown"] = None
-        return simplest
 
     def replay(self, case):
         one = self.compare([case["script"]])[0]
