@@ -388,6 +388,7 @@ def normal(step, answer, names, asked):
             value = value.replace(*(f"192.0.2.{one}" for one in (name, place)) if place == "{byte}" else (name, place))
         # the object in a decoder's message; Go's names of types, and of structs inside structs, are not known to the schema table
         value = re.sub(r'(resourceVersion\\*":\\*")\d+', r"\1<revision>", value)
+        value = re.sub(r'(\bresourceVersion: "|ResourceVersion in record \()\d+', r"\1<revision>", value)
         if "json: cannot unmarshal" in value:
             value = re.sub(r"number -?[0-9][^ ]* into", "number <number> into", re.sub(r" of type \S+", " of type <type>", re.sub(r"\.[A-Z]\w+(?=\.)", "", value)))
         value = structs(value)

@@ -179,8 +179,8 @@ class Scripts(Run):
                         yield [*script[:at], {**step, name: part}, *script[at + 1:]]
                 path, _, query = step["path"].partition("?")
                 parts = query.split("&") if query else []
-                # some objects must never be stored
-                for part in parts if "dryRun=All" not in parts else [part for part in parts if part != "dryRun=All"]:
+                # some objects must never be stored, and a watch without an end is waited for
+                for part in (part for part in parts if part != "dryRun=All" and not part.startswith("timeoutSeconds=")):
                     rest = "&".join(one for one in parts if one is not part)
                     yield [*script[:at], {**step, "path": path + ("?" + rest if rest else "")}, *script[at + 1:]]
 

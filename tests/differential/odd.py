@@ -100,7 +100,7 @@ def value(r, type_, name, body=None, depth=0):
     if type_.startswith("@"):
         known = schema.fields(type_[1:])
         chance = r.choice([0, 0.3, 0.6]) if depth < 3 else 0.15
-        some = [field for field in known if r.random() < chance] or [r.choice(list(known))] * (r.random() < 0.6 and bool(known))
+        some = [field for field in known if r.random() < chance] or ([r.choice(list(known))] if known and r.random() < 0.6 else [])
         return {field: value(r, known[field], field, body, depth + 1) for field in some if depth < 5}
     # raw, json, fieldsv1, schemaorbool and their like
     return r.choice([{}, [], "x", 5, None, True, {"a": 1}, {"type": "string"}, {"apiVersion": "v1", "kind": "Pod"}])

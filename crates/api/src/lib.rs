@@ -22,3 +22,5 @@ pub mod schema;
 mod selector_parser;
 pub mod selectors;
 pub mod time;
+pub mod yaml;
+mod yaml_order;

@@ -429,5 +429,6 @@ fn lay_over(
 
 #[cfg(test)]
 mod removals;
+pub mod scale;
 #[cfg(test)]
 mod tests;

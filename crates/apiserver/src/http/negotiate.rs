@@ -22,11 +22,40 @@ pub enum Transform {
     Metadata,
 }
 
+/// The version of `meta.k8s.io` that a form is of. Both are the same but for their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum FormVersion {
+    #[default]
+    V1,
+    V1Beta1,
+}
+
+impl FormVersion {
+    pub fn api_version(self) -> &'static str {
+        match self {
+            FormVersion::V1 => "meta.k8s.io/v1",
+            FormVersion::V1Beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+
+    fn of(name: &str) -> Option<FormVersion> {
+        match name {
+            "v1" => Some(FormVersion::V1),
+            "v1beta1" => Some(FormVersion::V1Beta1),
+            _ => None,
+        }
+    }
+}
+
 /// What the response is to look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Accept {
     pub encoding: Encoding,
     pub transform: Transform,
+    /// Of the form that `transform` makes.
+    pub version: FormVersion,
+    /// Whether the form is named as one of a list: `Some(true)` is `PartialObjectMetadataList`. None where it goes for both.
+    pub of_list: Option<bool>,
     pub pretty: bool,
 }
 
@@ -50,6 +79,8 @@ impl Encoding {
 }
 
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// What a list is written as too, when it is a watch.
+const STREAMED: &str = ", application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch";
 
 impl Accept {
     /// Reads an `Accept` header; the first clause that can be met wins, as upstream's order of clients' preference.
@@ -58,6 +89,17 @@ impl Accept {
     /// `406` when no clause can be met.
     pub fn parse(header: Option<&str>) -> Result<Accept> {
         Accept::choose(header, true)
+    }
+
+    /// As `parse`, of a collection.
+    pub fn of_collection(header: Option<&str>) -> Result<Accept> {
+        Accept::parse(header).map_err(|error| {
+            let whole = ApiError::not_acceptable(ACCEPTED);
+            match error.message == whole.message {
+                true => ApiError::not_acceptable(&format!("{ACCEPTED}{STREAMED}")),
+                false => error,
+            }
+        })
     }
 
     /// As `parse`, of what has no tables.
@@ -91,7 +133,14 @@ impl Accept {
                     _ => {}
                 }
             }
-            let meta = group.is_none_or(|g| g == "meta.k8s.io") && version.is_none_or(|v| v == "v1");
+            let version = version.map_or(Some(FormVersion::V1), FormVersion::of);
+            let meta = group.is_none_or(|g| g == "meta.k8s.io") && version.is_some();
+            accept.version = version.unwrap_or_default();
+            accept.of_list = match wanted {
+                Some("PartialObjectMetadata") => Some(false),
+                Some("PartialObjectMetadataList") => Some(true),
+                _ => None,
+            };
             accept.transform = match wanted {
                 None => Transform::Whole,
                 Some("Table") if meta && tables && encoding != Encoding::Protobuf => Transform::Table,
@@ -147,6 +196,11 @@ mod tests {
                 Some("application/cbor, application/vnd.kubernetes.protobuf"),
                 Some((Encoding::Protobuf, Transform::Whole)),
             ),
+            (
+                Some("application/json;as=Table;v=v1beta1;g=meta.k8s.io"),
+                Some((Encoding::Json, Transform::Table)),
+            ),
+            (Some("application/json;as=Table;v=v2;g=meta.k8s.io"), None),
             (Some("application/json;as=Unknown"), None),
             (Some("text/html"), None),
             (Some("text/html, */*;q=0.8"), Some((Encoding::Json, Transform::Whole))),

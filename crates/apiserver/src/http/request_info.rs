@@ -65,6 +65,25 @@ impl Query {
         self.0.get(key)?.first().map(String::as_str)
     }
 
+    /// A whole number.
+    ///
+    /// # Errors
+    /// `400` for anything else, nothing included.
+    pub fn number(&self, key: &str) -> Result<Option<i64>> {
+        use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+        let Some(text) = self.get(key) else {
+            return Ok(None);
+        };
+        let number = text.parse::<i64>().map_err(|error| {
+            let why = match error.kind() {
+                PosOverflow | NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            ApiError::bad_request(format!("strconv.ParseInt: parsing {}: {why}", api::go::quote(text)))
+        })?;
+        Ok(Some(number))
+    }
+
     pub fn all(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }

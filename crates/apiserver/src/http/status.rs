@@ -96,6 +96,11 @@ impl ApiError {
         ApiError::new(406, "NotAcceptable", message)
     }
 
+    /// The form that is asked for does not go with what would be written in it.
+    pub fn no_such_form_of(why: &str) -> ApiError {
+        ApiError::new(406, "NotAcceptable", why)
+    }
+
     /// The media type of a patch is not known.
     pub fn unknown_patch_type() -> ApiError {
         ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").without_details()

@@ -11,10 +11,10 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 
-use crate::http::negotiate::{Accept, Encoding, Transform};
+use crate::http::negotiate::{Accept, Encoding, FormVersion, Transform};
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::Cached;
-use crate::registry::resource::Resource;
+use crate::registry::resource::{Resource, internal_package};
 use crate::table;
 
 /// Every response's body.
@@ -58,10 +58,7 @@ pub fn tree_response(code: StatusCode, accept: Accept, tree: &Value) -> Response
     let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     match accept.encoding {
         Encoding::Json => json_response(code, tree),
-        Encoding::Yaml => match to_yaml(tree) {
-            Ok(yaml) => respond(code, Encoding::Yaml.media_type(), full(yaml)),
-            Err(error) => json_response(StatusCode::INTERNAL_SERVER_ERROR, &error.status()),
-        },
+        Encoding::Yaml => respond(code, Encoding::Yaml.media_type(), full(api::yaml::to_string(tree))),
         Encoding::Protobuf => {
             let schema = Schema::builtin();
             let Some(root) = schema.type_for(&GroupVersionKind::from_api_version(text("apiVersion"), text("kind")))
@@ -91,10 +88,6 @@ pub fn error_response(accept: Accept, error: &ApiError) -> Response<Body> {
     response
 }
 
-pub fn to_yaml(tree: &Value) -> Result<String> {
-    serde_saphyr::to_string(tree).map_err(ApiError::internal)
-}
-
 /// The object's JSON in the version that was asked for.
 fn json_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
     resource.present(object)
@@ -110,9 +103,9 @@ fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
 }
 
 /// `PartialObjectMetadata` of an object.
-fn metadata_of(object: &Cached) -> Bytes {
+fn metadata_of(object: &Cached, version: FormVersion) -> Bytes {
     let mut out = Vec::new();
-    table::write_metadata(&object.object.bytes, &mut out);
+    table::write_metadata(&object.object.bytes, version, &mut out);
     out.into()
 }
 
@@ -128,13 +121,23 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
             Encoding::Yaml => serde_json::from_slice(&json_of(resource, object)?).map_err(ApiError::internal)?,
         },
         Transform::Metadata => {
-            let json = metadata_of(object);
+            if accept.of_list == Some(true) {
+                let kind = format!("*{}.{}", internal_package(&resource.group), resource.kind);
+                return Err(ApiError::no_such_form_of(&format!(
+                    "you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
+                )));
+            }
+            let json = metadata_of(object, accept.version);
             if accept.encoding == Encoding::Json {
                 return Ok(json);
             }
             serde_json::from_slice(&json).map_err(ApiError::internal)?
         }
-        Transform::Table => table::of(resource, std::slice::from_ref(&json_of(resource, object)?))?,
+        Transform::Table => table::of(
+            resource,
+            std::slice::from_ref(&json_of(resource, object)?),
+            accept.version,
+        )?,
     };
     encode_tree(&tree, accept.encoding)
 }
@@ -143,7 +146,7 @@ pub fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
     let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     match encoding {
         Encoding::Json => Ok(serde_json::to_vec(tree).map_err(ApiError::internal)?.into()),
-        Encoding::Yaml => Ok(to_yaml(tree)?.into()),
+        Encoding::Yaml => Ok(api::yaml::to_string(tree).into()),
         Encoding::Protobuf => {
             let schema = Schema::builtin();
             let root = schema
@@ -203,6 +206,12 @@ pub fn list_response(
     table_objects: table::Include,
 ) -> Result<Response<Body>> {
     let media_type = accept.encoding.media_type();
+    if accept.of_list == Some(false) {
+        let kind = format!("*{}.{}", internal_package(&resource.group), resource.list_kind);
+        return Err(ApiError::no_such_form_of(&format!(
+            "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
+        )));
+    }
     match (accept.transform, accept.encoding) {
         (Transform::Whole, Encoding::Json) => {
             let head = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
@@ -210,9 +219,9 @@ pub fn list_response(
             Ok(respond(StatusCode::OK, media_type, items))
         }
         (Transform::Metadata, Encoding::Json) => {
-            let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false) });
-            let write = |object: &Cached, out: &mut Vec<u8>| {
-                table::write_metadata(&object.object.bytes, out);
+            let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
+            let write = move |object: &Cached, out: &mut Vec<u8>| {
+                table::write_metadata(&object.object.bytes, accept.version, out);
                 Ok(())
             };
             Ok(respond(
@@ -222,8 +231,8 @@ pub fn list_response(
             ))
         }
         (Transform::Table, Encoding::Json) => {
-            let rows = table::Rows::of(resource, table_objects);
-            let head = json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false), "columnDefinitions": rows.definitions() });
+            let rows = table::Rows::of(resource, table_objects, accept.version);
+            let head = json!({ "kind": "Table", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "columnDefinitions": rows.definitions() });
             let resource = resource.clone();
             let write = move |object: &Cached, out: &mut Vec<u8>| rows.write(&json_of(&resource, object)?, out);
             Ok(respond(
@@ -253,14 +262,16 @@ pub fn list_response(
             let tree = match transform {
                 Transform::Table => {
                     let objects = items.iter().map(|o| json_of(resource, o)).collect::<Result<Vec<_>>>()?;
-                    let mut tree = table::of_included(resource, &objects, table_objects, true)?;
+                    let mut tree = table::of_included(resource, &objects, table_objects, accept.version, true)?;
                     tree["metadata"] = meta.tree(false);
                     tree
                 }
                 Transform::Metadata => {
-                    let tree = |o: &Arc<Cached>| serde_json::from_slice(&metadata_of(o)).map_err(ApiError::internal);
+                    let tree = |o: &Arc<Cached>| {
+                        serde_json::from_slice(&metadata_of(o, accept.version)).map_err(ApiError::internal)
+                    };
                     let items = items.iter().map(tree).collect::<Result<Vec<Value>>>()?;
-                    json!({ "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta.tree(false), "items": items })
+                    json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "items": items })
                 }
                 Transform::Whole => {
                     let items = items

@@ -50,23 +50,17 @@ fn without_nulls(mut tree: Value) -> Value {
 impl DeleteOptions {
     /// Reads the body, or the query where there is no body.
     pub fn read(body: Option<Value>, query: &Query) -> Result<DeleteOptions> {
-        let mut options =
-            match body {
-                Some(tree) => {
-                    serde_json::from_value(without_nulls(tree)).map_err(|e| ApiError::bad_request(e.to_string()))?
-                }
-                None => DeleteOptions {
-                    grace_period_seconds: match query.text("gracePeriodSeconds") {
-                        Some(text) => Some(text.parse().map_err(|_| {
-                            ApiError::bad_request(format!("gracePeriodSeconds {text:?} is not a number"))
-                        })?),
-                        None => None,
-                    },
-                    propagation_policy: query.text("propagationPolicy").map(Into::into),
-                    orphan_dependents: query.text("orphanDependents").map(|v| v == "true"),
-                    ..DeleteOptions::default()
-                },
-            };
+        let mut options = match body {
+            Some(tree) => {
+                serde_json::from_value(without_nulls(tree)).map_err(|e| ApiError::bad_request(e.to_string()))?
+            }
+            None => DeleteOptions {
+                grace_period_seconds: query.number("gracePeriodSeconds")?,
+                propagation_policy: query.text("propagationPolicy").map(Into::into),
+                orphan_dependents: query.text("orphanDependents").map(|v| v == "true"),
+                ..DeleteOptions::default()
+            },
+        };
         options.dry_run.extend(query.all("dryRun").iter().cloned());
         let mut errors = Vec::new();
         if let Some(policy) = options

@@ -76,20 +76,23 @@ fn list_revision(text: &str) -> Result<u64> {
 }
 
 impl ListOptions {
+    /// Whether the numbers among the options are numbers, which is looked at before what the others mean.
+    ///
+    /// # Errors
+    /// `400` when one is not.
+    pub fn numbers(query: &Query) -> Result<()> {
+        query.number("timeoutSeconds")?;
+        query.number("limit")?;
+        Ok(())
+    }
+
     pub fn parse(query: &Query) -> Result<ListOptions> {
-        let number = |key: &str| match query.text(key) {
-            Some(text) => text
-                .parse::<i64>()
-                .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))),
-            None => Ok(0),
-        };
-        number("timeoutSeconds")?;
-        let limit = match query.text("limit") {
-            Some(text) => text
-                .parse()
-                .map_err(|_| ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")))?,
-            None => 0,
-        };
+        ListOptions::numbers(query)?;
+        // less than none is as many as there are
+        let limit = query
+            .number("limit")?
+            .and_then(|limit| limit.try_into().ok())
+            .unwrap_or(0);
         let matching = query.text("resourceVersionMatch");
         let version = query.text("resourceVersion");
         let token = match query.text("continue") {

@@ -300,3 +300,11 @@ impl Resource {
         ApiError::invalid(group, &self.kind, name, errors)
     }
 }
+
+/// The name that upstream's own types of a group go by.
+pub fn internal_package(group: &str) -> &str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or(group),
+    }
+}

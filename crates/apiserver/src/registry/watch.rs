@@ -85,18 +85,11 @@ impl WatchOptions {
             None | Some("0") => None,
             Some(text) => Some(text.parse().map_err(|_| ApiError::plain(bad_revision(text)))?),
         };
-        let timeout = match query.text("timeoutSeconds") {
-            Some(text) => {
-                let seconds: u64 = text.parse().map_err(|_| {
-                    ApiError::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-                })?;
-                if seconds == 0 {
-                    LONGEST
-                } else {
-                    Duration::from_secs(seconds)
-                }
-            }
-            None => LONGEST,
+        let timeout = match query.number("timeoutSeconds")?.unwrap_or(0) {
+            // less than nothing is over at once, as upstream's timer is
+            seconds if seconds < 0 => Duration::ZERO,
+            0 => LONGEST,
+            seconds => Duration::from_secs(seconds.unsigned_abs()),
         };
         Ok(WatchOptions {
             since: if initial == Some(true) { None } else { since },
@@ -133,7 +126,13 @@ impl Framer {
     fn object(&mut self, kind: &'static str, object: &Cached) -> Result<Bytes> {
         if self.accept.transform == Transform::Table {
             let bytes = self.resource.present(object)?;
-            let tree = table::of_included(&self.resource, &[bytes], self.include, std::mem::take(&mut self.first))?;
+            let tree = table::of_included(
+                &self.resource,
+                &[bytes],
+                self.include,
+                self.accept.version,
+                std::mem::take(&mut self.first),
+            )?;
             return self.tree(kind, &tree);
         }
         let one = body::encode_object(&self.resource, object, self.accept)?;
@@ -165,18 +164,19 @@ impl Framer {
         if ends_initial {
             tree["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
+        let version = self.accept.version.api_version();
         match self.accept.transform {
             Transform::Metadata => {
                 tree["kind"] = json!("PartialObjectMetadata");
-                tree["apiVersion"] = json!("meta.k8s.io/v1");
+                tree["apiVersion"] = json!(version);
             }
             Transform::Table => {
                 let cells = Value::Array(Vec::new());
                 tree = json!({
-                    "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+                    "kind": "Table", "apiVersion": version,
                     "metadata": { "resourceVersion": revision.to_string() },
                     "columnDefinitions": [],
-                    "rows": [{ "cells": cells, "object": { "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": tree["metadata"] } }],
+                    "rows": [{ "cells": cells, "object": { "kind": "PartialObjectMetadata", "apiVersion": version, "metadata": tree["metadata"] } }],
                 });
             }
             Transform::Whole => {}
@@ -187,7 +187,11 @@ impl Framer {
 
 fn yaml_frame(kind: &str, object: &[u8]) -> Result<Bytes> {
     let object: Value = serde_json::from_slice(object).map_err(ApiError::internal)?;
-    Ok(format!("{}---\n", body::to_yaml(&json!({ "type": kind, "object": object }))?).into())
+    Ok(format!(
+        "{}---\n",
+        api::yaml::to_string(&json!({ "type": kind, "object": object }))
+    )
+    .into())
 }
 
 /// The state of one watch.
@@ -219,6 +223,11 @@ struct Past {
 /// Answers WATCH.
 pub fn watch(served: &Served, selection: Selection, query: &Query, accept: Accept) -> Result<Response<Body>> {
     let options = WatchOptions::parse(query)?;
+    // each object is told by itself, however the form of the collection is named
+    let accept = Accept {
+        of_list: None,
+        ..accept
+    };
     let mut stream = Stream::open(served, selection, &options, accept)?;
     let media_type = match accept.encoding {
         Encoding::Json => HeaderValue::from_static("application/json"),

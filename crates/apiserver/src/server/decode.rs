@@ -10,7 +10,7 @@ use crate::http::json_text;
 use crate::http::negotiate::{self, Encoding};
 use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
-use crate::registry::resource::Resource;
+use crate::registry::resource::{Resource, internal_package};
 use crate::server::Request;
 use crate::server::options::FieldValidation;
 
@@ -217,17 +217,13 @@ fn other_type(wanted: (&str, &str), kind: &str, version: &str) -> ApiError {
             wanted.1
         )
     } else {
-        format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")
+        unregistered(kind, version)
     };
     unfit(kind, short, wanted.1, &why)
 }
 
-/// The name that upstream's own types of a group go by.
-fn internal_package(group: &str) -> &str {
-    match group {
-        "" | "events.k8s.io" => "core",
-        group => group.split('.').next().unwrap_or(group),
-    }
+fn unregistered(kind: &str, version: &str) -> String {
+    format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")
 }
 
 /// Decodes a body of a built-in kind that is no resource.
@@ -245,7 +241,11 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
         .next()
         .ok_or_else(|| ApiError::internal("the body's type has no schema"))?;
     let bad = |e: &dyn std::fmt::Display| ApiError::bad_request(e.to_string());
+    let is_options = kind == "DeleteOptions";
     let of_type = |e: api::schema::json::DecodeError| {
+        if is_options {
+            return ApiError::bad_request(e.to_string());
+        }
         unfit(
             kind,
             version.rsplit('/').next().unwrap_or_default(),
@@ -256,7 +256,13 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
     let decoded = match request.encoding()? {
         Encoding::Json => schema.decode_json(root, &request.body).map_err(|error| {
             // upstream reads the type first, and so says of what is no JSON that it has none
-            if serde_json::from_slice::<serde::de::IgnoredAny>(&request.body).is_ok() {
+            if let Ok(tree) = serde_json::from_slice::<Value>(&request.body) {
+                if is_options && !tree.is_object() && !tree.is_null() {
+                    let why = format!("json: cannot unmarshal {} into Go value of type struct", json_text::kind(&tree));
+                    return ApiError::bad_request(format!(
+                        "couldn't get version/kind; json parse error: {why} {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+                    ));
+                }
                 return of_type(error);
             }
             let why = json_text::problem(&request.body);
@@ -278,9 +284,15 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
             }
         }
     };
-    // the options of a deletion come in the version of whatever is deleted, and nobody is told what else is in them
-    if kind != "DeleteOptions" {
-        let text = |key: &str| decoded.value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = |key: &str| decoded.value.get(key).and_then(Value::as_str).unwrap_or_default();
+    if is_options {
+        // they come in the version of whatever is deleted, and nobody is told what else is in them
+        let (own, of) = (text("kind"), text("apiVersion"));
+        if !own.is_empty() && own != kind {
+            let of = if of.is_empty() { "meta.k8s.io/v1" } else { of };
+            return Err(ApiError::bad_request(unregistered(own, of)));
+        }
+    } else {
         let (own, of) = (text("kind"), text("apiVersion"));
         let same = |known: &str, given: &str| given.is_empty() || given == known;
         if !types.iter().any(|(version, kind)| same(kind, own) && same(version, of)) {

@@ -104,7 +104,10 @@ impl ApiServer {
         let query = Query::parse(parts.uri.query());
         let read = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok());
-        let negotiated = Accept::parse(accept);
+        let negotiated = match read.as_ref().is_ok_and(|info| matches!(info.verb, "list" | "watch")) {
+            true => Accept::of_collection(accept),
+            false => Accept::parse(accept),
+        };
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
         let warnings = Warnings::default();

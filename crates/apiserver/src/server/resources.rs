@@ -106,10 +106,12 @@ impl ApiServer {
                 request.accept,
             ),
             "list" => {
+                ListOptions::numbers(&request.query)?;
                 let selection = Selection::parse(resource, &info.namespace, &request.query)?;
                 read::list(&self.registry, &served, &selection, &request.query, request.accept).await
             }
             "watch" => {
+                ListOptions::numbers(&request.query)?;
                 let namespace = self.namespace_of(&request, resource);
                 let mut selection = Selection::parse(resource, namespace, &request.query)?;
                 if !info.name.is_empty() {
@@ -403,6 +405,7 @@ impl ApiServer {
         let options = self.delete_options(request)?;
         let mut write_options = request.write_options()?;
         write_options.dry_run = dry_run(&options.dry_run).unwrap_or_default();
+        ListOptions::numbers(&request.query)?;
         let selection = Selection::parse(resource, &request.info.namespace, &request.query)?;
         let list = ListOptions::parse(&request.query)?;
         let (items, meta) = read::select(&self.registry, served, &selection, &list).await?;
@@ -482,7 +485,7 @@ fn returns_deleted(resource: &Resource) -> bool {
 }
 
 /// Why an apply is refused.
-fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiError {
+pub fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiError {
     match error {
         ApplyError::Conflicts(conflicts) => {
             let causes = conflicts.iter().map(|c| {

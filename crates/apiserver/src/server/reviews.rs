@@ -45,6 +45,11 @@ impl ApiServer {
         if info.verb != "create" {
             return Err(ApiError::method_not_allowed());
         }
+        if row.kind == "Binding" {
+            let pods = self.registry.catalog().stored("", "pods").cloned();
+            let pods = pods.ok_or_else(|| ApiError::internal("pods are not served"))?;
+            return crate::subresource::binding::create(self, &pods, request).await;
+        }
         let accept = Accept::without_tables(request.header("accept"))?;
         let version = row.api_version();
         let schema = api::schema::Schema::builtin();

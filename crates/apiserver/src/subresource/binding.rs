@@ -1,4 +1,4 @@
-//! `pods/binding`: gives a pod its node.
+//! `pods/binding`, and a Binding in its collection: gives a pod its node.
 
 use std::sync::Arc;
 
@@ -15,7 +15,10 @@ use crate::strategy::text;
 
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let binding = decode_kind(request, api::schema::Schema::builtin(), &[("v1", "Binding")])?;
-    let name = &request.info.name;
+    let name = &match request.info.resource.as_str() {
+        "bindings" => text(&binding, &["metadata", "name"]).unwrap_or_default().to_owned(),
+        _ => request.info.name.clone(),
+    };
     if text(&binding, &["metadata", "name"]).unwrap_or_default() != name {
         let why = "name in URL does not match name in Binding object";
         return Err(ApiError::bad_request(why));

@@ -23,7 +23,12 @@ const ATTEMPTS: usize = 8;
 const MOST_DISRUPTED: usize = 2000;
 
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
-    let eviction = decode_kind(request, api::schema::Schema::builtin(), &[("policy/v1", "Eviction")])?;
+    // upstream still reads those of old clients
+    let eviction = decode_kind(
+        request,
+        api::schema::Schema::builtin(),
+        &[("policy/v1", "Eviction"), ("policy/v1beta1", "Eviction")],
+    )?;
     let (namespace, name) = (&request.info.namespace, &request.info.name);
     admit(server, served, request, &eviction)?;
     if text(&eviction, &["metadata", "name"]).unwrap_or_default() != name {

@@ -1,6 +1,6 @@
 //! Subresources: one file for each family.
 
-mod binding;
+pub mod binding;
 mod connect;
 mod eviction;
 pub mod kubelet;

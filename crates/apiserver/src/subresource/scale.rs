@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::schema::{Document, Schema, TypeId};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,7 +15,9 @@ use crate::registry::read::parse_revision;
 use crate::registry::resource::{Resource, at_path};
 use crate::registry::write::{Change, Write};
 use crate::server::decode::decode_kind;
-use crate::server::{ApiServer, Request};
+use crate::server::{ApiServer, Request, resources};
+
+const SCALE_VERSION: &str = "autoscaling/v1";
 
 fn selector_text(resource: &Resource, tree: &Value) -> String {
     if let Some(paths) = &resource.scale {
@@ -90,8 +93,48 @@ fn scale_of(resource: &Resource, tree: &Value) -> Value {
     scale
 }
 
-/// Makes the wanted `Scale` of the present one.
-type Rescale = Box<dyn Fn(&Value) -> Result<Value> + Send + Sync>;
+/// What becomes of the present `Scale`.
+enum Rescale {
+    Put(Value),
+    Patch(Patch),
+    /// The configuration, and whether it takes from others what they have.
+    Apply(Value, bool),
+}
+
+fn patched(schema: &Schema, root: TypeId, scale: &Value, patch: &Patch) -> Result<Value> {
+    let mut scale = scale.clone();
+    match patch {
+        Patch::Strategic(tree) => {
+            let merged = schema.strategic_merge(root, &scale, tree);
+            return merged.map_err(|e| ApiError::bad_request(e.to_string()));
+        }
+        Patch::Merge(tree) => json_patch::merge(&mut scale, tree),
+        Patch::Json(patch) => {
+            json_patch::patch(&mut scale, patch).map_err(|e| ApiError::bad_request(e.to_string()))?;
+        }
+    }
+    Ok(scale)
+}
+
+/// The applied configuration, which must say what it is.
+fn configuration(request: &Request) -> Result<Value> {
+    let document = Document::from_yaml(&request.body);
+    let config = document
+        .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
+        .value;
+    if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if (version, kind) != (SCALE_VERSION, "Scale") {
+        let shown = if version.is_empty() { "/" } else { version };
+        return Err(ApiError::bad_request(format!(
+            "invalid object type: {shown}, Kind={kind}"
+        )));
+    }
+    Ok(config)
+}
 
 fn set(tree: &mut Value, path: &str, value: Value) {
     let mut at = tree;
@@ -129,7 +172,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         .type_for(&gvk)
         .ok_or_else(|| ApiError::internal("Scale has no schema"))?;
     let mut strict = Vec::new();
-    let wanted: Rescale = if request.info.verb == "patch" {
+    let wanted = if request.info.verb == "patch" {
         let builtin = server
             .registry
             .catalog()
@@ -137,41 +180,44 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             .map(|s| s.resource.clone());
         let kind = PatchKind::of(request.header("content-type"), builtin.as_deref().unwrap_or(resource))?;
         if kind == PatchKind::Apply {
-            return Err(ApiError::unsupported_media_type(
-                "server-side apply to a scale is not implemented",
-            ));
+            Rescale::Apply(configuration(request)?, request.query.flag("force"))
+        } else {
+            let (patch, objections) = Patch::parse(kind, &request.body)?;
+            strict = objections;
+            Rescale::Patch(patch)
         }
-        let (patch, objections) = Patch::parse(kind, &request.body)?;
-        strict = objections;
-        Box::new(move |scale| match &patch {
-            Patch::Strategic(tree) => schema
-                .strategic_merge(root, scale, tree)
-                .map_err(|e| ApiError::bad_request(e.to_string())),
-            Patch::Merge(tree) => {
-                let mut scale = scale.clone();
-                json_patch::merge(&mut scale, tree);
-                Ok(scale)
-            }
-            Patch::Json(patch) => {
-                let mut scale = scale.clone();
-                json_patch::patch(&mut scale, patch).map_err(|e| ApiError::bad_request(e.to_string()))?;
-                Ok(scale)
-            }
-        })
     } else {
-        let scale = decode_kind(request, schema, &[("autoscaling/v1", "Scale")])?;
-        Box::new(move |_| Ok(scale.clone()))
+        let scale = decode_kind(request, schema, &[(SCALE_VERSION, "Scale")])?;
+        Rescale::Put(scale)
     };
+    let (api_version, replicas_at) = (resource.api_version(), spec_path(resource));
     let updated = write
         .update(name, |old| {
-            let before = scale_of(resource, old);
-            let decoded = schema.decode_value(root, wanted(&before)?);
+            let target = api::apply::Target::new(schema, root);
+            let mut before = scale_of(resource, old);
+            let unreadable = |why: String| ApiError::internal(why);
+            api::apply::scale::to_scale(old, &mut before, &api_version, replicas_at).map_err(unreadable)?;
+            let mut context = options.context(&server.registry, SCALE_VERSION);
+            let after = match &wanted {
+                Rescale::Put(scale) => scale.clone(),
+                Rescale::Patch(patch) => patched(schema, root, &before, patch)?,
+                Rescale::Apply(config, force) => {
+                    context.operation = "Apply".into();
+                    context.force = *force;
+                    api::apply::apply(&target, Some(&before), config, &context)
+                        .map_err(|e| resources::refused(resource, config, &e))?
+                }
+            };
+            let decoded = schema.decode_value(root, after);
             let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
             let objections = [strict.clone(), decoded.strict_errors()].concat();
             if let Some(why) = request.strict_problem(&objections) {
                 return Err(ApiError::bad_request(why));
             }
-            let scale = decoded.value;
+            let mut scale = decoded.value;
+            if !matches!(wanted, Rescale::Apply(..)) {
+                api::apply::track_update(&target, Some(&before), &mut scale, &context);
+            }
             let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
             if replicas < 0 {
                 let why = "must be greater than or equal to 0";
@@ -187,12 +233,14 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 (new, _) => Some(parse_revision(new)?),
             };
             let mut tree = old.clone();
-            set(&mut tree, spec_path(resource), json!(replicas));
+            set(&mut tree, replicas_at, json!(replicas));
+            api::apply::scale::from_scale(&mut tree, &scale, &api_version, replicas_at).map_err(unreadable)?;
             Ok(Change {
                 tree,
-                uid: None,
+                uid: Some(metadata::text(&scale, "uid").to_owned()).filter(|uid| !uid.is_empty()),
                 revision,
-                applied: false,
+                // who has the number now is written down already
+                applied: true,
             })
         })
         .await?;

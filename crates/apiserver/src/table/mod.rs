@@ -14,6 +14,7 @@ use api::raw::{self, Projection};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::http::negotiate::FormVersion;
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
 use crate::registry::resource::Resource;
@@ -107,15 +108,17 @@ pub struct Rows {
     reads: Projection,
     is_pods: bool,
     include: Include,
+    version: FormVersion,
 }
 
 impl Rows {
-    pub fn of(resource: &Resource, include: Include) -> Rows {
+    pub fn of(resource: &Resource, include: Include, version: FormVersion) -> Rows {
         Rows {
             columns: columns(resource),
             reads: reads::of(resource),
             is_pods: resource.is("", "pods"),
             include,
+            version,
         }
     }
 
@@ -141,7 +144,7 @@ impl Rows {
             Include::None => {}
             Include::Metadata => {
                 out.extend_from_slice(b",\"object\":");
-                write_metadata(object, out);
+                write_metadata(object, self.version, out);
             }
             Include::Object => {
                 out.extend_from_slice(b",\"object\":");
@@ -174,15 +177,23 @@ impl Rows {
 }
 
 /// Writes the `PartialObjectMetadata` of an object, given as its JSON.
-pub fn write_metadata(object: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":");
+pub fn write_metadata(object: &[u8], version: FormVersion, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"");
+    out.extend_from_slice(version.api_version().as_bytes());
+    out.extend_from_slice(b"\",\"metadata\":");
     out.extend_from_slice(raw::member(object, "metadata").unwrap_or(b"{}"));
     out.push(b'}');
 }
 
 /// A table of objects given as JSON, as a tree.
-pub fn of_included(resource: &Resource, objects: &[Bytes], include: Include, with_columns: bool) -> Result<Value> {
-    let rows = Rows::of(resource, include);
+pub fn of_included(
+    resource: &Resource,
+    objects: &[Bytes],
+    include: Include,
+    version: FormVersion,
+    with_columns: bool,
+) -> Result<Value> {
+    let rows = Rows::of(resource, include, version);
     let mut revision = String::new();
     let mut all = Vec::with_capacity(objects.len());
     for object in objects {
@@ -197,13 +208,13 @@ pub fn of_included(resource: &Resource, objects: &[Bytes], include: Include, wit
         text(&metadata, "/resourceVersion").clone_into(&mut revision);
     }
     Ok(json!({
-        "kind": "Table", "apiVersion": "meta.k8s.io/v1",
+        "kind": "Table", "apiVersion": version.api_version(),
         "metadata": { "resourceVersion": revision },
         "columnDefinitions": if with_columns { rows.definitions() } else { json!([]) }, "rows": all,
     }))
 }
 
 /// A table whose rows carry metadata.
-pub fn of(resource: &Resource, objects: &[Bytes]) -> Result<Value> {
-    of_included(resource, objects, Include::Metadata, true)
+pub fn of(resource: &Resource, objects: &[Bytes], version: FormVersion) -> Result<Value> {
+    of_included(resource, objects, Include::Metadata, version, true)
 }

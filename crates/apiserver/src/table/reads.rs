@@ -70,6 +70,7 @@ fn named(group: &str, plural: &str) -> Option<&'static [&'static str]> {
 mod tests {
     use serde_json::{Value, json};
 
+    use crate::http::negotiate::FormVersion;
     use crate::registry::builtin_resources;
     use crate::table::{Include, Rows};
 
@@ -120,7 +121,7 @@ mod tests {
         let resources = builtin_resources();
         for (group, plural, object) in objects {
             let resource = resources.iter().find(|r| r.is(group, plural)).unwrap();
-            let rows = Rows::of(resource, Include::Metadata);
+            let rows = Rows::of(resource, Include::Metadata, FormVersion::V1);
             let mut written = Vec::new();
             rows.write(object.to_string().as_bytes(), &mut written).unwrap();
             let row: Value = serde_json::from_slice(&written).unwrap();

@@ -2,12 +2,10 @@
 
 pub mod columns;
 pub mod format;
-mod key_order;
 pub mod kyaml;
 pub mod sort;
 pub mod table;
 pub mod tabwriter;
-pub mod yaml;
 
-pub use ::api::go;
+pub use ::api::{go, yaml};
 pub use format::Format;

@@ -1,7 +1,9 @@
 //! The client library of Rust's controllers against a server of ours.
 
 use futures::TryStreamExt;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -10,13 +12,59 @@ use serde_json::json;
 
 use crate::common::Server;
 
-#[tokio::test]
-async fn a_kube_rs_client_writes_lists_and_watches() {
-    let s = Server::start();
+async fn client(s: &Server) -> Client {
     let kubeconfig = Kubeconfig::read_from(s.kubeconfig()).unwrap();
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
-    let client = Client::try_from(config).unwrap();
+    Client::try_from(config).unwrap()
+}
+
+#[tokio::test]
+async fn who_applies_a_scale_has_the_number_of_replicas() {
+    let s = Server::start();
+    let deployments: Api<Deployment> = Api::namespaced(client(&s).await, "default");
+    let made = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "d" }, "spec": {
+        "replicas": 1, "selector": { "matchLabels": { "a": "b" } },
+        "template": { "metadata": { "labels": { "a": "b" } }, "spec": { "containers": [{ "name": "c", "image": "i" }] } } } });
+    let owner = PatchParams::apply("owner");
+    deployments.patch("d", &owner, &Patch::Apply(made)).await.unwrap();
+    let scale = json!({ "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": { "name": "d" }, "spec": { "replicas": 3 } });
+    let scaler = PatchParams::apply("scaler");
+    let conflict = deployments
+        .patch_scale("d", &scaler, &Patch::Apply(&scale))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(conflict.contains("conflict with \"owner\""), "{conflict}");
+    let scaled = deployments
+        .patch_scale("d", &scaler.force(), &Patch::Apply(&scale))
+        .await
+        .unwrap();
+    assert_eq!(scaled.spec.unwrap().replicas, Some(3));
+    let deployment = deployments.get("d").await.unwrap();
+    assert_eq!(deployment.spec.unwrap().replicas, Some(3));
+    let of_replicas = |entry: &ManagedFieldsEntry| {
+        entry
+            .fields_v1
+            .as_ref()
+            .is_some_and(|f| f.0["f:spec"].get("f:replicas").is_some())
+    };
+    let entries = deployment
+        .metadata
+        .managed_fields
+        .unwrap_or_default()
+        .into_iter()
+        .filter(of_replicas);
+    let who: Vec<_> = entries
+        .map(|e| (e.manager.unwrap(), e.operation.unwrap(), e.subresource.unwrap()))
+        .collect();
+    assert_eq!(who, [("scaler".into(), "Apply".into(), "scale".into())]);
+}
+
+#[tokio::test]
+async fn a_kube_rs_client_writes_lists_and_watches() {
+    let s = Server::start();
+    let client = client(&s).await;
     assert_eq!(client.apiserver_version().await.unwrap().minor, "36");
     let maps: Api<ConfigMap> = Api::namespaced(client, "default");
     let named = |name: &str| serde_json::from_value(json!({ "metadata": { "name": name }, "data": { "a": "1" } }));

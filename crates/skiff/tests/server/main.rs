@@ -11,4 +11,5 @@ mod health;
 mod kube_rs;
 mod kubectl;
 mod openapi;
+mod requests;
 mod services;

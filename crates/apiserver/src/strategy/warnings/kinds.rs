@@ -2,9 +2,25 @@
 
 use serde_json::Value;
 
-use super::{address, field, has, items, pod, subnet, volumes};
+use super::{address, deprecated_label, field, has, items, keys, pod, subnet, volumes};
 use crate::strategy::text;
 use crate::strategy::validation::cursor::quantity;
+
+/// Labels of nodes that a capacity's topology names.
+pub(super) fn capacity(told: &mut Vec<String>, capacity: &Value) {
+    let Some(topology) = capacity.get("nodeTopology") else {
+        return;
+    };
+    for (i, expression) in items(topology.get("matchExpressions")).iter().enumerate() {
+        let key = field(expression, "key");
+        if let Some(why) = deprecated_label(key) {
+            told.push(format!("nodeTopology.matchExpressions[{i}].key: {key} is {why}"));
+        }
+    }
+    for key in keys(topology.get("matchLabels")) {
+        told.extend(deprecated_label(key).map(|why| format!("nodeTopology.matchLabels.{key}: {why}")));
+    }
+}
 
 /// A name that is not a DNS label, of which something that must be one is made.
 pub(super) fn hostname(told: &mut Vec<String>, object: &Value, used: &str) {

@@ -86,6 +86,7 @@ pub fn of(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> Vec<St
         }
         ("apiextensions.k8s.io", "customresourcedefinitions") => told.extend(custom::formats(new, old)),
         ("storage.k8s.io", "storageclasses") => volumes::class(&mut told, new),
+        ("storage.k8s.io", "csistoragecapacities") => kinds::capacity(&mut told, new),
         ("storage.k8s.io", "csidrivers") => volumes::driver(&mut told, new, old),
         ("resource.k8s.io", "resourceslices") => {
             let driver = text(new, &["spec", "driver"]).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::key_order;
+use crate::yaml_order;
 
 /// A scalar is broken at the first space beyond this column.
 const WIDTH: usize = 80;
@@ -57,7 +57,7 @@ impl Writer {
     /// The first entry follows what is on the line already where `inline` says so.
     fn map(&mut self, map: &Map<String, Value>, indent: usize, inline: bool) {
         let mut members: Vec<(&String, &Value)> = map.iter().collect();
-        members.sort_by(|(a, _), (b, _)| key_order::compare(a, b));
+        members.sort_by(|(a, _), (b, _)| yaml_order::compare(a, b));
         for (i, (key, value)) in members.into_iter().enumerate() {
             if i > 0 || !inline {
                 self.indent(indent);
@@ -234,7 +234,7 @@ impl Writer {
 /// Whole numbers of any size as they are; others as Go's shortest form.
 fn number(n: &serde_json::Number) -> String {
     match n.as_f64() {
-        Some(f) if n.is_f64() => super::go::float(f),
+        Some(f) if n.is_f64() => crate::go::float(f),
         _ => n.to_string(),
     }
 }

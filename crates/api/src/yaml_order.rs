@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 /// Compares two keys of a map.
-pub(super) fn compare(a: &str, b: &str) -> Ordering {
+pub fn compare(a: &str, b: &str) -> Ordering {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let Some(at) = a.iter().zip(&b).position(|(a, b)| a != b) else {
         return a.len().cmp(&b.len());
