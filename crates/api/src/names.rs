@@ -46,6 +46,13 @@ pub fn dns1123_subdomain_errors(text: &str) -> Vec<String> {
     errors
 }
 
+/// The same rule as fields that declare it have it: they count bytes.
+pub fn long_name_errors(text: &str) -> Vec<String> {
+    let mut errors: Vec<String> = too_many_bytes(text, 253).into_iter().collect();
+    errors.extend(subdomain_problem(text));
+    errors
+}
+
 fn subdomain_problem(text: &str) -> Option<String> {
     (!text.split('.').all(is_label)).then(|| {
         "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start \

@@ -186,24 +186,18 @@ pub fn allocate(
         return Err(resource.invalid(metadata::text(tree, "name"), &wrong));
     }
     let mut state = in_flight();
-    let asked = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
-    // what a Service has it keeps when an update leaves the field out
-    let had = old.and_then(|o| text(o, &["spec", "clusterIP"])).unwrap_or_default();
-    let address = match if asked.is_empty() { had } else { asked } {
-        "None" => "None".to_owned(),
-        text if !text.is_empty() && text == had => text.to_owned(),
-        wanted => {
-            let taken = |a: Ipv4Addr| {
-                let known = registry.get(ip_address::GROUP, "ipaddresses", "", &a.to_string());
-                known.is_some() || state.addresses.contains(&a)
-            };
-            let address = choose(registry, resource, tree, wanted, taken)?;
-            hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
-            address.to_string()
-        }
-    };
-    tree["spec"]["clusterIP"] = json!(address);
-    tree["spec"]["clusterIPs"] = json!([address]);
+    let wanted = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
+    // a Service that has its address keeps it: validation refuses another
+    if wanted != "None" && !old.is_some_and(is_addressed) {
+        let taken = |a: Ipv4Addr| {
+            let known = registry.get(ip_address::GROUP, "ipaddresses", "", &a.to_string());
+            known.is_some() || state.addresses.contains(&a)
+        };
+        let address = choose(registry, resource, tree, wanted, taken)?;
+        hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
+        tree["spec"]["clusterIP"] = json!(address.to_string());
+        tree["spec"]["clusterIPs"] = json!([address.to_string()]);
+    }
     let mut ports = ports::Ports {
         registry,
         resource,

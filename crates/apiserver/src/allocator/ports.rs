@@ -52,6 +52,12 @@ fn number(value: Option<&Value>) -> Option<u16> {
     number.filter(|p| *p != 0)
 }
 
+/// A number that is asked for and is no port.
+fn no_port(value: Option<&Value>) -> Option<i64> {
+    let number = value.and_then(Value::as_i64).filter(|n| *n != 0);
+    number.filter(|n| u16::try_from(*n).is_err())
+}
+
 fn node_port(port: &Value) -> Option<u16> {
     number(port.get("nodePort"))
 }
@@ -107,7 +113,10 @@ impl Ports<'_> {
         old: &[Value],
         port: &mut Value,
         wanted: bool,
-    ) -> Result<Option<(u16, String)>> {
+    ) -> Result<Option<(i64, String)>> {
+        if let Some(number) = no_port(port.get("nodePort")) {
+            return Ok(Some((number, self.out_of_range())));
+        }
         let protocol = protocol(port);
         let kept = old
             .iter()
@@ -117,10 +126,10 @@ impl Ports<'_> {
                 let mine = old.iter().any(|o| node_port(o) == Some(number));
                 let key = (number, protocol);
                 if !self.range.contains(&number) {
-                    return Ok(Some((number, self.out_of_range())));
+                    return Ok(Some((number.into(), self.out_of_range())));
                 }
                 if !mine && (used.contains(&key) || self.state.ports.contains(&key)) {
-                    return Ok(Some((number, "provided port is already allocated".to_owned())));
+                    return Ok(Some((number.into(), "provided port is already allocated".to_owned())));
                 }
                 port["nodePort"] = json!(number);
                 if !mine {
@@ -144,6 +153,13 @@ impl Ports<'_> {
     }
 
     fn health_check(&mut self, used: &HashSet<Port>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+        let refused = |port: i64, problem: String| {
+            let why = format!("failed to allocate requested HealthCheck NodePort {port}: {problem}");
+            Err(ApiError::internal(why))
+        };
+        if let Some(port) = no_port(tree.pointer("/spec/healthCheckNodePort")) {
+            return refused(port, self.out_of_range());
+        }
         let kept = old.and_then(health_check_port);
         let taken = |p: u16| {
             let key = (p, "TCP".to_owned());
@@ -156,8 +172,7 @@ impl Ports<'_> {
                     true => "provided port is already allocated".to_owned(),
                     false => self.out_of_range(),
                 };
-                let why = format!("failed to allocate requested HealthCheck NodePort {port}: {problem}");
-                return Err(ApiError::internal(why));
+                return refused(port.into(), problem);
             }
             Some(port) => port,
             None => self

@@ -68,7 +68,7 @@ pub fn prepare_create(registry: &Registry, resource: &Resource, tree: &mut Value
         metadata.remove("namespace");
     }
     // the generation of kinds that do not count it is the client's
-    if resource.strategy.generation != Generation::None {
+    if !matches!(resource.strategy.generation, Generation::None | Generation::Changes) {
         metadata.insert("generation".into(), json!(1));
     } else if metadata.get("generation") == Some(&json!(0)) {
         metadata.remove("generation");
@@ -117,7 +117,7 @@ pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
 /// Counts a change of anything but metadata and status, of some kinds of the annotations too.
 pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Result<()> {
     let annotated = match resource.strategy.generation {
-        Generation::Counted => false,
+        Generation::Counted | Generation::Changes => false,
         Generation::WithAnnotations => {
             let annotations = |tree: &Value| tree.pointer("/metadata/annotations").cloned().unwrap_or_default();
             annotations(new) != annotations(old)

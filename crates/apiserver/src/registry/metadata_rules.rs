@@ -340,7 +340,8 @@ fn masked(base: &str) -> Cow<'_, str> {
 /// What is wrong with a name of this kind.
 fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", "namespaces" | "services") => names::dns1123_label_errors(name),
+        ("", "namespaces" | "services") | ("apps", "statefulsets") => names::dns1123_label_errors(name),
+        ("", "replicationcontrollers") => names::long_name_errors(name),
         // the one of the core group ends in a dot
         ("rbac.authorization.k8s.io" | "apiregistration.k8s.io", _) => names::path_segment_errors(name),
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),

@@ -23,6 +23,8 @@ pub enum Generation {
     Counted,
     /// Counts these and changes of the annotations.
     WithAnnotations,
+    /// Counts changes of everything but metadata and status; there is none before the first.
+    Changes,
 }
 
 /// The rules of one resource.
@@ -107,6 +109,11 @@ static VERSIONED_COUNTED_ROW: Strategy = Strategy {
     unconditional_update: false,
     ..COUNTED
 };
+static VERSIONED_CHANGES_ROW: Strategy = Strategy {
+    unconditional_update: false,
+    generation: Generation::Changes,
+    ..PLAIN
+};
 static COUNTED_PLAIN_ROW: Strategy = Strategy {
     generation: Generation::Counted,
     ..PLAIN
@@ -146,7 +153,8 @@ impl Strategy {
             ("batch", "jobs") => &workload::JOB,
             ("batch", "cronjobs") => &COUNTED_ROW,
             ("coordination.k8s.io", _) => &LEASE_ROW,
-            ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities") => &VERSIONED_ROW,
+            ("storage.k8s.io", "csidrivers") => &VERSIONED_CHANGES_ROW,
+            ("storage.k8s.io", "csinodes" | "csistoragecapacities") => &VERSIONED_ROW,
             ("storage.k8s.io", "volumeattachments") => &VERSIONED_STATUS_ROW,
             ("apiregistration.k8s.io", _) => &cluster::API_SERVICE,
             ("rbac.authorization.k8s.io", _) => &cluster::CREATABLE,

@@ -170,7 +170,10 @@ pub static POD: Strategy = Strategy {
             .is_some_and(|g| !g.is_empty());
         merge_label_keys(pod);
         app_armor_fields(pod);
-        let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
+        // upstream takes the class that the client says, and it stays
+        let said = text(pod, &["status", "qosClass"]).filter(|class| !class.is_empty());
+        let class = said.unwrap_or_else(|| qos_class(pod));
+        let mut status = json!({ "phase": "Pending", "qosClass": class });
         if gated {
             status["conditions"] = json!([{
                 "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastTransitionTime": now,

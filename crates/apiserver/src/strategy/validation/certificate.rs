@@ -42,7 +42,8 @@ const FINAL: [&str; 3] = ["Approved", "Denied", "Failed"];
 const SHORTEST: i64 = 600;
 const LEGACY: &str = "kubernetes.io/legacy-unknown";
 /// A domain, a slash, a path.
-const SIGNER: usize = 253 + 1 + 317;
+const DOMAIN: usize = 253;
+const SIGNER: usize = DOMAIN + 1 + 317;
 
 pub fn signing_request(check: &Check) -> Errors {
     let mut errors = Errors::new();
@@ -131,16 +132,17 @@ fn signer_name(errors: &mut Errors, at: &Cursor) {
     }
     match at.text().split('/').collect::<Vec<_>>().as_slice() {
         [domain, path] => {
-            for part in [domain, path] {
-                let found = api::names::dns1123_subdomain_errors(part);
-                errors.extend(found.into_iter().map(|p| at.wrong(*part, p)));
+            if domain.len() > DOMAIN {
+                errors.push(api::field::FieldError::too_long(&at.path, DOMAIN));
             }
+            labels(errors, at, domain, api::names::dns1123_label_errors);
             if !domain.contains('.') {
                 errors.push(at.wrong(
                     *domain,
                     "should be a domain with at least two segments separated by dots",
                 ));
             }
+            labels(errors, at, path, api::names::dns1123_subdomain_errors);
         }
         _ => {
             let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
@@ -149,6 +151,17 @@ fn signer_name(errors: &mut Errors, at: &Cursor) {
     }
     if at.text().len() > SIGNER {
         errors.push(api::field::FieldError::too_long(&at.path, SIGNER));
+    }
+}
+
+/// The first of the labels of a part of a name that is not right.
+fn labels(errors: &mut Errors, at: &Cursor, part: &str, rule: fn(&str) -> Vec<String>) {
+    let found = part.split('.').map(|label| (label, rule(label)));
+    if let Some((label, problems)) = found.into_iter().find(|(_, problems)| !problems.is_empty()) {
+        let told = problems
+            .iter()
+            .map(|why| at.wrong(part, format!("validating label {label:?}: {why}")));
+        errors.extend(told);
     }
 }
 

@@ -3,15 +3,18 @@
 use std::collections::{BTreeSet, HashSet};
 
 use api::names;
+use serde_json::Value;
 
 use super::{Check, pod};
 use crate::strategy::validation::common::{
-    Errors, cidr, dns_label, immutable, labels, non_negative, one_of, problems, qualified_name, require,
+    Errors, cidr, dns_label, immutable, labels, non_negative, one_of, positive, problems, qualified_name, require,
     resource_quantity,
 };
 use crate::strategy::validation::cursor::Cursor;
 
 const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+const FEATURE: usize = 253;
+const AVOIDED_PODS: &str = "scheduler.alpha.kubernetes.io/preferAvoidPods";
 const EVENT_TEXT: usize = 128;
 const EVENT_NOTE: usize = 1024;
 /// The highest priority that is not the system's.
@@ -26,19 +29,16 @@ pub fn node(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();
     let spec = root.get("spec");
-    let old = check.before();
-    if old.is_none() {
-        taints(&mut errors, &spec.get("taints"));
+    if !check.is_status() {
+        whole_node(&mut errors, &root);
     }
-    for kind in ["capacity", "allocatable"] {
-        for (name, amount) in root.at(&["status", kind]).entries() {
-            resource_quantity(&mut errors, &amount.named(format!("status.{kind}.{name}")), name);
-        }
-    }
-    let Some(old) = old else {
-        pod_networks(&mut errors, &spec.get("podCIDRs"));
+    let Some(old) = check.before() else {
         return errors;
     };
+    // upstream asks some rules of a changed node once more
+    avoided_pods(&mut errors, &root.at(&["metadata", "annotations"]));
+    node_resources(&mut errors, &root);
+    declared_features(&mut errors, &root.at(&["status", "declaredFeatures"]));
     let mut seen = HashSet::new();
     for address in root.at(&["status", "addresses"]).items() {
         let (kind, text) = (address.get("type").text(), address.get("address").text());
@@ -49,7 +49,12 @@ pub fn node(check: &Check) -> Errors {
     }
     let before = old.get("spec");
     let (networks, were) = (spec.get("podCIDRs"), before.get("podCIDRs"));
-    if !were.list().is_empty() && networks.value != were.value {
+    let changes = match were.list() {
+        [] => 0,
+        list if list.len() != networks.list().len() => 1,
+        list => list.iter().zip(networks.list()).filter(|(was, now)| was != now).count(),
+    };
+    for _ in 0..changes {
         errors.push(networks.forbidden("node updates may not change podCIDR except from \"\" to valid"));
     }
     let (provider, was) = (spec.get("providerID"), before.get("providerID"));
@@ -58,6 +63,85 @@ pub fn node(check: &Check) -> Errors {
     }
     taints(&mut errors, &spec.get("taints"));
     errors
+}
+
+fn whole_node(errors: &mut Errors, root: &Cursor) {
+    let spec = root.get("spec");
+    avoided_pods(errors, &root.at(&["metadata", "annotations"]));
+    taints(errors, &spec.get("taints"));
+    node_resources(errors, root);
+    let swap = root.at(&["status", "nodeInfo", "swap", "capacity"]);
+    if swap.is_some() {
+        positive(errors, &swap.named("metadata.nodeSwapStatus.capacity"));
+    }
+    declared_features(errors, &root.at(&["status", "declaredFeatures"]));
+    pod_networks(errors, &spec.get("podCIDRs"));
+}
+
+fn node_resources(errors: &mut Errors, root: &Cursor) {
+    for kind in ["capacity", "allocatable"] {
+        for (name, amount) in root.at(&["status", kind]).entries() {
+            resource_quantity(errors, &amount.named(format!("status.{kind}.{name}")), name);
+        }
+    }
+}
+
+/// What a node says it can do: names in order. KEP-5328.
+fn declared_features(errors: &mut Errors, list: &Cursor) {
+    let segment = |text: &str| {
+        let first = text.chars().next();
+        first.is_some_and(|c| c.is_ascii_alphabetic()) && text.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    let mut last: Option<&str> = None;
+    for feature in list.items() {
+        let name = feature.text();
+        if name.len() > FEATURE {
+            errors.push(feature.invalid(format!(
+                "invalid feature name {name:?}: must be no more than {FEATURE} characters"
+            )));
+        } else if !name.starts_with(|c: char| c.is_ascii_uppercase()) || !name.split('/').all(segment) {
+            errors.push(feature.invalid(format!(
+                "invalid feature name {name:?}: must start with an UpperCamelCase segment, with subsequent segments \
+                 separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters \
+                 and slashes"
+            )));
+        }
+        match last {
+            Some(last) if last == name => errors.push(feature.duplicate(name)),
+            Some(last) if last > name => errors.push(feature.invalid("list must be sorted alphabetically")),
+            _ => {}
+        }
+        last = Some(name);
+    }
+}
+
+/// The annotation that tells the scheduler which controllers' pods a node would rather not have.
+fn avoided_pods(errors: &mut Errors, annotations: &Cursor) {
+    let annotation = annotations.get(AVOIDED_PODS);
+    if annotation.text().is_empty() {
+        return;
+    }
+    let tree: Value = match serde_json::from_str(annotation.text()) {
+        Ok(tree) => tree,
+        Err(error) => {
+            errors.push(annotations.get("AvoidPods").wrong(AVOIDED_PODS, error));
+            return;
+        }
+    };
+    let entries = tree.get("preferAvoidPods").and_then(Value::as_array);
+    for (i, entry) in entries.into_iter().flatten().enumerate() {
+        let signature = Cursor::of(
+            entry.get("podSignature"),
+            format!("{}[{i}].PodSignature", annotation.path),
+        );
+        let controller = signature.get("podController");
+        if !controller.is_some() {
+            errors.push(signature.required(""));
+        } else if !controller.get("controller").is_true() {
+            let at = controller.named(format!("{}.PodController.Controller", signature.path));
+            errors.push(at.wrong(false, "must point to a controller"));
+        }
+    }
 }
 
 /// The errors name the metadata, where taints stood once.

@@ -232,8 +232,9 @@ pub fn not_more_than_all(errors: &mut Errors, at: &Cursor) {
 
 /// The number that stands at a place, of a number or a percentage.
 pub fn int_or_percent_value(at: &Cursor) -> i64 {
+    let text = at.text();
     at.int()
-        .or_else(|| at.text().strip_suffix('%').and_then(|n| n.parse().ok()))
+        .or_else(|| text.strip_suffix('%').unwrap_or(text).parse().ok())
         .unwrap_or(0)
 }
 

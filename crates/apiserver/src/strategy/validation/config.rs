@@ -59,7 +59,7 @@ pub fn config_map(check: &Check) -> Errors {
         size += decoded_length(value.text());
     }
     if size > LIMIT {
-        errors.push(FieldError::too_long("", LIMIT));
+        errors.push(FieldError::too_long("[]", LIMIT));
     }
     errors
 }

@@ -182,9 +182,8 @@ fn scope_fits(scope: &str, resource: &str) -> bool {
         "pods" | "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory"
     );
     match scope {
-        "BestEffort" | "CrossNamespacePodAffinity" => resource == "pods",
-        "Terminating" | "NotTerminating" | "NotBestEffort" => compute,
-        "PriorityClass" => compute || resource.ends_with("ephemeral-storage"),
+        "BestEffort" => resource == "pods",
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => compute,
         "VolumeAttributesClass" => matches!(resource, "persistentvolumeclaims" | "requests.storage"),
         _ => true,
     }
@@ -325,8 +324,11 @@ pub fn autoscaler(check: &Check) -> Errors {
     }
     let spec = root.get("spec");
     let (least, most) = (spec.get("minReplicas"), spec.get("maxReplicas"));
-    if least.int().is_some_and(|n| n < 1) {
-        errors.push(least.invalid("must be greater than or equal to 1"));
+    let old = check.before().map(|old| old.get("spec"));
+    // nothing at all is off by default, and stays where it is
+    let bound = i64::from(old.as_ref().and_then(|old| old.get("minReplicas").int()) != Some(0));
+    if least.int().is_some_and(|n| n < bound) {
+        errors.push(least.invalid(format!("must be greater than or equal to {bound}")));
     }
     match most.int().unwrap_or(0) {
         0 => errors.push(most.required("must be set and greater than 0")),
@@ -336,9 +338,29 @@ pub fn autoscaler(check: &Check) -> Errors {
     if least.int().is_some_and(|n| n > most.int().unwrap_or(0)) {
         errors.push(most.invalid("must be greater than or equal to `minReplicas`"));
     }
-    reference(&mut errors, &spec.get("scaleTargetRef"), false);
+    let target = spec.get("scaleTargetRef");
+    let kept = |old: &Cursor| {
+        let was = old.get("scaleTargetRef");
+        ["apiVersion", "kind"]
+            .iter()
+            .all(|field| was.get(field).text() == target.get(field).text())
+    };
+    let group = match target.get("kind").text() {
+        _ if old.as_ref().is_some_and(kept) => Group::Kept,
+        "ReplicationController" => Group::Any,
+        _ => Group::Named,
+    };
+    reference(&mut errors, &target, group);
+    let wrong = |metric: Cursor| {
+        let version = metric.at(&["object", "describedObject", "apiVersion"]);
+        metric.get("type").text() == "Object" && version.text().matches('/').count() > 1
+    };
+    let objects = match old.is_some_and(|old| old.get("metrics").items().any(wrong)) {
+        true => Group::Kept,
+        false => Group::Any,
+    };
     for metric in spec.get("metrics").items() {
-        metric_source(&mut errors, &metric);
+        metric_source(&mut errors, &metric, objects);
     }
     for direction in ["scaleUp", "scaleDown"] {
         let rules = spec.at(&["behavior", direction]);
@@ -349,7 +371,18 @@ pub fn autoscaler(check: &Check) -> Errors {
     errors
 }
 
-fn reference(errors: &mut Errors, at: &Cursor, any_group: bool) {
+/// Of which group the kind of a reference is.
+#[derive(Debug, Clone, Copy)]
+enum Group {
+    /// One with a name.
+    Named,
+    /// The core group too.
+    Any,
+    /// Whatever it was.
+    Kept,
+}
+
+fn reference(errors: &mut Errors, at: &Cursor, group: Group) {
     for field in ["kind", "name"] {
         let part = at.get(field);
         if part.text().is_empty() {
@@ -360,7 +393,10 @@ fn reference(errors: &mut Errors, at: &Cursor, any_group: bool) {
     }
     let version = at.get("apiVersion");
     match version.text().matches('/').count() {
-        0 if !any_group => errors.push(version.wrong(version.text(), "apiVersion must specify API group")),
+        _ if matches!(group, Group::Kept) => {}
+        0 if matches!(group, Group::Named) => {
+            errors.push(version.wrong(version.text(), "apiVersion must specify API group"))
+        }
         0 | 1 => {}
         _ => {
             let why = format!("unexpected GroupVersion string: {}", version.text());
@@ -369,7 +405,7 @@ fn reference(errors: &mut Errors, at: &Cursor, any_group: bool) {
     }
 }
 
-fn metric_source(errors: &mut Errors, metric: &Cursor) {
+fn metric_source(errors: &mut Errors, metric: &Cursor, objects: Group) {
     const FIELDS: [(&str, &str); 5] = [
         ("object", "Object"),
         ("external", "External"),
@@ -390,7 +426,7 @@ fn metric_source(errors: &mut Errors, metric: &Cursor) {
         .filter(|(_, at)| at.is_some())
         .collect();
     if let Some((field, at)) = present.first() {
-        one_source(errors, field, at);
+        one_source(errors, field, at, objects);
     }
     let expected = FIELDS
         .iter()
@@ -411,11 +447,11 @@ fn metric_source(errors: &mut Errors, metric: &Cursor) {
     }
 }
 
-fn one_source(errors: &mut Errors, field: &str, at: &Cursor) {
+fn one_source(errors: &mut Errors, field: &str, at: &Cursor, objects: Group) {
     let target = at.get("target");
     let has = |field: &'static str| target.get(field).is_some();
     match field {
-        "object" => reference(errors, &at.get("describedObject"), true),
+        "object" => reference(errors, &at.get("describedObject"), objects),
         "resource" | "containerResource" => {
             let name = at.get("name");
             if name.text().is_empty() {

@@ -5,6 +5,7 @@ mod certificate;
 mod cluster;
 mod common;
 mod config;
+mod cron_job;
 pub(super) mod cursor;
 mod definition;
 mod devices;
@@ -13,6 +14,7 @@ mod flow;
 mod job;
 mod limits;
 mod network;
+mod persistent_volume;
 mod pod;
 mod rbac;
 mod schedule;
@@ -65,7 +67,7 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("" | "events.k8s.io", "events") => cluster::event(check),
         ("", "limitranges") => limits::limit_range(check),
         ("", "resourcequotas") => limits::quota(check),
-        ("", "persistentvolumes") => storage::volume(check),
+        ("", "persistentvolumes") => persistent_volume::volume(check),
         ("", "persistentvolumeclaims") => storage::claim(check),
         ("apps", "deployments") => workload::deployment(check),
         ("apps", "replicasets") => workload::replica_set(check),
@@ -73,7 +75,7 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("apps", "daemonsets") => workload::daemon_set(check),
         ("apps", "controllerrevisions") => workload::controller_revision(check),
         ("batch", "jobs") => job::job(check),
-        ("batch", "cronjobs") => job::cron_job(check),
+        ("batch", "cronjobs") => cron_job::cron_job(check),
         ("discovery.k8s.io", _) => endpoints::slice(check),
         ("networking.k8s.io", "ingresses") => network::ingress(check),
         ("networking.k8s.io", "ingressclasses") => network::ingress_class(check),

@@ -262,6 +262,14 @@ fn source_ranges(errors: &mut Errors, root: &Cursor, old: Option<&Cursor>) {
     if annotation.is_some() && !balancer {
         errors.push(annotation.forbidden(why));
     }
+    let was = old.map(|old| old.at(&["metadata", "annotations"]).key(SOURCE_RANGES));
+    if was.is_some_and(|was| was.value == annotation.value) || annotation.text().trim().is_empty() {
+        return;
+    }
+    for range in annotation.text().split(',') {
+        let plain = serde_json::Value::from(range.trim());
+        cidr(errors, &Cursor::of(Some(&plain), annotation.path.to_string()), &[]);
+    }
 }
 
 fn balancer_fields(errors: &mut Errors, spec: &Cursor) {
@@ -274,13 +282,18 @@ fn balancer_fields(errors: &mut Errors, spec: &Cursor) {
     if !allocate.is_some() && balancer {
         errors.push(allocate.named("allocateLoadBalancerNodePorts").required(""));
     }
+    balancer_class(errors, spec);
+}
+
+fn balancer_class(errors: &mut Errors, spec: &Cursor) {
     let class = spec.get("loadBalancerClass");
-    if class.is_some() {
-        if balancer {
-            qualified_name(errors, &class);
-        } else {
-            errors.push(class.forbidden(why));
-        }
+    if !class.is_some() {
+        return;
+    }
+    if spec.get("type").text() == "LoadBalancer" {
+        qualified_name(errors, &class);
+    } else {
+        errors.push(class.forbidden("may only be used when `type` is 'LoadBalancer'"));
     }
 }
 
@@ -337,6 +350,8 @@ fn update(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
     {
         errors.push(class.invalid("may not change once set"));
     }
+    // upstream asks it of a change once more
+    balancer_class(errors, spec);
 }
 
 fn kept_in_order(errors: &mut Errors, spec: &Cursor, before: &Cursor, field: &'static str, one: &str) {

@@ -1,48 +1,24 @@
-//! Rules of volumes, claims, and what drivers say of them.
+//! Rules of claims, and of what drivers say of volumes.
 
 use std::collections::{HashMap, HashSet};
 
 use api::field::FieldError;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Check, pod};
+use super::{Check, persistent_volume};
 use crate::strategy::keep;
 use crate::strategy::validation::common::{
-    Errors, dns_label, dns_subdomain, immutable, in_range, is_native_resource, label_selector, no_backsteps,
-    non_negative, one_of_or_none, problems, qualified_name, require, resource_quantity,
+    Errors, dns_label, dns_subdomain, immutable, in_range, is_native_resource, label_selector, non_negative,
+    one_of_or_none, problems, qualified_name, require, resource_quantity,
 };
 use crate::strategy::validation::cursor::Cursor;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
+pub const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
+/// Where a claim said its class before there was a field.
+const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const METADATA_SIZE: usize = 256 << 10;
 const NODE_ID: usize = 256;
-
-/// Sources of a PersistentVolume, in the order in which upstream looks for them.
-const SOURCES: [&str; 22] = [
-    "hostPath",
-    "gcePersistentDisk",
-    "awsElasticBlockStore",
-    "glusterfs",
-    "flocker",
-    "nfs",
-    "rbd",
-    "quobyte",
-    "cephfs",
-    "iscsi",
-    "cinder",
-    "fc",
-    "flexVolume",
-    "azureFile",
-    "vsphereVolume",
-    "azureDisk",
-    "portworxVolume",
-    "photonPersistentDisk",
-    "scaleIO",
-    "local",
-    "storageos",
-    "csi",
-];
 
 /// The name of a CSI driver.
 pub fn driver_name(errors: &mut Errors, at: &Cursor) {
@@ -59,14 +35,14 @@ pub fn driver_name(errors: &mut Errors, at: &Cursor) {
     );
 }
 
-fn access_modes(errors: &mut Errors, spec: &Cursor, missing: &str) {
+pub fn access_modes(errors: &mut Errors, spec: &Cursor, missing: &str) {
     let list = spec.get("accessModes");
     if list.list().is_empty() {
         errors.push(list.required(missing));
     }
 }
 
-fn known_modes(errors: &mut Errors, spec: &Cursor) {
+pub fn known_modes(errors: &mut Errors, spec: &Cursor) {
     let list = spec.get("accessModes");
     for mode in list.items().filter(|m| !MODES.contains(&m.text())) {
         errors.push(mode.named(&list.path).not_supported(&MODES));
@@ -81,7 +57,7 @@ fn known_modes(errors: &mut Errors, spec: &Cursor) {
     }
 }
 
-fn positive_quantity(errors: &mut Errors, at: &Cursor) -> bool {
+pub fn positive_quantity(errors: &mut Errors, at: &Cursor) -> bool {
     match at.quantity() {
         Some(q) if q.is_negative() || q.is_zero() => {
             errors.push(at.wrong(q.to_string(), "must be greater than zero"));
@@ -118,14 +94,15 @@ pub fn claim_spec(errors: &mut Errors, spec: &Cursor) {
         dns_label(errors, &reference.get("namespace"));
         if source.is_some() {
             errors.push(spec.wrong(
-                source.path.to_string(),
+                json!({}),
                 "may not be specified when dataSourceRef.namespace is specified",
             ));
         }
     } else if source.is_some() && reference.is_some() {
         let same = |field: &'static str| source.get(field).value == reference.get(field).value;
         if !["apiGroup", "kind", "name"].into_iter().all(same) {
-            errors.push(spec.wrong(source.path.to_string(), "must match dataSourceRef"));
+            // upstream shows the place as a struct without members
+            errors.push(spec.wrong(json!({}), "must match dataSourceRef"));
         }
     }
     let class = spec.get("volumeAttributesClassName");
@@ -191,7 +168,7 @@ fn claim_status(errors: &mut Errors, status: &Cursor) {
     }
 }
 
-fn basic(errors: &mut Errors, at: &Cursor) {
+pub fn basic(errors: &mut Errors, at: &Cursor) {
     if let Some(q) = at.quantity().filter(api::quantity::Quantity::is_negative) {
         errors.push(at.wrong(q.value(), "must be a valid resource quantity"));
     }
@@ -203,7 +180,22 @@ fn claim_update(errors: &mut Errors, root: &Cursor, old: &Cursor) {
     if before.get("volumeName").text().is_empty() {
         keep(&mut munged, before.value, "volumeName");
     }
-    if !before.get("storageClassName").is_some() {
+    let class = |at: &Cursor| at.get("storageClassName").value.as_str().map(str::to_owned);
+    let annotation = |at: &Cursor| {
+        at.at(&["metadata", "annotations", CLASS])
+            .value
+            .as_str()
+            .map(str::to_owned)
+    };
+    let (was, now) = (annotation(old), annotation(root));
+    // a claim without a class may get one once: of old the annotation said it
+    let fits = class(&before).is_none() && class(&spec).is_some();
+    let upgraded = fits && was.is_some() && class(&spec) == was && (now.is_none() || now == was);
+    if !upgraded && now != was {
+        let at = spec.named(format!("metadata.annotations.{CLASS}"));
+        errors.push(at.wrong(now.unwrap_or_default(), "field is immutable"));
+    }
+    if fits && (was.is_none() || class(&spec) == was) {
         keep(&mut munged, before.value, "storageClassName");
     }
     if root.at(&["status", "phase"]).text() == "Bound" {
@@ -216,8 +208,9 @@ fn claim_update(errors: &mut Errors, root: &Cursor, old: &Cursor) {
         keep(&mut munged, before.value, "volumeAttributesClassName");
     }
     if munged != *before.value {
+        // upstream shows after it what differs
         let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
-                   claims";
+                   claims\n";
         errors.push(spec.forbidden(why));
     }
     let way = ["resources", "requests", "storage"];
@@ -227,139 +220,20 @@ fn claim_update(errors: &mut Errors, root: &Cursor, old: &Cursor) {
         && old
             .at(&["status", "capacity", "storage"])
             .quantity()
-            .is_none_or(|has| now <= has)
+            .map_or_else(|| now.is_zero() || now.is_negative(), |has| now <= has)
     {
         errors.push(size.forbidden("field can not be less than status.capacity"));
     }
     let mode = spec.get("volumeMode");
     immutable(errors, &mode.named("volumeMode"), &before.get("volumeMode"));
-}
-
-pub fn volume(check: &Check) -> Errors {
-    let mut errors = Errors::new();
-    let root = check.root();
-    if check.is_status() {
-        return errors;
-    }
-    let spec = root.get("spec");
-    access_modes(&mut errors, &spec, "");
-    known_modes(&mut errors, &spec);
-    let capacity = spec.get("capacity");
-    let entries = capacity.map().map_or(0, serde_json::Map::len);
-    if entries == 0 {
-        errors.push(capacity.required(""));
-    }
-    if entries != 1 || !capacity.get("storage").is_some() {
-        let shown = capacity.map().map_or_else(|| "{}".to_owned(), |m| json!(m).to_string());
-        errors.push(capacity.not_supported(&["storage"]).shown(&shown));
-    }
-    for (_, amount) in capacity.entries() {
-        basic(&mut errors, &amount);
-        positive_quantity(&mut errors, &amount);
-    }
-    let policy = spec.get("persistentVolumeReclaimPolicy");
-    one_of_or_none(&mut errors, &policy, &["Delete", "Recycle", "Retain"]);
-    let affinity = spec.get("nodeAffinity");
-    if affinity.is_some() {
-        let required = affinity.get("required");
-        if required.is_some() {
-            pod::node_selector(&mut errors, &required);
-        } else {
-            errors.push(required.required("must specify required node constraints"));
-        }
-    }
-    volume_source(&mut errors, &spec);
-    let path = spec.at(&["hostPath", "path"]);
-    if path.text() == "/" && policy.text() == "Recycle" {
-        errors.push(policy.forbidden("may not be 'recycle' for a hostPath mount of '/'"));
-    }
-    let class = spec.get("storageClassName");
-    if !class.text().is_empty() {
-        dns_subdomain(&mut errors, &class);
-    }
-    one_of_or_none(&mut errors, &spec.get("volumeMode"), &VOLUME_MODES);
-    let attributes = spec.get("volumeAttributesClassName");
-    if attributes.is_some() {
-        if attributes.text().is_empty() {
-            errors.push(attributes.required("an empty string is disallowed"));
-        } else {
-            dns_subdomain(&mut errors, &attributes);
-        }
-        if !spec.get("csi").is_some() {
-            errors.push(
-                spec.get("csi")
-                    .required("has to be specified when using volumeAttributesClassName"),
-            );
-        }
-    }
-    if let Some(old) = check.before() {
-        volume_update(&mut errors, &spec, &old.get("spec"));
-    }
-    errors
-}
-
-fn volume_source(errors: &mut Errors, spec: &Cursor) {
-    let mut found = false;
-    for kind in SOURCES {
-        let Some(at) = spec.get(kind).present() else { continue };
-        if found {
-            errors.push(at.forbidden("may not specify more than 1 volume type"));
-            continue;
-        }
-        found = true;
-        match kind {
-            "hostPath" => pod::host_path(errors, &at),
-            "local" => {
-                let path = at.get("path");
-                if require(errors, &path) {
-                    no_backsteps(errors, &path);
-                }
-                if !spec.get("nodeAffinity").is_some() {
-                    errors.push(spec.get("nodeAffinity").required("Local volume requires node affinity"));
-                }
-            }
-            "csi" => {
-                driver_name(errors, &at.get("driver"));
-                require(errors, &at.get("volumeHandle"));
-            }
-            "nfs" => {
-                require(errors, &at.get("server"));
-                let path = at.get("path");
-                require(errors, &path);
-                if !path.text().starts_with('/') {
-                    errors.push(path.wrong(path.text(), "must be an absolute path"));
-                }
-            }
-            _ => {}
-        }
-    }
-    if !found {
-        errors.push(spec.required("must specify a volume type"));
-    }
-}
-
-fn volume_update(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
-    let sources = |spec: &Cursor| -> Vec<Value> { SOURCES.iter().map(|kind| spec.get(kind).value.clone()).collect() };
-    let mut now = sources(spec);
-    let key = "controllerExpandSecretRef";
-    if let Some(csi) = now.last_mut().and_then(Value::as_object_mut)
-        && before.get("csi").is_some()
-        && !before.at(&["csi", key]).is_some()
-    {
-        csi.remove(key);
-    }
-    if now != sources(before) {
-        let at = spec.get("persistentvolumesource");
-        errors.push(at.forbidden("spec.persistentvolumesource is immutable after creation"));
-    }
-    immutable(
-        errors,
-        &spec.get("volumeMode").named("volumeMode"),
-        &before.get("volumeMode"),
-    );
     let class = spec.get("volumeAttributesClassName");
-    if before.get("volumeAttributesClassName").is_some() && !class.is_some() {
-        errors.push(class.forbidden("update from non-nil value to nil is forbidden"));
+    if class.value != before.get("volumeAttributesClassName").value
+        && old.at(&["status", "currentVolumeAttributesClassName"]).is_some()
+        && class.text().is_empty()
+    {
+        let what = if class.is_some() { "empty string" } else { "nil" };
+        let why = format!("update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        errors.push(class.forbidden(why));
     }
 }
 
@@ -377,8 +251,11 @@ pub fn volume_attachment(check: &Check) -> Errors {
         (true, false) if name.text().is_empty() => {
             errors.push(name.required("must specify non empty persistentVolumeName"));
         }
-        (true, false) => dns_subdomain(&mut errors, &name),
-        (false, true) => {}
+        (true, false) => {}
+        (false, true) => persistent_volume::inline(&mut errors, &inline),
+    }
+    if name.is_some() {
+        dns_subdomain(&mut errors, &name);
     }
     dns_subdomain(&mut errors, &spec.get("nodeName"));
     let metadata = root.at(&["status", "attachmentMetadata"]);
@@ -481,6 +358,14 @@ pub fn csi_driver(check: &Check) -> Errors {
         .filter(|m| !matches!(m.text(), "Persistent" | "Ephemeral"))
     {
         errors.push(mode.named(&modes.path).not_supported(&["Ephemeral", "Persistent"]));
+    }
+    let period = spec.get("nodeAllocatableUpdatePeriodSeconds");
+    if period.int().is_some_and(|seconds| seconds < 10) {
+        errors.push(period.invalid("must be greater than or equal to 10 seconds"));
+    }
+    let secrets = spec.get("serviceAccountTokenInSecrets");
+    if secrets.is_some() && spec.get("tokenRequests").list().is_empty() {
+        errors.push(secrets.invalid("serviceAccountTokenInSecrets is set but no tokenRequests are specified"));
     }
     if let Some(old) = check.before() {
         let before = old.get("spec");

@@ -14,6 +14,9 @@ use crate::strategy::validation::common::{
 };
 use crate::strategy::validation::cursor::Cursor;
 
+const ROLLING: [(&str, &str, &str); 2] = [("MaxUnavailable", "maxUnavailable", "0"), ("MaxSurge", "maxSurge", "0")];
+/// Where a Deployment of `extensions/v1beta1` said to which revision it goes back.
+const ROLLBACK: &str = "deprecated.deployment.rollback.to";
 const STRATEGY: [(&str, &str, &str); 2] = [("Type", "type", "\"\""), ("RollingUpdate", "rollingUpdate", "null")];
 
 fn all_non_negative(errors: &mut Errors, at: &Cursor, fields: &[&'static str]) {
@@ -115,6 +118,11 @@ pub fn deployment(check: &Check) -> Errors {
         &spec,
         &["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"],
     );
+    let rollback = root.at(&["metadata", "annotations", ROLLBACK]).text().parse::<i64>();
+    if let Some(revision) = rollback.ok().filter(|revision| *revision < 0) {
+        let at = spec.named("spec.rollback.version");
+        errors.push(at.wrong(revision, "must be greater than or equal to 0"));
+    }
     let deadline = spec.get("progressDeadlineSeconds");
     if deadline
         .int()
@@ -140,20 +148,22 @@ fn deployment_strategy(errors: &mut Errors, strategy: &Cursor) {
             let (unavailable, surge) = (rolling.get("maxUnavailable"), rolling.get("maxSurge"));
             int_or_percent(errors, &unavailable);
             int_or_percent(errors, &surge);
-            if int_or_percent_value(&unavailable) == 0 && int_or_percent_value(&surge) == 0 && is_number(&surge) {
+            if int_or_percent_value(&unavailable) == 0 && int_or_percent_value(&surge) == 0 {
                 errors.push(unavailable.invalid("may not be 0 when `maxSurge` is 0"));
             }
             not_more_than_all(errors, &unavailable);
         }
         _ => {
             let error = strategy.not_supported(&["Recreate", "RollingUpdate"]);
-            errors.push(error.shown(&go_struct(strategy, &STRATEGY)));
+            let inner = rolling.is_some().then(|| go_struct(&rolling, &ROLLING));
+            let kind = strategy.get("type").text();
+            let shown = format!(
+                "{{\"Type\":{kind:?},\"RollingUpdate\":{}}}",
+                inner.as_deref().unwrap_or("null")
+            );
+            errors.push(error.shown(&shown));
         }
     }
-}
-
-fn is_number(at: &Cursor) -> bool {
-    at.int().is_some() || api::names::percent_errors(at.text()).is_none()
 }
 
 /// Replicas of a kind cannot be more than there are.
@@ -383,7 +393,9 @@ fn stateful_set_spec(errors: &mut Errors, spec: &Cursor, update: bool) {
             mismatch(errors, &labels);
         }
         let template = with_claims(spec);
-        pod::template(errors, &Cursor::of(Some(&template), format!("{}.template", spec.path)));
+        let template = Cursor::of(Some(&template), format!("{}.template", spec.path));
+        pod::template(errors, &template);
+        pod::template_marks(errors, &template);
     }
     runs_for_ever(errors, &spec.at(&["template", "spec"]), "StatefulSet");
 }

@@ -10,8 +10,8 @@ use crate::strategy::validation::cursor::Cursor;
 const LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// An annotation names a container and a profile.
-pub fn annotations(errors: &mut Errors, metadata: &Cursor, spec: &Cursor) {
-    for (key, at) in metadata.get("annotations").entries() {
+pub fn annotations(errors: &mut Errors, annotations: &Cursor, spec: &Cursor) {
+    for (key, at) in annotations.entries() {
         let Some(name) = key.strip_prefix(APP_ARMOR) else {
             continue;
         };

@@ -7,6 +7,7 @@ mod mount;
 mod placement;
 mod probe;
 mod resources;
+mod seccomp;
 mod security;
 mod status;
 mod update;
@@ -22,7 +23,7 @@ pub use volume::host_path;
 
 use crate::strategy::validation::Check;
 use crate::strategy::validation::common::{
-    Errors, dns_label, dns_subdomain, ip, labels, one_of, problems, qualified_name, resource_quantity,
+    Errors, annotations, dns_label, dns_subdomain, ip, labels, one_of, problems, qualified_name, resource_quantity,
 };
 use crate::strategy::validation::cursor::Cursor;
 
@@ -87,17 +88,22 @@ pub fn pod(check: &Check) -> Errors {
     errors
 }
 
-fn metadata_and_spec(errors: &mut Errors, root: &Cursor) {
-    let annotations = root.at(&["metadata", "annotations"]);
+/// What annotations mean of the pod.
+fn annotations_of(errors: &mut Errors, annotations: &Cursor, spec: &Cursor) {
     let mirror = annotations.key(MIRROR);
-    if mirror.is_some() && root.at(&["spec", "nodeName"]).text().is_empty() {
+    if mirror.is_some() && spec.get("nodeName").text().is_empty() {
         errors.push(mirror.invalid("must set spec.nodeName if mirror pod annotation is set"));
     }
     let cost = annotations.key(DELETION_COST);
     if cost.is_some() && !is_cost(cost.text()) {
         errors.push(cost.invalid("must be a 32bit integer"));
     }
-    app_armor::annotations(errors, &root.get("metadata"), &root.get("spec"));
+    seccomp::annotations(errors, annotations);
+    app_armor::annotations(errors, annotations, spec);
+}
+
+fn metadata_and_spec(errors: &mut Errors, root: &Cursor) {
+    annotations_of(errors, &root.at(&["metadata", "annotations"]), &root.get("spec"));
     let name = root.at(&["metadata", "name"]).text();
     let pod = spec_of(errors, root.get("spec"), name, true);
     volume::tokens_without_account(errors, &pod);
@@ -115,6 +121,7 @@ fn is_cost(text: &str) -> bool {
 
 fn created(errors: &mut Errors, root: &Cursor) {
     let spec = root.get("spec");
+    seccomp::agree(errors, &root.get("metadata"), &spec);
     app_armor::agree(errors, root);
     let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.list().is_empty() {
@@ -126,13 +133,24 @@ fn created(errors: &mut Errors, root: &Cursor) {
     }
 }
 
+/// The labels and annotations of a template, which errors name as if they were the template's own.
+pub fn template_marks(errors: &mut Errors, at: &Cursor) {
+    labels(errors, &template_mark(at, "labels"));
+    annotations(errors, &template_mark(at, "annotations"));
+}
+
+fn template_mark<'a>(at: &Cursor<'a>, field: &'static str) -> Cursor<'a> {
+    at.at(&["metadata", field]).named(at.get(field).path)
+}
+
 /// A pod template.
 pub fn template(errors: &mut Errors, at: &Cursor) {
-    labels(errors, &at.at(&["metadata", "labels"]));
-    crate::strategy::validation::common::annotations(errors, &at.at(&["metadata", "annotations"]));
+    template_marks(errors, at);
     let spec = at.get("spec");
-    app_armor::annotations(errors, &at.get("metadata"), &spec);
+    annotations_of(errors, &template_mark(at, "annotations"), &spec);
     spec_of(errors, spec.clone(), "", false);
+    seccomp::agree(errors, &at.get("metadata"), &spec);
+    app_armor::agree(errors, at);
     let ephemeral = spec.get("ephemeralContainers");
     if !ephemeral.list().is_empty() {
         errors.push(ephemeral.forbidden("ephemeral containers not allowed in pod template"));

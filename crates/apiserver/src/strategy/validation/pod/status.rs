@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use api::field::FieldError;
 use api::names;
 
-use super::{app_armor, container, update};
+use super::{container, update};
 use crate::strategy::validation::Check;
 use crate::strategy::validation::common::{Errors, dns_subdomain, in_range, ip, problems, qualified_name, require};
 use crate::strategy::validation::cursor::Cursor;
@@ -20,8 +20,7 @@ pub fn update(errors: &mut Errors, check: &Check) {
     let (new, Some(old)) = (check.root(), check.before()) else {
         return;
     };
-    update::mirror(errors, &new, &old);
-    app_armor::unchanged(errors, &new, &old);
+    update::annotations(errors, &new, &old);
     let (status, before) = (new.get("status"), old.get("status"));
     for condition in status.get("conditions").items() {
         let generation = condition.get("observedGeneration");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{MIRROR, app_armor, placement};
 use crate::strategy::keep;
-use crate::strategy::validation::common::Errors;
+use crate::strategy::validation::common::{Errors, in_range, require};
 use crate::strategy::validation::cursor::Cursor;
 
 const ONLY: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -17,8 +17,7 @@ const ONLY: &str = "pod updates may not change fields other than `spec.container
 
 /// An update of the pod itself.
 pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
-    mirror(errors, new, old);
-    app_armor::unchanged(errors, new, old);
+    annotations(errors, new, old);
     let (spec, before) = (new.get("spec"), old.get("spec"));
     for list in ["containers", "initContainers"] {
         let at = spec.get(list);
@@ -26,8 +25,20 @@ pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
             errors.push(at.forbidden("pod updates may not add or remove containers"));
             return;
         }
+        for image in at.items().map(|c| c.get("image")) {
+            if require(errors, &image) && image.text().trim().len() != image.text().len() {
+                errors.push(image.invalid("must not have leading or trailing whitespace"));
+            }
+        }
     }
     let deadline = spec.get("activeDeadlineSeconds");
+    if deadline.is_some() {
+        let found = errors.len();
+        in_range(errors, &deadline, 0, i64::from(i32::MAX));
+        if errors.len() > found {
+            return;
+        }
+    }
     match (deadline.int(), before.get("activeDeadlineSeconds").int()) {
         (Some(n), Some(was)) if n > was => {
             errors.push(deadline.invalid("must be less than or equal to previous value"));
@@ -80,12 +91,20 @@ pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
         }
     }
     if munged != *before.value {
-        errors.push(spec.forbidden(ONLY));
+        // upstream shows after it what differs
+        errors.push(spec.forbidden(format!("{ONLY}\n")));
     }
 }
 
+/// Some annotations stay as they are; all mean what they meant.
+pub fn annotations(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+    mirror(errors, new, old);
+    app_armor::unchanged(errors, new, old);
+    super::annotations_of(errors, &new.at(&["metadata", "annotations"]), &new.get("spec"));
+}
+
 /// Mirror pods are what they are from the start.
-pub fn mirror(errors: &mut Errors, new: &Cursor, old: &Cursor) {
+fn mirror(errors: &mut Errors, new: &Cursor, old: &Cursor) {
     let annotation = |at: &Cursor| at.at(&["metadata", "annotations"]).key(MIRROR).value.clone();
     let at = new.at(&["metadata", "annotations"]).key(MIRROR);
     match (annotation(old), annotation(new)) {
@@ -142,11 +161,16 @@ fn gated(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
     }
 }
 
+/// The pod itself, as upstream's errors name it.
+fn whole<'a>(pod: &Cursor<'a>) -> Cursor<'a> {
+    pod.named("[]")
+}
+
 /// `pods/ephemeralcontainers`: containers may come, but not change or go.
 pub fn ephemeral_containers(errors: &mut Errors, new: &Cursor, old: &Cursor) {
     if old.at(&["metadata", "annotations"]).key(MIRROR).is_some() {
         errors.clear();
-        errors.push(new.forbidden("static pods do not support ephemeral containers"));
+        errors.push(whole(new).forbidden("static pods do not support ephemeral containers"));
         return;
     }
     let list = new.at(&["spec", "ephemeralContainers"]);
@@ -167,7 +191,7 @@ pub fn ephemeral_containers(errors: &mut Errors, new: &Cursor, old: &Cursor) {
 pub fn resize(errors: &mut Errors, new: &Cursor, old: &Cursor) {
     let refuse = |errors: &mut Errors, why: &str| {
         errors.clear();
-        errors.push(new.forbidden(why));
+        errors.push(whole(new).forbidden(why));
     };
     if old.at(&["metadata", "annotations"]).key(MIRROR).is_some() {
         return refuse(errors, "static pods cannot be resized");
