@@ -19,6 +19,15 @@ ROWS = {(row[0], row[2]): row for row in schema.resources() if "create" in row[5
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{,40}[a-z0-9])?")
 # their names mean something
 KEEP = DANGEROUS | {"ipaddresses"}
+# of objects whose status alone a test is about: what the server asks of the rest of them
+LABELS = {"matchLabels": {"a": "b"}}
+TEMPLATE = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+VOLUME = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/a"}}
+REST = {"Deployment": {"selector": LABELS, "template": TEMPLATE}, "DaemonSet": {"selector": LABELS, "template": TEMPLATE},
+        "ReplicaSet": {"selector": LABELS, "template": TEMPLATE}, "StatefulSet": {"selector": LABELS, "template": TEMPLATE},
+        "ReplicationController": {"selector": LABELS["matchLabels"], "template": TEMPLATE}, "Pod": TEMPLATE["spec"],
+        "Job": {"template": {"spec": {**TEMPLATE["spec"], "restartPolicy": "Never"}}}, "PersistentVolume": VOLUME,
+        "PersistentVolumeClaim": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}
 CASES, COUNTS, UNSERVED = [], {}, Counter()
 
 
@@ -86,6 +95,14 @@ def edits(old, new, path=()):
         yield [list(path), "set", new]
 
 
+def completed(body, kind):
+    """An object of which the server takes more than its status."""
+    def there(value):
+        return any(map(there, value.values())) if isinstance(value, dict) else value not in (None, [], "")
+    spec = {key: value for key, value in (body.get("spec") or {}).items() if there(value)}
+    return {**body, "spec": {**REST.get(kind, {}), **spec}}
+
+
 def pod_spec(body):
     spec = body.get("spec") or {}
     while isinstance(spec, dict) and "containers" not in spec:
@@ -95,7 +112,7 @@ def pod_spec(body):
 
 def script(seed):
     case = CASES[seed - 1]
-    gv, resource, _, namespaced, parts, _ = case["row"]
+    gv, resource, kind, namespaced, parts, _ = case["row"]
     steps = []
 
     def step(method, path, body=None, **more):
@@ -103,7 +120,14 @@ def script(seed):
         return len(steps) - 1
 
     collection = (f"/api/{gv}" if "/" not in gv else f"/apis/{gv}") + ("/namespaces/{ns}" if namespaced else "") + f"/{resource}"
-    first = cleaned(case["old"] or case["new"], namespaced, resource)
+    old = case["old"]
+    if old is not None and case["part"] == "status":
+        old = completed(old, kind)
+    first = cleaned(old or case["new"], namespaced, resource)
+    if kind == "Event" and old and "namespace" not in first["involvedObject"]:
+        first["involvedObject"]["namespace"] = "{ns}"
+    # these come later
+    ephemeral = first.get("spec", {}).pop("ephemeralContainers", None) if kind == "Pod" and old else None
     if namespaced:
         step("POST", "/api/v1/namespaces", {"metadata": {"name": "{ns}"}}, setup=True)
     if resource == "pods":
@@ -117,6 +141,8 @@ def script(seed):
         status, meta = case["old"].get("status"), case["old"].get("metadata") or {}
         if meta.get("deletionTimestamp"):
             first["metadata"].setdefault("finalizers", ["example.org/case"])
+        if ephemeral:
+            made = step("PUT", path + "/ephemeralcontainers", **{"from": made}, edits=[[["spec", "ephemeralContainers"], "set", ephemeral]], needs=made)
         if status and "status" in parts:
             made = step("PUT", path + "/status", **{"from": made}, edits=[[["status"], "set", status]], needs=made)
         if meta.get("deletionTimestamp"):
@@ -126,6 +152,10 @@ def script(seed):
         step("PUT", path + (f"/{case['part']}" if case["part"] else ""), **{"from": made}, edits=change, needs=made)
     if not namespaced and not harmful:
         step("DELETE", path, {"gracePeriodSeconds": 0}, after=True)
+    address = ((old or {}).get("spec") or {}).get("clusterIP", "")
+    if kind == "Service" and re.fullmatch(r"[1-9]\d*(\.[1-9]\d*){3}", address):
+        # what upstream's tests have is of no cluster
+        steps = json.loads(json.dumps(steps).replace(f'"{address}"', '"10.96.200.{byte}"'))
     return steps
 
 
