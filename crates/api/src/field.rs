@@ -86,6 +86,11 @@ impl FieldError {
         FieldError::new(FieldErrorKind::Invalid, field, Some(bad), detail)
     }
 
+    /// An invalid value that is not shown.
+    pub fn unfit(field: impl Into<String>, detail: impl Into<String>) -> FieldError {
+        FieldError::new(FieldErrorKind::Invalid, field, None, detail)
+    }
+
     pub fn type_invalid(field: impl Into<String>, bad: Value, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::TypeInvalid, field, Some(bad), detail)
     }

@@ -192,6 +192,11 @@ impl<'a> Cursor<'a> {
         FieldError::invalid(&self.path, shown.into(), why.to_string())
     }
 
+    /// The value is wrong, and of a kind that is not shown.
+    pub fn unfit(&self, why: impl Display) -> FieldError {
+        FieldError::unfit(&self.path, why.to_string())
+    }
+
     pub fn forbidden(&self, why: impl Display) -> FieldError {
         FieldError::forbidden(&self.path, why.to_string())
     }

@@ -6,7 +6,7 @@ use api::field::FieldError;
 use api::selectors::LabelSelector;
 use serde_json::Value;
 
-use super::{Check, pod};
+use super::{Check, job_indexes, job_status, pod};
 use crate::strategy::keep;
 use crate::strategy::validation::common::{Errors, immutable, label_selector, non_negative, qualified_name};
 use crate::strategy::validation::cursor::Cursor;
@@ -27,7 +27,7 @@ pub fn job(check: &Check) -> Errors {
     let root = check.root();
     let spec = root.get("spec");
     if check.is_status() {
-        status(&mut errors, check);
+        job_status::update(&mut errors, check);
         return errors;
     }
     let old = check.before();
@@ -292,7 +292,7 @@ fn failure_policy(errors: &mut Errors, policy: &Cursor, spec: &Cursor) {
             (false, false) => "specifying one of OnExitCodes and OnPodConditions is required",
             _ => continue,
         };
-        errors.push(rule.wrong(serde_json::json!({}), why));
+        errors.push(rule.unfit(why));
     }
 }
 
@@ -354,7 +354,7 @@ fn success_policy(errors: &mut Errors, policy: &Cursor, spec: &Cursor) {
             if indexes.text().len() > INDEXES_TEXT {
                 errors.push(FieldError::too_long(&indexes.path, INDEXES_TEXT));
             }
-            match count_indexes(indexes.text(), all) {
+            match job_indexes::count(indexes.text(), all) {
                 Ok(n) => named = n,
                 Err(why) => errors.push(indexes.invalid(format!("error parsing succeededIndexes: {why}"))),
             }
@@ -373,40 +373,7 @@ fn success_policy(errors: &mut Errors, policy: &Cursor, spec: &Cursor) {
     }
 }
 
-/// How many indexes a text such as `1,3-5` names.
-fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
-    let index = |text: &str| -> Result<i64, String> {
-        let n: i64 = text
-            .parse()
-            .map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
-        if n >= completions {
-            return Err(format!("too large index: {text:?}"));
-        }
-        Ok(n)
-    };
-    let (mut last, mut total) = (None, 0);
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let ends: Vec<&str> = part.split('-').collect();
-        if ends.len() > 2 {
-            return Err(format!(
-                "the fragment {part:?} violates the requirement that an index interval can have at most two parts \
-                 separated by '-'"
-            ));
-        }
-        let first = index(ends[0])?;
-        let end = ends.get(1).map_or(Ok(first), |e| index(e))?;
-        if ends.len() == 2 && first >= end {
-            return Err(format!("non-increasing order, previous: {first}, current: {end}"));
-        }
-        if let Some(last) = last.filter(|l| *l >= first) {
-            return Err(format!("non-increasing order, previous: {last}, current: {first}"));
-        }
-        total += end - first + 1;
-        last = Some(end);
-    }
-    Ok(total)
-}
-
+/// Of an indexed job the number of pods may change together with how many run at once.
 fn completions(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
     let (now, was) = (spec.get("completions"), before.get("completions"));
     if spec.get("completionMode").text() != "Indexed" {
@@ -472,47 +439,5 @@ fn template_update(errors: &mut Errors, spec: &Cursor, before: &Cursor, old: &Cu
     };
     if *at.value != before {
         errors.push(at.invalid("field is immutable"));
-    }
-}
-
-/// What a job's status may say.
-fn status(errors: &mut Errors, check: &Check) {
-    let status = check.root().get("status");
-    for field in ["active", "succeeded", "failed", "ready", "terminating"] {
-        non_negative(errors, &status.get(field));
-    }
-    let mut seen = HashSet::new();
-    for list in ["succeeded", "failed"] {
-        for uid in status.at(&["uncountedTerminatedPods", list]).items() {
-            if uid.text().is_empty() {
-                errors.push(uid.invalid("must not be empty"));
-            } else if !seen.insert(uid.text()) {
-                errors.push(uid.duplicate(uid.text()));
-            }
-        }
-    }
-    let is_true = |status: &Cursor, kind: &str| {
-        let mut conditions = status.get("conditions").items();
-        conditions.any(|c| c.get("type").text() == kind && c.get("status").text() == "True")
-    };
-    let conditions = status.get("conditions");
-    let refuse = |why: &str| FieldError::invalid(&conditions.path, serde_json::json!({}), why);
-    let (complete, failed) = (is_true(&status, "Complete"), is_true(&status, "Failed"));
-    if complete && failed {
-        errors.push(refuse("cannot set Complete=True and Failed=true conditions"));
-    }
-    let at = status.get("completionTime");
-    if at.is_some() && !complete {
-        errors.push(at.invalid("cannot set completionTime when there is no Complete=True condition"));
-    }
-    if !at.is_some() && complete {
-        errors.push(at.required("completionTime is required for Complete jobs"));
-    }
-    let Some(old) = check.before() else { return };
-    let before = old.get("status");
-    for kind in ["Failed", "Complete", "FailureTarget"] {
-        if is_true(&before, kind) && !is_true(&status, kind) {
-            errors.push(refuse(&format!("cannot disable the terminal {kind}=True condition")));
-        }
     }
 }

@@ -12,6 +12,8 @@ mod devices;
 mod endpoints;
 mod flow;
 mod job;
+mod job_indexes;
+mod job_status;
 mod limits;
 mod network;
 mod persistent_volume;
