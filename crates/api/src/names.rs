@@ -242,21 +242,29 @@ pub fn percent_errors(text: &str) -> Option<&'static str> {
     )
 }
 
+/// An IP address, read as programs of old wrote it too: with leading zeros.
+pub fn sloppy_ip(text: &str) -> Option<std::net::IpAddr> {
+    let octet = |part: &str| {
+        part.bytes()
+            .all(|c| c.is_ascii_digit())
+            .then(|| part.parse::<u8>().ok())
+            .flatten()
+    };
+    let octets: Option<Vec<u8>> = text.split('.').map(octet).collect();
+    match octets.and_then(|octets| <[u8; 4]>::try_from(octets).ok()) {
+        Some(octets) => Some(octets.into()),
+        None => text.parse().ok(),
+    }
+}
+
 /// What is wrong with an IP address; leading zeros and IPv4 in IPv6 are.
 pub fn ip_errors(text: &str) -> Option<&'static str> {
-    let sloppy = |text: &str| {
-        let parts: Vec<&str> = text.split('.').collect();
-        parts.len() == 4
-            && parts
-                .iter()
-                .all(|p| !p.is_empty() && p.bytes().all(|c| c.is_ascii_digit()) && p.parse::<u8>().is_ok())
-    };
     match text.parse::<std::net::IpAddr>() {
         Ok(std::net::IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => {
             Some("must not be an IPv4-mapped IPv6 address")
         }
         Ok(_) => None,
-        Err(_) if sloppy(text) => Some("must not have leading 0s"),
+        Err(_) if sloppy_ip(text).is_some() => Some("must not have leading 0s"),
         Err(_) => Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::apply::{self, ManagerContext};
+use api::field::FieldError;
 use api::schema::structural::Written;
 use etcd::{Compare, CompareTarget, Op, OpResponse, Put, Txn};
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ use crate::strategy::warnings;
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 const ATTEMPTS: usize = 8;
+
+/// What a namespace bears whose users may use devices that are in use by others.
+const ADMIN_ACCESS: &str = "resource.kubernetes.io/admin-access";
 
 /// Who writes, and how.
 #[derive(Debug, Clone)]
@@ -411,6 +415,15 @@ impl Write<'_> {
                 old,
                 subresource,
             };
+            if let Some(at) = validation::admin_access(&resource.group, &resource.plural, &check) {
+                let namespace = self.registry.get("", "namespaces", "", self.namespace);
+                if namespace.is_none_or(|namespace| namespace.object.meta.label(ADMIN_ACCESS) != Some("true")) {
+                    let why = format!(
+                        "admin access to devices requires the `{ADMIN_ACCESS}: true` label on the containing namespace"
+                    );
+                    errors.push(FieldError::forbidden(at, why));
+                }
+            }
             let found = validation::validate(&resource.group, &resource.plural, &check);
             if old.is_none() && metadata_rules::asked_last(resource) && !found.is_empty() {
                 errors.clear();

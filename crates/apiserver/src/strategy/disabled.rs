@@ -2,9 +2,36 @@
 
 use serde_json::Value;
 
-/// A way to a field; `*` stands for every item of a list.
+/// A way to a field; `*` stands for every item of a list or map.
 type Path = &'static [&'static str];
 
+const POD_STATUS: [Path; 4] = [
+    &["status", "nodeAllocatableResourceClaimStatuses"],
+    &["status", "containerStatuses", "*", "volumeMounts", "*", "volumeStatus"],
+    &[
+        "status",
+        "initContainerStatuses",
+        "*",
+        "volumeMounts",
+        "*",
+        "volumeStatus",
+    ],
+    &[
+        "status",
+        "ephemeralContainerStatuses",
+        "*",
+        "volumeMounts",
+        "*",
+        "volumeStatus",
+    ],
+];
+const DEVICES: [Path; 5] = [
+    &["spec", "devices", "*", "nodeAllocatableResourceMappings"],
+    &["spec", "devices", "*", "attributes", "*", "bools"],
+    &["spec", "devices", "*", "attributes", "*", "ints"],
+    &["spec", "devices", "*", "attributes", "*", "strings"],
+    &["spec", "devices", "*", "attributes", "*", "versions"],
+];
 const LEASE: [Path; 2] = [&["spec", "strategy"], &["spec", "preferredHolder"]];
 const DRIVER: [Path; 1] = [&["spec", "preventPodSchedulingIfMissing"]];
 const NODE: [Path; 1] = [&["spec", "configSource"]];
@@ -23,7 +50,7 @@ const POD: [Path; 6] = [
 fn of(group: &str, plural: &str) -> (&'static [Path], Path) {
     const TEMPLATE: Path = &["spec", "template", "spec"];
     match (group, plural) {
-        ("", "pods") => (&[], &["spec"]),
+        ("", "pods") => (&POD_STATUS, &["spec"]),
         ("", "podtemplates") => (&[], &["template", "spec"]),
         ("", "replicationcontrollers") | ("apps", "deployments" | "replicasets" | "daemonsets") | ("batch", "jobs") => {
             (&[], TEMPLATE)
@@ -34,6 +61,7 @@ fn of(group: &str, plural: &str) -> (&'static [Path], Path) {
         ("coordination.k8s.io", _) => (&LEASE, &[]),
         ("storage.k8s.io", "csidrivers") => (&DRIVER, &[]),
         ("discovery.k8s.io", _) => (&SLICE, &[]),
+        ("resource.k8s.io", "resourceslices") => (&DEVICES, &[]),
         _ => (&[], &[]),
     }
 }
@@ -58,12 +86,27 @@ pub fn drop_disabled(group: &str, plural: &str, new: &mut Value, old: Option<&Va
             remove(spec, path);
         }
     }
+    for field in ["containers", "initContainers", "ephemeralContainers"] {
+        let list = spec.get_mut(field).and_then(Value::as_array_mut);
+        for container in list.into_iter().flatten().filter_map(Value::as_object_mut) {
+            if container
+                .get("lifecycle")
+                .and_then(Value::as_object)
+                .is_some_and(|hooks| hooks.is_empty())
+            {
+                container.remove("lifecycle");
+            }
+        }
+    }
 }
 
 fn has(at: &Value, path: &[&str]) -> bool {
     match path.split_first() {
         None => !at.is_null(),
-        Some((&"*", rest)) => at.as_array().into_iter().flatten().any(|item| has(item, rest)),
+        Some((&"*", rest)) => match at {
+            Value::Object(map) => map.values().any(|item| has(item, rest)),
+            _ => at.as_array().into_iter().flatten().any(|item| has(item, rest)),
+        },
         Some((key, rest)) => at.get(key).is_some_and(|value| has(value, rest)),
     }
 }
@@ -71,11 +114,14 @@ fn has(at: &Value, path: &[&str]) -> bool {
 fn remove(at: &mut Value, path: &[&str]) {
     match path {
         [] => {}
-        ["*", rest @ ..] => at
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-            .for_each(|item| remove(item, rest)),
+        ["*", rest @ ..] => match at {
+            Value::Object(map) => map.values_mut().for_each(|item| remove(item, rest)),
+            _ => at
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .for_each(|item| remove(item, rest)),
+        },
         [key] => {
             if let Some(object) = at.as_object_mut() {
                 object.remove(*key);

@@ -21,7 +21,7 @@ const TOPOLOGY_LABELS: usize = 16;
 
 /// An address that traffic may be sent to.
 pub fn endpoint_ip(errors: &mut Errors, at: &Cursor) {
-    let Ok(address) = at.text().parse::<IpAddr>() else {
+    let Some(address) = api::names::sloppy_ip(at.text()) else {
         errors.push(at.invalid("must be a valid IP address"));
         return;
     };

@@ -8,6 +8,8 @@ mod config;
 mod cron_job;
 pub(super) mod cursor;
 mod definition;
+mod device_slice;
+mod device_status;
 mod devices;
 mod endpoints;
 mod flow;
@@ -51,6 +53,14 @@ impl<'a> Check<'a> {
 
     fn is_status(&self) -> bool {
         self.subresource == "status"
+    }
+}
+
+/// The place in an object that only namespaces marked for it may have.
+pub fn admin_access(group: &str, plural: &str, check: &Check) -> Option<String> {
+    match (group, plural) {
+        ("resource.k8s.io", "resourceclaims" | "resourceclaimtemplates") => devices::admin_access(check),
+        _ => None,
     }
 }
 
@@ -106,7 +116,7 @@ pub fn validate(group: &str, plural: &str, check: &Check) -> Errors {
         ("resource.k8s.io", "resourceclaims") => devices::claim(check),
         ("resource.k8s.io", "resourceclaimtemplates") => devices::claim_template(check),
         ("resource.k8s.io", "deviceclasses") => devices::class(check),
-        ("resource.k8s.io", "resourceslices") => devices::slice(check),
+        ("resource.k8s.io", "resourceslices") => device_slice::slice(check),
         ("apiregistration.k8s.io", _) => api_service::api_service(check),
         ("admissionregistration.k8s.io", _) => workload::refused(check),
         _ => Errors::new(),

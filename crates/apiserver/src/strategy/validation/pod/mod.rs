@@ -184,6 +184,7 @@ fn spec_of<'a>(errors: &mut Errors, spec: Cursor<'a>, pod_name: &str, is_pod: bo
     }
     scheduling_gates(errors, &spec.get("schedulingGates"));
     placement::spread(errors, &spec.get("topologySpreadConstraints"));
+    security::host_processes(errors, &pod);
     security::own_users(errors, &pod);
     hostname_override(errors, spec);
     for field in ["serviceAccountName", "nodeName"] {

@@ -35,7 +35,8 @@ pub fn pod(errors: &mut Errors, pod: &Pod) {
     windows(errors, &at.get("windowsOptions"));
     app_armor(errors, &at.get("appArmorProfile"));
     one_of_or_none(errors, &at.get("supplementalGroupsPolicy"), &["Merge", "Strict"]);
-    one_of_or_none(errors, &at.get("seLinuxChangePolicy"), &["MountOption", "Recursive"]);
+    // the other one comes with a feature that is off
+    one_of_or_none(errors, &at.get("seLinuxChangePolicy"), &["Recursive"]);
 }
 
 /// A container's `securityContext`.
@@ -196,6 +197,39 @@ fn windows(errors: &mut Errors, at: &Cursor) {
     let user = at.get("runAsUserName");
     if user.is_some() && user.text().is_empty() {
         errors.push(user.invalid("runAsUserName cannot be an empty string"));
+    }
+}
+
+/// On Windows either all containers of a pod are processes of the host, or none is. KEP-1981.
+pub fn host_processes(errors: &mut Errors, pod: &Pod) {
+    const WAY: [&str; 3] = ["securityContext", "windowsOptions", "hostProcess"];
+    let of_pod = pod.spec.at(&WAY);
+    let all = every(&pod.spec);
+    let mut count = 0;
+    for container in &all {
+        let own = container.at(&WAY);
+        if of_pod.is_some() && own.is_some() && own.value != of_pod.value {
+            let why = format!(
+                "pod hostProcess value must be identical if both are specified, was {}",
+                of_pod.value
+            );
+            errors.push(own.invalid(why));
+        }
+        count += usize::from(if own.is_some() { own.is_true() } else { of_pod.is_true() });
+    }
+    if count == 0 {
+        return;
+    }
+    if count != all.len() {
+        let why = "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        errors.push(pod.spec.wrong("", why));
+    }
+    if !pod.host_network() {
+        let network = pod.spec.get("hostNetwork");
+        errors.push(network.wrong(
+            false,
+            "hostNetwork must be true if pod contains any hostProcess containers",
+        ));
     }
 }
 
