@@ -236,14 +236,21 @@ def main():
     parser.add_argument("--replay")
     parser.add_argument("--shrink", type=int, default=150, help="of how many groups, the largest first, the simplest case is made smaller")
     options = parser.parse_args()
-    # whoever ends a run wants its servers ended too
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    servers = []
+
+    def end(*_):
+        # whoever ends a run wants its servers ended too; threads that wait for answers end with the workers
+        for server in servers:
+            if server.worker:
+                server.worker.kill()
+        sys.exit(143)
+    signal.signal(signal.SIGTERM, end)
     rig = importlib.import_module(options.rig)
     out = Path(options.out) / options.rig
     out.mkdir(parents=True, exist_ok=True)
     most = rig.prepare(out) if hasattr(rig, "prepare") else sys.maxsize
     what = getattr(rig, "CLUSTER", "api-server"), getattr(rig, "WORKER", "worker.py")
-    servers = [Upstream(out, options.programs, *what), Skiff(out, options.skiff, *what)]
+    servers += [Upstream(out, options.programs, *what), Skiff(out, options.skiff, *what)]
     run = getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, servers)
     batch = getattr(rig, "BATCH", BATCH)
     found, asked = defaultdict(list), 0

@@ -86,7 +86,9 @@ class Cluster:
             else:
                 self.objects[key] = object_
             place = meta.get("namespace") or (meta.get("labels") or {}).get("set") or meta["name"]
-            self.changed[place] = time.monotonic()
+            # an event that is told again is no change
+            if resource != "events" or kind == "ADDED":
+                self.changed[place] = time.monotonic()
         if resource == "pods" and (object_["spec"].get("nodeName") or object_["status"].get("nominatedNodeName")):
             self.pods.put((key[1], key[2]))
 
@@ -284,36 +286,38 @@ def busy(objects):
         if resource == "jobs" and not meta.get("deletionTimestamp") and spec.get("managedBy") is None:
             ended = conditions.get("Complete") == "True" or conditions.get("Failed") == "True"
             if ended and spec.get("ttlSecondsAfterFinished", 99) < 9:
-                return True
+                return f"{resource} {meta['name']}"
             if not ended and not spec.get("suspend") and (not status.get("active") and not status.get("terminating") or spec.get("activeDeadlineSeconds", 99) < 20):
-                return spec.get("parallelism") != 0 or spec.get("activeDeadlineSeconds", 99) < 20
+                if spec.get("parallelism") != 0 or spec.get("activeDeadlineSeconds", 99) < 20:
+                    return f"{resource} {meta['name']}"
         if resource == "deployments" and not spec.get("paused") and spec.get("progressDeadlineSeconds", 600) < 20 and conditions.get("Progressing") == "True":
-            if any(status.get(key, 0) != spec["replicas"] for key in ("replicas", "updatedReplicas", "availableReplicas")):
-                return True
+            done = any(c["type"] == "Progressing" and c["reason"] == "NewReplicaSetAvailable" for c in status["conditions"])
+            if not done and any(status.get(key, 0) != spec["replicas"] for key in ("replicas", "updatedReplicas", "availableReplicas")):
+                return f"{resource} {meta['name']}"
         if resource in ("deployments", "replicasets", "statefulsets", "replicationcontrollers") and spec.get("minReadySeconds"):
             if status.get("readyReplicas", 0) != status.get("availableReplicas", 0):
-                return True
-        if resource == "daemonsets" and spec.get("minReadySeconds") and status.get("numberReady") != status.get("numberAvailable"):
-            return True
+                return f"{resource} {meta['name']}"
+        if resource == "daemonsets" and spec.get("minReadySeconds") and status.get("numberReady", 0) != status.get("numberAvailable", 0):
+            return f"{resource} {meta['name']}"
         if resource == "cronjobs" and not spec.get("suspend") and spec["schedule"] == "* * * * *" and spec.get("timeZone") in (None, "Etc/UTC"):
             # the minute begins soon, or has just begun
             if not status.get("lastScheduleTime") or time.gmtime().tm_sec > 50:
-                return True
+                return f"{resource} {meta['name']}"
         if resource == "namespaces" and meta.get("deletionTimestamp") and since(meta["deletionTimestamp"]) < 25:
             # upstream waits before it begins, and for pods
-            return True
+            return f"{resource} {meta['name']}"
         if resource == "nodes":
             taints = {(t["key"], t["effect"]) for t in spec.get("taints") or []}
             if (conditions.get("Ready") == "True") == (("node.kubernetes.io/not-ready", "NoExecute") in taints or ("node.kubernetes.io/not-ready", "NoSchedule") in taints):
-                return True
+                return f"{resource} {meta['name']}"
         if resource == "pods" and not meta.get("deletionTimestamp"):
             if spec.get("activeDeadlineSeconds", 99) < 20 and status.get("phase") not in ("Failed", "Succeeded"):
-                return True
+                return f"{resource} {meta['name']}"
             if any(t.get("effect") == "NoExecute" and 0 < t.get("tolerationSeconds", 0) < 20 for t in spec.get("tolerations") or []) and status.get("phase") not in ("Failed", "Succeeded"):
                 node = next((n for r, n in objects if r == "nodes" and n["metadata"]["name"] == spec.get("nodeName")), None)
                 if node and any(t["effect"] == "NoExecute" for t in node["spec"].get("taints") or []):
-                    return True
-    return False
+                    return f"{resource} {meta['name']}"
+    return None
 
 
 class Player:
@@ -334,7 +338,8 @@ class Player:
             waited = time.monotonic() - begin
             if idle >= quiet and (waited > LONGEST or not busy(objects)) or waited > 2 * LONGEST:
                 if waited > LONGEST:
-                    print(f"{worker.folder.parent.name}: {namespace} is not at rest after {waited:.0f} s", file=sys.stderr)
+                    waits = busy(objects) or max(((when, place) for place, when in self.cluster.changed.items() if place in (namespace, slot) or id_ in place), default=None)
+                    print(f"{worker.folder.parent.name}: {namespace} is not at rest after {waited:.0f} s: {waits}", file=sys.stderr)
                 return waited <= LONGEST, objects
             time.sleep(0.2)
 

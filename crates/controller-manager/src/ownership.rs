@@ -54,16 +54,40 @@ where
     O: Resource + Metadata<Ty = ObjectMeta> + DeserializeOwned,
     D: Resource + DeserializeOwned,
 {
-    claim_as::<O, D>(client, owner, controller_reference(owner), selector, dependents).await
+    claim_as::<O, D>(
+        client,
+        owner,
+        controller_reference(owner),
+        selector,
+        dependents,
+        fits_any,
+    )
+    .await
 }
 
-/// [`claim`] for owners that are decoded as another kind than they are.
+/// All that the selector selects.
+fn fits_any(_: &Object) -> Fit {
+    Fit::Yes
+}
+
+/// Whether a dependent that the selector selects can be the owner's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fit {
+    Yes,
+    /// It is another's; the owner lets go of it.
+    No,
+    /// It is neither taken nor let go.
+    Apart,
+}
+
+/// [`claim`] for owners that are decoded as another kind than they are, or do not take all that they select.
 pub(crate) async fn claim_as<O, D>(
     client: &Client,
     owner: &O,
     reference: OwnerReference,
     selector: &LabelSelector,
     dependents: &Cache,
+    fit: impl Fn(&Object) -> Fit,
 ) -> Result<Vec<Arc<Object>>, Error>
 where
     O: Resource + Metadata<Ty = ObjectMeta> + DeserializeOwned,
@@ -76,12 +100,12 @@ where
     candidates.extend(dependents.by_index(BY_CONTROLLER, &orphans(namespace)));
     for candidate in candidates {
         let meta = &candidate.meta;
-        match judge(
-            &candidate,
-            uid(owner),
-            is_deleting(owner),
-            selects(selector, &candidate),
-        ) {
+        let fit = fit(&candidate);
+        if fit == Fit::Apart {
+            continue;
+        }
+        let matches = selects(selector, &candidate) && fit == Fit::Yes;
+        match judge(&candidate, uid(owner), is_deleting(owner), matches) {
             Claim::Own => claimed.push(candidate),
             Claim::Ignore => {}
             Claim::Adopt => {

@@ -31,6 +31,22 @@ pub(crate) fn is_terminal(pod: &Pod) -> bool {
     matches!(phase(pod), "Succeeded" | "Failed")
 }
 
+/// Whether a pod is terminal, by the little that says so.
+pub(crate) fn has_ended(pod: &Object) -> bool {
+    #[derive(Deserialize)]
+    struct Phased {
+        #[serde(default)]
+        status: Phase,
+    }
+    #[derive(Deserialize, Default)]
+    struct Phase {
+        #[serde(default)]
+        phase: String,
+    }
+    let pod = pod.decode::<Phased>();
+    pod.is_ok_and(|pod| matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"))
+}
+
 pub(crate) fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|s| s.volumes.iter().flatten())
 }

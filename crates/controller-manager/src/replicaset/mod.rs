@@ -21,8 +21,8 @@ use crate::error::decode;
 use crate::expectations::Expectations;
 use crate::informers::BY_CONTROLLER;
 use crate::meta::{controller_reference, is_deleting, key_of, namespace, reference, selector, uid};
-use crate::ownership::{affected_owners, claim_as};
-use crate::pods::{PodControl, from_template, is_active, is_terminal, slow_start};
+use crate::ownership::{Fit, affected_owners, claim_as};
+use crate::pods::{PodControl, from_template, has_ended, is_active, is_terminal, slow_start};
 pub(crate) use rank::pods_to_delete;
 use reconcile::Plan;
 
@@ -187,7 +187,9 @@ impl Controller {
         let pods = if selector.is_empty() {
             Vec::new()
         } else {
-            claim_as::<ReplicaSet, Pod>(&self.ctx.client, &set, owner.clone(), &selector, &self.pods).await?
+            // pods that have ended are nobody's to take or to let go
+            let fit = |pod: &Object| if has_ended(pod) { Fit::Apart } else { Fit::Yes };
+            claim_as::<ReplicaSet, Pod>(&self.ctx.client, &set, owner.clone(), &selector, &self.pods, fit).await?
         };
         let pods = pods.iter().map(|p| decode::<Pod>(p)).collect::<Result<Vec<_>, _>>()?;
         let terminating = pods.iter().filter(|p| is_deleting(*p) && !is_terminal(p)).count();

@@ -9,6 +9,7 @@ mod tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use api::object::Object;
 use client::{Cache, Patch, WorkQueue};
 use http::Method;
 use jiff::Timestamp;
@@ -21,7 +22,7 @@ use crate::context::Context;
 use crate::error::{decode, tree};
 use crate::history::{self, REVISION_HASH};
 use crate::meta::{controller_reference, label, name, namespace, reference, selector, uid};
-use crate::ownership::{affected_owners, claim};
+use crate::ownership::{Fit, affected_owners, claim_as};
 use crate::pods::PodControl;
 use claims::Owners;
 use step::{Action, Revisions, Template, View};
@@ -89,7 +90,12 @@ impl Controller {
         if selector.is_empty() {
             return Ok(None);
         }
-        let pods = claim::<StatefulSet, Pod>(&self.ctx.client, &set, &selector, &self.pods).await?;
+        let fit = |pod: &Object| match pods::is_member(name(&set), &pod.meta.name) {
+            true => Fit::Yes,
+            false => Fit::No,
+        };
+        let owner = controller_reference(&set);
+        let pods = claim_as::<StatefulSet, Pod>(&self.ctx.client, &set, owner, &selector, &self.pods, fit).await?;
         let pods = pods.iter().map(|p| decode(p)).collect::<Result<Vec<Pod>, _>>()?;
         let known = history::revisions(&self.revisions, uid(&set))?;
         let owner = history::Owner {

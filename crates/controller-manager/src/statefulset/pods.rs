@@ -13,6 +13,12 @@ use crate::pods::from_template;
 pub(super) const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 pub(super) const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
+/// Whether a pod is the set's by its name: others that have the labels are not.
+pub(super) fn is_member(set: &str, pod: &str) -> bool {
+    let number = pod.strip_prefix(set).and_then(|rest| rest.strip_prefix('-'));
+    number.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// The number at the end of a pod's name, if the rest is the set's.
 pub(super) fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
     let (parent, number) = name(pod).rsplit_once('-')?;

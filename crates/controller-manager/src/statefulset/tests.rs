@@ -149,6 +149,21 @@ fn an_ended_pod_is_made_anew() {
 }
 
 #[test]
+fn a_set_takes_pods_of_its_name_only() {
+    for (pod, is) in [
+        ("db-0", true),
+        ("db-12", true),
+        ("db", false),
+        ("db-", false),
+        ("db-x", false),
+        ("db-a-0", false),
+        ("other-0", false),
+    ] {
+        assert_eq!(pods::is_member("db", pod), is, "{pod}");
+    }
+}
+
+#[test]
 fn pods_know_their_name_and_claims() {
     let revision: ControllerRevision = serde_json::from_value(json!({"apiVersion": "apps/v1", "kind": "ControllerRevision",
         "metadata": {"name": "db-xyz"}, "revision": 1, "data": {"spec": {"template": {"$patch": "replace", "spec": {"containers": []}}}}}))
