@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
 use crate::registry::resource::Resource;
-use crate::strategy::Generation;
+use crate::strategy::{Generation, Strategy};
 
 /// The metadata of a tree, made if it is not there.
 pub fn of(tree: &mut Value) -> Result<&mut Map<String, Value>> {
@@ -114,13 +114,13 @@ pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Counts a change of anything but metadata and status, of some kinds of the annotations too.
-pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Result<()> {
-    let annotated = match resource.strategy.generation {
+/// Counts a change of anything but metadata and status, of some kinds of the annotations too: not of those that come with a status.
+pub fn bump_generation(strategy: &Strategy, subresource: &str, new: &mut Value, old: &Value) -> Result<()> {
+    let annotated = match strategy.generation {
         Generation::Counted | Generation::Changes => false,
         Generation::WithAnnotations => {
             let annotations = |tree: &Value| tree.pointer("/metadata/annotations").cloned().unwrap_or_default();
-            annotations(new) != annotations(old)
+            subresource.is_empty() && annotations(new) != annotations(old)
         }
         Generation::None | Generation::One => return Ok(()),
     };
@@ -129,7 +129,7 @@ pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Res
         for key in ["metadata", "apiVersion", "kind"] {
             map.remove(key);
         }
-        if resource.strategy.has_status {
+        if strategy.has_status {
             map.remove("status");
         }
         map
@@ -139,4 +139,22 @@ pub fn bump_generation(resource: &Resource, new: &mut Value, old: &Value) -> Res
         of(new)?.insert("generation".into(), json!(before + 1));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn annotations_of_a_deployment_count_unless_they_come_with_its_status() {
+        let old = json!({ "metadata": { "generation": 1 }, "spec": {} });
+        let generation = |plural: &str, subresource: &str| {
+            let mut new = json!({ "metadata": { "generation": 1, "annotations": { "a": "b" } }, "spec": {} });
+            bump_generation(Strategy::of("apps", plural), subresource, &mut new, &old).unwrap();
+            new["metadata"]["generation"].clone()
+        };
+        assert_eq!(generation("deployments", ""), json!(2));
+        assert_eq!(generation("deployments", "status"), json!(1));
+        assert_eq!(generation("replicasets", ""), json!(1));
+    }
 }

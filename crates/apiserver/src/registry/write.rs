@@ -323,7 +323,7 @@ impl Write<'_> {
                 schema.normalize(resource.root, &mut tree);
             }
             if !bound {
-                metadata::bump_generation(resource, &mut tree, &old)?;
+                metadata::bump_generation(resource.strategy, &self.options.subresource, &mut tree, &old)?;
             }
             escalation::check(&self.author(name), &tree, Some(&old))?;
             let mut allocated =

@@ -71,17 +71,3 @@ pub static JOB: Strategy = Strategy {
     },
     ..COUNTED
 };
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_deployment_counts_changes_of_its_annotations() {
-        assert_eq!(
-            Strategy::of("apps", "deployments").generation,
-            Generation::WithAnnotations
-        );
-        assert_eq!(Strategy::of("apps", "replicasets").generation, Generation::Counted);
-    }
-}
