@@ -22,6 +22,8 @@ REPEATED = {"FailedScheduling", "WaitForFirstConsumer", "FailedBinding", "Provis
 # not in every order the same
 # nodes of other scripts, which may be tainted just then, count here
 FOREIGN = re.compile(r"\d+ node\(s\) (?:didn't match Pod's node affinity/selector|had untolerated taint\(s\)|were unschedulable)(?:, |(?=\.))|: (?=\. )")
+# scripts in which it matters where a pod is
+PLACED = {"scheduling", "daemon_set", "nodes"}
 UNORDERED = {"conditions", "endpoints", "addresses", "notReadyAddresses", "finalizers", "taints", "ownerReferences", "ports"}
 
 
@@ -120,6 +122,9 @@ def tree(value, names, key=""):
 
 
 def event(one):
+    if one["reason"] == "FailedScheduling":
+        # what the scheduler said last is in the pod's condition; what it said on the way is chance
+        one = {**one, "message": ""}
     made = {key: one.get(key) for key in ("reason", "message", "type", "action", "reportingComponent") if one.get(key)}
     made["on"] = {key: value for key, value in one["involvedObject"].items() if key in ("kind", "name", "fieldPath", "apiVersion")}
     made["source"] = one.get("source")
@@ -134,21 +139,35 @@ def normal(answer, names, alone):
     """A step's answer as what is compared: {resource name: [objects]}."""
     known = Names(names, answer.get("objects", []), answer.get("gone", []), alone)
     made = defaultdict(list)
+    waiting = {one["metadata"]["name"] for resource, one in answer.get("objects", []) if resource == "pods" and not one["spec"].get("nodeName")}
     body = answer["body"] if answer["code"] >= 400 and isinstance(answer["body"], dict) else {}
     made["answer"] = [{"code": answer["code"], "message": known.of(body.get("message", "")), "reason": body.get("reason"), "causes": tree((body.get("details") or {}).get("causes"), known), "rested": answer.get("rested")}]
     for resource, one in answer.get("objects", []):
         meta = one["metadata"]
         if resource == "events":
+            if one["reason"] == "FailedScheduling" and one["involvedObject"]["name"] not in waiting or "Operation cannot be fulfilled" in one["message"]:
+                continue
             if one["involvedObject"]["kind"] == "Node" and one["reason"] in ("RegisteredNode", "RemovingNode", "CIDRAssignmentFailed"):
                 continue
             one = event(one)
-            made[f"event of {one['on']['kind']} {known.of(one['on'].get('name', ''))}: {one['reason']}"].append(tree(one, known))
+            told = made[f"event of {one['on']['kind']} {known.of(one['on'].get('name', ''))}: {one['reason']}"]
+            one = tree(one, known)
+            if one["reason"] not in REPEATED or one not in told:
+                told.append(one)
             continue
         if resource == "nodes":
             one = {"metadata": {"labels": meta.get("labels"), "annotations": meta.get("annotations"), "deleted": "deletionTimestamp" in meta}, "spec": {k: v for k, v in one["spec"].items() if "podCIDR" not in k},
                    "conditions": [(c["type"], c["status"], c["reason"]) for c in one["status"].get("conditions", [])]}
         made[f"{resource} {known.of(meta['name'])}"].append(tree(one, known))
     return made
+
+
+def placeless(objects):
+    """What is compared where nothing tells the nodes from each other: which of them a later pod gets is chance."""
+    def without(ones):
+        text = re.sub(r"\{slot\}-n\d", "NODE", json.dumps(ones))
+        return json.loads(re.sub(r'("zone": |topology.kubernetes.io/zone": |"forZones": \[\{"name": )"[abc]"', r'\1"<zone>"', text))
+    return {key: ones if key.startswith("nodes ") else without(ones) for key, ones in objects.items()}
 
 
 def swaps(steps):
@@ -243,10 +262,8 @@ class Runner(driver.Scripts):
             if "rested" not in our:
                 continue
             a, b = (normal(one, made[1], script[0]["alone"]) for one in (our, their))
-            if not has_zones(json.dumps(script[1:])):
-                # which of nodes that are alike a later pod gets is chance again
-                a, b = ({key: json.loads(re.sub(r"\{slot\}-n\d", "NODE", json.dumps(ones))) if key.startswith("event of") else ones for key, ones in one.items()} for one in (a, b))
-                a, b = (json.loads(re.sub(r'("zone": |topology.kubernetes.io/zone": )"[ab]"', r'\1"<zone>"', json.dumps(one))) for one in (a, b))
+            if script[0]["family"] not in PLACED:
+                a, b = (placeless(one) for one in (a, b))
             now = set()
             for key, pair in differences(a, b, swaps(script)).items():
                 for kind in kinds(key, *pair):

@@ -299,7 +299,7 @@ def busy(objects):
                 return f"{resource} {meta['name']}"
         if resource == "daemonsets" and spec.get("minReadySeconds") and status.get("numberReady", 0) != status.get("numberAvailable", 0):
             return f"{resource} {meta['name']}"
-        if resource == "cronjobs" and not spec.get("suspend") and spec["schedule"] == "* * * * *" and spec.get("timeZone") in (None, "Etc/UTC"):
+        if resource == "cronjobs" and not spec.get("suspend") and spec["schedule"] == "* * * * *":
             # the minute begins soon, or has just begun
             if not status.get("lastScheduleTime") or time.gmtime().tm_sec > 50:
                 return f"{resource} {meta['name']}"
