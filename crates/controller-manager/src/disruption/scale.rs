@@ -1,6 +1,6 @@
 //! How many pods the controllers of a budget's pods want.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
@@ -23,17 +23,20 @@ impl Controller {
     /// The sum of what the pods' controllers want, each asked once.
     pub(super) async fn scale(&self, pods: &[Pod]) -> Result<Scale, String> {
         let mut by_owner: HashMap<String, i32> = HashMap::new();
-        let mut unmanaged = false;
+        let (mut unmanaged, mut seen) = (false, HashSet::new());
         for pod in pods {
             let Some(owner) = controller_of(pod) else {
                 unmanaged = true;
                 continue;
             };
-            // of a ReplicaSet it is known only by its Deployment, which may be there already
+            if !seen.insert(owner.uid.as_str()) {
+                continue;
+            }
             let found = match self.known(owner, namespace(pod))? {
                 Some(found) => Some(found),
                 None => self.asked(owner, namespace(pod)).await?,
             };
+            // ReplicaSets of one Deployment count once, as it
             let (uid, replicas) = found.ok_or_else(|| format!("found no controllers for pod {:?}", name(pod)))?;
             by_owner.insert(uid, replicas);
         }
