@@ -15,6 +15,8 @@ or scripts, whose steps build on each other; what differs is the first step that
     script(seed)                steps of one seed; `setup` marks those that may not fail, `after` those that clean up; neither are compared
     named(script, number)       the script with names of its own, and what stands for what
     normal(step, answer, names, text), kinds(step, ours, theirs)   as above; a difference may belong to several groups
+where two programs are compared and not two servers:
+    sides(servers)              what plays the scripts, instead of the servers
 and, where seeds are the numbers of cases:
     prepare(folder)             makes the cases, answers how many there are
     tally(seed, answers, difference), report()      counts what upstream answered to a script and whether ours differs; all counts as text
@@ -174,10 +176,10 @@ class Scripts(Run):
             for at, step in enumerate(script):
                 if step.get("setup") or step.get("after"):
                     continue
-                for name in ("edits", "body", "headers"):
+                for name in ("edits", "body", "headers", "words"):
                     for part in smaller(step.get(name)) if name in step else ():
                         yield [*script[:at], {**step, name: part}, *script[at + 1:]]
-                path, _, query = step["path"].partition("?")
+                path, _, query = step.get("path", "").partition("?")
                 parts = query.split("&") if query else []
                 # some objects must never be stored, and a watch without an end is waited for
                 for part in (part for part in parts if part != "dryRun=All" and not part.startswith("timeoutSeconds=")):
@@ -222,7 +224,7 @@ def show(kind, all_, smallest):
     print(f"\n== {kind}: {len(all_)} (seeds {', '.join(str(d['seed']) for d in all_[:5])})")
     for step in smallest.get("script", [smallest["question"]]):
         if not step.get("setup") and not step.get("after"):
-            print(json.dumps({k: v for k, v in step.items() if v is not None and k != "n"}, ensure_ascii=False)[:1500])
+            print(json.dumps({k: v for k, v in step.items() if v not in (None, {}) and k not in ("n", "files", "namespace")}, ensure_ascii=False)[:1500])
     for side in ("upstream", "skiff"):
         print(f"  {side}: {json.dumps(smallest[side], ensure_ascii=False)[:700]}")
 
@@ -234,7 +236,7 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--seeds", default="1-100")
     parser.add_argument("--replay")
-    parser.add_argument("--shrink", type=int, default=150, help="of how many groups, the largest first, the simplest case is made smaller")
+    parser.add_argument("--shrink", type=int, help="of how many groups, the largest first, the simplest case is made smaller")
     options = parser.parse_args()
     servers = []
 
@@ -251,7 +253,7 @@ def main():
     most = rig.prepare(out) if hasattr(rig, "prepare") else sys.maxsize
     what = getattr(rig, "CLUSTER", "api-server"), getattr(rig, "WORKER", "worker.py")
     servers += [Upstream(out, options.programs, *what), Skiff(out, options.skiff, *what)]
-    run = getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, servers)
+    run = getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, rig.sides(servers) if hasattr(rig, "sides") else servers)
     batch = getattr(rig, "BATCH", BATCH)
     found, asked = defaultdict(list), 0
     try:
@@ -259,7 +261,7 @@ def main():
             server.start(options.rig)
             for name, (user, groups) in rig.certificates().items():
                 server.certificate(name, user, groups)
-        run.must(rig.fixtures())
+        Run(rig, servers).must(rig.fixtures())
         if options.replay:
             path, left = Path(options.replay), 0
             for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
@@ -277,11 +279,12 @@ def main():
             if sys.stderr.isatty() or start % (batch * 20) == 0:
                 print(f"{asked} questions in {time.monotonic() - begin:.0f} s, kinds: {len(found)}", file=sys.stderr)
         patterns = accepted()
+        most_shrunk = options.shrink if options.shrink is not None else getattr(rig, "SHRINK", 150)
         known = {kind for kind in found if any(p.search(f"{options.rig} {kind}") for p in patterns)}
         (out / "groups.txt").write_text("".join(f"{len(found[kind])}\t{kind}\n" for kind in sorted(found, key=lambda kind: (-len(found[kind]), kind))))
         new = sorted(set(found) - known, key=lambda kind: (-len(found[kind]), kind))
         simplest = {kind: dict(min(found[kind], key=lambda d: len(json.dumps(d.get("script", d["question"]))))) for kind in new}
-        run.shrink_all({kind: simplest[kind] for kind in new[:options.shrink]}, simplest)
+        run.shrink_all({kind: simplest[kind] for kind in new[:most_shrunk]}, simplest)
         for kind, smallest in simplest.items():
             file = out / (re.sub(r"[^\w.-]+", "-", kind)[:100] + ".json")
             file.write_text(json.dumps(smallest, indent=1, ensure_ascii=False))

@@ -1,4 +1,5 @@
-"""The two sides that are compared, each in namespaces of its own: upstream's API server with etcd, and skiff's; or both with scheduler and controllers."""
+"""The two sides that are compared, each in namespaces of its own: upstream's API server with etcd, and skiff's; or both with scheduler and controllers.
+Programs may be compared beside them."""
 import base64
 import json
 import os
@@ -21,6 +22,7 @@ class Server:
         self.name, self.dir, self.cluster, self.program_of_worker = name, Path(folder) / name, cluster, worker
         self.certificates = self.dir / "certificates"
         self.worker = None
+        self.playing = threading.Lock()
 
     def enter(self, how, *command):
         return ["bash", str(UPSTREAM / "namespaces.sh"), how, str(self.dir), *map(str, command)]
@@ -50,6 +52,10 @@ class Server:
 
     def play(self, scripts):
         """The answers of each script; scripts run beside each other."""
+        with self.playing:
+            return self.play_alone(scripts)
+
+    def play_alone(self, scripts):
         def write():
             for number, steps in enumerate(scripts):
                 self.worker.stdin.write(json.dumps({"id": number, "steps": steps}) + "\n")
@@ -135,3 +141,21 @@ class Skiff(Server):
     def authority(self):
         tls = self.dir / "data/server/tls"
         return tls / "client-ca.crt", tls / "client-ca.key"
+
+
+class Program:
+    """One of two programs that run the same lines beside each other, each with objects of its own; `mark` stands for it in their names."""
+
+    def __init__(self, name, command, mark, servers):
+        self.name, self.command, self.mark, self.servers = name, command, mark, servers
+
+    def play(self, scripts):
+        """A script is played on the server that its first step names."""
+        answers = [None] * len(scripts)
+        for at, server in enumerate(self.servers):
+            chosen = [number for number, steps in enumerate(scripts) if steps[0].get("server", 0) == at]
+            texts = [json.dumps(scripts[number]).replace("-SIDE", f"-{self.mark}") for number in chosen]
+            mine = [[{**step, "program": self.command} if "words" in step else step for step in json.loads(text)] for text in texts]
+            for number, answer in zip(chosen, server.play(mine) if mine else []):
+                answers[number] = answer
+        return answers

@@ -3,7 +3,8 @@
 In: {"id", "steps"}; a step: method, path, headers (each character of a value is a byte), body (a tree or a text), as (the name of a client
 certificate in the folder given, or null for none). With `from` the body is the answer of the step with that `n`, with `edits` made in it;
 `{{uid:N}}`, `{{rv:N}}` and `{{continue:N}}` in any text stand for what step N was answered. In trees "@raw:1e400" is written as 1e400
-and a member `name@twice` as a second one of that name. A step that `needs` another is asked only where that was answered well. Scripts run beside each other, the steps of one in order.
+and a member `name@twice` as a second one of that name. A step that `needs` another is asked only where that was answered well. Scripts run beside each other, the steps of one in order. A step
+with `words` is a program that is run (commands.py).
 Out: {"id", "answers"}; an answer: code, body (a tree where it is JSON), and what headers mean something.
 """
 import concurrent.futures
@@ -16,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+import commands
 import odd
 
 folder = Path(sys.argv[1])
@@ -94,15 +96,21 @@ def ask(request, answers):
 
 
 def play(line):
-    script, answers = json.loads(line), {}
+    script, answers, lines = json.loads(line), {}, None
     for at, step in enumerate(script["steps"]):
         try:
+            if "words" in step:
+                lines = lines or commands.Folder(folder, step)
+                answers[step.get("n", at)] = lines.run(step)
+                continue
             if "needs" in step and answers[step["needs"]]["code"] not in (200, 201, 202):
                 answers[step.get("n", at)] = {"code": 0, "body": "not asked"}
                 continue
             answers[step.get("n", at)] = ask(step, answers)
         except Exception as error:
             answers[step.get("n", at)] = {"code": -1, "body": f"the worker: {error!r}"}
+    if lines:
+        lines.close()
     with writing:
         print(json.dumps({"id": script["id"], "answers": list(answers.values())}), flush=True)
 
