@@ -391,5 +391,14 @@ mod tests {
             decider.preempt(&snapshot, &meek, &failure).unwrap_err(),
             "0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
         );
+        // the others' leaving would not be enough: what still refuses the pod then is told
+        let term = json!({ "topologyKey": "none", "labelSelector": { "matchLabels": { "app": "other" } } });
+        let affinity = json!({ "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+        let choosy = pod("choosy", json!({ "priority": 10, "affinity": affinity }));
+        let failure = decider.decide(&snapshot, &choosy, &mut |_| 0).unwrap_err();
+        assert_eq!(
+            decider.preempt(&snapshot, &choosy, &failure).unwrap_err(),
+            "0/2 nodes are available: 1 Preemption is not helpful for scheduling, 1 node(s) didn't match pod affinity rules."
+        );
     }
 }

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use smallvec::SmallVec;
 
 use crate::cycle::{Decider, Failure, histogram};
 use crate::framework::Cycle;
@@ -18,6 +19,8 @@ pub struct Preemption {
     pub node: Arc<str>,
     pub victims: Vec<Arc<PodInfo>>,
 }
+
+type Reasons = SmallVec<[Cow<'static, str>; 1]>;
 
 struct Candidate {
     node: Arc<str>,
@@ -54,8 +57,8 @@ impl Decider {
                 continue;
             }
             match self.victims(snapshot, pod, node) {
-                Some(candidate) => candidates.push(candidate),
-                None => reasons.push("No preemption victims found for incoming pod".into()),
+                Ok(candidate) => candidates.push(candidate),
+                Err(why) => reasons.extend(why),
             }
         }
         let latest = |c: &Candidate| {
@@ -85,8 +88,9 @@ impl Decider {
         })
     }
 
-    /// The fewest and least important pods whose leaving makes room.
-    fn victims(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<Candidate> {
+    /// The fewest and least important pods whose leaving makes room, or why none do.
+    fn victims(&self, snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Result<Candidate, Reasons> {
+        let nobody = || Reasons::from_iter([Cow::Borrowed("No preemption victims found for incoming pod")]);
         let mut lower: Vec<Arc<PodInfo>> = node
             .pods
             .iter()
@@ -94,16 +98,18 @@ impl Decider {
             .cloned()
             .collect();
         if lower.is_empty() {
-            return None;
+            return Err(nobody());
         }
         let mut cycle = Cycle::new(snapshot, pod);
-        self.prepare(&mut cycle).ok()?;
+        self.prepare(&mut cycle).map_err(|refusal| refusal.reasons)?;
         let mut emptier = node.clone();
         for other in &lower {
             emptier.remove(other.uid());
             self.adjust(&mut cycle, other, node, -1);
         }
-        self.filter_beside_nominated(&mut cycle, &emptier).ok()?;
+        // with all of them gone it does not fit either
+        self.filter_beside_nominated(&mut cycle, &emptier)
+            .map_err(|refusal| refusal.reasons)?;
         lower.sort_by_key(|p| importance(p));
         // those a budget protects are spared first
         let mut left: Vec<i64> = snapshot.budgets.values().map(|b| b.disruptions_allowed).collect();
@@ -136,7 +142,10 @@ impl Decider {
                 victims.push(other);
             }
         }
-        (!victims.is_empty()).then(|| Candidate {
+        if victims.is_empty() {
+            return Err(nobody());
+        }
+        Ok(Candidate {
             node: node.name.clone(),
             victims,
             violations,
