@@ -395,7 +395,7 @@ fn reference(errors: &mut Errors, at: &Cursor, group: Group) {
     match version.text().matches('/').count() {
         _ if matches!(group, Group::Kept) => {}
         0 if matches!(group, Group::Named) => {
-            errors.push(version.wrong(version.text(), "apiVersion must specify API group"))
+            errors.push(version.wrong(version.text(), "apiVersion must specify API group"));
         }
         0 | 1 => {}
         _ => {
