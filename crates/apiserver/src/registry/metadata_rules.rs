@@ -341,7 +341,7 @@ fn masked(base: &str) -> Cow<'_, str> {
 fn name_errors(resource: &Resource, name: &str) -> Vec<String> {
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "namespaces" | "services") | ("apps", "statefulsets") => names::dns1123_label_errors(name),
-        ("", "replicationcontrollers") => names::long_name_errors(name),
+        ("", "replicationcontrollers") | ("resource.k8s.io", "deviceclasses") => names::long_name_errors(name),
         // the one of the core group ends in a dot
         ("rbac.authorization.k8s.io" | "apiregistration.k8s.io", _) => names::path_segment_errors(name),
         ("certificates.k8s.io", _) if name.contains(':') => names::path_segment_errors(name),

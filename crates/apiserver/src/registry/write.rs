@@ -148,9 +148,13 @@ impl Write<'_> {
         if origin != Origin::Apply {
             self.track(None, &mut tree);
         }
-        // a node registers together with its status, which is nobody's field then
-        if let Some(status) = status.filter(|_| resource.is("", "nodes")) {
-            tree["status"] = status;
+        // a node registers together with its status, which is nobody's field then; of a pod its class is taken
+        if let Some(status) = status {
+            if resource.is("", "nodes") {
+                tree["status"] = status;
+            } else if let (true, Some(class)) = (resource.is("", "pods"), status.get("qosClass")) {
+                tree["status"] = json!({ "qosClass": class });
+            }
         }
         let versioned = metadata::text(&tree, "resourceVersion")
             .parse()

@@ -81,6 +81,20 @@ pub static VOLUME: Strategy = Strategy {
     prepare_create: |object, now| {
         object["status"] = json!({ "phase": "Pending", "lastPhaseTransitionTime": now });
     },
+    prepare_update: |new, old, now| {
+        const SINCE: &str = "lastPhaseTransitionTime";
+        let since = |volume: &Value| text(volume, &["status", SINCE]).map(str::to_owned);
+        let phase = |volume: &Value| text(volume, &["status", "phase"]).unwrap_or_default().to_owned();
+        let (is, was) = (since(new), since(old));
+        let kept = match phase(new) == phase(old) {
+            true if is.is_none() => was,
+            false if is.is_none() || is == was => Some(now.to_owned()),
+            _ => return,
+        };
+        if let Some(time) = kept {
+            new["status"][SINCE] = json!(time);
+        }
+    },
     ..DEFAULT
 };
 
@@ -199,3 +213,23 @@ pub static SIGNING_REQUEST: Strategy = Strategy {
     },
     ..DEFAULT
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_notes_when_its_phase_changed_unless_its_writer_does() {
+        let volume =
+            |phase: &str, since: Value| json!({ "status": { "phase": phase, "lastPhaseTransitionTime": since } });
+        let since = |phase: &str, since: Value| {
+            let mut new = volume(phase, since);
+            (VOLUME.prepare_update)(&mut new, &volume("Pending", json!("before")), "now");
+            new["status"]["lastPhaseTransitionTime"].take()
+        };
+        assert_eq!(since("Pending", Value::Null), "before");
+        assert_eq!(since("Bound", Value::Null), "now");
+        assert_eq!(since("Bound", json!("before")), "now");
+        assert_eq!(since("Bound", json!("said")), "said");
+    }
+}

@@ -20,6 +20,7 @@ pub fn reset_fields(resource: &Resource, subresource: &str) -> Reset {
         "finalize" => STATUS,
         "ephemeralcontainers" => Reset::AllBut(&[&["spec", "ephemeralContainers"]]),
         "resize" => Reset::AllBut(&[
+            &["spec", "resources"],
             &["spec", "containers", "*", "resources"],
             &["spec", "containers", "*", "resizePolicy"],
             &["spec", "initContainers", "*", "resources"],

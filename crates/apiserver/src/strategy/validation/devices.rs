@@ -39,7 +39,10 @@ pub fn claim_template(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let spec = check.root().get("spec");
     match check.before() {
-        Some(old) => immutable(&mut errors, &spec, &old.get("spec")),
+        Some(old) => {
+            immutable(&mut errors, &spec, &old.get("spec"));
+            devices(&mut errors, &spec.at(&["spec", "devices"]));
+        }
         None => {
             template_metadata(&mut errors, &spec.get("metadata"));
             devices(&mut errors, &spec.at(&["spec", "devices"]));

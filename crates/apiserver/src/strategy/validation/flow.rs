@@ -1,7 +1,7 @@
 //! Rules of FlowSchemas and PriorityLevelConfigurations.
 
 use api::names;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Check;
 use crate::strategy::validation::common::{Errors, problems, require};
@@ -18,6 +18,8 @@ const VERBS: [&str; 9] = [
     "update",
     "watch",
 ];
+/// What stands beside a level of `v1beta3` whose zero shares are meant.
+const ZERO_SHARES: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
 const MOST_QUEUES: i64 = 10_000_000;
 /// Bits of the hash that deals requests to queues.
 const HASH_BITS: f64 = 60.0;
@@ -27,7 +29,11 @@ pub fn flow_schema(check: &Check) -> Errors {
     let root = check.root();
     if !check.is_status() {
         let name = root.at(&["metadata", "name"]);
-        schema_spec(&mut errors, &root.get("spec"), name.text());
+        let spec = root.get("spec");
+        schema_spec(&mut errors, &spec, name.text());
+        if fixed_schema(name.text()).is_some_and(|fixed| without_empty(spec.value) != fixed) {
+            errors.push(spec.invalid(format!("spec of '{}' must equal the fixed value", name.text())));
+        }
     }
     conditions(&mut errors, &root);
     errors
@@ -38,10 +44,71 @@ pub fn priority_level(check: &Check) -> Errors {
     let root = check.root();
     if !check.is_status() {
         let name = root.at(&["metadata", "name"]);
-        level_spec(&mut errors, &root.get("spec"), name.text());
+        let annotations = root.at(&["metadata", "annotations"]);
+        if annotations.get(ZERO_SHARES).is_some() {
+            errors.push(annotations.forbidden(format!("annotation '{ZERO_SHARES}' is forbidden")));
+        }
+        let spec = root.get("spec");
+        level_spec(&mut errors, &spec, name.text());
+        let mut has = without_empty(spec.value);
+        let (fixed, but) = match name.text() {
+            "exempt" => {
+                has.as_object_mut().map(|spec| spec.remove("exempt"));
+                (json!({ "type": "Exempt" }), " except the 'spec.exempt' field")
+            }
+            "catch-all" => (fixed_level(), ""),
+            _ => (has.clone(), ""),
+        };
+        if has != fixed {
+            errors.push(spec.invalid(format!("spec of '{}'{but} must equal the fixed value", name.text())));
+        }
     }
     conditions(&mut errors, &root);
     errors
+}
+
+/// The specification of a flow schema that every server has, so that nobody is shut out.
+fn fixed_schema(name: &str) -> Option<Value> {
+    let (precedence, groups): (u32, &[&str]) = match name {
+        "exempt" => (1, &["system:masters"]),
+        "catch-all" => (10_000, &["system:unauthenticated", "system:authenticated"]),
+        _ => return None,
+    };
+    let subject = |group: &&str| json!({ "kind": "Group", "group": { "name": group } });
+    let subjects: Vec<Value> = groups.iter().map(subject).collect();
+    let all = ["*"];
+    let mut spec = json!({
+        "priorityLevelConfiguration": { "name": name },
+        "matchingPrecedence": precedence,
+        "rules": [{
+            "subjects": subjects,
+            "resourceRules": [{ "verbs": all, "apiGroups": all, "resources": all, "namespaces": all, "clusterScope": true }],
+            "nonResourceRules": [{ "verbs": all, "nonResourceURLs": all }],
+        }],
+    });
+    if name == "catch-all" {
+        spec["distinguisherMethod"] = json!({ "type": "ByUser" });
+    }
+    Some(spec)
+}
+
+fn fixed_level() -> Value {
+    json!({ "type": "Limited", "limited": {
+        "nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": { "type": "Reject" },
+    } })
+}
+
+/// The tree without what stands for nothing.
+fn without_empty(tree: &Value) -> Value {
+    match tree {
+        Value::Object(map) => map
+            .iter()
+            .filter(|(_, value)| !value.is_null() && **value != json!([]))
+            .map(|(key, value)| (key.clone(), without_empty(value)))
+            .collect(),
+        Value::Array(list) => list.iter().map(without_empty).collect(),
+        other => other.clone(),
+    }
 }
 
 fn conditions(errors: &mut Errors, root: &Cursor) {
@@ -389,5 +456,21 @@ mod tests {
             ]
         );
         assert!(with(json!({ "distinguisherMethod": { "type": "Foo" } }))[0].contains("Unsupported value"));
+    }
+
+    #[test]
+    fn what_every_server_has_is_as_it_is_everywhere() {
+        let none: [String; 0] = [];
+        assert_eq!(found(flow_schema, "exempt", fixed_schema("exempt").unwrap()), none);
+        assert_eq!(found(priority_level, "catch-all", fixed_level()), none);
+        let shares = json!({ "type": "Exempt", "exempt": { "nominalConcurrencyShares": 5, "lendablePercent": 0 } });
+        assert_eq!(found(priority_level, "exempt", shares), none);
+        let mut other = fixed_schema("catch-all").unwrap();
+        other["matchingPrecedence"] = json!(9999);
+        let told = found(flow_schema, "catch-all", other).pop().unwrap();
+        assert!(
+            told.ends_with("spec of 'catch-all' must equal the fixed value"),
+            "{told}"
+        );
     }
 }

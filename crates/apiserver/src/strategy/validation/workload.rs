@@ -17,6 +17,8 @@ use crate::strategy::validation::cursor::Cursor;
 const ROLLING: [(&str, &str, &str); 2] = [("MaxUnavailable", "maxUnavailable", "0"), ("MaxSurge", "maxSurge", "0")];
 /// Where a Deployment of `extensions/v1beta1` said to which revision it goes back.
 const ROLLBACK: &str = "deprecated.deployment.rollback.to";
+/// The domain of annotations that say what could not be said in this version.
+const UNCONVERTED: &str = "non-convertible.kubernetes.io";
 const STRATEGY: [(&str, &str, &str); 2] = [("Type", "type", "\"\""), ("RollingUpdate", "rollingUpdate", "null")];
 
 fn all_non_negative(errors: &mut Errors, at: &Cursor, fields: &[&'static str]) {
@@ -245,7 +247,29 @@ pub fn replication_controller(check: &Check) -> Errors {
     }
     pod::template(&mut errors, &template);
     runs_for_ever(&mut errors, &template.get("spec"), "ReplicationController");
+    if let Some(old) = check.before() {
+        unconverted(&mut errors, &selector, &old);
+    }
     errors
+}
+
+/// A controller that was made of one with a selector that it cannot have does not get another one.
+fn unconverted(errors: &mut Errors, selector: &Cursor, old: &Cursor) {
+    for (key, value) in old.at(&["metadata", "annotations"]).entries() {
+        let Some((_, field)) = key.split_once('/').filter(|(_, field)| !field.contains('/')) else {
+            continue;
+        };
+        if !key.starts_with(UNCONVERTED) {
+            continue;
+        }
+        if !field.contains("selector") {
+            let mut error = value.named(field).not_found(value.text());
+            error.detail = "unknown non-convertible field".into();
+            errors.push(error);
+        } else if selector.value != old.at(&["spec", "selector"]).value {
+            errors.push(selector.invalid("cannot update non-convertible selector"));
+        }
+    }
 }
 
 pub fn daemon_set(check: &Check) -> Errors {

@@ -278,7 +278,8 @@ fn resized_pod(errors: &mut Errors, spec: &Cursor, before: &Cursor, munged: &mut
     }
     kept(errors, &now, &was, "pod-level resource");
     drop_compute(&mut munged["resources"], was.value);
-    if without_empty(&munged["resources"]) != without_empty(was.value) {
+    let rest = without_empty(&munged["resources"]);
+    if rest != without_empty(was.value) && (was.is_some() || rest != Value::Object(serde_json::Map::new())) {
         errors.push(spec.forbidden("only cpu and memory resources are mutable at pod-level"));
     }
 }
