@@ -102,7 +102,7 @@ class Names:
             value = re.sub(r"\b0/\d+ nodes|\d+ (?=Preemption is not helpful)", lambda m: "0/all nodes" if "/" in m[0] else "", FOREIGN.sub("", value))
         value = re.sub(r"\b10\.244\.\d+\.\d+", "<pod ip>", re.sub(r"\b10\.96\.\d+\.\d+", "<service ip>", value))
         # pods that were refused too
-        return re.sub(f"\\b(kube-api-access-|by-hand-|(?:d|w|e|r|j|ds|j-\\d+)-(?:#[0-9a-f]{{5}}-)?){RANDOM}\\b", r"\1*", value)
+        return re.sub(f"\\b(kube-api-access-|by-hand-|(?:d|w|e|r|j|k|ds|j-\\d+)-(?:#[0-9a-f]{{5}}-)?){RANDOM}\\b", r"\1*", value)
 
 
 def tree(value, names, key=""):
