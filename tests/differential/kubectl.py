@@ -119,6 +119,7 @@ def named(script, number):
 NORMAL = [(re.compile(pattern), by) for pattern, by in [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
     (r'(?i)(resourceVersion"?: ?"?|resource version:? +|resourceVersion=)[0-9]+', r"\1V"),
+    (r'("path": "/metadata/resourceVersion", "value": ")[0-9]+', r"\1V"),
     (r"[EIW][0-9]{4} [0-9:.]+ +[0-9]+ ", "LOG "),
     (r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+( [+-][0-9]{4}( \w+)?|Z|[+-][0-9:]+)?", "TIME"),
     (r"\w{3}, [0-9]{2} \w{3} [0-9]{4} [0-9:]+ [+-][0-9]{4}", "TIME"),

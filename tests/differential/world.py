@@ -152,7 +152,7 @@ FILES = {
     "one.yaml": CONFIG % "one",
     "changed.yaml": (CONFIG % "one").replace("k: v", "k: w, l: x"),
     "generated.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {generateName: gen-}\n",
-    "other.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: o, namespace: kube-public}\n",
+    "other.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: o-NS, namespace: kube-public}\n",
     "unknown.yaml": CONFIG % "one" + "unknown: 1\n",
     "kind.yaml": "apiVersion: example.com/v1\nkind: Nope\nmetadata: {name: x}\n",
     "nokind.yaml": "metadata: {name: x}\n",

@@ -77,7 +77,18 @@ impl<'a> Changer<'a> {
         Ok(())
     }
 
+    /// Writes the object of `info` over what is there, of whichever version that is where `info` names none: some kinds take no
+    /// update without a version.
     pub async fn update(&self, info: &mut Info) -> Result<()> {
+        let unversioned = info.object["metadata"]["resourceVersion"]
+            .as_str()
+            .is_none_or(str::is_empty);
+        if unversioned {
+            let now = self.session.api()?.get(&info.path()).await?;
+            if let Some(version) = now["metadata"]["resourceVersion"].as_str() {
+                info.object["metadata"]["resourceVersion"] = json!(version);
+            }
+        }
         let call = Call::new(Method::PUT, info.path())
             .query(self.query())
             .json(&info.object);

@@ -49,6 +49,8 @@ enum Command {
     Delete(cmd::delete::Args),
     Rollout(cmd::rollout::Args),
     Scale(cmd::scale::Args),
+    Autoscale(cmd::autoscale::Args),
+    Certificate(cmd::certificate::Args),
     ClusterInfo(cmd::info::ClusterInfo),
     Top(cmd::info::Top),
     /// Mark node as unschedulable
@@ -65,6 +67,7 @@ enum Command {
     PortForward(cmd::port_forward::Args),
     Cp(cmd::cp::Args),
     Auth(cmd::auth::Args),
+    Events(cmd::events::Args),
     Diff(cmd::diff::Args),
     Apply(Box<cmd::apply::Args>),
     Patch(cmd::patch::Args),
@@ -105,7 +108,7 @@ pub async fn run(args: Args) -> ExitCode {
         Err(code) => return code,
     };
     let (mut cli, command) = cli;
-    if command.starts_with("kubectl create") {
+    if command.starts_with("kubectl create") || command == "kubectl set subject" {
         // There it is a subject of a binding.
         cli.globals.user = None;
     }
@@ -134,6 +137,9 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::PortForward(args) => cmd::port_forward::run(session, args).await,
         Command::Label(args) => cmd::label::run(session, args, cmd::label::What::Label).await,
         Command::Annotate(args) => cmd::label::run(session, args, cmd::label::What::Annotation).await,
+        Command::Autoscale(args) => cmd::autoscale::run(session, args).await,
+        Command::Certificate(args) => cmd::certificate::run(session, args).await,
+        Command::Events(args) => cmd::events::run(session, args).await,
         Command::Scale(args) => cmd::scale::run(session, args).await,
         Command::Patch(args) => cmd::patch::run(session, args).await,
         Command::Wait(args) => cmd::wait::run(session, args).await,

@@ -40,7 +40,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     };
     let mut change = args.change.clone();
     change.output.output = None;
-    let changer = Changer::new(session, &change, "kubectl-edit")?;
+    let changer = Changer::new(session, &change, "kubectl-edit")?.validation("Strict");
     let mut selection = Selection::new(&args.args);
     selection.files = Some(&args.files);
     selection.latest = true;

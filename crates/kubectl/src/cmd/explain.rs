@@ -61,7 +61,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             Some(other) => ty = other,
             None => {
                 return fail(format!(
-                    "couldn't find resource for \"{wanted}, Resource={}\"",
+                    "GVR ({wanted}, Resource={}) not found in OpenAPI schema",
                     ty.plural
                 ));
             }
@@ -287,10 +287,11 @@ fn wrap(text: &str, width: usize) -> String {
     let mut lines = Vec::new();
     for line in text.split('\n') {
         let mut current = String::new();
-        for word in line.split(' ') {
-            if !current.is_empty() && current.chars().count() + 1 + word.chars().count() > width {
+        // the blanks that a line starts with stay
+        for (at, word) in line.split(' ').enumerate() {
+            if !current.trim().is_empty() && current.chars().count() + 1 + word.chars().count() > width {
                 lines.push(std::mem::take(&mut current));
-            } else if !current.is_empty() {
+            } else if at > 0 {
                 current.push(' ');
             }
             current.push_str(word);
@@ -304,6 +305,11 @@ fn wrap(text: &str, width: usize) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn long_lines_are_broken_and_lists_stay_indented() {
+        assert_eq!(wrap(" - a bc\nde fg", 5), " - a\nbc\nde fg");
+    }
 
     #[test]
     fn a_path_leads_through_references_and_lists() {

@@ -64,7 +64,6 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let changer = Changer::new(session, &args.change, "kubectl-expose")?;
     let mut selection = Selection::new(&args.args);
     selection.files = Some(&args.files);
-    selection.latest = true;
     let (infos, mut errors) = selection.infos(session).await?;
     for info in infos {
         let mut service = service(args, &info)?;

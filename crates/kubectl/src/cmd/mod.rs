@@ -2,6 +2,8 @@
 
 pub mod apply;
 pub mod auth;
+pub mod autoscale;
+pub mod certificate;
 pub mod config;
 pub mod cp;
 pub mod create;
@@ -10,6 +12,7 @@ pub mod describe;
 pub mod diff;
 pub mod drain;
 pub mod edit;
+pub mod events;
 pub mod exec;
 pub mod explain;
 pub mod expose;
@@ -27,4 +30,7 @@ pub mod run;
 pub mod scale;
 mod server_side_apply;
 pub mod set;
+mod set_env;
+mod set_selector;
+mod set_subject;
 pub mod wait;

@@ -1,14 +1,23 @@
-//! `set image` and `set env`: fields of the pods a workload makes.
+//! `set image`, `set resources` and `set serviceaccount`: fields of the pods a workload makes.
 
-use serde_json::{Value, json};
+use api::quantity::Quantity;
+use serde_json::{Map, Value, json};
 
 use crate::change::{Changer, STRATEGIC};
 use crate::error::{Error, Result, all, fail, message};
-use crate::flags::{Change, Files};
+use crate::flags::{Change, DryRun, Files};
 use crate::patch::{Shape, two_way};
 use crate::print::go::quote;
 use crate::select::{Info, Selection};
 use crate::session::Session;
+
+pub(super) const MANAGER: &str = "kubectl-set";
+
+/// Why a resource cannot be named together with `--local`.
+pub(super) const LOCAL: &str = "error: you must specify resources by --filename when --local is set.
+Example resource specifications include:
+   '-f rsrc.yaml'
+   '--filename=rsrc.json'";
 
 /// Set specific features on objects
 #[derive(Debug, clap::Args)]
@@ -22,19 +31,25 @@ enum Sub {
     /// Update the image of a pod template
     Image(Flags),
     /// Update environment variables on a pod template
-    Env(Flags),
+    Env(super::set_env::Args),
+    /// Update resource requests/limits on objects with pod templates
+    Resources(Resources),
+    /// Set the selector on a resource
+    Selector(super::set_selector::Args),
     /// Update the service account of a resource
     #[command(alias = "sa")]
     Serviceaccount(Flags),
+    /// Update the user, group, or service account in a role binding or cluster role binding
+    Subject(super::set_subject::Args),
 }
 
 #[derive(Debug, clap::Args)]
-struct Flags {
-    args: Vec<String>,
+pub(super) struct Flags {
+    pub args: Vec<String>,
     #[command(flatten)]
-    files: Files,
+    pub files: Files,
     #[command(flatten)]
-    change: Change,
+    pub change: Change,
     /// Selector (label query) to filter on
     #[arg(long, short = 'l')]
     selector: Option<String>,
@@ -46,23 +61,37 @@ struct Flags {
     local: bool,
     /// The names of containers in the selected pod templates to change
     #[arg(long, short, default_value = "*", hide_default_value = true)]
-    containers: String,
+    pub containers: String,
 }
 
-type Edit = Box<dyn Fn(&mut Value) -> Result<()>>;
+#[derive(Debug, clap::Args)]
+struct Resources {
+    #[command(flatten)]
+    flags: Flags,
+    /// The limits of the containers, as cpu=100m,memory=256Mi
+    #[arg(long, default_value = "", hide_default_value = true)]
+    limits: String,
+    /// The requests of the containers, as cpu=100m,memory=256Mi
+    #[arg(long, default_value = "", hide_default_value = true)]
+    requests: String,
+}
+
+pub(super) type Edit = Box<dyn Fn(&mut Value) -> Result<()>>;
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
         Sub::Image(flags) => image(session, flags).await,
-        Sub::Env(flags) => env(session, flags).await,
+        Sub::Env(args) => super::set_env::run(session, args).await,
+        Sub::Resources(args) => resources(session, args).await,
+        Sub::Selector(args) => super::set_selector::run(session, args).await,
+        Sub::Subject(args) => super::set_subject::run(session, args).await,
         Sub::Serviceaccount(flags) => service_account(session, flags).await,
     }
 }
 
 /// Resources first, then what is set.
-fn split(args: &[String], what: &str) -> Result<(Vec<String>, Vec<String>)> {
-    let is_pair =
-        |word: &String| (word.contains('=') && !word.starts_with('=')) || (word.ends_with('-') && word != "-");
+pub(super) fn split(args: &[String], what: &str) -> Result<(Vec<String>, Vec<String>)> {
+    let is_pair = |word: &String| (word.contains('=') && !word.starts_with('=')) || word.ends_with('-');
     let at = args.iter().position(is_pair).unwrap_or(args.len());
     match args[at..].iter().find(|w| !is_pair(w)) {
         Some(word) => fail(format!("all resources must be specified before {what} changes: {word}")),
@@ -70,7 +99,7 @@ fn split(args: &[String], what: &str) -> Result<(Vec<String>, Vec<String>)> {
     }
 }
 
-fn containers(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
+pub(super) fn containers(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
     let fields = spec.as_object_mut().into_iter().flat_map(|spec| spec.iter_mut());
     let lists = fields.filter(|(name, _)| matches!(name.as_str(), "containers" | "initContainers"));
     lists.filter_map(|(_, list)| list.as_array_mut()).flatten()
@@ -130,46 +159,62 @@ async fn image(session: &Session, flags: &Flags) -> Result<()> {
     .await
 }
 
-async fn env(session: &Session, flags: &Flags) -> Result<()> {
-    let (resources, words) = split(&flags.args, "environment")?;
-    if resources.is_empty() && flags.files.is_empty() {
-        return fail("one or more resources must be specified as <resource> <name> or <resource>/<name>");
+/// `cpu=100m,memory=256Mi`.
+fn quantities(text: &str) -> Result<Map<String, Value>> {
+    let mut found = Map::new();
+    for pair in text.split(',').filter(|_| !text.is_empty()) {
+        let Some((name, amount)) = pair.split_once('=').filter(|(_, a)| !a.contains('=')) else {
+            return fail(format!("Invalid argument syntax {pair}, expected <resource>=<value>"));
+        };
+        match amount.parse::<Quantity>() {
+            Ok(amount) => found.insert(name.to_owned(), json!(amount.to_string())),
+            Err(error) => return fail(error.to_string()),
+        };
     }
-    if words.is_empty() {
-        return fail("at least one environment variable must be provided");
+    Ok(found)
+}
+
+async fn resources(session: &Session, args: &Resources) -> Result<()> {
+    let flags = &args.flags;
+    let changed = Selected::new(session, flags, &flags.args).await?;
+    if flags.local && flags.change.dry_run == DryRun::Server {
+        return fail("cannot specify --local and --dry-run=server - did you mean --dry-run=client?");
     }
+    if flags.all && flags.selector.is_some() {
+        return fail("cannot set --all and --selector at the same time");
+    }
+    if args.limits.is_empty() && args.requests.is_empty() {
+        return fail("you must specify an update to requests or limits (in the form of --requests/--limits)");
+    }
+    let wanted = [
+        ("limits", quantities(&args.limits)?),
+        ("requests", quantities(&args.requests)?),
+    ];
     let chosen = flags.containers.clone();
     let edit: Edit = Box::new(move |spec| {
+        let mut found = false;
         for container in containers(spec).filter(|c| chosen == "*" || c["name"] == chosen.as_str()) {
-            let mut env = container["env"].as_array().cloned().unwrap_or_default();
-            for word in &words {
-                match word.split_once('=') {
-                    Some((name, value)) => {
-                        let entry = json!({"name": name, "value": value});
-                        match env.iter_mut().find(|e| e["name"] == name) {
-                            Some(old) => *old = entry,
-                            None => env.push(entry),
-                        }
-                    }
-                    None => env.retain(|e| e["name"].as_str() != word.strip_suffix('-')),
+            found = true;
+            for (field, amounts) in wanted.iter().filter(|(_, amounts)| !amounts.is_empty()) {
+                for (name, amount) in amounts {
+                    container["resources"][*field][name] = amount.clone();
                 }
             }
-            match (env.is_empty(), container.as_object_mut()) {
-                (true, Some(container)) => drop(container.remove("env")),
-                _ => container["env"] = Value::Array(env),
-            }
         }
-        Ok(())
+        match found {
+            true => Ok(()),
+            false => fail(format!("error: unable to find container named {chosen}")),
+        }
     });
-    apply(
-        session,
-        flags,
-        &resources,
-        "env updated",
-        "failed to patch env update to pod template",
-        &edit,
-    )
-    .await
+    changed
+        .apply(
+            session,
+            flags,
+            "resource requirements updated",
+            "failed to patch resources update to pod template",
+            &edit,
+        )
+        .await
 }
 
 async fn service_account(session: &Session, flags: &Flags) -> Result<()> {
@@ -179,7 +224,6 @@ async fn service_account(session: &Session, flags: &Flags) -> Result<()> {
     let account = account.clone();
     let edit: Edit = Box::new(move |spec| {
         spec["serviceAccountName"] = json!(account);
-        spec["serviceAccount"] = json!(account);
         Ok(())
     });
     apply(
@@ -194,7 +238,7 @@ async fn service_account(session: &Session, flags: &Flags) -> Result<()> {
 }
 
 /// The pod's spec inside an object.
-fn pod_spec<'a>(info: &Info, object: &'a mut Value) -> Result<&'a mut Value> {
+pub(super) fn pod_spec<'a>(info: &Info, object: &'a mut Value) -> Result<&'a mut Value> {
     let path = match info.ty.kind.as_str() {
         "Pod" => "/spec",
         "CronJob" => "/spec/jobTemplate/spec/template/spec",
@@ -210,6 +254,12 @@ fn pod_spec<'a>(info: &Info, object: &'a mut Value) -> Result<&'a mut Value> {
     }
 }
 
+/// The objects that the command line chooses, and what was wrong with some.
+pub(super) struct Selected {
+    pub infos: Vec<Info>,
+    pub errors: Vec<Error>,
+}
+
 async fn apply(
     session: &Session,
     flags: &Flags,
@@ -218,40 +268,68 @@ async fn apply(
     failed: &str,
     edit: &Edit,
 ) -> Result<()> {
-    let changer = Changer::new(session, &flags.change, "kubectl-set")?;
-    let mut selection = Selection::new(resources);
-    selection.files = Some(&flags.files);
-    selection.labels = flags.selector.as_deref();
-    selection.allow_all = flags.all;
-    (selection.latest, selection.local) = (!flags.local, flags.local);
-    let (infos, mut errors) = selection.infos(session).await?;
-    for mut info in infos {
-        let before = info.object.clone();
-        let mut after = before.clone();
-        let edited = pod_spec(&info, &mut after).and_then(edit);
-        if let Err(error) = edited {
-            match error {
-                Error::Many(many) => errors.extend(many),
-                one => errors.push(one),
-            }
-            continue;
+    let selected = Selected::new(session, flags, resources).await?;
+    selected.apply(session, flags, done, failed, edit).await
+}
+
+impl Selected {
+    pub async fn new(session: &Session, flags: &Flags, resources: &[String]) -> Result<Selected> {
+        if flags.local && !resources.is_empty() {
+            return fail(LOCAL);
         }
-        if after == before {
-            continue;
-        }
-        if changer.is_local() || flags.local {
-            changer.tell(&after, done)?;
-            continue;
-        }
-        let Some(shape) = Shape::of(&info.ty.api_version(), &info.ty.kind) else {
-            errors.push(message(format!("{} is not supported", info.ty.kind)));
-            continue;
-        };
-        let patch = two_way(&shape, &before, &after)?;
-        match changer.patch(&mut info, STRATEGIC, &patch).await {
-            Ok(()) => changer.tell(&info.object, done)?,
-            Err(error) => errors.push(message(format!("{failed}: {error}"))),
-        }
+        let mut selection = Selection::new(resources);
+        selection.files = Some(&flags.files);
+        selection.labels = flags.selector.as_deref();
+        selection.allow_all = flags.all;
+        (selection.latest, selection.local) = (!flags.local, flags.local);
+        let (infos, errors) = selection.infos(session).await?;
+        Ok(Selected { infos, errors })
     }
-    all(errors)
+
+    pub async fn apply(self, session: &Session, flags: &Flags, done: &str, failed: &str, edit: &Edit) -> Result<()> {
+        let Selected { infos, mut errors } = self;
+        let changer = Changer::new(session, &flags.change, MANAGER)?;
+        for mut info in infos {
+            let before = info.object.clone();
+            let mut after = before.clone();
+            let edited = pod_spec(&info, &mut after).and_then(edit);
+            if let Err(error) = edited {
+                match error {
+                    Error::Many(many) => errors.extend(many),
+                    one => errors.push(one),
+                }
+                continue;
+            }
+            if let Err(error) = send(&changer, flags.local, &mut info, after, done, failed).await {
+                errors.push(error);
+            }
+        }
+        all(errors)
+    }
+}
+
+/// Sends what differs from the object as it was, and tells of it; nothing where nothing does.
+pub(super) async fn send(
+    changer: &Changer<'_>,
+    local: bool,
+    info: &mut Info,
+    after: Value,
+    done: &str,
+    failed: &str,
+) -> Result<()> {
+    if after == info.object {
+        return Ok(());
+    }
+    if changer.is_local() || local {
+        return changer.tell(&after, done);
+    }
+    let Some(shape) = Shape::of(&info.ty.api_version(), &info.ty.kind) else {
+        return fail(format!("{} is not supported", info.ty.kind));
+    };
+    let patch = two_way(&shape, &info.object, &after)?;
+    match changer.patch(info, STRATEGIC, &patch).await {
+        Ok(()) => changer.tell(&info.object, done),
+        Err(error) if failed.is_empty() => Err(error),
+        Err(error) => fail(format!("{failed}: {error}")),
+    }
 }

@@ -37,7 +37,7 @@ pub struct SetCredentials {
 }
 
 /// The file that a change goes to: the one that has the entry, or the first that is there.
-fn target(session: &Session, list: &str, name: &str) -> Result<PathBuf> {
+pub(super) fn target(session: &Session, list: &str, name: &str) -> Result<PathBuf> {
     let paths = kubeconfig_paths(&session.globals);
     for path in paths.iter().filter(|p| p.exists()) {
         let file = load(path)?;
@@ -55,7 +55,7 @@ fn target(session: &Session, list: &str, name: &str) -> Result<PathBuf> {
         .ok_or_else(|| message("no kubeconfig file can be named: HOME is not set"))
 }
 
-fn save(path: &Path, config: &Value) -> Result<()> {
+pub(super) fn save(path: &Path, config: &Value) -> Result<()> {
     let mut config = config.clone();
     for list in ["clusters", "contexts", "users"] {
         if config[list].as_array().is_some_and(Vec::is_empty) {
@@ -100,7 +100,7 @@ pub fn use_context(session: &Session, names: &[String]) -> Result<()> {
 }
 
 /// Changes an entry, made if there is none; whether it was there.
-fn upsert(
+pub(super) fn upsert(
     session: &Session,
     list: &str,
     inner: &str,

@@ -1,6 +1,7 @@
 //! `config`: kubeconfig files, shown and changed.
 
 mod change;
+mod property;
 
 use std::path::Path;
 
@@ -37,6 +38,10 @@ enum Sub {
     /// Set the current-context in a kubeconfig file
     #[command(alias = "use")]
     UseContext(Name),
+    /// Set an individual value in a kubeconfig file
+    Set(property::Set),
+    /// Unset an individual value in a kubeconfig file
+    Unset(property::Unset),
     /// Set a context entry in kubeconfig
     SetContext(SetContext),
     /// Set a cluster entry in kubeconfig
@@ -100,6 +105,8 @@ pub fn run(session: &Session, args: &Args) -> Result<()> {
         Sub::GetClusters => names(session, "clusters"),
         Sub::GetUsers => names(session, "users"),
         Sub::UseContext(args) => change::use_context(session, &args.names),
+        Sub::Set(args) => property::set(session, args),
+        Sub::Unset(args) => property::unset(session, args),
         Sub::SetContext(args) => change::set_context(session, args),
         Sub::SetCluster(args) => change::set_cluster(session, args),
         Sub::SetCredentials(args) => change::set_credentials(session, args),
@@ -147,9 +154,6 @@ fn merged(session: &Session) -> Result<Value> {
             list.sort_by_key(|e| str_of(&e["name"]).to_owned());
         }
     }
-    if let Some(name) = &session.globals.context {
-        all["current-context"] = json!(name);
-    }
     Ok(all)
 }
 
@@ -163,6 +167,9 @@ fn push(config: &mut Value, list: &str, entry: Value) {
 fn view(session: &Session, args: &View) -> Result<()> {
     let mut config = merged(session)?;
     if args.minify {
+        if let Some(name) = &session.globals.context {
+            config["current-context"] = json!(name);
+        }
         minify(&mut config)?;
     }
     if !args.raw {

@@ -1,15 +1,19 @@
 //! `describe`: objects for people, with what belongs to them and what happened to them.
 
 mod container;
+mod network;
 mod node;
 mod plain;
 mod pod;
+mod policy;
+mod rbac;
 mod service;
+mod storage;
 mod text;
 mod volume;
 mod workload;
 
-pub use text::{entries, items, joined, list, selector, str_of};
+pub use text::{entries, interval, items, joined, list, selector, str_of};
 pub use workload::replica_sets;
 
 use clap::ArgAction;
@@ -62,14 +66,14 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     selection.latest = true;
     selection.chunk = args.chunk_size;
     let (mut infos, mut errors) = selection.infos(session).await?;
+    // Of several objects the events would be too much, if they are not asked for.
+    let show_events = args.show_events.unwrap_or(infos.len() == 1 && errors.is_empty());
     if errors.len() == 1 && errors[0].is_not_found() && args.args.len() == 2 {
         let found = by_prefix(session, args).await?;
         if !found.is_empty() {
             (infos, errors) = (found, Vec::new());
         }
     }
-    // Of several objects the events would be too much, if they are not asked for.
-    let show_events = args.show_events.unwrap_or(infos.len() == 1);
     for (i, info) in infos.iter().enumerate() {
         let text = describe(session, info, show_events).await?;
         let between = if i == 0 { "" } else { "\n\n" };
@@ -120,6 +124,37 @@ async fn describe(session: &Session, info: &Info, show_events: bool) -> Result<S
         ("apps", "StatefulSet") => workload::stateful_set(session, &mut w, object).await?,
         ("apps", "DaemonSet") => workload::daemon_set(session, &mut w, object).await?,
         ("batch", "Job") => workload::job(&mut w, object),
+        ("batch", "CronJob") => workload::cron_job(&mut w, object),
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => {
+            rbac::role(&mut w, object);
+            with_events = false;
+        }
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => {
+            rbac::binding(&mut w, object);
+            with_events = false;
+        }
+        ("networking.k8s.io", "Ingress") => network::ingress(session, &mut w, object).await,
+        ("networking.k8s.io", "IngressClass") => network::class(&mut w, object),
+        ("networking.k8s.io", "NetworkPolicy") => {
+            network::policy(&mut w, object);
+            with_events = false;
+        }
+        ("", "Endpoints") => network::endpoint_lists(&mut w, object),
+        ("discovery.k8s.io", "EndpointSlice") => network::slice(&mut w, object),
+        ("autoscaling", "HorizontalPodAutoscaler") => policy::autoscaler(&mut w, object),
+        ("policy", "PodDisruptionBudget") => policy::budget(&mut w, object),
+        ("scheduling.k8s.io", "PriorityClass") => policy::priority(&mut w, object),
+        ("", "ResourceQuota") => {
+            policy::quota(&mut w, object);
+            with_events = false;
+        }
+        ("", "LimitRange") => {
+            policy::range(&mut w, object);
+            with_events = false;
+        }
+        ("", "PersistentVolumeClaim") => storage::claim(session, &mut w, object).await?,
+        ("", "PersistentVolume") => storage::volume(&mut w, object),
+        ("storage.k8s.io", "StorageClass") => storage::class(&mut w, object),
         _ => plain::generic(&mut w, object),
     }
     if with_events {

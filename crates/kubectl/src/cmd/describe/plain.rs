@@ -4,7 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::text::{Text, date, entries, items, list, str_of};
+use super::policy::scope_meaning;
+use super::text::{Text, date, entries, head, items, list, str_of};
 use crate::error::Result;
 use crate::print::go;
 use crate::session::Session;
@@ -16,14 +17,6 @@ const SHOWN_ABOVE: [&str; 5] = [
     ".metadata.labels",
     ".metadata.annotations",
 ];
-
-fn head(w: &mut Text, object: &Value) {
-    let meta = &object["metadata"];
-    w.pair(0, "Name", str_of(&meta["name"]));
-    w.pair(0, "Namespace", str_of(&meta["namespace"]));
-    w.labels("", "Labels", &meta["labels"]);
-    w.annotations("Annotations", &meta["annotations"]);
-}
 
 /// Field by field.
 pub fn generic(w: &mut Text, object: &Value) {
@@ -215,15 +208,8 @@ pub async fn namespace(session: &Session, w: &mut Text, object: &Value) -> Resul
         w.line(0, "No LimitRange resource.");
     } else {
         w.line(0, "Resource Limits");
-        w.line(
-            0,
-            " Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio",
-        );
-        w.line(
-            0,
-            " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
-        );
-        ranges.iter().for_each(|r| limits(w, r));
+        RANGE_HEADS.iter().for_each(|line| w.line(0, &format!(" {line}")));
+        ranges.iter().for_each(|r| limits(w, " ", r));
     }
     Ok(())
 }
@@ -234,6 +220,9 @@ fn quota(w: &mut Text, quota: &Value) {
     scopes.sort_unstable();
     if !scopes.is_empty() {
         w.pair(1, "Scopes", &scopes.join(", "));
+        for text in scopes.iter().filter_map(|scope| scope_meaning(scope)) {
+            w.line(1, &format!("* {text}"));
+        }
     }
     w.line(1, "Resource\tUsed\tHard");
     w.line(1, "--------\t---\t---");
@@ -243,7 +232,13 @@ fn quota(w: &mut Text, quota: &Value) {
     }
 }
 
-fn limits(w: &mut Text, range: &Value) {
+/// The head of a table of [`limits`].
+pub const RANGE_HEADS: [&str; 2] = [
+    "Type\tResource\tMin\tMax\tDefault Request\tDefault Limit\tMax Limit/Request Ratio",
+    "----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
+];
+
+pub fn limits(w: &mut Text, indent: &str, range: &Value) {
     for limit in items(&range["spec"]["limits"]) {
         let fields = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
         let mut resources: Vec<&str> = fields
@@ -259,7 +254,7 @@ fn limits(w: &mut Text, range: &Value) {
                 .collect();
             w.line(
                 0,
-                &format!(" {}\t{resource}\t{}", str_of(&limit["type"]), values.join("\t")),
+                &format!("{indent}{}\t{resource}\t{}", str_of(&limit["type"]), values.join("\t")),
             );
         }
     }

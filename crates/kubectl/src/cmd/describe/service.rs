@@ -87,7 +87,7 @@ fn ingress(point: &Value) -> String {
 }
 
 /// The ready endpoints of a port, the first three by address.
-fn endpoints(slices: &[Value], port_name: &str) -> String {
+pub fn endpoints(slices: &[Value], port_name: &str) -> String {
     if slices.is_empty() {
         return "<none>".to_owned();
     }

@@ -158,24 +158,7 @@ impl Text {
         self.line(1, "Type\tReason\tAge\tFrom\tMessage");
         self.line(1, "----\t------\t----\t----\t-------");
         for event in events {
-            let since = |at: &Value| age::since(str_of(at), now);
-            let first = match event["eventTime"].as_str() {
-                Some(_) => since(&event["eventTime"]),
-                None => since(&event["firstTimestamp"]),
-            };
-            let count = event["count"].as_i64().unwrap_or(0);
-            let when = if event["series"].is_object() {
-                let series = &event["series"];
-                format!(
-                    "{} (x{} over {first})",
-                    since(&series["lastObservedTime"]),
-                    int(&series["count"])
-                )
-            } else if count > 1 {
-                format!("{} (x{count} over {first})", since(&event["lastTimestamp"]))
-            } else {
-                first
-            };
+            let when = interval(event, now);
             let source = match str_of(&event["source"]["component"]) {
                 "" => str_of(&event["reportingComponent"]),
                 component => component,
@@ -188,6 +171,25 @@ impl Text {
             let (kind, reason) = (str_of(&event["type"]), str_of(&event["reason"]));
             self.line(1, &format!("{kind}\t{reason}\t{when}\t{source}\t{message}"));
         }
+    }
+}
+
+/// How long ago an event was, and how often it has been seen since when.
+pub fn interval(event: &Value, now: Timestamp) -> String {
+    let since = |at: &Value| age::since(str_of(at), now);
+    let first = match event["eventTime"].as_str() {
+        Some(_) => since(&event["eventTime"]),
+        None => since(&event["firstTimestamp"]),
+    };
+    let count = int(&event["count"]);
+    if event["series"].is_object() {
+        let series = &event["series"];
+        let last = since(&series["lastObservedTime"]);
+        format!("{last} (x{} over {first})", int(&series["count"]))
+    } else if count > 1 {
+        format!("{} (x{count} over {first})", since(&event["lastTimestamp"]))
+    } else {
+        first
     }
 }
 
@@ -218,6 +220,30 @@ fn shorten(text: &str, longest: usize) -> String {
 
 pub fn str_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
+}
+
+/// A text, or another one where there is none.
+pub fn or<'a>(value: &'a Value, otherwise: &'a str) -> &'a str {
+    value.as_str().filter(|text| !text.is_empty()).unwrap_or(otherwise)
+}
+
+/// Name, namespace, labels and annotations of an object.
+pub fn head(w: &mut Text, object: &Value) {
+    let meta = &object["metadata"];
+    w.pair(0, "Name", str_of(&meta["name"]));
+    w.pair(0, "Namespace", str_of(&meta["namespace"]));
+    w.labels("", "Labels", &meta["labels"]);
+    w.annotations("Annotations", &meta["annotations"]);
+}
+
+/// A map on one line: `a=b,c=d`.
+pub fn in_one_line(map: &Value) -> String {
+    let pairs: Vec<String> = entries(map).map(|(k, v)| format!("{k}={v}")).collect();
+    if pairs.is_empty() {
+        "<none>".to_owned()
+    } else {
+        pairs.join(",")
+    }
 }
 
 pub fn int(value: &Value) -> i64 {

@@ -242,6 +242,43 @@ pub async fn daemon_set(session: &Session, w: &mut Text, set: &Value) -> Result<
     Ok(())
 }
 
+pub fn cron_job(w: &mut Text, object: &Value) {
+    let (spec, template) = (&object["spec"], &object["spec"]["jobTemplate"]["spec"]);
+    super::text::head(w, object);
+    w.pair(0, "Schedule", str_of(&spec["schedule"]));
+    w.pair(0, "Concurrency Policy", str_of(&spec["concurrencyPolicy"]));
+    w.pair(0, "Suspend", super::storage::flag(&spec["suspend"]));
+    w.pair(0, "Time Zone", spec["timeZone"].as_str().unwrap_or("<unset>"));
+    let number = |value: &Value, unit: &str| value.as_i64().map_or("<unset>".to_owned(), |n| format!("{n}{unit}"));
+    for (title, value, unit) in [
+        ("Successful Job History Limit", &spec["successfulJobsHistoryLimit"], ""),
+        ("Failed Job History Limit", &spec["failedJobsHistoryLimit"], ""),
+        ("Starting Deadline Seconds", &spec["startingDeadlineSeconds"], "s"),
+    ] {
+        w.pair(0, title, &number(value, unit));
+    }
+    match &template["selector"] {
+        Value::Null => w.line(0, "Selector:\t<unset>"),
+        tree => w.pair(0, "Selector", &selector(tree)),
+    }
+    w.pair(0, "Parallelism", &number(&template["parallelism"], ""));
+    w.pair(0, "Completions", &number(&template["completions"], ""));
+    if let Some(seconds) = template["activeDeadlineSeconds"].as_i64() {
+        w.pair(0, "Active Deadline Seconds", &format!("{seconds}s"));
+    }
+    self::template(w, &template["template"]);
+    let last = &object["status"]["lastScheduleTime"];
+    let last = if last.is_null() {
+        "<unset>".to_owned()
+    } else {
+        date(last)
+    };
+    w.pair(0, "Last Schedule Time", &last);
+    let active: Vec<&str> = items(&object["status"]["active"]).map(|j| str_of(&j["name"])).collect();
+    let active = active.join(", ");
+    w.pair(0, "Active Jobs", if active.is_empty() { "<none>" } else { &active });
+}
+
 pub fn job(w: &mut Text, job: &Value) {
     let (spec, status) = (&job["spec"], &job["status"]);
     head(w, job);
