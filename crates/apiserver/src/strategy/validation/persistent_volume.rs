@@ -267,8 +267,7 @@ fn update(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
     }
     if now != sources(before) {
         let at = spec.get("persistentvolumesource");
-        // upstream shows after it what differs
-        errors.push(at.forbidden("spec.persistentvolumesource is immutable after creation\n"));
+        errors.push(at.forbidden("spec.persistentvolumesource is immutable after creation"));
     }
     immutable(
         errors,

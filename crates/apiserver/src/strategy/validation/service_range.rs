@@ -37,7 +37,10 @@ fn networks(errors: &mut Errors, list: &Cursor) {
         return;
     }
     if list.list().len() > 2 {
-        errors.push(list.invalid("may only hold up to 2 values"));
+        errors.push(list.wrong(
+            serde_json::json!({ "CIDRs": list.value }),
+            "may only hold up to 2 values",
+        ));
         return;
     }
     for network in list.items() {

@@ -208,9 +208,8 @@ fn claim_update(errors: &mut Errors, root: &Cursor, old: &Cursor) {
         keep(&mut munged, before.value, "volumeAttributesClassName");
     }
     if munged != *before.value {
-        // upstream shows after it what differs
         let why = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound \
-                   claims\n";
+                   claims";
         errors.push(spec.forbidden(why));
     }
     let way = ["resources", "requests", "storage"];

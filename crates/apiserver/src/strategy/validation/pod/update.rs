@@ -91,8 +91,7 @@ pub fn spec(errors: &mut Errors, new: &Cursor, old: &Cursor) {
         }
     }
     if munged != *before.value {
-        // upstream shows after it what differs
-        errors.push(spec.forbidden(format!("{ONLY}\n")));
+        errors.push(spec.forbidden(ONLY));
     }
 }
 
