@@ -145,8 +145,8 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "x/scale\t[]\t[]\t[get]",
                 "[/healthz]\t[]\t[get]",
+                "x/scale\t[]\t[]\t[get]",
                 "pods.apps\t[]\t[]\t[get]",
                 "x.apps/scale\t[]\t[]\t[get]",
                 "pods\t[]\t[]\t[list get]",
