@@ -4,28 +4,29 @@ use std::cmp::Ordering;
 
 /// Compares two keys of a map.
 pub fn compare(a: &str, b: &str) -> Ordering {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let Some(at) = a.iter().zip(&b).position(|(a, b)| a != b) else {
+    // where the first letter is that they do not share: the bytes before it are the same
+    let mut letters = a.char_indices().zip(b.chars());
+    let Some(((at, x), y)) = letters.find(|((_, x), y)| x != y) else {
         return a.len().cmp(&b.len());
     };
-    match (a[at].is_alphabetic(), b[at].is_alphabetic()) {
-        (true, true) => return a[at].cmp(&b[at]),
+    match (x.is_alphabetic(), y.is_alphabetic()) {
+        (true, true) => return x.cmp(&y),
         (false, true) => return Ordering::Less,
         (true, false) => return Ordering::Greater,
         (false, false) => {}
     }
     // A zero inside of a number counts as a digit of it: the digits before are the same in both.
-    let digits = a[..at].iter().rev().take_while(|c| c.is_ascii_digit());
-    let inside = (a[at] == '0' || b[at] == '0') && digits.into_iter().any(|c| *c != '0');
-    let number = |chars: &[char]| {
-        let run: Vec<u32> = chars[at..].iter().map_while(|c| c.to_digit(10)).collect();
-        let start = u64::from(inside);
-        let value = run
-            .iter()
-            .fold(start, |n, d| n.wrapping_mul(10).wrapping_add(u64::from(*d)));
-        (value as i64, run.len())
+    let digits = a[..at].bytes().rev().take_while(u8::is_ascii_digit);
+    let inside = (x == '0' || y == '0') && digits.into_iter().any(|c| c != b'0');
+    let number = |text: &str| {
+        let run = text[at..].bytes().take_while(u8::is_ascii_digit);
+        let start = (u64::from(inside), 0usize);
+        let (value, length) = run.fold(start, |(n, length), d| {
+            (n.wrapping_mul(10).wrapping_add(u64::from(d - b'0')), length + 1)
+        });
+        (value as i64, length)
     };
-    number(&a).cmp(&number(&b)).then_with(|| a[at].cmp(&b[at]))
+    number(a).cmp(&number(b)).then_with(|| x.cmp(&y))
 }
 
 #[cfg(test)]
