@@ -88,26 +88,20 @@ impl Accept {
     /// # Errors
     /// `406` when no clause can be met.
     pub fn parse(header: Option<&str>) -> Result<Accept> {
-        Accept::choose(header, true)
+        Accept::choose(header, true, "")
     }
 
     /// As `parse`, of a collection.
     pub fn of_collection(header: Option<&str>) -> Result<Accept> {
-        Accept::parse(header).map_err(|error| {
-            let whole = ApiError::not_acceptable(ACCEPTED);
-            match error.message == whole.message {
-                true => ApiError::not_acceptable(&format!("{ACCEPTED}{STREAMED}")),
-                false => error,
-            }
-        })
+        Accept::choose(header, true, STREAMED)
     }
 
     /// As `parse`, of what has no tables.
     pub fn without_tables(header: Option<&str>) -> Result<Accept> {
-        Accept::choose(header, false)
+        Accept::choose(header, false, "")
     }
 
-    fn choose(header: Option<&str>, tables: bool) -> Result<Accept> {
+    fn choose(header: Option<&str>, tables: bool, more: &str) -> Result<Accept> {
         let header = header.unwrap_or_default();
         if header.trim().is_empty() {
             return Ok(Accept::default());
@@ -154,7 +148,7 @@ impl Accept {
         }
         match formed {
             true => Err(ApiError::no_such_form(ACCEPTED)),
-            false => Err(ApiError::not_acceptable(ACCEPTED)),
+            false => Err(ApiError::not_acceptable(&format!("{ACCEPTED}{more}"))),
         }
     }
 }

@@ -39,20 +39,16 @@ const fn check(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
 
 const fn ready(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
     Check {
-        name,
         places: READY,
-        passes,
-        of_start: false,
+        ..check(name, passes)
     }
 }
 
 /// What is made at start; somebody may delete it later.
 const fn made(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
     Check {
-        name,
-        places: EVERYWHERE,
-        passes,
         of_start: true,
+        ..check(name, passes)
     }
 }
 

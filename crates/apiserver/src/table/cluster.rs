@@ -321,28 +321,11 @@ const API_SERVICES: &[BuiltinColumn] = &[
     AGE,
 ];
 
-/// What the condition of a component says.
-fn health<'a>(status: &'a Value, key: &str) -> &'a str {
-    let healthy = list(status, "/conditions").find(|c| c["type"] == "Healthy");
-    healthy.map_or("", |c| text(c, key))
-}
-
-const COMPONENT_STATUSES: &[BuiltinColumn] = &[
-    NAME,
-    ("Status", "string", 0, |s| match health(s, "/status") {
-        "" => json!("Unknown"),
-        "True" => json!("Healthy"),
-        _ => json!("Unhealthy"),
-    }),
-    ("Message", "string", 0, |s| json!(health(s, "/message"))),
-    ("Error", "string", 0, |s| json!(health(s, "/error"))),
-];
-
 pub fn columns(group: &str, plural: &str) -> Option<&'static [BuiltinColumn]> {
     Some(match (group, plural) {
         ("", "nodes") => NODES,
         ("", "namespaces") => NAMESPACES,
-        ("", "componentstatuses") => COMPONENT_STATUSES,
+        ("", "componentstatuses") => super::component_status::COLUMNS,
         ("", "configmaps") => CONFIG_MAPS,
         ("", "secrets") => SECRETS,
         ("", "serviceaccounts") => ONLY_AGE,

@@ -3,6 +3,7 @@
 
 mod cells;
 mod cluster;
+mod component_status;
 mod custom;
 mod network;
 mod pod;
