@@ -9,11 +9,12 @@ pub mod authentication;
 pub mod authorization;
 pub mod custom;
 pub mod http;
+pub mod kinds;
 pub mod registry;
 pub mod server;
-pub mod strategy;
 pub mod subresource;
 pub mod table;
+pub mod tree;
 
 use serde_json::{Value, json};
 

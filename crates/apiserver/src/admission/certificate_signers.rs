@@ -4,12 +4,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pki::{PkiError, Subject};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
 use crate::authorization;
 use crate::http::status::Result;
-use crate::http::user::{MASTERS, User};
+use crate::http::user::MASTERS;
 
 const GROUP: &str = "certificates.k8s.io";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
@@ -88,42 +88,11 @@ pub fn subject_of(tree: &Value) -> Result<Subject, String> {
     })
 }
 
-/// A request says who made it: the server's word, not the client's.
-pub fn claim(tree: &mut Value, user: &User) {
-    let Some(spec) = tree.get_mut("spec").and_then(Value::as_object_mut) else {
-        return;
-    };
-    for (key, value) in [
-        ("username", json!(user.name)),
-        ("uid", json!(user.uid)),
-        ("groups", json!(user.groups)),
-        ("extra", json!(user.extra)),
-    ] {
-        let empty = match &value {
-            Value::String(text) => text.is_empty(),
-            Value::Array(list) => list.is_empty(),
-            Value::Object(map) => map.is_empty(),
-            _ => true,
-        };
-        if empty {
-            spec.remove(key);
-        } else {
-            spec.insert(key.into(), value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn who_asks_is_not_what_the_request_says() {
-        let mut tree = json!({ "spec": { "username": "system:node:a", "uid": "1", "groups": ["system:nodes"], "extra": { "a": ["b"] } } });
-        claim(&mut tree, &User::new("jane", &["dev"]));
-        let spec = json!({ "username": "jane", "groups": ["dev", "system:authenticated"] });
-        assert_eq!(tree["spec"], spec);
-    }
+    use super::*;
 
     #[test]
     fn only_what_a_signer_writes_is_signing() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::http::status::Result;
-use crate::strategy::text;
+use crate::tree::text;
 
 /// Says what a pod was given without asking.
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";

@@ -8,7 +8,7 @@ use crate::admission::{Attributes, Operation, certificate_signers};
 use crate::authorization::node::LEASES;
 use crate::authorization::node_graph::{Referent, references};
 use crate::http::status::Result;
-use crate::strategy::text;
+use crate::tree::text;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Who signs what nodes authenticate with.

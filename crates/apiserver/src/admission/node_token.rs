@@ -6,7 +6,7 @@ use crate::authorization;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
-use crate::strategy::text;
+use crate::tree::text;
 
 /// Refuses a request for a token of a service account that a node may not make.
 pub fn admit(registry: &Registry, user: &User, namespace: &str, account: &str, request: &Value) -> Result<()> {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
 use crate::http::status::Result;
-use crate::strategy::text;
+use crate::tree::text;
 
 pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
     if !attributes.is("", "persistentvolumeclaims", Operation::Update) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::admission::{Attributes, Operation};
 use crate::http::status::Result;
-use crate::strategy::text;
+use crate::tree::text;
 
 /// A new node is not ready until its kubelet says so and the node life cycle controller takes the taint away.
 pub fn taint_nodes_by_condition(attributes: &Attributes<'_>, tree: &mut Value) {

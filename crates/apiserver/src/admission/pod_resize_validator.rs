@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::admission::Attributes;
 use crate::http::status::{ApiError, Result};
-use crate::strategy::text;
+use crate::tree::text;
 
 pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
     let node = text(tree, &["spec", "nodeName"]).unwrap_or_default();

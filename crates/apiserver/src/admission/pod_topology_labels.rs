@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation};
-use crate::strategy::text;
+use crate::tree::text;
 
 const LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 

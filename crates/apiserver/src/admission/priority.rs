@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::admission::{Attributes, Operation};
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::Cached;
-use crate::strategy::text;
+use crate::tree::text;
 
 /// What pods ask of a class.
 #[derive(Debug, Deserialize)]

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::admission::{Attributes, Operation};
 use crate::http::status::Result;
 use crate::registry::write::{Change, Write, WriteOptions};
-use crate::strategy::text;
+use crate::tree::text;
 
 /// Proof that the quotas admit a write. One write of a namespace with quotas is decided at a time, until it is made.
 #[derive(Default)]

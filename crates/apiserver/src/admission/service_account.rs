@@ -7,7 +7,7 @@ use crate::admission::{Attributes, Operation};
 use crate::authorization::node_graph::{Referent, references};
 use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
-use crate::strategy::text;
+use crate::tree::text;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Seconds: one hour and seven, so that a kubelet renews before an hour has passed.

@@ -3,8 +3,9 @@
 use api::field::{FieldError, FieldErrors};
 use serde_json::{Value, json};
 
-use crate::strategy::text;
-use crate::strategy::validation::{Cursor, service};
+use crate::kinds::core::service::validation as service;
+use crate::kinds::cursor::Cursor;
+use crate::tree::text;
 
 /// The only family that addresses are given out of.
 const FAMILY: &str = "IPv4";

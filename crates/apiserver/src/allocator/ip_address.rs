@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::{Registry, Served, metadata};
-use crate::strategy::text;
+use crate::tree::text;
 
 pub const GROUP: &str = "networking.k8s.io";
 pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";

@@ -20,7 +20,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
-use crate::strategy::text;
+use crate::tree::text;
 
 pub use ip_address::Claims;
 pub use network::Network;
@@ -131,7 +131,7 @@ fn cluster_ips(service: &Value) -> Vec<&str> {
 /// What the end of an object gives back. Other kinds than Services give nothing.
 pub fn release(registry: &Registry, resource: &Resource, old: &Value) -> Result<Claims> {
     let mut claims = Claims::default();
-    if resource.is("", "services") {
+    if resource.rules.allocates {
         for address in cluster_ips(old) {
             claims.release(
                 registry,
@@ -172,7 +172,7 @@ pub fn allocate(
     dry_run: bool,
 ) -> Result<Reservation> {
     let mut reservation = Reservation::default();
-    if !resource.is("", "services") {
+    if !resource.rules.allocates {
         return Ok(reservation);
     }
     let kind = text(tree, &["spec", "type"]).unwrap_or("ClusterIP");

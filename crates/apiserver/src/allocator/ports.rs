@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::{InFlight, Reservation, hold};
 use crate::http::status::{ApiError, Result};
+use crate::kinds::core::service::needs_health_check;
 use crate::registry::resource::Resource;
 use crate::registry::{Registry, metadata};
-use crate::strategy::service::needs_health_check;
-use crate::strategy::text;
+use crate::tree::text;
 
 /// A port and its protocol.
 pub type Port = (u16, String);

@@ -6,8 +6,9 @@ use api::field::FieldError;
 use api::schema::Schema;
 use serde_json::Value;
 
-use crate::registry::resource::{Column, Conversion, Resource, ScalePaths, SchemaRef, Subresource};
-use crate::strategy::{Strategy, warnings};
+use crate::kinds::custom;
+use crate::kinds::custom::ScalePaths;
+use crate::registry::resource::{Column, Conversion, Resource, SchemaRef, Subresource};
 
 /// Where the objects of a custom resource are kept.
 pub fn prefix(group: &str, plural: &str) -> String {
@@ -91,7 +92,10 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             selectable_stored: selectable(version),
             schema: SchemaRef::Custom(Arc::new(schema)),
             root,
-            strategy: Strategy::custom(version.pointer("/subresources/status").is_some_and(|s| !s.is_null())),
+            rules: match version.pointer("/subresources/status").is_some_and(|s| !s.is_null()) {
+                true => &custom::WITH_STATUS,
+                false => &custom::PLAIN,
+            },
             columns: Some(columns(version)),
             scale: scale(version),
             stored_as: stored_as.clone(),
@@ -99,7 +103,7 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             stored_schema: stored_schema
                 .clone()
                 .filter(|_| stored_openapi.as_ref() != Some(openapi)),
-            deprecation: warnings::custom::deprecated(version, &tree["spec"]),
+            deprecation: custom::deprecated(version, &tree["spec"]),
             conversion: Conversion::Rename,
             generation,
         });

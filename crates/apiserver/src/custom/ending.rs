@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use crate::custom::{GROUP, PLURAL, definition};
 use crate::http::status::Result;
+use crate::kinds::apiextensions::custom_resource_definition::CLEANUP;
 use crate::registry::cached::Cached;
-use crate::registry::delete::{CLEANUP, DeleteOptions, Deleted};
+use crate::registry::delete::{DeleteOptions, Deleted};
 use crate::registry::resource::Resource;
 use crate::registry::write::{Change, Write, WriteOptions};
 use crate::server::ApiServer;

@@ -10,14 +10,13 @@ use serde_json::{Value, json};
 use crate::admission::{self, Attributes, Operation};
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
+use crate::kinds::kind::Hold;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::write::Write;
 use crate::registry::{format_time, metadata};
 use crate::server::options::{META, dry_run};
 
 const ATTEMPTS: usize = 8;
-/// Holds a definition back until its objects are gone.
-pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -140,27 +139,22 @@ impl Write<'_> {
             };
             admission::delete(&attributes, &old).await?;
             let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
-            let definition = resource.is("apiextensions.k8s.io", "customresourcedefinitions");
-            let ending = !metadata::text(&old, "deletionTimestamp").is_empty();
-            let finalizers = if definition && !ending {
-                let others = present.iter().filter(|f| *f != CLEANUP).cloned();
-                others.chain([CLEANUP.to_owned()]).collect()
-            } else {
-                propagation(options, resource.strategy.orphan_by_default, &present)
+            let hold = resource.rules.hold.filter(|hold| (hold.holds)(&old));
+            let finalizers = match hold.and_then(|hold| hold.finalizer) {
+                Some(own) => {
+                    let others = present.iter().filter(|f| *f != own).cloned();
+                    others.chain([own.to_owned()]).collect()
+                }
+                None => propagation(options, resource.rules.orphan_by_default, &present),
             };
-            let graceful = (resource.strategy.grace)(&old, options.grace_period_seconds);
+            let graceful = (resource.rules.grace)(&old, options.grace_period_seconds);
             let grace = graceful.unwrap_or(0);
-            let namespace_content = resource.is("", "namespaces")
-                && old
-                    .pointer("/spec/finalizers")
-                    .and_then(Value::as_array)
-                    .is_some_and(|f| !f.is_empty());
             let op_key = resource.key(self.namespace, name);
             let compare = vec![Compare {
                 key: op_key.clone(),
                 target: CompareTarget::ModRevision(current.revision()),
             }];
-            if finalizers.is_empty() && grace == 0 && !namespace_content {
+            if finalizers.is_empty() && grace == 0 && hold.is_none() {
                 if self.options.dry_run {
                     return Ok(Deleted::Now(current));
                 }
@@ -176,19 +170,14 @@ impl Write<'_> {
                 }
                 // what is deleted gracefully is shown as it was marked, were there no time to wait for
                 if graceful.is_some()
-                    && let Some(tree) = self.mark(&old, &finalizers, grace, false)?
+                    && let Some(tree) = self.mark(&old, &finalizers, grace, None)?
                 {
                     let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
                     return Ok(Deleted::Now(Arc::new(encoded.at(Some(result.revision)))));
                 }
                 return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
             }
-            let marked = if definition && !ending {
-                Some(self.mark_definition(&old, &finalizers)?)
-            } else {
-                self.mark(&old, &finalizers, grace, namespace_content)?
-            };
-            let Some(tree) = marked else {
+            let Some(tree) = self.mark(&old, &finalizers, grace, hold)? else {
                 return Ok(Deleted::Later(current));
             };
             let mut stored = resource.to_stored(tree);
@@ -220,7 +209,7 @@ impl Write<'_> {
     }
 
     /// The object marked as being deleted; `None` when it is marked as well as it can be.
-    fn mark(&self, old: &Value, finalizers: &[String], grace: i64, terminating: bool) -> Result<Option<Value>> {
+    fn mark(&self, old: &Value, finalizers: &[String], grace: i64, hold: Option<Hold>) -> Result<Option<Value>> {
         let mut tree = old.clone();
         let marked = !metadata::text(old, "deletionTimestamp").is_empty();
         let now = self.registry.environment.now();
@@ -230,11 +219,12 @@ impl Write<'_> {
         if !marked || before.is_some_and(|b| grace < b) {
             let at = now.checked_add(jiff::SignedDuration::from_secs(grace)).unwrap_or(now);
             metadata.insert("deletionTimestamp".into(), json!(format_time(at)));
-            if !terminating {
+            if hold.is_none() {
                 metadata.insert("deletionGracePeriodSeconds".into(), json!(grace));
             }
-            // a deletion is a change that observers of the generation must see
-            if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|_| !marked) {
+            // a deletion is a change that observers of the generation must see; the server's own finalizer is none
+            let counts = !marked && hold.is_none_or(|hold| hold.finalizer.is_none());
+            if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|_| counts) {
                 metadata.insert("generation".into(), json!(generation + 1));
             }
         }
@@ -243,34 +233,13 @@ impl Write<'_> {
         } else {
             metadata.insert("finalizers".into(), json!(finalizers));
         }
-        if terminating {
-            tree["status"]["phase"] = json!("Terminating");
+        if let Some(hold) = hold {
+            (hold.mark)(&mut tree, &format_time(now));
         }
         if tree == *old {
             return Ok(None);
         }
         Ok(Some(tree))
-    }
-
-    fn mark_definition(&self, old: &Value, finalizers: &[String]) -> Result<Value> {
-        let mut tree = old.clone();
-        let now = self.registry.timestamp();
-        let metadata = metadata::of(&mut tree)?;
-        metadata.insert("deletionTimestamp".into(), json!(now));
-        metadata.insert("finalizers".into(), json!(finalizers));
-        let list = tree.pointer("/status/conditions").and_then(Value::as_array);
-        let mut conditions = list.cloned().unwrap_or_default();
-        conditions.retain(|c| c["type"] != "Terminating");
-        let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
-        conditions.push(json!({
-            "type": "Terminating",
-            "status": "True",
-            "lastTransitionTime": now,
-            "reason": "InstanceDeletionPending",
-            "message": message,
-        }));
-        tree["status"]["conditions"] = json!(conditions);
-        Ok(tree)
     }
 }
 

@@ -28,9 +28,9 @@ struct Current {
 }
 
 impl EventLease {
-    /// The lease for an object of this resource: 0, none, for all but Events.
+    /// The lease for an object of this resource: 0, none, for kinds that do not expire.
     pub async fn of(&self, resource: &Resource, store: &dyn Store) -> Result<i64> {
-        if resource.prefix != "/registry/events/" {
+        if !resource.rules.expires {
             return Ok(0);
         }
         let mut current = self.0.lock().await;

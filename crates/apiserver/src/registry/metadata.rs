@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::kinds::kind::{Generation, Kind};
 use crate::registry::Registry;
 use crate::registry::resource::Resource;
-use crate::strategy::{Generation, Strategy};
 
 /// The metadata of a tree, made if it is not there.
 pub fn of(tree: &mut Value) -> Result<&mut Map<String, Value>> {
@@ -68,7 +68,7 @@ pub fn prepare_create(registry: &Registry, resource: &Resource, tree: &mut Value
         metadata.remove("namespace");
     }
     // the generation of kinds that do not count it is the client's
-    if !matches!(resource.strategy.generation, Generation::None | Generation::Changes) {
+    if !matches!(resource.rules.generation, Generation::None | Generation::Changes) {
         metadata.insert("generation".into(), json!(1));
     } else if metadata.get("generation") == Some(&json!(0)) {
         metadata.remove("generation");
@@ -115,8 +115,8 @@ pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
 }
 
 /// Counts a change of anything but metadata and status, of some kinds of the annotations too: not of those that come with a status.
-pub fn bump_generation(strategy: &Strategy, subresource: &str, new: &mut Value, old: &Value) -> Result<()> {
-    let annotated = match strategy.generation {
+pub fn bump_generation(kind: &Kind, subresource: &str, new: &mut Value, old: &Value) -> Result<()> {
+    let annotated = match kind.generation {
         Generation::Counted | Generation::Changes => false,
         Generation::WithAnnotations => {
             let annotations = |tree: &Value| tree.pointer("/metadata/annotations").cloned().unwrap_or_default();
@@ -129,7 +129,7 @@ pub fn bump_generation(strategy: &Strategy, subresource: &str, new: &mut Value, 
         for key in ["metadata", "apiVersion", "kind"] {
             map.remove(key);
         }
-        if strategy.has_status {
+        if kind.has_status {
             map.remove("status");
         }
         map
@@ -144,13 +144,14 @@ pub fn bump_generation(strategy: &Strategy, subresource: &str, new: &mut Value, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds;
 
     #[test]
     fn annotations_of_a_deployment_count_unless_they_come_with_its_status() {
         let old = json!({ "metadata": { "generation": 1 }, "spec": {} });
         let generation = |plural: &str, subresource: &str| {
             let mut new = json!({ "metadata": { "generation": 1, "annotations": { "a": "b" } }, "spec": {} });
-            bump_generation(Strategy::of("apps", plural), subresource, &mut new, &old).unwrap();
+            bump_generation(kinds::find("apps", plural).unwrap(), subresource, &mut new, &old).unwrap();
             new["metadata"]["generation"].clone()
         };
         assert_eq!(generation("deployments", ""), json!(2));

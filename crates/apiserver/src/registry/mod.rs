@@ -4,11 +4,9 @@ pub mod body;
 pub mod cache;
 pub mod cached;
 pub mod chunk;
-pub mod confine;
 pub mod delete;
 mod event_lease;
 pub mod metadata;
-mod metadata_rules;
 pub mod patch;
 pub mod read;
 pub mod resource;
@@ -25,11 +23,11 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::http::status::Result;
+use crate::kinds::{self, Kind};
 use crate::registry::cache::Cache;
 use crate::registry::cached::Cached;
 use crate::registry::event_lease::EventLease;
 use crate::registry::resource::{Conversion, Resource, SchemaRef, Subresource};
-use crate::strategy::Strategy;
 
 /// A resource in one version with the cache it shares with its other versions.
 #[derive(Debug, Clone)]
@@ -269,7 +267,9 @@ pub fn format_time(at: Timestamp) -> String {
 pub(crate) fn builtin_resources() -> Vec<Resource> {
     api::resources::all()
         .iter()
-        .map(|row| {
+        // a kind without rules is not served: a test sees to it that there is none
+        .filter_map(|row| Some((row, kinds::find(row.group, row.plural)?)))
+        .map(|(row, rules)| {
             let api_version = row.api_version();
             Resource {
                 group: row.group.into(),
@@ -293,58 +293,35 @@ pub(crate) fn builtin_resources() -> Vec<Resource> {
                         verbs: s.verbs.iter().map(|v| (*v).into()).collect(),
                     })
                     .collect(),
-                prefix: storage_prefix(row.group, row.plural),
+                prefix: rules.prefix(),
                 selectable: row.field_selectors.iter().map(|s| (*s).into()).collect(),
-                selectable_stored: stored_row(row).field_selectors.iter().map(|s| (*s).into()).collect(),
+                selectable_stored: stored_row(row, rules)
+                    .field_selectors
+                    .iter()
+                    .map(|s| (*s).into())
+                    .collect(),
                 schema: SchemaRef::Builtin,
                 root: row.type_id,
-                strategy: Strategy::of(row.group, row.plural),
+                rules,
                 columns: None,
                 scale: None,
                 generation: 0,
-                stored_as: stored_version(row.group, row.plural).map_or_else(|| api_version.clone(), Into::into),
-                conversion: match (row.group, row.plural) {
-                    ("" | "events.k8s.io", "events") => Conversion::Function(crate::strategy::convert::event),
-                    ("autoscaling", _) => Conversion::Function(crate::strategy::convert::autoscaler),
-                    _ => Conversion::Rename,
-                },
+                stored_as: rules
+                    .stored
+                    .map_or_else(|| api_version.clone(), |stored| stored.version.into()),
+                conversion: rules
+                    .stored
+                    .map_or(Conversion::Rename, |stored| Conversion::Function(stored.convert)),
                 stored_schema: None,
-                deprecation: None,
+                deprecation: rules.deprecation.map(Into::into),
             }
         })
         .collect()
 }
 
-/// Of resources served in several groups or versions, the one that is stored.
-/// The row that describes how a resource's objects are stored.
-fn stored_row(row: &'static api::resources::Resource) -> &'static api::resources::Resource {
-    let Some(stored) = stored_version(row.group, row.plural) else {
-        return row;
-    };
-    let (group, version) = api::gvk::split_api_version(stored);
-    api::resources::find(group, version, row.plural).unwrap_or(row)
-}
-
-fn stored_version(group: &str, plural: &str) -> Option<&'static str> {
-    match (group, plural) {
-        ("" | "events.k8s.io", "events") => Some("v1"),
-        ("autoscaling", "horizontalpodautoscalers") => Some("autoscaling/v2"),
-        _ => None,
-    }
-}
-
-/// Upstream's key prefix of a resource.
-pub fn storage_prefix(group: &str, plural: &str) -> String {
-    let place = match (group, plural) {
-        ("", "services") => "services/specs",
-        ("", "endpoints") => "services/endpoints",
-        ("", "nodes") => "minions",
-        ("", "replicationcontrollers") => "controllers",
-        ("networking.k8s.io", "ingresses") => "ingress",
-        ("coordination.k8s.io", "leases") => "leases",
-        ("events.k8s.io", "events") => "events",
-        ("apiextensions.k8s.io" | "apiregistration.k8s.io", _) => return format!("/registry/{group}/{plural}/"),
-        (_, plural) => plural,
-    };
-    format!("/registry/{place}/")
+/// The row of the version that a row's objects are stored in.
+fn stored_row(row: &'static api::resources::Resource, rules: &Kind) -> &'static api::resources::Resource {
+    let stored = rules.stored.map(|stored| api::gvk::split_api_version(stored.version));
+    let found = stored.and_then(|(group, version)| api::resources::find(group, version, row.plural));
+    found.unwrap_or(row)
 }

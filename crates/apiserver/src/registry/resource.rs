@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use api::field::FieldError;
-use api::schema::structural::Written;
 use api::schema::{Schema, TypeId};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::http::status::{ApiError, Result};
+use crate::kinds::Kind;
+use crate::kinds::custom::ScalePaths;
 use crate::registry::cached::{Cached, Fields};
-use crate::strategy::Strategy;
+use crate::tree::at_path;
 
 /// The schema that a resource is decoded by.
 #[derive(Debug, Clone)]
@@ -72,8 +72,9 @@ pub struct Resource {
     pub selectable_stored: Vec<String>,
     pub schema: SchemaRef,
     pub root: TypeId,
-    pub strategy: &'static Strategy,
-    /// The columns of a custom resource; built-in kinds have theirs in `table`.
+    /// All that is particular to its kind.
+    pub rules: &'static Kind,
+    /// The columns of a custom resource; built-in ones have theirs in their kind.
     pub columns: Option<Vec<Column>>,
     /// Dotted paths of `scale` for a custom resource: spec replicas, status replicas, label selector.
     pub scale: Option<ScalePaths>,
@@ -95,58 +96,6 @@ pub enum Conversion {
     Rename,
     /// `to` is the version wanted.
     Function(fn(tree: Value, to: &str) -> Value),
-}
-
-/// Where a custom resource keeps what its `scale` subresource shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScalePaths {
-    pub spec_replicas: String,
-    pub status_replicas: String,
-    pub label_selector: Option<String>,
-}
-
-impl ScalePaths {
-    /// What keeps `scale` from being shown of an object.
-    pub fn errors(&self, tree: &Value, written: Written) -> Vec<FieldError> {
-        let replicas = |path: &String| {
-            let at = format!(".{path}");
-            let value = at_path(tree, path)?;
-            match value.as_i64() {
-                None => {
-                    let kind = match value {
-                        Value::String(_) => "string",
-                        Value::Bool(_) => "bool",
-                        Value::Number(_) => "float64",
-                        Value::Null => "<nil>",
-                        Value::Array(_) => "[]interface {}",
-                        Value::Object(_) => "map[string]interface {}",
-                    };
-                    let shown = api::go::sprint(value);
-                    let why = format!("{at} accessor error: {shown} is of the type {kind}, expected int64");
-                    Some(FieldError::invalid(at, json!(0), why))
-                }
-                Some(n) if n < 0 => Some(FieldError::invalid(at, json!(n), "should be a non-negative integer")),
-                Some(n) if n > i64::from(i32::MAX) => {
-                    let why = format!("should be less than or equal to {}", i32::MAX);
-                    Some(FieldError::invalid(at, json!(n), why))
-                }
-                Some(_) => None,
-            }
-        };
-        let mut errors = Vec::new();
-        if written == Written::Whole {
-            errors.extend(replicas(&self.spec_replicas));
-        }
-        errors.extend(replicas(&self.status_replicas));
-        errors
-    }
-}
-
-/// The value at a dotted path.
-pub fn at_path<'a>(tree: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.')
-        .filter(|p| !p.is_empty())
-        .try_fold(tree, |at, key| at.get(key))
 }
 
 impl Resource {
@@ -191,10 +140,10 @@ impl Resource {
 
     /// What the object has in the fields that selectors may use; an absent field is the empty string, as upstream.
     pub fn selectable_values(&self, stored: &Value) -> Fields {
-        let value = |path: &String| match (self.strategy.selected)(stored, path) {
+        let value = |path: &String| match (self.rules.selected)(stored, path) {
             Some(text) => text.into(),
             None => match at_path(stored, path) {
-                None | Some(Value::Null) => self.strategy.absent_field(path).into(),
+                None | Some(Value::Null) => (self.rules.absent)(path).into(),
                 Some(Value::String(s)) => s.as_str().into(),
                 Some(other) => other.to_string().into(),
             },
@@ -291,12 +240,7 @@ impl Resource {
     }
 
     pub fn invalid(&self, name: &str, errors: &[api::field::FieldError]) -> ApiError {
-        // of both groups of events it is the older one that is told
-        let group = if self.is("events.k8s.io", "events") {
-            ""
-        } else {
-            &self.group
-        };
+        let group = self.rules.error_group.unwrap_or(&self.group);
         ApiError::invalid(group, &self.kind, name, errors)
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use api::apply::{self, ManagerContext};
 use api::field::FieldError;
-use api::schema::structural::Written;
 use etcd::{Compare, CompareTarget, Op, OpResponse, Put, Txn};
 use serde_json::{Value, json};
 
@@ -13,14 +12,13 @@ use crate::authorization::escalation::{self, Author};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::http::warnings::Warnings;
+use crate::kinds::check::{Check, Custom};
+use crate::kinds::kind::Writer;
+use crate::kinds::{self, disabled};
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::resource::Resource;
 use crate::registry::versions::OtherVersions;
-use crate::registry::{Registry, Served, confine, metadata, metadata_rules};
-use crate::strategy::disabled;
-use crate::strategy::reset::reset_fields;
-use crate::strategy::validation::{self, Check};
-use crate::strategy::warnings;
+use crate::registry::{Registry, Served, metadata};
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 const ATTEMPTS: usize = 8;
@@ -94,7 +92,7 @@ impl Write<'_> {
             api_version: self.served.resource.api_version(),
             now: self.registry.timestamp(),
             force,
-            reset: reset_fields(&self.served.resource, &self.options.subresource),
+            reset: self.served.resource.rules.reset_fields(&self.options.subresource),
         }
     }
 
@@ -142,19 +140,14 @@ impl Write<'_> {
             metadata::wipe(&mut tree)?;
         }
         let status = match tree.as_object_mut() {
-            Some(object) if resource.strategy.has_status => object.remove("status"),
+            Some(object) if resource.rules.has_status => object.remove("status"),
             _ => None,
         };
         if origin != Origin::Apply {
             self.track(None, &mut tree);
         }
-        // a node registers together with its status, which is nobody's field then; of a pod its class is taken
-        if let Some(status) = status {
-            if resource.is("", "nodes") {
-                tree["status"] = status;
-            } else if let (true, Some(class)) = (resource.is("", "pods"), status.get("qosClass")) {
-                tree["status"] = json!({ "qosClass": class });
-            }
+        if let Some(status) = status.and_then(resource.rules.status_on_create) {
+            tree["status"] = status;
         }
         let versioned = metadata::text(&tree, "resourceVersion")
             .parse()
@@ -163,14 +156,15 @@ impl Write<'_> {
         let name = metadata::text(&tree, "name").to_owned();
         let attributes = self.attributes(Operation::Create, &name);
         admission::mutate(&attributes, &mut tree)?;
-        for text in warnings::before_creation(&resource.group, &resource.plural, &tree) {
-            self.options.warnings.add(text);
-        }
-        disabled::drop_disabled(&resource.group, &resource.plural, &mut tree, None);
-        (resource.strategy.prepare_create)(&mut tree, &self.registry.timestamp());
-        if resource.is("certificates.k8s.io", "certificatesigningrequests") {
-            admission::certificate_signers::claim(&mut tree, &self.options.user);
-        }
+        let mut told = Vec::new();
+        (resource.rules.warn_before_creation)(&mut told, &tree);
+        told.into_iter().for_each(|text| self.options.warnings.add(text));
+        disabled::drop_disabled(resource.rules, &mut tree, None);
+        let writer = Writer {
+            now: &self.registry.timestamp(),
+            user: &self.options.user,
+        };
+        (resource.rules.prepare_create)(&mut tree, &writer);
         if !resource.is_custom() {
             let schema = resource.schema.get();
             schema.set_defaults(resource.root, &mut tree);
@@ -261,13 +255,11 @@ impl Write<'_> {
 
     fn warn(&self, tree: &Value, old: Option<&Value>) {
         let resource = &self.served.resource;
-        if resource.is_custom() {
-            let told = warnings::custom::of(tree, old);
-            told.iter().for_each(|text| self.options.warnings.add(text));
-        } else if self.options.subresource.is_empty() {
-            for text in warnings::of(&resource.group, &resource.plural, tree, old) {
-                self.options.warnings.add(text);
-            }
+        // upstream warns of built-in kinds by the writes of the objects themselves alone
+        if resource.is_custom() || self.options.subresource.is_empty() {
+            let mut told = Vec::new();
+            (resource.rules.warn)(&mut told, tree, old);
+            told.into_iter().for_each(|text| self.options.warnings.add(text));
         }
     }
 
@@ -312,14 +304,14 @@ impl Write<'_> {
             let attributes = self.attributes(Operation::Update, name);
             // a node is kept to its own by what it asks for, not by what its path lets through
             admission::node_restriction::admit(&attributes, &tree, Some(&old))?;
-            confine::confine(resource, &self.options.subresource, &mut tree, &old);
+            resource.rules.confine(&self.options.subresource, &mut tree, &old);
             // a pod that is bound stays what its writers made of it
             let bound = self.options.subresource == "binding";
             if !applied && !bound {
                 self.track(Some(&old), &mut tree);
             }
-            disabled::drop_disabled(&resource.group, &resource.plural, &mut tree, Some(&old));
-            (resource.strategy.prepare_update)(&mut tree, &old, &self.registry.timestamp());
+            disabled::drop_disabled(resource.rules, &mut tree, Some(&old));
+            (resource.rules.prepare_update)(&mut tree, &old, &self.registry.timestamp());
             admission::mutate(&attributes, &mut tree)?;
             if !resource.is_custom() {
                 let schema = resource.schema.get();
@@ -327,7 +319,7 @@ impl Write<'_> {
                 schema.normalize(resource.root, &mut tree);
             }
             if !bound {
-                metadata::bump_generation(resource.strategy, &self.options.subresource, &mut tree, &old)?;
+                metadata::bump_generation(resource.rules, &self.options.subresource, &mut tree, &old)?;
             }
             escalation::check(&self.author(name), &tree, Some(&old))?;
             let mut allocated =
@@ -405,35 +397,31 @@ impl Write<'_> {
     fn check(&self, tree: &Value, old: Option<&Value>) -> Result<()> {
         let resource = &self.served.resource;
         let subresource = self.options.subresource.as_str();
-        let mut errors = metadata_rules::validate(resource, tree, old, subresource);
-        if resource.is_custom() {
-            let written = match subresource {
-                "status" => Written::Status,
-                _ => Written::Whole,
-            };
-            errors.extend(resource.schema.get().validate_structural(tree, old, written));
-            errors.extend(resource.scale.iter().flat_map(|scale| scale.errors(tree, written)));
-        } else {
-            let check = Check {
-                new: tree,
-                old,
-                subresource,
-            };
-            if let Some(at) = validation::admin_access(&resource.group, &resource.plural, &check) {
-                let namespace = self.registry.get("", "namespaces", "", self.namespace);
-                if namespace.is_none_or(|namespace| namespace.object.meta.label(ADMIN_ACCESS) != Some("true")) {
-                    let why = format!(
-                        "admin access to devices requires the `{ADMIN_ACCESS}: true` label on the containing namespace"
-                    );
-                    errors.push(FieldError::forbidden(at, why));
-                }
+        let rules = resource.rules;
+        let mut errors = kinds::metadata::validate(rules, tree, old, subresource);
+        let check = Check {
+            new: tree,
+            old,
+            subresource,
+            custom: resource.is_custom().then(|| Custom {
+                schema: resource.schema.get(),
+                scale: resource.scale.as_ref(),
+            }),
+        };
+        if let Some(at) = (rules.admin_access)(&check) {
+            let namespace = self.registry.get("", "namespaces", "", self.namespace);
+            if namespace.is_none_or(|namespace| namespace.object.meta.label(ADMIN_ACCESS) != Some("true")) {
+                let why = format!(
+                    "admin access to devices requires the `{ADMIN_ACCESS}: true` label on the containing namespace"
+                );
+                errors.push(FieldError::forbidden(at, why));
             }
-            let found = validation::validate(&resource.group, &resource.plural, &check);
-            if old.is_none() && metadata_rules::asked_last(resource) && !found.is_empty() {
-                errors.clear();
-            }
-            errors.extend(found);
         }
+        let found = (rules.validate)(&check);
+        if old.is_none() && rules.metadata.last && !found.is_empty() {
+            errors.clear();
+        }
+        errors.extend(found);
         if errors.is_empty() {
             return Ok(());
         }
@@ -482,8 +470,7 @@ fn same(new: &Value, old: &Value) -> bool {
 fn ends_now(resource: &Resource, new: &Value, old: &Value) -> bool {
     let any = |list: Option<&Value>| list.and_then(Value::as_array).is_some_and(|l| !l.is_empty());
     let waits = |tree: &Value| {
-        any(tree.pointer("/metadata/finalizers"))
-            || (resource.is("", "namespaces") && any(tree.pointer("/spec/finalizers")))
+        any(tree.pointer("/metadata/finalizers")) || resource.rules.hold.is_some_and(|hold| (hold.holds)(tree))
     };
     let grace = new
         .pointer("/metadata/deletionGracePeriodSeconds")

@@ -142,9 +142,6 @@ impl ApiServer {
             }
             // with what: nothing is read of those who may not
             let (body, held) = payload.read(&self.limits.bodies, self.limits.request_timeout).await?;
-            if let Some(text) = deprecation(&info) {
-                warnings.add(text);
-            }
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
             let content = headers
                 .get(http::header::CONTENT_TYPE)
@@ -207,14 +204,7 @@ impl ApiServer {
             return Ok(body::no_such_page());
         }
         if request.info.is_resource {
-            // tables and protobuf are of resources; proxies negotiate with whom they proxy to
-            if !matches!(
-                request.info.subresource.as_str(),
-                "log" | "proxy" | "exec" | "attach" | "portforward"
-            ) {
-                negotiated?;
-            }
-            return self.resource(request).await;
+            return self.resource(request, negotiated).await;
         }
         match request.info.path.trim_end_matches('/') {
             "" => Ok(discovery::root(&self.registry.catalog())),
@@ -255,13 +245,4 @@ fn check_timeout(query: &Query) -> Result<()> {
     api::duration::parse_go(text)
         .map(|_| ())
         .map_err(|why| ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}")))
-}
-
-/// Resources that are served only for those who cannot do without yet.
-fn deprecation(info: &RequestInfo) -> Option<&'static str> {
-    match (info.is_resource, info.group.as_str(), info.resource.as_str()) {
-        (true, "", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
-        (true, "", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
-        _ => None,
-    }
 }

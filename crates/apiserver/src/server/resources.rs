@@ -9,10 +9,11 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::api_services;
+use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, Result};
+use crate::kinds::kind::Follow;
 use crate::registry::body::{self, Body};
 use crate::registry::cached::Cached;
-use crate::registry::confine;
 use crate::registry::delete::{DeleteOptions, Deleted};
 use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::{self, ListOptions};
@@ -27,10 +28,25 @@ use crate::subresource;
 
 impl ApiServer {
     /// Answers a request for a resource or subresource.
-    pub async fn resource(self: &Arc<Self>, mut request: Request) -> Result<Response<Body>> {
+    pub async fn resource(
+        self: &Arc<Self>,
+        mut request: Request,
+        negotiated: Result<Accept>,
+    ) -> Result<Response<Body>> {
         let info = &request.info;
         let catalog = self.registry.catalog();
-        let Some(served) = catalog.find(&info.group, &info.version, &info.resource).cloned() else {
+        let found = catalog.find(&info.group, &info.version, &info.resource).cloned();
+        if let Some(text) = found.as_ref().and_then(|served| served.resource.deprecation.as_ref()) {
+            request.warnings.add(text);
+        }
+        // tables and protobuf are of resources; proxies negotiate with whom they proxy to
+        if !matches!(
+            request.info.subresource.as_str(),
+            "log" | "proxy" | "exec" | "attach" | "portforward"
+        ) {
+            negotiated?;
+        }
+        let Some(served) = found else {
             let rows = api::resources::all();
             if !rows.iter().any(|r| r.group == info.group) && !catalog.all().any(|s| s.resource.group == info.group) {
                 return Ok(body::no_such_page());
@@ -38,9 +54,6 @@ impl ApiServer {
             return self.review(&request).await;
         };
         let resource = &served.resource;
-        if let Some(text) = &resource.deprecation {
-            request.warnings.add(text);
-        }
         // it can be asked whether somebody may, but there is no such path
         if info.verb == "proxy" {
             return Err(ApiError::no_such_path());
@@ -76,7 +89,7 @@ impl ApiServer {
             let Some(subresource) = resource.subresource(&info.subresource) else {
                 return Err(ApiError::no_such_path());
             };
-            if !confine::is_part(resource, &info.subresource) {
+            if resource.rules.part(&info.subresource).is_none() {
                 return subresource::answer(self, served, request).await;
             }
             if !subresource.verbs.iter().any(|v| v == info.verb) {
@@ -159,7 +172,7 @@ impl ApiServer {
     fn complete(&self, served: &Served, mut tree: Value) -> Result<Value> {
         let schema = served.resource.schema.get();
         schema.set_defaults(served.resource.root, &mut tree);
-        (served.resource.strategy.read)(&mut tree);
+        (served.resource.rules.read)(&mut tree);
         Ok(tree)
     }
 
@@ -176,10 +189,7 @@ impl ApiServer {
             "" | "0" => None,
             text => Some(read::parse_revision(text)?),
         };
-        if revision.is_none()
-            && !resource.strategy.unconditional_update
-            && served.cache.get(&namespace, &name).is_some()
-        {
+        if revision.is_none() && !resource.rules.unconditional_update && served.cache.get(&namespace, &name).is_some() {
             let error = api::field::FieldError::invalid(
                 "metadata.resourceVersion",
                 json!(0),
@@ -193,7 +203,7 @@ impl ApiServer {
             namespace: &namespace,
             options: &options,
         };
-        if resource.strategy.create_on_update
+        if resource.rules.create_on_update
             && options.subresource.is_empty()
             && served.cache.get(&namespace, &name).is_none()
         {
@@ -387,7 +397,7 @@ impl ApiServer {
                 if !write_options.dry_run {
                     self.after_delete(served, &object).await?;
                 }
-                if returns_deleted(resource) {
+                if resource.rules.returns_deleted {
                     return body::object_response(StatusCode::OK, resource, &object, request.accept);
                 }
                 let mut details = json!({ "name": request.info.name, "group": resource.group, "kind": resource.plural, "uid": object.object.meta.uid });
@@ -440,47 +450,25 @@ impl ApiServer {
         if dry_run {
             return Ok(());
         }
-        if served.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-            return crate::custom::written(self, object).await;
-        }
-        if served.resource.is(api_services::GROUP, api_services::PLURAL) {
-            return api_services::written(&self.registry, object).await;
-        }
         let meta = &object.object.meta;
-        if served.resource.is_custom() && meta.deleting && meta.finalizers.is_empty() {
-            return crate::custom::object_gone(self, &served.resource).await;
+        match served.resource.rules.follow {
+            Follow::Definition => crate::custom::written(self, object).await,
+            Follow::ApiService => api_services::written(&self.registry, object).await,
+            Follow::CustomObject if meta.deleting && meta.finalizers.is_empty() => {
+                crate::custom::object_gone(self, &served.resource).await
+            }
+            Follow::CustomObject | Follow::Nothing => Ok(()),
         }
-        Ok(())
     }
 
     async fn after_delete(self: &Arc<Self>, served: &Served, object: &Cached) -> Result<()> {
-        if served.resource.is("apiextensions.k8s.io", "customresourcedefinitions") {
-            crate::custom::deleted(self, object).await;
-        } else if served.resource.is(api_services::GROUP, api_services::PLURAL) {
-            api_services::written(&self.registry, object).await?;
-        } else if served.resource.is_custom() {
-            crate::custom::object_gone(self, &served.resource).await?;
+        match served.resource.rules.follow {
+            Follow::Definition => crate::custom::deleted(self, object).await,
+            Follow::ApiService => api_services::written(&self.registry, object).await?,
+            Follow::CustomObject => crate::custom::object_gone(self, &served.resource).await?,
+            Follow::Nothing => {}
         }
         Ok(())
-    }
-}
-
-/// Whether what is deleted is answered with what it was.
-fn returns_deleted(resource: &Resource) -> bool {
-    match (resource.group.as_str(), resource.plural.as_str()) {
-        ("", plural) => matches!(
-            plural,
-            "pods"
-                | "persistentvolumeclaims"
-                | "persistentvolumes"
-                | "services"
-                | "serviceaccounts"
-                | "podtemplates"
-                | "resourcequotas"
-        ),
-        ("storage.k8s.io", plural) => plural != "csistoragecapacities",
-        ("resource.k8s.io", _) => true,
-        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::registry::body::{self, Body};
 use crate::registry::write::{Change, Write};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
-use crate::strategy::text;
+use crate::tree::text;
 
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let binding = decode_kind(request, api::schema::Schema::builtin(), &[("v1", "Binding")])?;

@@ -15,7 +15,7 @@ use crate::registry::metadata;
 use crate::registry::write::{Change, Write};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
-use crate::strategy::text;
+use crate::tree::text;
 
 /// Times that a pod which changes meanwhile is looked at again.
 const ATTEMPTS: usize = 8;

@@ -12,10 +12,11 @@ use crate::registry::body::{self, Body};
 use crate::registry::metadata;
 use crate::registry::patch::{Patch, PatchKind};
 use crate::registry::read::parse_revision;
-use crate::registry::resource::{Resource, at_path};
+use crate::registry::resource::Resource;
 use crate::registry::write::{Change, Write};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request, resources};
+use crate::tree::at_path;
 
 const SCALE_VERSION: &str = "autoscaling/v1";
 

@@ -3,8 +3,8 @@
 use api::jsonpath::{JsonPath, text_of};
 use serde_json::{Value, json};
 
+use crate::kinds::columns::since;
 use crate::registry::resource::Column;
-use crate::table::cells::since;
 
 /// The column of a definition that has none.
 pub fn age() -> Column {

@@ -1,14 +1,7 @@
 //! `Table`: what `kubectl get` prints. Columns of custom resources come from their definition, those of built-in kinds
-//! from the files beside this one; a kind without any shows its name and when it was created, as upstream's default.
+//! from their kind.
 
-mod cells;
-mod cluster;
-mod component_status;
 mod custom;
-mod network;
-mod pod;
-mod reads;
-mod workload;
 
 use api::jsonpath::JsonPath;
 use api::raw::{self, Projection};
@@ -18,8 +11,8 @@ use serde_json::{Value, json};
 use crate::http::negotiate::FormVersion;
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
+use crate::kinds::columns::{BuiltinColumn, NAME, text_at};
 use crate::registry::resource::Resource;
-use cells::text;
 
 /// What each row carries beside its cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,9 +36,6 @@ impl Include {
         }
     }
 }
-
-/// A column of a built-in kind: name, type, priority (1 is shown by `-o wide` only), and how its cell is found.
-type BuiltinColumn = (&'static str, &'static str, i32, fn(&Value) -> Value);
 
 /// A column and how its cell is found.
 struct Column {
@@ -77,11 +67,10 @@ impl From<&BuiltinColumn> for Column {
 }
 
 fn columns(resource: &Resource) -> Vec<Column> {
-    let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
     if let Some(own) = &resource.columns {
         let age = [custom::age()];
         let own = if own.is_empty() { &age[..] } else { own.as_slice() };
-        let mut all = vec![Column::from(&cells::NAME)];
+        let mut all = vec![Column::from(&NAME)];
         // a path that cannot be read ends the columns, as upstream
         all.extend(own.iter().map_while(|c| {
             Some(Column {
@@ -95,19 +84,22 @@ fn columns(resource: &Resource) -> Vec<Column> {
         }));
         return all;
     }
-    let own = pod::columns(group, plural)
-        .or_else(|| workload::columns(group, plural))
-        .or_else(|| network::columns(group, plural))
-        .or_else(|| cluster::columns(group, plural))
-        .unwrap_or(cells::DEFAULT);
-    own.iter().map(Column::from).collect()
+    resource.rules.columns.iter().map(Column::from).collect()
+}
+
+/// The fields that the columns of a resource read; where its kind does not say, everything but who manages which field.
+fn reads(resource: &Resource) -> Projection {
+    match resource.rules.reads {
+        Some(paths) => Projection::new(paths),
+        None => Projection::without("metadata", if resource.is_custom() { &[] } else { &["managedFields"] }),
+    }
 }
 
 /// The columns of a resource, ready to make rows of its objects.
 pub struct Rows {
     columns: Vec<Column>,
     reads: Projection,
-    is_pods: bool,
+    completed: fn(&Value) -> Option<(&'static str, &'static str)>,
     include: Include,
     version: FormVersion,
 }
@@ -116,8 +108,8 @@ impl Rows {
     pub fn of(resource: &Resource, include: Include, version: FormVersion) -> Rows {
         Rows {
             columns: columns(resource),
-            reads: reads::of(resource),
-            is_pods: resource.is("", "pods"),
+            reads: reads(resource),
+            completed: resource.rules.completed,
             include,
             version,
         }
@@ -166,14 +158,8 @@ impl Rows {
 
     /// The condition of a row whose object has come to an end.
     fn conditions(&self, tree: &Value) -> Option<Value> {
-        let completed = |reason: &str, message: &str| {
-            Some(json!([{ "type": "Completed", "status": "True", "reason": reason, "message": message }]))
-        };
-        match text(tree, "/status/phase") {
-            "Succeeded" if self.is_pods => completed("Succeeded", "The pod has completed successfully."),
-            "Failed" if self.is_pods => completed("Failed", "The pod failed."),
-            _ => None,
-        }
+        let (reason, message) = (self.completed)(tree)?;
+        Some(json!([{ "type": "Completed", "status": "True", "reason": reason, "message": message }]))
     }
 }
 
@@ -206,7 +192,7 @@ pub fn of_included(
     if let [.., last] = objects {
         let metadata = raw::member(last, "metadata").unwrap_or_default();
         let metadata: Value = serde_json::from_slice(metadata).map_err(ApiError::internal)?;
-        text(&metadata, "/resourceVersion").clone_into(&mut revision);
+        text_at(&metadata, "/resourceVersion").clone_into(&mut revision);
     }
     Ok(json!({
         "kind": "Table", "apiVersion": version.api_version(),
@@ -218,4 +204,69 @@ pub fn of_included(
 /// A table whose rows carry metadata.
 pub fn of(resource: &Resource, objects: &[Bytes], version: FormVersion) -> Result<Value> {
     of_included(resource, objects, Include::Metadata, version, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::http::negotiate::FormVersion;
+    use crate::registry::builtin_resources;
+    use crate::table::{Include, Rows};
+
+    /// Cells of an object with everything that a column may read, each value of its own.
+    #[test]
+    fn a_row_of_what_is_read_is_the_row_of_the_whole_object() {
+        let status = |name: &str, ready: bool, state: Value| {
+            json!({ "name": name, "image": "i", "ready": ready, "started": true, "restartCount": 3, "state": state,
+                "lastState": { "terminated": { "exitCode": 1, "finishedAt": "2026-01-02T03:04:05Z", "reason": "Error" } } })
+        };
+        let meta = json!({ "name": "n", "namespace": "s", "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{ "manager": "m" }] });
+        let pod = |status: Value| {
+            json!({ "metadata": meta, "spec": { "nodeName": "node", "readinessGates": [{ "conditionType": "gate" }],
+                "containers": [{ "name": "a", "image": "x" }, { "name": "b" }],
+                "initContainers": [{ "name": "side", "restartPolicy": "Always" }, { "name": "once" }] }, "status": status })
+        };
+        let conditions = json!([{ "type": "Ready", "status": "True" }, { "type": "gate", "status": "True" }, { "type": "Initialized", "status": "True" }]);
+        let running = json!({ "phase": "Running", "podIPs": [{ "ip": "10.0.0.1" }], "nominatedNodeName": "other", "conditions": conditions,
+            "initContainerStatuses": [status("side", true, json!({ "running": {} })), status("once", false, json!({ "terminated": { "exitCode": 0 } }))],
+            "containerStatuses": [status("a", true, json!({ "running": {} })), status("b", false, json!({ "waiting": { "reason": "CrashLoopBackOff" } }))] });
+        let starting = json!({ "phase": "Pending", "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "SchedulingGated" }],
+            "initContainerStatuses": [status("side", true, json!({ "running": {} })), status("once", false, json!({ "terminated": { "exitCode": 2, "signal": 9 } }))] });
+        let gone = json!({ "phase": "Failed", "reason": "NodeLost" });
+        let mut deleted = pod(gone.clone());
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+        let objects = [
+            ("", "pods", pod(running)),
+            ("", "pods", pod(starting)),
+            ("", "pods", pod(gone)),
+            ("", "pods", deleted),
+            (
+                "",
+                "configmaps",
+                json!({ "metadata": meta, "data": { "a": "1", "b": "2" }, "binaryData": { "c": "AA==" } }),
+            ),
+            (
+                "",
+                "secrets",
+                json!({ "metadata": meta, "type": "Opaque", "data": { "a": "MQ==" } }),
+            ),
+            (
+                "apps",
+                "replicasets",
+                json!({ "metadata": meta, "status": { "replicas": 2, "readyReplicas": 1 },
+                "spec": { "replicas": 3, "selector": { "matchLabels": { "a": "b" } }, "template": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } } }),
+            ),
+        ];
+        let resources = builtin_resources();
+        for (group, plural, object) in objects {
+            let resource = resources.iter().find(|r| r.is(group, plural)).unwrap();
+            let rows = Rows::of(resource, Include::Metadata, FormVersion::V1);
+            let mut written = Vec::new();
+            rows.write(object.to_string().as_bytes(), &mut written).unwrap();
+            let row: Value = serde_json::from_slice(&written).unwrap();
+            assert_eq!(row["cells"], Value::from(rows.cells(&object)), "{plural}");
+            assert_eq!(row["object"]["metadata"], object["metadata"], "{plural}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-pub use crate::strategy::text;
+pub use crate::tree::text;
 
 /// A pod, or the template of pods.
 #[derive(Debug, Clone, Copy)]

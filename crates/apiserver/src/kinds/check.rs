@@ -1,0 +1,39 @@
+//! A write as the rules of a kind see it.
+
+use api::schema::Schema;
+use serde_json::Value;
+
+use crate::kinds::cursor::Cursor;
+use crate::kinds::custom::ScalePaths;
+
+/// An object that is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Check<'a> {
+    pub new: &'a Value,
+    /// The object as it is stored, when this is an update.
+    pub old: Option<&'a Value>,
+    pub subresource: &'a str,
+    /// The version that a definition serves, for custom resources.
+    pub custom: Option<Custom<'a>>,
+}
+
+/// A version of a custom resource.
+#[derive(Debug, Clone, Copy)]
+pub struct Custom<'a> {
+    pub schema: &'a Schema,
+    pub scale: Option<&'a ScalePaths>,
+}
+
+impl<'a> Check<'a> {
+    pub fn root(&self) -> Cursor<'a> {
+        Cursor::root(self.new)
+    }
+
+    pub fn before(&self) -> Option<Cursor<'a>> {
+        self.old.map(Cursor::root)
+    }
+
+    pub fn is_status(&self) -> bool {
+        self.subresource == "status"
+    }
+}

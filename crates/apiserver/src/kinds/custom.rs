@@ -1,0 +1,208 @@
+//! Custom resources: the kinds that definitions make, and what their writers are warned of.
+
+use std::collections::BTreeSet;
+
+use api::field::FieldError;
+use api::names;
+use api::schema::structural::Written;
+use serde_json::{Value, json};
+
+use crate::kinds::{Again, Asked, Check, Errors, Follow, Generation, Kind, STATUS_ALONE};
+use crate::tree::{at_path, text};
+
+/// A custom resource whose definition gives it no status.
+pub static PLAIN: Kind = Kind {
+    unconditional_update: false,
+    generation: Generation::Counted,
+    metadata: ASKED,
+    warn: |told, new, old| told.extend(of(new, old)),
+    follow: Follow::CustomObject,
+    ..Kind::plain("", "", validate)
+};
+
+/// A custom resource with a status.
+pub static WITH_STATUS: Kind = Kind {
+    unconditional_update: false,
+    generation: Generation::Counted,
+    parts: &[STATUS_ALONE],
+    metadata: ASKED,
+    warn: |told, new, old| told.extend(of(new, old)),
+    follow: Follow::CustomObject,
+    ..Kind::new("", "", validate)
+};
+
+const ASKED: Asked = Asked::on_update(Again::CHANGE_OF_ANY)
+    .and_on_status(Again::CHANGE_OF_ANY)
+    .of_any_finalizers();
+
+/// Holds an object to the schema of its definition, and to the numbers that its `scale` shows.
+fn validate(check: &Check) -> Errors {
+    let mut errors = Errors::new();
+    if let Some(custom) = check.custom {
+        let written = if check.is_status() {
+            Written::Status
+        } else {
+            Written::Whole
+        };
+        errors.extend(custom.schema.validate_structural(check.new, check.old, written));
+        errors.extend(custom.scale.iter().flat_map(|scale| scale.errors(check.new, written)));
+    }
+    errors
+}
+
+/// Finalizers that were added and may be somebody else's too.
+fn of(new: &Value, old: Option<&Value>) -> Vec<String> {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    let finalizers = |object: &Value| -> BTreeSet<String> {
+        let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let names = list.into_iter().flatten().filter_map(Value::as_str);
+        names.map(str::to_owned).collect()
+    };
+    let before = old.map(finalizers).unwrap_or_default();
+    let mut told = Vec::new();
+    for name in finalizers(new).difference(&before) {
+        let at = format!("metadata.finalizers: {name:?}");
+        let bad = names::qualified_name_errors(name).into_iter();
+        told.extend(bad.map(|why| format!("{at}: {why}")));
+        if !name.contains('/') && !STANDARD.contains(&name.as_str()) {
+            let path = if name.contains('.') {
+                " including a path (/)"
+            } else {
+                ""
+            };
+            told.push(format!(
+                "{at}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer \
+                 writers"
+            ));
+        }
+    }
+    told
+}
+
+/// That a version of a custom resource is on its way out: what its definition says, or upstream's sentence.
+pub fn deprecated(version: &Value, spec: &Value) -> Option<String> {
+    let is_deprecated = |version: &Value| version.get("deprecated") == Some(&Value::Bool(true));
+    if !is_deprecated(version) {
+        return None;
+    }
+    if let Some(own) = text(version, &["deprecationWarning"]) {
+        return Some(own.to_owned());
+    }
+    let (group, kind) = (text(spec, &["group"])?, text(spec, &["names", "kind"])?);
+    let name = text(version, &["name"])?;
+    let others = spec.get("versions").and_then(Value::as_array).into_iter().flatten();
+    let newest = others
+        .filter(|v| v.get("served") == Some(&Value::Bool(true)) && !is_deprecated(v))
+        .filter_map(|v| text(v, &["name"]))
+        .filter(|other| maturity(other) > maturity(name))
+        .max_by_key(|other| maturity(other));
+    let instead = newest
+        .map(|newest| format!("; use {group}/{newest} {kind}"))
+        .unwrap_or_default();
+    Some(format!("{group}/{name} {kind} is deprecated{instead}"))
+}
+
+/// Orders versions as Kubernetes does: stable ones over beta over alpha, then by their numbers; other names last.
+fn maturity(version: &str) -> (u8, u64, u64) {
+    let (stage, major, minor) = match version.strip_prefix('v') {
+        None => return (0, 0, 0),
+        Some(rest) => match (rest.split_once("alpha"), rest.split_once("beta")) {
+            (Some((major, minor)), _) => (1, major, minor),
+            (_, Some((major, minor))) => (2, major, minor),
+            _ => (3, rest, "0"),
+        },
+    };
+    match (major.parse(), minor.parse()) {
+        (Ok(major), Ok(minor)) => (stage, major, minor),
+        _ => (0, 0, 0),
+    }
+}
+
+/// Where a custom resource keeps what its `scale` subresource shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: String,
+    pub status_replicas: String,
+    pub label_selector: Option<String>,
+}
+
+impl ScalePaths {
+    /// What keeps `scale` from being shown of an object.
+    pub fn errors(&self, tree: &Value, written: Written) -> Vec<FieldError> {
+        let replicas = |path: &String| {
+            let at = format!(".{path}");
+            let value = at_path(tree, path)?;
+            match value.as_i64() {
+                None => {
+                    let kind = match value {
+                        Value::String(_) => "string",
+                        Value::Bool(_) => "bool",
+                        Value::Number(_) => "float64",
+                        Value::Null => "<nil>",
+                        Value::Array(_) => "[]interface {}",
+                        Value::Object(_) => "map[string]interface {}",
+                    };
+                    let shown = api::go::sprint(value);
+                    let why = format!("{at} accessor error: {shown} is of the type {kind}, expected int64");
+                    Some(FieldError::invalid(at, json!(0), why))
+                }
+                Some(n) if n < 0 => Some(FieldError::invalid(at, json!(n), "should be a non-negative integer")),
+                Some(n) if n > i64::from(i32::MAX) => {
+                    let why = format!("should be less than or equal to {}", i32::MAX);
+                    Some(FieldError::invalid(at, json!(n), why))
+                }
+                Some(_) => None,
+            }
+        };
+        let mut errors = Vec::new();
+        if written == Written::Whole {
+            errors.extend(replicas(&self.spec_replicas));
+        }
+        errors.extend(replicas(&self.status_replicas));
+        errors
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_deprecated_version_names_the_newest_one_to_use_instead() {
+        let version = |name: &str, deprecated: bool| json!({ "name": name, "served": true, "deprecated": deprecated });
+        let versions = [
+            version("v1beta1", true),
+            version("v1", false),
+            version("v2alpha1", false),
+            version("v1beta2", false),
+        ];
+        let spec = json!({ "group": "g.io", "names": { "kind": "K" }, "versions": versions });
+        let told = deprecated(&versions[0], &spec);
+        assert_eq!(told.as_deref(), Some("g.io/v1beta1 K is deprecated; use g.io/v1 K"));
+        assert_eq!(deprecated(&versions[1], &spec), None);
+    }
+
+    #[test]
+    fn only_new_finalizers_without_a_path_are_told_of() {
+        let object = |list: &[&str]| json!({ "metadata": { "finalizers": list } });
+        let old = object(&["foreground.example.com"]);
+        let new = object(&[
+            "foreground.example.com",
+            "a.example.com",
+            "b",
+            "c.example.com/d",
+            "orphan",
+        ]);
+        let told = of(&new, Some(&old));
+        let end = "to avoid accidental conflicts with other finalizer writers";
+        let want = [
+            format!(
+                "metadata.finalizers: \"a.example.com\": prefer a domain-qualified finalizer name including a path (/) {end}"
+            ),
+            format!("metadata.finalizers: \"b\": prefer a domain-qualified finalizer name {end}"),
+        ];
+        assert_eq!(told, want);
+    }
+}

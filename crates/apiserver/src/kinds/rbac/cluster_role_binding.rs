@@ -1,0 +1,13 @@
+//! ClusterRoleBinding.
+
+use crate::kinds::rbac::{BINDINGS, binding, of_rbac};
+use crate::kinds::{Check, Errors, Kind};
+
+pub(in crate::kinds) const KIND: Kind = Kind {
+    columns: BINDINGS,
+    ..of_rbac("clusterrolebindings", validate)
+};
+
+fn validate(check: &Check) -> Errors {
+    binding(check, &["ClusterRole"], false)
+}

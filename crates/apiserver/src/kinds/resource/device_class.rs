@@ -1,0 +1,34 @@
+//! DeviceClass.
+
+use api::names;
+
+use crate::kinds::columns::ONLY_AGE;
+use crate::kinds::resource::GROUP;
+use crate::kinds::resource::devices::{MANY, configuration, fits, selectors};
+use crate::kinds::rules::is_extended_resource;
+use crate::kinds::{Again, Asked, Check, Errors, Generation, Kind};
+
+pub(in crate::kinds) const KIND: Kind = Kind {
+    generation: Generation::Counted,
+    name: names::long_name_errors,
+    checks_generate_name: false,
+    metadata: Asked::on_update(Again::BOTH),
+    returns_deleted: true,
+    columns: ONLY_AGE,
+    ..Kind::plain(GROUP, "deviceclasses", validate)
+};
+
+fn validate(check: &Check) -> Errors {
+    let mut errors = Errors::new();
+    let spec = check.root().get("spec");
+    selectors(&mut errors, &spec.get("selectors"));
+    let configs = spec.get("config");
+    if fits(&mut errors, &configs, MANY) {
+        configs.items().for_each(|config| configuration(&mut errors, &config));
+    }
+    let name = spec.get("extendedResourceName");
+    if name.is_some() && !is_extended_resource(name.text()) {
+        errors.push(name.invalid("must be a valid extended resource name"));
+    }
+    errors
+}

@@ -1,0 +1,10 @@
+//! Dynamic resource allocation: devices, their classes, and claims on them. Statuses of this group are asked no rules of metadata.
+
+pub mod device_class;
+mod device_status;
+mod devices;
+pub mod resource_claim;
+pub mod resource_claim_template;
+pub mod resource_slice;
+
+const GROUP: &str = "resource.k8s.io";
