@@ -66,7 +66,7 @@ conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)
 
 # The same seeded questions to upstream's programs and ours: RIG=access SEEDS=1-5000, or REPLAY=file of a difference that a run has written.
 differential: $(if $(filter file,$(origin SKIFF)),build)
-	tests/upstream/build.sh $(CACHE)/upstream $(if $(filter control_plane,$(RIG)),control-plane,api-server)
+	tests/upstream/build.sh $(CACHE)/upstream $(if $(filter control_plane,$(RIG)),control-plane,$(if $(filter node,$(RIG)),node teller,api-server))
 	@python3 tests/differential/driver.py $(RIG) --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential \
 	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500))
 

@@ -18,7 +18,7 @@ or scripts, whose steps build on each other; what differs is the first step that
 where two programs are compared and not two servers:
     sides(servers)              what plays the scripts, instead of the servers
 and, where seeds are the numbers of cases:
-    prepare(folder)             makes the cases, answers how many there are
+    prepare(folder, programs)   makes the cases, answers how many there are
     tally(seed, answers, difference), report()      counts what upstream answered to a script and whether ours differs; all counts as text
 It may have a class Runner in place of the ones here, and say which CLUSTER it asks (servers.py), which WORKER does so, and in what BATCH.
 
@@ -250,7 +250,7 @@ def main():
     rig = importlib.import_module(options.rig)
     out = Path(options.out) / options.rig
     out.mkdir(parents=True, exist_ok=True)
-    most = rig.prepare(out) if hasattr(rig, "prepare") else sys.maxsize
+    most = rig.prepare(out, options.programs) if hasattr(rig, "prepare") else sys.maxsize
     what = getattr(rig, "CLUSTER", "api-server"), getattr(rig, "WORKER", "worker.py")
     servers += [Upstream(out, options.programs, *what), Skiff(out, options.skiff, *what)]
     run = getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, rig.sides(servers) if hasattr(rig, "sides") else servers)

@@ -32,7 +32,7 @@ REST = {"Deployment": {"selector": LABELS, "template": TEMPLATE}, "DaemonSet": {
 CASES, COUNTS, UNSERVED = [], {}, Counter()
 
 
-def prepare(out):
+def prepare(out, _):
     subprocess.run([Path(__file__).parent / "recorded/record.sh", out], check=True)
     cases = {}
     with (out / "calls.jsonl").open() as calls:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 UPSTREAM = Path(__file__).resolve().parent.parent / "upstream"
 DEADLINE = 120
+REGISTRY = "http://127.0.0.1:5000"
 
 
 class Server:
@@ -21,7 +22,7 @@ class Server:
     def __init__(self, name, folder, cluster="api-server", worker="worker.py"):
         self.name, self.dir, self.cluster, self.program_of_worker = name, Path(folder) / name, cluster, worker
         self.certificates = self.dir / "certificates"
-        self.worker = None
+        self.worker, self.keeper = None, None
         self.playing = threading.Lock()
 
     def enter(self, how, *command):
@@ -32,6 +33,8 @@ class Server:
             shutil.rmtree(self.dir)
         self.certificates.mkdir(parents=True)
         subprocess.run(["bash", UPSTREAM / "namespaces.sh", "up", f"differential-{run}-{self.name}", self.dir], check=True)
+        # takes all down when this process ends, however it ends
+        self.keeper = subprocess.Popen(["bash", "-c", f"read -r _; {self.end()}", "keeper", str(UPSTREAM), str(self.dir)], stdin=subprocess.PIPE, start_new_session=True)
         self.launch()
         self.worker = subprocess.Popen(
             self.enter("as-guest", sys.executable, Path(__file__).parent / self.program_of_worker, self.certificates),
@@ -43,8 +46,16 @@ class Server:
         if self.worker:
             self.worker.kill()
             self.worker.wait()
-        if (self.dir / "init.pid").exists():
-            subprocess.run(["bash", UPSTREAM / "namespaces.sh", "down", self.dir], check=True)
+        if self.keeper:
+            self.keeper.stdin.close()
+            if self.keeper.wait():
+                raise RuntimeError(f"{self.dir} is not wholly down")
+
+    def end(self):
+        """The command that takes all down; $1 is the folder of scripts, $2 the server's."""
+        # a node leaves much
+        rest = """ && find "$2" -mindepth 1 -maxdepth 1 ! -name '*.log' ! -name log -exec rm -rf {} +""" if self.cluster == "node" else ""
+        return 'bash "$1/namespaces.sh" down "$2"' + rest
 
     def ask(self, requests):
         """Answers in the order of the requests, which are sent one after the other."""
@@ -102,9 +113,16 @@ class Upstream(Server):
         self.programs = programs
 
     def launch(self):
+        images = []
+        if self.cluster == "node":
+            images = [self.dir.parent / "images.tar"]
+            host = self.dir / "certs.d" / REGISTRY.removeprefix("http://")
+            host.mkdir(parents=True)
+            (host / "hosts.toml").write_text(f'server = "{REGISTRY}"\n[host."{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
+        what = "kubelet" if self.cluster == "node" else self.cluster
         for step in ("prepare", "start"):
             log = (self.dir / f"{step}.log").open("w")
-            command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, self.cluster)
+            command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, what, *(images if step == "prepare" else []))
             # as fast as skiff's controllers, which have no limit of requests
             faster = {"CONTROLLER_FLAGS": "--kube-api-qps=300 --kube-api-burst=600"}
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **faster})
@@ -127,6 +145,14 @@ class Skiff(Server):
         program = ["kube-apiserver", "--service-cluster-ip-range", "10.96.0.0/16"]
         if self.cluster == "control-plane":
             program = ["server", "--disable-agent", "--disable-kube-proxy", "--disable", "coredns", "--service-cidr", "10.96.0.0/16", "--cluster-cidr", "10.244.0.0/16"]
+        if self.cluster == "node":
+            # what runs is a copy: a build must not change the program under its shims
+            self.program = shutil.copy(self.program, self.dir / "skiff")
+            archives = self.dir / "data/agent/images"
+            archives.mkdir(parents=True)
+            (archives / "images.tar").hardlink_to(self.dir.parent / "images.tar")
+            program = ["server", "--disable-kube-proxy", "--disable-scheduler", "--disable", "coredns", "--service-cidr", "10.96.0.0/16", "--cluster-cidr", "10.244.0.0/16", "--node-name", "node",
+                       "--node-ip", "198.51.100.10", "--resolv-conf", self.dir / "resolv.conf"]
         command = self.enter("in", "setsid", self.program, *program, "--data-dir", self.dir / "data", "--advertise-address", "198.51.100.10")
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         tls = self.dir / "data/server/tls"
@@ -137,6 +163,11 @@ class Skiff(Server):
             time.sleep(0.05)
         for suffix in ("crt", "key"):
             (self.certificates / f"admin.{suffix}").symlink_to(tls / f"client-admin.{suffix}")
+
+    def end(self):
+        # the cgroups of its pods are in the machine's hierarchy, under a name that only it knows
+        killall = '[ ! -e "$2/skiff" ] || bash "$1/namespaces.sh" as-guest "$2" sh "$1/end-skiff.sh" "$2/skiff" "$2/data"; ' if self.cluster == "node" else ""
+        return killall + super().end()
 
     def authority(self):
         tls = self.dir / "data/server/tls"

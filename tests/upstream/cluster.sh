@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Upstream's own cluster of one node, inside what `namespaces.sh up` made; flags are kubeadm's, processes are plain ones.
-#   cluster.sh prepare PROGRAMS DIR api-server|control-plane|node [IMAGE.tar...]   certificates, configurations, images
-#   cluster.sh start   PROGRAMS DIR api-server|control-plane|node                  starts it; DIR/admin.conf is its kubeconfig
-# `api-server` is etcd and kube-apiserver alone, `control-plane` has the scheduler and the controllers too.
+#   cluster.sh prepare PROGRAMS DIR api-server|control-plane|node|kubelet [IMAGE.tar...]   certificates, configurations, images
+#   cluster.sh start   PROGRAMS DIR api-server|control-plane|node|kubelet                  starts it; DIR/admin.conf is its kubeconfig
+# `api-server` is etcd and kube-apiserver alone, `control-plane` has the scheduler and the controllers too, `kubelet` a node where pods
+# name it themselves: no scheduler, no Services, no DNS.
 # PROGRAMS is the folder that build.sh filled. Datastore, certificates, logs and containers are kept in DIR.
 set -euo pipefail
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -12,6 +13,8 @@ PATH=$programs:/usr/sbin:/usr/bin:/sbin:/bin
 address=198.51.100.10
 name=$(cat "$dir/name" 2>/dev/null || echo skiff-test)
 cd "$dir"
+
+has_node() { [ "$what" = node ] || [ "$what" = kubelet ]; }
 
 certificates() {
   cat >kubeadm.yaml <<END
@@ -55,6 +58,9 @@ evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available:
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 END
+  # many pulls at once, and static pods
+  [ "$what" != kubelet ] || printf '%s\n' "staticPodPath: $dir/manifests" "registryPullQPS: 0" "serializeImagePulls: false" >>kubelet.yaml
+  mkdir -p manifests
   # a network namespace may not set the limits of connection tracking
   cat >kube-proxy.yaml <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
@@ -104,11 +110,11 @@ END
 images() {
   local archive containerd
   python3 "$tests/image.py" "$dir/pause.tar" registry.k8s.io/pause:3.10.2 "$programs/pause"
-  python3 "$tests/image.py" "$dir/coredns.tar" "$(sed -n 's/^ *image: //p' coredns.yaml)" "$programs/coredns"
+  [ "$what" = kubelet ] || python3 "$tests/image.py" "$dir/coredns.tar" "$(sed -n 's/^ *image: //p' coredns.yaml)" "$programs/coredns"
   containerd -c containerd.toml >log/import.log 2>&1 &
   containerd=$!
   until ctr version >/dev/null 2>&1; do sleep 0.05; done
-  for archive in pause.tar coredns.tar "$@"; do ctr -n k8s.io images import "$archive" >>log/import.log 2>&1; done
+  for archive in *.tar "$@"; do ctr -n k8s.io images import "$archive" >>log/import.log 2>&1; done
   kill $containerd
   wait $containerd || true
 }
@@ -133,13 +139,13 @@ api_server() {
     --proxy-client-cert-file=pki/front-proxy-client.crt --proxy-client-key-file=pki/front-proxy-client.key \
     --requestheader-allowed-names=front-proxy-client --requestheader-username-headers=X-Remote-User \
     --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra-
-  if [ "$what" = node ]; then daemon containerd -c containerd.toml; fi
+  if has_node; then daemon containerd -c containerd.toml; fi
   # what talks to the API server gives up or waits long when it is not there yet
   until curl -sf --cacert pki/ca.crt -o /dev/null https://127.0.0.1:6443/readyz; do sleep 0.02; done
 }
 
 control_plane() {
-  daemon kube-scheduler --kubeconfig=scheduler.conf --authentication-kubeconfig=scheduler.conf \
+  [ "$what" = kubelet ] || daemon kube-scheduler --kubeconfig=scheduler.conf --authentication-kubeconfig=scheduler.conf \
     --authorization-kubeconfig=scheduler.conf --bind-address=127.0.0.1 --leader-elect=true
   daemon kube-controller-manager --kubeconfig=controller-manager.conf --authentication-kubeconfig=controller-manager.conf \
     --authorization-kubeconfig=controller-manager.conf --bind-address=127.0.0.1 --leader-elect=true \
@@ -151,11 +157,11 @@ control_plane() {
 
 node() {
   daemon kubelet --config=kubelet.yaml --kubeconfig=kubelet.conf --hostname-override=node --node-ip=$address --root-dir="$dir/kubelet"
-  daemon kube-proxy --config=kube-proxy.yaml
+  [ "$what" = kubelet ] || daemon kube-proxy --config=kube-proxy.yaml
   export KUBECONFIG=admin.conf
   # logs and exec; kubeadm's certificate of the API server as a client has no group
   kubectl create clusterrolebinding apiserver-kubelet-client --clusterrole=system:kubelet-api-admin --user=kube-apiserver-kubelet-client >/dev/null
-  kubectl create -f coredns.yaml >/dev/null
+  [ "$what" = kubelet ] || kubectl create -f coredns.yaml >/dev/null
 }
 
 mkdir -p log
@@ -163,12 +169,12 @@ case $step in
   prepare)
     certificates
     configurations
-    if [ "$what" = node ]; then images "$@"; fi
+    if has_node; then images "$@"; fi
     ;;
   start)
     api_server
     [ "$what" = api-server ] || control_plane
-    if [ "$what" = node ]; then node; fi
+    if has_node; then node; fi
     ;;
   *) sed -n '2,5p' "$0" >&2; exit 2 ;;
 esac

@@ -1,0 +1,3 @@
+module teller
+
+go 1.26
