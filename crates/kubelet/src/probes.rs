@@ -95,8 +95,27 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
     tokio::time::sleep(delay.saturating_sub(target.age)).await;
     let mut threshold = Threshold::new(&probe);
     let mut told = None;
+    let eager = kind != ProbeKind::Liveness && probe.exec.is_none();
     let mut next = Instant::now();
+    // Upstream's first probe comes somewhere in the first period: what has just begun is not asked before it can answer.
+    if delay.is_zero() && target.age < period && (kind == ProbeKind::Liveness || eager) {
+        next += period;
+    }
     loop {
+        // What opens the container to traffic need not wait a whole period: until it first passes, tries in between that
+        // succeed count. Commands are left alone, they may count their runs.
+        if told != Some(true) && eager {
+            let mut wait = EARLY;
+            while Instant::now() + wait < next {
+                tokio::time::sleep(wait).await;
+                if once(&target, &probe, timeout).await == Outcome::Success {
+                    next = Instant::now();
+                    break;
+                }
+                wait *= 2;
+            }
+        }
+        tokio::time::sleep_until(next).await;
         let mut outcome = once(&target, &probe, timeout).await;
         for _ in 1..TRIES {
             if !matches!(outcome, Outcome::Unknown(_)) {
@@ -157,20 +176,6 @@ pub async fn run(target: Target, kind: ProbeKind, probe: Probe, results: mpsc::U
         if next < now {
             next = now;
         }
-        // What opens the container to traffic need not wait a whole period: until it first passes, tries in between that
-        // succeed count. Commands are left alone, they may count their runs.
-        if told != Some(true) && kind != ProbeKind::Liveness && probe.exec.is_none() {
-            let mut wait = EARLY;
-            while Instant::now() + wait < next {
-                tokio::time::sleep(wait).await;
-                if once(&target, &probe, timeout).await == Outcome::Success {
-                    next = Instant::now();
-                    break;
-                }
-                wait *= 2;
-            }
-        }
-        tokio::time::sleep_until(next).await;
     }
 }
 
