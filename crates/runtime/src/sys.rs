@@ -256,6 +256,24 @@ pub fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
     check(unsafe { libc::c_long::from(libc::prctl(option, a, b, 0u64, 0u64)) }).map(drop)
 }
 
+/// Gives a signal its default action, also one that the C library keeps for itself. See rt_sigaction(2).
+pub fn default_action(signal: i32) -> io::Result<()> {
+    // handler, flags, restorer and mask as the kernel has them: all zero is the default
+    let action = [0u64; 4];
+    let set_size = size_of::<u64>();
+    // SAFETY: the kernel reads the action, which lives until the call ends, and writes nothing.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            action.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+            set_size,
+        )
+    };
+    check(done).map(drop)
+}
+
 pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit {
         rlim_cur: soft,

@@ -162,8 +162,8 @@ async fn an_image_is_pulled_from_a_registry_a_mirror_and_one_with_a_password() {
         (missing.code(), missing.message()),
         (
             tonic::Code::NotFound,
-            "failed to pull and unpack image \"127.0.0.1:5000/no/such:tag\": failed to resolve reference \
-             \"127.0.0.1:5000/no/such:tag\": 127.0.0.1:5000/no/such:tag: not found"
+            "failed to pull and unpack image \"127.0.0.1:5000/no/such:tag\": failed to resolve image: \
+             127.0.0.1:5000/no/such:tag: not found"
         )
     );
     let nobody = node

@@ -42,6 +42,11 @@ pub(super) fn configure(
                 tracing::debug!("{path}: {e}");
             }
         }
+        // On a bridge that sends packets back (hairpin) the link would take its own search for a duplicate as one.
+        let path = format!("/proc/sys/net/ipv6/conf/{name}/accept_dad");
+        if let Err(e) = std::fs::write(&path, "0") {
+            tracing::debug!("{path}: {e}");
+        }
         if nets.iter().any(|(net, _)| net.ip.is_ipv6()) {
             sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6"), "0")?;
         }

@@ -240,6 +240,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, StoreError>
                 &config,
                 &names,
                 None,
+                None,
                 &mut Files {
                     archive: &archive,
                     names: files,
@@ -329,7 +330,10 @@ fn oci(store: &ImageStore, archive: &Archive, top: &Descriptor, saved: &[Saved])
             .collect::<Result<_, StoreError>>()?;
         let names = references(names.iter())?;
         let mut files = Files { archive, names: files };
-        return store.add(&config, &names, Some(&top.digest), &mut files).map(Some);
+        let size = document.size(bytes.len());
+        return store
+            .add(&config, &names, Some(&top.digest), Some(size), &mut files)
+            .map(Some);
     }
     Ok(None)
 }

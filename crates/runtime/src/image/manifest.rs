@@ -39,6 +39,14 @@ pub struct Document {
     pub layers: Vec<Descriptor>,
 }
 
+impl Document {
+    /// Bytes of a manifest of so many with all that it names, as they come.
+    pub fn size(&self, manifest: usize) -> u64 {
+        let parts = self.layers.iter().chain(&self.config).map(|d| d.size);
+        parts.fold(manifest as u64, u64::saturating_add)
+    }
+}
+
 /// What an image says about the containers made of it.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

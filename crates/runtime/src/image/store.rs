@@ -40,7 +40,7 @@ pub struct Image {
     pub tags: Vec<String>,
     /// Full names with a digest.
     pub digests: Vec<String>,
-    /// Bytes of its layers' content.
+    /// Bytes of its manifest, configuration and layers as they come; of its layers' content where that is not known.
     pub size: u64,
     /// Names below the layer directory, topmost first.
     pub layers: Vec<String>,
@@ -208,12 +208,14 @@ impl ImageStore {
         write_atomically(&path, &text).map_err(at(&path))
     }
 
-    /// Takes an image: unpacks the layers that are missing and gives it `names`. `config` is its configuration's text.
+    /// Takes an image: unpacks the layers that are missing and gives it `names`. `config` is its configuration's text, `size`
+    /// its size where that is known.
     pub fn add(
         &self,
         config: &[u8],
         names: &[Reference],
         manifest: Option<&str>,
+        size: Option<u64>,
         layers: &mut dyn Layers,
     ) -> Result<Image, StoreError> {
         let id = digest_of(config);
@@ -261,7 +263,7 @@ impl ImageStore {
             id: id.clone(),
             tags: Vec::new(),
             digests: Vec::new(),
-            size: total,
+            size: size.unwrap_or(total),
             layers: names_below,
             settings: parsed.config,
         });

@@ -53,9 +53,14 @@ impl Download {
     /// Brings the blob to its file. Call once.
     pub async fn run(&self, session: &Session) {
         let result = self.fetch(session).await;
+        let worthless = matches!(result, Err(PullError::Digest { .. }));
         let done = result.map_err(|e| e.to_string());
         self.progress().done = Some(done);
         self.grown.notify_all();
+        if worthless {
+            // Readers know by now: who finds no file must find its error.
+            self.discard();
+        }
     }
 
     fn io(&self) -> impl FnOnce(io::Error) -> PullError {
@@ -102,7 +107,6 @@ impl Download {
         }
         let found = digest_text(&hash.finalize());
         if found != self.digest {
-            std::fs::remove_file(&self.path).map_err(self.io())?;
             return Err(PullError::Digest {
                 what: "layer".to_owned(),
                 found,
@@ -159,9 +163,11 @@ impl Download {
         if let Some(Err(text)) = &progress.done {
             return Err(io::Error::other(text.clone()));
         }
+        // Under the lock: a file that turns out worse than it said goes away only after that is known.
+        let file = File::open(&self.path)?;
         drop(progress);
         Ok(Reader {
-            file: File::open(&self.path)?,
+            file,
             download: self.clone(),
             at: 0,
         })

@@ -27,7 +27,7 @@ pub enum PullError {
         url: String,
         reason: String,
     },
-    #[error("no match for platform in manifest: {0}")]
+    #[error("no match for platform in manifest: {0}: not found")]
     Platform(String),
     #[error("{what}: unexpected digest {found}, want {expected}")]
     Digest {
@@ -46,8 +46,8 @@ pub enum PullError {
     /// Another pull of the same layer said why.
     #[error("{0}")]
     Shared(String),
-    #[error("failed to resolve reference {name:?}: {source}")]
-    Resolve { name: String, source: Box<PullError> },
+    #[error("failed to resolve image: {source}")]
+    Resolve { source: Box<PullError> },
     #[error("failed to pull and unpack image {name:?}: {source}")]
     Pull { name: String, source: Box<PullError> },
 }
@@ -56,7 +56,7 @@ impl PullError {
     /// What lies under the words of the steps.
     pub fn cause(&self) -> &PullError {
         match self {
-            Self::Resolve { source, .. } | Self::Pull { source, .. } => source.cause(),
+            Self::Resolve { source } | Self::Pull { source, .. } => source.cause(),
             other => other,
         }
     }

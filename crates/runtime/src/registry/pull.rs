@@ -132,6 +132,8 @@ struct Resolved {
     top: String,
     config: Descriptor,
     layers: Vec<Descriptor>,
+    /// Bytes of all of it.
+    size: u64,
 }
 
 /// Layers for the store: downloads, read while they grow.
@@ -173,7 +175,6 @@ impl Puller {
         };
         let resolved = self.resolve(&reference, credentials).await.map_err(|source| {
             named(PullError::Resolve {
-                name: full.clone(),
                 source: Box::new(source),
             })
         })?;
@@ -255,9 +256,10 @@ impl Puller {
             blobs.push(Some(download));
         }
         let (own, names, top) = (store.clone(), vec![reference], resolved.top);
+        let size = Some(resolved.size);
         let mut layers = Blobs(blobs);
         let downloads: Vec<Arc<Download>> = layers.0.iter().flatten().cloned().collect();
-        let added = tokio::task::spawn_blocking(move || own.add(&config, &names, Some(&top), &mut layers)).await;
+        let added = tokio::task::spawn_blocking(move || own.add(&config, &names, Some(&top), size, &mut layers)).await;
         let added = added.map_err(|e| PullError::Shared(e.to_string()))?;
         // A download that another pull shares goes on for that one, too: it is small change against starting again.
         while running.join_next().await.is_some() {}
@@ -311,6 +313,7 @@ async fn find(session: Arc<Session>, reference: &Reference) -> Result<Resolved, 
             expected = Some(fitting.digest.clone());
             continue;
         }
+        let size = document.size(text.len());
         let config = document.config.ok_or_else(|| PullError::Document {
             what: "manifest".to_owned(),
             reason: "it names no configuration".to_owned(),
@@ -323,6 +326,7 @@ async fn find(session: Arc<Session>, reference: &Reference) -> Result<Resolved, 
             top,
             config,
             layers: document.layers,
+            size,
         });
     }
     Err(PullError::Document {

@@ -107,8 +107,8 @@ fn identity(security: &v1::LinuxContainerSecurityContext, image: &Image, layer_d
             .ok_or_else(|| invalid(format!("supplemental group {id} is out of range")))?;
         groups.push(id);
     }
-    let mut seen = std::collections::BTreeSet::new();
-    groups.retain(|g| seen.insert(*g));
+    groups.sort_unstable();
+    groups.dedup();
     identity.groups = groups;
     Ok(identity)
 }
@@ -146,7 +146,7 @@ fn seccomp(security: &v1::LinuxContainerSecurityContext) -> Result<Seccomp> {
             let path = PathBuf::from(&profile.localhost_ref);
             if !path.is_file() {
                 return Err(invalid(format!(
-                    "seccomp profile {:?} does not exist",
+                    "cannot load seccomp profile {0:?}: open {0}: no such file or directory",
                     profile.localhost_ref
                 )));
             }

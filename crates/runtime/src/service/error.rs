@@ -72,7 +72,7 @@ impl From<RuntimeError> for Status {
             RuntimeError::Unsupported(_) => Status::unimplemented(text),
             RuntimeError::Deadline(_) => Status::deadline_exceeded(text),
             RuntimeError::Pull(error) => match error.cause() {
-                PullError::NotFound(_) => Status::not_found(text),
+                PullError::NotFound(_) | PullError::Platform(_) => Status::not_found(text),
                 PullError::Reference(_) => Status::invalid_argument(text),
                 _ => Status::unknown(text),
             },

@@ -236,10 +236,13 @@ fn hide() -> Result<()> {
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).naming(|| "hide from the container".to_owned())
 }
 
-/// Rust ignores SIGPIPE and the shim blocks SIGCHLD; a program expects neither.
+/// Rust ignores SIGPIPE, the C library's spawn its own signals, and the shim blocks SIGCHLD; a program expects none of it.
 fn reset_signals() {
     // SAFETY: the default action runs no code of ours.
     let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    for internal in [32, 33] {
+        let _ = sys::default_action(internal);
+    }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 

@@ -347,7 +347,8 @@ pub fn shared_memory(path: &Path) -> Result<()> {
         Some("shm"),
         path,
         Some("tmpfs"),
-        HARDENED,
+        // containers may run what they put there, as with upstream's runtimes
+        MsFlags::empty(),
         Some("mode=1777,size=67108864"),
     )
     .naming(what)
