@@ -312,6 +312,8 @@ impl Images {
         for (login, with) in tries {
             match self.runtime.pull(full, login, Some(sandbox.clone())).await {
                 Ok(image_ref) => return Ok((image_ref, with)),
+                // a code that says nothing is left out, as by upstream's client
+                Err(error) if error.code == tonic::Code::Unknown => errors.push(error.message),
                 Err(error) => errors.push(error.to_string()),
             }
         }
@@ -325,10 +327,12 @@ impl Images {
 }
 
 fn ready(image: v1::Image) -> Ready {
+    // an image that names no user is root's, and a group then needs no user beside it
+    let root = image.username.is_empty().then_some(0);
     Ready {
         image_ref: image.id,
         user: ImageUser {
-            uid: image.uid.map(|u| u.value),
+            uid: image.uid.map(|u| u.value).or(root),
             username: image.username,
         },
     }

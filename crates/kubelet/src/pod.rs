@@ -51,6 +51,7 @@ pub trait PodExt {
 
 pub const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+pub const SEEN_ANNOTATION: &str = "kubernetes.io/config.seen";
 pub const HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
 
 impl PodExt for Pod {

@@ -85,10 +85,13 @@ fn volumes_that_are_listed_as_refused_are_refused() {
         .into_iter()
         .filter(|((name, _), how)| name == "core.v1.VolumeSource" && how == "refused");
     for ((_, kind), _) in refused {
-        let text = format!(r#"{{"spec":{{"containers":[],"volumes":[{{"name":"v","{kind}":{{}}}}]}}}}"#);
-        let pod: Pod = serde_json::from_str(&text).unwrap();
+        let volumes = format!(r#""volumes":[{{"name":"v","{kind}":{{}}}}]"#);
+        let with = |containers: &str| -> Pod {
+            serde_json::from_str(&format!(r#"{{"spec":{{"containers":[{containers}],{volumes}}}}}"#)).unwrap()
+        };
+        let mounted = with(r#"{"name":"c","volumeMounts":[{"name":"v","mountPath":"/v"}]}"#);
         let setup = Setup {
-            pod: &pod,
+            pod: &mounted,
             pod_dir: dir.path(),
             sources: &Sources::default(),
             tokens: &Default::default(),
@@ -98,5 +101,8 @@ fn volumes_that_are_listed_as_refused_are_refused() {
         let errors = setup.run().unwrap_err();
         let want = format!("volumes of type {kind} are not supported by this node");
         assert!(errors[0].to_string().ends_with(&want), "{kind}: {errors:?}");
+        // one that no container has keeps none from running
+        let unused = with(r#"{"name":"c"}"#);
+        assert!(Setup { pod: &unused, ..setup }.run().unwrap().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::KubeletConfig;
 use crate::inotify::Watcher;
-use crate::pod::{HASH_ANNOTATION, SOURCE_ANNOTATION};
+use crate::pod::{HASH_ANNOTATION, SEEN_ANNOTATION, SOURCE_ANNOTATION};
 
 /// Why a file is no static pod.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,9 @@ fn read_dir(dir: &Path, node: &str) -> std::io::Result<BTreeMap<String, Pod>> {
             .map_err(ManifestError::from)
             .and_then(|text| parse(&text, node))
         {
-            Ok((key, pod)) => {
+            Ok((key, mut pod)) => {
+                let annotations = pod.metadata.annotations.get_or_insert_default();
+                annotations.insert(SEEN_ANNOTATION.to_owned(), jiff::Timestamp::now().to_string());
                 pods.insert(key, pod);
             }
             Err(error) => tracing::error!(path = %path.display(), %error, "not a static pod"),

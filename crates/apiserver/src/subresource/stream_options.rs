@@ -102,7 +102,8 @@ pub fn log(query: &Query, pod: &str) -> Result<String> {
     at_least(limit, 1, "limitBytes", "must be greater than 0");
     if since.is_some() && time.is_some() {
         let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-        errors.push(FieldError::forbidden("", why));
+        // upstream's path of no name
+        errors.push(FieldError::forbidden("[]", why));
     } else {
         at_least(since, 1, "sinceSeconds", "must be greater than 0");
     }

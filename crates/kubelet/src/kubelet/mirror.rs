@@ -34,6 +34,11 @@ impl Kubelet {
             if self.static_pods.contains_key(&key) {
                 continue;
             }
+            if self.takes(&pod).await.is_err() {
+                // nothing of it is shown to the API
+                self.static_pods.insert(key, pod);
+                continue;
+            }
             self.allocations.note(&pod);
             self.workers
                 .insert(pod.uid().to_owned(), worker::spawn(self.context.clone(), pod.clone()));

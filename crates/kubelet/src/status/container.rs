@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Known;
 use crate::lifecycle::timestamp;
-use crate::pod::{Kind, PodExt, is_sidecar};
+use crate::pod::{Kind, PodExt, is_sidecar, restarts, restarts_all};
 use crate::resources;
 use crate::runtime_pod::{RuntimeContainer, RuntimeLimits, State};
 
@@ -77,11 +77,12 @@ fn terminated(s: &RuntimeContainer, runtime_name: &str) -> ContainerStateTermina
     ContainerStateTerminated {
         container_id: Some(format!("{runtime_name}://{}", s.id)),
         exit_code: s.exit_code,
-        finished_at: time(s.finished_at),
+        // also of one that never began: upstream writes the beginning of time
+        finished_at: Some(Time(timestamp(s.finished_at))),
         message: (!s.message.is_empty()).then(|| s.message.clone()),
         reason: Some(reason.to_owned()),
         signal: None,
-        started_at: time(s.started_at),
+        started_at: Some(Time(timestamp(s.started_at))),
     }
 }
 
@@ -123,6 +124,7 @@ pub(super) fn container_status(
         image: container.image.clone().unwrap_or_default(),
         image_id: String::new(),
         restart_count: old_restarts,
+        volume_mounts: volume_mounts(container, known.recursive_read_only),
         ..ContainerStatus::default()
     };
     let Some(s) = newest else {
@@ -164,25 +166,30 @@ pub(super) fn container_status(
     status.container_id = Some(format!("{}://{}", known.runtime_name, s.id));
     status.image = s.image.clone();
     status.image_id = s.image_id.clone();
+    status.user = s.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
+        linux: Some(LinuxContainerUser {
+            uid: *uid,
+            gid: *gid,
+            supplemental_groups: Some(groups.clone()),
+        }),
+    });
     status.restart_count = i32::try_from(s.attempt).unwrap_or(i32::MAX).max(if known.terminal {
         0
     } else {
         old_restarts.min(i32::try_from(s.attempt).unwrap_or(0))
     });
     status.last_state = previous.filter(|p| p.state == State::Exited).map(ended).or(old_last);
-    if kind != Kind::Ephemeral {
-        let memory = known
-            .actuated
-            .containers
-            .get(name)
-            .and_then(|r| r.requests.as_ref()?.get("memory"));
-        let given = container.resources.clone().unwrap_or_default();
-        status.allocated_resources.clone_from(&given.requests);
-        status.resources = Some(match s.limits.filter(|_| s.state == State::Running) {
-            Some(limits) => in_use(given, &limits, memory),
-            None => given,
-        });
-    }
+    let memory = known
+        .actuated
+        .containers
+        .get(name)
+        .and_then(|r| r.requests.as_ref()?.get("memory"));
+    let given = container.resources.clone().unwrap_or_default();
+    status.allocated_resources.clone_from(&given.requests);
+    status.resources = Some(match s.limits.filter(|_| s.state == State::Running) {
+        Some(limits) => in_use(given, &limits, memory),
+        None => given,
+    });
     let started = known.probed.started.contains(&s.id);
     let plain_init = kind == Kind::Init && !is_sidecar(container);
     match s.state {
@@ -207,15 +214,13 @@ pub(super) fn container_status(
                             .unwrap_or(container.readiness_probe.is_none())
                 }
             };
-            status.user = s.user.as_ref().map(|(uid, gid, groups)| ContainerUser {
-                linux: Some(LinuxContainerUser {
-                    uid: *uid,
-                    gid: *gid,
-                    supplemental_groups: Some(groups.clone()),
-                }),
-            });
         }
-        State::Exited if reason.is_some() && !known.terminal => {
+        // One that is not started again has ended, whatever kept it from starting: an image that came to be another one.
+        State::Exited
+            if reason.is_some()
+                && !known.terminal
+                && (restarts(known.pod, container, s.exit_code) || restarts_all(container, s.exit_code)) =>
+        {
             status.state = Some(wait());
             status.last_state = Some(ended(s));
             status.started = Some(false);
@@ -230,7 +235,12 @@ pub(super) fn container_status(
             status.started = Some(false);
         }
     }
-    status.volume_mounts = container
+    status
+}
+
+/// Where the container's volumes are, as its spec says. Upstream does not ask the runtime, which knows no names of volumes.
+fn volume_mounts(container: &Container, recursive_read_only: bool) -> Option<Vec<VolumeMountStatus>> {
+    container
         .volume_mounts
         .as_ref()
         .filter(|m| !m.is_empty())
@@ -240,19 +250,18 @@ pub(super) fn container_status(
                 mount_path: m.mount_path.clone(),
                 read_only: m.read_only,
                 recursive_read_only: m.read_only.filter(|r| *r).map(|_| {
-                    let on = crate::volumes::recursive_read_only(m, known.recursive_read_only);
+                    let on = crate::volumes::recursive_read_only(m, recursive_read_only);
                     if on == Ok(true) { "Enabled" } else { "Disabled" }.to_owned()
                 }),
                 ..VolumeMountStatus::default()
             };
             mounts.iter().map(of).collect()
-        });
-    status
+        })
 }
 
 /// What the kernel gives a CPU request or limit of less than these, in thousandths of a CPU, is more than they are.
-const LEAST_CPU_REQUEST: i64 = 2;
-const LEAST_CPU_LIMIT: i64 = 10;
+pub(super) const LEAST_CPU_REQUEST: i64 = 2;
+pub(super) const LEAST_CPU_LIMIT: i64 = 10;
 
 /// What the container was given, with what the runtime says it really has. Upstream: `convertContainerStatusResources`.
 fn in_use(
@@ -280,7 +289,8 @@ fn in_use(
             put(list, "cpu", resources::cpu_quantity(actual));
         }
         if limits.memory > 0 {
-            put(list, "memory", resources::memory_quantity(limits.memory));
+            // in the notation of bytes, whatever notation it was asked for in
+            list.insert("memory".to_owned(), resources::memory_quantity(limits.memory));
         }
     }
     if let Some(list) = &mut used.requests {

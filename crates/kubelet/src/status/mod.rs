@@ -5,6 +5,7 @@ mod container;
 mod patch;
 mod phase;
 mod resize;
+mod resources;
 
 use std::collections::HashMap;
 
@@ -79,12 +80,12 @@ pub fn pod_status(known: &Known) -> PodStatus {
         .ephemeral_containers()
         .iter()
         .map(|c| {
-            container_status(
-                known,
-                Kind::Ephemeral,
-                c,
-                old_of(&old.ephemeral_container_statuses, &c.name),
-            )
+            let old = old_of(&old.ephemeral_container_statuses, &c.name);
+            ContainerStatus {
+                // nothing probes them
+                started: None,
+                ..container_status(known, Kind::Ephemeral, c, old)
+            }
         })
         .collect();
     let (mut init, mut regular) = (init, regular);
@@ -110,7 +111,10 @@ pub fn pod_status(known: &Known) -> PodStatus {
         ips
     };
     let conditions = conditions(known, &old, phase, &init, &regular);
+    let (resources, allocated_resources) = resources::of_pod(pod);
     PodStatus {
+        resources: Some(resources),
+        allocated_resources,
         conditions: Some(conditions),
         pod_ip: ips.first().cloned(),
         pod_ips: (!ips.is_empty()).then(|| ips.into_iter().map(|ip| PodIP { ip }).collect()),

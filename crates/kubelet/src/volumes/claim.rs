@@ -37,7 +37,7 @@ pub async fn resolve(
     pod: &Pod,
     known: &mut BTreeMap<String, PersistentVolume>,
 ) -> Result<(), ClaimError> {
-    for volume in pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+    for volume in super::used(pod) {
         let Some((name, made)) = claim_of(pod, volume) else {
             continue;
         };

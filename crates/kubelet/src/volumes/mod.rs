@@ -6,7 +6,7 @@ mod mounts;
 mod ownership;
 mod payload;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -19,6 +19,7 @@ pub use claim::{ClaimError, resolve};
 pub use mounts::{container_mounts, recursive_read_only};
 pub use payload::TokenKey;
 
+use crate::cgroups::PodLimits;
 use crate::env::{EnvError, Sources};
 use crate::pod::PodExt;
 use crate::resources;
@@ -37,11 +38,23 @@ fn failed(volume: &str, reason: impl std::fmt::Display) -> VolumeError {
     }
 }
 
+/// The pod's volumes that a container has: the others are not waited for, whatever is wrong with them. Upstream:
+/// `GetPodVolumeNames` of the volume manager.
+pub fn used(pod: &Pod) -> impl Iterator<Item = &Volume> {
+    let mut names = BTreeSet::new();
+    for (_, container) in pod.every_container() {
+        names.extend(container.volume_mounts.into_iter().flatten().map(|m| m.name));
+        names.extend(container.volume_devices.into_iter().flatten().map(|d| d.name));
+    }
+    let all = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+    all.filter(move |volume| names.contains(&volume.name))
+}
+
 /// Names a pod's volumes and image pull secrets refer to: ConfigMaps, Secrets.
 pub fn references(pod: &Pod) -> (Vec<String>, Vec<String>) {
     let (mut maps, mut secrets) = (Vec::new(), Vec::new());
     let spec = pod.spec.as_ref();
-    for volume in spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+    for volume in used(pod) {
         maps.extend(volume.config_map.as_ref().map(|c| c.name.clone()));
         secrets.extend(volume.secret.as_ref().and_then(|s| s.secret_name.clone()));
         for source in projections(volume) {
@@ -63,8 +76,7 @@ fn projections(volume: &Volume) -> impl Iterator<Item = &VolumeProjection> {
 
 /// The service-account tokens a pod's volumes ask for.
 pub fn token_keys(pod: &Pod) -> Vec<TokenKey> {
-    let volumes = pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
-    volumes
+    used(pod)
         .flat_map(projections)
         .filter_map(|p| p.service_account_token.as_ref())
         .map(TokenKey::of)
@@ -95,7 +107,7 @@ impl Setup<'_> {
     /// Makes or refreshes every volume; where each of them is, or what is wrong with each that cannot be made.
     pub fn run(&self) -> Result<BTreeMap<String, PathBuf>, Vec<VolumeError>> {
         let (mut paths, mut errors) = (BTreeMap::new(), Vec::new());
-        for volume in self.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten()) {
+        for volume in used(self.pod) {
             // An image volume is mounted by the runtime.
             if volume.image.is_some() {
                 continue;
@@ -134,10 +146,8 @@ impl Setup<'_> {
             match source.medium.as_deref().unwrap_or_default() {
                 "" => {}
                 "Memory" => {
-                    let limit = resources::pod_total(self.pod, true, "memory") / 1000;
                     let wanted = source.size_limit.as_ref().map_or(0, resources::value);
-                    let size = [limit, wanted].into_iter().filter(|s| *s > 0).min();
-                    mount_tmpfs(&at, size).map_err(io)?;
+                    mount_tmpfs(&at, self.memory(wanted)).map_err(io)?;
                 }
                 other => {
                     let size = other
@@ -149,7 +159,13 @@ impl Setup<'_> {
                 }
             }
             if fresh {
-                fs::set_permissions(&at, fs::Permissions::from_mode(0o777)).map_err(io)?;
+                // what lives in memory is its own file system, with the mode of one for temporary files
+                let mode = if source.medium.as_deref() == Some("Memory") {
+                    0o1777
+                } else {
+                    0o777
+                };
+                fs::set_permissions(&at, fs::Permissions::from_mode(mode)).map_err(io)?;
                 if let Some(group) = self.fs_group() {
                     ownership::own_by_group(&at, group).map_err(io)?;
                 }
@@ -166,7 +182,7 @@ impl Setup<'_> {
         let at = dir(plugin);
         fs::create_dir_all(&at).map_err(io)?;
         match memory {
-            true => mount_tmpfs(&at, None).map_err(io)?,
+            true => mount_tmpfs(&at, self.memory(0)).map_err(io)?,
             // as upstream's, whose wrapped emptyDir is open; containers see it read-only
             false => fs::set_permissions(&at, fs::Permissions::from_mode(0o777)).map_err(io)?,
         }
@@ -188,8 +204,20 @@ impl Setup<'_> {
         } else {
             payload
         };
-        atomic_writer::write(&at, &payload, group, &stamp).map_err(io)?;
+        let changed = atomic_writer::write(&at, &payload, group, &stamp).map_err(io)?;
+        if let Some(group) = group.filter(|_| changed) {
+            ownership::show_to_group(&at, group).map_err(io)?;
+        }
         Ok(at)
+    }
+
+    /// Bytes that a file system in memory may hold: what is wanted of it, where that is less than the pod may use, or else all
+    /// pods together. Upstream: `calculateEmptyDirMemorySize`.
+    fn memory(&self, wanted: i64) -> Option<i64> {
+        let of_node = self.sources.allocatable.get("memory").map(|milli| milli / 1000);
+        let of_pod = PodLimits::of(self.pod).memory;
+        let most = [of_node, of_pod, Some(wanted)].into_iter().flatten();
+        most.filter(|size| *size > 0).min()
     }
 
     /// Mounts huge pages of a size, or of the only one the pod asks for.
@@ -210,7 +238,10 @@ impl Setup<'_> {
                 ));
             }
             (None, [one]) => one,
-            (None, []) => return Err("cannot obtain the page size: no container asks for huge pages".to_owned()),
+            (None, []) => {
+                let why = "hugePages storage requested, but there is no resource request for huge pages";
+                return Err(format!("medium HugePages: {why}"));
+            }
             (None, _) => {
                 return Err(
                     "medium HugePages: the pod asks for pages of several sizes, so their size must be named".to_owned(),
@@ -293,8 +324,14 @@ fn is_mount_point(path: &Path) -> io::Result<bool> {
 }
 
 fn mount_tmpfs(path: &Path, size: Option<i64>) -> io::Result<()> {
-    let options = size.map(|s| format!("size={s}"));
-    mount_memory(path, "tmpfs", options.as_deref())
+    let size = size.map(|s| format!("size={s}"));
+    // secrets must not reach a disk; kernels before 6.4 do not know the word
+    let words = ["noswap"].into_iter().chain(size.as_deref());
+    let options = words.collect::<Vec<_>>().join(",");
+    match mount_memory(path, "tmpfs", Some(&options)) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => mount_memory(path, "tmpfs", size.as_deref()),
+        other => other,
+    }
 }
 
 /// Mounts a file system that lives in memory, unless one is mounted there.

@@ -13,7 +13,8 @@ use crate::runtime::RuntimeError;
 use crate::runtime_pod::{RuntimeContainer, State};
 use crate::status::{REMOVED_TO_RESTART, RESTARTING_ALL};
 
-/// A hook that used up the grace still leaves the container this many seconds.
+/// A container has this many seconds to end by itself, whatever was asked for and hooks have used up. Upstream:
+/// `minimumGracePeriodInSeconds`.
 const LEAST_GRACE: i64 = 2;
 
 impl Worker {
@@ -63,6 +64,15 @@ impl Worker {
         grace: i64,
         message: &str,
     ) -> Result<(), RuntimeError> {
+        let left = self.run_pre_stop(kind, status, grace, message).await;
+        self.node
+            .runtime
+            .stop_container(&status.id, left.max(LEAST_GRACE))
+            .await
+    }
+
+    /// Tells that a container is stopped and runs its preStop hook. How many seconds of the grace are left.
+    async fn run_pre_stop(&self, kind: Kind, status: &RuntimeContainer, grace: i64, message: &str) -> i64 {
         let about = self.pod.container_reference(kind, &status.name);
         self.node.recorder.normal(&about, "Killing", message);
         let started = Instant::now();
@@ -103,15 +113,11 @@ impl Worker {
             }
         }
         let used = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
-        let left = if grace <= 0 {
-            0
-        } else {
-            (grace - used).max(LEAST_GRACE.min(grace))
-        };
-        self.node.runtime.stop_container(&status.id, left).await
+        grace - used
     }
 
-    /// Stops regular containers together, then sidecars from the last to the first, then the sandboxes.
+    /// Stops regular containers together, then sidecars from the last to the first, then the sandboxes. The hooks of all of
+    /// them begin at once.
     pub(super) async fn kill_all(&mut self, grace: i64) -> Result<(), SyncError> {
         self.probes.clear();
         let started = Instant::now();
@@ -138,19 +144,19 @@ impl Worker {
             let text = message(c);
             async move { this.kill_container(kind(&c.name), c, grace, &text).await }
         });
-        for outcome in join_all(stops).await {
+        let hooks = running.iter().filter(|c| sidecars.contains(&c.name)).map(|c| {
+            let text = message(c);
+            async move { this.run_pre_stop(Kind::Init, c, grace, &text).await }
+        });
+        let (outcomes, _) = tokio::join!(join_all(stops), join_all(hooks));
+        for outcome in outcomes {
             outcome?;
         }
         for name in sidecars.iter().rev() {
             for container in running.iter().filter(|c| c.name == *name) {
                 let used = i64::try_from(started.elapsed().as_secs()).unwrap_or(i64::MAX);
-                let left = if grace <= 0 {
-                    0
-                } else {
-                    (grace - used).max(LEAST_GRACE.min(grace))
-                };
-                self.kill_container(Kind::Init, container, left, &message(container))
-                    .await?;
+                let left = (grace - used).max(LEAST_GRACE);
+                self.node.runtime.stop_container(&container.id, left).await?;
             }
         }
         for sandbox in &self.runtime.sandboxes {

@@ -292,7 +292,8 @@ impl Worker {
                 let spec = self.pod.grace_period();
                 let spec = self.most_grace.map_or(spec, |most| spec.min(most));
                 Stage::Terminating {
-                    grace: spec.min(before),
+                    // whatever is asked for, a pod has a moment to end by itself
+                    grace: spec.min(before).max(1),
                 }
             }
             stage => stage,

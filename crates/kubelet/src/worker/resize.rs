@@ -64,19 +64,21 @@ impl Worker {
 
     /// Upstream: `podResizeMessage`.
     fn resize_event(&self, prefix: &str, told: &PodResources, generation: Option<i64>, error: &str) -> String {
-        let all = |list: &[Container]| -> Vec<_> {
-            list.iter()
-                .map(|c| json!({"name": c.name, "resources": told.containers.get(&c.name)}))
-                .collect()
+        let all = |list: &[Container]| {
+            let one = |c: &Container| json!({"name": c.name, "resources": told.containers.get(&c.name)});
+            serde_json::Value::from(list.iter().map(one).collect::<Vec<_>>())
         };
-        let mut summary = json!({"containers": all(self.pod.containers()), "generation": generation});
+        // in upstream's order
+        let mut members = Vec::new();
         if !self.pod.init_containers().is_empty() {
-            summary["initContainers"] = all(self.pod.init_containers()).into();
+            members.push(format!("\"initContainers\":{}", all(self.pod.init_containers())));
         }
+        members.push(format!("\"containers\":{}", all(self.pod.containers())));
+        members.push(format!("\"generation\":{}", json!(generation)));
         if !error.is_empty() {
-            summary["error"] = error.into();
+            members.push(format!("\"error\":{}", json!(error)));
         }
-        format!("{prefix}: {summary}")
+        format!("{prefix}: {{{}}}", members.join(","))
     }
 
     /// A container was made with the resources it was given.

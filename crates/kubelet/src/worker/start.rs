@@ -333,7 +333,7 @@ impl Worker {
             retry_at: e.retry_at,
         })?;
         let image_volumes = self
-            .image_volumes(container, &about, ground, &sandbox_config)
+            .image_volumes(container, ground, &sandbox_config)
             .await
             .map_err(|e| Refused {
                 reason: e.reason,
@@ -392,7 +392,6 @@ impl Worker {
     async fn image_volumes(
         &self,
         container: &Container,
-        about: &k8s_openapi::api::core::v1::ObjectReference,
         ground: &Ground,
         sandbox: &cri::v1::PodSandboxConfig,
     ) -> Result<HashMap<String, String>, NotReady> {
@@ -408,8 +407,10 @@ impl Worker {
                 ..Container::default()
             };
             let images = &self.node.images;
+            // a volume is the pod's, not the container's
+            let about = self.pod.reference();
             let ready = images
-                .ensure(&self.pod, &wanted, about, &ground.pull_secrets, sandbox)
+                .ensure(&self.pod, &wanted, &about, &ground.pull_secrets, sandbox)
                 .await?;
             found.insert(reference, ready.image_ref);
         }
