@@ -68,14 +68,17 @@ class Masks:
         text = TIME.sub("<time>", text)
         text = re.sub(r"\b(?:containerd|skiff|cri-o)://[0-9a-f]{64}", "<container>", text)
         text = re.sub(r"(?<!sha256:)\b[0-9a-f]{64}\b", "<id>", text)
-        text = re.sub(r"\b10\.244\.\d+\.\d+", "<pod ip>", re.sub(r"\b10\.96\.(?!0\.1\b|0\.10\b)\d+\.\d+", "<service ip>", text))
+        text = re.sub(r"\([0-9a-f]{32}\)", "(<uid>)", text)
+        text = re.sub(r"(?<![\d.])10\.244\.\d+\.\d+", "<pod ip>", re.sub(r"(?<![\d.])10\.96\.(?!0\.1\b|0\.10\b)\d+\.\d+", "<service ip>", text))
         text = re.sub(r"\bfe80::[0-9a-f:]+", "<link local>", text)
         text = re.sub(r"/[\w./-]*?/kubepods", "<cgroups>/kubepods", text)
         text = re.sub(r"\b(kube-api-access-)[bcdfghjklmnpqrstvwxz2456789]{5}\b", r"\1*", text)
+        text = re.sub(r" (?:grpc-go|tonic)/[\d.]+", " <client>", text)
         text = re.sub(r"(?<=<pod ip>:)\d{5}\b|(?<=127\.0\.0\.1:)\d{5}(?=->)", "<port>", text)
         if re.fullmatch(r"[a-z]+:\[\d+\]", text):
             # namespaces of a pod are told apart by the order in which they are seen
-            return self.spaces.setdefault(text, f"{text.split(':')[0]} {len(self.spaces)}")
+            kind = text.split(":")[0]
+            return self.spaces.setdefault(text, f"{kind} {sum(one.startswith(kind + ' ') for one in self.spaces.values())}")
         return text
 
     def tree(self, value):
@@ -93,6 +96,12 @@ def shortened(text):
 def message(text):
     """Of an event or a state: times that things took are chance."""
     text = re.sub(r"used: \d+(?=, capacity)", "used: <others too>", text)
+    text = re.sub(r"(?<=storage, requested: )(\d+)(, used: .*, capacity: )\d+", r"\1\2<of the disk>", text)
+    # runtimes name themselves and their steps
+    text = text.replace("failed to create containerd container: ", "")
+    text = re.sub(r"failed to create containerd task: .*?(?=exec: )|failed to start container \"<id>\": ", "<runtime>: ", text)
+    text = re.sub(r'^Back-off pulling image "[^"]*": ErrImagePull: ', "", text)
+    text = re.sub("trying and failing to pull image|image can't be pulled", "<no image>", text)
     if "pulled image" in text:
         text = re.sub(r" in .* \(.* including waiting\)", " in <duration> (<duration> including waiting)", text)
     return re.sub(r"back-off \S+ restarting", "back-off <duration> restarting", text)
@@ -110,7 +119,7 @@ def written(text, masks):
         if one is None:
             # a last line without an end is another one than with it
             if line or at < len(parts) - 1:
-                lines.append(shortened(masks.of(line)) + ("" if at < len(parts) - 1 else "<no end>"))
+                lines.append(shortened(message(masks.of(line))) + ("" if at < len(parts) - 1 else "<no end>"))
             continue
         what, value = masks.of(one["what"]), one["value"]
         lines.append(f"<{what}>")
@@ -123,24 +132,38 @@ def seen(what, value):
     if what == "mounts":
         for path, mount in value.items():
             mount["root"] = re.sub(r"^/.*/sandboxes/", "<sandboxes>/", mount["root"])
+            mount["root"] = re.sub(r"(containers/\w+/)[0-9a-f]+$", r"\1<run>", mount["root"])
             if mount["type"] == "overlay":
                 mount["super"] = [one.split("=")[0] for one in mount["super"]]
             if mount["type"] in ("ext4", "xfs", "btrfs"):
                 # which of the machine's folders it is: what tells is at its end
                 mount["root"] = re.sub(r"^.*?/(?=(volumes|volume-subpaths|containers|etc-hosts|plugins)\b)", "", mount["root"])
         return value
-    if what == "ids" and value["session"] > 20:
-        # those of the node or of a pod that shares its processes
-        return {**value, "pid": value["pid"] > 20, "session": value["session"] > 20}
+    if what == "ids":
+        # others are chance where processes are shared
+        return {**value, "pid": value["pid"] == 1, "session": value["session"] == 1}
     if what == "network" and "node0" in value:
         return "the node's"
     if what == "cgroup":
-        return {**value, "of": sorted(value["of"])}
+        return {**value, "of": sorted(value["of"]), "devices/devices.list": dict.fromkeys(value.get("devices/devices.list", []), True)}
     return value
 
 
 def state(value):
-    return json.loads(json.dumps(value), object_hook=lambda one: {key: message(part) if key == "message" and isinstance(part, str) else part for key, part in one.items()})
+    def one(members):
+        if members.get("reason") == "ImagePullBackOff":
+            # when it is which depends on when the kubelet looks again
+            members["reason"] = "ErrImagePull"
+        if "restartCount" in members and (members["state"].get("waiting") or {}).get("reason") == "CrashLoopBackOff" and "terminated" in members["lastState"]:
+            # that it waits is said when the kubelet looks again
+            members.update(state=members["lastState"], lastState={})
+        elif "restartCount" in members and "terminated" in members["state"]:
+            members["lastState"] = {}
+        if members.get("memory") == "9007199254740988Ki":
+            # upstream's reading of no limit
+            del members["memory"]
+        return {key: message(part) if key == "message" and isinstance(part, str) else part for key, part in members.items() if not (key == "limits" and part == {})}
+    return json.loads(json.dumps(value), object_hook=one)
 
 
 def pod(one, masks):
@@ -166,6 +189,8 @@ def normal(answer, first, names):
     for one in answer.get("gone", []):
         made["gone"].append(pod(one, masks))
     for one in answer.get("events", []):
+        if one["message"] in ("Error: ErrImagePull", "Error: ImagePullBackOff") or one["message"].startswith("Back-off pulling image"):
+            continue
         about = {"type": one["type"], "message": shortened(message(masks.of(one["message"]))), "on": masks.of(one["involvedObject"].get("fieldPath", "")), "by": (one.get("source") or {}).get("component"), "reporter": one.get("reportingComponent"), "kind": one["involvedObject"]["kind"]}
         about = {key: value for key, value in about.items() if value}
         if about not in made[f"event {one['reason']}"]:
@@ -206,7 +231,9 @@ def kinds(key, ours, theirs):
         ours.remove(one)
         theirs.remove(other)
         for path, a, b in control_plane.paths(one, other):
-            yield f"{what}: {'.'.join(path)}: {masked(a)} not {masked(b)}"
+            if all(isinstance(x, list) and all(isinstance(y, str) for y in x) for x in (a, b)) and not what.startswith(("log", "followed")):
+                a, b = (" ".join(sorted(set(x) - set(y))) for x, y in ((a, b), (b, a)))
+            yield re.sub(r"\d+", "N", f"{what}: {'.'.join(path)}") + f": {masked(a)} not {masked(b)}"
     for left, word in ((ours, "too much"), (theirs, "missing")):
         for one in left:
             yield f"{what}: {word}" + (f": {masked(one.get('message', ''))}" if isinstance(one, dict) and key.startswith("event") else "")
@@ -242,6 +269,10 @@ class Runner(control_plane.Runner):
                 a, b = asked(our, made[1], ours[0]), asked(their, made[1], theirs[0])
             elif "rested" in our:
                 a, b = normal(our, ours[0], made[1]), normal(their, theirs[0], made[1])
+                for key in {*a, *b}:
+                    if key.startswith(("log ", "told ")) and "unable to retrieve container logs" in json.dumps([a.get(key.split(":")[0].replace("told", "log")), b.get(key.split(":")[0].replace("told", "log"))]):
+                        # containers that ended are cleaned away when the kubelet likes
+                        a.pop(key, None), b.pop(key, None)
                 if our.get("took") and their.get("took") and abs(our["took"] - their["took"]) > LONGER:
                     note("deletion: takes " + ("longer" if our["took"] > their["took"] else "shorter"), step, (our["took"], their["took"]))
             else:

@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 import time
+import urllib.parse
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "conformance"), str(Path(__file__).parent.parent.parent / "packaging")]
@@ -56,6 +57,7 @@ class Odd(registry.Registry):
     def __init__(self, path, port=PORT):
         super().__init__(path, port)
         self.lock, self.asked = threading.Lock(), {}
+        self.server.RequestHandlerClass.do_POST = self.post
         self.whole = self.tags["tell", "1"]
 
     def count(self, path):
@@ -86,7 +88,7 @@ class Odd(registry.Registry):
         for name, value in headers.items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
-        if request.command == "GET":
+        if request.command != "HEAD":
             request.wfile.write(body)
 
     def error(self, request, code, reason, message, **headers):
@@ -171,6 +173,14 @@ class Odd(registry.Registry):
             request.wfile.write(body[:len(body) // 2] if kind == "cut" and layer else body)
         if kind == "cut" and layer:
             request.close_connection = True
+
+    @staticmethod
+    def post(request):
+        """A token by OAuth 2, which is tried first by who has a password."""
+        form = urllib.parse.parse_qs(request.rfile.read(int(request.headers.get("Content-Length", 0))).decode())
+        if form.get("username") != ["bob"] or form.get("password") != ["right"]:
+            return Odd.error(request, 401, "UNAUTHORIZED", "incorrect username or password")
+        return Odd.send(request, 200, b'{"token": "yes", "access_token": "yes", "expires_in": 300}')
 
     def token(self, request, query):
         if "denied" in query or request.headers.get("Authorization") != "Basic " + base64.b64encode(b"bob:right").decode():

@@ -81,6 +81,9 @@ class Script:
         if "runAsGroup" in made and "runAsUser" not in made and self.often(0.7):
             made["runAsUser"] = 1000
         if pod:
+            if "runAsGroup" in made:
+                # containerd makes no sandbox of a group without a user
+                made.setdefault("runAsUser", 1000)
             made |= self.some(0.35, supplementalGroups=[[4000], [5000, 1, 4000], []], fsGroup=[0, 2000, 3000], supplementalGroupsPolicy=["Merge", "Strict"], fsGroupChangePolicy=["Always", "OnRootMismatch"],
                               sysctls=[[{"name": "net.ipv4.ip_unprivileged_port_start", "value": "99"}], [{"name": "kernel.shm_rmid_forced", "value": "1"}, {"name": "net.ipv4.tcp_keepalive_time", "value": "300"}], [{"name": "net.ipv4.ping_group_range", "value": "0 5"}], None, None])
             return made
@@ -262,7 +265,7 @@ class Script:
         for one in containers:
             if "restartPolicyRules" in one:
                 one.setdefault("restartPolicy", "Never")
-        self.pod({"restartPolicy": self.one("Always", "OnFailure", "Never"), "volumes": empty, "initContainers": init, "containers": containers, **self.some(0.12, activeDeadlineSeconds=[3, 6])})
+        self.pod({"restartPolicy": self.one("Always", "OnFailure", "Never"), "volumes": empty, "initContainers": init, "containers": containers, **self.some(0.12, activeDeadlineSeconds=[9, 12])})
         self.quiet += 2
         if self.often(0.3):
             self.delete()
@@ -337,7 +340,7 @@ class Script:
         if self.often(0.2):
             spec["containers"][0]["image"] = "127.0.0.1:5000/stop:1"
         if self.often(0.2):
-            spec["activeDeadlineSeconds"] = self.one(3, 5)
+            spec["activeDeadlineSeconds"] = self.one(8, 10)
         self.pod(spec)
         self.quiet += 2
         self.step("DELETE", POD, self.one({}, {}, {}, {"gracePeriodSeconds": 1}, {"gracePeriodSeconds": 3}, {"gracePeriodSeconds": 0}))
@@ -476,7 +479,7 @@ class Script:
         elif kind < 0.7:
             self.step("PATCH", f"{CORE}/pods/s-{{id}}-node", {"metadata": {"labels": {"new": "x"}}}, headers=MERGE)
         self.step("FILE", "{id}.json", None)
-        self.quiet += 1
+        self.quiet += 6
 
     def restarts(self):
         """The kubelet is started again under a running pod."""

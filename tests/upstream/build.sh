@@ -141,7 +141,7 @@ build() {
       ;;
     # ours: what containers of the node rig run
     teller) compile "$(dirname "$kubernetes")/differential/teller" . "$out/teller" -ldflags "-s -w" ;;
-    e2e.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/e2e.test" k8s.io/kubernetes/test/e2e) >&2 ;;
+    e2e.test | e2e_node.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/$1" "k8s.io/kubernetes/test/${1%.test}") >&2 ;;
     *) package=$(package "$1") && compile "$kubernetes" "$package" "$out/$1" -ldflags "$flags" ;;
   esac
 }
