@@ -101,6 +101,7 @@ def message(text):
     text = text.replace("failed to create containerd container: ", "")
     text = re.sub(r"failed to create containerd task: .*?(?=exec: )|failed to start container \"<id>\": ", "<runtime>: ", text)
     text = re.sub(r'^Back-off pulling image "[^"]*": ErrImagePull: ', "", text)
+    text = re.sub("(?<=waiting to start: )(?:CreateContainer(?:Config)?Error|PodInitializing)", "ContainerCreating", text)
     text = re.sub("trying and failing to pull image|image can't be pulled", "<no image>", text)
     if "pulled image" in text:
         text = re.sub(r" in .* \(.* including waiting\)", " in <duration> (<duration> including waiting)", text)
@@ -159,6 +160,11 @@ def state(value):
             members.update(state=members["lastState"], lastState={})
         elif "restartCount" in members and "terminated" in members["state"]:
             members["lastState"] = {}
+        if members.get("reason") in ("CreateContainerConfigError", "CreateContainerError"):
+            # so is what kept it from being made, which an event tells at once
+            members = {"reason": "ContainerCreating"}
+        if members.get("reason") == "PodInitializing":
+            members["reason"] = "ContainerCreating"
         if members.get("memory") == "9007199254740988Ki":
             # upstream's reading of no limit
             del members["memory"]

@@ -396,7 +396,7 @@ pub fn container(pod: &Pod, container: &Container, prepared: Prepared, settings:
 /// What the container may use.
 pub fn container_resources(pod: &Pod, container: &Container, settings: &NodeSettings) -> v1::LinuxContainerResources {
     let limit = |name: &str| resources::limit(pod, container, name);
-    let cpu_request = resources::get(container, false, "cpu").or_else(|| resources::get(container, true, "cpu"));
+    let cpu_request = resources::get(container, false, "cpu").or_else(|| limit("cpu"));
     v1::LinuxContainerResources {
         cpu_period: resources::CPU_PERIOD,
         cpu_quota: resources::cpu_quota(limit("cpu").map_or(0, resources::milli)),

@@ -250,7 +250,6 @@ impl Hierarchy {
             "c 136:* rwm",
             "c 5:2 rwm",
             "c 5:0 rwm",
-            "c 5:1 rwm",
             // a tunnel, which a container that may make devices makes itself
             "c 10:200 rwm",
         ] {

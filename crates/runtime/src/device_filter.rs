@@ -68,8 +68,8 @@ fn rules(devices: &[DeviceNode]) -> Vec<Rule> {
             minor: None,
         },
     ];
-    // consoles, and a tunnel, which a container that may make devices makes itself
-    for (major, minor) in [(5, 0), (5, 1), (5, 2), (10, 200)] {
+    // terminals, and a tunnel, which a container that may make devices makes itself
+    for (major, minor) in [(5, 0), (5, 2), (10, 200)] {
         rules.push(Rule {
             block: false,
             access: every,

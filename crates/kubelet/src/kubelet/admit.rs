@@ -48,24 +48,25 @@ impl Kubelet {
             .as_ref()
             .and_then(|s| s.phase.as_deref())
             .unwrap_or("Pending");
-        if phase == "Pending" && !pod.deleting() {
-            if let Err(verdict) = self.takes(&pod).await {
-                let status = serde_json::json!({"status": {
-                    "phase": "Failed", "reason": verdict.reason, "message": format!("Pod was rejected: {}", verdict.message),
-                    "observedGeneration": pod.metadata.generation,
-                    "startTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now()),
-                }});
-                let patch = client::Patch::Strategic(status);
-                if let Err(error) = self
-                    .context
-                    .client
-                    .patch_status::<Pod>(pod.namespace(), pod.name(), &patch)
-                    .await
-                {
-                    tracing::warn!(pod = pod.describe(), %error, "rejection not recorded");
-                }
-                return;
+        if phase == "Pending"
+            && !pod.deleting()
+            && let Err(verdict) = self.takes(&pod).await
+        {
+            let status = serde_json::json!({"status": {
+                "phase": "Failed", "reason": verdict.reason, "message": format!("Pod was rejected: {}", verdict.message),
+                "observedGeneration": pod.metadata.generation,
+                "startTime": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::now()),
+            }});
+            let patch = client::Patch::Strategic(status);
+            if let Err(error) = self
+                .context
+                .client
+                .patch_status::<Pod>(pod.namespace(), pod.name(), &patch)
+                .await
+            {
+                tracing::warn!(pod = pod.describe(), %error, "rejection not recorded");
             }
+            return;
         }
         let uid = pod.uid().to_owned();
         match restored {
