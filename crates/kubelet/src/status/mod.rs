@@ -92,6 +92,8 @@ pub fn pod_status(known: &Known) -> PodStatus {
     if known.terminal && known.failed.is_none() {
         nobody_knows(pod, &mut init, &mut regular);
     }
+    // a pod that ends before it ran has failed, but its conditions say what it waited for
+    let waits = known.failed.is_none() && phase(pod, &init, &regular, false, initialized) == "Pending";
     let old_phase = old.phase.as_deref().unwrap_or("Pending");
     let mut phase = match known.failed {
         Some(_) if known.terminal => "Failed",
@@ -110,7 +112,8 @@ pub fn pod_status(known: &Known) -> PodStatus {
     } else {
         ips
     };
-    let conditions = conditions(known, &old, phase, &init, &regular);
+    let shown = if waits && phase == "Failed" { "Pending" } else { phase };
+    let conditions = conditions(known, &old, shown, &init, &regular);
     let (resources, allocated_resources) = resources::of_pod(pod);
     PodStatus {
         resources: Some(resources),
