@@ -265,7 +265,7 @@ class Script:
         for one in containers:
             if "restartPolicyRules" in one:
                 one.setdefault("restartPolicy", "Never")
-        self.pod({"restartPolicy": self.one("Always", "OnFailure", "Never"), "volumes": empty, "initContainers": init, "containers": containers, **self.some(0.12, activeDeadlineSeconds=[9, 12])})
+        self.pod({"restartPolicy": self.one("Always", "OnFailure", "Never"), "volumes": empty, "initContainers": init, "containers": containers})
         self.quiet += 2
         if self.often(0.3):
             self.delete()
