@@ -106,7 +106,7 @@ async fn users_groups_and_variables_come_from_image_and_pod() {
     let user = status.user.unwrap().linux.unwrap();
     assert_eq!(
         (user.uid, user.gid, user.supplemental_groups),
-        (33, 33, vec![33, 44, 7])
+        (33, 33, vec![7, 33, 44])
     );
     let mut config = container("strict", "id -G");
     config.linux.as_mut().unwrap().security_context = Some(v1::LinuxContainerSecurityContext {
