@@ -20,10 +20,12 @@ pub fn keep(new: &mut Value, old: &Value, field: &str) {
     }
 }
 
+/// Removes a field and returns it.
 pub fn take(tree: &mut Value, key: &str) -> Option<Value> {
     tree.as_object_mut()?.remove(key)
 }
 
+/// Sets a field, if there is a value.
 pub fn put(tree: &mut Value, key: &str, value: Option<Value>) {
     if let (Some(object), Some(value)) = (tree.as_object_mut(), value) {
         object.insert(key.to_owned(), value);

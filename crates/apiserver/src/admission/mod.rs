@@ -30,6 +30,7 @@ use crate::http::warnings::Warnings;
 use crate::registry::Registry;
 use crate::registry::resource::Resource;
 
+/// The operation that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     Create,

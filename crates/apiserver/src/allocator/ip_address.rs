@@ -13,8 +13,11 @@ use crate::registry::cached::{Cached, Encoded};
 use crate::registry::{Registry, Served, metadata};
 use crate::tree::text;
 
+/// The group of IPAddresses and ServiceCIDRs.
 pub const GROUP: &str = "networking.k8s.io";
+/// The label that says who keeps an IPAddress.
 pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+/// The label that says of which family an IPAddress is.
 pub const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
 /// Whom the addresses of Services are managed by.
 pub const ALLOCATOR: &str = "ipallocator.k8s.io";
@@ -26,6 +29,7 @@ pub struct Claims {
     pub operations: Vec<Op>,
 }
 
+/// IPAddresses as they are stored.
 pub fn served(registry: &Registry) -> Result<Served> {
     let catalog = registry.catalog();
     let found = catalog.stored(GROUP, "ipaddresses").cloned();
@@ -39,6 +43,7 @@ pub fn service_of(tree: &Value) -> Option<(String, String)> {
     is_service.then(|| (parent("namespace").to_owned(), parent("name").to_owned()))
 }
 
+/// Whether the allocator keeps this IPAddress.
 pub fn is_managed(object: &Object) -> bool {
     object.meta.label(MANAGED_BY) == Some(ALLOCATOR)
 }

@@ -34,6 +34,7 @@ pub struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
+    /// What a request asks for.
     pub fn of(info: &'a RequestInfo) -> Attributes<'a> {
         let fields = FieldSelector::parse(&info.field_selector);
         Attributes {

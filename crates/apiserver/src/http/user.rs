@@ -13,13 +13,18 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
+/// The user of requests that bring no proof.
 pub const ANONYMOUS: &str = "system:anonymous";
+/// The group of all who brought proof.
 pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of all who did not.
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The group that may do everything.
 pub const MASTERS: &str = "system:masters";
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 impl User {
+    /// A user who brought proof.
     pub fn new(name: impl Into<String>, groups: &[&str]) -> User {
         User {
             name: name.into(),
@@ -32,6 +37,7 @@ impl User {
         }
     }
 
+    /// The user who brought none.
     pub fn anonymous() -> User {
         User {
             name: ANONYMOUS.into(),
@@ -53,6 +59,7 @@ impl User {
         valid.then_some((namespace, name))
     }
 
+    /// Whether the user is of a group.
     pub fn in_group(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)
     }

@@ -25,14 +25,17 @@ pub struct Custom<'a> {
 }
 
 impl<'a> Check<'a> {
+    /// The new object.
     pub fn root(&self) -> Cursor<'a> {
         Cursor::root(self.new)
     }
 
+    /// The stored object, when this is an update.
     pub fn before(&self) -> Option<Cursor<'a>> {
         self.old.map(Cursor::root)
     }
 
+    /// Whether the status alone is written.
     pub fn is_status(&self) -> bool {
         self.subresource == "status"
     }

@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
+/// The name of the object.
 pub const NAME: BuiltinColumn = ("Name", "string", 0, |t| json!(text_at(t, "/metadata/name")));
 
+/// The time since the object was created.
 pub const AGE: BuiltinColumn = ("Age", "string", 0, age);
 
+/// The columns of a kind that has none of its own.
 pub const DEFAULT: &[BuiltinColumn] = &[
     NAME,
     ("Created At", "date", 0, |t| {
@@ -13,18 +16,22 @@ pub const DEFAULT: &[BuiltinColumn] = &[
     }),
 ];
 
+/// The text at a JSON pointer; empty where there is none.
 pub fn text_at<'a>(tree: &'a Value, path: &str) -> &'a str {
     tree.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// The integer at a JSON pointer; 0 where there is none.
 pub fn count(tree: &Value, path: &str) -> i64 {
     tree.pointer(path).and_then(Value::as_i64).unwrap_or(0)
 }
 
+/// The items of the list at a JSON pointer.
 pub fn list_at<'a>(tree: &'a Value, path: &str) -> impl DoubleEndedIterator<Item = &'a Value> + Clone {
     tree.pointer(path).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// The number of items or entries at a JSON pointer.
 pub fn length(tree: &Value, path: &str) -> Value {
     let size = match tree.pointer(path) {
         Some(Value::Array(list)) => list.len(),
@@ -51,10 +58,12 @@ pub fn int_or(tree: &Value, path: &str, word: &str) -> Value {
     }
 }
 
+/// The boolean at a JSON pointer; false where there is none.
 pub fn flag(tree: &Value, path: &str) -> bool {
     tree.pointer(path).and_then(Value::as_bool).unwrap_or(false)
 }
 
+/// Whether the object has this condition and it is true.
 pub fn has_condition(tree: &Value, name: &str) -> bool {
     list_at(tree, "/status/conditions").any(|c| c["type"] == name && c["status"] == "True")
 }
@@ -69,6 +78,7 @@ pub fn since(at: &str) -> Value {
     }
 }
 
+/// The cell of `AGE`.
 pub fn age(tree: &Value) -> Value {
     since(text_at(tree, "/metadata/creationTimestamp"))
 }
@@ -127,10 +137,12 @@ fn of_containers(tree: &Value, path: &str, field: &str) -> Value {
     json!(all.join(","))
 }
 
+/// The names of the containers in the list at a JSON pointer.
 pub fn container_names(tree: &Value, path: &str) -> Value {
     of_containers(tree, path, "name")
 }
 
+/// The images of the containers in the list at a JSON pointer.
 pub fn container_images(tree: &Value, path: &str) -> Value {
     of_containers(tree, path, "image")
 }
@@ -138,6 +150,7 @@ pub fn container_images(tree: &Value, path: &str) -> Value {
 /// A column of a built-in kind: name, type, priority (1 is shown by `-o wide` only), and how its cell is found.
 pub type BuiltinColumn = (&'static str, &'static str, i32, fn(&Value) -> Value);
 
+/// The columns of a kind that shows nothing of its own.
 pub const ONLY_AGE: &[BuiltinColumn] = &[NAME, AGE];
 
 /// The name, and whether the class is the default one.

@@ -87,6 +87,7 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    /// The whole object.
     pub fn root(value: &'a Value) -> Cursor<'a> {
         Cursor {
             path: Path::default(),
@@ -94,6 +95,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A value at a path; `null` where it is absent.
     pub fn of(value: Option<&'a Value>, path: impl Into<Path<'a>>) -> Cursor<'a> {
         Cursor {
             path: path.into(),
@@ -124,6 +126,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The items of a list, each with the path `path[index]`.
     pub fn items(&self) -> impl Iterator<Item = Cursor<'a>> + use<'a> {
         let path = self.path.clone();
         self.list()
@@ -132,10 +135,12 @@ impl<'a> Cursor<'a> {
             .map(move |(i, value)| Cursor::of(Some(value), path.with(Step::Index(i))))
     }
 
+    /// The items of a list; none where there is no list.
     pub fn list(&self) -> &'a [Value] {
         self.value.as_array().map_or(&[], Vec::as_slice)
     }
 
+    /// The map, where there is one.
     pub fn map(&self) -> Option<&'a Map<String, Value>> {
         self.value.as_object()
     }
@@ -149,6 +154,7 @@ impl<'a> Cursor<'a> {
             .map(move |(key, value)| (key.as_str(), Cursor::of(Some(value), path.with(Step::Key(key)))))
     }
 
+    /// Whether there is a value.
     pub fn is_some(&self) -> bool {
         !self.value.is_null()
     }
@@ -163,22 +169,27 @@ impl<'a> Cursor<'a> {
         self.value.as_str().unwrap_or_default()
     }
 
+    /// The integer, where there is one.
     pub fn int(&self) -> Option<i64> {
         self.value.as_i64()
     }
 
+    /// Whether the value is `true`.
     pub fn is_true(&self) -> bool {
         self.value.as_bool() == Some(true)
     }
 
+    /// Whether the value is `false`.
     pub fn is_false(&self) -> bool {
         self.value.as_bool() == Some(false)
     }
 
+    /// The quantity, where there is one that can be read.
     pub fn quantity(&self) -> Option<Quantity> {
         quantity(self.value)
     }
 
+    /// The error of a value that must be there.
     pub fn required(&self, why: &str) -> FieldError {
         FieldError::required(&self.path, why)
     }
@@ -198,18 +209,22 @@ impl<'a> Cursor<'a> {
         FieldError::unfit(&self.path, why.to_string())
     }
 
+    /// The error of a value that may not be there.
     pub fn forbidden(&self, why: impl Display) -> FieldError {
         FieldError::forbidden(&self.path, why.to_string())
     }
 
+    /// The error of a value that stands here twice.
     pub fn duplicate(&self, shown: impl Into<Value>) -> FieldError {
         FieldError::duplicate(&self.path, shown.into())
     }
 
+    /// The error of a reference to what is not there.
     pub fn not_found(&self, shown: impl Into<Value>) -> FieldError {
         FieldError::not_found(&self.path, shown.into())
     }
 
+    /// The error of a value that is none of these.
     pub fn not_supported(&self, supported: &[&str]) -> FieldError {
         let shown = if self.is_some() { self.value.clone() } else { json!("") };
         FieldError::not_supported(&self.path, shown, supported)

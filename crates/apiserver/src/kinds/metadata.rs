@@ -28,12 +28,19 @@ pub struct Again {
 }
 
 impl Again {
+    /// Nothing.
     pub const NONE: Again = Again::of(None, None);
+    /// A change, by the rules of Kubernetes' own kinds.
     pub const CHANGE: Again = Again::of(None, Some(Rules::Own));
+    /// The object as it is, by the rules of Kubernetes' own kinds.
     pub const WHOLE: Again = Again::of(Some(Rules::Own), None);
+    /// Both, by the rules of Kubernetes' own kinds.
     pub const BOTH: Again = Again::of(Some(Rules::Own), Some(Rules::Own));
+    /// A change, by the rules of all objects.
     pub const CHANGE_OF_ANY: Again = Again::of(None, Some(Rules::Any));
+    /// The object as it is, by the rules of all objects.
     pub const WHOLE_OF_ANY: Again = Again::of(Some(Rules::Any), None);
+    /// Both, by the rules of all objects.
     pub const BOTH_OF_ANY: Again = Again::of(Some(Rules::Any), Some(Rules::Any));
 
     const fn of(whole: Option<Rules>, change: Option<Rules>) -> Again {
@@ -53,12 +60,14 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// As most kinds ask.
     pub const DEFAULT: Asked = Asked {
         finalizers: Rules::Own,
         last: false,
         on_update: Again::CHANGE,
         on_status: Again::CHANGE,
     };
+    /// Of kinds whose rules say nothing of metadata.
     pub const LAST: Asked = Asked {
         finalizers: Rules::Any,
         last: true,
@@ -66,6 +75,7 @@ impl Asked {
         on_status: Again::NONE,
     };
 
+    /// As most kinds ask, but for updates.
     pub const fn on_update(on_update: Again) -> Asked {
         Asked {
             on_update,
@@ -73,10 +83,12 @@ impl Asked {
         }
     }
 
+    /// The same, but for writes of the status.
     pub const fn and_on_status(self, on_status: Again) -> Asked {
         Asked { on_status, ..self }
     }
 
+    /// The same, for a kind that takes finalizers without a domain.
     pub const fn of_any_finalizers(self) -> Asked {
         Asked {
             finalizers: Rules::Any,

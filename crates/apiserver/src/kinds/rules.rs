@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::kinds::cursor::Cursor;
 
+/// The faults of an object, up to a number that is still told.
 pub type Errors = api::field::FieldErrors;
 
 /// Appends an error for every problem of the text at a place.
@@ -13,14 +14,17 @@ pub fn problems<T: std::fmt::Display>(errors: &mut Errors, at: &Cursor, found: i
     errors.extend(found.into_iter().map(|problem| at.wrong(at.text(), problem)));
 }
 
+/// Refuses a text that is no DNS label.
 pub fn dns_label(errors: &mut Errors, at: &Cursor) {
     problems(errors, at, names::dns1123_label_errors(at.text()));
 }
 
+/// Refuses a text that is no DNS subdomain.
 pub fn dns_subdomain(errors: &mut Errors, at: &Cursor) {
     problems(errors, at, names::dns1123_subdomain_errors(at.text()));
 }
 
+/// Refuses a text that is no qualified name.
 pub fn qualified_name(errors: &mut Errors, at: &Cursor) {
     problems(errors, at, names::qualified_name_errors(at.text()));
 }
@@ -50,12 +54,14 @@ pub fn one_of_or_none(errors: &mut Errors, at: &Cursor, allowed: &[&str]) {
     }
 }
 
+/// Refuses a number below zero.
 pub fn non_negative(errors: &mut Errors, at: &Cursor) {
     if at.int().is_some_and(|n| n < 0) {
         errors.push(at.invalid("must be greater than or equal to 0"));
     }
 }
 
+/// Refuses a number that is not above zero; an absent one counts as zero.
 pub fn positive(errors: &mut Errors, at: &Cursor) {
     let n = at.int().unwrap_or(0);
     if n <= 0 {
@@ -63,6 +69,7 @@ pub fn positive(errors: &mut Errors, at: &Cursor) {
     }
 }
 
+/// Refuses a number outside the range, both ends included; an absent one counts as zero.
 pub fn in_range(errors: &mut Errors, at: &Cursor, least: i64, most: i64) {
     let n = at.int().unwrap_or(0);
     if !(least..=most).contains(&n) {
@@ -70,6 +77,7 @@ pub fn in_range(errors: &mut Errors, at: &Cursor, least: i64, most: i64) {
     }
 }
 
+/// Refuses a number that is no port.
 pub fn port_number(errors: &mut Errors, at: &Cursor) {
     in_range(errors, at, 1, 65535);
 }
@@ -113,6 +121,7 @@ pub fn labels(errors: &mut Errors, at: &Cursor) {
     }
 }
 
+/// Refuses annotations that are too large together or have bad keys.
 pub fn annotations(errors: &mut Errors, at: &Cursor) {
     const LIMIT: usize = 256 << 10;
     let mut size = 0;
@@ -146,6 +155,7 @@ pub fn local_descending_path(errors: &mut Errors, at: &Cursor) {
     no_backsteps(errors, at);
 }
 
+/// Refuses a path that climbs.
 pub fn no_backsteps(errors: &mut Errors, at: &Cursor) {
     if at.text().split('/').any(|part| part == "..") {
         errors.push(at.invalid("must not contain '..'"));
@@ -161,6 +171,7 @@ pub fn local_free_path(errors: &mut Errors, at: &Cursor) {
     }
 }
 
+/// Refuses a number that is no mode of a file.
 pub fn file_mode(errors: &mut Errors, at: &Cursor) {
     if at.int().is_some_and(|mode| !(0..=0o777).contains(&mode)) {
         errors.push(at.invalid("must be a number between 0 and 0777 (octal), both inclusive"));
@@ -189,6 +200,7 @@ pub fn is_native_resource(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
 
+/// Whether a resource is not Kubernetes' own and can be put into a quota.
 pub fn is_extended_resource(name: &str) -> bool {
     !is_native_resource(name)
         && !name.starts_with("requests.")
@@ -245,6 +257,7 @@ pub fn ip(errors: &mut Errors, at: &Cursor, before: &[&str]) {
     }
 }
 
+/// Refuses a text that is no subnet; one that was there before may stay.
 pub fn cidr(errors: &mut Errors, at: &Cursor, before: &[&str]) {
     if !before.contains(&at.text()) {
         problems(errors, at, names::cidr_errors(at.text()));

@@ -7,6 +7,7 @@ use crate::kinds::columns::{list_at, text_at};
 use crate::kinds::rules::{problems, require};
 use crate::kinds::{Cursor, Errors};
 
+/// The cell of the phase; what is being deleted is terminating.
 pub fn phase(tree: &Value) -> Value {
     match text_at(tree, "/metadata/deletionTimestamp") {
         "" => json!(text_at(tree, "/status/phase")),
@@ -14,6 +15,7 @@ pub fn phase(tree: &Value) -> Value {
     }
 }
 
+/// The cell of the access modes at a JSON pointer, in letters.
 pub fn mode_letters(tree: &Value, path: &str) -> Value {
     let has = |mode: &str| list_at(tree, path).any(|m| m == mode);
     let known = [
@@ -49,6 +51,7 @@ pub fn shown(source: &str) -> &str {
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
+/// The modes of a volume, in order.
 pub const VOLUME_MODES: [&str; 2] = ["Block", "Filesystem"];
 
 /// The name of a CSI driver.
@@ -66,6 +69,7 @@ pub fn driver_name(errors: &mut Errors, at: &Cursor) {
     );
 }
 
+/// Refuses a specification without access modes or with unknown ones.
 pub fn access_modes(errors: &mut Errors, spec: &Cursor, missing: &str) {
     let list = spec.get("accessModes");
     if list.list().is_empty() {
@@ -73,6 +77,7 @@ pub fn access_modes(errors: &mut Errors, spec: &Cursor, missing: &str) {
     }
 }
 
+/// Refuses unknown access modes, and the mode of a single pod beside others.
 pub fn known_modes(errors: &mut Errors, spec: &Cursor) {
     let list = spec.get("accessModes");
     for mode in list.items().filter(|m| !MODES.contains(&m.text())) {
@@ -88,6 +93,7 @@ pub fn known_modes(errors: &mut Errors, spec: &Cursor) {
     }
 }
 
+/// Refuses an amount that is not above zero; returns whether it is fine.
 pub fn positive_quantity(errors: &mut Errors, at: &Cursor) -> bool {
     match at.quantity() {
         Some(q) if q.is_negative() || q.is_zero() => {

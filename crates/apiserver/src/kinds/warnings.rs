@@ -17,6 +17,7 @@ pub fn items(list: Option<&Value>) -> &[Value] {
     list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
+/// The keys of a map.
 pub fn keys(map: Option<&Value>) -> impl Iterator<Item = &str> {
     map.and_then(Value::as_object)
         .into_iter()
@@ -28,6 +29,7 @@ pub fn field<'a>(tree: &'a Value, key: &str) -> &'a str {
     tree.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// Whether the field is there and not null.
 pub fn has(tree: &Value, key: &str) -> bool {
     tree.get(key).is_some_and(|value| !value.is_null())
 }

@@ -21,20 +21,27 @@ pub fn warn(told: &mut Vec<String>, new: &Value, old: Option<&Value>) {
 
 const CONTAINERS: &str = "/spec/template/spec/containers";
 
+/// The names of the containers of the template.
 pub const NAMES: BuiltinColumn = ("Containers", "string", 1, |t| container_names(t, CONTAINERS));
 
+/// The images of the containers of the template.
 pub const IMAGES: BuiltinColumn = ("Images", "string", 1, |t| container_images(t, CONTAINERS));
 
+/// The label selector.
 pub const SELECTOR: BuiltinColumn = ("Selector", "string", 1, |t| {
     selector_text(t, "/spec/selector", "<none>")
 });
 
+/// The number of pods asked for.
 pub const DESIRED: BuiltinColumn = ("Desired", "integer", 0, |r| json!(count(r, "/spec/replicas")));
 
+/// The number of pods there are.
 pub const CURRENT: BuiltinColumn = ("Current", "integer", 0, |r| json!(count(r, "/status/replicas")));
 
+/// The number of pods that are ready.
 pub const READY: BuiltinColumn = ("Ready", "integer", 0, |r| json!(count(r, "/status/readyReplicas")));
 
+/// The number of pods that are ready, of those asked for.
 pub fn ready_of_desired(set: &Value) -> Value {
     json!(format!(
         "{}/{}",
@@ -43,14 +50,17 @@ pub fn ready_of_desired(set: &Value) -> Value {
     ))
 }
 
+/// Warns of the template of a workload, when it is new.
 pub fn template(told: &mut Vec<String>, object: &Value, changed: bool) {
     if changed {
         warnings::pod(told, &object["spec"]["template"], "spec.template");
     }
 }
 
+/// The fields of a rolling update as Go shows them.
 pub const ROLLING: [(&str, &str, &str); 2] = [("MaxUnavailable", "maxUnavailable", "0"), ("MaxSurge", "maxSurge", "0")];
 
+/// Refuses negative numbers in these fields.
 pub fn all_non_negative(errors: &mut Errors, at: &Cursor, fields: &[&'static str]) {
     for field in fields {
         non_negative(errors, &at.get(field));
@@ -66,14 +76,17 @@ pub fn selects(selector: &Cursor, labels: &Cursor) -> bool {
         .is_ok_and(|s| s.matches(|key| labels.value.get(key).and_then(Value::as_str)))
 }
 
+/// Whether a label selector has no terms.
 pub fn is_empty(selector: &Cursor) -> bool {
     selector.get("matchLabels").map().is_none_or(|m| m.is_empty()) && selector.get("matchExpressions").list().is_empty()
 }
 
+/// Whether a label selector can be parsed.
 pub fn readable(selector: &Cursor) -> bool {
     !selector.is_some() || LabelSelector::from_tree(selector.value).is_ok()
 }
 
+/// Refuses labels that the selector does not match.
 pub fn mismatch(errors: &mut Errors, labels: &Cursor) {
     errors.push(labels.invalid("`selector` does not match template `labels`"));
 }
@@ -130,6 +143,7 @@ pub fn counted(errors: &mut Errors, status: &Cursor, fields: &[&'static str], re
     }
 }
 
+/// Refuses a collision count that goes down.
 pub fn not_decremented(errors: &mut Errors, check: &Check) {
     let count = |root: Option<Cursor>| root.and_then(|r| r.at(&["status", "collisionCount"]).int());
     let (now, before) = (count(Some(check.root())), count(check.before()));

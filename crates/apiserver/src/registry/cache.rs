@@ -186,6 +186,7 @@ impl Cache {
         self.changed.load(Ordering::Acquire)
     }
 
+    /// An object by its name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Cached>> {
         let inner = self.read();
         if namespace.is_empty() {
@@ -265,6 +266,7 @@ impl Cache {
         self.read().objects.len()
     }
 
+    /// Whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -125,6 +125,7 @@ fn find_revision(bytes: &[u8]) -> Result<u32> {
 }
 
 impl Cached {
+    /// The object as its writer prepared it, at the revision it got.
     pub fn from_prepared(prepared: &Prepared, bytes: Bytes, revision: u64) -> Cached {
         let meta = Meta {
             resource_version: revision,
@@ -188,6 +189,7 @@ impl Cached {
         }
     }
 
+    /// The revision that it was written at.
     pub fn revision(&self) -> u64 {
         self.object.meta.resource_version
     }

@@ -21,6 +21,7 @@ pub fn of(tree: &mut Value) -> Result<&mut Map<String, Value>> {
         .ok_or_else(|| ApiError::bad_request("metadata is not a JSON object"))
 }
 
+/// A text of the metadata; empty where there is none.
 pub fn text<'a>(tree: &'a Value, key: &str) -> &'a str {
     tree.get("metadata")
         .and_then(|m| m.get(key))

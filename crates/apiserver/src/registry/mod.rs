@@ -44,6 +44,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// The resource in a version.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
         self.named(plural)
             .find(|s| s.resource.group == group && s.resource.version == version)
@@ -59,6 +60,7 @@ impl Catalog {
         self.served.get(plural).into_iter().flatten()
     }
 
+    /// Every resource in every version.
     pub fn all(&self) -> impl Iterator<Item = &Served> {
         self.served.values().flatten()
     }
@@ -68,6 +70,7 @@ impl Catalog {
         self.stored(group, plural).map_or(0, |s| s.cache.changed())
     }
 
+    /// Adds a resource in a version, or replaces it.
     pub fn insert(&mut self, served: Served) {
         let place = |s: &Served| (s.resource.group.clone(), s.resource.version.clone());
         let named = self.served.entry(served.resource.plural.clone()).or_default();
@@ -156,6 +159,7 @@ impl Registry {
         })
     }
 
+    /// What is served now.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
     }

@@ -20,6 +20,7 @@ pub enum SchemaRef {
 }
 
 impl SchemaRef {
+    /// The schema.
     pub fn get(&self) -> &Schema {
         match self {
             SchemaRef::Builtin => Schema::builtin(),
@@ -117,14 +118,17 @@ impl Resource {
         }
     }
 
+    /// Whether it is this resource, in any version.
     pub fn is(&self, group: &str, plural: &str) -> bool {
         self.group == group && self.plural == plural
     }
 
+    /// Whether a definition made it.
     pub fn is_custom(&self) -> bool {
         matches!(self.schema, SchemaRef::Custom(_))
     }
 
+    /// A subresource by its name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }
@@ -151,6 +155,10 @@ impl Resource {
         self.selectable_stored.iter().map(value).collect()
     }
 
+    /// The object in protobuf.
+    ///
+    /// # Errors
+    /// `406` for custom resources.
     pub fn encode_protobuf(&self, tree: &Value) -> Result<Bytes> {
         if self.is_custom() {
             let accepted = "application/json, application/yaml";
@@ -231,14 +239,17 @@ impl Resource {
         Ok(out.into())
     }
 
+    /// The error of an object that is not there.
     pub fn not_found(&self, name: &str) -> ApiError {
         ApiError::not_found(&self.group, &self.plural, name)
     }
 
+    /// The error of what may not be done to an object.
     pub fn forbidden(&self, name: &str, why: &str) -> ApiError {
         ApiError::forbidden(&self.group, &self.plural, name, why)
     }
 
+    /// The error of an object that breaks its rules.
     pub fn invalid(&self, name: &str, errors: &[api::field::FieldError]) -> ApiError {
         let group = self.rules.error_group.unwrap_or(&self.group);
         ApiError::invalid(group, &self.kind, name, errors)

@@ -94,6 +94,7 @@ impl Selection {
         self
     }
 
+    /// The one name that is selected, where that is so.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
     }
@@ -103,6 +104,7 @@ impl Selection {
         self.labels.is_some() || self.name.is_some() || !self.fields.is_empty() || !self.name_not.is_empty()
     }
 
+    /// Whether the object is selected.
     pub fn matches(&self, object: &Cached) -> bool {
         let meta = &object.object.meta;
         !self.impossible

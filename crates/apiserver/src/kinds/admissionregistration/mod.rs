@@ -44,6 +44,7 @@ const POLICY_BINDINGS: &[BuiltinColumn] = &[
     AGE,
 ];
 
+/// The cell of the kind of parameters.
 pub fn param_kind(policy: &Value) -> Value {
     match policy.pointer("/spec/paramKind") {
         Some(kind) => json!(format!("{}/{}", text_at(kind, "/apiVersion"), text_at(kind, "/kind"))),

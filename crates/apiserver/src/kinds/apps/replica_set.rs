@@ -29,6 +29,7 @@ const READS: &[&str] = &[
     "status/readyReplicas",
 ];
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

@@ -25,6 +25,7 @@ pub fn frozen(errors: &mut Errors, check: &Check, fields: &[&str]) {
     }
 }
 
+/// Refuses what is no key of data.
 pub fn key(errors: &mut Errors, key: &str, at: &Cursor) {
     let found = api::names::config_map_key_errors(key);
     errors.extend(found.into_iter().map(|p| at.wrong(key, p)));

@@ -33,6 +33,7 @@ fn warn(told: &mut Vec<String>, endpoints: &Value) {
     }
 }
 
+/// The protocols of ports.
 pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
 /// An address that traffic may be sent to.

@@ -61,6 +61,7 @@ const COLUMNS: &[BuiltinColumn] = &[
     AGE,
 ];
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

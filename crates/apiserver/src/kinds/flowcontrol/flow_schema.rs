@@ -43,6 +43,7 @@ const VERBS: [&str; 9] = [
     "watch",
 ];
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

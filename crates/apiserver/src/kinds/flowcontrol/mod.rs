@@ -31,6 +31,7 @@ pub fn without_empty(tree: &Value) -> Value {
     }
 }
 
+/// The rules of the conditions in a status.
 pub fn conditions(errors: &mut Errors, root: &Cursor) {
     let mut seen = std::collections::HashSet::new();
     for condition in root.at(&["status", "conditions"]).items() {

@@ -44,6 +44,7 @@ const MOST_QUEUES: i64 = 10_000_000;
 /// Bits of the hash that deals requests to queues.
 const HASH_BITS: f64 = 60.0;
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

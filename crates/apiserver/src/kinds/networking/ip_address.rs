@@ -35,6 +35,7 @@ const COLUMNS: &[BuiltinColumn] = &[
     }),
 ];
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let parent = check.root().at(&["spec", "parentRef"]);

@@ -28,6 +28,7 @@ const SEARCH_PATHS: usize = 32;
 
 const SEARCH_CHARACTERS: usize = 2048;
 
+/// The annotation of pods that a kubelet made by itself.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";

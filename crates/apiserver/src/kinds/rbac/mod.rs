@@ -49,6 +49,7 @@ fn subjects(binding: &Value, kind: &str) -> Value {
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
+/// The rules of a role.
 pub fn rules(check: &Check, namespaced: bool) -> Errors {
     let mut errors = Errors::new();
     for rule in check.root().get("rules").items() {
@@ -77,6 +78,7 @@ pub fn rules(check: &Check, namespaced: bool) -> Errors {
     errors
 }
 
+/// The rules of a binding to one of these kinds of roles.
 pub fn binding(check: &Check, kinds: &[&str], namespaced: bool) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

@@ -10,8 +10,10 @@ use serde_json::Value;
 use crate::kinds::rules::{dns_label, dns_subdomain, problems, qualified_name, require};
 use crate::kinds::{Check, Cursor, Errors, volume};
 
+/// Entries of lists that may be long.
 pub const MANY: usize = 32;
 
+/// Entries of lists that may not.
 pub const FEW: usize = 8;
 
 const BINDING_CONDITIONS: usize = 4;
@@ -24,6 +26,7 @@ const PARAMETERS: usize = 10 << 10;
 
 const EXPRESSION: usize = 10 << 10;
 
+/// The effects of taints of devices.
 pub const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
 
 /// Whether a list is not too long; one that is, is not looked at.
@@ -46,6 +49,7 @@ pub fn unique<'a>(errors: &mut Errors, list: &Cursor<'a>, key: impl Fn(&Cursor<'
 /// The names that constraints and configurations may speak of: of requests, and of their alternatives.
 pub type Requests<'a> = HashMap<&'a str, HashSet<&'a str>>;
 
+/// The names of requests, each with those of its alternatives.
 pub fn request_names<'a>(devices: &Cursor<'a>) -> Requests<'a> {
     let named = devices.get("requests").items().map(|request| {
         let inner = request.get("firstAvailable").items().map(|r| r.get("name").text());
@@ -79,6 +83,7 @@ pub fn admin_access(check: &Check) -> Option<String> {
     Some(format!("spec.devices.requests[{index}].adminAccess"))
 }
 
+/// The rules of what a claim asks for.
 pub fn devices(errors: &mut Errors, at: &Cursor) {
     let requests = at.get("requests");
     let named = request_names(at);
@@ -167,6 +172,7 @@ fn tolerate(errors: &mut Errors, at: &Cursor) {
     }
 }
 
+/// The rules of selectors of devices.
 pub fn selectors(errors: &mut Errors, list: &Cursor) {
     if !fits(errors, list, MANY) {
         return;
@@ -182,6 +188,7 @@ pub fn selectors(errors: &mut Errors, list: &Cursor) {
     }
 }
 
+/// The rules of names of requests that something speaks of.
 pub fn references(errors: &mut Errors, list: &Cursor, requests: &Requests) {
     if fits(errors, list, MANY) {
         list.items().for_each(|name| reference(errors, &name, requests));
@@ -189,6 +196,7 @@ pub fn references(errors: &mut Errors, list: &Cursor, requests: &Requests) {
     }
 }
 
+/// The rules of one such name.
 pub fn reference(errors: &mut Errors, name: &Cursor, requests: &Requests) {
     const WHY: &str =
         "must be the name of a request in the claim or the name of a request and a subrequest separated by '/'";
@@ -261,6 +269,7 @@ fn full_name(errors: &mut Errors, at: &Cursor) {
     }
 }
 
+/// The rules of the name of a pool.
 pub fn pool_name(errors: &mut Errors, name: &Cursor) {
     if !require(errors, name) {
         return;

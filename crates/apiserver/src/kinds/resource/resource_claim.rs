@@ -35,6 +35,7 @@ fn claim_state(claim: &Value) -> Value {
     json!(states.join(","))
 }
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let spec = check.root().get("spec");

@@ -17,6 +17,7 @@ const PARAMETERS: usize = 512;
 
 const PARAMETERS_SIZE: usize = 256 << 10;
 
+/// Refuses parameters that are too many, too large or without a name.
 pub fn parameters(errors: &mut Errors, at: &Cursor) {
     let all: Vec<(&str, Cursor)> = at.entries().collect();
     if all.len() > PARAMETERS {

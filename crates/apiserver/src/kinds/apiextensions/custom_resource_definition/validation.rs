@@ -24,6 +24,7 @@ const COLUMN_FORMATS: [&str; 9] = [
     "",
 ];
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

@@ -29,6 +29,7 @@ const MANY_LIMIT: i64 = 10_000;
 
 const MANAGER_LENGTH: usize = 63;
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();

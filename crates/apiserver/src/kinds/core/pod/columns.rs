@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, count, flag, has_condition, list_at, or, since, text_at};
 
+/// The columns of pods.
 pub const COLUMNS: &[BuiltinColumn] = &[
     NAME,
     ("Ready", "string", 0, |p| json!(Summary::of(p).ready)),
@@ -157,6 +158,7 @@ impl Summary {
     }
 }
 
+/// The fields that they read.
 pub const READS: &[&str] = &[
     "metadata/name",
     "metadata/creationTimestamp",

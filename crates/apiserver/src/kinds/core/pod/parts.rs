@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use crate::kinds::{Part, STATUS};
 use crate::tree::keep;
 
+/// The parts.
 pub const ALL: [Part; 3] = [
     Part {
         reset: Reset::Except(&[

@@ -20,6 +20,7 @@ const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
 
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 
+/// Returns everything in which an object breaks the rules of its kind.
 pub fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();
