@@ -38,6 +38,7 @@ test: lint images $(CONFORMANCE_IMAGES)
 	tests/upstream/build.sh $(CACHE)/upstream control-plane
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
 	  POD_SECURITY_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream pod-security)" \
+	  SKIFF_TEST_CEL="$$(tests/upstream/build.sh $(CACHE)/upstream cel)" \
 	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
 	python3 -m unittest discover -s tests/conformance
 	$(SUITE) --skiff $(BIN)/debug/skiff --sample $(SAMPLE)

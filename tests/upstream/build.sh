@@ -2,11 +2,13 @@
 # Builds upstream's own programs from source through the Go module proxy into DIR, skipping what is there already.
 #   build.sh DIR               kubectl; prints last the folder of the golden files of k8s.io/api
 #   build.sh DIR pod-security  nothing; prints the folder of the fixtures of k8s.io/pod-security-admission
+#   build.sh DIR cel           upstream's answers about expressions, and the questions of its tests; prints their folder
 #   build.sh DIR PROGRAM...    any program that `package` below names, containerd, runc, cni, coredns, pause, busybox, test-images;
 #                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start,
 #                              `conformance` for the suite and what its images are made of
 set -euo pipefail
 kubernetes_version=1.36.3 etcd_version=3.6.16 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.5
+cel_version=0.37.2
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum
@@ -146,6 +148,24 @@ build() {
   esac
 }
 
+# the module has upstream's expressions and their tests, which ours are compared with
+build_cel() {
+  local dir source=$(cd "$(dirname "$0")/../../crates/cel/tests/upstream" && pwd)
+  dir=$(module cel k8s.io/apiextensions-apiserver $cel_version)
+  cp "$source"/*.go "$dir"
+  [ "$dir/cel" -nt "$dir/main.go" ] || (cd "$dir" && go mod tidy && go build -mod=mod -buildvcs=false -o cel .) >&2
+  if [ ! -e "$dir/drawn.jsonl" ]; then
+    bash "$source/record.sh" "$dir" >"$dir/recorded.jsonl"
+    local folder=() path
+    for path in k8s.io/apiserver/pkg/cel k8s.io/apiserver/pkg/admission/plugin k8s.io/apiextensions-apiserver/pkg/apiserver github.com/google/cel-go; do
+      folder+=("$(cd "$dir" && go list -mod=mod -m -f '{{.Dir}}' "${path%%/pkg/*}")${path#"${path%%/pkg/*}"}")
+    done
+    "$dir/cel" draw "${folder[@]}" >"$dir/drawn.part"
+    mv "$dir/drawn.part" "$dir/drawn.jsonl"
+  fi
+  echo "$dir"
+}
+
 if [ $# -eq 0 ]; then
   build kubectl
   echo "$(source_of k8s.io/api)/testdata/HEAD"
@@ -153,6 +173,10 @@ if [ $# -eq 0 ]; then
 fi
 if [ "$1" = pod-security ]; then
   echo "$(source_of k8s.io/pod-security-admission)/test/testdata"
+  exit
+fi
+if [ "$1" = cel ]; then
+  build_cel
   exit
 fi
 api_server="kubeadm kubectl etcd kube-apiserver"

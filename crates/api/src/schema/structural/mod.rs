@@ -2,7 +2,7 @@
 
 pub mod definition;
 mod embedded;
-mod formats;
+pub mod formats;
 mod list_type;
 mod node;
 pub mod pattern;

@@ -51,6 +51,29 @@ impl Pattern {
 /// # Errors
 /// What Go says of one that it does not take.
 pub fn compile(text: &str) -> Result<Regex, String> {
+    compile_within(text, MAX_COMPILED)
+}
+
+/// Compiles an expression of Go's that may take so many bytes.
+///
+/// # Errors
+/// What Go says of one that it does not take, or of one that is too large.
+pub fn compile_within(text: &str, bytes: usize) -> Result<Regex, String> {
+    let mut builder = RegexBuilder::new(&translated(text)?);
+    builder.nest_limit(2 * MAX_DEPTH as u32).size_limit(bytes);
+    builder.build().map_err(|_| error("expression too large", text))
+}
+
+/// Says whether an expression is one of Go's, without compiling it.
+///
+/// # Errors
+/// What Go says of one that it does not take.
+pub fn check(text: &str) -> Result<(), String> {
+    translated(text).map(|_| ())
+}
+
+/// An expression of Go's as the `regex` crate writes it.
+fn translated(text: &str) -> Result<String, String> {
     let mut parser = Parser {
         rest: text,
         whole: text,
@@ -60,9 +83,7 @@ pub fn compile(text: &str) -> Result<Regex, String> {
     if !parser.rest.is_empty() {
         return Err(error("unexpected )", text));
     }
-    let mut builder = RegexBuilder::new(&parser.out);
-    builder.nest_limit(2 * MAX_DEPTH as u32).size_limit(MAX_COMPILED);
-    builder.build().map_err(|_| error("expression too large", text))
+    Ok(parser.out)
 }
 
 fn error(why: &str, at: &str) -> String {
