@@ -39,6 +39,9 @@ impl Interrupt for std::sync::atomic::AtomicBool {
     }
 }
 
+/// Bytes that an evaluation may join to texts; where types are declared the cost ends it long before.
+const MAX_HELD: usize = 64 << 20;
+
 /// A variable of a fold.
 #[derive(Debug)]
 pub(super) enum Slot<'p, 'a> {
@@ -54,6 +57,8 @@ pub(super) struct Frame<'p, 'a> {
     globals: Vec<Option<Outcome<'a>>>,
     pub slots: Vec<Slot<'p, 'a>>,
     pub cost: u64,
+    /// Bytes of the texts that were joined.
+    held: usize,
     limit: u64,
     interrupt: Option<&'p dyn Interrupt>,
     turns: Cell<u32>,
@@ -69,9 +74,20 @@ impl<'p, 'a> Frame<'p, 'a> {
             globals: vec![None; program.globals.len()],
             slots,
             cost: 0,
+            held: 0,
             limit: limits.cost,
             interrupt: limits.interrupt,
             turns: Cell::new(0),
+        }
+    }
+
+    /// Counts the bytes of a text that was made.
+    pub fn hold(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.held = self.held.saturating_add(bytes);
+        if self.held > MAX_HELD {
+            Err(Fault::CostLimit)
+        } else {
+            Ok(())
         }
     }
 
