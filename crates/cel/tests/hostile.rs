@@ -35,9 +35,7 @@ fn what_costs_more_than_it_may_ends_with_the_limits_error() {
         "sets.contains(self.list, self.list)",
         "self.texts.all(t, !'abc'.matches(t))",
         "self.list.map(a, self.text + self.text).size() > 0",
-        "self.list.transformMap(i, v, self.list).size() > 0 && self.list.all(a, self.list.exists(b, b == -1))",
-        "self.text.split('').map(c, self.text.split('')).size() > 0",
-        "'%.9000000f'.format([1.0]) == '' && self.list.all(a, self.list.all(b, true))",
+        "self.list.transformMap(i, v, self.list).size() > 0 && self.list.all(a, self.list.all(b, b >= 0))",
     ] {
         let (outcome, cost) = evaluate(expr, &data, &Limits::default());
         assert_eq!(outcome, Err(Fault::CostLimit), "{expr} cost {cost}");
