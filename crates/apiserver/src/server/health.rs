@@ -24,8 +24,8 @@ struct Check {
     name: &'static str,
     places: Places,
     passes: fn(&ApiServer) -> bool,
-    /// What it looks for is made at start: once all of that is there, it stays passed.
-    of_start: bool,
+    /// The part of the start that it waits for: once that is done, it stays passed.
+    of_start: Option<fn(&Health) -> &AtomicBool>,
 }
 
 const fn check(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
@@ -33,7 +33,7 @@ const fn check(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
         name,
         places: EVERYWHERE,
         passes,
-        of_start: false,
+        of_start: None,
     }
 }
 
@@ -44,11 +44,19 @@ const fn ready(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
     }
 }
 
-/// What is made at start; somebody may delete it later.
+/// Looks for an object that the start creates; a user may delete it later.
 const fn made(name: &'static str, passes: fn(&ApiServer) -> bool) -> Check {
     Check {
-        of_start: true,
+        of_start: Some(|health| &health.made),
         ..check(name, passes)
+    }
+}
+
+/// Waits for a part of the start that leaves nothing to look for. A full disk puts it off.
+const fn done(name: &'static str, part: fn(&Health) -> &AtomicBool) -> Check {
+    Check {
+        of_start: Some(part),
+        ..check(name, |_| false)
     }
 }
 
@@ -75,8 +83,10 @@ const CHECKS: [Check; 24] = [
     check("poststarthook/start-apiserver-admission-initializer", before_serving),
     check("poststarthook/generic-apiserver-start-informers", before_serving),
     check("poststarthook/start-apiextensions-informers", before_serving),
-    check("poststarthook/start-apiextensions-controllers", before_serving),
-    check("poststarthook/crd-informer-synced", before_serving),
+    done("poststarthook/start-apiextensions-controllers", |health| {
+        &health.restored
+    }),
+    done("poststarthook/crd-informer-synced", |health| &health.restored),
     made("poststarthook/start-system-namespaces-controller", |server| {
         there(server, "", "namespaces", "", "kube-system")
     }),
@@ -90,7 +100,9 @@ const CHECKS: [Check; 24] = [
         )
     }),
     check("poststarthook/storage-readiness", before_serving),
-    check("poststarthook/start-service-ip-repair-controllers", before_serving),
+    done("poststarthook/start-service-ip-repair-controllers", |health| {
+        &health.repaired
+    }),
     made("poststarthook/rbac/bootstrap-roles", |server| {
         there(server, "rbac.authorization.k8s.io", "clusterroles", "", "cluster-admin")
     }),
@@ -134,8 +146,12 @@ struct Tally {
 pub struct Health {
     /// Set when the server is told to stop: it is alive but no longer ready.
     pub stopping: AtomicBool,
-    /// Set when the server has made what a cluster must have. Somebody may delete of it later.
-    pub complete: AtomicBool,
+    /// Set when the start has created the objects that a cluster must have. A user may delete some later.
+    pub made: AtomicBool,
+    /// Set when the start has taken every Service's addresses and ports.
+    pub repaired: AtomicBool,
+    /// Set when the start serves the custom resources of every definition.
+    pub restored: AtomicBool,
     tallies: [[Tally; PATHS.len()]; CHECKS.len()],
 }
 
@@ -157,7 +173,7 @@ pub(super) fn paths() -> impl Iterator<Item = String> {
 
 impl Health {
     fn passes(&self, check: &Check, server: &ApiServer) -> bool {
-        check.of_start && self.complete.load(Relaxed) || (check.passes)(server)
+        check.of_start.is_some_and(|part| part(self).load(Relaxed)) || (check.passes)(server)
     }
 
     /// All checks of `/healthz`, `/livez` or `/readyz`.

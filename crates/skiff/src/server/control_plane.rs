@@ -215,12 +215,15 @@ impl Cluster {
         let authority = &self.client_authority;
         let made = crate::bootstrap::bootstrap(registry, self.service_ip, self.advertise, self.port, authority).await;
         let restored = apiserver::custom::restore(&self.api).await;
-        repaired.and(made).and(restored)?;
-        self.api
-            .health
-            .complete
-            .store(true, std::sync::atomic::Ordering::Relaxed);
-        Ok(())
+        let health = &self.api.health;
+        for (part, result) in [
+            (&health.repaired, &repaired),
+            (&health.made, &made),
+            (&health.restored, &restored),
+        ] {
+            part.store(result.is_ok(), std::sync::atomic::Ordering::Relaxed);
+        }
+        repaired.and(made).and(restored)
     }
 
     /// Tries until there is room on the disk.

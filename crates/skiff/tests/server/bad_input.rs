@@ -124,6 +124,7 @@ fn a_full_disk_does_not_stop_a_start_that_reads() {
     drop(file);
     // the server listens on another port now, so its own Endpoints are to be written too
     s.restart();
+    assert_eq!(s.ok(&["get", "--raw", "/readyz"]), "ok");
     assert_eq!(s.ok(&["get", "configmap", "before", "-o", "name"]), "configmap/before");
     let map = format!(
         r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"big"}},"data":{{"a":"{}"}}}}"#,
