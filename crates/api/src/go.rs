@@ -62,12 +62,12 @@ fn inner_syntax(value: &Value) -> String {
     }
 }
 
-/// `strconv.FormatFloat(f, 'g', -1, 64)` with the exponent threshold 21 of `%v`.
+/// `strconv.FormatFloat(f, 'g', -1, 64)`, which is `%v` too: from a million on, and below 1e-4, there is an exponent.
 pub fn float(f: f64) -> String {
     let text = format!("{f:e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-4..21).contains(&exponent) {
+    if (-4..6).contains(&exponent) {
         return format!("{f}");
     }
     let sign = if exponent < 0 { '-' } else { '+' };
@@ -204,7 +204,10 @@ mod tests {
             "map[string]interface {}{\"a\":[]interface {}{interface {}(nil), \"x\", 1}}"
         );
         assert_eq!(quote("a\u{0}\u{7f}\u{a0}é"), "\"a\\x00\\x7f\\u00a0é\"");
-        assert_eq!(float(1e21), "1e+21");
+        assert_eq!(float(999_999.0), "999999");
+        assert_eq!(float(1e6), "1e+06");
+        assert_eq!(float(12_345_678.9), "1.23456789e+07");
+        assert_eq!(float(0.0001), "0.0001");
         assert_eq!(float(1.5e-7), "1.5e-07");
     }
 
