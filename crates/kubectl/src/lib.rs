@@ -18,5 +18,6 @@ pub mod print;
 mod resolve;
 mod select;
 mod session;
+mod template;
 mod terminal;
 mod watch;

@@ -7,6 +7,7 @@ use super::{go, kyaml, yaml};
 use crate::error::{Result, fail, message};
 use crate::flags::Output;
 use crate::jsonpath::JsonPath;
+use crate::template::{Failed, Template};
 
 const ALLOWED: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,wide,yaml";
 const ALLOWED_FOR_CHANGES: &str =
@@ -33,6 +34,7 @@ pub enum Format {
         template: String,
         as_json: bool,
     },
+    GoTemplate(Template),
     Columns(CustomColumns),
 }
 
@@ -61,7 +63,10 @@ impl Format {
             })
         };
         Ok(match name {
-            "" if output.template.is_some() => return refuse_template(),
+            // a template alone is a Go template
+            "" if output.template.as_ref().is_some_and(|t| !t.is_empty()) => {
+                go_template(output.template.as_deref().unwrap_or_default(), output)?
+            }
             "" => Format::Human { wide: false },
             "wide" if shows => Format::Human { wide: true },
             "name" => Format::Name,
@@ -90,7 +95,15 @@ impl Format {
             "custom-columns-file" if shows => {
                 Format::Columns(CustomColumns::template(&read(template().unwrap_or_default())?)?)
             }
-            "go-template" | "go-template-file" | "template" | "templatefile" => return refuse_template(),
+            "go-template" | "go-template-file" | "template" | "templatefile" => {
+                let Some(mut template) = template().filter(|t| !t.is_empty()) else {
+                    return fail("template format specified but no template given");
+                };
+                if name.ends_with("file") {
+                    template = read(template)?;
+                }
+                go_template(&template, output)?
+            }
             other => {
                 let allowed = if shows { ALLOWED } else { ALLOWED_FOR_CHANGES };
                 return fail(format!(
@@ -135,6 +148,9 @@ impl Format {
                     path.execute(object).map_err(failed)?
                 }
             }
+            Format::GoTemplate(template) => template
+                .execute(object)
+                .map_err(|failed| template_failed(template, object, &failed))?,
             Format::Columns(columns) => columns.print(&items(object))?,
             Format::Name | Format::Human { .. } => {
                 let names: Vec<String> = items(object)
@@ -147,8 +163,28 @@ impl Format {
     }
 }
 
-fn refuse_template<T>() -> Result<T> {
-    fail("go templates are not supported; use -o jsonpath")
+fn go_template(text: &str, output: &Output) -> Result<Format> {
+    let template = Template::parse(text).map_err(|why| message(format!("error parsing template {text}, {why}\n")))?;
+    Ok(Format::GoTemplate(
+        template.allow_missing(output.allow_missing_template_keys),
+    ))
+}
+
+/// The error of a template that failed. What it had printed comes first, and as upstream has it all that helps to find out why.
+fn template_failed(template: &Template, object: &Value, failed: &Failed) -> crate::error::Error {
+    let text = template.text();
+    let shown = format!(
+        "{}Error executing template: {}. Printing more information for debugging the template:\n\ttemplate was:\n\t\t{text}\n\traw data was:\n\t\t{}\n\tobject given to template engine was:\n\t\t{}\n\n",
+        failed.printed,
+        failed.why,
+        go::json(object, None),
+        template.shown(object),
+    );
+    let mut out = std::io::stdout();
+    match std::io::Write::write_all(&mut out, shown.as_bytes()) {
+        Ok(()) => message(format!("error executing template {}: {}", go::quote(text), failed.why)),
+        Err(error) => error.into(),
+    }
 }
 
 /// The items of a list, or the object alone.
