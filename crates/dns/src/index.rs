@@ -16,7 +16,7 @@ pub struct Port {
     pub port: u16,
 }
 
-/// An endpoint of a headless Service.
+/// An endpoint of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub ip: IpAddr,
@@ -27,8 +27,15 @@ pub struct Endpoint {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
-    ClusterIp { ips: Vec<IpAddr>, ports: Vec<Port> },
-    Headless { endpoints: Vec<Endpoint> },
+    /// The endpoints have names too, as CoreDNS has it.
+    ClusterIp {
+        ips: Vec<IpAddr>,
+        ports: Vec<Port>,
+        endpoints: Vec<Endpoint>,
+    },
+    Headless {
+        endpoints: Vec<Endpoint>,
+    },
     ExternalName(String),
 }
 
@@ -87,13 +94,17 @@ impl Index {
 
 fn addresses(entry: &Entry) -> Vec<(IpAddr, Option<String>)> {
     match entry {
-        Entry::ClusterIp { ips, .. } => ips.iter().map(|ip| (*ip, None)).collect(),
-        Entry::Headless { endpoints } => endpoints.iter().map(|e| (e.ip, Some(e.host.clone()))).collect(),
+        Entry::ClusterIp { ips, endpoints, .. } => ips.iter().map(|ip| (*ip, None)).chain(hosts(endpoints)).collect(),
+        Entry::Headless { endpoints } => hosts(endpoints).collect(),
         Entry::ExternalName(_) => Vec::new(),
     }
 }
 
-pub fn is_headless(service: &Service) -> bool {
+fn hosts(endpoints: &[Endpoint]) -> impl Iterator<Item = (IpAddr, Option<String>)> {
+    endpoints.iter().map(|e| (e.ip, Some(e.host.clone())))
+}
+
+fn is_headless(service: &Service) -> bool {
     service
         .spec
         .as_ref()
@@ -108,9 +119,8 @@ pub fn entry_of(service: &Service, slices: &[EndpointSlice]) -> Option<Entry> {
         return (!name.is_empty()).then_some(Entry::ExternalName(name));
     }
     if is_headless(service) {
-        let not_ready_too = spec.publish_not_ready_addresses.unwrap_or(false);
         return Some(Entry::Headless {
-            endpoints: endpoints_of(slices, not_ready_too),
+            endpoints: endpoints_of(slices),
         });
     }
     let one = spec.cluster_ip.iter().cloned().collect();
@@ -124,6 +134,7 @@ pub fn entry_of(service: &Service, slices: &[EndpointSlice]) -> Option<Entry> {
     Some(Entry::ClusterIp {
         ips,
         ports: ports.collect(),
+        endpoints: endpoints_of(slices),
     })
 }
 
@@ -135,7 +146,8 @@ fn port(name: Option<&str>, protocol: Option<&str>, port: Option<i32>) -> Option
     })
 }
 
-fn endpoints_of(slices: &[EndpointSlice], not_ready_too: bool) -> Vec<Endpoint> {
+/// The ready endpoints of slices. Those of a Service that publishes all its addresses are marked ready by who writes the slices.
+fn endpoints_of(slices: &[EndpointSlice]) -> Vec<Endpoint> {
     let mut all: BTreeMap<(IpAddr, String), Vec<Port>> = BTreeMap::new();
     for slice in slices {
         let ports = slice.ports.iter().flatten();
@@ -144,7 +156,7 @@ fn endpoints_of(slices: &[EndpointSlice], not_ready_too: bool) -> Vec<Endpoint> 
             .collect();
         for endpoint in slice.endpoints.iter().flatten() {
             let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-            if !ready && !not_ready_too {
+            if !ready {
                 continue;
             }
             for ip in endpoint.addresses.iter().filter_map(|a| a.parse::<IpAddr>().ok()) {

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::DnsConfig;
 use crate::forward::Forwarder;
-use crate::index::{Index, entry_of, is_headless};
+use crate::index::{Index, entry_of};
 use crate::server::Server;
 use crate::upstreams::Servers;
 use crate::zone::Zone;
@@ -146,7 +146,7 @@ fn update(index: &RwLock<Index>, sources: &Sources, services: &BTreeSet<String>)
             }
         };
         let mut slices = Vec::new();
-        if service.as_ref().is_some_and(is_headless) {
+        if service.is_some() {
             for object in sources.slices.by_index(BY_SERVICE, key) {
                 match object.decode::<EndpointSlice>() {
                     Ok(slice) => slices.push(slice),

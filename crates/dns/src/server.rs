@@ -141,10 +141,14 @@ impl Server {
         };
         answer.metadata.response_code = code;
         let Some(query) = query else {
+            // what is no question has no answer that repeats it
+            answer.queries.clear();
+            answer.edns = None;
             return Step::Done(answer);
         };
         if request.version() > 0 {
             answer.metadata.response_code = ResponseCode::BADVERS;
+            answer.set_edns(Edns::new());
             return Step::Done(answer);
         }
         if query.query_class() != DNSClass::IN {
@@ -196,6 +200,10 @@ impl Server {
                     answer.authorities.push(self.zone.soa()?);
                     return Ok(Step::Done(answer));
                 }
+                Lookup::Alias(target) if target == name => {
+                    answer.authorities.push(self.zone.soa()?);
+                    return Ok(Step::Done(answer));
+                }
                 Lookup::Alias(target) => {
                     answer.answers.push(self.zone.alias(&name, target.clone()));
                     if kind == RecordType::CNAME {
@@ -236,6 +244,14 @@ impl Server {
 }
 
 fn add(answer: &mut Message, reply: Reply) {
+    // only an upstream recurses: answers about the cluster are final
+    answer.metadata.recursion_available = true;
+    // a name of the cluster that stands for an unknown one is there all the same
+    let aliased = !answer.answers.is_empty();
+    if aliased && reply.code == ResponseCode::NXDomain {
+        answer.metadata.recursion_available = false;
+        return;
+    }
     answer.metadata.response_code = reply.code;
     answer.metadata.authentic_data = reply.authentic && answer.answers.is_empty();
     answer.metadata.truncation = reply.truncated;
@@ -259,7 +275,6 @@ fn read(bytes: &[u8]) -> Option<Message> {
 fn answer_to(request: &Message) -> Message {
     let mut answer = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
     answer.metadata.recursion_desired = request.metadata.recursion_desired;
-    answer.metadata.recursion_available = true;
     answer.metadata.checking_disabled = request.metadata.checking_disabled;
     answer.add_queries(request.queries.iter().cloned());
     if let Some(asked) = &request.edns {

@@ -173,7 +173,7 @@ fn dig_gets_the_clusters_names_and_those_of_others() {
 
     let missing = dig(&namespace, "absent.ns.svc.cluster.local");
     assert!(
-        missing.contains("NXDOMAIN") && missing.contains("SOA") && missing.contains("flags: qr aa rd ra"),
+        missing.contains("NXDOMAIN") && missing.contains("SOA") && missing.contains("flags: qr aa rd;"),
         "{missing}"
     );
     let nothing = dig(&namespace, "AAAA web.ns.svc.cluster.local");
@@ -200,7 +200,7 @@ fn dig_gets_the_clusters_names_and_those_of_others() {
     }
     let cut = dig(&namespace, "+ignore +noedns db.ns.svc.cluster.local");
     assert!(
-        cut.contains("flags: qr aa tc rd ra") && cut.contains("MSG SIZE  rcvd: "),
+        cut.contains("flags: qr aa tc rd;") && cut.contains("MSG SIZE  rcvd: "),
         "{cut}"
     );
     let size: usize = cut.split("rcvd: ").nth(1).and_then(|s| s.trim().parse().ok()).unwrap();

@@ -49,8 +49,10 @@ impl Zone {
     }
 
     pub fn lookup(&self, index: &Index, name: &Name, kind: RecordType) -> Result<Lookup> {
-        let lower = name.to_lowercase().to_ascii();
-        let lower = lower.trim_end_matches('.');
+        // as it is, without the escapes of zone files; a dot within a label is none between two
+        let label = |bytes: &[u8]| String::from_utf8_lossy(bytes).to_lowercase().replace('.', "\\.");
+        let lower = name.iter().map(label).collect::<Vec<_>>().join(".");
+        let lower = lower.as_str();
         if lower == self.domain {
             return self.at_apex(kind);
         }
@@ -154,16 +156,13 @@ impl Question<'_> {
         match labels {
             ["dns-version"] => Ok(match self.kind {
                 RecordType::TXT => found(vec![self.record(RData::TXT(TXT::new(vec![SCHEMA.to_owned()])))]),
-                _ => Lookup::NoData,
+                // CoreDNS has the name for this type alone
+                _ => Lookup::NoName,
             }),
             ["svc" | "pod"] => Ok(Lookup::NoData),
             [namespace, "svc" | "pod"] => Ok(self.if_namespace(namespace)),
             [pod, namespace, "pod"] => Ok(self.pod(pod, namespace)),
             [service, namespace, "svc"] => self.service(service, namespace),
-            [protocol, service, namespace, "svc"] if protocol.starts_with('_') => {
-                let there = self.index.service(namespace, service).is_some();
-                Ok(if there { Lookup::NoData } else { Lookup::NoName })
-            }
             [host, service, namespace, "svc"] => self.endpoint(host, service, namespace),
             [port, protocol, service, namespace, "svc"] => match (port.strip_prefix('_'), protocol.strip_prefix('_')) {
                 (Some(port), Some(protocol)) => self.named_port(port, protocol, service, namespace),
@@ -202,7 +201,12 @@ impl Question<'_> {
             return Ok(Lookup::NoName);
         };
         match entry {
-            Entry::ExternalName(target) => Ok(Lookup::Alias(Name::from_ascii(format!("{target}."))?)),
+            Entry::ExternalName(target) => match self.kind {
+                RecordType::A | RecordType::AAAA | RecordType::CNAME => {
+                    Ok(Lookup::Alias(Name::from_ascii(format!("{target}."))?))
+                }
+                _ => Ok(Lookup::NoData),
+            },
             // A headless Service without endpoints has no records, hence no name.
             Entry::Headless { endpoints } if endpoints.is_empty() => Ok(Lookup::NoName),
             entry if self.kind == RecordType::SRV => self.srv(service, namespace, entry, |_| true),
@@ -216,7 +220,9 @@ impl Question<'_> {
     }
 
     fn endpoint(&self, host: &str, service: &str, namespace: &str) -> Result<Lookup> {
-        let Some(Entry::Headless { endpoints }) = self.index.service(namespace, service) else {
+        let Some(Entry::Headless { endpoints } | Entry::ClusterIp { endpoints, .. }) =
+            self.index.service(namespace, service)
+        else {
             return Ok(Lookup::NoName);
         };
         let these: Vec<Endpoint> = endpoints.iter().filter(|e| e.host == host).cloned().collect();
@@ -242,7 +248,8 @@ impl Question<'_> {
         match (there, self.kind) {
             (false, _) => Ok(Lookup::NoName),
             (true, RecordType::SRV) => self.srv(service, namespace, entry, wanted),
-            (true, _) => Ok(Lookup::NoData),
+            // CoreDNS does not look at the port then
+            (true, _) => self.service(service, namespace),
         }
     }
 
@@ -251,7 +258,7 @@ impl Question<'_> {
         // Target, its addresses, port.
         let mut targets: Vec<(Name, Vec<IpAddr>, u16)> = Vec::new();
         match entry {
-            Entry::ClusterIp { ips, ports } => {
+            Entry::ClusterIp { ips, ports, .. } => {
                 for port in ports.iter().filter(|p| wanted(p)) {
                     targets.push((self.zone.service_name(&key, None)?, ips.clone(), port.port));
                 }
@@ -318,7 +325,20 @@ mod tests {
         };
         index.set_namespace("ns", true);
         let ips = vec!["10.43.0.5".parse().unwrap(), "fd43::5".parse().unwrap()];
-        index.set_service("ns/web", Some(Entry::ClusterIp { ips, ports: ports() }));
+        let endpoints = vec![Endpoint {
+            ip: "10.42.0.7".parse().unwrap(),
+            host: "10-42-0-7".into(),
+            ports: ports(),
+        }];
+        let ports_of_web = ports();
+        index.set_service(
+            "ns/web",
+            Some(Entry::ClusterIp {
+                ips,
+                ports: ports_of_web,
+                endpoints,
+            }),
+        );
         let endpoint = |ip: &str, host: &str| Endpoint {
             ip: ip.parse().unwrap(),
             host: host.into(),
@@ -334,7 +354,10 @@ mod tests {
     /// The answer in the words of a zone file.
     fn ask(name: &str, kind: RecordType) -> Vec<String> {
         let zone = Zone::new("cluster.local", 5).unwrap();
-        match zone.lookup(&index(), &Name::from_ascii(name).unwrap(), kind).unwrap() {
+        // as a message has it: a label may begin with a dash
+        let labels = name.trim_end_matches('.').split('.').map(str::as_bytes);
+        let name = Name::from_labels(labels).unwrap();
+        match zone.lookup(&index(), &name, kind).unwrap() {
             Lookup::Found { answers, .. } => answers.iter().map(|r| r.data.to_string()).collect(),
             Lookup::Alias(name) => vec![format!("-> {name}")],
             other => vec![format!("{other:?}")],
@@ -360,8 +383,11 @@ mod tests {
                 &["0 100 80 web.ns.svc.cluster.local."],
             ),
             ("_http._udp.web.ns.svc.cluster.local.", SRV, &["NoName"]),
-            ("_http._tcp.web.ns.svc.cluster.local.", A, &["NoData"]),
-            ("_tcp.web.ns.svc.cluster.local.", A, &["NoData"]),
+            ("_http._tcp.web.ns.svc.cluster.local.", A, &["10.43.0.5"]),
+            ("10-42-0-7.web.ns.svc.cluster.local.", A, &["10.42.0.7"]),
+            ("7.0.42.10.in-addr.arpa.", PTR, &["10-42-0-7.web.ns.svc.cluster.local."]),
+            ("out.ns.svc.cluster.local.", TXT, &["NoData"]),
+            ("_tcp.web.ns.svc.cluster.local.", A, &["NoName"]),
             ("none.ns.svc.cluster.local.", A, &["NoName"]),
             ("db.ns.svc.cluster.local.", A, &["10.42.0.2", "10.42.0.3"]),
             ("db.ns.svc.cluster.local.", AAAA, &["NoData"]),
@@ -378,6 +404,7 @@ mod tests {
             ("out.ns.svc.cluster.local.", A, &["-> example.org."]),
             ("10-42-0-9.ns.pod.cluster.local.", A, &["10.42.0.9"]),
             ("fd42--9.ns.pod.cluster.local.", AAAA, &["fd42::9"]),
+            ("--1.ns.pod.cluster.local.", AAAA, &["::1"]),
             ("10-42-0-9.absent.pod.cluster.local.", A, &["NoName"]),
             ("nonsense.ns.pod.cluster.local.", A, &["NoName"]),
             ("ns.svc.cluster.local.", A, &["NoData"]),

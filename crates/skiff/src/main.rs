@@ -43,6 +43,8 @@ enum Command {
     KubeControllerManager(Box<controller_manager::command::Args>),
     /// Makes Services work on a node of any cluster.
     KubeProxy(Box<proxy::command::Args>),
+    /// Answers the names of any cluster.
+    Dns(dns::command::Args),
     /// Serves the container runtime's CRI socket to any kubelet.
     ContainerRuntime(container_runtime::RuntimeArgs),
     /// Imports, lists and removes the node's images.
@@ -137,6 +139,10 @@ fn run(command: Command) -> ExitCode {
                 Command::KubeProxy(args) => {
                     let stop = stop::at_signal().map_err(|e| e.to_string())?;
                     proxy::command::run(*args, stop).await.map_err(|e| e.to_string())
+                }
+                Command::Dns(args) => {
+                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
+                    dns::command::run(args, stop).await.map_err(|e| e.to_string())
                 }
                 Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(|e| e.to_string()),
                 Command::Image(args) => image::run(args).await.map_err(|e| e.to_string()),
