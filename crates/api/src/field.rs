@@ -123,7 +123,7 @@ impl FieldError {
             FieldErrorKind::TooLong,
             field,
             None,
-            format!("may not be more than {max} bytes"),
+            format!("may not be more than {max} {}", if max == 1 { "byte" } else { "bytes" }),
         )
     }
 

@@ -150,10 +150,15 @@ pub fn several(problems: &[String]) -> String {
     }
 }
 
-/// What keeps a configuration from being one of a built-in kind: fields that the kind does not have, values of other types, items
-/// that stand twice, each with its path. `None` where there is nothing.
-pub fn unfit(schema: &Schema, root: TypeId, config: &Value) -> Option<String> {
-    let found = walk::problems(Place::root(schema, root), config);
+/// Says why a configuration is none of a kind: fields that the kind does not have, values of other types, items that stand twice, each
+/// with its path. `unknown` are the paths of fields that a custom resource's decoder has dropped. `None` where there is nothing.
+pub fn unfit(schema: &Schema, root: TypeId, config: &Value, unknown: &[String]) -> Option<String> {
+    let mut found = walk::problems(Place::root(schema, root), config);
+    found.extend(
+        unknown
+            .iter()
+            .map(|path| format!(".{path}: field not declared in schema")),
+    );
     (!found.is_empty()).then(|| several(&found))
 }
 

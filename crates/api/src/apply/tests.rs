@@ -309,7 +309,7 @@ fn problems_are_bounded_however_long_the_path_that_each_bears() {
     let pod = schema
         .type_for(&crate::gvk::GroupVersionKind::new("", "v1", "Pod"))
         .unwrap();
-    let told = unfit(schema, pod, &json!({ "spec": { "containers": [container] } })).unwrap();
+    let told = unfit(schema, pod, &json!({ "spec": { "containers": [container] } }), &[]).unwrap();
     assert!(
         told.contains("field not declared in schema"),
         "{}",

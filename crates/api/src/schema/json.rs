@@ -91,6 +91,7 @@ impl Schema {
             ty: root,
             owner: None,
             path: &Path::Root,
+            unseen: false,
         };
         match seed.deserialize(deserializer) {
             Ok(value) => {
@@ -164,6 +165,8 @@ struct Seed<'a> {
     /// The struct that the value is a field of.
     owner: Option<TypeId>,
     path: &'a Path<'a>,
+    /// The value stands in one that reads itself in Go, where strict decoding does not look.
+    unseen: bool,
 }
 
 impl<'a> Seed<'a> {
@@ -423,6 +426,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             items.next_element_seed(Seed {
                 ty: item_type,
                 path: &path,
+                unseen: self.unseen || self.scalar() == Some(Scalar::SchemaOrArray),
                 ..self
             })?
         } {
@@ -434,6 +438,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let schema = self.context.schema;
+        let mut unseen = self.unseen;
         let (structure, value_type) = match self.shape() {
             Shape::Struct(_) => (Some(self.ty), None),
             Shape::Map { value } => (None, Some(*value)),
@@ -445,6 +450,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 .visit_map(entries);
             }
             Shape::Scalar(Scalar::SchemaOrArray | Scalar::SchemaOrBool | Scalar::SchemaOrStrings) => {
+                unseen = true;
                 (schema.json_schema, None)
             }
             _ => return Err(self.mismatch("object", "map")),
@@ -463,6 +469,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     None => {
                         entries.next_value::<serde::de::IgnoredAny>()?;
                         let mut found = self.context.found.borrow_mut();
+                        if unseen {
+                            continue;
+                        }
                         if ignored.contains(&key) {
                             found.duplicate(&path);
                         } else {
@@ -480,8 +489,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 ty,
                 owner,
                 path: &path,
+                unseen,
             })?;
-            if out.contains_key(&key) {
+            if out.contains_key(&key) && !unseen {
                 self.context.found.borrow_mut().duplicate(&path);
             }
             let size = key.len() + text_of(&value);

@@ -101,6 +101,11 @@ impl Accept {
         Accept::choose(header, false, "")
     }
 
+    /// Refuses what a custom resource is not written as.
+    pub fn no_such_form() -> ApiError {
+        ApiError::no_such_form(ACCEPTED)
+    }
+
     fn choose(header: Option<&str>, tables: bool, more: &str) -> Result<Accept> {
         let header = header.unwrap_or_default();
         if header.trim().is_empty() {
@@ -147,7 +152,7 @@ impl Accept {
             return Ok(accept);
         }
         match formed {
-            true => Err(ApiError::no_such_form(ACCEPTED)),
+            true => Err(Accept::no_such_form()),
             false => Err(ApiError::not_acceptable(&format!("{ACCEPTED}{more}"))),
         }
     }

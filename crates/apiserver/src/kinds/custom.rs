@@ -8,7 +8,7 @@ use api::schema::structural::Written;
 use serde_json::{Value, json};
 
 use crate::kinds::{Again, Asked, Check, Errors, Follow, Generation, Kind, STATUS_ALONE};
-use crate::tree::{at_path, text};
+use crate::tree::text;
 
 /// A custom resource whose definition gives it no status.
 pub static PLAIN: Kind = Kind {
@@ -131,19 +131,13 @@ impl ScalePaths {
     pub fn errors(&self, tree: &Value, written: Written) -> Vec<FieldError> {
         let replicas = |path: &String| {
             let at = format!(".{path}");
-            let value = at_path(tree, path)?;
+            let value = match nested(tree, path, &at) {
+                Ok(value) => value?,
+                Err(why) => return Some(FieldError::invalid(at, json!(0), why)),
+            };
             match value.as_i64() {
                 None => {
-                    let kind = match value {
-                        Value::String(_) => "string",
-                        Value::Bool(_) => "bool",
-                        Value::Number(_) => "float64",
-                        Value::Null => "<nil>",
-                        Value::Array(_) => "[]interface {}",
-                        Value::Object(_) => "map[string]interface {}",
-                    };
-                    let shown = api::go::sprint(value);
-                    let why = format!("{at} accessor error: {shown} is of the type {kind}, expected int64");
+                    let why = unlike(&at, value, "int64");
                     Some(FieldError::invalid(at, json!(0), why))
                 }
                 Some(n) if n < 0 => Some(FieldError::invalid(at, json!(n), "should be a non-negative integer")),
@@ -154,13 +148,44 @@ impl ScalePaths {
                 Some(_) => None,
             }
         };
+        let selector = |path: &String| {
+            let at = format!(".{path}");
+            let why = match nested(tree, path, &at) {
+                Ok(None | Some(Value::String(_))) => return None,
+                Ok(Some(value)) => unlike(&at, value, "string"),
+                Err(why) => why,
+            };
+            Some(FieldError::invalid(at, json!(""), why))
+        };
         let mut errors = Vec::new();
         if written == Written::Whole {
             errors.extend(replicas(&self.spec_replicas));
         }
         errors.extend(replicas(&self.status_replicas));
+        errors.extend(self.label_selector.as_ref().and_then(selector));
         errors
     }
+}
+
+/// The value at a dotted path; what stands on the way must be objects.
+fn nested<'t>(tree: &'t Value, path: &str, at: &str) -> std::result::Result<Option<&'t Value>, String> {
+    let mut value = tree;
+    for key in path.split('.').filter(|p| !p.is_empty()) {
+        value = match value {
+            Value::Object(map) => match map.get(key) {
+                Some(inner) => inner,
+                None => return Ok(None),
+            },
+            Value::Null => return Ok(None),
+            other => return Err(unlike(at, other, "map[string]interface{}")),
+        };
+    }
+    Ok(Some(value))
+}
+
+fn unlike(at: &str, value: &Value, wanted: &str) -> String {
+    let (shown, kind) = (api::go::sprint(value), api::go::type_of(value));
+    format!("{at} accessor error: {shown} is of the type {kind}, expected {wanted}")
 }
 
 #[cfg(test)]

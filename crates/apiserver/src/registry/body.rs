@@ -122,6 +122,9 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
         },
         Transform::Metadata => {
             if accept.of_list == Some(true) {
+                if resource.is_custom() {
+                    return Err(ApiError::plain("content is not a list"));
+                }
                 let kind = format!("*{}.{}", internal_package(&resource.group), resource.kind);
                 return Err(ApiError::no_such_form_of(&format!(
                     "you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
@@ -207,7 +210,10 @@ pub fn list_response(
 ) -> Result<Response<Body>> {
     let media_type = accept.encoding.media_type();
     if accept.of_list == Some(false) {
-        let kind = format!("*{}.{}", internal_package(&resource.group), resource.list_kind);
+        let kind = match resource.is_custom() {
+            true => "*unstructured.UnstructuredList".to_owned(),
+            false => format!("*{}.{}", internal_package(&resource.group), resource.list_kind),
+        };
         return Err(ApiError::no_such_form_of(&format!(
             "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
         )));

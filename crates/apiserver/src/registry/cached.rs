@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use api::object::{Meta, Object};
+use api::schema::structural::Nulls;
 use bytes::Bytes;
 use serde_json::Value;
 use smallvec::SmallVec;
@@ -146,7 +147,7 @@ impl Cached {
         if resource.is_custom() {
             // the schema may have changed since: what it does not know is gone, what it adds is there
             let schema = resource.schema.get();
-            let decoded = schema.decode_custom(tree.clone());
+            let decoded = schema.decode_custom(tree.clone(), Nulls::Dropped);
             let mut now = decoded.map_err(ApiError::internal)?.value;
             schema.set_defaults(resource.root, &mut now);
             if now != tree {

@@ -64,6 +64,8 @@ impl PatchKind {
 #[derive(Debug)]
 pub enum Patch {
     Json(json_patch::Patch),
+    /// A list whose items are no operations. That is found where it is applied: an object that is absent is told first.
+    Misfit,
     Merge(Value),
     Strategic(Value),
 }
@@ -86,7 +88,9 @@ impl Patch {
                 };
                 strict.extend(unknown_in(operations));
                 strict.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
-                let patch: json_patch::Patch = serde_json::from_value(tree).map_err(|_| ApiError::unfit_patch())?;
+                let Ok(patch) = serde_json::from_value::<json_patch::Patch>(tree) else {
+                    return Ok((Patch::Misfit, strict));
+                };
                 if patch.0.len() > MAX_OPERATIONS {
                     let message = format!(
                         "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
@@ -105,7 +109,7 @@ impl Patch {
     /// The error of a patch that makes something else of the object than its kind.
     pub fn unfit(&self, resource: &Resource, patched: &Value, why: &str) -> ApiError {
         let shown = match self {
-            Patch::Json(_) => resource.schema.get().go_json(resource.root, patched, &Value::Null),
+            Patch::Json(_) | Patch::Misfit => resource.schema.get().go_json(resource.root, patched, &Value::Null),
             Patch::Merge(patch) => resource.schema.get().go_json(resource.root, patched, patch),
             Patch::Strategic(patch) => json_text::go_map(patch),
         };
@@ -117,7 +121,7 @@ impl Patch {
     pub fn voice(&self) -> Voice {
         match self {
             Patch::Strategic(_) => Voice::Converter,
-            Patch::Json(_) | Patch::Merge(_) => Voice::Json,
+            Patch::Json(_) | Patch::Misfit | Patch::Merge(_) => Voice::Json,
         }
     }
 
@@ -125,6 +129,7 @@ impl Patch {
     pub fn apply(&self, resource: &Resource, old: &Value) -> Result<Value> {
         match self {
             Patch::Json(patch) => operate(old.clone(), &patch.0),
+            Patch::Misfit => Err(ApiError::unfit_patch()),
             Patch::Merge(patch) => {
                 if !patch.is_object() {
                     return Err(ApiError::bad_request("merge patch must be a JSON object"));

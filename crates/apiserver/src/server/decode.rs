@@ -2,6 +2,7 @@
 
 use api::gvk::{GroupVersionKind, split_api_version};
 use api::schema::json::Voice;
+use api::schema::structural::Nulls;
 use api::schema::weight::TOO_HEAVY;
 use api::schema::{Decoded, Document, Schema, envelope};
 use serde_json::{Value, json};
@@ -30,14 +31,18 @@ impl Request {
         let decoded = match encoding {
             Encoding::Json if resource.is_custom() => {
                 let document = Document::from_json(&self.body).map_err(|e| bad(&e))?;
-                let decoded = schema.decode_custom(document.value).map_err(|e| bad(&e))?;
+                let decoded = schema
+                    .decode_custom(document.value, Nulls::Dropped)
+                    .map_err(|e| bad(&e))?;
                 let duplicate = document.repeated.into_iter().map(|r| r.path).collect();
                 Decoded { duplicate, ..decoded }
             }
             Encoding::Yaml if resource.is_custom() => {
                 let document = Document::from_yaml(&self.body).map_err(|e| bad(&e))?;
                 let text = document.yaml_problem();
-                let decoded = schema.decode_custom(document.value).map_err(|e| bad(&e))?;
+                let decoded = schema
+                    .decode_custom(document.value, Nulls::Dropped)
+                    .map_err(|e| bad(&e))?;
                 Decoded { text, ..decoded }
             }
             Encoding::Json => schema.decode_json(resource.root, &self.body).map_err(|e| bad(&e))?,
@@ -63,6 +68,9 @@ impl Request {
         };
         let strict = decoded.strict_errors();
         let mut tree = decoded.value;
+        if resource.is_custom() {
+            self.check_kind(resource, &tree)?;
+        }
         check_type(resource, &mut tree)?;
         if let Some(why) = self.strict_problem(&strict) {
             return Err(unfit(&resource.kind, &resource.version, &resource.kind, &why));
@@ -83,6 +91,29 @@ impl Request {
         }
     }
 
+    /// A custom resource says what it is: upstream reads its kind from the body.
+    fn check_kind(&self, resource: &Resource, tree: &Value) -> Result<()> {
+        let why = match tree.get("kind") {
+            Some(Value::String(kind)) if !kind.is_empty() => return Ok(()),
+            None | Some(Value::Null | Value::String(_)) => {
+                format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&self.body))
+            }
+            Some(other) => format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .kind of type string",
+                json_text::kind(other)
+            ),
+        };
+        Err(self.unrecognized(resource, &why))
+    }
+
+    fn unrecognized(&self, resource: &Resource, why: &str) -> ApiError {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {why} ({})",
+            resource.kind,
+            summary(&self.body)
+        ))
+    }
+
     /// Why the body is no object of the resource.
     fn undecodable(&self, resource: &Resource, encoding: Encoding, error: &dyn std::fmt::Display) -> ApiError {
         if error.to_string().starts_with(TOO_HEAVY) {
@@ -97,19 +128,12 @@ impl Request {
             Encoding::Yaml => Document::from_yaml(&self.body).ok().map(|d| d.value),
             Encoding::Protobuf => Some(Value::Null),
         };
-        let unrecognized = |why: String| {
-            ApiError::bad_request(format!(
-                "the object provided is unrecognized (must be of type {}): {why} ({})",
-                resource.kind,
-                summary(&self.body)
-            ))
-        };
         match (head, encoding) {
             (None, Encoding::Json) => {
                 let why = json_text::problem(&self.body);
-                unrecognized(format!("couldn't get version/kind; json parse error: {why}"))
+                self.unrecognized(resource, &format!("couldn't get version/kind; json parse error: {why}"))
             }
-            (None, _) => unrecognized(format!("yaml: {}", yaml_problem(&error.to_string()))),
+            (None, _) => self.unrecognized(resource, &format!("yaml: {}", yaml_problem(&error.to_string()))),
             (Some(head), _) => {
                 let mut typed = json!({ "kind": head.get("kind"), "apiVersion": head.get("apiVersion") });
                 if let Err(other) = check_type(resource, &mut typed) {
@@ -161,7 +185,7 @@ fn unfit(kind: &str, version: &str, wanted: &str, why: &str) -> ApiError {
 pub fn decode_tree(resource: &Resource, tree: Value, voice: Voice) -> std::result::Result<Decoded, String> {
     let schema = resource.schema.get();
     let decoded = match voice {
-        _ if resource.is_custom() => schema.decode_custom(tree),
+        _ if resource.is_custom() => schema.decode_custom(tree, Nulls::Dropped),
         Voice::Json => schema.decode_value(resource.root, tree),
         Voice::Converter => schema.convert_value(resource.root, tree),
     };
@@ -180,10 +204,27 @@ pub fn check_type(resource: &Resource, tree: &mut Value) -> Result<()> {
         return Err(ApiError::bad_request("Object 'Kind' is missing"));
     }
     let other_kind = !kind.is_empty() && kind != resource.kind;
-    if other_kind || (!version.is_empty() && version != api_version) {
-        if resource.is_custom() {
+    if resource.is_custom() {
+        if version != api_version {
             return Err(other_version(&api_version, &version));
         }
+        if other_kind {
+            let name = object
+                .get("metadata")
+                .and_then(|meta| meta.get("name"))
+                .and_then(Value::as_str);
+            let why = format!("must be {}", resource.kind);
+            let error = api::field::FieldError::invalid("kind", json!(kind), why);
+            return Err(ApiError::invalid(
+                &resource.group,
+                &kind,
+                name.unwrap_or_default(),
+                &[error],
+            ));
+        }
+        return Ok(());
+    }
+    if other_kind || (!version.is_empty() && version != api_version) {
         return Err(other_type((&api_version, &resource.kind), &kind, &version));
     }
     object.insert("kind".into(), json!(resource.kind));
@@ -192,7 +233,6 @@ pub fn check_type(resource: &Resource, tree: &mut Value) -> Result<()> {
 }
 
 fn other_version(wanted: &str, version: &str) -> ApiError {
-    let version = if version.is_empty() { wanted } else { version };
     ApiError::bad_request(format!(
         "the API version in the data ({version}) does not match the expected API version ({wanted})"
     ))

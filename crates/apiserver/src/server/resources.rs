@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use api::apply::ApplyError;
+use api::schema::Document;
 use api::schema::json::Voice;
-use api::schema::{Decoded, Document};
+use api::schema::structural::Nulls;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -44,7 +45,10 @@ impl ApiServer {
             request.info.subresource.as_str(),
             "log" | "proxy" | "exec" | "attach" | "portforward"
         ) {
-            negotiated?;
+            match negotiated {
+                Err(_) if found.as_ref().is_some_and(|s| s.resource.is_custom()) => return Err(Accept::no_such_form()),
+                other => other?,
+            };
         }
         let Some(served) = found else {
             let rows = api::resources::all();
@@ -87,7 +91,10 @@ impl ApiServer {
         }
         if !info.subresource.is_empty() {
             let Some(subresource) = resource.subresource(&info.subresource) else {
-                return Err(ApiError::no_such_path());
+                return Err(match resource.is_custom() {
+                    true => ApiError::not_found(&resource.group, &resource.plural, &info.name),
+                    false => ApiError::no_such_path(),
+                });
             };
             if resource.rules.part(&info.subresource).is_none() {
                 return subresource::answer(self, served, request).await;
@@ -297,14 +304,23 @@ impl ApiServer {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
         let decoded = if resource.is_custom() {
-            let decoded = decode_tree(resource, tree, Voice::Json).map_err(ApiError::bad_request)?;
-            if !decoded.unknown.is_empty() {
-                return Err(undeclared(resource, &decoded));
+            let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
+            let (api_version, kind) = (text("apiVersion"), text("kind"));
+            if (api_version, kind) != (&*resource.api_version(), &*resource.kind) {
+                let (group, version) = api::gvk::split_api_version(api_version);
+                let why = format!("invalid object type: {group}/{version}, Kind={kind}");
+                return Err(ApiError::bad_request(why));
+            }
+            let schema = resource.schema.get();
+            let decoded = schema.decode_custom(tree, Nulls::Kept);
+            let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
+            if let Some(why) = api::apply::unfit(schema, resource.root, &decoded.value, &decoded.unknown) {
+                return Err(unfit_configuration(resource, &decoded.value, &why));
             }
             decoded
         } else {
             check_type(resource, &mut tree)?;
-            if let Some(why) = api::apply::unfit(resource.schema.get(), resource.root, &tree) {
+            if let Some(why) = api::apply::unfit(resource.schema.get(), resource.root, &tree, &[]) {
                 return Err(unfit_configuration(resource, &tree, &why));
             }
             let called = ["namespace", "name"].map(|key| metadata::text(&tree, key).to_owned());
@@ -484,16 +500,6 @@ pub fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiEr
         ApplyError::Configuration(_) => unfit_configuration(resource, config, error),
         ApplyError::ManagedFields(_) => ApiError::plain(error.to_string()),
     }
-}
-
-/// Fields in an applied configuration that the resource does not have.
-fn undeclared(resource: &Resource, decoded: &Decoded) -> ApiError {
-    let fields: Vec<String> = decoded
-        .unknown
-        .iter()
-        .map(|path| format!(".{path}: field not declared in schema"))
-        .collect();
-    unfit_configuration(resource, &decoded.value, &api::apply::several(&fields))
 }
 
 /// Why what an applied configuration makes of an object is none of the resource.

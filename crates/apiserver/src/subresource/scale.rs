@@ -113,6 +113,7 @@ fn patched(schema: &Schema, root: TypeId, scale: &Value, patch: &Patch) -> Resul
         Patch::Json(patch) => {
             json_patch::patch(&mut scale, patch).map_err(|e| ApiError::bad_request(e.to_string()))?;
         }
+        Patch::Misfit => return Err(ApiError::unfit_patch()),
     }
     Ok(scale)
 }

@@ -171,7 +171,8 @@ fn mac(text: &str) -> bool {
         let parts: Vec<&str> = text.split(separator).collect();
         counts.contains(&parts.len()) && parts.iter().all(|part| hex(part, length))
     };
-    of(':', 2, [6, 8, 20]) || of('-', 2, [6, 8, 20]) || of('.', 4, [3, 4, 10])
+    let plain = [12, 16, 40].iter().any(|length| hex(text, *length));
+    plain || of(':', 2, [6, 8, 20]) || of('-', 2, [6, 8, 20]) || of('.', 4, [3, 4, 10])
 }
 
 fn without_spaces(text: &str) -> Vec<u8> {

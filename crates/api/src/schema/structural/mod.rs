@@ -28,6 +28,15 @@ pub enum Written {
     Status,
 }
 
+/// Fate of a null that may not be and has no default to take its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nulls {
+    /// It is the same as an absent field.
+    Dropped,
+    /// It is the value that an applied configuration sets.
+    Kept,
+}
+
 impl Schema {
     /// Compiles the `openAPIV3Schema` of a CRD version that was found to be right by [`definition::errors`].
     pub fn from_crd(openapi: &Value) -> (Schema, TypeId) {
@@ -48,7 +57,7 @@ impl Schema {
     ///
     /// # Errors
     /// Metadata that cannot be read.
-    pub fn decode_custom(&self, value: Value) -> Result<Decoded, DecodeError> {
+    pub fn decode_custom(&self, value: Value, nulls: Nulls) -> Result<Decoded, DecodeError> {
         let mut decoded = Decoded {
             value,
             unknown: Vec::new(),
@@ -68,7 +77,9 @@ impl Schema {
         if let Some(node) = &self.structural {
             let mut unknown = Vec::new();
             node::prune(Some(node), &mut decoded.value, true, &Path::Root, &mut unknown);
-            node::drop_nulls(Some(node), &mut decoded.value);
+            if nulls == Nulls::Dropped {
+                node::drop_nulls(Some(node), &mut decoded.value);
+            }
             embedded::coerce(node, &mut decoded.value, &Path::Root, &mut unknown)
                 .map_err(|e| DecodeError(e.to_string()))?;
             unknown.sort();

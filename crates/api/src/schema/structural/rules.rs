@@ -8,6 +8,7 @@ use super::ERRORS;
 use super::formats;
 use super::node::{Additional, Checks, Node};
 use crate::field::FieldError;
+use crate::go;
 use crate::schema::ListType;
 use crate::schema::path::Path;
 
@@ -38,7 +39,7 @@ impl Node {
         for error in &mut errors {
             error.field = match error.field.as_str() {
                 "<nil>" => under.to_owned(),
-                field => format!("{under}.{field}"),
+                field => format!("{under}.{}", field.trim_start_matches('.')),
             };
         }
         errors
@@ -76,25 +77,33 @@ impl Node {
     }
 
     fn check_type(&self, value: &Value, at: &Path<'_>, out: &mut Outcome) {
-        let expected: String = match (self.int_or_string, &*self.kind) {
-            (true, _) => "integer,string".into(),
-            (_, "") => return,
-            (_, kind) => kind.into(),
+        let format = self.checks.as_ref().map_or("", |checks| &*checks.format);
+        let expected = match (self.int_or_string, &*self.kind) {
+            (true, _) => "integer,string",
+            (_, "") if format.is_empty() => return,
+            (_, kind) => kind,
         };
-        let found = kind_of(value);
+        let (found, of_value) = type_of(value);
+        let wants = |kind: &str| expected.split(',').any(|one| one == kind);
         let fits = match value {
-            Value::Null => self.nullable,
-            Value::Number(n) => {
-                let whole = n.is_i64() || n.is_u64() || n.as_f64().is_some_and(|f| f.fract() == 0.0);
-                expected == "number" || (whole && expected.starts_with("integer"))
-            }
-            _ => expected.split(',').any(|kind| kind == found),
+            Value::Null => self.nullable || expected.is_empty(),
+            // upstream holds these against their format alone
+            Value::String(_) | Value::Array(_) if !format.is_empty() && !wants("integer") && !wants("number") => true,
+            Value::Number(_) if found == "number" && whole(value) => wants("integer") || wants("number"),
+            Value::Number(_) => wants(found) || found == "integer" && wants("number"),
+            _ => wants(found),
         };
-        if fits {
+        if fits || !format.is_empty() && format == of_value {
             out.matches += 1;
             return;
         }
-        let why = format!("{at} in body must be of type {expected}: {found:?}");
+        let by_format = !format.is_empty() && matches!(value, Value::Bool(_) | Value::Number(_) | Value::Object(_));
+        let (expected, found) = if by_format {
+            (format, of_value)
+        } else {
+            (expected, found)
+        };
+        let why = format!("{at} in body must be of type {expected}: {}", go::quote(found));
         out.errors.push(FieldError::type_invalid(field(at), json!(found), why));
     }
 
@@ -143,13 +152,14 @@ impl Node {
         let of_text = matches!(&*self.kind, "" | "string") && !self.int_or_string;
         if of_text && formats::is_known(&checks.format) && !formats::holds(&checks.format, text) {
             let format = &checks.format;
-            let why = format!("{at} in body must be of type {format}: {text:?}");
+            let why = format!("{at} in body must be of type {format}: {}", go::quote(text));
             out.errors.push(FieldError::type_invalid(field(at), value.clone(), why));
         }
     }
 
     fn check_number(&self, value: &Value, at: &Path<'_>, out: &mut Outcome) {
-        let Some(checks) = &self.checks else { return };
+        let none = Checks::default();
+        let checks = self.checks.as_deref().unwrap_or(&none);
         let whole = value.as_i64();
         let real = value.as_f64().unwrap_or(f64::NAN);
         let format = match (&*self.kind, &*checks.format) {
@@ -186,8 +196,8 @@ impl Node {
                 None => match whole {
                     // an integer is divided as one
                     Some(_) if step < 1.0 => {
-                        let why = format!("factor MultipleOf declared for {at} must be positive: {step}");
-                        out.errors.push(FieldError::invalid(field(at), json!(""), why));
+                        let why = format!("factor MultipleOf declared for {at} must be positive: 0");
+                        out.errors.push(FieldError::invalid(field(at), json!(0), why));
                     }
                     Some(n) if n % (step as i64) != 0 => {
                         out.errors
@@ -287,9 +297,10 @@ impl Node {
             if out.errors.len() >= ERRORS {
                 break;
             }
-            let node = match (self.properties.get(&**key), &self.additional) {
-                (Some(node), _) => node,
-                (None, Additional::Schema(node)) => node,
+            let (node, at) = match (self.properties.get(&**key), &self.additional) {
+                (Some(node), _) => (node, Path::Key(at, key)),
+                // a message begins with a dot where the map is the whole
+                (None, Additional::Schema(node)) => (&**node, Path::Entry(at, key)),
                 (None, Additional::Allowed(false)) => {
                     let why = format!("{at}.{key} in body is a forbidden property");
                     out.errors.push(FieldError::invalid(field(at), json!(key), why));
@@ -298,7 +309,7 @@ impl Node {
                 _ => continue,
             };
             let before = old.and_then(|old| old.get(key));
-            out.merge(node.outcome(inner, before, &Path::Key(at, key)));
+            out.merge(node.outcome(inner, before, &at));
         }
         for name in self.checks.iter().flat_map(|c| c.required.iter()) {
             if !map.contains_key(&**name) {
@@ -404,14 +415,21 @@ fn alternatives(checks: &Checks, value: &Value, at: &Path<'_>) -> Outcome {
     out
 }
 
-fn kind_of(value: &Value) -> &'static str {
+/// The type of a value and the format that upstream sees in it.
+fn type_of(value: &Value) -> (&'static str, &'static str) {
     match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(n) if n.is_i64() || n.is_u64() => "integer",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+        Value::Null => ("null", ""),
+        Value::Bool(_) => ("boolean", ""),
+        Value::Number(n) if n.is_i64() => ("integer", "int64"),
+        Value::Number(_) => ("number", "float64"),
+        Value::String(_) => ("string", ""),
+        Value::Array(_) => ("array", ""),
+        Value::Object(_) => ("object", ""),
     }
+}
+
+/// Tells of a real number that it is an integer, which it is only where it is exact.
+fn whole(value: &Value) -> bool {
+    const MOST: f64 = 9_007_199_254_740_991.0;
+    value.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() <= MOST)
 }

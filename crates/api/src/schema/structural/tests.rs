@@ -12,7 +12,7 @@ fn spec(properties: Value) -> Value {
 fn stored(openapi: &Value, spec: Value) -> (Value, Vec<String>) {
     let (schema, root) = Schema::from_crd(openapi);
     let object = json!({ "apiVersion": "g.example.com/v1", "kind": "K", "metadata": { "name": "a" }, "spec": spec });
-    let mut decoded = schema.decode_custom(object).unwrap();
+    let mut decoded = schema.decode_custom(object, Nulls::Dropped).unwrap();
     schema.set_defaults(root, &mut decoded.value);
     let errors = schema.validate_structural(&decoded.value, None, Written::Whole);
     let errors = errors.iter().map(ToString::to_string).collect();
@@ -37,7 +37,7 @@ fn objects_are_pruned_defaulted_and_validated() {
     assert_eq!(refused(&openapi), Vec::<String>::new());
     let (schema, root) = Schema::from_crd(&openapi);
     let object = json!({ "metadata": { "name": "a" }, "spec": { "engine": "postgres", "foo": 1 } });
-    let mut decoded = schema.decode_custom(object).unwrap();
+    let mut decoded = schema.decode_custom(object, Nulls::Dropped).unwrap();
     assert_eq!(decoded.unknown, ["spec.foo"]);
     schema.set_defaults(root, &mut decoded.value);
     assert_eq!(decoded.value["spec"], json!({ "engine": "postgres", "replicas": 1 }));
@@ -116,30 +116,53 @@ fn numbers_are_what_their_type_and_bounds_say() {
         stored(&openapi, json!({ "i": 3.0, "third": 1.5, "even": 4 })),
         (json!({ "i": 3, "third": 1.5, "even": 4 }), vec![])
     );
-    let cases = [
+    let cases: [(Value, &[&str]); 9] = [
         (
             json!({ "i": 3.5 }),
-            "spec.i: Invalid value: \"number\": spec.i in body must be of type integer: \"number\"",
+            &[
+                "spec.i: Invalid value: \"number\": spec.i in body must be of type integer: \"number\"",
+                "<nil>: Invalid value: \"\": Checked value must be of type integer (default format) in spec.i",
+            ],
+        ),
+        (
+            json!({ "i32": 1.5 }),
+            &[
+                "spec.i32: Invalid value: \"float64\": spec.i32 in body must be of type int32: \"float64\"",
+                "<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in spec.i32",
+            ],
         ),
         (
             json!({ "i32": 3_000_000_000i64 }),
-            "<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in spec.i32",
+            &["<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in spec.i32"],
         ),
         (
             json!({ "third": 0.75 }),
-            "spec.third: Invalid value: 0.75: spec.third in body should be a multiple of 0.5",
+            &["spec.third: Invalid value: 0.75: spec.third in body should be a multiple of 0.5"],
+        ),
+        // an integer is divided as one, by what is left of the step
+        (
+            json!({ "third": 3 }),
+            &["spec.third: Invalid value: 0: factor MultipleOf declared for spec.third must be positive: 0"],
         ),
         (
             json!({ "even": 3 }),
-            "spec.even: Invalid value: 3: spec.even in body should be a multiple of 2",
+            &["spec.even: Invalid value: 3: spec.even in body should be a multiple of 2"],
         ),
         (
             json!({ "few": ["a", "b"] }),
-            "spec.few: Too many: 2: must have at most 1 item",
+            &["spec.few: Too many: 2: must have at most 1 item"],
+        ),
+        (
+            json!({ "text": "2020-01-01" }),
+            &["spec.text: Too long: may not be more than 2 bytes"],
+        ),
+        (
+            json!({ "text": 5 }),
+            &["spec.text: Invalid value: \"int64\": spec.text in body must be of type date: \"int64\""],
         ),
     ];
     for (given, want) in cases {
-        assert_eq!(stored(&openapi, given).1, [want]);
+        assert_eq!(stored(&openapi, given).1, want);
     }
 }
 
