@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs hostile differential
+.PHONY: up down test lint build images lines bench conformance conformance-programs hostile differential sample
 
 build:
 	cargo build --release -p skiff
@@ -41,6 +41,7 @@ test: lint images $(CONFORMANCE_IMAGES)
 	  SKIFF_TEST_CEL="$$(tests/upstream/build.sh $(CACHE)/upstream cel)" \
 	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
 	python3 -m unittest discover -s tests/conformance
+	$(MAKE) --no-print-directory sample SKIFF=$(BIN)/debug/skiff
 	$(SUITE) --skiff $(BIN)/debug/skiff --sample $(SAMPLE)
 
 # The images of the example application and of the tests, from Debian packages.
@@ -65,11 +66,23 @@ conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)
 	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
 	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
 
+# Upstream's programs that a rig needs, where it is not the API server alone.
+PROGRAMS_control_plane = control-plane
+PROGRAMS_node = node teller
+PROGRAMS_dns = api-server coredns
+PROGRAMS_services = api-server kube-proxy
+
 # The same seeded questions to upstream's programs and ours: RIG=access SEEDS=1-5000, or REPLAY=file of a difference that a run has written.
+# RECORD=1 keeps upstream's answers to these seeds as the rig's sample.
 differential: $(if $(filter file,$(origin SKIFF)),build)
-	tests/upstream/build.sh $(CACHE)/upstream $(if $(filter control_plane,$(RIG)),control-plane,$(if $(filter node,$(RIG)),node teller,api-server))
+	tests/upstream/build.sh $(CACHE)/upstream $(or $(PROGRAMS_$(RIG)),api-server)
 	@python3 tests/differential/driver.py $(RIG) --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential \
-	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500))
+	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500)) $(if $(RECORD),--record tests/differential/sample/$(RIG).jsonl.xz)
+
+# A fixed sample of the rigs' questions, to skiff alone: upstream's answers are recorded.
+sample:
+	@for tape in tests/differential/sample/*.jsonl.xz; do \
+	  python3 tests/differential/driver.py $$(basename $$tape .jsonl.xz) --skiff $(SKIFF) --out $(CACHE)/differential --tape $$tape --shrink 0 || exit 1; done
 
 $(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh | conformance-programs
 	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)

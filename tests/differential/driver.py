@@ -1,10 +1,13 @@
 """Asks upstream's API server and skiff's the same seeded questions and shows what they answer differently.
 
-    driver.py RIG --programs DIR --skiff PROGRAM --out DIR [--seeds 1-100] [--replay FILE or folder]
+    driver.py RIG --programs DIR --skiff PROGRAM --out DIR [--seeds 1-100,120] [--replay FILE or folder]
+    driver.py RIG --programs DIR --skiff PROGRAM --out DIR --seeds 1-100 --record FILE
+    driver.py RIG --skiff PROGRAM --out DIR --tape FILE
 
 A rig is a module beside this one. It has:
     fixtures()                  requests that make what every seed finds, sent once
     certificates()              {name: (user, groups)} of clients that requests may come `as`
+    started(server)             if it is there: starts what else a side has
 and either questions, each asked of what stands there and asked by itself:
     world(seed)                 objects of one seed: [{"path": collection, "body": object}], deleted after it
     questions(seed)             requests of one seed; a request is what worker.py sends
@@ -25,6 +28,8 @@ It may have a class Runner in place of the ones here, and say which CLUSTER it a
 Differences are grouped by kind; of each kind the simplest is taken, everything that it does not need is left out, and the rest is written
 to OUT/RIG/KIND.json, which --replay asks again (of a folder all). `accepted.txt` has a pattern (of `RIG KIND`), a tab and the cause a line; what matches is
 counted and not shown.
+
+--record keeps upstream's answers to those of the seeds that show no difference which is not accepted; --tape plays them to skiff alone (tape.py).
 """
 import argparse
 import concurrent.futures
@@ -39,6 +44,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from servers import Skiff, Upstream
+from tape import Recorder, Tape
 
 BATCH = 50
 
@@ -50,7 +56,7 @@ def accepted():
 
 class Run:
     def __init__(self, rig, servers):
-        self.rig, self.servers = rig, servers
+        self.rig, self.servers, self.count = rig, servers, 0
 
     def both(self, requests):
         return [server.ask(requests) for server in self.servers]
@@ -123,10 +129,6 @@ class Run:
 
 class Scripts(Run):
     """A run of a rig that has scripts."""
-
-    def __init__(self, rig, servers):
-        super().__init__(rig, servers)
-        self.count = 0
 
     def compare(self, scripts):
         """For each script what differs at its first step that does, or None."""
@@ -229,13 +231,44 @@ def show(kind, all_, smallest):
         print(f"  {side}: {json.dumps(smallest[side], ensure_ascii=False)[:700]}")
 
 
+def numbers(text, most):
+    """The seeds of `1-100,120`."""
+    made = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        made += range(int(first), min(int(last or first), most) + 1)
+    return made
+
+
+def record(rig, made, sides, seeds, batch, known, path):
+    """Keeps upstream's answers to the seeds that are answered alike. A run with exactly those must be without a difference too."""
+    for turn in range(4):
+        theirs, found = Recorder(sides[0]), defaultdict(list)
+        run = made([theirs, *sides[1:]])
+        # objects have other names each time
+        run.count = turn * 20000
+        for start in range(0, len(seeds), batch):
+            run.seeds(seeds[start:start + batch], found)
+        differ = {one["seed"] for kind, all_ in found.items() if not known(kind) for one in all_}
+        print(f"{rig.__name__}: {len(seeds)} seeds, {len(differ)} of them differ")
+        if not differ:
+            theirs.write(path, seeds, turn * 20000)
+            return 0
+        seeds = [seed for seed in seeds if seed not in differ]
+    print(f"{rig.__name__}: the same seeds are not answered alike each time")
+    return 1
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("rig")
-    for name in ("--programs", "--skiff", "--out"):
+    for name in ("--skiff", "--out"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--programs")
     parser.add_argument("--seeds", default="1-100")
     parser.add_argument("--replay")
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--tape", type=Path)
     parser.add_argument("--shrink", type=int, help="of how many groups, the largest first, the simplest case is made smaller")
     options = parser.parse_args()
     servers = []
@@ -252,8 +285,16 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     most = rig.prepare(out, options.programs) if hasattr(rig, "prepare") else sys.maxsize
     what = getattr(rig, "CLUSTER", "api-server"), getattr(rig, "WORKER", "worker.py")
-    servers += [Upstream(out, options.programs, *what), Skiff(out, options.skiff, *what)]
-    run = getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, rig.sides(servers) if hasattr(rig, "sides") else servers)
+    theirs = Tape(options.tape) if options.tape else Upstream(out, options.programs, *what)
+    servers += [theirs, Skiff(out, options.skiff, *what)]
+    sides = rig.sides(servers) if hasattr(rig, "sides") else servers
+    if options.tape:
+        sides = [theirs, *sides[1:]]
+
+    def made(sides):
+        return getattr(rig, "Runner", Scripts if hasattr(rig, "script") else Run)(rig, sides)
+    run = made(sides)
+    run.count = theirs.count if options.tape else 0
     batch = getattr(rig, "BATCH", BATCH)
     found, asked = defaultdict(list), 0
     try:
@@ -261,7 +302,9 @@ def main():
             server.start(options.rig)
             for name, (user, groups) in rig.certificates().items():
                 server.certificate(name, user, groups)
-        Run(rig, servers).must(rig.fixtures())
+            if hasattr(rig, "started") and not isinstance(server, Tape):
+                rig.started(server)
+        Run(rig, servers[1:] if options.tape else servers).must(rig.fixtures())
         if options.replay:
             path, left = Path(options.replay), 0
             for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
@@ -271,14 +314,15 @@ def main():
                     show(difference["kind"], [case], difference)
             print(f"{left} differences")
             return 1 if left else 0
-        first, _, last = options.seeds.partition("-")
-        seeds = list(range(int(first), min(int(last or first), most) + 1))
+        seeds = theirs.seeds if options.tape else numbers(options.seeds, most)
         begin = time.monotonic()
+        patterns = accepted()
+        if options.record:
+            return record(rig, made, sides, seeds, batch, lambda kind: any(p.search(f"{options.rig} {kind}") for p in patterns), options.record)
         for start in range(0, len(seeds), batch):
             asked += run.seeds(seeds[start:start + batch], found)
             if sys.stderr.isatty() or start % (batch * 20) == 0:
                 print(f"{asked} questions in {time.monotonic() - begin:.0f} s, kinds: {len(found)}", file=sys.stderr)
-        patterns = accepted()
         most_shrunk = options.shrink if options.shrink is not None else getattr(rig, "SHRINK", 150)
         known = {kind for kind in found if any(p.search(f"{options.rig} {kind}") for p in patterns)}
         (out / "groups.txt").write_text("".join(f"{len(found[kind])}\t{kind}\n" for kind in sorted(found, key=lambda kind: (-len(found[kind]), kind))))

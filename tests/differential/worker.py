@@ -3,8 +3,9 @@
 In: {"id", "steps"}; a step: method, path, headers (each character of a value is a byte), body (a tree or a text), as (the name of a client
 certificate in the folder given, or null for none). With `from` the body is the answer of the step with that `n`, with `edits` made in it;
 `{{uid:N}}`, `{{rv:N}}` and `{{continue:N}}` in any text stand for what step N was answered. In trees "@raw:1e400" is written as 1e400
-and a member `name@twice` as a second one of that name. A step that `needs` another is asked only where that was answered well. Scripts run beside each other, the steps of one in order. A step
-with `words` is a program that is run (commands.py).
+and a member `name@twice` as a second one of that name. A step that `needs` another is asked only where that was answered well;
+one with `until` is asked until it is answered with that code, for ten seconds at most. Scripts run beside each other, the steps of one in order. A step
+with `words` is a program that is run (commands.py), one with `dns` a query that is asked of `port` (resolver.py).
 Out: {"id", "answers"}; an answer: code, body (a tree where it is JSON), and what headers mean something.
 """
 import concurrent.futures
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import commands
 import odd
+import resolver
 
 folder = Path(sys.argv[1])
 local = threading.local()
@@ -76,6 +78,8 @@ def send(connection, request, answers):
 
 
 def ask(request, answers):
+    if "dns" in request:
+        return resolver.ask(request["dns"], ("127.0.0.1", request["port"]))
     name = request.get("as", "admin")
     begin = time.monotonic()
     connections = local.__dict__.setdefault("connections", {})
@@ -106,7 +110,12 @@ def play(line):
             if "needs" in step and answers[step["needs"]]["code"] not in (200, 201, 202):
                 answers[step.get("n", at)] = {"code": 0, "body": "not asked"}
                 continue
-            answers[step.get("n", at)] = ask(step, answers)
+            end = time.monotonic() + 10
+            answer = ask(step, answers)
+            while "until" in step and answer["code"] != step["until"] and time.monotonic() < end:
+                time.sleep(0.02)
+                answer = ask(step, answers)
+            answers[step.get("n", at)] = answer
         except Exception as error:
             answers[step.get("n", at)] = {"code": -1, "body": f"the worker: {error!r}"}
     if lines:
