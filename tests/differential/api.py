@@ -393,7 +393,7 @@ def normal(step, answer, names, asked):
             value = re.sub(r"number -?[0-9][^ ]* into", "number <number> into", re.sub(r" of type \S+", " of type <type>", re.sub(r"\.[A-Z]\w+(?=\.)", "", value)))
         value = structs(value)
         value = re.sub(r"X509SHA256=[0-9a-f]{64}", "<certificate>", value)
-        value = re.sub(r"LS0tLS1[\w+/=]{40,}", "<request>", value)
+        value = re.sub(r"LS0tLS1[\w+/=]{40,}", "{csr}", value)
         value = UID.sub(lambda m: m[0] if m[0] in asked else "<uid>", value)
         value = NOW.sub(lambda m: m[0] if m[0] in asked else "<time>", value)
         value = ALLOCATED.sub(lambda m: m[0] if m[0] in asked else "<ip>", value)

@@ -59,7 +59,8 @@ enum Flow {
 
 /// A place in the text and the part that stands there.
 type Place = (usize, String);
-type Result2<T> = Result<T, String>;
+/// The error is what stands after the place.
+type Ran<T> = Result<T, String>;
 
 struct State<'t, 'v> {
     templates: &'t HashMap<String, Vec<Node>>,
@@ -94,7 +95,7 @@ impl<'v> State<'_, 'v> {
         self.place = Some((at, part.to_string()));
     }
 
-    fn walk(&mut self, dot: &Val<'v>, list: &[Node]) -> Result2<Flow> {
+    fn walk(&mut self, dot: &Val<'v>, list: &[Node]) -> Ran<Flow> {
         for node in list {
             match node {
                 Node::Text(text) => self.out.push_str(text),
@@ -121,7 +122,7 @@ impl<'v> State<'_, 'v> {
         Ok(Flow::On)
     }
 
-    fn choose(&mut self, dot: &Val<'v>, branch: &Branch, is_with: bool) -> Result2<Flow> {
+    fn choose(&mut self, dot: &Val<'v>, branch: &Branch, is_with: bool) -> Ran<Flow> {
         let mark = self.variables.len();
         let value = self.pipeline(dot, &branch.pipeline)?;
         let flow = match (value.is_true(), &branch.otherwise) {
@@ -133,7 +134,7 @@ impl<'v> State<'_, 'v> {
         Ok(flow)
     }
 
-    fn range(&mut self, dot: &Val<'v>, branch: &Branch) -> Result2<()> {
+    fn range(&mut self, dot: &Val<'v>, branch: &Branch) -> Ran<()> {
         let mark = self.variables.len();
         let value = self.pipeline(dot, &branch.pipeline)?;
         let pairs: Vec<(Val<'v>, Val<'v>)> = match &value {
@@ -189,7 +190,7 @@ impl<'v> State<'_, 'v> {
         Ok(())
     }
 
-    fn include(&mut self, dot: &Val<'v>, name: &str, pipeline: Option<&Pipeline>, at: usize) -> Result2<()> {
+    fn include(&mut self, dot: &Val<'v>, name: &str, pipeline: Option<&Pipeline>, at: usize) -> Ran<()> {
         self.at(at, &format!("{{{{template {}}}}}", api::go::quote(name)));
         let Some(list) = self.templates.get(name) else {
             return Err(format!("template {} not defined", api::go::quote(name)));
@@ -217,7 +218,7 @@ impl<'v> State<'_, 'v> {
         }
     }
 
-    fn pipeline(&mut self, dot: &Val<'v>, pipeline: &Pipeline) -> Result2<Val<'v>> {
+    fn pipeline(&mut self, dot: &Val<'v>, pipeline: &Pipeline) -> Ran<Val<'v>> {
         let mut value: Option<Val<'v>> = None;
         for command in &pipeline.commands {
             value = Some(self.command(dot, command, value)?);
@@ -233,7 +234,7 @@ impl<'v> State<'_, 'v> {
         Ok(value)
     }
 
-    fn command(&mut self, dot: &Val<'v>, command: &Command, last: Option<Val<'v>>) -> Result2<Val<'v>> {
+    fn command(&mut self, dot: &Val<'v>, command: &Command, last: Option<Val<'v>>) -> Ran<Val<'v>> {
         let (first, rest) = command.words.split_first().ok_or("empty command")?;
         if let Operand::Function(name) = &first.operand {
             self.at(first.at, &first.operand);
@@ -276,7 +277,7 @@ impl<'v> State<'_, 'v> {
     }
 
     /// The value of one word that stands alone.
-    fn argument(&mut self, dot: &Val<'v>, word: &Word) -> Result2<Val<'v>> {
+    fn argument(&mut self, dot: &Val<'v>, word: &Word) -> Ran<Val<'v>> {
         self.at(word.at, &word.operand);
         match &word.operand {
             Operand::Dot => Ok(dot.clone()),
@@ -308,7 +309,7 @@ impl<'v> State<'_, 'v> {
     }
 
     /// Follows fields below a value. `alone` says that nothing is given to the last one: it is no function.
-    fn fields(&self, mut value: Val<'v>, fields: &[String], alone: bool) -> Result2<Val<'v>> {
+    fn fields(&self, mut value: Val<'v>, fields: &[String], alone: bool) -> Ran<Val<'v>> {
         // of a null that is there nothing can be asked, of what is not there everything
         let mut absent = false;
         for (i, field) in fields.iter().enumerate() {
@@ -349,7 +350,7 @@ impl<'v> State<'_, 'v> {
         command: &Command,
         words: &[Word],
         last: Option<Val<'v>>,
-    ) -> Result2<Val<'v>> {
+    ) -> Ran<Val<'v>> {
         let given = words.len() + usize::from(last.is_some());
         functions::check_count(name, given)?;
         let place = self.place.clone();

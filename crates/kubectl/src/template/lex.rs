@@ -11,7 +11,7 @@ pub enum Kind {
     Identifier,
     Keyword,
     Number,
-    Text2,
+    String,
     RawString,
     CharConstant,
     Bool,
@@ -180,7 +180,7 @@ impl<'t> Lexer<'t> {
                 ':' if rest.starts_with(":=") => self.push(Kind::Declare, 2),
                 ':' => return Err("expected :=".to_owned()),
                 '|' => self.push(Kind::Pipe, 1),
-                '"' => self.quoted('"', Kind::Text2, "unterminated quoted string")?,
+                '"' => self.quoted('"', Kind::String, "unterminated quoted string")?,
                 '\'' => self.quoted('\'', Kind::CharConstant, "unterminated character constant")?,
                 '`' => {
                     let Some(length) = rest[1..].find('`') else {

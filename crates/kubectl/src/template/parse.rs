@@ -51,7 +51,8 @@ enum End {
     Else,
 }
 
-type Result2<T> = Result<T, String>;
+/// The error is what stands after the template's name and line.
+type Parsed<T> = Result<T, String>;
 
 impl Parser {
     fn peek(&self) -> &Token {
@@ -79,7 +80,7 @@ impl Parser {
         self.peek().kind == Kind::Keyword && self.peek().text == word
     }
 
-    fn expect(&mut self, kind: Kind, context: &str) -> Result2<Token> {
+    fn expect(&mut self, kind: Kind, context: &str) -> Parsed<Token> {
         let token = self.take_word();
         if token.kind == kind {
             Ok(token)
@@ -96,7 +97,7 @@ impl Parser {
         token.text.clone()
     }
 
-    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Parser) -> Result2<T>) -> Result2<T> {
+    fn deeper<T>(&mut self, inner: impl FnOnce(&mut Parser) -> Parsed<T>) -> Parsed<T> {
         self.depth += 1;
         if self.depth > DEEPEST {
             return Err("max expression depth exceeded".to_owned());
@@ -106,7 +107,7 @@ impl Parser {
         made
     }
 
-    fn whole(&mut self) -> Result2<Vec<Node>> {
+    fn whole(&mut self) -> Parsed<Vec<Node>> {
         let mut list = Vec::new();
         while self.peek().kind != Kind::End {
             if self.peek().kind == Kind::LeftDelim {
@@ -129,7 +130,7 @@ impl Parser {
         Ok(list)
     }
 
-    fn definition(&mut self) -> Result2<()> {
+    fn definition(&mut self) -> Parsed<()> {
         let context = "define clause";
         let token = self.take_word();
         let name = self.template_name(&token, context)?;
@@ -143,7 +144,7 @@ impl Parser {
         self.add(&name, list)
     }
 
-    fn add(&mut self, name: &str, list: Vec<Node>) -> Result2<()> {
+    fn add(&mut self, name: &str, list: Vec<Node>) -> Parsed<()> {
         let empty = |list: &[Node]| {
             list.iter()
                 .all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
@@ -162,7 +163,7 @@ impl Parser {
     }
 
     /// Reads up to `{{end}}` or `{{else}}`.
-    fn list(&mut self) -> Result2<(Vec<Node>, End)> {
+    fn list(&mut self) -> Parsed<(Vec<Node>, End)> {
         self.deeper(|parser| {
             let mut list = Vec::new();
             while parser.peek().kind != Kind::End {
@@ -176,7 +177,7 @@ impl Parser {
         })
     }
 
-    fn item(&mut self) -> Result2<Item> {
+    fn item(&mut self) -> Parsed<Item> {
         let token = self.take_word();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(token.text))),
@@ -192,7 +193,7 @@ impl Parser {
         }
     }
 
-    fn action(&mut self) -> Result2<Item> {
+    fn action(&mut self) -> Parsed<Item> {
         self.pass_space();
         let before = self.next;
         let token = self.take();
@@ -232,7 +233,7 @@ impl Parser {
         Ok(Item::Node(node))
     }
 
-    fn branch(&mut self, context: &str) -> Result2<Box<Branch>> {
+    fn branch(&mut self, context: &str) -> Parsed<Box<Branch>> {
         let variables = self.variables.len();
         let pipeline = self.pipeline(context, Kind::RightDelim)?;
         let ranges = self.ranges;
@@ -268,14 +269,14 @@ impl Parser {
         }))
     }
 
-    fn template_name(&mut self, token: &Token, context: &str) -> Result2<String> {
+    fn template_name(&mut self, token: &Token, context: &str) -> Parsed<String> {
         match token.kind {
-            Kind::Text2 | Kind::RawString => unquoted(&token.text),
+            Kind::String | Kind::RawString => unquoted(&token.text),
             _ => Err(self.unexpected(token, context)),
         }
     }
 
-    fn template(&mut self) -> Result2<Node> {
+    fn template(&mut self) -> Parsed<Node> {
         let context = "template clause";
         let token = self.take_word();
         let at = token.at;
@@ -290,7 +291,7 @@ impl Parser {
         Ok(Node::Template { name, pipeline, at })
     }
 
-    fn block(&mut self) -> Result2<Node> {
+    fn block(&mut self) -> Parsed<Node> {
         let context = "block clause";
         let named = self.take_word();
         let name = self.template_name(&named, context)?;
@@ -309,7 +310,7 @@ impl Parser {
         })
     }
 
-    fn pipeline(&mut self, context: &str, end: Kind) -> Result2<Pipeline> {
+    fn pipeline(&mut self, context: &str, end: Kind) -> Parsed<Pipeline> {
         self.pass_space();
         let mut made = Pipeline {
             at: self.peek().at,
@@ -329,7 +330,7 @@ impl Parser {
                 | Kind::Number
                 | Kind::Nil
                 | Kind::RawString
-                | Kind::Text2
+                | Kind::String
                 | Kind::Variable
                 | Kind::LeftParen => {
                     self.next = before;
@@ -360,7 +361,7 @@ impl Parser {
     }
 
     /// `$x :=`, `$x =`, and in a range `$i, $x :=`.
-    fn declarations(&mut self, context: &str, made: &mut Pipeline) -> Result2<()> {
+    fn declarations(&mut self, context: &str, made: &mut Pipeline) -> Parsed<()> {
         loop {
             self.pass_space();
             if self.peek().kind != Kind::Variable {
@@ -397,7 +398,7 @@ impl Parser {
         }
     }
 
-    fn command(&mut self) -> Result2<Command> {
+    fn command(&mut self) -> Parsed<Command> {
         let mut words = Vec::new();
         loop {
             self.pass_space();
@@ -421,7 +422,7 @@ impl Parser {
     }
 
     /// A term, and fields of it.
-    fn operand(&mut self) -> Result2<Option<Word>> {
+    fn operand(&mut self) -> Parsed<Option<Word>> {
         let Some(word) = self.term()? else { return Ok(None) };
         if self.peek().kind != Kind::Field {
             return Ok(Some(word));
@@ -452,7 +453,7 @@ impl Parser {
         Ok(Some(Word { at, operand }))
     }
 
-    fn term(&mut self) -> Result2<Option<Word>> {
+    fn term(&mut self) -> Parsed<Option<Word>> {
         let before = self.next;
         let token = self.take_word();
         let operand = match token.kind {
@@ -480,7 +481,7 @@ impl Parser {
                 let inner = self.deeper(|parser| parser.pipeline("parenthesized pipeline", Kind::RightParen))?;
                 Operand::Pipeline(inner)
             }
-            Kind::Text2 | Kind::RawString => Operand::String {
+            Kind::String | Kind::RawString => Operand::String {
                 value: unquoted(&token.text)?,
                 text: token.text,
             },
@@ -511,7 +512,7 @@ fn shown(token: &Token) -> String {
     }
 }
 
-fn number(token: &Token) -> Result2<Number> {
+fn number(token: &Token) -> Parsed<Number> {
     let text = token.text.as_str();
     let illegal = || format!("illegal number syntax: {}", api::go::quote(text));
     if token.kind == Kind::CharConstant {
@@ -555,7 +556,7 @@ fn number(token: &Token) -> Result2<Number> {
 }
 
 /// `strconv.Unquote` of a string in either kind of quotes.
-fn unquoted(text: &str) -> Result2<String> {
+fn unquoted(text: &str) -> Parsed<String> {
     if let Some(raw) = text.strip_prefix('`').and_then(|t| t.strip_suffix('`')) {
         return Ok(raw.replace('\r', ""));
     }
