@@ -74,7 +74,8 @@ class Script:
         return self.r.random() < chance
 
     def step(self, **step):
-        self.steps.append({"n": len(self.steps), **step})
+        # what a step says does not change with what comes later
+        self.steps.append(json.loads(json.dumps({"n": len(self.steps), **step})))
 
     def ports(self, n):
         some = self.r.sample(PORT_TYPES, self.r.choice([1, 1, 2]))
