@@ -56,7 +56,7 @@ impl Tally {
         let ours = answer(question);
         let mut theirs = upstream.ask(question);
         for _ in 0..20 {
-            if ours == theirs || !question["expr"].as_str().unwrap_or_default().contains("self.m") {
+            if ours == theirs || accepted(question, &ours, &theirs).is_some() {
                 break;
             }
             theirs = upstream.ask(question);
