@@ -1,7 +1,9 @@
-"""Holds the dependencies to the project's policy: permissive licences only, and no crate in two versions but those below."""
+"""Holds the dependencies to the project's policy: permissive licences only, and no crate in two versions but those below. Holds
+the API server to its floors: a file uses its own floor and those below it."""
 
 import collections
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -34,6 +36,33 @@ DUPLICATES = {
     "synstructure": "goes with syn (build only)",
     "unicode-width": "miette is behind (build only)",
 }
+
+
+# The floors of the API server, from the ground up, by the first step of a module's path.
+FLOORS = [
+    {"http", "kinds", "registry", "tree"},
+    {"admission", "allocator", "authentication", "authorization", "pipeline"},
+    {"api_services", "bootstrap_policy", "custom", "repair"},
+    {"server", "subresource", "table"},
+]
+SOURCE = pathlib.Path(__file__).resolve().parent.parent / "crates/apiserver/src"
+
+
+def upward():
+    """The uses that go up a floor, and the files that stand on none."""
+    floor_of = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+    for path in sorted(SOURCE.rglob("*.rs")):
+        own = path.relative_to(SOURCE).with_suffix("").parts[0]
+        if own == "lib":
+            continue
+        if own not in floor_of:
+            yield f"{path.relative_to(SOURCE)}: stands on no floor: add it to FLOORS"
+            continue
+        text = path.read_text().split("#[cfg(test)]\nmod ")[0]
+        for i, line in enumerate(text.splitlines(), 1):
+            for name in re.findall(r"\bcrate::(\w+)", line.split("//")[0]):
+                if floor_of.get(name, -1) > floor_of[own]:
+                    yield f"{path.relative_to(SOURCE)}:{i}: {own} uses {name}, which stands above it"
 
 
 def permitted(expression):
@@ -87,6 +116,7 @@ def main():
     for name in sorted(DUPLICATES):
         if len(versions[name]) < 2:
             faults.append(f"{name}: is there once: take it off DUPLICATES")
+    faults.extend(upward())
     for fault in faults:
         print(fault, file=sys.stderr)
     print(f"{len(packages)} crates, {len(faults)} against the policy")

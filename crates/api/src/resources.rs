@@ -18,9 +18,9 @@ pub struct Subresource {
     pub verbs: Vec<&'static str>,
 }
 
-/// One resource in one version.
+/// A row of the table: one resource in one version. What a server serves is made of it.
 #[derive(Debug)]
-pub struct Resource {
+pub struct Row {
     /// Empty for the core group.
     pub group: &'static str,
     pub version: &'static str,
@@ -40,7 +40,7 @@ pub struct Resource {
     pub type_id: TypeId,
 }
 
-impl Resource {
+impl Row {
     pub fn gvk(&self) -> GroupVersionKind {
         GroupVersionKind::new(self.group, self.version, self.kind)
     }
@@ -67,7 +67,7 @@ impl Resource {
 }
 
 struct Table {
-    rows: Vec<Resource>,
+    rows: Vec<Row>,
     by_plural: HashMap<(&'static str, &'static str, &'static str), usize>,
     by_kind: HashMap<(&'static str, &'static str, &'static str), usize>,
 }
@@ -85,7 +85,7 @@ fn dash(text: &'static str) -> &'static str {
 }
 
 fn parse(text: &'static str, schema: &Schema) -> Table {
-    let mut rows: Vec<Resource> = Vec::new();
+    let mut rows: Vec<Row> = Vec::new();
     for line in text.lines() {
         if let Some(sub) = line.strip_prefix(' ') {
             let mut words = sub.split(' ');
@@ -129,7 +129,7 @@ fn parse(text: &'static str, schema: &Schema) -> Table {
         let Some(type_id) = schema.type_for(&GroupVersionKind::new(group, version, kind)) else {
             continue;
         };
-        rows.push(Resource {
+        rows.push(Row {
             group,
             version,
             // Upstream's discovery names the preferred version of a group first.
@@ -170,18 +170,18 @@ fn table() -> &'static Table {
 }
 
 /// Every built-in resource, groups in upstream's order of discovery.
-pub fn all() -> &'static [Resource] {
+pub fn all() -> &'static [Row] {
     &table().rows
 }
 
 /// The resource of a request path.
-pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Row> {
     let table = table();
     table.by_plural.get(&(group, version, plural)).map(|&i| &table.rows[i])
 }
 
 /// The resource whose objects are of a kind.
-pub fn find_kind(gvk: &GroupVersionKind) -> Option<&'static Resource> {
+pub fn find_kind(gvk: &GroupVersionKind) -> Option<&'static Row> {
     let table = table();
     table
         .by_kind

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::pipeline::Pipeline;
+use crate::pipeline::delete::DeleteOptions;
+use crate::pipeline::{Origin, Write, WriteOptions};
+use crate::registry::Served;
 use crate::registry::cached::Cached;
-use crate::registry::delete::DeleteOptions;
-use crate::registry::write::{Change, Origin, Write, WriteOptions};
-use crate::registry::{Registry, Served};
+use crate::registry::own::Own;
 
 pub const GROUP: &str = "apiregistration.k8s.io";
 pub const PLURAL: &str = "apiservices";
@@ -56,8 +58,8 @@ fn spec(group: &str, version: &str, priorities: (i32, i32)) -> Value {
     spec
 }
 
-fn served(registry: &Registry) -> Result<Served> {
-    let catalog = registry.catalog();
+fn served(pipeline: &Pipeline) -> Result<Served> {
+    let catalog = pipeline.registry.catalog();
     let served = catalog.stored(GROUP, PLURAL).cloned();
     served.ok_or_else(|| ApiError::internal(format!("{PLURAL} are not served")))
 }
@@ -70,27 +72,27 @@ fn managed(object: &Cached) -> Option<&str> {
 ///
 /// # Errors
 /// The first; the others are made nevertheless.
-pub async fn start(registry: &Arc<Registry>) -> Result<()> {
-    let served = served(registry)?;
+pub async fn start(pipeline: &Arc<Pipeline>) -> Result<()> {
+    let served = served(pipeline)?;
     // together, so that they share syncs
     let made = BUILT_IN.iter().map(|(group, version, of_group, of_version)| {
         let spec = spec(group, version, (*of_group, *of_version));
-        ensure(registry, &served, format!("{version}.{group}"), AT_START, spec)
+        ensure(pipeline, &served, format!("{version}.{group}"), AT_START, spec)
     });
     futures::future::join_all(made).await.into_iter().collect()
 }
 
 /// Makes and removes those of a group of custom resources, as its versions are served now.
-pub async fn sync(registry: &Arc<Registry>, group: &str) -> Result<()> {
-    let services = served(registry)?;
-    let catalog = registry.catalog();
+pub async fn sync(pipeline: &Arc<Pipeline>, group: &str) -> Result<()> {
+    let services = served(pipeline)?;
+    let catalog = pipeline.registry.catalog();
     let custom = catalog
         .all()
         .filter(|s| s.resource.is_custom() && s.resource.group == group);
     let versions: BTreeSet<&str> = custom.map(|s| s.resource.version.as_str()).collect();
     for version in &versions {
         let spec = spec(group, version, CUSTOM);
-        ensure(registry, &services, format!("{version}.{group}"), ALWAYS, spec).await?;
+        ensure(pipeline, &services, format!("{version}.{group}"), ALWAYS, spec).await?;
     }
     let suffix = format!(".{group}");
     for object in services.cache.list("").items {
@@ -102,7 +104,7 @@ pub async fn sync(registry: &Arc<Registry>, group: &str) -> Result<()> {
             continue;
         }
         let options = WriteOptions::own("");
-        match write(registry, &services, &options)
+        match write(pipeline, &services, &options)
             .delete(name, &DeleteOptions::default())
             .await
         {
@@ -114,25 +116,25 @@ pub async fn sync(registry: &Arc<Registry>, group: &str) -> Result<()> {
 }
 
 /// Somebody wrote or deleted an APIService.
-pub async fn written(registry: &Arc<Registry>, object: &Cached) -> Result<()> {
+pub async fn written(pipeline: &Arc<Pipeline>, object: &Cached) -> Result<()> {
     match object.object.meta.name.split_once('.') {
-        Some((_, group)) => sync(registry, group).await,
+        Some((_, group)) => sync(pipeline, group).await,
         None => Ok(()),
     }
 }
 
-fn write<'a>(registry: &'a Arc<Registry>, served: &'a Served, options: &'a WriteOptions) -> Write<'a> {
+fn write<'a>(pipeline: &'a Pipeline, served: &'a Served, options: &'a WriteOptions) -> Write<'a> {
     Write {
-        registry,
+        pipeline,
         served,
         namespace: "",
         options,
     }
 }
 
-async fn ensure(registry: &Arc<Registry>, served: &Served, name: String, how: &str, spec: Value) -> Result<()> {
+async fn ensure(pipeline: &Arc<Pipeline>, served: &Served, name: String, how: &str, spec: Value) -> Result<()> {
     let options = WriteOptions::own("");
-    let write = write(registry, served, &options);
+    let write = write(pipeline, served, &options);
     let Some(object) = served.cache.get("", &name) else {
         let mut tree = json!({
             "apiVersion": served.resource.api_version(), "kind": served.resource.kind,
@@ -151,20 +153,19 @@ async fn ensure(registry: &Arc<Registry>, served: &Served, name: String, how: &s
     if managed(&object).is_none() || object.tree()?["spec"] == spec {
         return Ok(());
     }
-    let change = |old: &Value| {
-        let mut tree = old.clone();
-        tree["spec"] = spec.clone();
-        Ok(Change {
-            tree,
-            uid: None,
-            revision: None,
-            applied: false,
-        })
+    let repaired = Own {
+        registry: &pipeline.registry,
+        group: GROUP,
+        plural: PLURAL,
+        namespace: "",
+        name: &name,
+        options: WriteOptions::own(""),
     };
-    match write.update(&name, change).await {
-        Err(error) if error.reason != "NotFound" => Err(error),
-        _ => Ok(()),
-    }
+    let repaired = repaired.swap(|tree| {
+        tree["spec"] = spec.clone();
+        Ok(())
+    });
+    repaired.await.map(|_| ())
 }
 
 #[cfg(test)]

@@ -5,20 +5,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use apiserver::http::status::ApiError;
-use apiserver::registry::Registry;
-use apiserver::registry::write::{Change, Origin, Write, WriteOptions};
+use apiserver::pipeline::{Change, Origin, Pipeline, Write, WriteOptions};
 use serde_json::{Value, json};
 
 /// Creates an object unless it is there; of one that is there, these fields get the values they have in `tree`.
 async fn ensure_with(
-    registry: &Arc<Registry>,
+    pipeline: &Arc<Pipeline>,
     group: &str,
     plural: &str,
     namespace: &str,
     tree: Value,
     fields: &[&str],
 ) -> Result<(), ApiError> {
-    let catalog = registry.catalog();
+    let catalog = pipeline.registry.catalog();
     let served = catalog
         .stored(group, plural)
         .ok_or_else(|| ApiError::internal(format!("{plural} is not served")))?;
@@ -28,7 +27,7 @@ async fn ensure_with(
         .unwrap_or_default();
     let options = WriteOptions::own("");
     let write = Write {
-        registry,
+        pipeline,
         served,
         namespace,
         options: &options,
@@ -42,12 +41,7 @@ async fn ensure_with(
             for field in fields {
                 wanted[*field] = tree[*field].clone();
             }
-            Ok(Change {
-                tree: wanted,
-                uid: None,
-                revision: None,
-                applied: false,
-            })
+            Ok(Change::to(wanted))
         };
         return write.update(name, change).await.map(|_| ());
     }
@@ -61,18 +55,18 @@ async fn ensure_with(
 }
 
 async fn ensure(
-    registry: &Arc<Registry>,
+    pipeline: &Arc<Pipeline>,
     group: &str,
     plural: &str,
     namespace: &str,
     tree: Value,
 ) -> Result<(), ApiError> {
-    ensure_with(registry, group, plural, namespace, tree, &[]).await
+    ensure_with(pipeline, group, plural, namespace, tree, &[]).await
 }
 
 /// Makes what is missing.
 pub async fn bootstrap(
-    registry: &Arc<Registry>,
+    pipeline: &Arc<Pipeline>,
     service_ip: IpAddr,
     advertise: IpAddr,
     port: u16,
@@ -80,8 +74,8 @@ pub async fn bootstrap(
 ) -> Result<(), ApiError> {
     let namespace = |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
     let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
-    futures::future::try_join_all(names.map(|n| ensure(registry, "", "namespaces", "", namespace(n)))).await?;
-    apiserver::authorization::bootstrap_policy::reconcile(registry).await?;
+    futures::future::try_join_all(names.map(|n| ensure(pipeline, "", "namespaces", "", namespace(n)))).await?;
+    apiserver::bootstrap_policy::reconcile(pipeline).await?;
     let classes = [
         (
             "system-node-critical",
@@ -99,17 +93,17 @@ pub async fn bootstrap(
             "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
             "metadata": { "name": name }, "value": value, "description": description,
         });
-        ensure(registry, "scheduling.k8s.io", "priorityclasses", "", class)
+        ensure(pipeline, "scheduling.k8s.io", "priorityclasses", "", class)
     });
     // together, so that they share syncs
     let (services, classes) = tokio::join!(
-        apiserver::api_services::start(registry),
+        apiserver::api_services::start(pipeline),
         futures::future::try_join_all(classes)
     );
     services?;
     classes?;
     // by these, servers behind this one find out whom to trust, and cleaners since when token use is written down
-    let today = registry.timestamp().chars().take(10).collect::<String>();
+    let today = pipeline.registry.timestamp().chars().take(10).collect::<String>();
     for (name, data) in [
         (
             "extension-apiserver-authentication",
@@ -124,7 +118,7 @@ pub async fn bootstrap(
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": name, "namespace": "kube-system" }, "data": data,
         });
-        ensure(registry, "", "configmaps", "kube-system", map).await?;
+        ensure(pipeline, "", "configmaps", "kube-system", map).await?;
     }
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
     let service = json!({
@@ -135,7 +129,7 @@ pub async fn bootstrap(
             "ports": [{ "name": "https", "port": 443, "targetPort": port, "protocol": "TCP" }],
         },
     });
-    ensure(registry, "", "services", "default", service).await?;
+    ensure(pipeline, "", "services", "default", service).await?;
     if advertise.is_loopback() {
         // no endpoint may have such an address; a machine without a network serves itself
         tracing::warn!(%advertise, "the Service kubernetes has no endpoint: give --advertise-address for clients in pods");
@@ -153,7 +147,7 @@ pub async fn bootstrap(
             "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
         }],
     });
-    ensure_with(registry, "", "endpoints", "default", endpoints, &["subsets"]).await?;
+    ensure_with(pipeline, "", "endpoints", "default", endpoints, &["subsets"]).await?;
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
@@ -163,7 +157,7 @@ pub async fn bootstrap(
     });
     let fields = ["endpoints", "ports"];
     ensure_with(
-        registry,
+        pipeline,
         "discovery.k8s.io",
         "endpointslices",
         "default",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::resources::{Resource, all};
+use crate::resources::{Row, all};
 use crate::schema::{Field, ListType, Scalar, Shape};
 
 const MAX_DEPTH: usize = 9;
@@ -129,7 +129,7 @@ fn cases(
     }
 }
 
-fn applied(resource: &Resource, live: Option<&Value>, config: &Value) -> Value {
+fn applied(resource: &Row, live: Option<&Value>, config: &Value) -> Value {
     let schema = Schema::builtin();
     let context = ManagerContext {
         manager: "a".into(),

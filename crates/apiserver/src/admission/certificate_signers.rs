@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use pki::{PkiError, Subject};
 use serde_json::Value;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::authorization;
 use crate::http::status::Result;
 use crate::http::user::MASTERS;
@@ -14,33 +14,38 @@ use crate::http::user::MASTERS;
 const GROUP: &str = "certificates.k8s.io";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
-/// Refuses what only those who are trusted with a signer may do. The signer is that of the stored request.
-pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    if !attributes.resource.is(GROUP, "certificatesigningrequests") {
-        return Ok(());
+/// Guards the signers of certificates.
+pub struct CertificateSigners;
+
+impl Plugin for CertificateSigners {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.resource.is(GROUP, "certificatesigningrequests")
     }
-    let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
-    let verb = match (attributes.subresource, attributes.operation) {
-        ("approval", Operation::Update) => "approve",
-        ("status", Operation::Update) if changes_outcome(tree, old) => "sign",
-        ("", Operation::Create) if signer_of(tree) == CLIENT_SIGNER => {
-            return match subject_of(tree) {
-                Err(why) => refuse(&format!("failed to parse CSR: {why}")),
-                Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => refuse(&format!(
-                    "use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
-                )),
-                Ok(_) => Ok(()),
-            };
+
+    fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+        let refuse = |why: &str| Err(asked.resource.forbidden(asked.name, why));
+        let verb = match (asked.subresource, asked.operation) {
+            ("approval", Operation::Update) => "approve",
+            ("status", Operation::Update) if changes_outcome(tree, old) => "sign",
+            ("", Operation::Create) if signer_of(tree) == CLIENT_SIGNER => {
+                return match subject_of(tree) {
+                    Err(why) => refuse(&format!("failed to parse CSR: {why}")),
+                    Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => refuse(&format!(
+                        "use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
+                    )),
+                    Ok(_) => Ok(()),
+                };
+            }
+            _ => return Ok(()),
+        };
+        let signer = old.map(signer_of).unwrap_or_default();
+        if trusted(asked, verb, signer) {
+            return Ok(());
         }
-        _ => return Ok(()),
-    };
-    let signer = old.map(signer_of).unwrap_or_default();
-    if trusted(attributes, verb, signer) {
-        return Ok(());
+        refuse(&format!(
+            "user not permitted to {verb} requests with signerName {signer:?}"
+        ))
     }
-    refuse(&format!(
-        "user not permitted to {verb} requests with signerName {signer:?}"
-    ))
 }
 
 fn signer_of(tree: &Value) -> &str {
@@ -66,7 +71,7 @@ fn trusted(attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
             name,
             ..authorization::Attributes::default()
         };
-        attributes.registry.allows(attributes.user, &asked)
+        attributes.authorizer.allows(attributes.user, &asked)
     };
     let domain = signer.split('/').next().unwrap_or_default();
     allowed(signer) || allowed(&format!("{domain}/*"))

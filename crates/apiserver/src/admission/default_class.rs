@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::http::status::Result;
 
 const STORAGE: [&str; 2] = [
@@ -15,26 +15,42 @@ const INGRESS: [&str; 1] = ["ingressclass.kubernetes.io/is-default-class"];
 /// How an ingress named its class before it had a field.
 const INGRESS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
-pub fn of_claims(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
-    let asked = attributes.is("", "persistentvolumeclaims", Operation::Create);
-    if asked && tree.pointer("/spec/storageClassName").is_none() {
-        let classes = classes(attributes, "storage.k8s.io", "storageclasses")?;
-        if let Some(name) = default(&classes, &STORAGE) {
-            tree["spec"]["storageClassName"] = name;
-        }
+/// Gives claims the default storage class.
+pub struct DefaultStorageClass;
+
+impl Plugin for DefaultStorageClass {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.is("", "persistentvolumeclaims", Operation::Create)
     }
-    Ok(())
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
+        if tree.pointer("/spec/storageClassName").is_none() {
+            let classes = classes(asked, "storage.k8s.io", "storageclasses")?;
+            if let Some(name) = default(&classes, &STORAGE) {
+                tree["spec"]["storageClassName"] = name;
+            }
+        }
+        Ok(())
+    }
 }
 
-pub fn of_ingresses(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
-    let asked = attributes.is("networking.k8s.io", "ingresses", Operation::Create);
-    if asked && !names_class(tree) {
-        let classes = classes(attributes, "networking.k8s.io", "ingressclasses")?;
-        if let Some(name) = default(&classes, &INGRESS) {
-            tree["spec"]["ingressClassName"] = name;
-        }
+/// Gives ingresses the default ingress class.
+pub struct DefaultIngressClass;
+
+impl Plugin for DefaultIngressClass {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.is("networking.k8s.io", "ingresses", Operation::Create)
     }
-    Ok(())
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
+        if !names_class(tree) {
+            let classes = classes(asked, "networking.k8s.io", "ingressclasses")?;
+            if let Some(name) = default(&classes, &INGRESS) {
+                tree["spec"]["ingressClassName"] = name;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn names_class(ingress: &Value) -> bool {

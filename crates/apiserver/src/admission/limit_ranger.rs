@@ -6,7 +6,7 @@ use api::pod::{self, Resources, amounts};
 use api::quantity::Quantity;
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::http::status::Result;
 use crate::tree::text;
 
@@ -14,17 +14,6 @@ use crate::tree::text;
 const ANNOTATION: &str = "kubernetes.io/limit-ranger";
 /// The most that is counted in thousandths.
 const MAX_MILLI_VALUE: i64 = i64::MAX / 1000;
-
-fn applies(attributes: &Attributes<'_>, tree: &Value) -> bool {
-    if text(tree, &["metadata", "deletionTimestamp"]).is_some() {
-        return false;
-    }
-    let claim = |operation| attributes.is("", "persistentvolumeclaims", operation);
-    attributes.resizes_pod()
-        || attributes.is("", "pods", Operation::Create)
-        || claim(Operation::Create)
-        || claim(Operation::Update)
-}
 
 /// The limits of each LimitRange of the namespace.
 fn ranges(attributes: &Attributes<'_>) -> Result<Vec<Vec<Value>>> {
@@ -34,15 +23,54 @@ fn ranges(attributes: &Attributes<'_>) -> Result<Vec<Vec<Value>>> {
     each.collect()
 }
 
-/// Gives containers the defaults of the namespace.
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
-    if !attributes.resource.is("", "pods") || !applies(attributes, tree) {
-        return Ok(());
+/// Holds pods and claims to the limits of their namespace.
+pub struct LimitRanger;
+
+impl Plugin for LimitRanger {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        let claim = |operation| asked.is("", "persistentvolumeclaims", operation);
+        asked.resizes_pod()
+            || asked.is("", "pods", Operation::Create)
+            || claim(Operation::Create)
+            || claim(Operation::Update)
     }
-    for limits in ranges(attributes)? {
-        give_defaults(&limits, tree);
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
+        if !asked.resource.is("", "pods") || ends(tree) {
+            return Ok(());
+        }
+        for limits in ranges(asked)? {
+            give_defaults(&limits, tree);
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn validate(&self, asked: &Attributes<'_>, tree: &Value, _: Option<&Value>) -> Result<()> {
+        if ends(tree) {
+            return Ok(());
+        }
+        for limits in ranges(asked)? {
+            let mut problems = match asked.resource.is("", "pods") {
+                true => of_pod(&limits, tree),
+                false => of_claim(&limits, tree),
+            };
+            // the same of several containers is said once
+            let mut seen = BTreeSet::new();
+            problems.retain(|problem| seen.insert(problem.clone()));
+            let all = match problems.as_slice() {
+                [] => continue,
+                [one] => one.clone(),
+                many => format!("[{}]", many.join(", ")),
+            };
+            return Err(asked.resource.forbidden(asked.name, &all));
+        }
+        Ok(())
+    }
+}
+
+/// What is on its way out is not limited any more.
+fn ends(tree: &Value) -> bool {
+    text(tree, &["metadata", "deletionTimestamp"]).is_some()
 }
 
 fn give_defaults(limits: &[Value], tree: &mut Value) {
@@ -91,29 +119,6 @@ fn fill(container: &mut Value, kind: &str, defaults: &BTreeMap<String, Value>) -
         }
     }
     given
-}
-
-/// Refuses what is outside the bounds.
-pub fn validate(attributes: &Attributes<'_>, tree: &Value) -> Result<()> {
-    if !applies(attributes, tree) {
-        return Ok(());
-    }
-    for limits in ranges(attributes)? {
-        let mut problems = match attributes.resource.is("", "pods") {
-            true => of_pod(&limits, tree),
-            false => of_claim(&limits, tree),
-        };
-        // the same of several containers is said once
-        let mut seen = BTreeSet::new();
-        problems.retain(|problem| seen.insert(problem.clone()));
-        let all = match problems.as_slice() {
-            [] => continue,
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        return Err(attributes.resource.forbidden(attributes.name, &all));
-    }
-    Ok(())
 }
 
 fn of_pod(limits: &[Value], tree: &Value) -> Vec<String> {

@@ -1,29 +1,32 @@
 //! Admission: what is added to an object before it is checked, and what is refused after. One file a plugin.
 
-pub mod certificate_signers;
+mod certificate_signers;
 mod default_class;
+mod default_toleration_seconds;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_declared_feature_validator;
-pub mod node_restriction;
-pub mod node_token;
+mod node_restriction;
+mod node_token;
 mod persistent_volume_claim_resize;
-mod pod_defaults;
 mod pod_resize_validator;
 mod pod_security;
 mod pod_topology_labels;
 mod priority;
 mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod storage_object_in_use_protection;
+mod taint_nodes_by_condition;
 mod terminating_definition;
 
-use std::sync::Arc;
+use std::pin::Pin;
 
 use serde_json::Value;
 
-pub use resource_quota::{Charge, Turns};
+pub use resource_quota::Charge;
 
+use crate::authorization::Authorizer;
 use crate::http::status::Result;
 use crate::http::user::User;
 use crate::http::warnings::Warnings;
@@ -53,7 +56,8 @@ impl Operation {
 
 /// What is asked, as the plugins see it.
 pub struct Attributes<'a> {
-    pub registry: &'a Arc<Registry>,
+    pub registry: &'a Registry,
+    pub authorizer: &'a Authorizer,
     pub user: &'a User,
     pub operation: Operation,
     pub resource: &'a Resource,
@@ -76,45 +80,88 @@ impl Attributes<'_> {
     }
 }
 
-/// The mutating plugins, in upstream's order. Of an update, `node_restriction` has its say before: it reads what was asked for.
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
-    terminating_definition::admit(attributes)?;
-    namespace_lifecycle::admit(attributes)?;
-    limit_ranger::mutate(attributes, tree)?;
-    service_account::mutate(attributes, tree)?;
-    if attributes.operation == Operation::Create {
-        node_restriction::admit(attributes, tree, None)?;
+/// An answer that has to be waited for.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// A plugin: what it looks at, what it adds to an object, and what it refuses. It owns its state.
+pub trait Plugin: Send + Sync {
+    /// Returns whether it has a say in this at all.
+    fn handles(&self, asked: &Attributes<'_>) -> bool;
+
+    /// Adds to an object before its rules are asked, or refuses it; of a deletion the tree is null.
+    fn admit(&self, _: &Attributes<'_>, _: &mut Value, _old: Option<&Value>) -> Result<()> {
+        Ok(())
     }
-    pod_defaults::taint_nodes_by_condition(attributes, tree);
-    priority::mutate(attributes, tree)?;
-    pod_defaults::default_toleration_seconds(attributes, tree);
-    default_class::of_claims(attributes, tree)?;
-    storage_object_in_use_protection::mutate(attributes, tree);
-    pod_defaults::runtime_class(attributes, tree)?;
-    default_class::of_ingresses(attributes, tree)?;
-    pod_topology_labels::mutate(attributes, tree);
-    Ok(())
+
+    /// Refuses an object as it will be stored; of a deletion the tree is null.
+    fn validate(&self, _: &Attributes<'_>, _: &Value, _old: Option<&Value>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Refuses an object after waiting for others, and holds what its write needs until that is made.
+    fn hold<'a>(&'a self, _: &'a Attributes<'_>, _: &'a Value, _old: Option<&'a Value>) -> Option<Later<'a, Charge>> {
+        None
+    }
 }
 
-/// All plugins that have a say in a deletion.
-///
-/// # Errors
-/// `403` from the first that refuses it.
-pub async fn delete(attributes: &Attributes<'_>, old: &Value) -> Result<()> {
-    namespace_lifecycle::admit(attributes)?;
-    node_restriction::admit(attributes, &Value::Null, Some(old))?;
-    validate(attributes, &Value::Null, Some(old)).await?.keep();
-    Ok(())
+/// The plugins of a server, in upstream's order (`pkg/kubeapiserver/options/plugins.go`).
+pub struct Admission(Vec<Box<dyn Plugin>>);
+
+impl Default for Admission {
+    fn default() -> Admission {
+        Admission(vec![
+            Box::new(terminating_definition::TerminatingDefinition),
+            Box::new(namespace_lifecycle::NamespaceLifecycle),
+            Box::new(limit_ranger::LimitRanger),
+            Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
+            Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+            Box::new(pod_security::PodSecurity),
+            Box::new(priority::Priority),
+            Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+            Box::new(default_class::DefaultStorageClass),
+            Box::new(storage_object_in_use_protection::StorageObjectInUseProtection),
+            Box::new(persistent_volume_claim_resize::PersistentVolumeClaimResize),
+            Box::new(runtime_class::RuntimeClass),
+            Box::new(certificate_signers::CertificateSigners),
+            Box::new(default_class::DefaultIngressClass),
+            Box::new(pod_topology_labels::PodTopologyLabels),
+            Box::new(node_declared_feature_validator::NodeDeclaredFeatureValidator),
+            Box::new(pod_resize_validator::PodResizeValidator),
+            // webhooks and policies go here; quotas come last, so that nothing is charged that is refused
+            Box::new(resource_quota::ResourceQuota::default()),
+        ])
+    }
 }
 
-/// The validating plugins. The charge must be kept when the write is made, else it is given back.
-pub async fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
-    limit_ranger::validate(attributes, tree)?;
-    pod_security::validate(attributes, tree, old)?;
-    priority::validate(attributes, tree)?;
-    persistent_volume_claim_resize::validate(attributes, tree, old)?;
-    certificate_signers::validate(attributes, tree, old)?;
-    node_declared_feature_validator::validate(attributes, tree, old)?;
-    pod_resize_validator::validate(attributes, tree, old)?;
-    resource_quota::charge(attributes, tree, old).await
+impl Admission {
+    fn of<'a>(&'a self, asked: &'a Attributes<'_>) -> impl Iterator<Item = &'a dyn Plugin> {
+        self.0
+            .iter()
+            .map(|plugin| &**plugin)
+            .filter(|plugin| plugin.handles(asked))
+    }
+
+    /// Asks all plugins before the rules of a kind are asked.
+    ///
+    /// # Errors
+    /// `403` from the first that refuses.
+    pub fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+        self.of(asked).try_for_each(|plugin| plugin.admit(asked, tree, old))
+    }
+
+    /// Asks all plugins of an object as it will be stored. What they hold is to be kept when the write is made, else given back.
+    ///
+    /// # Errors
+    /// `403` from the first that refuses.
+    pub async fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Vec<Charge>> {
+        let mut held = Vec::new();
+        for plugin in self.of(asked) {
+            plugin.validate(asked, tree, old)?;
+            if let Some(holding) = plugin.hold(asked, tree, old) {
+                held.push(holding.await?);
+            }
+        }
+        Ok(held)
+    }
 }

@@ -2,36 +2,44 @@
 
 use serde_json::Value;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::http::status::Result;
 use crate::tree::text;
 
-pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    let asked = attributes.is("", "pods", Operation::Update) || attributes.resizes_pod();
-    let node = text(tree, &["spec", "nodeName"]).unwrap_or_default();
-    let generation = |tree: &Value| tree["metadata"]["generation"].as_i64();
-    let Some(old) = old.filter(|old| asked && !node.is_empty() && generation(old) != generation(tree)) else {
-        return Ok(());
-    };
-    let required = required(tree, old);
-    if required.is_empty() {
-        return Ok(());
+/// Keeps changes of pods to what their node knows.
+pub struct NodeDeclaredFeatureValidator;
+
+impl Plugin for NodeDeclaredFeatureValidator {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.is("", "pods", Operation::Update) || asked.resizes_pod()
     }
-    let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
-    let Some(found) = attributes.registry.get("", "nodes", "", node) else {
-        return refuse(&format!("node {node:?} not found"));
-    };
-    let found = found.tree()?;
-    let declared = found.pointer("/status/declaredFeatures").and_then(Value::as_array);
-    let knows = |feature: &str| declared.is_some_and(|all| all.iter().any(|one| one == feature));
-    let missing: Vec<&str> = required.into_iter().filter(|feature| !knows(feature)).collect();
-    if missing.is_empty() {
-        return Ok(());
+
+    fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+        let node = text(tree, &["spec", "nodeName"]).unwrap_or_default();
+        let generation = |tree: &Value| tree["metadata"]["generation"].as_i64();
+        let Some(old) = old.filter(|old| !node.is_empty() && generation(old) != generation(tree)) else {
+            return Ok(());
+        };
+        let required = required(tree, old);
+        if required.is_empty() {
+            return Ok(());
+        }
+        let refuse = |why: &str| Err(asked.resource.forbidden(asked.name, why));
+        let Some(found) = asked.registry.get("", "nodes", "", node) else {
+            return refuse(&format!("node {node:?} not found"));
+        };
+        let found = found.tree()?;
+        let declared = found.pointer("/status/declaredFeatures").and_then(Value::as_array);
+        let knows = |feature: &str| declared.is_some_and(|all| all.iter().any(|one| one == feature));
+        let missing: Vec<&str> = required.into_iter().filter(|feature| !knows(feature)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        refuse(&format!(
+            "pod update requires features {} which are not available on node {node:?}",
+            missing.join(", ")
+        ))
     }
-    refuse(&format!(
-        "pod update requires features {} which are not available on node {node:?}",
-        missing.join(", ")
-    ))
 }
 
 /// What the node of a pod must know for an update of it.

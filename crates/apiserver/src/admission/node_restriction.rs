@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::admission::{Attributes, Operation, certificate_signers};
+use crate::admission::{Attributes, Operation, Plugin, certificate_signers, node_token};
 use crate::authorization::node::LEASES;
 use crate::authorization::node_graph::{Referent, references};
 use crate::http::status::Result;
@@ -35,37 +35,45 @@ const OWN_LABELS: [&str; 11] = [
     "failure-domain.beta.kubernetes.io/zone",
 ];
 
-/// Refuses what a node may not write. `tree` is what it asks for, before the rest of the pipeline undoes what a path may not change.
-///
-/// # Errors
-/// `403` with upstream's reason.
-pub fn admit(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    let Some(node) = attributes.user.node_name() else {
-        return Ok(());
-    };
-    // what has no name yet is called so
-    let name = match attributes.name {
-        "" => "Unknown",
-        name => name,
-    };
-    let refuse = |why: String| Err(attributes.resource.forbidden(name, &why));
-    if node.is_empty() {
-        return refuse(format!("could not determine node from user {:?}", attributes.user.name));
+/// Keeps nodes to their own. It reads what they ask for, before the rest of the pipeline undoes what a path may not change.
+pub struct NodeRestriction;
+
+impl Plugin for NodeRestriction {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.user.node_name().is_some()
     }
-    // an empty list, a null and nothing are the same
-    let resource = attributes.resource;
-    let mut wanted = tree.clone();
-    if !wanted.is_null() && attributes.subresource != "eviction" {
-        resource.schema.get().set_defaults(resource.root, &mut wanted);
-        resource.schema.get().normalize(resource.root, &mut wanted);
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+        let Some(node) = asked.user.node_name() else {
+            return Ok(());
+        };
+        if asked.resource.is("", "serviceaccounts") && asked.subresource == "token" {
+            return node_token::admit(asked, tree);
+        }
+        // what has no name yet is called so
+        let name = match asked.name {
+            "" => "Unknown",
+            name => name,
+        };
+        let refuse = |why: String| Err(asked.resource.forbidden(name, &why));
+        if node.is_empty() {
+            return refuse(format!("could not determine node from user {:?}", asked.user.name));
+        }
+        // an empty list, a null and nothing are the same
+        let resource = asked.resource;
+        let mut wanted = tree.clone();
+        if !wanted.is_null() && asked.subresource != "eviction" {
+            resource.schema.get().set_defaults(resource.root, &mut wanted);
+            resource.schema.get().normalize(resource.root, &mut wanted);
+        }
+        let question = Question {
+            attributes: asked,
+            node,
+            new: &wanted,
+            old,
+        };
+        question.check().or_else(refuse)
     }
-    let question = Question {
-        attributes,
-        node,
-        new: &wanted,
-        old,
-    };
-    question.check().or_else(refuse)
 }
 
 /// What a node asks for.

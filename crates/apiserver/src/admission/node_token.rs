@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 
+use crate::admission::Attributes;
 use crate::authorization;
 use crate::http::status::{ApiError, Result};
-use crate::http::user::User;
 use crate::registry::Registry;
 use crate::tree::text;
 
 /// Refuses a request for a token of a service account that a node may not make.
-pub fn admit(registry: &Registry, user: &User, namespace: &str, account: &str, request: &Value) -> Result<()> {
+pub fn admit(asked: &Attributes<'_>, request: &Value) -> Result<()> {
+    let (registry, user, namespace, account) = (asked.registry, asked.user, asked.namespace, asked.name);
     let Some(node) = user.node_name() else {
         return Ok(());
     };
@@ -58,7 +59,7 @@ pub fn admit(registry: &Registry, user: &User, namespace: &str, account: &str, r
         name: account,
         ..authorization::Attributes::default()
     };
-    if registry.allows(user, &attributes) {
+    if asked.authorizer.allows(user, &attributes) {
         return Ok(());
     }
     let name = &user.name;

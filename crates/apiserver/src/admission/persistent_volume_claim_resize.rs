@@ -3,33 +3,39 @@
 use api::quantity::Quantity;
 use serde_json::Value;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::http::status::Result;
 use crate::tree::text;
 
-pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    if !attributes.is("", "persistentvolumeclaims", Operation::Update) {
-        return Ok(());
+/// Lets claims grow whose class allows it.
+pub struct PersistentVolumeClaimResize;
+
+impl Plugin for PersistentVolumeClaimResize {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.is("", "persistentvolumeclaims", Operation::Update)
     }
-    let Some(old) = old.filter(|old| size(tree) > size(old)) else {
-        return Ok(());
-    };
-    let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
-    if text(old, &["status", "phase"]) != Some("Bound") {
-        return refuse("Only bound persistent volume claims can be expanded");
+
+    fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+        let Some(old) = old.filter(|old| size(tree) > size(old)) else {
+            return Ok(());
+        };
+        let refuse = |why: &str| Err(asked.resource.forbidden(asked.name, why));
+        if text(old, &["status", "phase"]) != Some("Bound") {
+            return refuse("Only bound persistent volume claims can be expanded");
+        }
+        let class = Some(class(tree)).filter(|name| !name.is_empty() && *name == class(old));
+        let class = class.and_then(|name| asked.registry.get("storage.k8s.io", "storageclasses", "", name));
+        let grows = match class {
+            Some(class) => class.tree()?["allowVolumeExpansion"] == true,
+            None => false,
+        };
+        if grows {
+            return Ok(());
+        }
+        refuse(
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
+        )
     }
-    let class = Some(class(tree)).filter(|name| !name.is_empty() && *name == class(old));
-    let class = class.and_then(|name| attributes.registry.get("storage.k8s.io", "storageclasses", "", name));
-    let grows = match class {
-        Some(class) => class.tree()?["allowVolumeExpansion"] == true,
-        None => false,
-    };
-    if grows {
-        return Ok(());
-    }
-    refuse(
-        "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize",
-    )
 }
 
 fn size(claim: &Value) -> Quantity {

@@ -4,41 +4,50 @@ use api::pod;
 use api::quantity::Quantity;
 use serde_json::{Value, json};
 
-use crate::admission::Attributes;
+use crate::admission::{Attributes, Plugin};
 use crate::http::status::{ApiError, Result};
 use crate::tree::text;
 
-pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    let node = text(tree, &["spec", "nodeName"]).unwrap_or_default();
-    let generation = |tree: &Value| tree["metadata"]["generation"].as_i64();
-    if !attributes.resizes_pod() || node.is_empty() || old.map(generation) == Some(generation(tree)) {
-        return Ok(());
+/// Keeps resizes of pods to what their node has.
+pub struct PodResizeValidator;
+
+impl Plugin for PodResizeValidator {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.resizes_pod()
     }
-    let refuse = |why: &str| attributes.resource.forbidden(attributes.name, why);
-    let Some(found) = attributes.registry.get("", "nodes", "", node) else {
-        return Err(refuse(&format!("node {node:?} not found")));
-    };
-    let because = |why: String, cause: &str| {
-        let mut error: ApiError = refuse(&why);
-        if let Some(details) = error.details.as_mut().and_then(Value::as_object_mut) {
-            details.insert("causes".into(), json!([{ "reason": cause }]));
+
+    fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+        let node = text(tree, &["spec", "nodeName"]).unwrap_or_default();
+        let generation = |tree: &Value| tree["metadata"]["generation"].as_i64();
+        if node.is_empty() || old.map(generation) == Some(generation(tree)) {
+            return Ok(());
         }
-        Err(error)
-    };
-    let system = found.object.meta.label("kubernetes.io/os").unwrap_or("linux");
-    if system != "linux" {
-        let why = format!("pod resize is only supported on linux nodes, node {node:?} is {system:?}");
-        return because(why, "UnsupportedPlatform");
+        let refuse = |why: &str| asked.resource.forbidden(asked.name, why);
+        let Some(found) = asked.registry.get("", "nodes", "", node) else {
+            return Err(refuse(&format!("node {node:?} not found")));
+        };
+        let because = |why: String, cause: &str| {
+            let mut error: ApiError = refuse(&why);
+            if let Some(details) = error.details.as_mut().and_then(Value::as_object_mut) {
+                details.insert("causes".into(), json!([{ "reason": cause }]));
+            }
+            Err(error)
+        };
+        let system = found.object.meta.label("kubernetes.io/os").unwrap_or("linux");
+        if system != "linux" {
+            let why = format!("pod resize is only supported on linux nodes, node {node:?} is {system:?}");
+            return because(why, "UnsupportedPlatform");
+        }
+        let short = short(tree, &found.tree()?["status"]["allocatable"]);
+        if short.is_empty() {
+            return Ok(());
+        }
+        let short = short.join("; ");
+        because(
+            format!("node didn't have enough allocatable resources: {short}"),
+            "NodeCapacity",
+        )
     }
-    let short = short(tree, &found.tree()?["status"]["allocatable"]);
-    if short.is_empty() {
-        return Ok(());
-    }
-    let short = short.join("; ");
-    because(
-        format!("node didn't have enough allocatable resources: {short}"),
-        "NodeCapacity",
-    )
 }
 
 /// What the pod asks more of than there is.

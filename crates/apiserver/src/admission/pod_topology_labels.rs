@@ -2,21 +2,30 @@
 
 use serde_json::Value;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
+use crate::http::status::Result;
 use crate::tree::text;
 
 const LABELS: [&str; 2] = ["topology.kubernetes.io/zone", "topology.kubernetes.io/region"];
 
-/// When a pod is made with a node or bound to one.
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) {
-    let made = attributes.is("", "pods", Operation::Create);
-    let bound = attributes.resource.is("", "pods") && attributes.subresource == "binding";
-    let Some(node) = text(tree, &["spec", "nodeName"]).filter(|node| (made || bound) && !node.is_empty()) else {
-        return;
-    };
-    // a node that is not there has no zone
-    if let Some(node) = attributes.registry.get("", "nodes", "", node) {
-        copy(|label| node.object.meta.label(label), tree);
+/// Labels pods that are made with a node or bound to one.
+pub struct PodTopologyLabels;
+
+impl Plugin for PodTopologyLabels {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        let bound = asked.resource.is("", "pods") && asked.subresource == "binding";
+        bound || asked.is("", "pods", Operation::Create)
+    }
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
+        let Some(node) = text(tree, &["spec", "nodeName"]).filter(|node| !node.is_empty()) else {
+            return Ok(());
+        };
+        // a node that is not there has no zone
+        if let Some(node) = asked.registry.get("", "nodes", "", node) {
+            copy(|label| node.object.meta.label(label), tree);
+        }
+        Ok(())
     }
 }
 

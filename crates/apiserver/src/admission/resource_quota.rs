@@ -9,75 +9,138 @@ use api::quota::{self, Usage};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Later, Operation, Plugin};
 use crate::http::status::Result;
-use crate::registry::write::{Change, Write, WriteOptions};
+use crate::registry::Registry;
+use crate::registry::managed::WriteOptions;
+use crate::registry::own::Own;
 use crate::tree::text;
 
-/// Proof that the quotas admit a write. One write of a namespace with quotas is decided at a time, until it is made.
+/// The use of quotas that a write was granted. One write of a namespace with quotas is decided at a time, until it is made.
 #[derive(Default)]
 pub struct Charge {
     _turn: Option<OwnedMutexGuard<()>>,
+    charged: Vec<Charged>,
+}
+
+/// A quota that was charged.
+struct Charged {
+    name: String,
+    /// The revision that the charge made.
+    at: u64,
+    /// Its status before.
+    before: Value,
 }
 
 impl Charge {
-    /// The write was made.
-    pub fn keep(self) {}
+    /// The write was not made: the quotas are as before. One that somebody wrote since has been counted anew.
+    pub async fn give_back(self, registry: &Registry, namespace: &str) {
+        for Charged { name, at, before } in self.charged {
+            let own = of_namespace(registry, namespace, &name);
+            let back = own.swap(|quota| {
+                if text(quota, &["metadata", "resourceVersion"]).is_some_and(|now| now == at.to_string()) {
+                    quota["status"] = before.clone();
+                }
+                Ok(())
+            });
+            if let Err(error) = back.await {
+                tracing::warn!(%error, namespace, quota = name, "a charge of a write that was not made stays until the recount");
+            }
+        }
+    }
 }
 
-/// Charges the namespace's quotas, or refuses.
-pub async fn charge(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
-    let counted = match attributes.operation {
-        Operation::Create => attributes.subresource.is_empty(),
-        Operation::Update if attributes.resizes_pod() => true,
-        Operation::Update if !attributes.subresource.is_empty() => false,
+fn of_namespace<'a>(registry: &'a Registry, namespace: &'a str, name: &'a str) -> Own<'a> {
+    Own {
+        registry,
+        group: "",
+        plural: "resourcequotas",
+        namespace,
+        name,
+        options: WriteOptions::own("status"),
+    }
+}
+
+/// Charges the quotas of namespaces.
+#[derive(Default)]
+pub struct ResourceQuota {
+    turns: Turns,
+}
+
+impl Plugin for ResourceQuota {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.resource.namespaced && matches!(asked.operation, Operation::Create | Operation::Update)
+    }
+
+    fn hold<'a>(
+        &'a self,
+        asked: &'a Attributes<'_>,
+        tree: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Option<Later<'a, Charge>> {
+        counted(asked, tree, old).then(|| Box::pin(self.charge(asked, tree, old)) as Later<'a, Charge>)
+    }
+}
+
+/// Whether a write may use more than before.
+fn counted(asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> bool {
+    match asked.operation {
+        Operation::Create => asked.subresource.is_empty(),
+        Operation::Update if asked.resizes_pod() => true,
+        Operation::Update if !asked.subresource.is_empty() => false,
         // a pod that gets a deadline comes under other quotas
-        Operation::Update if attributes.resource.is("", "pods") => {
+        Operation::Update if asked.resource.is("", "pods") => {
             old.is_some_and(|old| quota::is_terminating(old) != quota::is_terminating(tree))
         }
-        Operation::Update => {
-            attributes.resource.is("", "services") || attributes.resource.is("", "persistentvolumeclaims")
-        }
+        Operation::Update => asked.resource.is("", "services") || asked.resource.is("", "persistentvolumeclaims"),
         _ => false,
-    };
-    if !counted
-        || !attributes.resource.namespaced
-        || attributes
-            .registry
-            .list("", "resourcequotas", attributes.namespace)
-            .is_empty()
-    {
-        return Ok(Charge::default());
     }
-    let turn = attributes.registry.quota_turns.turn(attributes.namespace).await;
-    let kind = attributes.resource.qualified();
-    let now = attributes.registry.instant();
-    let whole = quota::usage(&kind, tree, now);
-    let mut more = whole.clone();
-    for (key, before) in old.map(|o| quota::usage(&kind, o, now)).unwrap_or_default() {
-        let entry = more.entry(key).or_insert(Quantity::ZERO);
-        *entry = entry.sub(&before);
-    }
-    // what becomes free is for the controller to find
-    more.retain(|_, amount| !amount.is_negative());
-    let mut changes = Vec::new();
-    for object in attributes.registry.list("", "resourcequotas", attributes.namespace) {
-        let quota = object.tree()?;
-        if !quota::in_scope(&quota["spec"], &kind, tree) {
-            continue;
+}
+
+impl ResourceQuota {
+    /// Charges the namespace's quotas, or refuses.
+    async fn charge(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<Charge> {
+        if asked.registry.list("", "resourcequotas", asked.namespace).is_empty() {
+            return Ok(Charge::default());
         }
-        let had = old.is_some_and(|old| quota::in_scope(&quota["spec"], &kind, old));
-        let delta = if had { &more } else { &whole };
-        if let Some(used) = admit(attributes, tree, &quota, delta)? {
-            changes.push((object.object.meta.name.to_string(), used));
+        let turn = self.turns.turn(asked.namespace).await;
+        let kind = asked.resource.qualified();
+        let now = asked.registry.instant();
+        let whole = quota::usage(&kind, tree, now);
+        let mut more = whole.clone();
+        for (key, before) in old.map(|o| quota::usage(&kind, o, now)).unwrap_or_default() {
+            let entry = more.entry(key).or_insert(Quantity::ZERO);
+            *entry = entry.sub(&before);
         }
-    }
-    if !attributes.dry_run {
-        for (name, used) in changes {
-            store_usage(attributes, &name, used).await?;
+        // what becomes free is for the controller to find
+        more.retain(|_, amount| !amount.is_negative());
+        let mut changes = Vec::new();
+        for object in asked.registry.list("", "resourcequotas", asked.namespace) {
+            let quota = object.tree()?;
+            if !quota::in_scope(&quota["spec"], &kind, tree) {
+                continue;
+            }
+            let had = old.is_some_and(|old| quota::in_scope(&quota["spec"], &kind, old));
+            let delta = if had { &more } else { &whole };
+            if let Some(used) = admit(asked, tree, &quota, delta)? {
+                changes.push((object.object.meta.name.to_string(), used));
+            }
         }
+        let mut charge = Charge {
+            _turn: Some(turn),
+            charged: Vec::new(),
+        };
+        for (name, used) in changes.into_iter().filter(|_| !asked.dry_run) {
+            match store_usage(asked, name, &used).await {
+                Ok(charged) => charge.charged.extend(charged),
+                Err(error) => {
+                    charge.give_back(asked.registry, asked.namespace).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(charge)
     }
-    Ok(Charge { _turn: Some(turn) })
 }
 
 /// The containers of a pod that do not say how much of a compute resource they want.
@@ -149,41 +212,28 @@ fn admit(attributes: &Attributes<'_>, tree: &Value, quota: &Value, delta: &Usage
     Ok(concerned.then_some(used))
 }
 
-async fn store_usage(attributes: &Attributes<'_>, name: &str, used: Value) -> Result<()> {
-    let catalog = attributes.registry.catalog();
-    let Some(served) = catalog.stored("", "resourcequotas") else {
-        return Ok(());
-    };
-    let options = WriteOptions::own("status");
-    let write = Write {
-        registry: attributes.registry,
-        served,
-        namespace: attributes.namespace,
-        options: &options,
-    };
-    let change = |old: &Value| {
-        let mut tree = old.clone();
+async fn store_usage(asked: &Attributes<'_>, name: String, used: &Value) -> Result<Option<Charged>> {
+    let mut before = Value::Null;
+    let own = of_namespace(asked.registry, asked.namespace, &name);
+    let charged = own.swap(|tree| {
+        before = tree.get("status").cloned().unwrap_or_default();
         tree["status"]["used"] = used.clone();
         if tree.pointer("/status/hard").is_none() {
             tree["status"]["hard"] = tree.pointer("/spec/hard").cloned().unwrap_or_default();
         }
-        Ok(Change {
-            tree,
-            uid: None,
-            revision: None,
-            applied: false,
-        })
-    };
-    // boxed: a quota's own status write passes through admission again
-    Box::pin(write.update(name, change)).await.map(|_| ())
+        Ok(())
+    });
+    // a quota that is gone holds nobody back
+    let at = charged.await?.map(|quota| quota.revision());
+    Ok(at.map(|at| Charged { name, at, before }))
 }
 
 /// One turn per namespace.
 #[derive(Default)]
-pub struct Turns(std::sync::Mutex<BTreeMap<String, Arc<Mutex<()>>>>);
+struct Turns(std::sync::Mutex<BTreeMap<String, Arc<Mutex<()>>>>);
 
 impl Turns {
-    pub async fn turn(&self, namespace: &str) -> OwnedMutexGuard<()> {
+    async fn turn(&self, namespace: &str) -> OwnedMutexGuard<()> {
         let lock = {
             let mut map = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             map.retain(|_, lock| Arc::strong_count(lock) > 1);

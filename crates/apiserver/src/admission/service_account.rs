@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::authorization::node_graph::{Referent, references};
 use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
@@ -22,65 +22,68 @@ struct Account {
     image_pull_secrets: Option<Value>,
 }
 
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) -> Result<()> {
-    if !attributes.is("", "pods", Operation::Create) {
-        return Ok(());
+/// Gives pods their account.
+pub struct ServiceAccount;
+
+impl Plugin for ServiceAccount {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.is("", "pods", Operation::Create)
     }
-    let refuse = |why: &str| Err(attributes.resource.forbidden(attributes.name, why));
-    if tree
-        .pointer("/metadata/annotations")
-        .is_some_and(|a| a.get(MIRROR).is_some())
-    {
-        if text(tree, &["spec", "serviceAccountName"]).is_some_and(|n| !n.is_empty()) {
-            return refuse("a mirror pod may not reference service accounts");
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
+        let refuse = |why: &str| Err(asked.resource.forbidden(asked.name, why));
+        if tree
+            .pointer("/metadata/annotations")
+            .is_some_and(|a| a.get(MIRROR).is_some())
+        {
+            if text(tree, &["spec", "serviceAccountName"]).is_some_and(|n| !n.is_empty()) {
+                return refuse("a mirror pod may not reference service accounts");
+            }
+            let mut secrets = false;
+            references(tree, &mut |kind, name| {
+                secrets |= kind == Referent::Secret && !name.is_empty();
+            });
+            if secrets {
+                return refuse("a mirror pod may not reference secrets");
+            }
+            if projects_token(tree) {
+                return refuse("a mirror pod may not use ServiceAccountToken volume projections");
+            }
+            return Ok(());
         }
-        let mut secrets = false;
-        references(tree, &mut |kind, name| {
-            secrets |= kind == Referent::Secret && !name.is_empty();
-        });
-        if secrets {
-            return refuse("a mirror pod may not reference secrets");
+        if text(tree, &["spec", "serviceAccountName"])
+            .unwrap_or_default()
+            .is_empty()
+        {
+            tree["spec"]["serviceAccountName"] = json!("default");
         }
-        if projects_token(tree) {
-            return refuse("a mirror pod may not use ServiceAccountToken volume projections");
+        let name = text(tree, &["spec", "serviceAccountName"])
+            .unwrap_or_default()
+            .to_owned();
+        tree["spec"]["serviceAccount"] = json!(name);
+        let Some(account) = asked.registry.get("", "serviceaccounts", asked.namespace, &name) else {
+            let why = format!(
+                "error looking up service account {}/{name}: serviceaccount {name:?} not found",
+                asked.namespace
+            );
+            return refuse(&why);
+        };
+        let account: Account = account.object.decode().map_err(ApiError::internal)?;
+        let own = tree
+            .pointer("/spec/automountServiceAccountToken")
+            .and_then(Value::as_bool);
+        if own.or(account.automount_service_account_token).unwrap_or(true) {
+            mount_token(asked, tree);
         }
-        return Ok(());
+        let own = tree
+            .pointer("/spec/imagePullSecrets")
+            .and_then(Value::as_array)
+            .is_some_and(|s| !s.is_empty());
+        if let Some(secrets) = account.image_pull_secrets.filter(|_| !own) {
+            tree["spec"]["imagePullSecrets"] = secrets;
+        }
+        Ok(())
     }
-    if text(tree, &["spec", "serviceAccountName"])
-        .unwrap_or_default()
-        .is_empty()
-    {
-        tree["spec"]["serviceAccountName"] = json!("default");
-    }
-    let name = text(tree, &["spec", "serviceAccountName"])
-        .unwrap_or_default()
-        .to_owned();
-    tree["spec"]["serviceAccount"] = json!(name);
-    let Some(account) = attributes
-        .registry
-        .get("", "serviceaccounts", attributes.namespace, &name)
-    else {
-        let why = format!(
-            "error looking up service account {}/{name}: serviceaccount {name:?} not found",
-            attributes.namespace
-        );
-        return refuse(&why);
-    };
-    let account: Account = account.object.decode().map_err(ApiError::internal)?;
-    let own = tree
-        .pointer("/spec/automountServiceAccountToken")
-        .and_then(Value::as_bool);
-    if own.or(account.automount_service_account_token).unwrap_or(true) {
-        mount_token(attributes, tree);
-    }
-    let own = tree
-        .pointer("/spec/imagePullSecrets")
-        .and_then(Value::as_array)
-        .is_some_and(|s| !s.is_empty());
-    if let Some(secrets) = account.image_pull_secrets.filter(|_| !own) {
-        tree["spec"]["imagePullSecrets"] = secrets;
-    }
-    Ok(())
 }
 
 fn projects_token(pod: &Value) -> bool {

@@ -3,25 +3,38 @@
 
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
+use crate::http::status::Result;
 
-fn finalizer(plural: &str) -> Option<(&'static str, &'static str)> {
-    match plural {
-        "persistentvolumes" => Some(("", "kubernetes.io/pv-protection")),
-        "persistentvolumeclaims" => Some(("", "kubernetes.io/pvc-protection")),
-        "volumeattributesclasses" => Some(("storage.k8s.io", "kubernetes.io/vac-protection")),
-        _ => None,
-    }
+const FINALIZERS: [(&str, &str, &str); 3] = [
+    ("", "persistentvolumes", "kubernetes.io/pv-protection"),
+    ("", "persistentvolumeclaims", "kubernetes.io/pvc-protection"),
+    (
+        "storage.k8s.io",
+        "volumeattributesclasses",
+        "kubernetes.io/vac-protection",
+    ),
+];
+
+fn finalizer(asked: &Attributes<'_>) -> Option<&'static str> {
+    let own = |(group, plural, _): &&(&str, &str, &str)| asked.is(group, plural, Operation::Create);
+    FINALIZERS.iter().find(own).map(|(_, _, finalizer)| *finalizer)
 }
 
-pub fn mutate(attributes: &Attributes<'_>, tree: &mut Value) {
-    let Some((group, finalizer)) = finalizer(&attributes.resource.plural) else {
-        return;
-    };
-    if !attributes.is(group, &attributes.resource.plural, Operation::Create) {
-        return;
+/// Protects what may be in use.
+pub struct StorageObjectInUseProtection;
+
+impl Plugin for StorageObjectInUseProtection {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        finalizer(asked).is_some()
     }
-    add(tree, finalizer);
+
+    fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
+        if let Some(finalizer) = finalizer(asked) {
+            add(tree, finalizer);
+        }
+        Ok(())
+    }
 }
 
 fn add(tree: &mut Value, finalizer: &str) {

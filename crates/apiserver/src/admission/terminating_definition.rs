@@ -1,19 +1,27 @@
 //! No custom object is made while its CustomResourceDefinition is being deleted: it would hold the definition back.
 
-use crate::admission::{Attributes, Operation};
-use crate::custom::{GROUP, PLURAL};
-use crate::http::status::Result;
+use serde_json::Value;
 
-pub fn admit(attributes: &Attributes<'_>) -> Result<()> {
-    let resource = attributes.resource;
-    if !resource.is_custom() || attributes.operation != Operation::Create {
-        return Ok(());
+use crate::admission::{Attributes, Operation, Plugin};
+use crate::http::status::Result;
+use crate::kinds::apiextensions::custom_resource_definition::{GROUP, PLURAL};
+
+/// Upstream has it in the handler of custom resources, before all plugins.
+pub struct TerminatingDefinition;
+
+impl Plugin for TerminatingDefinition {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        asked.resource.is_custom() && asked.operation == Operation::Create
     }
-    let name = format!("{}.{}", resource.plural, resource.group);
-    let definition = attributes.registry.get(GROUP, PLURAL, "", &name);
-    if definition.is_some_and(|d| d.object.meta.deleting) {
-        let why = "create not allowed while custom resource definition is terminating";
-        return Err(resource.forbidden(attributes.name, why));
+
+    fn admit(&self, asked: &Attributes<'_>, _: &mut Value, _: Option<&Value>) -> Result<()> {
+        let resource = asked.resource;
+        let name = format!("{}.{}", resource.plural, resource.group);
+        let definition = asked.registry.get(GROUP, PLURAL, "", &name);
+        if definition.is_some_and(|d| d.object.meta.deleting) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(resource.forbidden(asked.name, why));
+        }
+        Ok(())
     }
-    Ok(())
 }

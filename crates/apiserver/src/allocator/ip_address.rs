@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use api::apply::{self, ManagerContext};
 use api::object::Object;
-use etcd::{Compare, CompareTarget, KeyRange, Op, Put, Txn};
+use etcd::{Compare, CompareTarget, KeyRange, Op, Put};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::{Cached, Encoded};
+use crate::registry::commit::Claims;
 use crate::registry::{Registry, Served, metadata};
 use crate::tree::text;
 
@@ -21,13 +22,6 @@ pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
 pub const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
 /// Whom the addresses of Services are managed by.
 pub const ALLOCATOR: &str = "ipallocator.k8s.io";
-
-/// What is added to the transaction of a Service.
-#[derive(Default)]
-pub struct Claims {
-    pub compare: Vec<Compare>,
-    pub operations: Vec<Op>,
-}
 
 /// IPAddresses as they are stored.
 pub fn served(registry: &Registry) -> Result<Served> {
@@ -49,12 +43,6 @@ pub fn is_managed(object: &Object) -> bool {
 }
 
 impl Claims {
-    /// Adds them to a transaction, behind what it does already.
-    pub fn join(self, txn: &mut Txn) {
-        txn.compare.extend(self.compare);
-        txn.success.extend(self.operations);
-    }
-
     /// Takes an address that must not be taken when the transaction is made.
     pub fn claim(&mut self, registry: &Registry, address: Ipv4Addr, namespace: &str, service: &str) -> Result<()> {
         let served = served(registry)?;

@@ -1,30 +1,26 @@
 //! Cluster IPs and node ports of Services: given out when a Service is written, given back when it is deleted. A cluster
 //! IP is an IPAddress object, written in the Service's transaction, in a network of a ServiceCIDR that is ready. KEP-1880.
 
-mod default_range;
-mod event;
 mod families;
-mod ip_address;
-mod network;
+pub mod ip_address;
+pub mod network;
 mod ports;
-mod repair;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::field::FieldError;
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
+use crate::registry::commit::Claims;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
 use crate::tree::text;
 
-pub use ip_address::Claims;
 pub use network::Network;
-pub use repair::{follow, repair, watch};
 
 /// The ranges that Services draw from.
 #[derive(Debug, Clone)]
@@ -34,7 +30,12 @@ pub struct Ranges {
     pub node_ports: std::ops::RangeInclusive<u16>,
 }
 
-static RANGES: OnceLock<Ranges> = OnceLock::new();
+/// What a server gives out.
+pub struct Allocator {
+    pub ranges: Ranges,
+    /// What is being written, and so not yet known from the cache.
+    in_flight: Mutex<InFlight>,
+}
 
 #[derive(Default)]
 struct InFlight {
@@ -42,41 +43,28 @@ struct InFlight {
     ports: HashSet<ports::Port>,
 }
 
-/// What is being written, and so not yet known from the cache.
-fn in_flight() -> std::sync::MutexGuard<'static, InFlight> {
-    static STATE: OnceLock<Mutex<InFlight>> = OnceLock::new();
-    STATE
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-}
+impl Allocator {
+    /// An allocator of these ranges, with nothing given out.
+    pub fn new(ranges: Ranges) -> Arc<Allocator> {
+        Arc::new(Allocator {
+            ranges,
+            in_flight: Mutex::default(),
+        })
+    }
 
-/// Sets the ranges, once, before the server starts.
-pub fn configure(ranges: Ranges) {
-    if RANGES.set(ranges).is_err() {
-        tracing::warn!("service ranges were set before");
+    fn in_flight(&self) -> MutexGuard<'_, InFlight> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn ranges() -> Result<&'static Ranges> {
-    RANGES
-        .get()
-        .ok_or_else(|| ApiError::internal("service ranges are not configured"))
-}
-
-/// What one write holds; given back when dropped, unless the write was made.
-#[derive(Default)]
+/// What one write holds, until it is made and the cache knows what is in use, or is not.
 pub struct Reservation {
+    of: Arc<Allocator>,
     addresses: Vec<Ipv4Addr>,
     ports: Vec<ports::Port>,
 }
 
 impl Reservation {
-    /// The write was made: the cache now knows what is in use.
-    pub fn keep(&mut self) {
-        self.give_back();
-    }
-
     /// The error of a creation that another's claim on the address made fail.
     pub fn lost(&self, service: &Resource, name: &str) -> Option<ApiError> {
         let address = self.addresses.first()?.to_string();
@@ -100,12 +88,14 @@ impl Reservation {
         }
         Ok(claims)
     }
+}
 
-    fn give_back(&mut self) {
+impl Drop for Reservation {
+    fn drop(&mut self) {
         if self.addresses.is_empty() && self.ports.is_empty() {
             return;
         }
-        let mut state = in_flight();
+        let mut state = self.of.in_flight();
         for address in self.addresses.drain(..) {
             state.addresses.remove(&address);
         }
@@ -115,14 +105,8 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.give_back();
-    }
-}
-
 /// The addresses that a Service has.
-fn cluster_ips(service: &Value) -> Vec<&str> {
+pub fn cluster_ips(service: &Value) -> Vec<&str> {
     let list = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
     let ips = list.into_iter().flatten().filter_map(Value::as_str);
     ips.filter(|ip| !matches!(*ip, "" | "None")).collect()
@@ -152,8 +136,8 @@ fn ready_networks(registry: &Registry) -> Result<Vec<Network>> {
             continue;
         }
         let tree = object.tree()?;
-        if default_range::is_ready(&tree) == Some(true) {
-            let own = *object.object.meta.name != *default_range::NAME;
+        if network::is_ready(&tree) == Some(true) {
+            let own = *object.object.meta.name != *network::DEFAULT;
             let cidrs = tree.pointer("/spec/cidrs").and_then(Value::as_array);
             let cidrs = cidrs.into_iter().flatten().filter_map(Value::as_str);
             networks.extend(cidrs.filter_map(Network::parse).map(|n| (own, n)));
@@ -163,53 +147,60 @@ fn ready_networks(registry: &Registry) -> Result<Vec<Network>> {
     Ok(networks.into_iter().map(|(_, n)| n).collect())
 }
 
-/// Completes a Service's addresses and ports. Other kinds pass.
-pub fn allocate(
-    registry: &Arc<Registry>,
-    resource: &Resource,
-    tree: &mut Value,
-    old: Option<&Value>,
-    dry_run: bool,
-) -> Result<Reservation> {
-    let mut reservation = Reservation::default();
-    if !resource.rules.allocates {
-        return Ok(reservation);
-    }
-    let kind = text(tree, &["spec", "type"]).unwrap_or("ClusterIP");
-    // what is refused later must not be given addresses before
-    if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
-        return Ok(reservation);
-    }
-    settle(tree, old);
-    let wrong = families::settle(tree, old);
-    if !wrong.is_empty() {
-        return Err(resource.invalid(metadata::text(tree, "name"), &wrong));
-    }
-    let mut state = in_flight();
-    let wanted = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
-    // a Service that has its address keeps it: validation refuses another
-    if wanted != "None" && !old.is_some_and(is_addressed) {
-        let taken = |a: Ipv4Addr| {
-            let known = registry.get(ip_address::GROUP, "ipaddresses", "", &a.to_string());
-            known.is_some() || state.addresses.contains(&a)
+impl Allocator {
+    /// Completes a Service's addresses and ports. Other kinds pass.
+    pub fn allocate(
+        self: &Arc<Allocator>,
+        registry: &Registry,
+        resource: &Resource,
+        tree: &mut Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> Result<Reservation> {
+        let mut reservation = Reservation {
+            of: self.clone(),
+            addresses: Vec::new(),
+            ports: Vec::new(),
         };
-        let address = choose(registry, resource, tree, wanted, taken)?;
-        hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
-        tree["spec"]["clusterIP"] = json!(address.to_string());
-        tree["spec"]["clusterIPs"] = json!([address.to_string()]);
+        if !resource.rules.allocates {
+            return Ok(reservation);
+        }
+        let kind = text(tree, &["spec", "type"]).unwrap_or("ClusterIP");
+        // what is refused later must not be given addresses before
+        if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+            return Ok(reservation);
+        }
+        settle(tree, old);
+        let wrong = families::settle(tree, old);
+        if !wrong.is_empty() {
+            return Err(resource.invalid(metadata::text(tree, "name"), &wrong));
+        }
+        let mut state = self.in_flight();
+        let wanted = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
+        // a Service that has its address keeps it: validation refuses another
+        if wanted != "None" && !old.is_some_and(is_addressed) {
+            let taken = |a: Ipv4Addr| {
+                let known = registry.get(ip_address::GROUP, "ipaddresses", "", &a.to_string());
+                known.is_some() || state.addresses.contains(&a)
+            };
+            let address = choose(registry, resource, tree, wanted, taken)?;
+            hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
+            tree["spec"]["clusterIP"] = json!(address.to_string());
+            tree["spec"]["clusterIPs"] = json!([address.to_string()]);
+        }
+        let mut ports = ports::Ports {
+            registry,
+            resource,
+            range: &self.ranges.node_ports,
+            state: &mut state,
+            reservation: &mut reservation,
+            dry_run,
+        };
+        let result = ports.allocate(tree, old);
+        // a reservation that is dropped asks for the same lock
+        drop(state);
+        result.map(|()| reservation)
     }
-    let mut ports = ports::Ports {
-        registry,
-        resource,
-        range: &ranges()?.node_ports,
-        state: &mut state,
-        reservation: &mut reservation,
-        dry_run,
-    };
-    let result = ports.allocate(tree, old);
-    // a reservation that is dropped asks for the same lock
-    drop(state);
-    result.map(|()| reservation)
 }
 
 /// Whether a Service has an address of the cluster.

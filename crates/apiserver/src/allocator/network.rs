@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use serde_json::Value;
+
 /// A network of a ServiceCIDR.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
@@ -69,6 +71,20 @@ impl Network {
 impl std::fmt::Display for Network {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", Ipv4Addr::from(self.base), self.prefix)
+    }
+}
+
+/// The ServiceCIDR of the network that the server was started with.
+pub const DEFAULT: &str = "kubernetes";
+
+/// What the `Ready` condition of a ServiceCIDR says; `None` if it is not there or unknown.
+pub fn is_ready(tree: &Value) -> Option<bool> {
+    let conditions = tree.pointer("/status/conditions").and_then(Value::as_array);
+    let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready")?;
+    match ready["status"].as_str() {
+        Some("True") => Some(true),
+        Some("False") => Some(false),
+        _ => None,
     }
 }
 

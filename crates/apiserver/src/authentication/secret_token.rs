@@ -13,7 +13,8 @@ use crate::authentication::service_account::{TokenIssuer, service_account_user};
 use crate::http::status::Result;
 use crate::http::user::User;
 use crate::registry::Registry;
-use crate::registry::write::{Change, Write, WriteOptions};
+use crate::registry::managed::WriteOptions;
+use crate::registry::own::Own;
 
 /// Who issues them.
 pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
@@ -118,29 +119,20 @@ pub(super) async fn note_use(registry: &Arc<Registry>, keeper: &Keeper) -> Resul
     if stored.is_none() || noted.is_some_and(|day| day == today || day == tomorrow) {
         return Ok(());
     }
-    let catalog = registry.catalog();
-    let Some(served) = catalog.stored("", "secrets") else {
-        return Ok(());
-    };
-    let options = WriteOptions::own("");
-    let write = Write {
+    let secret = Own {
         registry,
-        served,
+        group: "",
+        plural: "secrets",
         namespace: &keeper.namespace,
-        options: &options,
+        name: &keeper.name,
+        options: WriteOptions::own(""),
     };
-    let change = |old: &Value| {
-        let mut tree = old.clone();
+    let noted = secret.swap(|tree| {
         if !tree["metadata"]["labels"].is_object() {
             tree["metadata"]["labels"] = json!({});
         }
         tree["metadata"]["labels"][LAST_USED] = json!(today);
-        Ok(Change {
-            tree,
-            uid: None,
-            revision: None,
-            applied: false,
-        })
-    };
-    write.update(&keeper.name, change).await.map(|_| ())
+        Ok(())
+    });
+    noted.await.map(|_| ())
 }

@@ -4,19 +4,18 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::authorization::Attributes;
 use crate::authorization::coverage::{missing, quoted};
 use crate::authorization::rbac::{PolicyRule, all_of};
+use crate::authorization::{Attributes, Authorizer};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::{MASTERS, User};
-use crate::registry::Registry;
 use crate::registry::resource::Resource;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 /// Who writes which object.
 pub struct Author<'a> {
-    pub registry: &'a Registry,
+    pub authorizer: &'a Authorizer,
     pub user: &'a User,
     pub resource: &'a Resource,
     pub namespace: &'a str,
@@ -95,7 +94,7 @@ impl Author<'_> {
             name,
             ..Attributes::default()
         };
-        self.registry.allows(self.user, &attributes)
+        self.authorizer.allows(self.user, &attributes)
     }
 
     fn role(&self, tree: &Value, granting: &Granting, old: Option<&Value>) -> Result<()> {
@@ -106,7 +105,7 @@ impl Author<'_> {
         // what an aggregated role grants is decided by who labels other roles, and by who takes the aggregation away
         let before = old.map(Granting::read).transpose()?;
         if granting.aggregates() || before.is_some_and(|before| before.aggregates()) {
-            let (held, _) = self.registry.granted(self.user, self.namespace);
+            let (held, _) = self.authorizer.granted(self.user, self.namespace);
             if !missing(&held, &everything()).is_empty() {
                 let why = "must have cluster-admin privileges to use the aggregationRule";
                 return Err(self.forbidden(tree, why));
@@ -130,14 +129,14 @@ impl Author<'_> {
         if self.allowed("bind", group, plural, name) {
             return Ok(());
         }
-        let role = self.registry.get(GROUP, plural, home, name);
+        let role = self.authorizer.registry.get(GROUP, plural, home, name);
         let role = role.ok_or_else(|| ApiError::not_found(GROUP, plural, name))?;
         let granted = Granting::read(&role.tree()?)?;
         self.confirm(tree, &granted.rules.unwrap_or_default())
     }
 
     fn confirm(&self, tree: &Value, rules: &[PolicyRule]) -> Result<()> {
-        let (held, unknown) = self.registry.granted(self.user, self.namespace);
+        let (held, unknown) = self.authorizer.granted(self.user, self.namespace);
         let missing = missing(&held, rules);
         if missing.is_empty() {
             return Ok(());

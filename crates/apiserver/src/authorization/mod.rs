@@ -1,6 +1,5 @@
 //! Authorization: `system:masters`, then Node, then RBAC. One question, one answer with its reason.
 
-pub mod bootstrap_policy;
 pub mod coverage;
 pub mod escalation;
 pub mod node;
@@ -121,24 +120,33 @@ impl Decision {
     }
 }
 
-/// What the authorizers have compiled of the cluster's state.
-#[derive(Debug, Default)]
+/// The authorizers, and what they have compiled of the cluster's state.
 pub struct Authorizer {
+    registry: Arc<Registry>,
     rbac: Rbac,
     nodes: NodeGraph,
 }
 
-impl Registry {
+impl Authorizer {
+    /// The authorizers of this registry's cluster.
+    pub fn new(registry: Arc<Registry>) -> Authorizer {
+        Authorizer {
+            registry,
+            rbac: Rbac::default(),
+            nodes: NodeGraph::default(),
+        }
+    }
+
     /// Asks the authorizers in order; the first that allows decides.
     pub fn decide(&self, user: &User, attributes: &Attributes<'_>) -> Decision {
         if user.in_group(MASTERS) {
             return Decision::allow();
         }
-        let by_node = node::decide(self, &self.authorizer.nodes, user, attributes);
+        let by_node = node::decide(&self.registry, &self.nodes, user, attributes);
         if by_node.allowed {
             return by_node;
         }
-        let by_rbac = self.authorizer.rbac.decide(self, user, attributes);
+        let by_rbac = self.rbac.decide(&self.registry, user, attributes);
         if by_rbac.allowed {
             return by_rbac;
         }
@@ -164,6 +172,6 @@ impl Registry {
 
     /// Everything that RBAC grants a user in a namespace, and the roles of the user's bindings that are not there.
     pub fn granted(&self, user: &User, namespace: &str) -> (Vec<rbac::PolicyRule>, Vec<Arc<rbac::Missing>>) {
-        self.authorizer.rbac.granted(self, user, namespace)
+        self.rbac.granted(&self.registry, user, namespace)
     }
 }

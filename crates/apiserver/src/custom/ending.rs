@@ -7,40 +7,41 @@ use serde_json::Value;
 use crate::custom::{GROUP, PLURAL, definition};
 use crate::http::status::Result;
 use crate::kinds::apiextensions::custom_resource_definition::CLEANUP;
+use crate::pipeline::Pipeline;
+use crate::pipeline::delete::{DeleteOptions, Deleted};
+use crate::pipeline::{Write, WriteOptions};
 use crate::registry::cached::Cached;
-use crate::registry::delete::{DeleteOptions, Deleted};
+use crate::registry::own::Own;
 use crate::registry::resource::Resource;
-use crate::registry::write::{Change, Write, WriteOptions};
-use crate::server::ApiServer;
 
 /// Does what can be done now for a definition that is being deleted.
-pub async fn advance(server: &Arc<ApiServer>, object: &Cached) -> Result<()> {
+pub async fn advance(pipeline: &Arc<Pipeline>, object: &Cached) -> Result<()> {
     let meta = &object.object.meta;
     if !meta.finalizers.iter().any(|f| **f == *CLEANUP) {
         if meta.finalizers.is_empty() {
-            deleted(server, object).await;
+            deleted(pipeline, object).await;
         }
         return Ok(());
     }
     let tree = object.tree()?;
     let (group, plural) = names(&tree);
     // at start a definition on its way out is served yet, so that its objects can be freed
-    if server.registry.catalog().stored(&group, &plural).is_none()
+    if pipeline.registry.catalog().stored(&group, &plural).is_none()
         && let Ok(resources) = definition::compile(&tree)
     {
-        server.registry.serve(resources).await?;
+        pipeline.registry.serve(resources).await?;
     }
-    if clear(server, &group, &plural).await? && release(server, &meta.name).await? {
-        deleted(server, object).await;
+    if clear(pipeline, &group, &plural).await? && release(pipeline, &meta.name).await? {
+        deleted(pipeline, object).await;
     }
     Ok(())
 }
 
 /// A custom object is gone: its definition may have waited for it.
-pub async fn object_gone(server: &Arc<ApiServer>, resource: &Resource) -> Result<()> {
+pub async fn object_gone(pipeline: &Arc<Pipeline>, resource: &Resource) -> Result<()> {
     let name = format!("{}.{}", resource.plural, resource.group);
-    match server.registry.get(GROUP, PLURAL, "", &name) {
-        Some(definition) if definition.object.meta.deleting => advance(server, &definition).await,
+    match pipeline.registry.get(GROUP, PLURAL, "", &name) {
+        Some(definition) if definition.object.meta.deleting => advance(pipeline, &definition).await,
         _ => Ok(()),
     }
 }
@@ -51,8 +52,8 @@ fn names(tree: &Value) -> (String, String) {
 }
 
 /// Deletes the objects of a resource; `false` when some wait for finalizers.
-async fn clear(server: &Arc<ApiServer>, group: &str, plural: &str) -> Result<bool> {
-    let catalog = server.registry.catalog();
+async fn clear(pipeline: &Arc<Pipeline>, group: &str, plural: &str) -> Result<bool> {
+    let catalog = pipeline.registry.catalog();
     let Some(served) = catalog.stored(group, plural) else {
         return Ok(true);
     };
@@ -63,7 +64,7 @@ async fn clear(server: &Arc<ApiServer>, group: &str, plural: &str) -> Result<boo
             continue;
         }
         let write = Write {
-            registry: &server.registry,
+            pipeline,
             served,
             namespace: &meta.namespace,
             options: &options,
@@ -79,41 +80,27 @@ async fn clear(server: &Arc<ApiServer>, group: &str, plural: &str) -> Result<boo
 }
 
 /// Takes the finalizer off; whether the definition is gone then.
-async fn release(server: &Arc<ApiServer>, name: &str) -> Result<bool> {
-    let catalog = server.registry.catalog();
-    let Some(served) = catalog.stored(GROUP, PLURAL) else {
-        return Ok(false);
-    };
-    let options = WriteOptions::own("");
-    let write = Write {
-        registry: &server.registry,
-        served,
+async fn release(pipeline: &Arc<Pipeline>, name: &str) -> Result<bool> {
+    let definition = Own {
+        registry: &pipeline.registry,
+        group: GROUP,
+        plural: PLURAL,
         namespace: "",
-        options: &options,
+        name,
+        options: WriteOptions::own(""),
     };
-    let change = |old: &Value| {
-        let mut tree = old.clone();
+    let left = definition.swap(|tree| {
         let list = tree.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut);
         if let Some(list) = list {
             list.retain(|f| f != CLEANUP);
         }
-        Ok(Change {
-            tree,
-            uid: None,
-            revision: None,
-            applied: false,
-        })
-    };
-    match write.update(name, change).await {
-        Ok(_) => Ok(served.cache.get("", name).is_none()),
-        // somebody else took it off
-        Err(error) if error.reason == "NotFound" => Ok(true),
-        Err(error) => Err(error),
-    }
+        Ok(())
+    });
+    Ok(left.await?.is_none())
 }
 
 /// Stops serving a definition that is gone, and leaves nothing of its objects.
-pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
+pub async fn deleted(pipeline: &Arc<Pipeline>, object: &Cached) {
     let Ok(tree) = object.tree() else { return };
     let (group, plural) = names(&tree);
     let prefix = definition::prefix(&group, &plural);
@@ -121,11 +108,11 @@ pub async fn deleted(server: &Arc<ApiServer>, object: &Cached) {
         success: vec![etcd::Op::Delete(etcd::KeyRange::prefix(prefix.as_bytes()))],
         ..etcd::Txn::default()
     };
-    if let Err(error) = server.registry.store.txn(rest).await {
+    if let Err(error) = pipeline.registry.store.txn(rest).await {
         tracing::error!(%error, %group, %plural, "objects of a deleted definition remain");
     }
-    server.registry.withdraw(&group, &plural).await;
-    if let Err(error) = crate::api_services::sync(&server.registry, &group).await {
+    pipeline.registry.withdraw(&group, &plural).await;
+    if let Err(error) = crate::api_services::sync(pipeline, &group).await {
         tracing::error!(%error, %group, "the APIServices of a deleted definition remain");
     }
 }

@@ -6,3 +6,6 @@ pub mod request_info;
 pub mod status;
 pub mod user;
 pub mod warnings;
+
+/// Bytes of the largest body that is read, as upstream's.
+pub const MAX_BODY: usize = 3 << 20;

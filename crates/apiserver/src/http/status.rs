@@ -3,6 +3,9 @@
 use api::field::FieldError;
 use serde_json::{Value, json};
 
+/// The group that options are named by in errors.
+pub const META: &str = "meta.k8s.io";
+
 /// An API error. Its JSON form is a `Status` of `Failure`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]

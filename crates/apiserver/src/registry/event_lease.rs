@@ -65,7 +65,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::write::{Change, Origin, Write, WriteOptions};
+    use crate::registry::cached::Encoded;
+    use crate::registry::commit::{Claims, Expect, Place};
     use crate::registry::{Environment, Registry};
 
     struct Still;
@@ -86,30 +87,27 @@ mod tests {
         let store = Arc::new(etcd::Embedded::open(disk, etcd::EmbeddedConfig::default()).unwrap());
         let registry = Arc::new(Registry::start(store.clone(), Arc::new(Still)).await.unwrap());
         let catalog = registry.catalog();
-        let options = WriteOptions::own("");
-        let write = |plural, namespace| Write {
+        let place = Place {
             registry: &registry,
-            served: catalog.stored("", plural).unwrap(),
-            namespace,
-            options: &options,
+            served: catalog.stored("", "events").unwrap(),
+            namespace: "default",
         };
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}});
-        write("namespaces", "").create(namespace, Origin::Post).await.unwrap();
-        let write = write("events", "default");
-        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default"},
-            "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "count": 1});
-        write.create(event, Origin::Post).await.unwrap();
-        let again = |old: &serde_json::Value| {
-            let mut tree = old.clone();
-            tree["count"] = json!(2);
-            Ok(Change {
-                tree,
-                uid: None,
-                revision: None,
-                applied: false,
-            })
+        let event = |count: u64| {
+            let mut event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "default", "uid": "u"},
+                "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"}, "count": count});
+            Encoded::of(&place.served.resource, &mut event).unwrap()
         };
-        write.update("e", again).await.unwrap();
+        let made = place
+            .put("e", Expect::Absent, &event(1), Claims::default())
+            .await
+            .unwrap()
+            .unwrap();
+        let again = Expect::At(made.revision());
+        place
+            .put("e", again, &event(2), Claims::default())
+            .await
+            .unwrap()
+            .unwrap();
         let lease = registry.event_lease.0.lock().await.as_ref().unwrap().id;
         store.lease_revoke(lease).await.unwrap();
         assert!(registry.get("", "events", "default", "e").is_none());

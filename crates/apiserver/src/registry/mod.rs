@@ -1,19 +1,15 @@
 //! The registry: every resource that is served, its cache, and the verbs on it.
 
-pub mod body;
 pub mod cache;
 pub mod cached;
 pub mod chunk;
-pub mod delete;
-mod event_lease;
+pub mod commit;
+pub mod event_lease;
+pub mod managed;
 pub mod metadata;
-pub mod patch;
-pub mod read;
+pub mod own;
 pub mod resource;
 pub mod selection;
-mod versions;
-pub mod watch;
-pub mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +24,9 @@ use crate::registry::cache::Cache;
 use crate::registry::cached::Cached;
 use crate::registry::event_lease::EventLease;
 use crate::registry::resource::{Conversion, Resource, SchemaRef, Subresource};
+
+/// Upstream retries a conflicting write of its own this many times before it gives up.
+pub const ATTEMPTS: usize = 8;
 
 /// A resource in one version with the cache it shares with its other versions.
 #[derive(Debug, Clone)]
@@ -119,9 +118,7 @@ impl Environment for Machine {
 pub struct Registry {
     pub store: Arc<dyn etcd::Store>,
     pub environment: Arc<dyn Environment>,
-    pub quota_turns: crate::admission::Turns,
-    pub(crate) authorizer: crate::authorization::Authorizer,
-    event_lease: EventLease,
+    pub(crate) event_lease: EventLease,
     catalog: ArcSwap<Catalog>,
     /// One change of the catalog at a time.
     changing: tokio::sync::Mutex<()>,
@@ -151,8 +148,6 @@ impl Registry {
         Ok(Registry {
             store,
             environment,
-            quota_turns: crate::admission::Turns::default(),
-            authorizer: crate::authorization::Authorizer::default(),
             event_lease: EventLease::default(),
             catalog: ArcSwap::from_pointee(catalog),
             changing: tokio::sync::Mutex::new(()),
@@ -324,7 +319,7 @@ pub(crate) fn builtin_resources() -> Vec<Resource> {
 }
 
 /// The row of the version that a row's objects are stored in.
-fn stored_row(row: &'static api::resources::Resource, rules: &Kind) -> &'static api::resources::Resource {
+fn stored_row(row: &'static api::resources::Row, rules: &Kind) -> &'static api::resources::Row {
     let stored = rules.stored.map(|stored| api::gvk::split_api_version(stored.version));
     let found = stored.and_then(|(group, version)| api::resources::find(group, version, row.plural));
     found.unwrap_or(row)

@@ -7,10 +7,9 @@ use api::names;
 use api::selectors::{FieldSelector, FieldTerm, LabelSelector};
 use serde_json::{Map, Value, json};
 
-use crate::authorization::Attributes;
+use crate::authorization::{Attributes, Authorizer};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
-use crate::registry::Registry;
 
 const GROUP: &str = "authorization.k8s.io";
 
@@ -34,7 +33,7 @@ fn invalid(errors: &[FieldError]) -> Result<()> {
 ///
 /// # Errors
 /// `422` when the question is not one.
-pub fn of_subject(registry: &Registry, kind: &str, tree: &mut Value) -> Result<()> {
+pub fn of_subject(authorizer: &Authorizer, kind: &str, tree: &mut Value) -> Result<()> {
     let mut errors = attribute_errors(tree);
     if text(tree, "/spec/user").is_empty() && strings(tree, "/spec/groups").is_empty() {
         let why = "at least one of user or group must be specified";
@@ -75,7 +74,7 @@ pub fn of_subject(registry: &Registry, kind: &str, tree: &mut Value) -> Result<(
         groups: strings(tree, "/spec/groups"),
         extra: extra.unwrap_or_default(),
     };
-    tree["status"] = answer(registry, &user, tree);
+    tree["status"] = answer(authorizer, &user, tree);
     Ok(())
 }
 
@@ -83,12 +82,12 @@ pub fn of_subject(registry: &Registry, kind: &str, tree: &mut Value) -> Result<(
 ///
 /// # Errors
 /// `422` when the question is not one.
-pub fn of_self(registry: &Registry, user: &User, tree: &mut Value) -> Result<()> {
+pub fn of_self(authorizer: &Authorizer, user: &User, tree: &mut Value) -> Result<()> {
     let mut errors = attribute_errors(tree);
     errors.extend(selector_errors(tree));
     errors.extend(metadata_error(tree, false));
     invalid(&errors)?;
-    tree["status"] = answer(registry, user, tree);
+    tree["status"] = answer(authorizer, user, tree);
     Ok(())
 }
 
@@ -282,7 +281,7 @@ fn selectors(resource: &Value) -> (Vec<FieldTerm>, Vec<String>) {
 }
 
 /// The status of a review.
-fn answer(registry: &Registry, user: &User, tree: &Value) -> Value {
+fn answer(authorizer: &Authorizer, user: &User, tree: &Value) -> Value {
     let resource = tree.pointer("/spec/resourceAttributes");
     let other = tree.pointer("/spec/nonResourceAttributes").unwrap_or(&Value::Null);
     let (attributes, ignored) = match resource {
@@ -310,7 +309,7 @@ fn answer(registry: &Registry, user: &User, tree: &Value) -> Value {
             (attributes, Vec::new())
         }
     };
-    let decision = registry.decide(user, &attributes);
+    let decision = authorizer.decide(user, &attributes);
     let mut status = json!({ "allowed": decision.allowed });
     if !decision.reason.is_empty() {
         status["reason"] = json!(decision.reason);

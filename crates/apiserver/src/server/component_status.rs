@@ -14,9 +14,9 @@ use tokio::task::AbortHandle;
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
-use crate::registry::body::{self, Body, ListMeta};
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::selection::Selection;
+use crate::server::body::{self, Body, ListMeta};
 use crate::server::{ApiServer, Request, health};
 use crate::subresource::kubelet::Endpoint;
 use crate::table;

@@ -21,8 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::authentication::certificate;
 use crate::http::user::User;
-use crate::registry::body::Body;
 use crate::server::ApiServer;
+use crate::server::body::Body;
 use crate::server::in_flight::Place;
 use crate::server::intake::{Budget, Payload};
 

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Catalog;
-use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
+use crate::server::body::{self, Body};
 use crate::server::tagged::Tagged;
 use crate::server::{ApiServer, Request, health};
 

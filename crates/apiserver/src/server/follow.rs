@@ -50,7 +50,7 @@ impl ApiServer {
         let mut info = RequestInfo::parse(&Method::GET, collection.path(), &query)?;
         for verb in ["list", "watch"] {
             info.verb = verb;
-            self.registry.authorize(user, &Attributes::of(&info))?;
+            self.pipeline.authorizer.authorize(user, &Attributes::of(&info))?;
         }
         let catalog = self.registry.catalog();
         let served = catalog

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::authentication::service_account::TokenIssuer;
 use crate::http::request_info::Query;
-use crate::registry::body::{self, Body};
 use crate::server::ApiServer;
+use crate::server::body::{self, Body};
 
 /// Where a check is asked for.
 const PATHS: [&str; 3] = ["healthz", "livez", "readyz"];

@@ -8,11 +8,10 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
+use crate::http::MAX_BODY;
 use crate::http::status::{ApiError, Result};
 use crate::server::in_flight::too_many;
 
-/// The largest body that is read, as upstream's.
-pub const MAX_BODY: usize = 3 << 20;
 /// Bytes of bodies that are held for one connection.
 const EACH_CONNECTION: usize = 12 << 20;
 /// Bytes of bodies that are held in all.

@@ -1,6 +1,7 @@
 //! The server: a request's path from the connection to the registry, as a stack of layers.
 
 mod access_review;
+pub mod body;
 pub mod component_status;
 pub mod connection;
 pub mod decode;
@@ -13,9 +14,11 @@ pub mod lane;
 pub mod limits;
 pub mod openapi;
 pub mod options;
+pub mod read;
 pub mod resources;
 pub mod reviews;
 pub mod tagged;
+pub mod watch;
 pub mod websocket;
 
 use std::sync::Arc;
@@ -32,8 +35,9 @@ use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::http::warnings::Warnings;
+use crate::pipeline::Pipeline;
 use crate::registry::Registry;
-use crate::registry::body::{self, Body};
+use crate::server::body::Body;
 use crate::server::in_flight::{Place, is_long_running};
 use crate::server::intake::{Held, Payload};
 use crate::server::limits::Limits;
@@ -42,6 +46,7 @@ use crate::subresource::kubelet::KubeletClient;
 /// Everything that answers requests.
 pub struct ApiServer {
     pub registry: Arc<Registry>,
+    pub pipeline: Arc<Pipeline>,
     pub authenticator: Authenticator,
     pub discovery: discovery::Documents,
     pub openapi: openapi::Documents,
@@ -132,9 +137,9 @@ impl ApiServer {
             // as whom: one user may be allowed to act as another
             let attributes = Attributes::of(&info);
             let modes = &self.authenticator.last_modes;
-            let user = impersonation::impersonate(&self.registry, modes, &parts.headers, user, &attributes)?;
+            let user = impersonation::impersonate(&self.pipeline.authorizer, modes, &parts.headers, user, &attributes)?;
             // whether: Node and RBAC
-            self.registry.authorize(&user, &attributes)?;
+            self.pipeline.authorizer.authorize(&user, &attributes)?;
             drop(attributes);
             // when: so many at a time; the server's own components never wait for others
             if !inside {

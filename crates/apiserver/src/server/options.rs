@@ -3,30 +3,19 @@
 use api::field::FieldError;
 use serde_json::json;
 
-use crate::http::status::{ApiError, Result};
-use crate::registry::write::WriteOptions;
+use crate::http::status::{ApiError, META, Result};
+use crate::pipeline::WriteOptions;
+use crate::pipeline::delete::dry_run;
 use crate::server::Request;
 
 /// Bytes of a field manager's name.
 const MANAGER: usize = 128;
-/// The group that options are named by in errors.
-pub const META: &str = "meta.k8s.io";
-
 /// How bad fields in a body are met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldValidation {
     Ignore,
     Warn,
     Strict,
-}
-
-/// Whether a write is only tried: `dryRun=All`.
-pub fn dry_run(values: &[String]) -> std::result::Result<bool, FieldError> {
-    let given: Vec<&String> = values.iter().filter(|v| !v.is_empty()).collect();
-    if given.iter().any(|v| *v != "All") {
-        return Err(FieldError::not_supported("dryRun", json!(values), &["All"]));
-    }
-    Ok(!given.is_empty())
 }
 
 impl Request {

@@ -9,21 +9,20 @@ use api::schema::structural::Nulls;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::api_services;
+use crate::custom::follow;
 use crate::http::negotiate::Accept;
-use crate::http::status::{ApiError, Result};
-use crate::kinds::kind::Follow;
-use crate::registry::body::{self, Body};
+use crate::http::status::{ApiError, META, Result};
+use crate::pipeline::delete::{DeleteOptions, Deleted, dry_run};
+use crate::pipeline::patch::{Patch, PatchKind};
+use crate::pipeline::{Change, Origin, Write};
 use crate::registry::cached::Cached;
-use crate::registry::delete::{DeleteOptions, Deleted};
-use crate::registry::patch::{Patch, PatchKind};
-use crate::registry::read::{self, ListOptions};
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
-use crate::registry::write::{Change, Origin, Write};
-use crate::registry::{Served, metadata, watch};
+use crate::registry::{Served, metadata};
+use crate::server::body::{self, Body};
 use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
-use crate::server::options::{META, dry_run};
+use crate::server::read::{self, ListOptions};
+use crate::server::watch;
 use crate::server::{ApiServer, Request, websocket};
 use crate::subresource;
 
@@ -165,14 +164,13 @@ impl ApiServer {
         check_namespace(&served.resource, &mut tree, &namespace)?;
         let tree = self.complete(served, tree)?;
         let write = Write {
-            registry: &self.registry,
+            pipeline: &self.pipeline,
             served,
             namespace: &namespace,
             options: &options,
         };
         let created = write.create(tree, Origin::Post).await?;
-        self.after_write(served, &created, options.dry_run).await?;
-        body::object_response(StatusCode::CREATED, &served.resource, &created, request.accept)
+        self.answer_write(StatusCode::CREATED, &write, &created, request).await
     }
 
     /// Defaults, and for custom resources pruning.
@@ -205,7 +203,7 @@ impl ApiServer {
             return Err(ApiError::invalid(&resource.group, &resource.plural, &name, &[error]));
         }
         let write = Write {
-            registry: &self.registry,
+            pipeline: &self.pipeline,
             served,
             namespace: &namespace,
             options: &options,
@@ -218,22 +216,19 @@ impl ApiServer {
                 return Err(resource.not_found(&name));
             }
             let created = write.create(tree, Origin::Put).await?;
-            self.after_write(served, &created, options.dry_run).await?;
-            return body::object_response(StatusCode::CREATED, resource, &created, request.accept);
+            return self.answer_write(StatusCode::CREATED, &write, &created, request).await;
         }
         let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
         let updated = write
             .update(&name, |_| {
                 Ok(Change {
-                    tree: tree.clone(),
                     uid: uid.clone(),
                     revision,
-                    applied: false,
+                    ..Change::to(tree.clone())
                 })
             })
             .await?;
-        self.after_write(served, &updated, options.dry_run).await?;
-        body::object_response(StatusCode::OK, resource, &updated, request.accept)
+        self.answer_write(StatusCode::OK, &write, &updated, request).await
     }
 
     async fn patch(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
@@ -242,7 +237,7 @@ impl ApiServer {
         let options = request.write_options()?;
         let namespace = self.namespace_of(request, resource).to_owned();
         let write = Write {
-            registry: &self.registry,
+            pipeline: &self.pipeline,
             served,
             namespace: &namespace,
             options: &options,
@@ -277,15 +272,12 @@ impl ApiServer {
                 };
                 let tree = self.complete(served, tree)?;
                 Ok(Change {
-                    tree,
-                    uid: None,
                     revision,
-                    applied: false,
+                    ..Change::to(tree)
                 })
             })
             .await?;
-        self.after_write(served, &updated, options.dry_run).await?;
-        body::object_response(StatusCode::OK, resource, &updated, request.accept)
+        self.answer_write(StatusCode::OK, &write, &updated, request).await
     }
 
     async fn apply(self: &Arc<Self>, served: &Served, request: &Request, write: &Write<'_>) -> Result<Response<Body>> {
@@ -338,7 +330,7 @@ impl ApiServer {
             metadata::of(&mut config)?.insert("name".into(), json!(name));
         }
         check_identity(name, &config)?;
-        let context = write.apply_context(force);
+        let context = write.place().manager(write.options, "Apply", force);
         if served.cache.get(write.namespace, name).is_none() {
             let uid = metadata::text(&config, "uid");
             if !uid.is_empty() {
@@ -348,22 +340,23 @@ impl ApiServer {
             }
             check_namespace(resource, &mut config, write.namespace)?;
             let tree = write
+                .place()
                 .apply(None, &config, &context)
                 .map_err(|e| refused(resource, &config, &e))?;
             let tree = self.complete(served, tree)?;
             match write.create(tree, Origin::Apply).await {
                 // somebody was first: it is an update then
                 Err(error) if error.reason == "AlreadyExists" => {}
-                other => {
-                    let created = other?;
-                    self.after_write(served, &created, write.options.dry_run).await?;
-                    return body::object_response(StatusCode::CREATED, resource, &created, request.accept);
+                created => {
+                    let created = created?;
+                    return self.answer_write(StatusCode::CREATED, write, &created, request).await;
                 }
             }
         }
         let updated = write
             .update(name, |old| {
                 let tree = write
+                    .place()
                     .apply(Some(old), &config, &context)
                     .map_err(|e| refused(resource, &config, &e))?;
                 let tree = self.complete(served, tree)?;
@@ -372,15 +365,39 @@ impl ApiServer {
                     text => Some(read::parse_revision(text)?),
                 };
                 Ok(Change {
-                    tree,
-                    uid: None,
                     revision,
                     applied: true,
+                    ..Change::to(tree)
                 })
             })
             .await?;
-        self.after_write(served, &updated, write.options.dry_run).await?;
-        body::object_response(StatusCode::OK, resource, &updated, request.accept)
+        self.answer_write(StatusCode::OK, write, &updated, request).await
+    }
+
+    /// The end of every write: what follows from it, then the answer.
+    async fn answer_write(
+        &self,
+        code: StatusCode,
+        write: &Write<'_>,
+        object: &Cached,
+        request: &Request,
+    ) -> Result<Response<Body>> {
+        if !write.options.dry_run {
+            follow::write(&self.pipeline, write.served, object).await?;
+        }
+        body::object_response(code, &write.served.resource, object, request.accept)
+    }
+
+    /// Deletes an object, and what follows from that.
+    async fn delete_one(&self, write: &Write<'_>, name: &str, options: &DeleteOptions) -> Result<Deleted> {
+        let deleted = write.delete(name, options).await?;
+        if !write.options.dry_run {
+            match &deleted {
+                Deleted::Now(object) => follow::end(&self.pipeline, write.served, object).await?,
+                Deleted::Later(object) => follow::write(&self.pipeline, write.served, object).await?,
+            }
+        }
+        Ok(deleted)
     }
 
     fn delete_options(&self, request: &Request) -> Result<DeleteOptions> {
@@ -399,20 +416,14 @@ impl ApiServer {
         write_options.dry_run = dry_run(&options.dry_run).unwrap_or_default();
         let namespace = self.namespace_of(request, resource).to_owned();
         let write = Write {
-            registry: &self.registry,
+            pipeline: &self.pipeline,
             served,
             namespace: &namespace,
             options: &write_options,
         };
-        match write.delete(&request.info.name, &options).await? {
-            Deleted::Later(object) => {
-                self.after_write(served, &object, write_options.dry_run).await?;
-                body::object_response(StatusCode::OK, resource, &object, request.accept)
-            }
+        match self.delete_one(&write, &request.info.name, &options).await? {
+            Deleted::Later(object) => body::object_response(StatusCode::OK, resource, &object, request.accept),
             Deleted::Now(object) => {
-                if !write_options.dry_run {
-                    self.after_delete(served, &object).await?;
-                }
                 if resource.rules.returns_deleted {
                     return body::object_response(StatusCode::OK, resource, &object, request.accept);
                 }
@@ -438,16 +449,14 @@ impl ApiServer {
         for object in &items {
             let namespace = object.object.meta.namespace.to_string();
             let write = Write {
-                registry: &self.registry,
+                pipeline: &self.pipeline,
                 served,
                 namespace: &namespace,
                 options: &write_options,
             };
-            match write.delete(&object.object.meta.name, &options).await {
-                Ok(Deleted::Now(object)) if !write_options.dry_run => self.after_delete(served, &object).await?,
-                Ok(Deleted::Later(object)) => self.after_write(served, &object, write_options.dry_run).await?,
-                Ok(Deleted::Now(_)) => {}
-                // somebody else deleted it first
+            match self.delete_one(&write, &object.object.meta.name, &options).await {
+                Ok(Deleted::Now(_) | Deleted::Later(_)) => {}
+                // another client deleted it first
                 Err(error) if error.reason == "NotFound" => {}
                 Err(error) => return Err(error),
             }
@@ -459,32 +468,6 @@ impl ApiServer {
             request.accept,
             crate::table::Include::parse(&request.query)?,
         )
-    }
-
-    /// What a write of some kinds does to the server itself.
-    async fn after_write(self: &Arc<Self>, served: &Served, object: &Cached, dry_run: bool) -> Result<()> {
-        if dry_run {
-            return Ok(());
-        }
-        let meta = &object.object.meta;
-        match served.resource.rules.follow {
-            Follow::Definition => crate::custom::written(self, object).await,
-            Follow::ApiService => api_services::written(&self.registry, object).await,
-            Follow::CustomObject if meta.deleting && meta.finalizers.is_empty() => {
-                crate::custom::object_gone(self, &served.resource).await
-            }
-            Follow::CustomObject | Follow::Nothing => Ok(()),
-        }
-    }
-
-    async fn after_delete(self: &Arc<Self>, served: &Served, object: &Cached) -> Result<()> {
-        match served.resource.rules.follow {
-            Follow::Definition => crate::custom::deleted(self, object).await,
-            Follow::ApiService => api_services::written(&self.registry, object).await?,
-            Follow::CustomObject => crate::custom::object_gone(self, &served.resource).await?,
-            Follow::Nothing => {}
-        }
-        Ok(())
     }
 }
 

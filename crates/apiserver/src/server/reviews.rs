@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
-use crate::registry::body::{self, Body};
 use crate::registry::metadata;
+use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request, access_review};
 
@@ -82,9 +82,9 @@ impl ApiServer {
         match row.kind {
             "TokenReview" => self.review_token(&mut tree).await?,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-                access_review::of_subject(&self.registry, row.kind, &mut tree)?;
+                access_review::of_subject(&self.pipeline.authorizer, row.kind, &mut tree)?;
             }
-            "SelfSubjectAccessReview" => access_review::of_self(&self.registry, &request.user, &mut tree)?,
+            "SelfSubjectAccessReview" => access_review::of_self(&self.pipeline.authorizer, &request.user, &mut tree)?,
             "SelfSubjectReview" => {
                 tree["metadata"]["creationTimestamp"] = json!(self.registry.timestamp());
                 tree["status"] = json!({ "userInfo": user_info(&request.user) });
@@ -125,7 +125,7 @@ impl ApiServer {
         }
         let mut resources = Vec::new();
         let mut others = Vec::new();
-        let (rules, missing) = self.registry.granted(user, &namespace);
+        let (rules, missing) = self.pipeline.authorizer.granted(user, &namespace);
         for rule in rules {
             if !rule.resources.is_empty() {
                 let mut one = json!({ "verbs": rule.verbs, "apiGroups": rule.api_groups, "resources": rule.resources });

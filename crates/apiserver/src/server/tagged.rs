@@ -5,8 +5,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::http::status::{ApiError, Result};
-use crate::registry::body::{self, Body};
 use crate::server::Request;
+use crate::server::body::{self, Body};
 
 /// The bytes of a document with what is said of them.
 #[derive(Debug, Clone)]

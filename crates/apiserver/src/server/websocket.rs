@@ -14,7 +14,7 @@ use streaming::handshake::{self, Kind};
 use streaming::websocket;
 
 use crate::http::status::{ApiError, Result};
-use crate::registry::body::{self, Body};
+use crate::server::body::{self, Body};
 
 /// Bytes of the length that precedes an event in protobuf.
 const PREFIX: usize = 4;

@@ -6,9 +6,9 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::pipeline::{Change, Write};
 use crate::registry::Served;
-use crate::registry::body::{self, Body};
-use crate::registry::write::{Change, Write};
+use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 use crate::tree::text;
@@ -51,7 +51,7 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let mut options = request.write_options()?;
     options.subresource = "binding".into();
     let write = Write {
-        registry: &server.registry,
+        pipeline: &server.pipeline,
         served,
         namespace: &request.info.namespace,
         options: &options,
@@ -98,10 +98,8 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
             conditions.push(condition);
             tree["status"]["conditions"] = Value::Array(conditions);
             Ok(Change {
-                tree,
                 uid: uid.clone(),
-                revision: None,
-                applied: false,
+                ..Change::to(tree)
             })
         })
         .await?;

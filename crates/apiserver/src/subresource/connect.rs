@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::authorization::Attributes;
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
-use crate::registry::body::Body;
+use crate::server::body::Body;
 use crate::server::{ApiServer, Request, websocket};
 use crate::subresource::kubelet::Endpoint;
 use crate::subresource::stream_options;
@@ -64,7 +64,7 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
             verb: "create",
             ..Attributes::of(info)
         };
-        let decision = server.registry.decide(&request.user, &attributes);
+        let decision = server.pipeline.authorizer.decide(&request.user, &attributes);
         if !decision.allowed {
             return Err(served.resource.forbidden(&info.name, &decision.reason));
         }
@@ -83,7 +83,7 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> 
         let container = stream_options::container(&pod, request.query.text("container"), &info.name)?;
         if node.is_empty() {
             // nothing was written yet
-            let mut response = Response::new(crate::registry::body::full(""));
+            let mut response = Response::new(crate::server::body::full(""));
             *response.status_mut() = http::StatusCode::NO_CONTENT;
             return Ok(response);
         }

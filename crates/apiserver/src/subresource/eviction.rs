@@ -6,13 +6,14 @@ use api::selectors::LabelSelector;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation, node_restriction};
+use crate::admission::{Attributes, Operation};
 use crate::http::status::{ApiError, Result};
+use crate::pipeline::delete::DeleteOptions;
+use crate::pipeline::{Change, Write, WriteOptions};
 use crate::registry::Served;
-use crate::registry::body::{self, Body};
-use crate::registry::delete::DeleteOptions;
 use crate::registry::metadata;
-use crate::registry::write::{Change, Write};
+use crate::registry::own::Own;
+use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 use crate::tree::text;
@@ -43,7 +44,7 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     write_options.dry_run |= !options.dry_run.is_empty();
     write_options.subresource.clear();
     let write = Write {
-        registry: &server.registry,
+        pipeline: &server.pipeline,
         served,
         namespace,
         options: &write_options,
@@ -101,6 +102,7 @@ fn admit(server: &ApiServer, served: &Served, request: &Request, eviction: &Valu
     let pod = pod.ok_or_else(|| ApiError::not_found("", "pod", name))?;
     let attributes = Attributes {
         registry: &server.registry,
+        authorizer: &server.pipeline.authorizer,
         user: &request.user,
         operation: Operation::Create,
         resource: &served.resource,
@@ -110,7 +112,8 @@ fn admit(server: &ApiServer, served: &Served, request: &Request, eviction: &Valu
         dry_run: false,
         warnings: &request.warnings,
     };
-    node_restriction::admit(&attributes, eviction, Some(&pod.tree()?))
+    let admission = &server.pipeline.admission;
+    admission.admit(&attributes, &mut eviction.clone(), Some(&pod.tree()?))
 }
 
 /// A pod that does not run, or will not for long, disrupts nobody.
@@ -150,7 +153,7 @@ async fn mark_and_delete(write: &Write<'_>, name: &str, mut options: DeleteOptio
             options: &status_options,
             ..*write
         };
-        let now = write.registry.timestamp();
+        let now = write.pipeline.registry.timestamp();
         let wanted = options.preconditions.clone().unwrap_or_default();
         let marked = status
             .update(name, |old| {
@@ -220,35 +223,32 @@ async fn spend(
     namespace: &str,
     budget: &str,
     pod: &str,
-    options: &crate::registry::write::WriteOptions,
+    options: &WriteOptions,
 ) -> Result<()> {
-    let catalog = server.registry.catalog();
-    let served = catalog
-        .stored("policy", "poddisruptionbudgets")
-        .ok_or_else(|| ApiError::internal("poddisruptionbudgets are not served"))?;
-    let mut options = options.clone();
-    options.subresource = "status".into();
-    let write = Write {
-        registry: &server.registry,
-        served,
-        namespace,
-        options: &options,
-    };
     let now = server.registry.timestamp();
-    let spent = write.update(budget, |old| {
-        let tree = spent(old, pod, &now)?;
-        Ok(Change {
-            tree,
-            uid: None,
-            revision: None,
-            applied: false,
-        })
+    let spent = Own {
+        registry: &server.registry,
+        group: "policy",
+        plural: "poddisruptionbudgets",
+        namespace,
+        name: budget,
+        options: WriteOptions {
+            subresource: "status".into(),
+            ..options.clone()
+        },
+    };
+    let spent = spent.swap(|tree| {
+        *tree = spend_of(tree, pod, &now)?;
+        Ok(())
     });
-    spent.await.map(|_| ())
+    match spent.await? {
+        Some(_) => Ok(()),
+        None => Err(ApiError::not_found("policy", "poddisruptionbudgets", budget)),
+    }
 }
 
 /// The budget less one disruption.
-fn spent(budget: &Value, pod: &str, now: &str) -> Result<Value> {
+fn spend_of(budget: &Value, pod: &str, now: &str) -> Result<Value> {
     let name = metadata::text(budget, "name");
     let allowed = number(budget, "/status/disruptionsAllowed");
     if number(budget, "/status/observedGeneration") < number(budget, "/metadata/generation") {
@@ -328,10 +328,10 @@ mod tests {
 
     #[test]
     fn a_budget_is_spent_until_it_is_empty() {
-        let spent_once = spent(&budget(1, 2, 1), "p", "now").unwrap();
+        let spent_once = spend_of(&budget(1, 2, 1), "p", "now").unwrap();
         assert_eq!(spent_once["status"]["disruptionsAllowed"], 0);
         assert_eq!(spent_once["status"]["disruptedPods"], json!({ "p": "now" }));
-        let error = spent(&spent_once, "q", "now").unwrap_err();
+        let error = spend_of(&spent_once, "q", "now").unwrap_err();
         let why = "The disruption budget b does not allow evicting pods currently";
         assert_eq!(
             (error.code, error.details.unwrap()["causes"][0]["message"].as_str()),
@@ -339,7 +339,7 @@ mod tests {
         );
         let mut stale = budget(1, 2, 1);
         stale["metadata"]["generation"] = json!(2);
-        assert!(spent(&stale, "p", "now").is_err());
+        assert!(spend_of(&stale, "p", "now").is_err());
         assert!(why_refused(&budget(0, 1, 1)).contains("needs 1 healthy pods and has 1 currently"));
     }
 

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::http::status::{ApiError, Result};
-use crate::registry::body::Body;
+use crate::server::body::Body;
 
 /// Opens connections to kubelets as the API server.
 #[derive(Clone)]

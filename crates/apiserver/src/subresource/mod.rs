@@ -16,7 +16,7 @@ use http::{Method, Response};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
-use crate::registry::body::Body;
+use crate::server::body::Body;
 use crate::server::{ApiServer, Request};
 
 /// Answers a request for a subresource other than `status`.

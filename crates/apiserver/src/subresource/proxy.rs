@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
-use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
+use crate::server::body::{self, Body};
 use crate::server::{ApiServer, Request};
 use crate::subresource::connect::kubelet;
 use crate::subresource::kubelet::Endpoint;

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, header};
 use http_body_util::BodyExt;
 
 use crate::http::status::{ApiError, Result};
-use crate::registry::body::{self, Body};
+use crate::server::body::{self, Body};
 
 /// Elements and those of their attributes that hold URLs.
 const LINKS: [(&str, &[&str]); 25] = [

@@ -7,14 +7,14 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::pipeline::patch::{Patch, PatchKind};
+use crate::pipeline::{Change, Write};
 use crate::registry::Served;
-use crate::registry::body::{self, Body};
 use crate::registry::metadata;
-use crate::registry::patch::{Patch, PatchKind};
-use crate::registry::read::parse_revision;
 use crate::registry::resource::Resource;
-use crate::registry::write::{Change, Write};
+use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
+use crate::server::read::parse_revision;
 use crate::server::{ApiServer, Request, resources};
 use crate::tree::at_path;
 
@@ -163,7 +163,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
     }
     let options = request.write_options()?;
     let write = Write {
-        registry: &server.registry,
+        pipeline: &server.pipeline,
         served,
         namespace,
         options: &options,

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::admission::node_token;
+use crate::admission::{Attributes, Operation};
 use crate::authentication::service_account::{Bound, TokenRequest};
 use crate::http::status::{ApiError, Result};
-use crate::registry::body::{self, Body};
 use crate::registry::format_time;
+use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
 
@@ -26,7 +26,21 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     )?;
     let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
     let registry = &server.registry;
-    node_token::admit(registry, &request.user, namespace, name, &tree)?;
+    let accounts = registry.catalog().stored("", "serviceaccounts").cloned();
+    let accounts = accounts.ok_or_else(|| ApiError::internal("serviceaccounts are not served"))?;
+    let attributes = Attributes {
+        registry,
+        authorizer: &server.pipeline.authorizer,
+        user: &request.user,
+        operation: Operation::Create,
+        resource: &accounts.resource,
+        subresource: "token",
+        namespace,
+        name,
+        dry_run: false,
+        warnings: &request.warnings,
+    };
+    server.pipeline.admission.admit(&attributes, &mut tree, None)?;
     let written = managed(server, request, &tree)?;
     let account = registry
         .get("", "serviceaccounts", namespace, name)

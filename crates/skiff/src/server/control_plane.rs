@@ -8,6 +8,7 @@ use std::time::Duration;
 use apiserver::authentication::Authenticator;
 use apiserver::authentication::service_account::TokenIssuer;
 use apiserver::http::status::ApiError;
+use apiserver::pipeline::Pipeline;
 use apiserver::registry::{Machine, Registry};
 use apiserver::server::{ApiServer, connection};
 use apiserver::subresource::kubelet::KubeletClient;
@@ -84,7 +85,6 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     let cluster_dns = args
         .cluster_dns
         .unwrap_or_else(|| IpAddr::V4(Ipv4Addr::from(u32::from(network) + 10)));
-    apiserver::allocator::configure(ranges);
     let server_dir = args.data_dir.join("server");
 
     // the port first: whoever has it is named before anything is written
@@ -121,9 +121,11 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     let config = etcd::EmbeddedConfig::default();
     let store = Arc::new(etcd::Embedded::open(Arc::new(disk), config).map_err(|e| store_error(e, args))?);
     let registry = Arc::new(Registry::start(store.clone(), Arc::new(Machine)).await?);
+    let pipeline = Pipeline::new(registry.clone(), ranges);
     let (kubelet_certificate, kubelet_key) = certificates.to_kubelets()?;
     let api = Arc::new(ApiServer {
         registry: registry.clone(),
+        pipeline: pipeline.clone(),
         authenticator: Authenticator {
             registry: registry.clone(),
             tokens: Arc::new(issuer),
@@ -147,7 +149,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         components: apiserver::server::component_status::Components::default(),
         limits: args.limits.limits(),
     });
-    let cluster_ips = apiserver::allocator::watch(&registry)?;
+    let cluster_ips = apiserver::repair::watch(&pipeline)?;
     let cluster = Cluster {
         api: api.clone(),
         store: store.clone(),
@@ -173,11 +175,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     } else {
         args.bind_address
     };
-    tokio::spawn(apiserver::allocator::follow(
-        registry.clone(),
-        cluster_ips,
-        stop.clone(),
-    ));
+    tokio::spawn(apiserver::repair::follow(pipeline.clone(), cluster_ips, stop.clone()));
     let task = tokio::spawn(connection::serve(api.clone(), listener, acceptor, stop.clone()));
     tokio::spawn(maintain(
         store.clone(),
@@ -210,11 +208,11 @@ struct Cluster {
 impl Cluster {
     /// Serves the custom resources, repairs cluster IPs and makes what is missing: all of it that can be done.
     async fn complete(&self) -> Result<(), ApiError> {
-        let registry = &self.api.registry;
-        let repaired = apiserver::allocator::repair(registry).await;
+        let pipeline = &self.api.pipeline;
+        let repaired = apiserver::repair::repair(pipeline).await;
         let authority = &self.client_authority;
-        let made = crate::bootstrap::bootstrap(registry, self.service_ip, self.advertise, self.port, authority).await;
-        let restored = apiserver::custom::restore(&self.api).await;
+        let made = crate::bootstrap::bootstrap(pipeline, self.service_ip, self.advertise, self.port, authority).await;
+        let restored = apiserver::custom::restore(pipeline).await;
         let health = &self.api.health;
         for (part, result) in [
             (&health.repaired, &repaired),

@@ -12,33 +12,39 @@ mod restricted;
 
 use serde_json::Value;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Operation, Plugin};
 use crate::http::status::{ApiError, Result};
 
 use level::Policy;
 use pod::{Pod, name};
 
-pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
-    if !matches!(attributes.operation, Operation::Create | Operation::Update) {
-        return Ok(());
+/// Holds pods to the levels of their namespaces.
+pub struct PodSecurity;
+
+impl Plugin for PodSecurity {
+    fn handles(&self, asked: &Attributes<'_>) -> bool {
+        matches!(asked.operation, Operation::Create | Operation::Update)
     }
-    if attributes.resource.is("", "namespaces") {
-        return namespace::validate(attributes, tree, old);
+
+    fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
+        if asked.resource.is("", "namespaces") {
+            return namespace::validate(asked, tree, old);
+        }
+        if asked.resource.is("", "pods") {
+            return pods(asked, tree, old);
+        }
+        if !asked.subresource.is_empty() {
+            return Ok(());
+        }
+        let Some(template) = template(asked, tree) else {
+            return Ok(());
+        };
+        // a namespace that is gone warns of nothing
+        if let Some((policy, _)) = policy(asked) {
+            warn(asked, &policy, template);
+        }
+        Ok(())
     }
-    if attributes.resource.is("", "pods") {
-        return pods(attributes, tree, old);
-    }
-    if !attributes.subresource.is_empty() {
-        return Ok(());
-    }
-    let Some(template) = template(attributes, tree) else {
-        return Ok(());
-    };
-    // a namespace that is gone warns of nothing
-    if let Some((policy, _)) = policy(attributes) {
-        warn(attributes, &policy, template);
-    }
-    Ok(())
 }
 
 /// What is asked of the namespace that is written to, and whether all of that could be read.

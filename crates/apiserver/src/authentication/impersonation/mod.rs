@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 
-use crate::authorization::Attributes;
+use crate::authorization::{Attributes, Authorizer};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
-use crate::registry::Registry;
 use modes::{MODES, Mode, Question};
 
 /// Users whose last mode is remembered.
@@ -41,7 +40,7 @@ impl LastModes {
 /// # Errors
 /// `400` when the headers name no user but something of one; `403` when the user may not become the other.
 pub fn impersonate(
-    registry: &Registry,
+    authorizer: &Authorizer,
     last: &LastModes,
     headers: &HeaderMap,
     user: Arc<User>,
@@ -51,7 +50,7 @@ pub fn impersonate(
         return Ok(user);
     };
     let question = Question {
-        registry,
+        authorizer,
         requestor: &user,
         wanted: &wanted,
         request,

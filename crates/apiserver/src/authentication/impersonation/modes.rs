@@ -4,10 +4,9 @@ use api::field::FieldError;
 use api::names;
 use serde_json::json;
 
-use crate::authorization::Attributes;
+use crate::authorization::{Attributes, Authorizer};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, User};
-use crate::registry::Registry;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const NODE: &str = "system:node:";
@@ -60,7 +59,7 @@ impl Mode {
 
 /// Who wants to become whom for which request.
 pub struct Question<'a> {
-    pub registry: &'a Registry,
+    pub authorizer: &'a Authorizer,
     pub requestor: &'a User,
     pub wanted: &'a User,
     pub request: &'a Attributes<'a>,
@@ -124,7 +123,7 @@ impl Question<'_> {
     }
 
     fn check(&self, attributes: &Attributes<'_>) -> Result<()> {
-        self.registry.authorize(self.requestor, attributes)
+        self.authorizer.authorize(self.requestor, attributes)
     }
 
     /// A question about a part of the wanted user. Names and groups of the old mode are of the core group.

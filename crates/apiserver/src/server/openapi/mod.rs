@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Catalog;
-use crate::registry::body::{self, Body};
 use crate::registry::resource::Resource;
+use crate::server::body::{self, Body};
 use crate::server::openapi::kept::Kept;
 use crate::server::tagged::Tagged;
 use crate::server::{ApiServer, Request};

@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use crate::kinds::{Again, Asked, Follow, Generation, Hold, Kind};
 use crate::tree::text;
 
+/// The group of definitions.
+pub const GROUP: &str = "apiextensions.k8s.io";
+/// Definitions in a path.
+pub const PLURAL: &str = "customresourcedefinitions";
 /// Holds a definition back until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 
@@ -32,11 +36,7 @@ pub(in crate::kinds) const KIND: Kind = Kind {
         mark: is_terminating,
     }),
     follow: Follow::Definition,
-    ..Kind::new(
-        "apiextensions.k8s.io",
-        "customresourcedefinitions",
-        validation::validate,
-    )
+    ..Kind::new(GROUP, PLURAL, validation::validate)
 };
 
 fn is_terminating(definition: &mut Value, now: &str) {

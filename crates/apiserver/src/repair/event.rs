@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::registry::write::{Origin, Write, WriteOptions};
-use crate::registry::{Registry, metadata};
+use crate::pipeline::Pipeline;
+use crate::pipeline::{Origin, Write, WriteOptions};
+use crate::registry::metadata;
 
 /// Records a warning beside the object it is about, and in the log. An event that cannot be written is only logged.
-pub async fn warn(registry: &Arc<Registry>, about: &Value, controller: &str, reason: &str, action: &str, note: &str) {
+pub async fn warn(pipeline: &Arc<Pipeline>, about: &Value, controller: &str, reason: &str, action: &str, note: &str) {
     let (namespace, name) = (metadata::text(about, "namespace"), metadata::text(about, "name"));
     tracing::warn!(reason, namespace, name, "{note}");
-    let catalog = registry.catalog();
+    let catalog = pipeline.registry.catalog();
     let Some(served) = catalog.stored("", "events") else {
         return;
     };
     let place = if namespace.is_empty() { "default" } else { namespace };
-    let now = registry.environment.now();
+    let now = pipeline.registry.environment.now();
     let tree = json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": { "name": format!("{name}.{:x}", now.as_nanosecond()), "namespace": place },
@@ -31,7 +32,7 @@ pub async fn warn(registry: &Arc<Registry>, about: &Value, controller: &str, rea
     });
     let options = WriteOptions::own("");
     let write = Write {
-        registry,
+        pipeline,
         served,
         namespace: place,
         options: &options,

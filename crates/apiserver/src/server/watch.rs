@@ -14,15 +14,15 @@ use tokio::time::Instant;
 
 use crate::http::negotiate::{Accept, Encoding, Transform};
 use crate::http::request_info::Query;
+use crate::http::status::META;
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
-use crate::registry::body::{self, Body};
 use crate::registry::cache::{Change, Subscription, json_frame};
 use crate::registry::cached::Cached;
-use crate::registry::read::bad_revision;
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
-use crate::server::options::META;
+use crate::server::body::{self, Body};
+use crate::server::read::bad_revision;
 use crate::table;
 
 /// How often a watcher that asked for bookmarks hears the revision it has reached.

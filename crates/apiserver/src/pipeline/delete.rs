@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use api::field::FieldError;
-use etcd::{Compare, CompareTarget, KeyRange, Op, Put, Txn};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admission::{self, Attributes, Operation};
+use crate::admission::Operation;
+use crate::allocator;
 use crate::http::request_info::Query;
-use crate::http::status::{ApiError, Result};
+use crate::http::status::{ApiError, META, Result};
 use crate::kinds::kind::Hold;
+use crate::pipeline::Write;
 use crate::registry::cached::{Cached, Encoded};
-use crate::registry::write::Write;
-use crate::registry::{format_time, metadata};
-use crate::server::options::{META, dry_run};
+use crate::registry::commit::{Claims, Expect};
+use crate::registry::{ATTEMPTS, format_time, metadata};
 
-const ATTEMPTS: usize = 8;
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
@@ -31,6 +30,7 @@ pub struct DeleteOptions {
     pub dry_run: Vec<String>,
 }
 
+/// What must be true of the object that is deleted.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Preconditions {
@@ -84,6 +84,15 @@ impl DeleteOptions {
     }
 }
 
+/// Whether a write is only tried: `dryRun=All`.
+pub fn dry_run(values: &[String]) -> std::result::Result<bool, FieldError> {
+    let given: Vec<&String> = values.iter().filter(|v| !v.is_empty()).collect();
+    if given.iter().any(|v| *v != "All") {
+        return Err(FieldError::not_supported("dryRun", json!(values), &["All"]));
+    }
+    Ok(!given.is_empty())
+}
+
 /// What a deletion did.
 #[derive(Debug)]
 pub enum Deleted {
@@ -116,103 +125,87 @@ fn propagation(options: &DeleteOptions, orphan_by_default: bool, present: &[Stri
 
 impl Write<'_> {
     /// Deletes an object as the options say.
+    ///
+    /// # Errors
+    /// `404` when it is not there, `409` when others are faster too often, and whatever admission refuses.
     pub async fn delete(&self, name: &str, options: &DeleteOptions) -> Result<Deleted> {
-        let resource = &self.served.resource;
         for _ in 0..ATTEMPTS {
-            let current = self
-                .served
-                .cache
-                .get(self.namespace, name)
-                .ok_or_else(|| resource.not_found(name))?;
+            let current = self.place().current(name)?;
+            // preconditions: the client speaks of this object and no other
             check_preconditions(self, options, &current, name)?;
-            let old = resource.to_served(current.tree()?);
-            let attributes = Attributes {
-                registry: self.registry,
-                user: &self.options.user,
-                operation: Operation::Delete,
-                resource,
-                subresource: &self.options.subresource,
-                namespace: self.namespace,
-                name,
-                dry_run: self.options.dry_run,
-                warnings: &self.options.warnings,
-            };
-            admission::delete(&attributes, &old).await?;
-            let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
-            let hold = resource.rules.hold.filter(|hold| (hold.holds)(&old));
-            let finalizers = match hold.and_then(|hold| hold.finalizer) {
-                Some(own) => {
-                    let others = present.iter().filter(|f| *f != own).cloned();
-                    others.chain([own.to_owned()]).collect()
-                }
-                None => propagation(options, resource.rules.orphan_by_default, &present),
-            };
-            let graceful = (resource.rules.grace)(&old, options.grace_period_seconds);
-            let grace = graceful.unwrap_or(0);
-            let op_key = resource.key(self.namespace, name);
-            let compare = vec![Compare {
-                key: op_key.clone(),
-                target: CompareTarget::ModRevision(current.revision()),
-            }];
-            if finalizers.is_empty() && grace == 0 && hold.is_none() {
-                if self.options.dry_run {
-                    return Ok(Deleted::Now(current));
-                }
-                let mut txn = Txn {
-                    compare,
-                    success: vec![Op::Delete(KeyRange::One(op_key))],
-                    failure: Vec::new(),
-                };
-                crate::allocator::release(self.registry, resource, &old)?.join(&mut txn);
-                let result = self.registry.store.txn(txn).await?;
-                if !result.succeeded {
-                    continue;
-                }
-                // what is deleted gracefully is shown as it was marked, were there no time to wait for
-                if graceful.is_some()
-                    && let Some(tree) = self.mark(&old, &finalizers, grace, None)?
-                {
-                    let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
-                    return Ok(Deleted::Now(Arc::new(encoded.at(Some(result.revision)))));
-                }
-                return Ok(Deleted::Now(Arc::new(current.restamped(result.revision))));
-            }
-            let Some(tree) = self.mark(&old, &finalizers, grace, hold)? else {
-                return Ok(Deleted::Later(current));
-            };
-            let mut stored = resource.to_stored(tree);
-            let encoded = Encoded::of(resource, &mut stored)?;
-            if self.options.dry_run {
-                return Ok(Deleted::Later(Arc::new(encoded.at(Some(current.revision())))));
-            }
-            let hint = Some(Arc::new(encoded.prepared.clone()) as _);
-            let success = vec![Op::Put(Put {
-                key: op_key,
-                value: encoded.value(),
-                lease: 0,
-                hint,
-            })];
-            let result = self
-                .registry
-                .store
-                .txn(Txn {
-                    compare,
-                    success,
-                    failure: Vec::new(),
-                })
-                .await?;
-            if result.succeeded {
-                return Ok(Deleted::Later(Arc::new(encoded.at(Some(result.revision)))));
+            let old = self.served.resource.to_served(current.tree()?);
+            // admission: asked of each version that is tried
+            let attributes = self.attributes(Operation::Delete, name);
+            let admission = &self.pipeline.admission;
+            admission.admit(&attributes, &mut Value::Null, Some(&old))?;
+            admission.validate(&attributes, &Value::Null, Some(&old)).await?;
+            if let Some(deleted) = self.end_or_mark(name, options, &current, &old).await? {
+                return Ok(deleted);
             }
         }
-        Err(ApiError::modified(&resource.group, &resource.plural, name))
+        Err(self.place().modified(name))
+    }
+
+    /// Ends the object, or marks it for those that it waits for; `None` when somebody else was first.
+    async fn end_or_mark(
+        &self,
+        name: &str,
+        options: &DeleteOptions,
+        current: &Arc<Cached>,
+        old: &Value,
+    ) -> Result<Option<Deleted>> {
+        let resource = &self.served.resource;
+        let dry_run = self.options.dry_run;
+        let present: Vec<String> = current.object.meta.finalizers.iter().map(|f| f.to_string()).collect();
+        let hold = resource.rules.hold.filter(|hold| (hold.holds)(old));
+        let finalizers = match hold.and_then(|hold| hold.finalizer) {
+            Some(own) => {
+                let others = present.iter().filter(|f| *f != own).cloned();
+                others.chain([own.to_owned()]).collect()
+            }
+            None => propagation(options, resource.rules.orphan_by_default, &present),
+        };
+        let graceful = (resource.rules.grace)(old, options.grace_period_seconds);
+        let grace = graceful.unwrap_or(0);
+        let revision = current.revision();
+        if finalizers.is_empty() && grace == 0 && hold.is_none() {
+            if dry_run {
+                return Ok(Some(Deleted::Now(current.clone())));
+            }
+            let claims = allocator::release(&self.pipeline.registry, resource, old)?;
+            let Some(at) = self.place().end(name, revision, claims).await? else {
+                return Ok(None);
+            };
+            // what is deleted gracefully is shown as it was marked, were there no time to wait for
+            let marked = match graceful {
+                Some(_) => self.mark(old, &finalizers, grace, None)?,
+                None => None,
+            };
+            let last = match marked {
+                Some(tree) => Encoded::of(resource, &mut resource.to_stored(tree))?.at(Some(at)),
+                None => current.restamped(at),
+            };
+            return Ok(Some(Deleted::Now(Arc::new(last))));
+        }
+        let Some(tree) = self.mark(old, &finalizers, grace, hold)? else {
+            return Ok(Some(Deleted::Later(current.clone())));
+        };
+        let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
+        if dry_run {
+            return Ok(Some(Deleted::Later(Arc::new(encoded.at(Some(revision))))));
+        }
+        let stored = self
+            .place()
+            .put(name, Expect::At(revision), &encoded, Claims::default())
+            .await?;
+        Ok(stored.map(Deleted::Later))
     }
 
     /// The object marked as being deleted; `None` when it is marked as well as it can be.
     fn mark(&self, old: &Value, finalizers: &[String], grace: i64, hold: Option<Hold>) -> Result<Option<Value>> {
         let mut tree = old.clone();
         let marked = !metadata::text(old, "deletionTimestamp").is_empty();
-        let now = self.registry.environment.now();
+        let now = self.pipeline.registry.environment.now();
         let metadata = metadata::of(&mut tree)?;
         let before = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
         // a second deletion may only shorten the wait

@@ -6,10 +6,10 @@ use api::schema::strategic_merge::PatchError;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use crate::http::MAX_BODY;
 use crate::http::json_text;
 use crate::http::status::{ApiError, Result};
 use crate::registry::resource::Resource;
-use crate::server::intake::MAX_BODY;
 
 /// The four media types of a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

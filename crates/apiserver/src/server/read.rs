@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::http::json_text;
 use crate::http::negotiate::Accept;
 use crate::http::request_info::Query;
+use crate::http::status::META;
 use crate::http::status::{ApiError, Result};
-use crate::registry::body::{self, Body, ListMeta};
 use crate::registry::cached::Cached;
 use crate::registry::chunk::{Chunk, Range};
 use crate::registry::selection::Selection;
 use crate::registry::{Registry, Served};
-use crate::server::options::META;
+use crate::server::body::{self, Body, ListMeta};
 use crate::table;
 
 /// Where a chunked list goes on.

@@ -1,18 +1,23 @@
 //! Services and IPAddresses brought together again where somebody has torn them apart: all of them at start, then each
 //! whose IPAddress is changed by another than the allocator.
 
+mod default_range;
+mod event;
+
 use std::sync::Arc;
 
 use etcd::{Compare, CompareTarget, Txn};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::ip_address::{self, Claims, FAMILY, GROUP};
-use super::{Network, cluster_ips, default_range, event};
+use crate::allocator::ip_address::{self, FAMILY, GROUP};
+use crate::allocator::{Network, cluster_ips, network};
 use crate::http::status::{ApiError, Result};
+use crate::pipeline::Pipeline;
 use crate::registry::cache::{Cache, Scope, Subscription};
 use crate::registry::cached::Cached;
-use crate::registry::{Registry, metadata};
+use crate::registry::commit::Claims;
+use crate::registry::metadata;
 
 const CONTROLLER: &str = "ipallocator-repair-controller";
 const ACTION: &str = "ClusterIPAllocation";
@@ -53,8 +58,8 @@ pub struct Follower {
     default_range: Subscription,
 }
 
-fn cache(registry: &Registry, group: &str, plural: &str) -> Result<Arc<Cache>> {
-    let catalog = registry.catalog();
+fn cache(pipeline: &Pipeline, group: &str, plural: &str) -> Result<Arc<Cache>> {
+    let catalog = pipeline.registry.catalog();
     let served = catalog.stored(group, plural);
     served
         .map(|s| s.cache.clone())
@@ -62,40 +67,40 @@ fn cache(registry: &Registry, group: &str, plural: &str) -> Result<Arc<Cache>> {
 }
 
 /// The changes from now on; [`repair`] then looks at what is there.
-pub fn watch(registry: &Arc<Registry>) -> Result<Follower> {
-    let key = Scope::Key(default_range::NAME.into());
+pub fn watch(pipeline: &Arc<Pipeline>) -> Result<Follower> {
+    let key = Scope::Key(network::DEFAULT.into());
     Ok(Follower {
-        addresses: cache(registry, GROUP, "ipaddresses")?.watch(Scope::All, "", None)?.0,
-        default_range: cache(registry, GROUP, "servicecidrs")?.watch(key, "", None)?.0,
+        addresses: cache(pipeline, GROUP, "ipaddresses")?.watch(Scope::All, "", None)?.0,
+        default_range: cache(pipeline, GROUP, "servicecidrs")?.watch(key, "", None)?.0,
     })
 }
 
 /// Makes the cluster's own ServiceCIDR and repairs what is wrong. To be called before addresses are given out.
-pub async fn repair(registry: &Arc<Registry>) -> Result<()> {
-    default_range::ensure(registry).await?;
-    all(registry).await
+pub async fn repair(pipeline: &Arc<Pipeline>) -> Result<()> {
+    default_range::ensure(pipeline).await?;
+    all(pipeline).await
 }
 
 /// Both, for a follower that was too slow.
-async fn start(registry: &Arc<Registry>) -> Result<Follower> {
-    let follower = watch(registry)?;
-    repair(registry).await?;
+async fn start(pipeline: &Arc<Pipeline>) -> Result<Follower> {
+    let follower = watch(pipeline)?;
+    repair(pipeline).await?;
     Ok(follower)
 }
 
 /// Repairs what changes of IPAddresses break, until `stop`.
-pub async fn follow(registry: Arc<Registry>, mut follower: Follower, stop: CancellationToken) {
+pub async fn follow(pipeline: Arc<Pipeline>, mut follower: Follower, stop: CancellationToken) {
     loop {
         let outcome = tokio::select! {
             () = stop.cancelled() => return,
             change = follower.addresses.queue.recv() => match change {
-                Some(change) => after_change(&registry, &change.current, change.previous.as_deref()).await,
+                Some(change) => after_change(&pipeline, &change.current, change.previous.as_deref()).await,
                 // too slow: everything is looked at again
-                None => start(&registry).await.map(|again| follower = again),
+                None => start(&pipeline).await.map(|again| follower = again),
             },
             change = follower.default_range.queue.recv() => match change {
-                Some(_) => default_range::ensure(&registry).await,
-                None => start(&registry).await.map(|again| follower = again),
+                Some(_) => default_range::ensure(&pipeline).await,
+                None => start(&pipeline).await.map(|again| follower = again),
             },
         };
         if let Err(error) = outcome {
@@ -104,9 +109,9 @@ pub async fn follow(registry: Arc<Registry>, mut follower: Follower, stop: Cance
     }
 }
 
-async fn all(registry: &Arc<Registry>) -> Result<()> {
-    let networks = all_networks(registry)?;
-    for service in registry.list("", "services", "") {
+async fn all(pipeline: &Arc<Pipeline>) -> Result<()> {
+    let networks = all_networks(pipeline)?;
+    for service in pipeline.registry.list("", "services", "") {
         let tree = service.tree()?;
         for address in cluster_ips(&tree) {
             let inside = address.parse().is_ok_and(|a| networks.iter().any(|n| n.contains(a)));
@@ -114,22 +119,22 @@ async fn all(registry: &Arc<Registry>) -> Result<()> {
                 let note = format!(
                     "Cluster IP [IPv4]: {address} is not within any configured Service CIDR; please recreate service"
                 );
-                event::warn(registry, &tree, CONTROLLER, "ClusterIPOutOfRange", ACTION, &note).await;
+                event::warn(pipeline, &tree, CONTROLLER, "ClusterIPOutOfRange", ACTION, &note).await;
                 continue;
             }
-            one(registry, &service, &tree, address).await?;
+            one(pipeline, &service, &tree, address).await?;
         }
     }
-    for object in registry.list(GROUP, "ipaddresses", "") {
-        orphan(registry, &object).await?;
+    for object in pipeline.registry.list(GROUP, "ipaddresses", "") {
+        orphan(pipeline, &object).await?;
     }
     Ok(())
 }
 
 /// The networks of all ServiceCIDRs, ready or not.
-fn all_networks(registry: &Registry) -> Result<Vec<Network>> {
+fn all_networks(pipeline: &Pipeline) -> Result<Vec<Network>> {
     let mut networks = Vec::new();
-    for object in registry.list(GROUP, "servicecidrs", "") {
+    for object in pipeline.registry.list(GROUP, "servicecidrs", "") {
         let tree = object.tree()?;
         let cidrs = tree.pointer("/spec/cidrs").and_then(Value::as_array);
         let cidrs = cidrs.into_iter().flatten().filter_map(Value::as_str);
@@ -138,35 +143,35 @@ fn all_networks(registry: &Registry) -> Result<Vec<Network>> {
     Ok(networks)
 }
 
-async fn after_change(registry: &Arc<Registry>, current: &Cached, previous: Option<&Cached>) -> Result<()> {
+async fn after_change(pipeline: &Arc<Pipeline>, current: &Cached, previous: Option<&Cached>) -> Result<()> {
     let address = current.object.meta.name.to_string();
     for object in [Some(current), previous].into_iter().flatten() {
         let Some((namespace, name)) = ip_address::service_of(&object.tree()?) else {
             continue;
         };
-        if let Some(service) = registry.get("", "services", &namespace, &name) {
+        if let Some(service) = pipeline.registry.get("", "services", &namespace, &name) {
             let tree = service.tree()?;
             if cluster_ips(&tree).contains(&&*address) {
-                one(registry, &service, &tree, &address).await?;
+                one(pipeline, &service, &tree, &address).await?;
             }
         }
     }
-    match registry.get(GROUP, "ipaddresses", "", &address) {
-        Some(object) => orphan(registry, &object).await,
+    match pipeline.registry.get(GROUP, "ipaddresses", "", &address) {
+        Some(object) => orphan(pipeline, &object).await,
         None => Ok(()),
     }
 }
 
 /// Looks at one address of a Service.
-async fn one(registry: &Arc<Registry>, service: &Cached, tree: &Value, address: &str) -> Result<()> {
-    let object = registry.get(GROUP, "ipaddresses", "", address);
+async fn one(pipeline: &Arc<Pipeline>, service: &Cached, tree: &Value, address: &str) -> Result<()> {
+    let object = pipeline.registry.get(GROUP, "ipaddresses", "", address);
     let (namespace, name) = (metadata::text(tree, "namespace"), metadata::text(tree, "name"));
     let entry = match &object {
         None => None,
         Some(object) => {
             let holder = match ip_address::service_of(&object.tree()?) {
                 Some((n, s)) if n == namespace && s == name => Holder::Own,
-                Some((n, s)) => match registry.get("", "services", &n, &s) {
+                Some((n, s)) => match pipeline.registry.get("", "services", &n, &s) {
                     Some(other) => Holder::Other {
                         has_it: cluster_ips(&other.tree()?).contains(&address),
                     },
@@ -181,7 +186,7 @@ async fn one(registry: &Arc<Registry>, service: &Cached, tree: &Value, address: 
     };
     let repair = of_service(entry.as_ref());
     let warn = |reason: &'static str, note: String| async move {
-        event::warn(registry, tree, CONTROLLER, reason, ACTION, &note).await;
+        event::warn(pipeline, tree, CONTROLLER, reason, ACTION, &note).await;
     };
     if repair == Repair::Report {
         let note = format!("Cluster IP [IPv4]:{address} was assigned to multiple services; please recreate service");
@@ -194,15 +199,15 @@ async fn one(registry: &Arc<Registry>, service: &Cached, tree: &Value, address: 
     }
     if let (Repair::Recreate, Some(object)) = (&repair, &object) {
         let mut claims = Claims::default();
-        claims.delete(&ip_address::served(registry)?, object);
-        if !commit(registry, service, claims).await? {
+        claims.delete(&ip_address::served(&pipeline.registry)?, object);
+        if !commit(pipeline, service, claims).await? {
             return Ok(());
         }
     }
     let mut claims = Claims::default();
-    claims.claim(registry, ip, namespace, name)?;
+    claims.claim(&pipeline.registry, ip, namespace, name)?;
     // if it failed, the Service or the address has just been written, and what changed is looked at again
-    if commit(registry, service, claims).await? {
+    if commit(pipeline, service, claims).await? {
         let note = format!("Cluster IP [IPv4]: {address} is not allocated; repairing");
         warn("ClusterIPNotAllocated", note).await;
     }
@@ -210,7 +215,7 @@ async fn one(registry: &Arc<Registry>, service: &Cached, tree: &Value, address: 
 }
 
 /// Deletes an address of the allocator's that no Service has.
-async fn orphan(registry: &Arc<Registry>, object: &Cached) -> Result<()> {
+async fn orphan(pipeline: &Arc<Pipeline>, object: &Cached) -> Result<()> {
     if !ip_address::is_managed(&object.object) || !object.object.meta.finalizers.is_empty() {
         return Ok(());
     }
@@ -224,7 +229,7 @@ async fn orphan(registry: &Arc<Registry>, object: &Cached) -> Result<()> {
             ("IPAddressNotAllocated", note)
         }
         Some((namespace, name)) => {
-            let service = registry.get("", "services", &namespace, &name);
+            let service = pipeline.registry.get("", "services", &namespace, &name);
             let has_it = match &service {
                 Some(service) => cluster_ips(&service.tree()?).contains(&address),
                 None => false,
@@ -234,7 +239,7 @@ async fn orphan(registry: &Arc<Registry>, object: &Cached) -> Result<()> {
             }
             // a Service that is being written together with the address must not lose it
             claims.compare.push(Compare {
-                key: service_key(registry, &namespace, &name)?,
+                key: service_key(pipeline, &namespace, &name)?,
                 target: CompareTarget::ModRevision(service.as_ref().map_or(0, |s| s.revision())),
             });
             match service {
@@ -249,15 +254,15 @@ async fn orphan(registry: &Arc<Registry>, object: &Cached) -> Result<()> {
             }
         }
     };
-    claims.delete(&ip_address::served(registry)?, object);
-    if transact(registry, claims).await? {
-        event::warn(registry, &tree, CONTROLLER, reason, "IPAddressAllocation", &note).await;
+    claims.delete(&ip_address::served(&pipeline.registry)?, object);
+    if transact(pipeline, claims).await? {
+        event::warn(pipeline, &tree, CONTROLLER, reason, "IPAddressAllocation", &note).await;
     }
     Ok(())
 }
 
-fn service_key(registry: &Registry, namespace: &str, name: &str) -> Result<bytes::Bytes> {
-    let catalog = registry.catalog();
+fn service_key(pipeline: &Pipeline, namespace: &str, name: &str) -> Result<bytes::Bytes> {
+    let catalog = pipeline.registry.catalog();
     let served = catalog.stored("", "services");
     served
         .map(|s| s.resource.key(namespace, name))
@@ -265,22 +270,22 @@ fn service_key(registry: &Registry, namespace: &str, name: &str) -> Result<bytes
 }
 
 /// Makes the changes if the Service is still the one that was read.
-async fn commit(registry: &Registry, service: &Cached, mut claims: Claims) -> Result<bool> {
+async fn commit(pipeline: &Pipeline, service: &Cached, mut claims: Claims) -> Result<bool> {
     let meta = &service.object.meta;
     claims.compare.push(Compare {
-        key: service_key(registry, &meta.namespace, &meta.name)?,
+        key: service_key(pipeline, &meta.namespace, &meta.name)?,
         target: CompareTarget::ModRevision(service.revision()),
     });
-    transact(registry, claims).await
+    transact(pipeline, claims).await
 }
 
-async fn transact(registry: &Registry, claims: Claims) -> Result<bool> {
+async fn transact(pipeline: &Pipeline, claims: Claims) -> Result<bool> {
     let txn = Txn {
         compare: claims.compare,
         success: claims.operations,
         failure: Vec::new(),
     };
-    Ok(registry.store.txn(txn).await?.succeeded)
+    Ok(pipeline.registry.store.txn(txn).await?.succeeded)
 }
 
 #[cfg(test)]

@@ -4,25 +4,15 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::ip_address::GROUP;
-use super::{event, ranges};
+use super::event;
+use crate::allocator::ip_address::GROUP;
+use crate::allocator::network::{DEFAULT, is_ready};
 use crate::http::status::{ApiError, Result};
-use crate::registry::Registry;
-use crate::registry::write::{Change, Origin, Write, WriteOptions};
+use crate::pipeline::Pipeline;
+use crate::pipeline::{Origin, Write, WriteOptions};
+use crate::registry::own::Own;
 
-pub const NAME: &str = "kubernetes";
 const MANAGER: &str = "kubernetes-service-cidr-controller";
-
-/// What the `Ready` condition of a ServiceCIDR says; `None` if it is not there or unknown.
-pub fn is_ready(tree: &Value) -> Option<bool> {
-    let conditions = tree.pointer("/status/conditions").and_then(Value::as_array);
-    let ready = conditions.into_iter().flatten().find(|c| c["type"] == "Ready")?;
-    match ready["status"].as_str() {
-        Some("True") => Some(true),
-        Some("False") => Some(false),
-        _ => None,
-    }
-}
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -49,33 +39,33 @@ fn step(current: Option<&Value>, network: &str) -> Step {
 }
 
 /// Makes the ServiceCIDR and says that it is ready, as far as that is to be done.
-pub async fn ensure(registry: &Arc<Registry>) -> Result<()> {
-    let catalog = registry.catalog();
+pub async fn ensure(pipeline: &Arc<Pipeline>) -> Result<()> {
+    let catalog = pipeline.registry.catalog();
     let served = catalog
         .stored(GROUP, "servicecidrs")
         .ok_or_else(|| ApiError::internal("servicecidrs are not served"))?;
-    let network = ranges()?.service_network.to_string();
+    let network = pipeline.allocator.ranges.service_network.to_string();
     let options = |subresource: &str| WriteOptions {
         manager: MANAGER.into(),
         ..WriteOptions::own(subresource)
     };
     // made first, then ready
     for _ in 0..2 {
-        let current = served.cache.get("", NAME);
+        let current = served.cache.get("", DEFAULT);
         let tree = current.as_ref().map(|c| c.tree()).transpose()?;
         let step = step(tree.as_ref(), &network);
         let options = options(if step == Step::SetReady { "status" } else { "" });
-        let write = Write {
-            registry,
-            served,
-            namespace: "",
-            options: &options,
-        };
         match step {
             Step::Create => {
+                let write = Write {
+                    pipeline,
+                    served,
+                    namespace: "",
+                    options: &options,
+                };
                 let tree = json!({
                     "apiVersion": served.resource.api_version(), "kind": "ServiceCIDR",
-                    "metadata": { "name": NAME }, "spec": { "cidrs": [network] },
+                    "metadata": { "name": DEFAULT }, "spec": { "cidrs": [network] },
                 });
                 match write.create(tree, Origin::Post).await {
                     Err(error) if error.reason == "AlreadyExists" => {}
@@ -86,19 +76,21 @@ pub async fn ensure(registry: &Arc<Registry>) -> Result<()> {
                 let condition = json!({
                     "type": "Ready", "status": "True", "reason": "",
                     "message": "Kubernetes default Service CIDR is ready",
-                    "lastTransitionTime": registry.timestamp(),
+                    "lastTransitionTime": pipeline.registry.timestamp(),
                 });
-                let change = |old: &Value| {
-                    let mut tree = old.clone();
-                    tree["status"]["conditions"] = json!([condition]);
-                    Ok(Change {
-                        tree,
-                        uid: None,
-                        revision: None,
-                        applied: false,
-                    })
+                let range = Own {
+                    registry: &pipeline.registry,
+                    group: GROUP,
+                    plural: "servicecidrs",
+                    namespace: "",
+                    name: DEFAULT,
+                    options,
                 };
-                write.update(NAME, change).await?;
+                let ready = range.swap(|tree| {
+                    tree["status"]["conditions"] = json!([condition]);
+                    Ok(())
+                });
+                ready.await?;
             }
             Step::Leave => return Ok(()),
             Step::Differs => {
@@ -114,7 +106,7 @@ pub async fn ensure(registry: &Arc<Registry>) -> Result<()> {
                     has.join(" ")
                 );
                 event::warn(
-                    registry,
+                    pipeline,
                     &tree,
                     MANAGER,
                     "KubernetesDefaultServiceCIDRInconsistent",

@@ -1,0 +1,108 @@
+//! The pipeline: from a decoded tree to a stored object. Every write of a client passes the same sequence of layers
+//! (`layers`), then one transaction (`registry::commit`). The server's own small changes of what it keeps itself take the short way
+//! (`registry::own`).
+
+pub mod delete;
+mod layers;
+pub mod patch;
+pub mod write;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::admission::{Admission, Attributes, Operation};
+use crate::allocator::{Allocator, Ranges};
+use crate::authorization::Authorizer;
+use crate::registry::commit::Place;
+use crate::registry::{Registry, Served};
+
+pub use crate::registry::managed::WriteOptions;
+
+/// The parts of a server that writes pass.
+pub struct Pipeline {
+    pub registry: Arc<Registry>,
+    pub authorizer: Authorizer,
+    pub admission: Admission,
+    pub allocator: Arc<Allocator>,
+}
+
+impl Pipeline {
+    /// The pipeline of a server that gives out addresses and ports of these ranges.
+    pub fn new(registry: Arc<Registry>, ranges: Ranges) -> Arc<Pipeline> {
+        Arc::new(Pipeline {
+            authorizer: Authorizer::new(registry.clone()),
+            registry,
+            admission: Admission::default(),
+            allocator: Allocator::new(ranges),
+        })
+    }
+}
+
+/// How a new object comes about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A POST to the collection: `create` is what was asked for and allowed.
+    Post,
+    /// A PUT to a name that is not there.
+    Put,
+    /// A server-side apply of a name that is not there; the managed fields are written already.
+    Apply,
+}
+
+/// What a caller made of an object.
+pub struct Change {
+    pub tree: Value,
+    /// Must be the object's uid.
+    pub uid: Option<String>,
+    /// Must be the object's resourceVersion.
+    pub revision: Option<u64>,
+    /// Server-side apply has written the managed fields already.
+    pub applied: bool,
+}
+
+impl Change {
+    /// A change of whatever the object is now.
+    pub fn to(tree: Value) -> Change {
+        Change {
+            tree,
+            uid: None,
+            revision: None,
+            applied: false,
+        }
+    }
+}
+
+/// The parts of a write that a caller's change is made in.
+pub struct Write<'a> {
+    pub pipeline: &'a Pipeline,
+    pub served: &'a Served,
+    pub namespace: &'a str,
+    pub options: &'a WriteOptions,
+}
+
+impl Write<'_> {
+    /// Where it writes.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            registry: &self.pipeline.registry,
+            served: self.served,
+            namespace: self.namespace,
+        }
+    }
+
+    fn attributes<'b>(&'b self, operation: Operation, name: &'b str) -> Attributes<'b> {
+        Attributes {
+            registry: &self.pipeline.registry,
+            authorizer: &self.pipeline.authorizer,
+            user: &self.options.user,
+            operation,
+            resource: &self.served.resource,
+            subresource: &self.options.subresource,
+            namespace: self.namespace,
+            name,
+            dry_run: self.options.dry_run,
+            warnings: &self.options.warnings,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Create and update.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::allocator;
+use crate::http::status::{ApiError, Result};
+use crate::pipeline::layers::{Before, Settled};
+use crate::pipeline::{Change, Origin, Write};
+use crate::registry::cached::{Cached, Encoded};
+use crate::registry::commit::{Expect, ends_now};
+use crate::registry::{ATTEMPTS, metadata};
+
+impl Write<'_> {
+    /// Stores a new object. `tree` is of the served version, decoded and defaulted.
+    ///
+    /// # Errors
+    /// `409` when there is one of this name, and whatever the layers refuse.
+    pub async fn create(&self, mut tree: Value, origin: Origin) -> Result<Arc<Cached>> {
+        if origin == Origin::Post {
+            metadata::wipe(&mut tree)?;
+        }
+        let versioned = metadata::text(&tree, "resourceVersion")
+            .parse()
+            .is_ok_and(|n: u64| n != 0);
+        let mut settled = self.settle(tree, Before::Nothing(origin)).await?;
+        let stored = self.store_new(&mut settled, versioned).await;
+        self.finish(settled, stored.is_ok()).await;
+        stored
+    }
+
+    async fn store_new(&self, settled: &mut Settled, versioned: bool) -> Result<Arc<Cached>> {
+        let resource = &self.served.resource;
+        let name = &settled.name;
+        let exists = || ApiError::already_exists(&resource.group, &resource.plural, name);
+        let claims = settled.allocated.claims(&self.pipeline.registry, &settled.tree, None)?;
+        let mut tree = settled.tree.take();
+        if resource.is_custom() {
+            // a status that the definition gives is there from the start, though its writer could not set one
+            resource.schema.get().set_defaults(resource.root, &mut tree);
+        }
+        let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
+        if self.options.dry_run {
+            return match self.served.cache.get(self.namespace, name) {
+                Some(_) => Err(exists()),
+                None => Ok(Arc::new(encoded.at(None))),
+            };
+        }
+        if versioned {
+            return Err(ApiError::plain(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        if let Some(stored) = self.place().put(name, Expect::Absent, &encoded, claims).await? {
+            return Ok(stored);
+        }
+        // it may be the address that was lost, not the name
+        let lost = match self.served.cache.get(self.namespace, name) {
+            None => settled.allocated.lost(resource, name),
+            Some(_) => None,
+        };
+        Err(lost.unwrap_or_else(exists))
+    }
+
+    /// Changes an object by `change`, which gets it in the served version and may be called again when another writer
+    /// was first, unless the caller insists on a resourceVersion.
+    ///
+    /// # Errors
+    /// `404` when it is not there, `409` when others are faster too often, and whatever the layers refuse.
+    pub async fn update(&self, name: &str, mut change: impl FnMut(&Value) -> Result<Change>) -> Result<Arc<Cached>> {
+        let resource = &self.served.resource;
+        for _ in 0..ATTEMPTS {
+            let current = self.place().current(name)?;
+            let old = resource.to_served(current.tree()?);
+            let change = change(&old)?;
+            self.check_preconditions(&change, &current, name)?;
+            let before = Before::Object {
+                old: &old,
+                applied: change.applied,
+            };
+            let mut settled = self.settle(change.tree, before).await?;
+            if same(&settled.tree, &old) {
+                self.finish(settled, false).await;
+                return Ok(current);
+            }
+            let stored = self.store_over(&mut settled, &current, &old).await;
+            self.finish(settled, matches!(stored, Ok(Some(_)))).await;
+            if let Some(stored) = stored? {
+                return Ok(stored);
+            }
+            if change.revision.is_some() {
+                break;
+            }
+        }
+        Err(self.place().modified(name))
+    }
+
+    fn check_preconditions(&self, change: &Change, current: &Cached, name: &str) -> Result<()> {
+        let resource = &self.served.resource;
+        if let Some(uid) = &change.uid
+            && **uid != *current.object.meta.uid
+        {
+            let key = resource.key(self.namespace, name);
+            let why = format!(
+                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+                 failed: UID in precondition: {uid}, UID in object meta: {}",
+                String::from_utf8_lossy(&key),
+                current.object.meta.uid
+            );
+            return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+        }
+        match change.revision {
+            Some(revision) if revision != current.revision() => Err(self.place().modified(name)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn store_over(&self, settled: &mut Settled, current: &Cached, old: &Value) -> Result<Option<Arc<Cached>>> {
+        let resource = &self.served.resource;
+        let name = &settled.name;
+        let ends = ends_now(resource, &settled.tree, old);
+        let claims = match ends {
+            true => allocator::release(&self.pipeline.registry, resource, old)?,
+            false => settled
+                .allocated
+                .claims(&self.pipeline.registry, &settled.tree, Some(old))?,
+        };
+        let encoded = Encoded::of(resource, &mut resource.to_stored(settled.tree.take()))?;
+        let revision = current.revision();
+        if self.options.dry_run {
+            return Ok(Some(Arc::new(encoded.at(Some(revision)))));
+        }
+        if ends {
+            let ended = self.place().end(name, revision, claims).await?;
+            return Ok(ended.map(|at| Arc::new(encoded.at(Some(at)))));
+        }
+        self.place().put(name, Expect::At(revision), &encoded, claims).await
+    }
+
+    /// Lets go of what a write held: what it used of quotas is given back when it was not made.
+    async fn finish(&self, settled: Settled, made: bool) {
+        // addresses and ports: the cache knows now what is in use
+        drop(settled.allocated);
+        for charge in settled.charges.into_iter().filter(|_| !made) {
+            charge.give_back(&self.pipeline.registry, self.namespace).await;
+        }
+    }
+}
+
+/// Whether nothing would change but the record of who wrote.
+fn same(new: &Value, old: &Value) -> bool {
+    let strip = |tree: &Value| {
+        let mut tree = tree.clone();
+        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.remove("resourceVersion");
+            // an apply that changes only the owners of fields is a change; a time alone is not
+            if let Some(Value::Array(entries)) = metadata.get_mut("managedFields") {
+                for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
+                    entry.remove("time");
+                }
+            }
+        }
+        tree
+    };
+    strip(new) == strip(old)
+}

@@ -1,0 +1,135 @@
+//! Who writes, and the record of it in managed fields, in all versions of a resource.
+
+use std::sync::Arc;
+
+use api::apply::{self, ManagerContext, Target, Versions};
+use api::gvk::split_api_version;
+use api::schema::{Schema, TypeId};
+use serde_json::{Value, json};
+
+use crate::http::user::User;
+use crate::http::warnings::Warnings;
+use crate::registry::commit::Place;
+use crate::registry::resource::Resource;
+use crate::registry::{Catalog, Registry, Served};
+
+/// Who writes, and how.
+#[derive(Debug, Clone)]
+pub struct WriteOptions {
+    pub user: Arc<User>,
+    pub dry_run: bool,
+    /// `metadata.managedFields[].manager`.
+    pub manager: String,
+    pub subresource: String,
+    /// What the writer is told beside the answer.
+    pub warnings: Warnings,
+}
+
+impl WriteOptions {
+    /// The server itself writes.
+    pub fn own(subresource: &str) -> WriteOptions {
+        WriteOptions {
+            user: Arc::new(User::new("system:apiserver", &["system:masters"])),
+            dry_run: false,
+            manager: "kube-apiserver".into(),
+            subresource: subresource.into(),
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// Who updates, as managed fields name them.
+    pub fn context(&self, registry: &Registry, api_version: &str) -> ManagerContext {
+        ManagerContext {
+            manager: self.manager.clone(),
+            operation: "Update".into(),
+            subresource: self.subresource.clone(),
+            api_version: api_version.to_owned(),
+            now: registry.timestamp(),
+            force: false,
+            reset: apply::Reset::NOTHING,
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Who writes this resource by this path.
+    pub fn manager(&self, options: &WriteOptions, operation: &'static str, force: bool) -> ManagerContext {
+        let resource = &self.served.resource;
+        ManagerContext {
+            operation: operation.into(),
+            force,
+            reset: resource.rules.reset_fields(&options.subresource),
+            ..options.context(self.registry, &resource.api_version())
+        }
+    }
+
+    /// Lays an applied configuration over an object, or makes a new one.
+    ///
+    /// # Errors
+    /// Conflicts, and what is wrong with the configuration.
+    pub fn apply(
+        &self,
+        live: Option<&Value>,
+        config: &Value,
+        context: &ManagerContext,
+    ) -> Result<Value, apply::ApplyError> {
+        let versions = OtherVersions::of(self.registry, self.served);
+        apply::apply(&self.target(&versions, &context.api_version), live, config, context)
+    }
+
+    fn target<'s>(&'s self, versions: &'s OtherVersions, api_version: &'s str) -> Target<'s> {
+        let resource = &self.served.resource;
+        Target::new(resource.schema.get(), resource.root).with_versions(api_version, versions)
+    }
+
+    /// Records what the writer has set.
+    pub fn track(&self, options: &WriteOptions, old: Option<&Value>, tree: &mut Value) {
+        let resource = &self.served.resource;
+        let schema = resource.schema.get();
+        if !resource.is_custom() {
+            // An empty list is no absent one here: it asks to forget who manages what.
+            let clears = apply::forgets_managers(tree);
+            schema.normalize(resource.root, tree);
+            if let Some(metadata) = tree.get_mut("metadata").filter(|_| clears) {
+                metadata["managedFields"] = json!([]);
+            }
+        }
+        let context = self.manager(options, "Update", false);
+        let versions = OtherVersions::of(self.registry, self.served);
+        apply::track_update(&self.target(&versions, &context.api_version), old, tree, &context);
+    }
+}
+
+/// A resource and the catalog that its other versions stand in.
+struct OtherVersions {
+    catalog: Arc<Catalog>,
+    own: Served,
+}
+
+impl OtherVersions {
+    fn of(registry: &Registry, served: &Served) -> OtherVersions {
+        OtherVersions {
+            catalog: registry.catalog(),
+            own: served.clone(),
+        }
+    }
+
+    /// The resource in a version. Events are one kind in two groups.
+    fn find(&self, api_version: &str) -> Option<&Resource> {
+        let (group, version) = split_api_version(api_version);
+        let found = self.catalog.find(group, version, &self.own.resource.plural)?;
+        (found.resource.prefix == self.own.resource.prefix).then_some(&*found.resource)
+    }
+}
+
+impl Versions for OtherVersions {
+    fn type_in(&self, api_version: &str) -> Option<(&Schema, TypeId)> {
+        let resource = self.find(api_version)?;
+        Some((resource.schema.get(), resource.root))
+    }
+
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value> {
+        let (from, to) = (self.find(from)?, self.find(to)?);
+        Some(to.to_served(from.to_stored(tree)))
+    }
+}
