@@ -77,7 +77,7 @@ pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, String> 
         }
         "slice" => {
             let item = first();
-            slice(item, rest.collect())
+            slice(item, &rest.collect::<Vec<_>>())
         }
         "exists" => {
             let item = first();
@@ -124,9 +124,9 @@ pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, String> 
             let format = first().shown();
             text(printf(&format, &rest.collect::<Vec<_>>()))
         }
-        "html" => text(html(&joined(rest.collect()))),
-        "js" => text(js(&joined(rest.collect()))),
-        "urlquery" => text(url_query(&joined(rest.collect()))),
+        "html" => text(html(&joined(&rest.collect::<Vec<_>>()))),
+        "js" => text(js(&joined(&rest.collect::<Vec<_>>()))),
+        "urlquery" => text(url_query(&joined(&rest.collect::<Vec<_>>()))),
         "call" => match first() {
             Val::Missing => Err("call of nil".to_owned()),
             other => Err(format!("non-function {} of type {}", other.shown(), other.type_name())),
@@ -196,7 +196,7 @@ fn exists<'v>(item: Val<'v>, indexes: impl Iterator<Item = Val<'v>>) -> bool {
     !matches!(item, Val::Missing)
 }
 
-fn slice<'v>(item: Val<'v>, indexes: Vec<Val<'v>>) -> Result<Val<'v>, String> {
+fn slice<'v>(item: Val<'v>, indexes: &[Val<'v>]) -> Result<Val<'v>, String> {
     if indexes.len() > 3 {
         return Err(format!("too many slice indexes: {}", indexes.len()));
     }
@@ -208,7 +208,7 @@ fn slice<'v>(item: Val<'v>, indexes: Vec<Val<'v>>) -> Result<Val<'v>, String> {
         other => return Err(format!("can't slice item of type {}", other.type_name())),
     };
     let mut ends = [0, length, length];
-    for (end, by) in ends.iter_mut().zip(&indexes) {
+    for (end, by) in ends.iter_mut().zip(indexes) {
         *end = place(by, length)?;
     }
     for pair in ends.windows(2) {
@@ -294,8 +294,8 @@ fn print(values: &[Val<'_>]) -> String {
 }
 
 /// The arguments of an escaper as one text.
-fn joined(values: Vec<Val<'_>>) -> String {
-    match &*values {
+fn joined(values: &[Val<'_>]) -> String {
+    match values {
         [Val::Missing] => "<no value>".to_owned(),
         [one] => one.shown(),
         all => print(all),

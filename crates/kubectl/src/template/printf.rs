@@ -109,7 +109,7 @@ fn one(verb: char, spec: &Spec, value: &Val<'_>) -> String {
             radix(
                 *n,
                 if spec.sharp { "0x" } else { "" },
-                format!("{:x}", n.unsigned_abs()),
+                &format!("{:x}", n.unsigned_abs()),
             ),
         ),
         ('X', Val::Int(n)) => signed(
@@ -117,19 +117,23 @@ fn one(verb: char, spec: &Spec, value: &Val<'_>) -> String {
             radix(
                 *n,
                 if spec.sharp { "0X" } else { "" },
-                format!("{:X}", n.unsigned_abs()),
+                &format!("{:X}", n.unsigned_abs()),
             ),
         ),
         ('o', Val::Int(n)) => signed(
             spec,
-            radix(*n, if spec.sharp { "0" } else { "" }, format!("{:o}", n.unsigned_abs())),
+            radix(
+                *n,
+                if spec.sharp { "0" } else { "" },
+                &format!("{:o}", n.unsigned_abs()),
+            ),
         ),
         ('b', Val::Int(n)) => signed(
             spec,
             radix(
                 *n,
                 if spec.sharp { "0b" } else { "" },
-                format!("{:b}", n.unsigned_abs()),
+                &format!("{:b}", n.unsigned_abs()),
             ),
         ),
         ('c', Val::Int(n)) => u32::try_from(*n)
@@ -176,7 +180,7 @@ fn one(verb: char, spec: &Spec, value: &Val<'_>) -> String {
     )
 }
 
-fn radix(n: i64, prefix: &str, digits: String) -> String {
+fn radix(n: i64, prefix: &str, digits: &str) -> String {
     let sign = if n < 0 { "-" } else { "" };
     format!("{sign}{prefix}{digits}")
 }

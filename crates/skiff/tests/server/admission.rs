@@ -217,3 +217,26 @@ fn a_secret_keeps_a_token_of_its_account_as_long_as_both_are_there() {
     s.ok(&["wait", "secret/robot", "--for=delete", "--timeout=20s"]);
     assert_eq!(who(), "");
 }
+
+#[test]
+fn a_write_that_is_lost_costs_no_quota() {
+    let s = Server::start();
+    s.ok(&["create", "namespace", "counted"]);
+    s.ok(&["create", "quota", "three", "--hard=configmaps=3", "-n", "counted"]);
+    s.ok(&["create", "configmap", "one", "-n", "counted"]);
+    let again = told(&s, &["create", "configmap", "one", "-n", "counted"]);
+    assert!(again.contains("already exists"), "{again}");
+    let used = told(
+        &s,
+        &[
+            "get",
+            "quota",
+            "three",
+            "-n",
+            "counted",
+            "-o",
+            "jsonpath={.status.used.configmaps}",
+        ],
+    );
+    assert_eq!(used, "1");
+}
