@@ -8,10 +8,8 @@ import random
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-PROGRAMS = "coredns"
 BATCH = 40
 # `resolv.conf` names no ports
 PORT, OTHERS = 5300, "127.0.0.53"

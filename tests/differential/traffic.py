@@ -135,14 +135,13 @@ def once(ip, port, proto, wait=0.4):
 
 def probe(step):
     """All the answers to so many tries, each once."""
-    answers, silent = set(), 0
+    answers = []
     for _ in range(step.get("times", 24)):
-        one = once(step["ip"], step["port"], step["proto"])
-        answers.add(one)
-        silent += one == "nothing"
-        if silent >= 2 or one == "refused" and len(answers) == 1 and silent == 0 and len(answers) and step.get("times", 24) and _ >= 2:
+        answers.append(once(step["ip"], step["port"], step["proto"]))
+        # silence is dear, and a refusal stays one
+        if answers.count("nothing") >= 2 or answers == ["refused"] * 3:
             break
-    return sorted(answers)
+    return sorted(set(answers))
 
 
 def until(step):

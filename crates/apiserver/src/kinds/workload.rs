@@ -103,17 +103,22 @@ pub fn runs_for_ever(errors: &mut Errors, spec: &Cursor, kind: &str) {
     }
 }
 
+/// A selector that must be there and select something; `owner` is the kind that an error names.
+pub fn required_selector(errors: &mut Errors, selector: &Cursor, owner: &str) {
+    if !selector.is_some() {
+        errors.push(selector.required(""));
+        return;
+    }
+    label_selector(errors, selector);
+    if is_empty(selector) {
+        errors.push(selector.invalid(format!("empty selector is invalid for {owner}")));
+    }
+}
+
 /// The selector and the template of a Deployment or ReplicaSet.
 pub fn selector_and_template(errors: &mut Errors, spec: &Cursor) {
     let selector = spec.get("selector");
-    if !selector.is_some() {
-        errors.push(selector.required(""));
-    } else {
-        label_selector(errors, &selector);
-        if is_empty(&selector) {
-            errors.push(selector.invalid("empty selector is invalid for deployment"));
-        }
-    }
+    required_selector(errors, &selector, "deployment");
     if !readable(&selector) {
         errors.push(selector.invalid("invalid label selector"));
         return;

@@ -3,6 +3,7 @@
 mod exec;
 mod functions;
 mod lex;
+mod literal;
 mod node;
 mod parse;
 mod printf;

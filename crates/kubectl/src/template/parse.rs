@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use super::functions;
 use super::lex::{Kind, Token, tokens};
-use super::node::{Branch, Command, Node, Number, Operand, Pipeline, Word};
+use super::literal::{number, unquoted};
+use super::node::{Branch, Command, Node, Operand, Pipeline, Word};
 
 /// Nested parentheses and lists that a template may have: they are read by recursion.
 const DEEPEST: usize = 200;
@@ -20,7 +21,6 @@ pub fn parse(name: &str, text: &str) -> Result<HashMap<String, Vec<Node>>, Strin
         variables: vec!["$".to_owned()],
         ranges: 0,
         depth: 0,
-        action: 0,
         templates: HashMap::new(),
     };
     let parsed = parser.whole().and_then(|list| parser.add(name, list));
@@ -40,8 +40,6 @@ struct Parser {
     variables: Vec<String>,
     ranges: usize,
     depth: usize,
-    /// The line that the action began on; 0 outside of one.
-    action: usize,
     templates: HashMap<String, Vec<Node>>,
 }
 
@@ -85,15 +83,14 @@ impl Parser {
         if token.kind == kind {
             Ok(token)
         } else {
-            Err(self.unexpected(&token, context))
+            Err(Parser::unexpected(&token, context))
         }
     }
 
-    fn unexpected(&self, token: &Token, context: &str) -> String {
+    fn unexpected(token: &Token, context: &str) -> String {
         if token.kind != Kind::Error {
             return format!("unexpected {} in {context}", shown(token));
         }
-        // Go tells where the action began, if that is elsewhere; the template's name is not known here
         token.text.clone()
     }
 
@@ -181,15 +178,8 @@ impl Parser {
         let token = self.take_word();
         match token.kind {
             Kind::Text => Ok(Item::Node(Node::Text(token.text))),
-            Kind::LeftDelim => {
-                self.action = token.line;
-                let made = self.action();
-                if made.is_ok() {
-                    self.action = 0;
-                }
-                made
-            }
-            _ => Err(self.unexpected(&token, "input")),
+            Kind::LeftDelim => self.action(),
+            _ => Err(Parser::unexpected(&token, "input")),
         }
     }
 
@@ -203,7 +193,7 @@ impl Parser {
                 let context = format!("{{{{{word}}}}}");
                 let end = self.take_word();
                 if end.kind != Kind::RightDelim {
-                    return Err(self.unexpected(&end, &context));
+                    return Err(Parser::unexpected(&end, &context));
                 }
                 if self.ranges == 0 {
                     return Err(format!("{context} outside {{{{range}}}}"));
@@ -272,7 +262,7 @@ impl Parser {
     fn template_name(&mut self, token: &Token, context: &str) -> Parsed<String> {
         match token.kind {
             Kind::String | Kind::RawString => unquoted(&token.text),
-            _ => Err(self.unexpected(token, context)),
+            _ => Err(Parser::unexpected(token, context)),
         }
     }
 
@@ -336,7 +326,7 @@ impl Parser {
                     self.next = before;
                     made.commands.push(self.command()?);
                 }
-                _ => return Err(self.unexpected(&token, context)),
+                _ => return Err(Parser::unexpected(&token, context)),
             }
         }
         if made.commands.is_empty() {
@@ -411,7 +401,7 @@ impl Parser {
                 Kind::Space => continue,
                 Kind::RightDelim | Kind::RightParen => self.next = before,
                 Kind::Pipe => {}
-                _ => return Err(self.unexpected(&token, "operand")),
+                _ => return Err(Parser::unexpected(&token, "operand")),
             }
             break;
         }
@@ -510,100 +500,4 @@ fn shown(token: &Token) -> String {
         }
         _ => api::go::quote(&token.text),
     }
-}
-
-fn number(token: &Token) -> Parsed<Number> {
-    let text = token.text.as_str();
-    let illegal = || format!("illegal number syntax: {}", api::go::quote(text));
-    if token.kind == Kind::CharConstant {
-        let inner = unquoted(&format!("\"{}\"", text.trim_matches('\'').replace('"', "\\\"")))?;
-        let mut chars = inner.chars();
-        return match (chars.next(), chars.next()) {
-            (Some(c), None) => Ok(Number::Int(i64::from(u32::from(c)))),
-            _ => Err(format!("malformed character constant: {text}")),
-        };
-    }
-    let (sign, digits) = match text.strip_prefix(['+', '-']) {
-        Some(digits) => (if text.starts_with('-') { -1 } else { 1 }, digits),
-        None => (1, text),
-    };
-    let plain = digits.replace('_', "").to_lowercase();
-    let radix = match plain.as_bytes() {
-        [b'0', b'x', ..] => 16,
-        [b'0', b'o', ..] => 8,
-        [b'0', b'b', ..] => 2,
-        [b'0', b'0'..=b'7', ..] if plain.bytes().all(|b| b.is_ascii_digit()) => 8,
-        _ => 10,
-    };
-    let body = plain
-        .trim_start_matches("0x")
-        .trim_start_matches("0o")
-        .trim_start_matches("0b");
-    if radix != 10 {
-        let value = i64::from_str_radix(body, radix).map_err(|_| illegal())?;
-        return Ok(Number::Int(sign * value));
-    }
-    match plain.parse::<i64>() {
-        Ok(value) => Ok(Number::Int(sign * value)),
-        Err(_) if plain.bytes().all(|b| b.is_ascii_digit()) => {
-            Err(format!("integer overflow: {}", api::go::quote(text)))
-        }
-        Err(_) => {
-            let value: f64 = plain.parse().map_err(|_| illegal())?;
-            Ok(Number::Float(sign as f64 * value))
-        }
-    }
-}
-
-/// `strconv.Unquote` of a string in either kind of quotes.
-fn unquoted(text: &str) -> Parsed<String> {
-    if let Some(raw) = text.strip_prefix('`').and_then(|t| t.strip_suffix('`')) {
-        return Ok(raw.replace('\r', ""));
-    }
-    let invalid = || "invalid syntax".to_owned();
-    let inner = text
-        .strip_prefix('"')
-        .and_then(|t| t.strip_suffix('"'))
-        .ok_or_else(invalid)?;
-    let mut out: Vec<u8> = Vec::new();
-    let mut rest = inner.chars();
-    while let Some(c) = rest.next() {
-        if c != '\\' {
-            out.extend(c.to_string().bytes());
-            continue;
-        }
-        let plain = match rest.next().ok_or_else(invalid)? {
-            'a' => 7,
-            'b' => 8,
-            'f' => 12,
-            'n' => b'\n',
-            'r' => b'\r',
-            't' => b'\t',
-            'v' => 11,
-            c @ ('\\' | '"' | '\'') => c as u8,
-            c @ ('x' | 'u' | 'U') => {
-                let digits: String = rest
-                    .by_ref()
-                    .take(match c {
-                        'x' => 2,
-                        'u' => 4,
-                        _ => 8,
-                    })
-                    .collect();
-                let code = u32::from_str_radix(&digits, 16).map_err(|_| invalid())?;
-                match (c, u8::try_from(code)) {
-                    ('x', Ok(byte)) => out.push(byte),
-                    _ => out.extend(char::from_u32(code).ok_or_else(invalid)?.to_string().bytes()),
-                }
-                continue;
-            }
-            first @ '0'..='7' => {
-                let digits: String = std::iter::once(first).chain(rest.by_ref().take(2)).collect();
-                u8::from_str_radix(&digits, 8).map_err(|_| invalid())?
-            }
-            _ => return Err(invalid()),
-        };
-        out.push(plain);
-    }
-    Ok(String::from_utf8_lossy(&out).into_owned())
 }

@@ -9,12 +9,12 @@ use crate::kinds::apps::deployment::STRATEGY;
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME};
 use crate::kinds::core::persistent_volume_claim;
 use crate::kinds::rules::{
-    dns_label, go_struct, int_or_percent, int_or_percent_value, label_selector, non_negative, not_more_than_all,
+    dns_label, go_struct, int_or_percent, int_or_percent_value, non_negative, not_more_than_all,
 };
 use crate::kinds::warnings::{changed, items};
 use crate::kinds::workload::{
     IMAGES, NAMES, all_non_negative, counted, is_empty, mismatch, not_decremented, readable, ready_of_desired,
-    runs_for_ever, selects, template,
+    required_selector, runs_for_ever, selects, template,
 };
 use crate::kinds::{Check, Cursor, Errors, Generation, Kind, pod_template, workload};
 use crate::tree::keep;
@@ -105,14 +105,7 @@ fn stateful_set_spec(errors: &mut Errors, spec: &Cursor, update: bool) {
         dns_label(errors, &service);
     }
     let selector = spec.get("selector");
-    if !selector.is_some() {
-        errors.push(selector.required(""));
-    } else {
-        label_selector(errors, &selector);
-        if is_empty(&selector) {
-            errors.push(selector.invalid("empty selector is invalid for statefulset"));
-        }
-    }
+    required_selector(errors, &selector, "statefulset");
     if !readable(&selector) {
         errors.push(selector.invalid(""));
     } else {
