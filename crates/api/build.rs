@@ -14,7 +14,7 @@ type Texts = BTreeMap<String, String>;
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=../../Cargo.lock");
-    let sources = sources()?.join("src/v1_36");
+    let sources = sources()?.join("src/v1_37");
     let mut types = BTreeMap::new();
     read(&sources, &mut types)?;
     if types.len() < 500 {

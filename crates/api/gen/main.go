@@ -1,7 +1,7 @@
 // Writes crates/api/data/schema.txt: one line per type and per field of every Kubernetes API type, from the struct tags
 // of the published Go modules and the list types, keys, defaults and enums of the published OpenAPI v3 documents.
 //
-//	cd crates/api/gen && go run . "$(go list -m -f '{{.Dir}}' k8s.io/kubernetes@v1.36.3)/api/openapi-spec/v3" > ../data/schema.txt
+//	cd crates/api/gen && go run . "$(go list -m -f '{{.Dir}}' k8s.io/kubernetes@v1.37.2)/api/openapi-spec/v3" > ../data/schema.txt
 package main
 
 import (

@@ -11,7 +11,7 @@ import sys
 
 EVENT = ["involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
          "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-         "reportingComponent", "source", "type"]
+         "reportingComponent", "type", "source"]
 # From AddFieldLabelConversionFunc of k8s.io/kubernetes/pkg/apis/*/v1/conversion.go; the names every resource has
 # (metadata.name, metadata.namespace) are not repeated.
 FIELDS = {
@@ -28,7 +28,9 @@ FIELDS = {
     ("apps", "replicasets"): ["status.replicas"],
     ("batch", "jobs"): ["status.successful"],
     ("certificates.k8s.io", "certificatesigningrequests"): ["spec.signerName"],
-    ("resource.k8s.io", "resourceslices"): ["spec.nodeName", "spec.driver"],
+    ("certificates.k8s.io", "clustertrustbundles"): ["spec.signerName"],
+    ("certificates.k8s.io", "podcertificaterequests"): ["spec.nodeName", "spec.podName", "spec.signerName"],
+    ("resource.k8s.io", "resourceslices"): ["spec.nodeName", "spec.driver", "spec.pool.name"],
 }
 
 

@@ -1,5 +1,6 @@
 //! Field errors: what is wrong with one field of an object, in upstream's wording.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::{Value, json};
@@ -127,6 +128,13 @@ impl FieldError {
         )
     }
 
+    /// A text with more characters than it may have, however many bytes they are.
+    pub fn too_many_characters(field: impl Into<String>, max: usize) -> FieldError {
+        let characters = if max == 1 { "character" } else { "characters" };
+        let detail = format!("may not be more than {max} {characters}");
+        FieldError::new(FieldErrorKind::TooLong, field, None, detail)
+    }
+
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> FieldError {
         let items = if max == 1 { "item" } else { "items" };
         let detail = format!("must have at most {max} {items}");
@@ -202,6 +210,22 @@ impl FieldErrors {
         }
     }
 
+    /// Forgets all but the first `count`.
+    pub fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
+    /// Keeps those that `wanted` says.
+    pub fn retain(&mut self, wanted: impl FnMut(&FieldError) -> bool) {
+        self.0.retain(wanted);
+    }
+
+    /// Of errors that read the same keeps the first.
+    pub fn distinct(&mut self) {
+        let mut told = HashSet::new();
+        self.0.retain(|error| told.insert(error.to_string()));
+    }
+
     pub fn clear(&mut self) {
         self.0.clear();
     }
@@ -258,6 +282,17 @@ pub fn shown_list(list: &[Value]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_errors_that_read_the_same_one_is_kept() {
+        let mut errors: FieldErrors = ["a", "b", "a"]
+            .map(|field| FieldError::required(field, ""))
+            .into_iter()
+            .collect();
+        errors.distinct();
+        let kept: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(kept, ["a", "b"]);
+    }
 
     #[test]
     fn errors_read_as_upstreams() {

@@ -1,10 +1,11 @@
-//! The object model of Kubernetes v1.36, without I/O.
+//! The object model of Kubernetes, without I/O.
 // a test writes `f(json!(..))`
 #![cfg_attr(test, allow(clippy::needless_pass_by_value))]
 
 pub mod apply;
 pub mod defaults;
 pub mod duration;
+pub mod features;
 pub mod field;
 pub mod go;
 pub mod gvk;
@@ -22,5 +23,6 @@ pub mod schema;
 mod selector_parser;
 pub mod selectors;
 pub mod time;
+pub mod version;
 pub mod yaml;
 mod yaml_order;

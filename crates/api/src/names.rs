@@ -29,14 +29,26 @@ fn too_many_bytes(text: &str, max: usize) -> Option<String> {
 /// A DNS label of RFC 1123, at most 63 bytes: names of namespaces, containers, volumes.
 pub fn dns1123_label_errors(text: &str) -> Vec<String> {
     let mut errors: Vec<String> = too_long(text, 63).into_iter().collect();
-    if !is_label(text) {
-        if text.split('.').all(is_label) {
-            errors.push("must not contain dots".into());
-        } else {
-            errors.push(label_regex_text().into());
-        }
-    }
+    errors.extend(label_problem(text));
     errors
+}
+
+/// The same rule as fields that declare it have it: they count bytes.
+pub fn short_name_errors(text: &str) -> Vec<String> {
+    let mut errors: Vec<String> = too_many_bytes(text, 63).into_iter().collect();
+    errors.extend(label_problem(text));
+    errors
+}
+
+fn label_problem(text: &str) -> Option<String> {
+    if is_label(text) {
+        return None;
+    }
+    Some(if text.split('.').all(is_label) {
+        "must not contain dots".into()
+    } else {
+        label_regex_text().into()
+    })
 }
 
 /// A DNS subdomain of RFC 1123, at most 253 bytes: names of most objects.
@@ -50,6 +62,20 @@ pub fn dns1123_subdomain_errors(text: &str) -> Vec<String> {
 pub fn long_name_errors(text: &str) -> Vec<String> {
     let mut errors: Vec<String> = too_many_bytes(text, 253).into_iter().collect();
     errors.extend(subdomain_problem(text));
+    errors
+}
+
+/// The same rule for fields that declare it without regard to case.
+pub fn caseless_long_name_errors(text: &str) -> Vec<String> {
+    let mut errors: Vec<String> = too_many_bytes(text, 253).into_iter().collect();
+    if subdomain_problem(&text.to_lowercase()).is_some() {
+        errors.push(
+            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', and must start and end with an \
+             alphanumeric character (e.g. 'Example.com', regex used for validation is \
+             '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+                .into(),
+        );
+    }
     errors
 }
 

@@ -1,4 +1,4 @@
-//! The resource table: one row per resource that v1.36 serves by default, from `data/resources.txt`.
+//! The resource table: one row per resource that is served by default, from `data/resources.txt`.
 //! Regenerate with `gen/resources.py`.
 
 use std::collections::HashMap;

@@ -1,6 +1,7 @@
 //! Server-side apply: who manages which field, applying a configuration, and conflicts. KEP-555. The rules are those of
 //! structured-merge-diff and of `managedfields` in apimachinery.
 
+mod atomics;
 mod compare;
 pub mod field_set;
 mod last_applied;
@@ -13,10 +14,12 @@ mod walk;
 use serde_json::{Map, Value, json};
 
 use crate::schema::{Schema, TypeId};
+pub use atomics::atomics;
 use compare::Comparison;
 use field_set::{FieldSet, Step};
 use managed::Managed;
-use place::Place;
+pub use merge::merge_objects;
+pub use place::Place;
 
 /// The fields that a path of writing never changes, and that nobody comes to manage by it.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,6 @@
 use serde_json::{Map, Value, json};
 
 use crate::defaults::{items, made, object, set};
-use crate::pod::{COMPUTE, asked_by_containers, is_huge_pages, is_of_pods};
 
 type Object = Map<String, Value>;
 
@@ -13,7 +12,6 @@ pub fn default(kind: &str, top: &mut Object) {
             if let Some(spec) = object(top, "spec") {
                 pod_spec(spec);
                 pod_only(spec);
-                pod_resources(spec);
             }
         }
         "PodTemplate" => {
@@ -192,40 +190,6 @@ fn pod_only(spec: &mut Object) {
     }
     if spec.get("hostNetwork") == Some(&Value::Bool(true)) {
         host_ports(spec);
-    }
-}
-
-/// A pod that says in part what it asks for as a whole asks otherwise for what its containers do. KEP-2837.
-fn pod_resources(spec: &mut Object) {
-    let given = |spec: &Object, kind: &str| {
-        let map = spec
-            .get("resources")
-            .and_then(|r| r.get(kind))
-            .and_then(Value::as_object);
-        map.filter(|map| !map.is_empty()).cloned()
-    };
-    let (limits, requests) = (given(spec, "limits"), given(spec, "requests"));
-    if limits.is_none() && requests.is_none() {
-        return;
-    }
-    let pod = json!({ "spec": spec });
-    let of_containers = |kind: &str, counts: &dyn Fn(&str) -> bool| -> Object {
-        let all = asked_by_containers(&pod, kind)
-            .into_iter()
-            .filter(|(name, _)| counts(name));
-        all.map(|(name, amount)| (name, json!(amount.to_string()))).collect()
-    };
-    let asked = |name: &str| requests.as_ref().is_some_and(|r| r.contains_key(name));
-    let pages = of_containers("limits", &|name| is_huge_pages(name) && !asked(name));
-    let compute = of_containers("requests", &|name| COMPUTE.contains(&name));
-    let Some(resources) = object(spec, "resources") else {
-        return;
-    };
-    fill(resources, "limits", &pages);
-    if let Some(limits) = resources.get("limits").and_then(Value::as_object).cloned() {
-        let own = limits.into_iter().filter(|(name, _)| is_of_pods(name)).collect();
-        fill(resources, "requests", &compute);
-        fill(resources, "requests", &own);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Defaulting: what an absent field counts as. What the schema's table says is done for every kind and custom resource
 //! alike; what depends on other fields is a small function per kind.
 
+mod admission;
 mod core;
 mod flowcontrol;
 mod resource;
@@ -55,12 +56,18 @@ impl Schema {
         let Some(top) = tree.as_object_mut() else { return };
         match (api_version.as_str(), kind.as_str()) {
             ("v1", _) => core::default(&kind, top),
+            ("admissionregistration.k8s.io/v1", _) => admission::default(&kind, top),
             ("apps/v1" | "batch/v1" | "autoscaling/v1" | "autoscaling/v2" | "policy/v1", _) => {
                 workloads::default(&kind, top);
             }
             ("networking.k8s.io/v1", "IngressClass") => {
                 if let Some(parameters) = object(top, "spec").and_then(|spec| object(spec, "parameters")) {
                     set(parameters, "scope", "Cluster");
+                }
+            }
+            ("apiregistration.k8s.io/v1", "APIService") => {
+                if let Some(service) = object(top, "spec").and_then(|spec| object(spec, "service")) {
+                    set(service, "port", 443);
                 }
             }
             ("resource.k8s.io/v1", _) => resource::default(&kind, top),

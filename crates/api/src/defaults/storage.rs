@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{made, set};
+use crate::features;
 
 pub fn default(kind: &str, top: &mut Map<String, Value>) {
     match kind {
@@ -20,6 +21,9 @@ fn csi_driver(top: &mut Map<String, Value>) {
     set(spec, "attachRequired", true);
     for field in ["podInfoOnMount", "storageCapacity", "requiresRepublish", "seLinuxMount"] {
         set(spec, field, false);
+    }
+    if features::enabled("VolumeLimitScaling") {
+        set(spec, "preventPodSchedulingIfMissing", false);
     }
     set(spec, "fsGroupPolicy", "ReadWriteOnceWithFSType");
     if spec
@@ -41,7 +45,7 @@ mod tests {
         default("CSIDriver", &mut top);
         let want = json!({"spec": {
             "attachRequired": true, "podInfoOnMount": false, "storageCapacity": false, "requiresRepublish": false,
-            "seLinuxMount": false, "fsGroupPolicy": "ReadWriteOnceWithFSType", "volumeLifecycleModes": ["Persistent"]
+            "seLinuxMount": false, "preventPodSchedulingIfMissing": false, "fsGroupPolicy": "ReadWriteOnceWithFSType", "volumeLifecycleModes": ["Persistent"]
         }});
         assert_eq!(Value::Object(top), want);
         let said = json!({"spec": {"attachRequired": false, "volumeLifecycleModes": ["Ephemeral"]}});

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::defaults::core::{claim_spec, template};
 use crate::defaults::{items, made, object, set};
+use crate::features;
 
 type Object = Map<String, Value>;
 
@@ -61,6 +62,9 @@ pub fn default(kind: &str, top: &mut Object) {
                     && let Some(rolling) = object(strategy, "rollingUpdate")
                 {
                     set(rolling, "partition", 0);
+                    if features::enabled("MaxUnavailableStatefulSet") {
+                        set(rolling, "maxUnavailable", 1);
+                    }
                 }
             }
             if let Some(policy) = made(spec, "persistentVolumeClaimRetentionPolicy") {
@@ -215,6 +219,22 @@ pub fn endpoint_slice(top: &mut Object) {
 }
 
 pub fn definition(top: &mut Object) {
+    let versions = top
+        .get("spec")
+        .and_then(|spec| spec.get("versions"))
+        .and_then(Value::as_array);
+    let stored = versions
+        .into_iter()
+        .flatten()
+        .find(|v| v["storage"] == true)
+        .map(|v| v["name"].clone());
+    let said = top.get("status").and_then(|status| status.get("storedVersions"));
+    let none = said.and_then(Value::as_array).is_none_or(Vec::is_empty);
+    if let Some(stored) = stored.filter(|_| none)
+        && let Some(status) = made(top, "status")
+    {
+        status.insert("storedVersions".to_owned(), Value::Array(vec![stored]));
+    }
     let Some(spec) = object(top, "spec") else { return };
     if let Some(names) = made(spec, "names") {
         let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -225,5 +245,9 @@ pub fn definition(top: &mut Object) {
     }
     if let Some(conversion) = made(spec, "conversion") {
         set(conversion, "strategy", "None");
+        let client = object(conversion, "webhook").and_then(|webhook| object(webhook, "clientConfig"));
+        if let Some(service) = client.and_then(|client| object(client, "service")) {
+            set(service, "port", 443);
+        }
     }
 }

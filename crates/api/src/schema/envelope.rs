@@ -102,14 +102,62 @@ fn forward_varint(mut value: u64, out: &mut Vec<u8>) {
     out.push(value as u8);
 }
 
-/// The message of a list, from its metadata and its items' messages (without envelopes). Every list type has
-/// metadata as field 1 and items as field 2.
-pub fn list<'b>(meta: &[u8], items: impl IntoIterator<Item = &'b [u8]>) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (tag, bytes) in std::iter::once((1u8, meta)).chain(items.into_iter().map(|i| (2u8, i))) {
-        out.push(tag << 3 | 2);
+/// What stands around the items of an enveloped list, so that they can be sent one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFrame {
+    pub head: Vec<u8>,
+    pub tail: &'static [u8],
+}
+
+/// Returns the frame of a list whose items' messages (without envelopes) have these lengths. Every list type has metadata as field 1 and
+/// items as field 2; before each item goes its [`item_head`].
+pub fn list_frame(api_version: &str, kind: &str, meta: &[u8], items: impl IntoIterator<Item = usize>) -> ListFrame {
+    let field = |tag: u8, bytes: &[u8]| {
+        let mut out = vec![tag << 3 | 2];
         forward_varint(bytes.len() as u64, &mut out);
         out.extend_from_slice(bytes);
-    }
+        out
+    };
+    let meta = field(1, meta);
+    let items: usize = items.into_iter().map(|length| item_head(length).len() + length).sum();
+    let mut head = MAGIC.to_vec();
+    head.extend(field(
+        1,
+        &[field(1, api_version.as_bytes()), field(2, kind.as_bytes())].concat(),
+    ));
+    head.push(2 << 3 | 2);
+    forward_varint((meta.len() + items) as u64, &mut head);
+    head.extend(meta);
+    // contentEncoding and contentType are always written, and empty
+    let tail = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
+    ListFrame { head, tail }
+}
+
+/// Returns what goes before an item of so many bytes.
+pub fn item_head(length: usize) -> Vec<u8> {
+    let mut out = vec![2 << 3 | 2];
+    forward_varint(length as u64, &mut out);
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_sent_in_pieces_is_the_enveloped_list() {
+        let (meta, items) = (list_meta("7", "", None), [vec![1; 3], vec![2; 300]]);
+        let frame = list_frame("v1", "PodList", &meta, items.iter().map(Vec::len));
+        let mut sent = frame.head;
+        for item in &items {
+            sent.extend(item_head(item.len()));
+            sent.extend(item);
+        }
+        sent.extend(frame.tail);
+        let mut list = vec![10, meta.len() as u8];
+        list.extend(&meta);
+        list.extend([18, 3, 1, 1, 1, 18, 172, 2]);
+        list.extend([2; 300]);
+        assert_eq!(sent, wrap_unknown("v1", "PodList", &list));
+    }
 }

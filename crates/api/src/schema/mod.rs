@@ -16,6 +16,7 @@ pub mod normalize;
 pub mod path;
 pub mod proto_decode;
 pub mod proto_encode;
+pub mod rules;
 pub mod scalar;
 pub mod strategic_merge;
 pub mod structural;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::embedded;
+use super::field_path;
 use super::formats;
 use super::node::{Node, prune, text};
 use super::pattern;
@@ -22,10 +23,32 @@ enum Level {
     Field,
 }
 
-/// Everything that is wrong with a version's schema. `at` is its path; `status` says that the version has a status
-/// subresource.
-pub fn errors(schema: &Value, at: &str, status: bool) -> Errors {
+/// What is wrong with a version's schema.
+#[derive(Debug)]
+pub struct Findings {
+    pub errors: Vec<FieldError>,
+    /// Where in the errors those of single keywords begin; those before concern the schema as a whole and its defaults.
+    pub keywords: usize,
+    /// It is a structural schema, so that validation rules may be compiled by it.
+    pub structural: bool,
+    /// A default breaks its own schema.
+    pub defaults: bool,
+    /// The paths of the schemas whose keywords are wrong.
+    pub places: Vec<String>,
+}
+
+/// The errors of keywords, and where they were found.
+#[derive(Default)]
+struct Found {
+    errors: Errors,
+    places: Vec<String>,
+}
+
+/// Everything that is wrong with a version's schema, but for the expressions of its validation rules. `at` is its path; `status` says
+/// that the version has a status subresource.
+pub fn errors(schema: &Value, at: &str, status: bool) -> Findings {
     let mut found = Errors::new();
+    let (mut structural_schema, mut bad_defaults) = (false, false);
     if status {
         root_with_status(schema, at, &mut found);
     }
@@ -42,11 +65,16 @@ pub fn errors(schema: &Value, at: &str, status: bool) -> Errors {
         complete(schema, Some(schema), at, at, &mut invariants);
         invariants.sort_by_key(ToString::to_string);
         if invariants.is_empty() {
+            let before = found.len();
             defaults(&Node::compile(schema), true, false, at, &mut found);
+            structural_schema = true;
+            bad_defaults = found.len() > before;
         } else {
             found.extend(invariants);
         }
     }
+    let keywords = found.len();
+    let mut of_keywords = Found::default();
     openapi(
         schema,
         at,
@@ -54,9 +82,16 @@ pub fn errors(schema: &Value, at: &str, status: bool) -> Errors {
             root: true,
             ..Defaults::default()
         },
-        &mut found,
+        &mut of_keywords,
     );
-    found
+    found.extend(of_keywords.errors);
+    Findings {
+        errors: found,
+        keywords,
+        structural: structural_schema,
+        defaults: bad_defaults,
+        places: of_keywords.places,
+    }
 }
 
 fn flag(schema: &Value, key: &str) -> bool {
@@ -463,28 +498,48 @@ impl Defaults {
     }
 }
 
-fn openapi(schema: &Value, at: &str, context: &Defaults, errors: &mut Errors) {
-    supported(schema, at, context, errors);
+fn openapi(schema: &Value, at: &str, context: &Defaults, found: &mut Found) {
+    let mut own = Errors::new();
+    supported(schema, at, context, &mut own);
     if flag(schema, "uniqueItems") {
         let why = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-        errors.push(FieldError::forbidden(format!("{at}.uniqueItems"), why));
+        own.push(FieldError::forbidden(format!("{at}.uniqueItems"), why));
     }
     let properties = object(schema, "properties").filter(|p| !p.is_empty());
-    if let Some(additional) = schema.get("additionalProperties").filter(|a| !a.is_null()) {
-        let at = format!("{at}.additionalProperties");
-        if properties.is_some() && *additional != Value::Bool(true) {
-            let why = "additionalProperties and properties are mutual exclusive";
-            errors.push(FieldError::forbidden(&at, why));
-        }
-        if additional.is_object() {
-            let mut below = context.below();
-            if context.inside_meta {
-                below.forbidden = Some("inside additionalProperties applying to object metadata".into());
-            }
-            openapi(additional, &at, &below, errors);
-        }
+    let additional = schema.get("additionalProperties").filter(|a| !a.is_null());
+    if let Some(additional) = additional
+        && properties.is_some()
+        && *additional != Value::Bool(true)
+    {
+        let why = "additionalProperties and properties are mutual exclusive";
+        own.push(FieldError::forbidden(format!("{at}.additionalProperties"), why));
     }
-    for (name, property) in properties.into_iter().flatten() {
+    let mut wrong = !own.is_empty();
+    found.errors.append(&mut own);
+    openapi_below(schema, at, context, found);
+    if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
+        let at = format!("{at}.x-kubernetes-preserve-unknown-fields");
+        own.push(FieldError::invalid(at, json!(false), "must be true or undefined"));
+    }
+    collections(schema, at, &mut own);
+    validations(schema, at, &mut own);
+    wrong |= !own.is_empty();
+    found.errors.append(&mut own);
+    if wrong {
+        found.places.push(at.to_owned());
+    }
+}
+
+/// The schemas in a schema.
+fn openapi_below(schema: &Value, at: &str, context: &Defaults, found: &mut Found) {
+    if let Some(additional) = schema.get("additionalProperties").filter(|a| a.is_object()) {
+        let mut below = context.below();
+        if context.inside_meta {
+            below.forbidden = Some("inside additionalProperties applying to object metadata".into());
+        }
+        openapi(additional, &format!("{at}.additionalProperties"), &below, found);
+    }
+    for (name, property) in object(schema, "properties").into_iter().flatten() {
         let mut below = context.below();
         if (context.root || flag(schema, "x-kubernetes-embedded-resource"))
             && matches!(name.as_str(), "metadata" | "kind" | "apiVersion")
@@ -494,28 +549,74 @@ fn openapi(schema: &Value, at: &str, context: &Defaults, errors: &mut Errors) {
                 below.forbidden = Some(format!("in top-level {name}"));
             }
         }
-        openapi(property, &format!("{at}.properties[{name}]"), &below, errors);
+        openapi(property, &format!("{at}.properties[{name}]"), &below, found);
     }
     if let Some(not) = inner(schema, "not") {
-        openapi(not, &format!("{at}.not"), &context.below(), errors);
+        openapi(not, &format!("{at}.not"), &context.below(), found);
     }
     for key in ["allOf", "oneOf", "anyOf"] {
         for (i, nested) in list(schema, key).iter().enumerate() {
-            openapi(nested, &format!("{at}.{key}[{i}]"), &context.below(), errors);
+            openapi(nested, &format!("{at}.{key}[{i}]"), &context.below(), found);
         }
     }
     if let Some(items) = inner(schema, "items") {
-        openapi(items, &format!("{at}.items"), &context.below(), errors);
+        openapi(items, &format!("{at}.items"), &context.below(), found);
     }
-    if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
-        let at = format!("{at}.x-kubernetes-preserve-unknown-fields");
-        errors.push(FieldError::invalid(at, json!(false), "must be true or undefined"));
-    }
-    collections(schema, at, errors);
-    if is_set(schema, "x-kubernetes-validations") {
-        let at = format!("{at}.x-kubernetes-validations");
-        let why = "CEL validation rules are not supported by this server";
-        errors.push(FieldError::forbidden(at, why));
+}
+
+/// The form of validation rules; their expressions are not looked at.
+fn validations(schema: &Value, at: &str, errors: &mut Errors) {
+    const REASONS: [&str; 4] = [
+        "FieldValueDuplicate",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueRequired",
+    ];
+    const LINE_BREAKS: [char; 2] = ['\n', '\r'];
+    let mut node = None;
+    for (i, rule) in list(schema, "x-kubernetes-validations").iter().enumerate() {
+        let at = |key: &str| format!("{at}.x-kubernetes-validations[{i}].{key}");
+        let [expression, message, message_expression, path] =
+            ["rule", "message", "messageExpression", "fieldPath"].map(|key| text(rule, key));
+        let trimmed = message.trim();
+        if expression.trim().is_empty() {
+            errors.push(FieldError::required(at("rule"), "rule is not specified"));
+        } else if !message.is_empty() && trimmed.is_empty() {
+            let why = "must be non-empty if specified";
+            errors.push(FieldError::invalid(at("message"), json!(message), why));
+        } else if trimmed.contains(LINE_BREAKS) {
+            let why = "must not contain line breaks";
+            errors.push(FieldError::invalid(at("message"), json!(message), why));
+        } else if expression.trim().contains(LINE_BREAKS) && trimmed.is_empty() {
+            let why = "message must be specified if rule contains line breaks";
+            errors.push(FieldError::required(at("message"), why));
+        }
+        if !message_expression.is_empty() && message_expression.trim().is_empty() {
+            let why = "messageExpression must be non-empty if specified";
+            errors.push(FieldError::required(at("messageExpression"), why));
+        }
+        if let Some(reason) = rule.get("reason").and_then(Value::as_str)
+            && !REASONS.contains(&reason)
+        {
+            errors.push(FieldError::not_supported(at("reason"), json!(reason), &REASONS));
+        }
+        if path.is_empty() {
+            continue;
+        }
+        let mut wrong = |why: &str| errors.push(FieldError::invalid(at("fieldPath"), json!(path), why));
+        if path.trim().is_empty() {
+            wrong("must be non-empty if specified");
+        }
+        if path.contains(LINE_BREAKS) {
+            wrong("must not contain line breaks");
+        }
+        let node = node.get_or_insert_with(|| structural_form(schema).then(|| Node::compile(schema)));
+        if node
+            .as_ref()
+            .is_some_and(|node| field_path::resolve(node, path, true).is_err())
+        {
+            wrong("must be a valid path");
+        }
     }
 }
 

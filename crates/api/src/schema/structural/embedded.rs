@@ -23,12 +23,11 @@ pub fn coerce(node: &Node, value: &mut Value, at: &Path<'_>, unknown: &mut Vec<S
                 coerce_object(map, at, unknown)?;
             }
             for (key, inner) in map.iter_mut() {
-                let child = match (node.properties.get(&**key), &node.additional) {
-                    (Some(child), _) => child,
-                    (None, Additional::Schema(child)) => child,
-                    _ => continue,
-                };
-                coerce(child, inner, &Path::Key(at, key), unknown)?;
+                match (node.properties.get(&**key), &node.additional) {
+                    (Some(child), _) => coerce(child, inner, &Path::Key(at, key), unknown)?,
+                    (None, Additional::Schema(child)) => coerce(child, inner, &Path::Subscript(at, key), unknown)?,
+                    _ => {}
+                }
             }
         }
         Value::Array(list) => {

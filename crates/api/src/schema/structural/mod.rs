@@ -2,6 +2,7 @@
 
 pub mod definition;
 mod embedded;
+pub mod field_path;
 pub mod formats;
 mod list_type;
 mod node;
@@ -15,7 +16,7 @@ use crate::field::FieldError;
 use crate::schema::path::Path;
 use crate::schema::{DecodeError, Decoded, Schema, TypeId, table};
 
-pub use node::Node;
+pub use node::{Additional, Node};
 
 /// Errors of one object that are told.
 const ERRORS: usize = 1000;
@@ -95,6 +96,11 @@ impl Schema {
             node::prune(Some(node), value, true, &Path::Root, &mut Vec::new());
             node::drop_nulls(Some(node), value);
         }
+    }
+
+    /// The structural schema of a custom resource.
+    pub fn structural(&self) -> Option<&Node> {
+        self.structural.as_deref()
     }
 
     /// Whether this is a custom resource's schema.
