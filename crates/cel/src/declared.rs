@@ -41,6 +41,27 @@ impl Declared {
         }
     }
 
+    /// A type whose values have no bounds of their own.
+    pub fn unbounded(of: Type) -> Declared {
+        Declared::simple(of, MAX_REQUEST, 0)
+    }
+
+    /// A list of values of a type.
+    pub fn list(item: Declared) -> Declared {
+        let mut declared = Declared::unbounded(Type::list(item.of.clone()));
+        declared.element = Some(Arc::new(item));
+        declared
+    }
+
+    /// An object type with these fields, for what no schema describes.
+    pub fn record<N: Into<String>>(name: &str, fields: impl IntoIterator<Item = (N, Declared)>) -> Declared {
+        let mut declared = Declared::unbounded(Type::object(name));
+        declared.is_object = true;
+        let fields = fields.into_iter();
+        declared.fields = fields.map(|(name, field)| (name.into(), Arc::new(field))).collect();
+        declared
+    }
+
     /// The type that a schema declares, or `None` when expressions do not see such data. `name` is the name of the object types
     /// in it: the root's is `name`, a field's `name.field`. `root` is for the root of a resource.
     pub fn from_schema(schema: &Schema, root: bool, name: &str) -> Option<Declared> {

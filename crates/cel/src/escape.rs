@@ -27,7 +27,8 @@ const KEYWORDS: [&str; 21] = [
 
 const SIGNS: [(&str, &str); 4] = [("__", "underscores"), (".", "dot"), ("-", "dash"), ("/", "slash")];
 
-pub(crate) fn is_keyword(name: &str) -> bool {
+/// Whether a name is one that the language keeps for itself.
+pub fn is_keyword(name: &str) -> bool {
     KEYWORDS.contains(&name)
 }
 

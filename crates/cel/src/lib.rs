@@ -41,12 +41,13 @@ mod schema;
 mod source;
 mod types;
 mod value;
+mod work;
 
 pub use checker::Checked;
 pub use cost::Range;
 pub use declared::Declared;
 pub use environment::Environment;
-pub use escape::{escape, unescape};
+pub use escape::{escape, is_keyword, unescape};
 pub use eval::{Activation, Evaluation, Interrupt, Limits, Program};
 pub use library::authorizer::{Authorizer, Check, Decision};
 pub use schema::{ListType, Schema, SchemaType};

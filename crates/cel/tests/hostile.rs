@@ -42,6 +42,83 @@ fn what_costs_more_than_it_may_ends_with_the_limits_error() {
     }
 }
 
+/// What an expression would keep in memory, or walk over, ends it as its cost does.
+#[test]
+fn what_costs_little_but_makes_much_ends_with_the_limits_error() {
+    let data = json!({
+        "list": (0..50_000).collect::<Vec<u32>>(),
+        "text": "a".repeat(3_000_000),
+        "texts": { ("k".repeat(1_000_000)): 1 },
+    });
+    let doubled = format!("[1]{}", ".map(a, [a, a])".repeat(60));
+    for expr in [
+        "self.list.map(c, '%.9000000f'.format([1.0])).size() > 0".to_owned(),
+        "self.list.map(c, '%s'.format([self.text])).size() > 0".to_owned(),
+        format!("self.list.map(c, [c{}]).size() > 0", ", c".repeat(20_000)),
+        format!(
+            "self.list.map(c, {{c: 1{}}}).size() > 0",
+            (0..5_000)
+                .map(|n| format!(", dyn({}): 1", n + 100_000))
+                .collect::<String>()
+        ),
+        "self.list.map(c, {self.text: c}).size() > 0".to_owned(),
+        "self.list.map(c, self.texts.transformMap(k, v, v)).size() > 0".to_owned(),
+        format!(
+            "[self.list{}].map(l, l.reverse()).size() > 0",
+            " + self.list".repeat(200)
+        ),
+        format!("{doubled} == {doubled}"),
+        format!("'%s'.format([{doubled}]).size() > 0"),
+        format!("{doubled}.map(l, {{l: 1}}).size() > 0"),
+    ] {
+        let (outcome, cost) = evaluate(&expr, &data, &Limits::default());
+        let shown = expr.get(..60).unwrap_or(&expr);
+        assert_eq!(outcome, Err(Fault::CostLimit), "{shown} cost {cost}");
+    }
+}
+
+#[test]
+fn numbers_have_as_many_decimals_as_are_asked_for() {
+    for clause in ["f", "e"] {
+        let expr = format!("'%.70000{clause}'.format([0.5]).size() > 70000");
+        assert_eq!(
+            evaluate(&expr, &json!({}), &Limits::default()).0,
+            Ok("true".into()),
+            "{expr}"
+        );
+    }
+}
+
+/// A split text is kept as places of the text: three million parts take 24 MB, whatever is made of them later.
+#[test]
+fn parts_of_a_text_are_places_in_it() {
+    let data = json!({ "text": "aé".repeat(1_000_000), "words": "a b  c" });
+    for (expr, want) in [
+        (
+            "self.text.split('')[1999999] == 'é' && self.text.split('').size() == 2000000",
+            "true",
+        ),
+        ("self.text.findAll('é').size() == 1000000", "true"),
+        ("self.text.split('').map(c, self.text.split('')).size() > 0", "limit"),
+        ("self.words.split(' ')", "[\"a\", \"b\", \"\", \"c\"]"),
+        ("self.words.split(' ', 2)", "[\"a\", \"b  c\"]"),
+        ("self.words.split('', 3)", "[\"a\", \" \", \"b  c\"]"),
+        ("('x,' + self.words).split(',')", "[\"x\", \"a b  c\"]"),
+        ("''.split(',')", "[\"\"]"),
+        ("''.split('')", "[]"),
+    ] {
+        let (outcome, _) = evaluate(expr, &data, &Limits::default());
+        let told = outcome.unwrap_or_else(|fault| {
+            if fault == Fault::CostLimit {
+                "limit".into()
+            } else {
+                fault.to_string()
+            }
+        });
+        assert_eq!(told, want, "{expr}");
+    }
+}
+
 #[test]
 fn joined_lists_are_not_copied() {
     let data = big();

@@ -53,11 +53,9 @@ fn charge<'a>(
     if let Err(fault @ (Fault::CostLimit | Fault::Interrupted)) = result {
         return Err(fault.clone());
     }
-    // joining what has no declared type costs one, however much it is
-    match (function, result) {
-        ("_+_", Ok(Value::String(text))) => frame.hold(text.len())?,
-        ("_+_", Ok(Value::Bytes(bytes))) => frame.hold(bytes.len())?,
-        _ => {}
+    // what some functions make costs little, however much it is
+    if let Ok(made) = result {
+        frame.hold(made.made())?;
     }
     let call = Actual {
         function,

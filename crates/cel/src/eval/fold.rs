@@ -114,6 +114,7 @@ fn gather<'p, 'a>(
             let mut entries = taken_entries(node, frame)?;
             for key in map.keys() {
                 let value = map.get(&key)?;
+                frame.hold(key.as_str().map_or(0, str::len))?;
                 library::put(Arc::make_mut(&mut entries), key, value)?;
             }
             Ok(Value::Map(Map::Values(entries)))
@@ -139,6 +140,7 @@ fn entry<'p, 'a>(
     }
     frame.charge(1)?;
     let value = value?;
+    frame.hold(key.as_str().map_or(0, str::len))?;
     let mut entries = taken_entries(node, frame)?;
     library::put(Arc::make_mut(&mut entries), key, value)?;
     Ok(Value::Map(Map::Values(entries)))

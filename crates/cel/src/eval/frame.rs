@@ -6,6 +6,7 @@ use super::FoldNode;
 use super::program::{Limits, Program};
 use crate::limits::INTERRUPT_EVERY;
 use crate::value::{Fault, Outcome, Value};
+use crate::work;
 
 /// The values of an environment's variables.
 pub trait Activation<'a> {
@@ -39,7 +40,7 @@ impl Interrupt for std::sync::atomic::AtomicBool {
     }
 }
 
-/// Bytes that an evaluation may join to texts; where types are declared the cost ends it long before.
+/// Bytes of texts, lists and maps that an evaluation may make; where costs follow sizes they end it long before.
 const MAX_HELD: usize = 64 << 20;
 
 /// A variable of a fold.
@@ -57,7 +58,7 @@ pub(super) struct Frame<'p, 'a> {
     globals: Vec<Option<Outcome<'a>>>,
     pub slots: Vec<Slot<'p, 'a>>,
     pub cost: u64,
-    /// Bytes of the texts that were joined.
+    /// Bytes of what was made.
     held: usize,
     limit: u64,
     interrupt: Option<&'p dyn Interrupt>,
@@ -81,7 +82,7 @@ impl<'p, 'a> Frame<'p, 'a> {
         }
     }
 
-    /// Counts the bytes of a text that was made.
+    /// Counts the bytes of what was made.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Fault> {
         self.held = self.held.saturating_add(bytes);
         if self.held > MAX_HELD {
@@ -101,7 +102,7 @@ impl<'p, 'a> Frame<'p, 'a> {
     }
 
     pub fn check(&self) -> Result<(), Fault> {
-        if self.cost > self.limit {
+        if self.cost > self.limit || work::is_over() {
             return Err(Fault::CostLimit);
         }
         Ok(())

@@ -8,6 +8,7 @@ use crate::checker::Checked;
 use crate::cost::{Range, estimate};
 use crate::environment::Environment;
 use crate::value::{Entries, Fault, Map, Object, Outcome, Value, error, no_overload};
+use crate::work;
 
 /// A planned expression.
 ///
@@ -81,6 +82,7 @@ impl Program {
         A: Activation<'a> + ?Sized,
     {
         crate::library::begin();
+        let _counted = work::Counted::begin();
         let activation = Shared(activation);
         let mut frame = Frame::new(self, &activation, limits);
         let outcome = evaluate(&self.root, &mut frame);
@@ -149,6 +151,9 @@ pub(super) fn evaluate<'p, 'a>(node: &'p Node, frame: &mut Frame<'p, 'a>) -> Out
 
 /// Charges for what was made, also when it failed.
 fn charged<'a>(made: Outcome<'a>, cost: u64, frame: &mut Frame<'_, 'a>) -> Outcome<'a> {
+    if let Ok(made) = &made {
+        frame.hold(made.made())?;
+    }
     if let Err(fault @ (Fault::CostLimit | Fault::Interrupted)) = made {
         return Err(fault);
     }

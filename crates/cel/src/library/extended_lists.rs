@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::cost::{Actual, Estimate, Estimated, Node, Range, STRING};
 use crate::environment::Declarations;
-use crate::value::{Fault, List, Outcome, Value, error, no_overload};
+use crate::value::{Fault, List, MOST_MADE, Outcome, Value, error, no_overload};
 
 /// The longest list that `lists.range` makes.
 const MAX_RANGE: i64 = 1_000_000;
@@ -70,6 +70,9 @@ fn slice<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     if length < end {
         return error(format!("cannot slice({start}, {end}), list is length {length}"));
     }
+    if (end - start) as usize > MOST_MADE {
+        return Err(Fault::CostLimit);
+    }
     let items = list.iter().skip(start as usize).take((end - start) as usize);
     Ok(Value::list(items.collect::<Result<_, _>>()?))
 }
@@ -100,6 +103,7 @@ fn flatten_into<'a>(list: &List<'a>, depth: i64, out: &mut Vec<Value<'a>>) -> Re
     for item in list.iter() {
         match item? {
             Value::List(inner) if depth > 0 => flatten_into(&inner, depth - 1, out)?,
+            _ if out.len() >= MOST_MADE => return Err(Fault::CostLimit),
             other => out.push(other),
         }
     }

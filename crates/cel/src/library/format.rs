@@ -237,7 +237,7 @@ fn write(clause: Clause, value: &Value<'_>, room: &mut usize) -> Result<String, 
             bounded(decimals)?;
             Ok(match non_finite(n) {
                 Some(text) => text,
-                None => grouped(&format!("{n:.decimals$}")),
+                None => grouped(&fixed(n, decimals)),
             })
         }
         Clause::Scientific(decimals) => {
@@ -270,7 +270,18 @@ fn write(clause: Clause, value: &Value<'_>, room: &mut usize) -> Result<String, 
     }
 }
 
-/// A clause of more decimals than any double has would only write zeros.
+/// Decimals beyond which those of any double are zero.
+const MOST_DECIMALS: usize = 1100;
+
+/// A number with so many decimals.
+fn fixed(n: f64, decimals: usize) -> String {
+    let written = decimals.min(MOST_DECIMALS);
+    let mut text = format!("{n:.written$}");
+    text.extend(std::iter::repeat_n('0', decimals - written));
+    text
+}
+
+/// A clause of more decimals than an evaluation may write.
 fn bounded(decimals: usize) -> Result<(), String> {
     if decimals > super::strings::MAX_RESULT {
         return Err(Fault::CostLimit.to_string());
@@ -329,8 +340,10 @@ fn grouped(number: &str) -> String {
 
 /// `1.5×10⁰³` in the signs of upstream's English.
 fn scientific(n: f64, decimals: usize) -> String {
-    let text = format!("{n:.decimals$e}");
+    let written = decimals.min(MOST_DECIMALS);
+    let text = format!("{n:.written$e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let zeros = "0".repeat(decimals - written);
     let mut power = String::new();
     for c in exponent.chars() {
         power.push(match c {
@@ -346,7 +359,7 @@ fn scientific(n: f64, decimals: usize) -> String {
         let (sign, digit) = power.split_at(power.len() - power.chars().last().map_or(0, char::len_utf8));
         power = format!("{sign}\u{2070}{digit}");
     }
-    format!("{mantissa}\u{d7}10{power}")
+    format!("{mantissa}{zeros}\u{d7}10{power}")
 }
 
 fn text_of(value: &Value<'_>) -> Result<String, String> {

@@ -118,6 +118,9 @@ const FUNCTIONS: [&str; 7] = ["isSorted", "sum", "max", "min", "indexOf", "lastI
 
 /// What walking through a value costs.
 fn traversal(value: &Outcome<'_>) -> u64 {
+    if !crate::work::look() {
+        return 1;
+    }
     match value {
         Ok(Value::String(text)) => (text.len() as f64 * STRING) as u64,
         Ok(Value::Bytes(bytes)) => (bytes.len() as f64 * STRING) as u64,

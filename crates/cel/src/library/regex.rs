@@ -7,7 +7,7 @@ use ::regex::Regex;
 
 use crate::cost::{Actual, Estimate, Estimated, REGEX, Range, STRING};
 use crate::environment::Declarations;
-use crate::value::{Fault, Outcome, Value, error, no_overload};
+use crate::value::{Fault, List, Outcome, Parts, Value, error, no_overload};
 
 pub(super) fn declare(into: &mut Declarations) {
     into.member("find", "string_find_string", "string, string -> string", find);
@@ -93,7 +93,7 @@ pub(crate) fn with_pattern<'a>(function: &str, pattern: &Regex, args: &[Value<'a
     match function {
         "matches" => Ok(Value::Bool(pattern.is_match(text))),
         "find" => Ok(first(pattern, text)),
-        _ => Ok(all(pattern, text, most(args)?)),
+        _ => Ok(all(pattern, &args[0], most(args)?)),
     }
 }
 
@@ -116,11 +116,11 @@ fn find<'a>(args: &[Value<'a>]) -> Outcome<'a> {
 }
 
 fn find_all<'a>(args: &[Value<'a>]) -> Outcome<'a> {
-    let (Some(text), Some(pattern)) = (args[0].as_str(), args[1].as_str()) else {
+    let (Value::String(_), Some(pattern)) = (&args[0], args[1].as_str()) else {
         return no_overload();
     };
     let most = most(args)?;
-    Ok(all(&compile_now(pattern, ILLEGAL)?, text, most))
+    Ok(all(&compile_now(pattern, ILLEGAL)?, &args[0], most))
 }
 
 /// The first match, or nothing.
@@ -129,7 +129,10 @@ pub(crate) fn first<'a>(regex: &Regex, text: &str) -> Value<'a> {
 }
 
 /// The matches that do not overlap, at most `most` when that is not negative.
-pub(crate) fn all<'a>(regex: &Regex, text: &str, most: i64) -> Value<'a> {
+pub(crate) fn all<'a>(regex: &Regex, value: &Value<'a>, most: i64) -> Value<'a> {
+    let Value::String(text) = value else {
+        return Value::list(Vec::new());
+    };
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     let mut end = None;
@@ -142,9 +145,9 @@ pub(crate) fn all<'a>(regex: &Regex, text: &str, most: i64) -> Value<'a> {
             break;
         }
         end = Some(m.end());
-        found.push(m.as_str());
+        found.push((m.start() as u32, m.end() as u32));
     }
-    Value::texts(found)
+    Value::List(List::Parts(Parts::new(text.clone(), found)))
 }
 
 pub(super) fn actual(call: &Actual<'_, '_>) -> Option<u64> {

@@ -2,7 +2,7 @@
 
 use crate::cost::{Actual, Estimate, Estimated, Range, STRING};
 use crate::environment::Declarations;
-use crate::value::{Fault, Outcome, Value, error, no_overload};
+use crate::value::{Fault, List, Outcome, Parts, Value, error, no_overload};
 
 /// Bytes that a function's result may have; walking through it would cost more than an evaluation may.
 pub(super) const MAX_RESULT: usize = 10 * crate::limits::PER_CALL as usize;
@@ -173,24 +173,33 @@ fn replace<'a>(args: &[Value<'a>]) -> Outcome<'a> {
 }
 
 fn split<'a>(args: &[Value<'a>]) -> Outcome<'a> {
-    let (text, separator) = (text(args, 0)?, text(args, 1)?);
+    let (whole, separator) = (text(args, 0)?, text(args, 1)?);
     let most = number(args, 2)?.unwrap_or(-1);
     if most == 0 {
         return Ok(Value::list(Vec::new()));
     }
     let most = usize::try_from(most).unwrap_or(usize::MAX);
-    if !separator.is_empty() {
-        return Ok(Value::texts(text.splitn(most, separator)));
-    }
-    let mut parts: Vec<&str> = Vec::new();
-    for (at, c) in text.char_indices() {
-        if parts.len() + 1 == most {
-            parts.push(&text[at..]);
-            break;
+    let mut bounds: Vec<(u32, u32)> = Vec::new();
+    if separator.is_empty() {
+        for (at, c) in whole.char_indices() {
+            if bounds.len() + 1 == most {
+                bounds.push((at as u32, whole.len() as u32));
+                break;
+            }
+            bounds.push((at as u32, (at + c.len_utf8()) as u32));
         }
-        parts.push(&text[at..at + c.len_utf8()]);
+    } else {
+        let mut start = 0;
+        for (end, _) in whole.match_indices(separator).take(most - 1) {
+            bounds.push((start as u32, end as u32));
+            start = end + separator.len();
+        }
+        bounds.push((start as u32, whole.len() as u32));
     }
-    Ok(Value::texts(parts))
+    match &args[0] {
+        Value::String(text) => Ok(Value::List(List::Parts(Parts::new(text.clone(), bounds)))),
+        _ => no_overload(),
+    }
 }
 
 fn substring<'a>(args: &[Value<'a>]) -> Outcome<'a> {

@@ -6,6 +6,7 @@ use super::data::View;
 use super::list::List;
 use super::map::{DataMap, Map};
 use super::{Fault, Value, error, keyed, no_overload};
+use crate::work;
 
 impl<'a> Value<'a> {
     /// Whether two values are equal as `==` sees it: numbers by value, whatever their type.
@@ -21,6 +22,9 @@ impl<'a> Value<'a> {
 
     /// Equality without the rule that nothing but null is null.
     fn equals_as_receiver(&self, other: &Value<'_>) -> Result<bool, Fault> {
+        if !work::look() {
+            return Err(Fault::CostLimit);
+        }
         Ok(match (self, other) {
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::String(a), Value::String(b)) => **a == **b,

@@ -61,6 +61,9 @@ impl<'a> View<'a> {
 
     /// Whether two parts hold the same data.
     pub(crate) fn same(&self, other: &View<'_>) -> bool {
+        if !crate::work::look() {
+            return false;
+        }
         match (self, other) {
             (View::Null, View::Null) => true,
             (View::Bool(a), View::Bool(b)) => a == b,

@@ -5,8 +5,12 @@ use std::sync::Arc;
 
 use super::data::Sequence;
 use super::keyed::{self, Keyed, Keys};
+use super::parts::Parts;
 use super::{Fault, Outcome, Value, read};
 use crate::schema::{ListType, Schema};
+
+/// Items of a list that a function may make: each costs one or more.
+pub(crate) const MOST_MADE: usize = crate::limits::PER_CALL as usize;
 
 /// A list.
 #[derive(Debug, Clone)]
@@ -16,6 +20,8 @@ pub enum List<'a> {
     Concat(Arc<Concat<'a>>),
     /// Lists that are sets or maps, merged.
     Keyed(Arc<Keyed<'a>>),
+    /// The parts of a text.
+    Parts(Arc<Parts<'a>>),
 }
 
 /// A list of the data, and what its schema says of it.
@@ -53,6 +59,7 @@ impl<'a> List<'a> {
         match self {
             List::Values(items) => items.len(),
             List::Keyed(keyed) => keyed.items.len(),
+            List::Parts(parts) => parts.len(),
             List::Data(list) => list.items.len(),
             List::Concat(both) => both.len,
         }
@@ -70,6 +77,7 @@ impl<'a> List<'a> {
             match list {
                 List::Values(items) => return items.get(at).cloned().map(Ok),
                 List::Keyed(keyed) => return keyed.items.get(at).cloned().map(Ok),
+                List::Parts(parts) => return parts.get(at).map(Ok),
                 List::Data(data) => return data.item(at),
                 List::Concat(both) => {
                     let first = both.first.len();
@@ -86,15 +94,46 @@ impl<'a> List<'a> {
 
     /// The items in order.
     pub fn iter(&self) -> impl Iterator<Item = Outcome<'a>> + '_ {
-        (0..self.len()).filter_map(|at| self.get(at))
+        let (mut rest, mut at) = (vec![self], 0);
+        std::iter::from_fn(move || {
+            loop {
+                let list = *rest.last()?;
+                if let List::Concat(both) = list {
+                    rest.pop();
+                    rest.extend([&both.second, &both.first]);
+                    continue;
+                }
+                if let Some(item) = list.get(at) {
+                    at += 1;
+                    return Some(item);
+                }
+                rest.pop();
+                at = 0;
+            }
+        })
     }
 
     /// The items as values.
     ///
     /// # Errors
-    /// When an item is not what its schema says.
+    /// When an item is not what its schema says, or when there are more than an evaluation may make.
     pub(crate) fn values(&self) -> Result<Vec<Value<'a>>, Fault> {
+        if self.len() > MOST_MADE {
+            return Err(Fault::CostLimit);
+        }
         self.iter().collect()
+    }
+
+    /// Bytes that a list which was just made takes, and nobody else holds.
+    pub(crate) fn made(&self) -> usize {
+        match self {
+            List::Values(items) if Arc::strong_count(items) == 1 => items.len().saturating_mul(size_of::<Value<'_>>()),
+            List::Keyed(keyed) if Arc::strong_count(keyed) == 1 => {
+                keyed.items.len().saturating_mul(size_of::<Value<'_>>())
+            }
+            List::Parts(parts) if Arc::strong_count(parts) == 1 => parts.len().saturating_mul(size_of::<(u32, u32)>()),
+            _ => 0,
+        }
     }
 
     /// The two lists one after the other; lists that are sets or maps are merged.
@@ -140,7 +179,7 @@ impl<'a> List<'a> {
             return self.clone();
         }
         List::Concat(Arc::new(Concat {
-            len: self.len() + other.len(),
+            len: self.len().saturating_add(other.len()),
             first: self.clone(),
             second: other.clone(),
         }))

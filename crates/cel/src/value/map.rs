@@ -83,6 +83,13 @@ impl<'a> Entries<'a> {
         self.items.is_empty()
     }
 
+    /// Bytes that the entries take, without what is in their values.
+    pub(crate) fn made(&self) -> usize {
+        let keys = self.items.iter().map(|(key, _)| key.as_str().map_or(0, str::len));
+        let each = 2 * size_of::<Value<'_>>() + size_of::<(Key, usize)>();
+        keys.sum::<usize>() + self.items.len().saturating_mul(each)
+    }
+
     pub(crate) fn get(&self, key: &Value<'_>) -> Option<&Value<'a>> {
         let at = self.index.get(&key_of(key))?;
         Some(&self.items[*at].1)

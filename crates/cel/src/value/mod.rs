@@ -9,6 +9,7 @@ mod keyed;
 mod list;
 mod map;
 mod opaque;
+mod parts;
 mod read;
 mod show;
 mod time;
@@ -20,9 +21,11 @@ use std::sync::Arc;
 pub(crate) use self::arithmetic::{Operator, negate};
 pub(crate) use self::convert::{Target, double};
 pub use self::list::List;
+pub(crate) use self::list::MOST_MADE;
 pub(crate) use self::map::Entries;
 pub use self::map::{Host, Map};
 pub use self::opaque::{Object, Opaque};
+pub(crate) use self::parts::Parts;
 pub use self::read::read;
 pub use self::time::Timestamp;
 use crate::types::Type;
@@ -189,6 +192,18 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Bytes that a value which was just made takes, and nobody else holds.
+    pub(crate) fn made(&self) -> usize {
+        match self {
+            Value::String(Text::Owned(text)) if Arc::strong_count(text) == 1 => text.len(),
+            Value::Bytes(bytes) if Arc::strong_count(bytes) == 1 => bytes.len(),
+            Value::List(list) => list.made(),
+            Value::Map(Map::Values(entries)) if Arc::strong_count(entries) == 1 => entries.made(),
+            Value::Optional(Some(inner)) if Arc::strong_count(inner) == 1 => inner.made(),
+            _ => 0,
+        }
+    }
+
     /// The name of the type that Go has for such a value, which some messages show.
     pub(crate) fn go_type(&self) -> &'static str {
         match self {
@@ -222,6 +237,7 @@ impl<'a> Value<'a> {
             Value::Bytes(bytes) => bytes.is_empty(),
             Value::Timestamp(t) => t.is_go_zero(),
             Value::List(List::Values(items)) => items.is_empty(),
+            Value::List(List::Parts(parts)) => parts.len() == 0,
             Value::List(List::Concat(_) | List::Keyed(_)) => false,
             // lists and maps that a schema describes have no zero upstream
             Value::List(List::Data(list)) => list.schema.is_none() && list.items.is_empty(),

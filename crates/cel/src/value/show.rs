@@ -1,11 +1,15 @@
 //! Values as texts: as literals of the language, and as Go prints them in messages.
 
 use super::{List, Map, Value};
+use crate::work;
 use api::go;
 
 impl Value<'_> {
     /// The value as a literal of the language; entries of maps are in the order of their keys' texts.
     pub fn show(&self) -> String {
+        if !work::look() {
+            return String::new();
+        }
         match self {
             Value::Null => "null".into(),
             Value::Bool(b) => b.to_string(),
@@ -52,6 +56,9 @@ impl Value<'_> {
 
     /// The value as Go's `%v` prints it in messages.
     pub(crate) fn plain(&self) -> String {
+        if !work::look() {
+            return String::new();
+        }
         match self {
             Value::String(text) => text.to_string(),
             Value::Double(n) => super::convert::double(*n),
