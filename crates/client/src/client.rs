@@ -263,6 +263,17 @@ impl Client {
         })
     }
 
+    /// A document in a form of its own.
+    pub async fn document<R: DeserializeOwned>(&self, path: &str, accept: &str) -> Result<R> {
+        let request = Request::builder().uri(path).header(header::ACCEPT, accept);
+        let response = self.send(request.body(Bytes::new())?).await?;
+        let answer = read_all("GET", path, response).await?;
+        serde_json::from_slice(&answer).map_err(|source| Error::Decode {
+            path: path.to_owned(),
+            source,
+        })
+    }
+
     pub async fn get<K: Resource + DeserializeOwned>(&self, namespace: &str, name: &str) -> Result<K> {
         self.json(
             Method::GET,

@@ -296,6 +296,22 @@ impl HttpsTransport {
         })
     }
 
+    /// Sends a request that lasts, on a connection for watches. Its place there is given back when the answer ends.
+    pub(crate) fn watch(&self, request: Request<Bytes>) -> BoxFuture<'static, Result<Response<Body>>> {
+        let (pool, slot) = self.watch_slot();
+        let answer = self.send(&pool, request);
+        Box::pin(async move {
+            let response = answer.await?;
+            Ok(response.map(move |body| {
+                let held = body.map_frame(move |frame| {
+                    let _ = &slot;
+                    frame
+                });
+                held.boxed_unsync()
+            }))
+        })
+    }
+
     fn send(&self, pool: &Pool, request: Request<Bytes>) -> BoxFuture<'static, Result<Response<Body>>> {
         let path = request.uri().path().to_owned();
         let request = match self.inner.complete(request) {

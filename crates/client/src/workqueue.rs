@@ -1,6 +1,6 @@
 //! Keys waiting to be reconciled: each at most once in line, never by two workers at once, later again after failures.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt::{Debug, Display};
 use std::future::Future;
 use std::hash::Hash;
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+use crate::queue_metrics::{Busy, Counted, QueueMetrics};
 
 /// How long a failing key waits: `base` doubled with every failure, at most `max`.
 #[derive(Debug, Clone, Copy)]
@@ -35,9 +37,10 @@ impl Backoff {
 
 struct State<K> {
     line: VecDeque<K>,
-    /// Added since the worker took it, or waiting in line.
-    dirty: HashSet<K>,
-    processing: HashSet<K>,
+    /// Added since the worker took it, or waiting in line, and when that was.
+    dirty: HashMap<K, Instant>,
+    /// With the workers, and since when.
+    processing: HashMap<K, Instant>,
     failures: HashMap<K, u32>,
     /// The earliest time a key comes back by itself.
     waiting: HashMap<K, Instant>,
@@ -48,6 +51,15 @@ struct Inner<K> {
     state: Mutex<State<K>>,
     wake: Notify,
     backoff: Backoff,
+    counted: Counted,
+}
+
+impl<K: Send> Busy for Inner<K> {
+    fn times(&self, now: Instant) -> Vec<Duration> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = state.processing.values();
+        since.map(|since| now.saturating_duration_since(*since)).collect()
+    }
 }
 
 /// A queue of keys. Cheap to clone.
@@ -71,10 +83,22 @@ impl<K: Eq + Hash + Clone + Send + 'static> Default for WorkQueue<K> {
 
 impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
     pub fn new(backoff: Backoff) -> WorkQueue<K> {
+        WorkQueue::with(backoff, Counted::default())
+    }
+
+    /// A queue that is counted under a name.
+    pub fn named(name: &str, metrics: &QueueMetrics) -> WorkQueue<K> {
+        let queue = WorkQueue::with(Backoff::default(), metrics.queue(name));
+        let inner: Arc<dyn Busy> = queue.inner.clone();
+        metrics.watch(name, &inner);
+        queue
+    }
+
+    fn with(backoff: Backoff, counted: Counted) -> WorkQueue<K> {
         let state = State {
             line: VecDeque::new(),
-            dirty: HashSet::new(),
-            processing: HashSet::new(),
+            dirty: HashMap::new(),
+            processing: HashMap::new(),
             failures: HashMap::new(),
             waiting: HashMap::new(),
             shut_down: false,
@@ -84,6 +108,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
                 state: Mutex::new(state),
                 wake: Notify::new(),
                 backoff,
+                counted,
             }),
         }
     }
@@ -95,10 +120,16 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
     /// Puts a key in line unless it is there; one being worked on comes again after that.
     pub fn add(&self, key: K) {
         let mut state = self.state();
-        if state.shut_down || !state.dirty.insert(key.clone()) || state.processing.contains(&key) {
+        if state.shut_down || state.dirty.contains_key(&key) {
+            return;
+        }
+        state.dirty.insert(key.clone(), Instant::now());
+        self.inner.counted.added();
+        if state.processing.contains_key(&key) {
             return;
         }
         state.line.push_back(key);
+        self.inner.counted.depth(state.line.len());
         drop(state);
         self.inner.wake.notify_one();
     }
@@ -141,6 +172,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
             *failures = failures.saturating_add(1);
             delay
         };
+        self.inner.counted.retried();
         self.add_after(key, delay);
     }
 
@@ -161,8 +193,12 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
             {
                 let mut state = self.state();
                 if let Some(key) = state.line.pop_front() {
-                    state.dirty.remove(&key);
-                    state.processing.insert(key.clone());
+                    let now = Instant::now();
+                    if let Some(since) = state.dirty.remove(&key) {
+                        self.inner.counted.waited(now.saturating_duration_since(since));
+                    }
+                    state.processing.insert(key.clone(), now);
+                    self.inner.counted.depth(state.line.len());
                     if !state.line.is_empty() {
                         self.inner.wake.notify_one();
                     }
@@ -179,9 +215,12 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
 
     pub fn done(&self, key: &K) {
         let mut state = self.state();
-        state.processing.remove(key);
-        if state.dirty.contains(key) {
+        if let Some(since) = state.processing.remove(key) {
+            self.inner.counted.worked(since.elapsed());
+        }
+        if state.dirty.contains_key(key) {
             state.line.push_back(key.clone());
+            self.inner.counted.depth(state.line.len());
             drop(state);
             self.inner.wake.notify_one();
         } else if state.shut_down {

@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
-use crate::{PkiError, Request, ec_private_key_pem, write_pair};
+use crate::{PkiError, Request, Subject, ec_private_key_pem, write_pair};
 
 /// How long an authority is valid: ten years, as kubeadm's and k3s's.
 const AUTHORITY_DAYS: i64 = 3650;
@@ -88,26 +88,30 @@ impl Authority {
     /// Issues a certificate with a new key; both as PEM.
     pub fn issue(&self, who: &Identity<'_>, usage: &Usage, now: OffsetDateTime) -> Result<(String, String), PkiError> {
         let pair = KeyPair::generate()?;
-        let mut params = match usage {
-            Usage::Client => CertificateParams::default(),
-            Usage::Server(names) => CertificateParams::new(names.clone())?,
-        };
-        params.distinguished_name = DistinguishedName::new();
-        for organization in who.organizations {
-            params.distinguished_name.push(DnType::OrganizationName, *organization);
-        }
-        params.distinguished_name.push(DnType::CommonName, who.common_name);
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = vec![match usage {
-            Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
-            Usage::Server(_) => ExtendedKeyUsagePurpose::ServerAuth,
-        }];
-        params.use_authority_key_identifier_extension = true;
+        let mut params = leaf(who, usage)?;
         params.not_before = now - SKEW;
         params.not_after = now + Duration::days(LEAF_DAYS);
         let certificate = params.signed_by(&pair, &self.issuer)?;
         let key = ec_private_key_pem(&pair.serialize_der(), pair.der_bytes());
         Ok((certificate.pem(), key.unwrap_or_else(|| pair.serialize_pem())))
+    }
+
+    /// Issues a certificate for the key of a request. What else the request asks for does not count: whom the certificate names and
+    /// what it is for is the caller's to say.
+    pub fn issue_for(
+        &self,
+        request: Request,
+        who: &Identity<'_>,
+        usage: &Usage,
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<String, PkiError> {
+        let mut params = leaf(who, usage)?;
+        // a short life begins not much before now: it is by the whole of it that renewal is due
+        params.not_before = now - SKEW.min(lifetime / 12);
+        params.not_after = now + lifetime;
+        let key = request.into_inner().public_key;
+        Ok(params.signed_by(&key, &self.issuer)?.pem())
     }
 
     /// Makes `<name>.crt` and `<name>.key` in `dir` unless they are there, fit `usage` and are not due for renewal.
@@ -143,6 +147,26 @@ impl Authority {
     }
 }
 
+/// A certificate that names `who`, without its times.
+fn leaf(who: &Identity<'_>, usage: &Usage) -> Result<CertificateParams, PkiError> {
+    let mut params = match usage {
+        Usage::Client => CertificateParams::default(),
+        Usage::Server(names) => CertificateParams::new(names.clone())?,
+    };
+    params.distinguished_name = DistinguishedName::new();
+    for organization in who.organizations {
+        params.distinguished_name.push(DnType::OrganizationName, *organization);
+    }
+    params.distinguished_name.push(DnType::CommonName, who.common_name);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params.extended_key_usages = vec![match usage {
+        Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        Usage::Server(_) => ExtendedKeyUsagePurpose::ServerAuth,
+    }];
+    params.use_authority_key_identifier_extension = true;
+    Ok(params)
+}
+
 fn read(path: &Path) -> Result<Option<String>, PkiError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -173,6 +197,87 @@ pub fn needs_renewal(pem: &str, now: OffsetDateTime) -> Result<bool, PkiError> {
         let begin = certificate.validity().not_before.timestamp();
         let end = certificate.validity().not_after.timestamp();
         now.unix_timestamp() > end - (end - begin) / 3
+    })
+}
+
+/// The last second of a DER certificate's life, since 1970.
+///
+/// # Errors
+/// When it does not parse.
+pub fn not_after(der: &[u8]) -> Result<i64, PkiError> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(der).map_err(|e| PkiError::Parse {
+        what: "certificate".into(),
+        detail: e.to_string(),
+    })?;
+    Ok(parsed.validity().not_after.timestamp())
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Common names.
+    pub subject: String,
+    pub issuer: String,
+    /// By Go's names: `ClientAuth`, `ServerAuth`; of an authority `CertSign`.
+    pub usages: Vec<&'static str>,
+    pub not_before: OffsetDateTime,
+    pub not_after: OffsetDateTime,
+}
+
+impl Facts {
+    /// Reads all certificates of a PEM text.
+    ///
+    /// # Errors
+    /// When one does not parse.
+    pub fn of(pem: &str) -> Result<Vec<Facts>, PkiError> {
+        let bad = |detail: String| PkiError::Parse {
+            what: "file".into(),
+            detail,
+        };
+        let facts = |der: CertificateDer<'_>| {
+            let (_, parsed) = x509_parser::parse_x509_certificate(&der).map_err(|e| bad(e.to_string()))?;
+            let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).map_err(|e| bad(e.to_string()));
+            let mut usages = Vec::new();
+            if parsed.is_ca() {
+                usages.push("CertSign");
+            }
+            if let Ok(Some(extended)) = parsed.extended_key_usage() {
+                usages.extend(extended.value.client_auth.then_some("ClientAuth"));
+                usages.extend(extended.value.server_auth.then_some("ServerAuth"));
+            }
+            Ok(Facts {
+                subject: Subject::of(parsed.subject())?.common_name,
+                issuer: Subject::of(parsed.issuer())?.common_name,
+                usages,
+                not_before: at(parsed.validity().not_before.timestamp())?,
+                not_after: at(parsed.validity().not_after.timestamp())?,
+            })
+        };
+        CertificateDer::pem_slice_iter(pem.as_bytes())
+            .map(|der| facts(der.map_err(|e| bad(e.to_string()))?))
+            .collect()
+    }
+}
+
+/// Whether a certificate is not valid any more.
+pub fn has_expired(pem: &str, now: OffsetDateTime) -> Result<bool, PkiError> {
+    with_parsed(pem, |certificate| {
+        now.unix_timestamp() >= certificate.validity().not_after.timestamp()
+    })
+}
+
+/// When a certificate is to be renewed: between seven and nine tenths of its life, as upstream's kubelet has it. `chance` of 0 to 1
+/// chooses, so that those who were issued together are not renewed together.
+pub fn renewal_time(pem: &str, chance: f64) -> Result<OffsetDateTime, PkiError> {
+    let (begin, end) = with_parsed(pem, |certificate| {
+        let validity = certificate.validity();
+        (validity.not_before.timestamp(), validity.not_after.timestamp())
+    })?;
+    let share = 0.2f64.mul_add(chance.clamp(0.0, 1.0), 0.7);
+    let at = begin + ((end - begin) as f64 * share) as i64;
+    OffsetDateTime::from_unix_timestamp(at).map_err(|e| PkiError::Parse {
+        what: "end of a certificate".into(),
+        detail: e.to_string(),
     })
 }
 
@@ -222,6 +327,50 @@ mod tests {
         assert!(ensure(&names(&["localhost", "127.0.0.1", "10.0.0.1"]), now));
         assert!(!ensure(&names(&["localhost"]), now + Duration::days(200)));
         assert!(ensure(&names(&["localhost"]), now + Duration::days(300)));
+    }
+
+    #[test]
+    fn a_certificate_for_the_key_of_a_request_names_whom_the_caller_says_and_is_renewed_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let ca = Authority::load_or_create(dir.path(), "client-ca", now).unwrap();
+        let (key, request) = crate::key_and_request().unwrap();
+        let who = Identity {
+            common_name: "system:node:a",
+            organizations: &["system:nodes"],
+        };
+        let request = || Request::from_der(&request).unwrap();
+        let day = Duration::hours(24);
+        let pem = ca.issue_for(request(), &who, &Usage::Client, day, now).unwrap();
+        let subject = with_parsed(&pem, |c| crate::Subject::of(c.subject()).unwrap()).unwrap();
+        assert_eq!(
+            (subject.common_name, subject.organizations),
+            ("system:node:a".into(), vec!["system:nodes".into()])
+        );
+        let facts = Facts::of(&format!("{pem}{}", ca.certificate())).unwrap();
+        assert_eq!(
+            (facts[0].subject.as_str(), &facts[0].usages[..]),
+            ("system:node:a", &["ClientAuth"][..])
+        );
+        assert_eq!(
+            (&facts[0].issuer, &facts[1].usages[..]),
+            (&facts[1].subject, &["CertSign"][..])
+        );
+        assert_eq!(facts[0].not_after, now + day);
+        let ours = KeyPair::from_pem(&key).unwrap();
+        let theirs = with_parsed(&pem, |c| c.public_key().raw.to_vec()).unwrap();
+        assert_eq!(theirs, ours.subject_public_key_info());
+        let at = |chance| renewal_time(&pem, chance).unwrap() - now;
+        assert!(at(0.0) > day * 0.69 && at(0.0) < day * 0.71, "{}", at(0.0));
+        assert!(at(1.0) > day * 0.89 && at(1.0) < day * 0.91, "{}", at(1.0));
+        // a life of a minute is not over at once
+        let short = ca
+            .issue_for(request(), &who, &Usage::Client, Duration::minutes(1), now)
+            .unwrap();
+        assert!(renewal_time(&short, 0.0).unwrap() > now + Duration::seconds(30));
+        assert!(!needs_renewal(&short, now).unwrap());
+        let expired = |seconds| has_expired(&short, now + Duration::seconds(seconds)).unwrap();
+        assert!(!expired(59) && expired(60));
     }
 
     #[test]

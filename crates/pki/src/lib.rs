@@ -5,13 +5,15 @@ mod authority;
 mod kubeconfig;
 mod private_key;
 mod request;
+mod stub_request;
 mod subject;
 
 pub use accept_any::AcceptAny;
-pub use authority::{Authority, Identity, Usage, needs_renewal};
+pub use authority::{Authority, Facts, Identity, Usage, has_expired, needs_renewal, not_after, renewal_time};
 pub use kubeconfig::kubeconfig;
-pub use private_key::{ec_private_key_pem, private_key_pem};
-pub use request::Request;
+pub use private_key::{certificate_pem, ec_private_key_pem, private_key_pem};
+pub use request::{Request, key_and_request};
+pub use stub_request::{KeyType, StubRequest, has_proof};
 pub use subject::Subject;
 
 use std::io::Write;
@@ -27,6 +29,10 @@ pub enum PkiError {
     Certificate(#[from] rcgen::Error),
     #[error("{what} is not a certificate: {detail}")]
     Parse { what: String, detail: String },
+    #[error("unknown key type {0:?}")]
+    KeyType(String),
+    #[error("key: {0}")]
+    Key(String),
     #[error("{}: certificate without its key, or key without its certificate", path.display())]
     Halves { path: PathBuf },
 }

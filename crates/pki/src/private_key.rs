@@ -1,4 +1,4 @@
-//! Private keys as PEM.
+//! Private keys and certificates as PEM.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,11 @@ const POINT: usize = 65;
 /// A PKCS #8 key as PEM.
 pub fn private_key_pem(der: &[u8]) -> String {
     pem("PRIVATE KEY", der)
+}
+
+/// A certificate as PEM.
+pub fn certificate_pem(der: &[u8]) -> String {
+    pem("CERTIFICATE", der)
 }
 
 /// A PKCS #8 key on P-256 in the form of RFC 5915, which is what kubeadm writes and what clients look for that cannot read the

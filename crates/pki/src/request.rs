@@ -1,6 +1,10 @@
 //! A PKCS #10 certificate signing request, read for approval and signing.
 
-use rcgen::{CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, KeyUsagePurpose, SanType};
+use rcgen::{
+    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::CertificateSigningRequestDer;
 
 use crate::{PkiError, Subject};
 
@@ -19,11 +23,25 @@ impl Request {
     pub fn from_pem(pem: &str) -> Result<Request, PkiError> {
         let inner = CertificateSigningRequestParams::from_pem(pem)?;
         let subject = Subject::of_request(pem.as_bytes())?;
-        Ok(Request {
+        Ok(Request::of(inner, subject))
+    }
+
+    /// Reads a DER request.
+    ///
+    /// # Errors
+    /// As `from_pem`.
+    pub fn from_der(der: &[u8]) -> Result<Request, PkiError> {
+        let inner = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(der))?;
+        let subject = Subject::of_request_der(der)?;
+        Ok(Request::of(inner, subject))
+    }
+
+    fn of(inner: CertificateSigningRequestParams, subject: Subject) -> Request {
+        Request {
             inner,
             common_name: subject.common_name,
             organizations: subject.organizations,
-        })
+        }
     }
 
     pub fn common_name(&self) -> &str {
@@ -84,4 +102,16 @@ impl Request {
         name.iter()
             .all(|(kind, _)| matches!(kind, DnType::CommonName | DnType::OrganizationName))
     }
+}
+
+/// A new key, as PEM, and a DER request for a certificate of it that asks for no name: whoever signs it knows who asks.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn key_and_request() -> Result<(String, Vec<u8>), PkiError> {
+    let pair = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let request = params.serialize_request(&pair)?;
+    Ok((pair.serialize_pem(), request.der().to_vec()))
 }

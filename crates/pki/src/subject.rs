@@ -50,7 +50,15 @@ impl Subject {
         if block.label != "CERTIFICATE REQUEST" {
             return Err(other());
         }
-        let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(unreadable)?;
+        Subject::of_request_der(&block.contents)
+    }
+
+    /// Reads the subject of a DER signing request.
+    ///
+    /// # Errors
+    /// When it does not parse or its subject is not understood.
+    pub fn of_request_der(der: &[u8]) -> Result<Subject, PkiError> {
+        let (_, request) = X509CertificationRequest::from_der(der).map_err(unreadable)?;
         Subject::of(&request.certification_request_info.subject)
     }
 }

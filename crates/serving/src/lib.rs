@@ -2,6 +2,7 @@
 //! of time and an end for connections that do nothing or do not take their answers.
 
 mod activity;
+mod certificate;
 mod tls;
 
 use std::convert::Infallible;
@@ -19,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use activity::{Activity, Answer, FIRST_REQUEST, IDLE, Ongoing};
+pub use certificate::{Certificate, CertificateError};
 pub use tls::TlsSettings;
 
 /// How long a connection that was told to end may go on with answers that have begun.
