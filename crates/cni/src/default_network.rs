@@ -18,6 +18,8 @@ pub struct DefaultNetwork {
     pub data_dir: PathBuf,
     /// Zero is the kernel's default.
     pub mtu: u32,
+    /// Pods' packets to other networks than their own get the node's address. Not where the overlay sees to that.
+    pub masquerade: bool,
 }
 
 /// Below the names that network add-ons use, so that theirs wins.
@@ -36,7 +38,7 @@ impl DefaultNetwork {
             "isDefaultGateway": true,
             "forceAddress": true,
             "hairpinMode": true,
-            "ipMasq": true,
+            "ipMasq": self.masquerade,
             "ipMasqBackend": "nftables",
             "ipam": {"type": "host-local", "dataDir": self.data_dir, "ranges": ranges},
         });
@@ -87,6 +89,7 @@ mod tests {
             pod_cidrs: vec!["10.42.3.7/24".parse().unwrap(), "fd42::/64".parse().unwrap()],
             data_dir: "/run/x".into(),
             mtu: 1450,
+            masquerade: true,
         };
         assert!(network.install(&conf_dir).unwrap());
         assert!(!network.install(&conf_dir).unwrap());

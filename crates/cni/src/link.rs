@@ -7,25 +7,25 @@ use nix::errno::Errno;
 
 use crate::netlink::{CREATE, EXCL, Error, Message, Protocol, REPLACE, Reply, Socket, find};
 
-const NEWLINK: u16 = 16;
+pub(crate) const NEWLINK: u16 = 16;
 const DELLINK: u16 = 17;
-const GETLINK: u16 = 18;
+pub(crate) const GETLINK: u16 = 18;
 const SETLINK: u16 = 19;
 const NEWADDR: u16 = 20;
 const DELADDR: u16 = 21;
 const GETADDR: u16 = 22;
-const NEWROUTE: u16 = 24;
+pub(crate) const NEWROUTE: u16 = 24;
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(crate) const IFLA_ADDRESS: u16 = 1;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_MTU: u16 = 4;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_PROTINFO: u16 = 12;
-const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
 const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 const IFLA_BRPORT_MODE: u16 = 4;
@@ -57,7 +57,7 @@ impl Link {
 }
 
 /// An address with the length of its network's prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Net {
     pub ip: IpAddr,
     pub prefix: u8,
@@ -119,17 +119,17 @@ pub fn octets(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-fn family(ip: IpAddr) -> u8 {
+pub(crate) fn family(ip: IpAddr) -> u8 {
     let family = if ip.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     family as u8
 }
 
 /// A handle on the links of the namespace it was opened in.
 pub struct Links {
-    socket: Socket,
+    pub(crate) socket: Socket,
 }
 
-fn ifinfo(index: i32, flags: u32, change: u32) -> Vec<u8> {
+pub(crate) fn ifinfo(index: i32, flags: u32, change: u32) -> Vec<u8> {
     let mut header = vec![0u8; 4];
     header.extend(index.to_ne_bytes());
     header.extend(flags.to_ne_bytes());
@@ -241,6 +241,13 @@ impl Links {
         self.socket.request(message).map(drop)
     }
 
+    /// The largest packet it takes.
+    pub fn set_mtu(&mut self, index: i32, mtu: u32) -> Result<(), Error> {
+        let mut message = Message::new(NEWLINK, 0, &ifinfo(index, 0, 0));
+        message.body.u32(IFLA_MTU, mtu);
+        self.socket.request(message).map(drop)
+    }
+
     pub fn set_mac(&mut self, index: i32, mac: [u8; 6]) -> Result<(), Error> {
         let mut message = Message::new(NEWLINK, 0, &ifinfo(index, 0, 0));
         message.body.put(IFLA_ADDRESS, &mac);
@@ -271,6 +278,17 @@ impl Links {
     pub fn addresses(&mut self, index: i32) -> Result<Vec<Net>, Error> {
         let replies = self.socket.dump(Message::new(GETADDR, 0, &[0u8; 8]))?;
         Ok(replies.iter().filter_map(|r| parse_address(r, index)).collect())
+    }
+
+    /// The link that has this address.
+    pub fn with_address(&mut self, ip: IpAddr) -> Result<Option<Link>, Error> {
+        let replies = self.socket.dump(Message::new(GETADDR, 0, &[0u8; 8]))?;
+        let of = |r: &Reply| int(r.body.get(4..8)?).filter(|i| parse_address(r, *i).is_some_and(|net| net.ip == ip));
+        let at = replies.iter().find_map(of);
+        match at {
+            Some(index) => self.by_index(index),
+            None => Ok(None),
+        }
     }
 
     /// Adds it, or finds it there. IPv6 addresses skip duplicate detection: the address is usable at once.
@@ -370,7 +388,7 @@ impl RouteSpec {
     }
 }
 
-fn int(bytes: &[u8]) -> Option<i32> {
+pub(crate) fn int(bytes: &[u8]) -> Option<i32> {
     Some(i32::from_ne_bytes(bytes.get(..4)?.try_into().ok()?))
 }
 
@@ -378,7 +396,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
-fn parse_link(reply: &Reply) -> Option<Link> {
+pub(crate) fn parse_link(reply: &Reply) -> Option<Link> {
     if reply.kind != NEWLINK {
         return None;
     }

@@ -53,6 +53,7 @@ impl Node {
             pod_cidrs: vec!["10.42.0.0/24".parse().unwrap(), "fd42::/64".parse().unwrap()],
             data_dir: self.dir.path().join("networks"),
             mtu: 1400,
+            masquerade: true,
         };
         let mut conf = network.conf_list();
         conf["cniVersion"] = json!(version);

@@ -231,6 +231,21 @@ impl Batch {
         self.elements("add elements to", set, kind::NEWSETELEM, CREATE, &elements, None);
     }
 
+    /// Adds ranges of addresses, both ends included, to a set made by [`Set::ranges`]. They must not touch each other.
+    pub fn add_ranges(&mut self, set: &str, ranges: &[(std::net::IpAddr, std::net::IpAddr)]) {
+        let ends: Vec<(Key, Option<Key>)> = ranges
+            .iter()
+            .map(|(first, last)| (Key::ip(*first), after(*last).map(Key::ip)))
+            .collect();
+        let mut elements = Vec::new();
+        for (first, after) in &ends {
+            elements.push((first, Data::None));
+            // a range up to the last address there is has no end
+            elements.extend(after.as_ref().map(|after| (after, Data::RangeEnd)));
+        }
+        self.elements("add ranges to", set, kind::NEWSETELEM, CREATE, &elements, None);
+    }
+
     /// Removes elements, which must be there.
     pub fn del_elements<'a>(&mut self, set: &str, keys: impl IntoIterator<Item = &'a Key>) {
         let elements: Vec<_> = keys.into_iter().map(|k| (k, Data::None)).collect();
@@ -301,6 +316,14 @@ impl Batch {
                 None => Error::Netlink(source),
             }
         })
+    }
+}
+
+/// The next address, if there is one.
+fn after(ip: std::net::IpAddr) -> Option<std::net::IpAddr> {
+    match ip {
+        std::net::IpAddr::V4(ip) => Some(std::net::Ipv4Addr::from(u32::from(ip).checked_add(1)?).into()),
+        std::net::IpAddr::V6(ip) => Some(std::net::Ipv6Addr::from(u128::from(ip).checked_add(1)?).into()),
     }
 }
 

@@ -22,6 +22,8 @@ const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
 const EQ: u32 = 0;
 const NE: u32 = 1;
+const AT_MOST: u32 = 3;
+const AT_LEAST: u32 = 5;
 
 /// States of `ct state`, as bits.
 pub mod ct_state {
@@ -158,6 +160,32 @@ impl Rule {
         .compare(EQ, port.to_be_bytes())
     }
 
+    /// `th dport first-last`, both included.
+    pub fn dport_range(self, first: u16, last: u16) -> Rule {
+        self.expr(Expr::Payload {
+            to: 0,
+            base: TRANSPORT,
+            offset: 2,
+            len: 2,
+        })
+        .compare(AT_LEAST, first.to_be_bytes())
+        .compare(AT_MOST, last.to_be_bytes())
+    }
+
+    /// `icmpv6 type first-last`, both included.
+    pub fn icmpv6_types(self, first: u8, last: u8) -> Rule {
+        const ICMPV6: u8 = 58;
+        self.l4proto(ICMPV6)
+            .expr(Expr::Payload {
+                to: 0,
+                base: TRANSPORT,
+                offset: 0,
+                len: 1,
+            })
+            .compare(AT_LEAST, [first])
+            .compare(AT_MOST, [last])
+    }
+
     pub fn iifname(self, name: &str) -> Rule {
         self.ifname(META_IIFNAME, name)
     }
@@ -289,6 +317,36 @@ impl Rule {
     /// `ip saddr @set`.
     pub fn saddr_in(self, family: Family, set: &str) -> Rule {
         self.expr(address(true, family == Family::Ipv6, 0)).lookup(set)
+    }
+
+    /// `ip saddr vmap @map`.
+    pub fn saddr_vmap(self, family: Family, map: &str) -> Rule {
+        self.address_vmap(true, family, map)
+    }
+
+    /// `ip daddr vmap @map`.
+    pub fn daddr_vmap(self, family: Family, map: &str) -> Rule {
+        self.address_vmap(false, family, map)
+    }
+
+    fn address_vmap(self, source: bool, family: Family, map: &str) -> Rule {
+        self.expr(address(source, family == Family::Ipv6, 0)).expr(Expr::Vmap {
+            from: 0,
+            map: map.to_owned(),
+        })
+    }
+
+    /// `ip saddr . ip daddr @set`.
+    pub fn pair_in(self, family: Family, set: &str) -> Rule {
+        let v6 = family == Family::Ipv6;
+        self.expr(address(true, v6, 0))
+            .expr(address(false, v6, words(family)))
+            .lookup(set)
+    }
+
+    /// `ip daddr . meta l4proto . th dport @set`.
+    pub fn service_in(self, family: Family, set: &str) -> Rule {
+        self.load_service(family).lookup(set)
     }
 
     /// `ip saddr . ip daddr . meta l4proto . th dport @set`.

@@ -84,6 +84,8 @@ pub struct Set {
     pub verdicts: bool,
     /// A map to values of these fields. Only rules' own maps are so.
     pub(super) values: Vec<Field>,
+    /// Elements are ends of ranges.
+    pub(super) ranges: bool,
     /// Rules add elements.
     pub dynamic: bool,
     /// After so many milliseconds an element goes; zero is never.
@@ -94,6 +96,7 @@ pub struct Set {
 
 const CONCATENATION: u32 = 0x80;
 const ANONYMOUS_CONSTANT: u32 = 3;
+const INTERVAL: u32 = 4;
 const MAP: u32 = 8;
 const TIMEOUT: u32 = 0x10;
 const EVALUATED: u32 = 0x20;
@@ -117,6 +120,7 @@ impl Set {
             fields: fields.to_vec(),
             verdicts: false,
             values: Vec::new(),
+            ranges: false,
             dynamic: false,
             timeout: 0,
             size: 0,
@@ -127,6 +131,14 @@ impl Set {
         Set {
             verdicts: true,
             ..Set::new(fields)
+        }
+    }
+
+    /// A set of ranges of one field's values, which [`super::Batch::add_ranges`] fills.
+    pub fn ranges(field: Field) -> Set {
+        Set {
+            ranges: true,
+            ..Set::new(&[field])
         }
     }
 
@@ -155,6 +167,7 @@ impl Set {
         } else {
             0
         };
+        flags |= if self.ranges { INTERVAL } else { 0 };
         flags |= if self.timeout > 0 { TIMEOUT } else { 0 };
         flags |= if self.dynamic { EVALUATED } else { 0 };
         let concatenation = self.fields.len() > 1;
@@ -201,6 +214,8 @@ pub(super) enum Data<'a> {
     None,
     Verdict(&'a Verdict),
     Value(&'a [u8]),
+    /// The first value after a range.
+    RangeEnd,
 }
 
 pub(super) fn write_element(list: &mut crate::netlink::Attributes, key: &Key, data: Data<'_>) {
@@ -210,6 +225,7 @@ pub(super) fn write_element(list: &mut crate::netlink::Attributes, key: &Key, da
             Data::None => {}
             Data::Verdict(verdict) => verdict.data(element, 2),
             Data::Value(value) => element.nest(2, |d| d.put(1, value)),
+            Data::RangeEnd => element.be32(3, 1),
         }
     });
 }

@@ -344,11 +344,9 @@ impl Conf {
         if let Some(link) = links.by_name(&name).map_err(link_error(&name))? {
             links.del(link.index).map_err(link_error(&name))?;
         }
-        if self.ip_masq {
-            let own = comment(&self.name, &invocation.container_id, &invocation.if_name);
-            unmasquerade(|c| c == own)?;
-        }
-        Ok(())
+        // also without ipMasq: the configuration may have been another when the pod was added
+        let own = comment(&self.name, &invocation.container_id, &invocation.if_name);
+        unmasquerade(|c| c == own)
     }
 
     fn check(&self, invocation: &Invocation, raw: &Value) -> Result<(), PluginError> {

@@ -13,14 +13,10 @@ pub(super) fn link_error(what: &str) -> impl Fn(netlink::Error) -> PluginError +
     move |e| PluginError::io(&what, e)
 }
 
-/// Writes it if it is not so: where the value is right already, a read-only /proc/sys does no harm.
 pub(super) fn sysctl(path: &str, value: &str) -> Result<(), PluginError> {
-    let failed = |e: std::io::Error| PluginError::io(path, e);
-    if std::fs::read_to_string(path).map_err(failed)?.trim() == value {
-        return Ok(());
-    }
-    std::fs::write(path, value).map_err(failed)
+    crate::sysctl::set(path, value).map_err(|e| PluginError::io(path, e))
 }
+
 /// Addresses and routes of the pod's end, and the neighbours told.
 pub(super) fn configure(
     netns: &Path,
