@@ -1,4 +1,4 @@
-"""Writes data/rbac.json: the default roles and bindings that a fresh upstream v1.36.3 API server makes.
+"""Writes data/rbac.json: the default roles and bindings that a fresh upstream API server makes.
 
 Usage: KUBECONFIG=... python3 gen/rbac.py > data/rbac.json   (kubectl on the path, the server just started)
 """

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::aggregator::api_service::Priorities;
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::Pipeline;
 use crate::pipeline::delete::DeleteOptions;
@@ -24,7 +25,7 @@ const AT_START: &str = "onstart";
 const ALWAYS: &str = "true";
 
 /// Group, version, `groupPriorityMinimum`, `versionPriority`, as upstream's aggregator has them.
-const BUILT_IN: [(&str, &str, i32, i32); 21] = [
+const BUILT_IN: [(&str, &str, i32, i32); 22] = [
     ("", "v1", 18000, 1),
     ("apps", "v1", 17800, 15),
     ("events.k8s.io", "v1", 17750, 15),
@@ -46,9 +47,26 @@ const BUILT_IN: [(&str, &str, i32, i32); 21] = [
     ("discovery.k8s.io", "v1", 16200, 15),
     ("resource.k8s.io", "v1", 16200, 21),
     ("flowcontrol.apiserver.k8s.io", "v1", 16100, 21),
+    ("storagemigration.k8s.io", "v1", 15800, 15),
 ];
 /// Those of custom resources.
 const CUSTOM: (i32, i32) = (1000, 100);
+/// Of the group of APIServices, which no APIService names.
+const OWN: (i32, i32) = (20001, 0);
+
+/// Where a group version that this server serves itself stands in discovery.
+pub fn priorities(group: &str, version: &str) -> Priorities {
+    let built_in = BUILT_IN.iter().find(|row| row.0 == group && row.1 == version);
+    let (group, version) = match built_in {
+        Some(row) => (row.2, row.3),
+        None if group == GROUP => OWN,
+        None => CUSTOM,
+    };
+    Priorities {
+        group: group.into(),
+        version: version.into(),
+    }
+}
 
 fn spec(group: &str, version: &str, priorities: (i32, i32)) -> Value {
     let mut spec = json!({ "version": version, "groupPriorityMinimum": priorities.0, "versionPriority": priorities.1 });

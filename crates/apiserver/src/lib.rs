@@ -3,14 +3,19 @@
 #![cfg_attr(test, allow(clippy::needless_pass_by_value))]
 
 pub mod admission;
+pub mod aggregator;
 pub mod allocator;
 pub mod api_services;
+pub mod audit;
 pub mod authentication;
 pub mod authorization;
 pub mod bootstrap_policy;
 pub mod custom;
+pub mod expressions;
+pub mod flow_control;
 pub mod http;
 pub mod kinds;
+pub mod metrics;
 pub mod pipeline;
 pub mod registry;
 pub mod repair;
@@ -18,13 +23,15 @@ pub mod server;
 pub mod subresource;
 pub mod table;
 pub mod tree;
+pub mod webhook;
 
+use api::version::MINOR;
 use serde_json::{Value, json};
 
 /// What `/version` says.
 #[derive(Debug, Clone)]
 pub struct Version {
-    /// Build metadata: `v1.36.3+skiff1`.
+    /// Build metadata: `v1.37.2+skiff1`.
     pub git_version: String,
     pub git_commit: String,
     pub build_date: String,
@@ -34,11 +41,11 @@ impl Version {
     pub fn document(&self) -> Value {
         json!({
             "major": "1",
-            "minor": "36",
+            "minor": MINOR.to_string(),
             "emulationMajor": "1",
-            "emulationMinor": "36",
+            "emulationMinor": MINOR.to_string(),
             "minCompatibilityMajor": "1",
-            "minCompatibilityMinor": "35",
+            "minCompatibilityMinor": (MINOR - 1).to_string(),
             "gitVersion": self.git_version,
             "gitCommit": self.git_commit,
             "gitTreeState": "clean",

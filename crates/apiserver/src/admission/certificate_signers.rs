@@ -1,5 +1,5 @@
-//! CertificateApproval, CertificateSigning and CertificateSubjectRestriction: who may approve and sign for a signer, and what may
-//! not be asked of one.
+//! CertificateApproval, CertificateSigning, CertificateSubjectRestriction and ClusterTrustBundleAttest: who may approve, sign and
+//! attest for a signer, and what may not be asked of one.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,44 +7,71 @@ use pki::{PkiError, Subject};
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation, Plugin};
-use crate::authorization;
+use crate::authorization::signer::may_sign;
 use crate::http::status::Result;
 use crate::http::user::MASTERS;
 
 const GROUP: &str = "certificates.k8s.io";
 const CLIENT_SIGNER: &str = "kubernetes.io/kube-apiserver-client";
 
-/// Guards the signers of certificates.
-pub struct CertificateSigners;
+/// Guards the signers of certificates: four plugins that can be switched on and off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CertificateSigners {
+    Approval,
+    Signing,
+    Attest,
+    SubjectRestriction,
+}
+
+impl CertificateSigners {
+    fn refuse_unless(self, asked: &Attributes<'_>, verb: &str, old: Option<&Value>) -> Result<()> {
+        let signer = old.map(signer_of).unwrap_or_default();
+        if may_sign(asked.authorizer, asked.user, verb, signer) {
+            return Ok(());
+        }
+        let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
+        Err(asked.resource.forbidden(asked.name, &why))
+    }
+}
 
 impl Plugin for CertificateSigners {
     fn handles(&self, asked: &Attributes<'_>) -> bool {
-        asked.resource.is(GROUP, "certificatesigningrequests")
+        let request = asked.resource.is(GROUP, "certificatesigningrequests");
+        match self {
+            CertificateSigners::Approval => {
+                request && asked.subresource == "approval" && asked.operation == Operation::Update
+            }
+            CertificateSigners::Signing => {
+                request && asked.subresource == "status" && asked.operation == Operation::Update
+            }
+            CertificateSigners::Attest => asked.resource.is(GROUP, "clustertrustbundles"),
+            CertificateSigners::SubjectRestriction => asked.is(GROUP, "certificatesigningrequests", Operation::Create),
+        }
     }
 
     fn validate(&self, asked: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
         let refuse = |why: &str| Err(asked.resource.forbidden(asked.name, why));
-        let verb = match (asked.subresource, asked.operation) {
-            ("approval", Operation::Update) => "approve",
-            ("status", Operation::Update) if changes_outcome(tree, old) => "sign",
-            ("", Operation::Create) if signer_of(tree) == CLIENT_SIGNER => {
-                return match subject_of(tree) {
-                    Err(why) => refuse(&format!("failed to parse CSR: {why}")),
-                    Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => refuse(&format!(
-                        "use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
-                    )),
-                    Ok(_) => Ok(()),
-                };
+        match self {
+            CertificateSigners::Approval => self.refuse_unless(asked, "approve", old),
+            CertificateSigners::Signing if changes_outcome(tree, old) => self.refuse_unless(asked, "sign", old),
+            CertificateSigners::Signing => Ok(()),
+            CertificateSigners::Attest => {
+                let signer = signer_of(tree);
+                let attests = attests(asked.operation, tree, old);
+                if !attests || may_sign(asked.authorizer, asked.user, "attest", signer) {
+                    return Ok(());
+                }
+                refuse(&format!("user not permitted to attest for signerName {signer:?}"))
             }
-            _ => return Ok(()),
-        };
-        let signer = old.map(signer_of).unwrap_or_default();
-        if trusted(asked, verb, signer) {
-            return Ok(());
+            CertificateSigners::SubjectRestriction if signer_of(tree) != CLIENT_SIGNER => Ok(()),
+            CertificateSigners::SubjectRestriction => match subject_of(tree) {
+                Err(why) => refuse(&format!("failed to parse CSR: {why}")),
+                Ok(subject) if subject.organizations.iter().any(|o| o == MASTERS) => refuse(&format!(
+                    "use of {CLIENT_SIGNER} signer with {MASTERS} group is not allowed"
+                )),
+                Ok(_) => Ok(()),
+            },
         }
-        refuse(&format!(
-            "user not permitted to {verb} requests with signerName {signer:?}"
-        ))
     }
 }
 
@@ -54,27 +81,28 @@ fn signer_of(tree: &Value) -> &str {
         .unwrap_or_default()
 }
 
+/// Whether a bundle of a signer changes; its owners and finalizers may, for the garbage collector.
+fn attests(operation: Operation, new: &Value, old: Option<&Value>) -> bool {
+    let writes = matches!(operation, Operation::Create | Operation::Update);
+    writes && !signer_of(new).is_empty() && !old.is_some_and(|old| only_changes_owners(new, old))
+}
+
+/// Whether two objects are the same but for owners, finalizers and the fields that say who wrote them.
+fn only_changes_owners(new: &Value, old: &Value) -> bool {
+    let rest = |tree: &Value| {
+        let mut tree = tree.clone();
+        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.retain(|key, _| !matches!(key.as_str(), "ownerReferences" | "finalizers" | "managedFields"));
+        }
+        tree
+    };
+    rest(new) == rest(old)
+}
+
 fn changes_outcome(new: &Value, old: Option<&Value>) -> bool {
     ["/status/certificate", "/status/conditions"]
         .iter()
         .any(|path| new.pointer(path) != old.and_then(|old| old.pointer(path)))
-}
-
-/// For the signer itself or for all signers of its domain.
-fn trusted(attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
-    let allowed = |name: &str| {
-        let asked = authorization::Attributes {
-            verb,
-            is_resource: true,
-            group: GROUP,
-            resource: "signers",
-            name,
-            ..authorization::Attributes::default()
-        };
-        attributes.authorizer.allows(attributes.user, &asked)
-    };
-    let domain = signer.split('/').next().unwrap_or_default();
-    allowed(signer) || allowed(&format!("{domain}/*"))
 }
 
 /// Whom a signing request is to name.
@@ -106,6 +134,26 @@ mod tests {
         let signed = json!({ "status": { "conditions": [], "certificate": "x" } });
         assert!(changes_outcome(&signed, Some(&old)));
         assert!(changes_outcome(&signed, None));
+    }
+
+    #[test]
+    fn only_who_changes_what_a_bundle_says_attests_to_it() {
+        let bundle =
+            json!({ "metadata": { "name": "b" }, "spec": { "signerName": "example.com/s", "trustBundle": "x" } });
+        let plain = json!({ "spec": { "trustBundle": "x" } });
+        let mut owned = bundle.clone();
+        owned["metadata"]["finalizers"] = json!(["example.com/f"]);
+        let mut other = bundle.clone();
+        other["spec"]["trustBundle"] = json!("y");
+        for (operation, new, old, wanted) in [
+            (Operation::Create, &bundle, None, true),
+            (Operation::Create, &plain, None, false),
+            (Operation::Update, &other, Some(&bundle), true),
+            (Operation::Update, &owned, Some(&bundle), false),
+            (Operation::Delete, &Value::Null, Some(&bundle), false),
+        ] {
+            assert_eq!(attests(operation, new, old), wanted, "{operation:?} {new}");
+        }
     }
 
     #[test]

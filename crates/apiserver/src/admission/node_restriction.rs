@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::admission::{Attributes, Operation, Plugin, certificate_signers, node_token};
+use crate::admission::{Attributes, Operation, Plugin, certificate_signers, node_pod_certificate, node_token};
 use crate::authorization::node::LEASES;
 use crate::authorization::node_graph::{Referent, references};
-use crate::http::status::Result;
+use crate::http::status::{ApiError, Result};
 use crate::tree::text;
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -40,7 +40,7 @@ pub struct NodeRestriction;
 
 impl Plugin for NodeRestriction {
     fn handles(&self, asked: &Attributes<'_>) -> bool {
-        asked.user.node_name().is_some()
+        asked.operation != Operation::Connect && asked.user.node_name().is_some()
     }
 
     fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
@@ -62,15 +62,27 @@ impl Plugin for NodeRestriction {
         // an empty list, a null and nothing are the same
         let resource = asked.resource;
         let mut wanted = tree.clone();
-        if !wanted.is_null() && asked.subresource != "eviction" {
+        if !wanted.is_null() && asked.kind().kind == resource.kind {
             resource.schema.get().set_defaults(resource.root, &mut wanted);
             resource.schema.get().normalize(resource.root, &mut wanted);
         }
+        if resource.is("certificates.k8s.io", "podcertificaterequests") {
+            return node_pod_certificate::admit(asked, node, &wanted);
+        }
+        let evicted = match asked.subresource {
+            "eviction" if resource.is("", "pods") => {
+                let pod = asked.registry.get("", "pods", asked.namespace, asked.name);
+                // the plugin that looks calls a pod by its kind
+                let pod = pod.ok_or_else(|| ApiError::not_found("", "pod", asked.name))?;
+                Some(pod.tree()?)
+            }
+            _ => None,
+        };
         let question = Question {
             attributes: asked,
             node,
             new: &wanted,
-            old,
+            old: evicted.as_ref().or(old),
         };
         question.check().or_else(refuse)
     }
@@ -97,11 +109,11 @@ impl Question<'_> {
             ("storage.k8s.io", "csinodes") if self.attributes.name != self.node => {
                 Err("can only access CSINode with the same name as the requesting node".into())
             }
+            ("storage.k8s.io", "csinodes") if self.attributes.subresource == "status" => {
+                Err("CSIVolumeHealth feature gate is disabled".into())
+            }
             ("resource.k8s.io", "resourceslices") => self.slices(),
             ("certificates.k8s.io", "certificatesigningrequests") => self.signing_request(),
-            ("certificates.k8s.io", "podcertificaterequests") => {
-                Err("PodCertificateRequest feature gate is disabled".into())
-            }
             _ => Ok(()),
         }
     }

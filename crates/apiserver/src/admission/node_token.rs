@@ -64,7 +64,7 @@ pub fn admit(asked: &Attributes<'_>, request: &Value) -> Result<()> {
     }
     let name = &user.name;
     refuse(&format!(
-        "audience {audience:?} not found in pod spec volume, {name} is not authorized to request tokens for this audience"
+        "{name} is not authorized to request tokens for audience {audience:?}"
     ))
 }
 

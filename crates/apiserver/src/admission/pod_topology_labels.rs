@@ -13,12 +13,17 @@ pub struct PodTopologyLabels;
 
 impl Plugin for PodTopologyLabels {
     fn handles(&self, asked: &Attributes<'_>) -> bool {
-        let bound = asked.resource.is("", "pods") && asked.subresource == "binding";
+        let bound =
+            asked.resource.is("", "pods") && asked.subresource == "binding" && asked.operation == Operation::Create;
         bound || asked.is("", "pods", Operation::Create)
     }
 
     fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
-        let Some(node) = text(tree, &["spec", "nodeName"]).filter(|node| !node.is_empty()) else {
+        let path = match asked.subresource {
+            "binding" => ["target", "name"],
+            _ => ["spec", "nodeName"],
+        };
+        let Some(node) = text(tree, &path).filter(|node| !node.is_empty()) else {
             return Ok(());
         };
         // a node that is not there has no zone

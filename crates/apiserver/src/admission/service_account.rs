@@ -31,7 +31,10 @@ impl Plugin for ServiceAccount {
     }
 
     fn admit(&self, asked: &Attributes<'_>, tree: &mut Value, _: Option<&Value>) -> Result<()> {
-        let refuse = |why: &str| Err(asked.resource.forbidden(asked.name, why));
+        // what is made from a name without one of its own is called by that
+        let name = |key: &str| tree["metadata"][key].clone();
+        let named = json!({ "metadata": { "name": name("name"), "generateName": name("generateName") } });
+        let refuse = |why: &str| Err(asked.refuse(&named, why));
         if tree
             .pointer("/metadata/annotations")
             .is_some_and(|a| a.get(MIRROR).is_some())

@@ -68,7 +68,7 @@ fn is_group(name: &str) -> bool {
 }
 
 /// Compares in a time that does not tell where the difference is.
-pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
+pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |sum, (x, y)| sum | (x ^ y)) == 0
 }
 

@@ -9,8 +9,11 @@ pub mod service_account;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
+use crate::audit::Trail;
+use crate::authentication::certificate::{Expired, Peer, Proof};
+use crate::http::front_proxy::FrontProxy;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
@@ -22,6 +25,8 @@ pub struct Authenticator {
     pub tokens: Arc<TokenIssuer>,
     /// Fixed tokens of the server's own components.
     pub fixed: HashMap<String, User>,
+    /// How proxies name users.
+    pub front_proxy: Arc<FrontProxy>,
     /// How users became others before.
     pub last_modes: impersonation::LastModes,
     /// Whether requests without credentials count as `system:anonymous` everywhere, not only for health checks.
@@ -35,13 +40,27 @@ const PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 const OPEN: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 
 impl Authenticator {
-    /// Who makes the request. `certificate` is the connection's verified client certificate.
+    /// Who makes the request. `peer` is the other end of the connection.
     ///
     /// # Errors
     /// `401` when credentials are wrong, or missing where they are needed.
-    pub async fn authenticate(&self, headers: &HeaderMap, path: &str, certificate: Option<&User>) -> Result<User> {
-        if let Some(user) = certificate {
-            return Ok(user.clone());
+    pub async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        peer: Option<&Peer>,
+        trail: &Trail,
+    ) -> Result<User> {
+        let now = self.registry.environment.now();
+        let shown = peer.map_or(Ok(None), |peer| peer.proof(now));
+        match shown {
+            Ok(Some(Proof::User(user))) => return Ok(user.clone()),
+            Ok(Some(Proof::Proxy)) => {
+                if let Some(user) = self.front_proxy.behind.user(headers) {
+                    return Ok(user);
+                }
+            }
+            Ok(None) | Err(Expired) => {}
         }
         let bearer = bearer_token(headers)?;
         // browsers cannot set headers on a WebSocket: the token may come as a subprotocol
@@ -50,9 +69,11 @@ impl Authenticator {
             None => websocket_token(headers)?,
         };
         if let Some(token) = presented {
-            let known = self.token(&token, &[]).await;
+            let known = self.token(&token, &[], trail).await;
             return known.map(|known| known.user).ok_or_else(ApiError::unauthorized);
         }
+        // who was somebody and is not any more does not become anonymous
+        shown.map_err(|Expired| ApiError::unauthorized())?;
         let open = OPEN.iter().any(|p| path == *p || path.starts_with(&format!("{p}/")));
         if self.anonymous || open {
             Ok(User::anonymous())
@@ -62,7 +83,7 @@ impl Authenticator {
     }
 
     /// Whose token this is, for these audiences (none: the API server's own).
-    pub async fn token(&self, token: &str, audiences: &[String]) -> Option<Known> {
+    pub async fn token(&self, token: &str, audiences: &[String], trail: &Trail) -> Option<Known> {
         if token.is_empty() {
             return None;
         }
@@ -83,6 +104,15 @@ impl Authenticator {
             }
         }
         let known = self.tokens.authenticate(&self.registry, token, asked)?;
+        let counted = &self.registry.metrics.tokens;
+        match known.keeper {
+            Some(_) => counted.legacy.increment(),
+            None => counted.valid.increment(),
+        }
+        if let Some(keeper) = known.keeper.as_ref().filter(|_| trail.is_kept()) {
+            trail.annotate("authentication.k8s.io/legacy-token", || known.user.name.clone());
+            keeper.tell(&self.registry, &known.user, trail);
+        }
         if let Some(keeper) = &known.keeper
             && let Err(error) = secret_token::note_use(&self.registry, keeper).await
         {
@@ -150,10 +180,25 @@ fn websocket_token(headers: &HeaderMap) -> Result<Option<String>> {
     Ok(Some(token))
 }
 
+/// Takes the token out of the subprotocols of a WebSocket.
+pub fn strip_websocket_token(headers: &mut HeaderMap) {
+    let name = header::SEC_WEBSOCKET_PROTOCOL;
+    let values = headers.get_all(&name).iter().filter_map(|v| v.to_str().ok());
+    let protocols: Vec<&str> = values.flat_map(|v| v.split(',')).map(str::trim).collect();
+    if !protocols.iter().any(|p| p.starts_with(PROTOCOL)) {
+        return;
+    }
+    let others: Vec<&str> = protocols.into_iter().filter(|p| !p.starts_with(PROTOCOL)).collect();
+    match HeaderValue::from_str(&others.join(",")) {
+        Ok(value) if !others.is_empty() => headers.insert(name, value),
+        _ => headers.remove(name),
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     fn headers(pairs: &[(HeaderName, &[u8])]) -> HeaderMap {
         let pairs = pairs.iter().cloned();

@@ -34,6 +34,8 @@ pub struct Bound {
 /// What goes into a token.
 #[derive(Debug, Clone)]
 pub struct TokenRequest<'a> {
+    /// Names the token.
+    pub id: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
     pub uid: &'a str,
@@ -105,7 +107,7 @@ impl TokenIssuer {
             "iat": now,
             "nbf": now,
             "iss": self.issuer,
-            "jti": registry.uid(),
+            "jti": request.id,
             "kubernetes.io": kubernetes,
             "sub": User::service_account_name(request.namespace, request.name),
         });

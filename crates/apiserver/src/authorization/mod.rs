@@ -4,7 +4,9 @@ pub mod coverage;
 pub mod escalation;
 pub mod node;
 pub mod node_graph;
+pub mod params;
 pub mod rbac;
+pub mod signer;
 
 use std::sync::Arc;
 
@@ -150,9 +152,10 @@ impl Authorizer {
         if by_rbac.allowed {
             return by_rbac;
         }
-        let reasons = [by_node.reason, by_rbac.reason];
-        let reasons: Vec<&str> = reasons.iter().map(String::as_str).filter(|r| !r.is_empty()).collect();
-        Decision::no_opinion(reasons.join("\n"))
+        let reasons = [("node", by_node.reason), ("rbac", by_rbac.reason)];
+        let said = reasons.iter().filter(|(_, reason)| !reason.is_empty());
+        let said: Vec<String> = said.map(|(name, reason)| format!("{name}: {reason}")).collect();
+        Decision::no_opinion(said.join("\n"))
     }
 
     /// Whether the user may.

@@ -11,7 +11,7 @@ use crate::registry::Registry;
 pub const LEASES: &str = "kube-node-lease";
 
 /// What every node may do: verbs, groups, resources. What is subdivided by `decide` is not here.
-const RULES: [(&[&str], &[&str], &[&str]); 8] = [
+const RULES: [(&[&str], &[&str], &[&str]); 9] = [
     (&["create"], &["authentication.k8s.io"], &["tokenreviews"]),
     (
         &["create"],
@@ -25,6 +25,11 @@ const RULES: [(&[&str], &[&str], &[&str]); 8] = [
         &["create", "get", "list", "watch"],
         &["certificates.k8s.io"],
         &["certificatesigningrequests"],
+    ),
+    (
+        &["get", "list", "watch"],
+        &["certificates.k8s.io"],
+        &["clustertrustbundles"],
     ),
     (&["get", "list", "watch"], &["storage.k8s.io"], &["csidrivers"]),
     (&["get", "list", "watch"], &["node.k8s.io"], &["runtimeclasses"]),
@@ -76,6 +81,7 @@ impl Question<'_> {
             ("coordination.k8s.io", "leases") => self.lease(),
             ("storage.k8s.io", "csinodes") => self.csi_node(),
             ("resource.k8s.io", "resourceslices") => self.resource_slice(),
+            ("certificates.k8s.io", "podcertificaterequests") => self.pod_certificate(),
             ("", "nodes") => self.own_node(),
             ("", "pods") => self.pod(),
             _ => {
@@ -210,11 +216,11 @@ impl Question<'_> {
     }
 
     fn csi_node(&self) -> Decision {
-        if !self.writes_one() {
-            return Decision::no_opinion("can only get, create, update, patch, or delete a CSINode");
-        }
-        if !self.a.subresource.is_empty() {
-            return Decision::no_opinion("cannot authorize CSINode subresources");
+        match self.a.subresource {
+            "" if self.writes_one() => {}
+            "" => return Decision::no_opinion("can only get, create, update, patch, or delete a CSINode"),
+            "status" => return Decision::no_opinion("CSINode status access requires CSIVolumeHealth feature"),
+            _ => return Decision::no_opinion("cannot authorize CSINode subresources"),
         }
         self.own_name("CSINode")
     }
@@ -240,6 +246,22 @@ impl Question<'_> {
             _ => Decision::no_opinion(
                 "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
             ),
+        }
+    }
+
+    fn pod_certificate(&self) -> Decision {
+        if !self.a.subresource.is_empty() {
+            return Decision::no_opinion("nodes may not access the status subresource of PodCertificateRequests");
+        }
+        match self.a.verb {
+            // admission looks at what is asked for
+            "create" => Decision::allow(),
+            "get" => self.of_node("/spec/nodeName"),
+            "list" | "watch" if self.narrowed_to_node("spec.nodeName") => Decision::allow(),
+            "list" | "watch" => {
+                Decision::no_opinion("can only list/watch podcertificaterequests with nodeName field selector")
+            }
+            verb => Decision::no_opinion(format!("nodes may not {verb} podcertificaterequests")),
         }
     }
 

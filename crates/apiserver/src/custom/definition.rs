@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use crate::kinds::custom;
 use crate::kinds::custom::ScalePaths;
-use crate::registry::resource::{Column, Conversion, Resource, SchemaRef, Subresource};
+use crate::kinds::custom::rules::Rules;
+use crate::registry::Registry;
+use crate::registry::conversion::{Conversion, Converter};
+use crate::registry::resource::{Column, Resource, SchemaRef, Subresource};
 
 /// Where the objects of a custom resource are kept.
 pub fn prefix(group: &str, plural: &str) -> String {
@@ -24,8 +27,9 @@ fn strings(tree: &Value, path: &str) -> Vec<String> {
     list.filter_map(|v| v.as_str().map(Into::into)).collect()
 }
 
-/// The served versions of a definition.
-pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
+/// The served versions of a definition. What is compiled of its generation already is taken from what the registry serves.
+pub fn compile(tree: &Value, registry: &Arc<Registry>) -> Result<Vec<Resource>, Vec<FieldError>> {
+    let catalog = registry.catalog();
     let group = text(tree, "/spec/group");
     let plural = text(tree, "/spec/names/plural");
     let versions = tree
@@ -53,6 +57,19 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
     let stored_openapi = stored_version.and_then(schema_of);
     let stored_schema = stored_openapi.as_ref().map(Schema::from_crd);
     let stored_schema = stored_schema.map(|(schema, root)| (Arc::new(schema), root));
+    let conversion = match text(tree, "/spec/conversion/strategy") {
+        "Webhook" => {
+            let webhook = tree.pointer("/spec/conversion/webhook").unwrap_or(&Value::Null);
+            Conversion::Webhook(Arc::new(Converter::read(webhook, registry)))
+        }
+        _ => Conversion::Rename,
+    };
+    let mut kept: Vec<String> = Vec::new();
+    for field in stored_version.into_iter().chain(&versions).flat_map(selectable) {
+        if !kept.contains(&field) {
+            kept.push(field);
+        }
+    }
     let mut resources = Vec::new();
     for (i, version) in versions.iter().enumerate() {
         let at = format!("spec.versions[{i}].schema.openAPIV3Schema");
@@ -64,6 +81,11 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             continue;
         }
         let api_version = version["name"].as_str().unwrap_or_default();
+        let served = catalog.find(group, api_version, plural).map(|served| &served.resource);
+        let validations = match served.filter(|served| served.generation == generation) {
+            Some(served) => served.validations.clone(),
+            None => Rules::compile(openapi, true, &registry.metrics.expressions).map(Arc::new),
+        };
         resources.push(Resource {
             group: group.into(),
             version: api_version.into(),
@@ -89,22 +111,24 @@ pub fn compile(tree: &Value) -> Result<Vec<Resource>, Vec<FieldError>> {
             subresources: subresources(tree, version, group, api_version),
             prefix: prefix(group, plural),
             selectable: selectable(version),
-            selectable_stored: selectable(version),
+            selectable_stored: kept.clone(),
             schema: SchemaRef::Custom(Arc::new(schema)),
             root,
             rules: match version.pointer("/subresources/status").is_some_and(|s| !s.is_null()) {
                 true => &custom::WITH_STATUS,
                 false => &custom::PLAIN,
             },
+            switched_off: Vec::new(),
             columns: Some(columns(version)),
             scale: scale(version),
+            validations,
             stored_as: stored_as.clone(),
             // versions with one schema differ in nothing but their name
             stored_schema: stored_schema
                 .clone()
                 .filter(|_| stored_openapi.as_ref() != Some(openapi)),
             deprecation: custom::deprecated(version, &tree["spec"]),
-            conversion: Conversion::Rename,
+            conversion: conversion.clone(),
             generation,
         });
     }

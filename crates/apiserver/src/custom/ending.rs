@@ -27,7 +27,7 @@ pub async fn advance(pipeline: &Arc<Pipeline>, object: &Cached) -> Result<()> {
     let (group, plural) = names(&tree);
     // at start a definition on its way out is served yet, so that its objects can be freed
     if pipeline.registry.catalog().stored(&group, &plural).is_none()
-        && let Ok(resources) = definition::compile(&tree)
+        && let Ok(resources) = definition::compile(&tree, &pipeline.registry)
     {
         pipeline.registry.serve(resources).await?;
     }
@@ -57,7 +57,11 @@ async fn clear(pipeline: &Arc<Pipeline>, group: &str, plural: &str) -> Result<bo
     let Some(served) = catalog.stored(group, plural) else {
         return Ok(true);
     };
-    let options = WriteOptions::own("");
+    // their definition's end is decided: nobody is asked of each
+    let options = WriteOptions {
+        admitted: true,
+        ..WriteOptions::own("")
+    };
     for object in served.cache.list("").items {
         let meta = &object.object.meta;
         if meta.deleting {

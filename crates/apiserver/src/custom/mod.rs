@@ -35,7 +35,7 @@ pub async fn written(pipeline: &Arc<Pipeline>, object: &Cached) -> Result<()> {
     if object.object.meta.deleting {
         return ending::advance(pipeline, object).await;
     }
-    let resources = definition::compile(&tree).map_err(|errors| {
+    let resources = definition::compile(&tree, &pipeline.registry).map_err(|errors| {
         crate::http::status::ApiError::invalid(GROUP, "CustomResourceDefinition", &object.object.meta.name, &errors)
     })?;
     let group = resources.first().map(|r| r.group.clone()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Requests and responses: what is asked, by whom, in which form; and errors.
 
+pub mod front_proxy;
 pub mod json_text;
 pub mod negotiate;
 pub mod request_info;

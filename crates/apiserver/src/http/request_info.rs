@@ -4,9 +4,12 @@ use std::collections::HashMap;
 
 use api::selectors::{FieldSelector, LabelSelector};
 use http::Method;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::http::status::{ApiError, Result};
+
+/// What Go leaves in a query as it is.
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The request's verb and object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,6 +85,20 @@ impl Query {
             ApiError::bad_request(format!("strconv.ParseInt: parsing {}: {why}", api::go::quote(text)))
         })?;
         Ok(Some(number))
+    }
+
+    /// The parameters as Go writes them, in the order of their names.
+    pub fn encode(&self) -> String {
+        let mut keys: Vec<&String> = self.0.keys().collect();
+        keys.sort_unstable();
+        let pairs = keys
+            .into_iter()
+            .flat_map(|key| self.all(key).iter().map(move |value| (key, value)));
+        let escaped = |text: &str| utf8_percent_encode(text, QUERY).to_string().replace("%20", "+");
+        let pairs: Vec<String> = pairs
+            .map(|(key, value)| format!("{}={}", escaped(key), escaped(value)))
+            .collect();
+        pairs.join("&")
     }
 
     pub fn all(&self, key: &str) -> &[String] {
@@ -277,6 +294,12 @@ mod tests {
         ] {
             assert_eq!(read(method, uri).unwrap(), want, "{method} {uri}");
         }
+    }
+
+    #[test]
+    fn a_query_goes_on_as_it_was_understood() {
+        let query = Query::parse(Some("b=2&a=x%20y&a=%2F+&c;d=1&%zz=1&e"));
+        assert_eq!(query.encode(), "a=x+y&a=%2F+&b=2&e=");
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub struct ApiError {
     pub details: Option<Value>,
     /// Where a list whose revision is gone may go on.
     continue_token: Option<String>,
+    /// The whole `Status`, where another server has made it.
+    made: Option<Box<Value>>,
 }
 
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
@@ -39,7 +41,19 @@ impl ApiError {
             message: message.into(),
             details: None,
             continue_token: None,
+            made: None,
         }
+    }
+
+    /// A `Status` that another server has made, passed on as it is.
+    pub fn of_status(status: Value) -> ApiError {
+        let code = status["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        // what HTTP cannot say is a fault of who said it
+        let code = code.filter(|code| (100..1000).contains(code)).unwrap_or(500);
+        let mut error = ApiError::new(code, "", status["message"].as_str().unwrap_or_default());
+        error.details = status.get("details").filter(|details| !details.is_null()).cloned();
+        error.made = Some(Box::new(status));
+        error
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> ApiError {
@@ -216,12 +230,18 @@ impl ApiError {
 
     pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> ApiError {
         let mut e = ApiError::new(504, "Timeout", format!("Timeout: {}", message.into()));
-        e.details = Some(json!({ "retryAfterSeconds": retry_after_seconds }));
+        e.details = Some(match retry_after_seconds {
+            0 => json!({}),
+            seconds => json!({ "retryAfterSeconds": seconds }),
+        });
         e
     }
 
     /// The `Status` object.
     pub fn status(&self) -> Value {
+        if let Some(made) = &self.made {
+            return Value::clone(made);
+        }
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",

@@ -3,8 +3,10 @@
 use api::schema::Schema;
 use serde_json::Value;
 
+use crate::http::warnings::Warnings;
 use crate::kinds::cursor::Cursor;
 use crate::kinds::custom::ScalePaths;
+use crate::kinds::custom::rules::Rules;
 
 /// An object that is to be stored.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +17,8 @@ pub struct Check<'a> {
     pub subresource: &'a str,
     /// The version that a definition serves, for custom resources.
     pub custom: Option<Custom<'a>>,
+    /// The present time, in seconds since 1970.
+    pub now: i64,
 }
 
 /// A version of a custom resource.
@@ -22,6 +26,11 @@ pub struct Check<'a> {
 pub struct Custom<'a> {
     pub schema: &'a Schema,
     pub scale: Option<&'a ScalePaths>,
+    pub rules: Option<&'a Rules>,
+    /// The metadata is so wrong that no rule is evaluated.
+    pub blocked: bool,
+    /// What the writer is told beside the answer.
+    pub warnings: &'a Warnings,
 }
 
 impl<'a> Check<'a> {

@@ -1,8 +1,10 @@
 //! Custom resources: the kinds that definitions make, and what their writers are warned of.
 
+pub mod rules;
+
 use std::collections::BTreeSet;
 
-use api::field::FieldError;
+use api::field::{FieldError, FieldErrorKind};
 use api::names;
 use api::schema::structural::Written;
 use serde_json::{Value, json};
@@ -35,7 +37,7 @@ const ASKED: Asked = Asked::on_update(Again::CHANGE_OF_ANY)
     .and_on_status(Again::CHANGE_OF_ANY)
     .of_any_finalizers();
 
-/// Holds an object to the schema of its definition, and to the numbers that its `scale` shows.
+/// Holds an object to the schema of its definition, to the numbers that its `scale` shows, and to the definition's rules.
 fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     if let Some(custom) = check.custom {
@@ -46,8 +48,31 @@ fn validate(check: &Check) -> Errors {
         };
         errors.extend(custom.schema.validate_structural(check.new, check.old, written));
         errors.extend(custom.scale.iter().flat_map(|scale| scale.errors(check.new, written)));
+        if let (Some(rules), Some(node)) = (custom.rules, custom.schema.structural()) {
+            if custom.blocked || errors.iter().any(blocks_rules) {
+                let why = "some validation rules were not checked because the object was invalid; correct the existing errors to \
+                           complete validation";
+                errors.push(FieldError::invalid("<nil>", Value::Null, why));
+            } else {
+                let found = rules.check(node, check.new, check.old);
+                errors.extend(found.errors);
+                found.warnings.into_iter().for_each(|told| custom.warnings.add(told));
+            }
+        }
     }
     errors
+}
+
+/// Whether an object with such an error cannot be read as its schema says, so that no rule is evaluated.
+pub fn blocks_rules(error: &FieldError) -> bool {
+    matches!(
+        error.kind,
+        FieldErrorKind::NotSupported
+            | FieldErrorKind::Required
+            | FieldErrorKind::TooLong
+            | FieldErrorKind::TooMany
+            | FieldErrorKind::TypeInvalid
+    )
 }
 
 /// Finalizers that were added and may be somebody else's too.

@@ -1,27 +1,27 @@
 //! Fields of features that are off: what clients send of them is dropped, unless the object has the field already.
 
+use api::schema::rules::FieldPath;
 use serde_json::Value;
 
 use crate::kinds::Kind;
 use crate::kinds::kind::Path;
 
-/// The fields of a pod's specification.
-const POD: [Path; 6] = [
-    &["schedulingGroup"],
+/// Fields of a pod's specification whose types do not say that they are of a feature.
+const POD: [Path; 3] = [
     &["containers", "*", "lifecycle", "stopSignal"],
     &["initContainers", "*", "lifecycle", "stopSignal"],
     &["ephemeralContainers", "*", "lifecycle", "stopSignal"],
-    &["volumes", "*", "projected", "sources", "*", "clusterTrustBundle"],
-    &["volumes", "*", "projected", "sources", "*", "podCertificate"],
 ];
 
-/// Drops from an object what is off and not in use in the object that it replaces.
-pub fn drop_disabled(kind: &Kind, new: &mut Value, old: Option<&Value>) {
+/// Drops from an object what is off and not in use in the object that it replaces: what the types declare to be of a feature that
+/// is off, and what the kind names besides.
+pub fn drop_disabled(kind: &Kind, switched_off: &[FieldPath], new: &mut Value, old: Option<&Value>) {
     let pod = kind.pod_spec;
     for path in kind.disabled {
-        if !old.is_some_and(|old| has(old, path)) {
-            remove(new, path);
-        }
+        drop(path, new, old);
+    }
+    for path in switched_off {
+        drop(path, new, old);
     }
     if pod.is_empty() {
         return;
@@ -31,9 +31,7 @@ pub fn drop_disabled(kind: &Kind, new: &mut Value, old: Option<&Value>) {
         return;
     };
     for path in POD {
-        if !before.is_some_and(|before| has(before, path)) {
-            remove(spec, path);
-        }
+        drop(path, spec, before);
     }
     for field in ["containers", "initContainers", "ephemeralContainers"] {
         let list = spec.get_mut(field).and_then(Value::as_array_mut);
@@ -49,34 +47,35 @@ pub fn drop_disabled(kind: &Kind, new: &mut Value, old: Option<&Value>) {
     }
 }
 
-fn has(at: &Value, path: &[&str]) -> bool {
-    match path.split_first() {
-        None => !at.is_null(),
-        Some((&"*", rest)) => match at {
-            Value::Object(map) => map.values().any(|item| has(item, rest)),
-            _ => at.as_array().into_iter().flatten().any(|item| has(item, rest)),
-        },
-        Some((key, rest)) => at.get(key).is_some_and(|value| has(value, rest)),
+fn drop<K: AsRef<str>>(path: &[K], new: &mut Value, old: Option<&Value>) {
+    if !old.is_some_and(|old| has(old, path)) {
+        remove(new, path);
     }
 }
 
-fn remove(at: &mut Value, path: &[&str]) {
-    match path {
-        [] => {}
-        ["*", rest @ ..] => match at {
-            Value::Object(map) => map.values_mut().for_each(|item| remove(item, rest)),
-            _ => at
-                .as_array_mut()
-                .into_iter()
-                .flatten()
-                .for_each(|item| remove(item, rest)),
-        },
-        [key] => {
-            if let Some(object) = at.as_object_mut() {
-                object.remove(*key);
-            }
+fn has<K: AsRef<str>>(at: &Value, path: &[K]) -> bool {
+    let Some((key, rest)) = path.split_first() else {
+        return !at.is_null();
+    };
+    match (key.as_ref(), at) {
+        ("*", Value::Object(map)) => map.values().any(|item| has(item, rest)),
+        ("*", _) => at.as_array().into_iter().flatten().any(|item| has(item, rest)),
+        (key, _) => at.get(key).is_some_and(|value| has(value, rest)),
+    }
+}
+
+fn remove<K: AsRef<str>>(at: &mut Value, path: &[K]) {
+    let Some((key, rest)) = path.split_first() else { return };
+    match (key.as_ref(), at) {
+        ("*", Value::Object(map)) => map.values_mut().for_each(|item| remove(item, rest)),
+        ("*", at) => {
+            let items = at.as_array_mut().into_iter().flatten();
+            items.for_each(|item| remove(item, rest));
         }
-        [key, rest @ ..] => {
+        (key, Value::Object(object)) if rest.is_empty() => {
+            object.remove(key);
+        }
+        (key, at) => {
             if let Some(value) = at.get_mut(key) {
                 remove(value, rest);
             }
@@ -89,24 +88,33 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kinds::coordination::lease;
-    use crate::kinds::core::pod;
+    use crate::kinds::core::{node, pod};
 
     #[test]
     fn a_field_of_a_feature_that_is_off_is_dropped_unless_it_is_in_use() {
         let pod = |signal: Value| json!({ "spec": { "containers": [{ "name": "c", "lifecycle": signal }], "schedulingGroup": {} } });
         let mut new = pod(json!({ "stopSignal": "SIGTERM", "preStop": {} }));
         let used = new.clone();
-        drop_disabled(&pod::KIND, &mut new, None);
+        let off = [
+            vec![
+                "spec".into(),
+                "containers".into(),
+                "*".into(),
+                "lifecycle".into(),
+                "stopSignal".into(),
+            ],
+            vec!["spec".into(), "schedulingGroup".into()],
+        ];
+        drop_disabled(&pod::KIND, &off, &mut new, None);
         assert_eq!(
             new,
             json!({ "spec": { "containers": [{ "name": "c", "lifecycle": { "preStop": {} } }] } })
         );
         let mut kept = used.clone();
-        drop_disabled(&pod::KIND, &mut kept, Some(&used));
+        drop_disabled(&pod::KIND, &off, &mut kept, Some(&used));
         assert_eq!(kept, used);
-        let mut lease = json!({ "spec": { "strategy": "x", "holderIdentity": "h" } });
-        drop_disabled(&lease::KIND, &mut lease, Some(&json!({ "spec": {} })));
-        assert_eq!(lease, json!({ "spec": { "holderIdentity": "h" } }));
+        let mut node = json!({ "spec": { "configSource": {}, "podCIDR": "c" } });
+        drop_disabled(&node::KIND, &[], &mut node, Some(&json!({ "spec": {} })));
+        assert_eq!(node, json!({ "spec": { "podCIDR": "c" } }));
     }
 }

@@ -57,6 +57,9 @@ pub struct Hold {
     pub mark: fn(object: &mut Value, now: &str),
 }
 
+/// Finds the default among objects.
+pub type DefaultOf = fn(&mut dyn Iterator<Item = Value>) -> Option<String>;
+
 /// The part of the server that a write of this kind changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
@@ -116,6 +119,8 @@ pub struct Kind {
     pub validate: fn(&Check) -> Errors,
     /// Returns the field that only namespaces marked for admin access may have.
     pub admin_access: fn(&Check) -> Option<String>,
+    /// Returns the signer whose right to sign this write needs, once nothing else is wrong with it.
+    pub signs: fn(&Check) -> Option<String>,
     /// Warns of a new object as its writer sent it.
     pub warn_before_creation: fn(&mut Vec<String>, new: &Value),
     /// Warns of a new object, or of a change of `old`.
@@ -151,6 +156,8 @@ pub struct Kind {
     pub columns: &'static [BuiltinColumn],
     /// The fields that the columns read, for kinds whose objects are many or large.
     pub reads: Option<&'static [&'static str]>,
+    /// Returns the name of the one object among all of a list that its rows mark as the default.
+    pub default_of: Option<DefaultOf>,
     /// Returns the reason and the message of a row whose object has come to an end.
     pub completed: fn(&Value) -> Option<(&'static str, &'static str)>,
 }
@@ -180,6 +187,7 @@ impl Kind {
             metadata: Asked::DEFAULT,
             validate,
             admin_access: |_| None,
+            signs: |_| None,
             warn_before_creation: |_, _| {},
             warn: |_, _, _| {},
             deprecation: None,
@@ -196,6 +204,7 @@ impl Kind {
             follow: Follow::Nothing,
             columns: columns::DEFAULT,
             reads: None,
+            default_of: None,
             completed: |_| None,
         }
     }

@@ -230,33 +230,29 @@ fn marks(errors: &mut FieldErrors, new: &Value) {
 fn owners(errors: &mut FieldErrors, new: &Value) {
     const AT: &str = "metadata.ownerReferences";
     let mut controller: Option<String> = None;
-    for owner in list(new, "ownerReferences") {
+    for (i, owner) in list(new, "ownerReferences").iter().enumerate() {
         if errors.is_full() {
             return;
         }
+        let at = format!("{AT}[{i}]");
         let of = |key: &str| owner.get(key).and_then(Value::as_str).unwrap_or_default();
+        let missing = |key: &str| FieldError::required(format!("{at}.{key}"), "must not be empty");
+        let version = of("apiVersion");
         // of `group/` the version is empty too
-        let version = of("apiVersion").rsplit('/').next().unwrap_or_default();
-        if version.is_empty() || of("apiVersion").matches('/').count() > 1 {
-            let shown = json!(of("apiVersion"));
-            errors.push(FieldError::invalid(
-                format!("{AT}.apiVersion"),
-                shown,
-                "version must not be empty",
-            ));
+        if version.is_empty() {
+            errors.push(missing("apiVersion"));
+        } else if version.ends_with('/') || version.matches('/').count() > 1 {
+            let why = "must be <group>/<version> or <version>";
+            errors.push(FieldError::invalid(format!("{at}.apiVersion"), json!(version), why));
         }
         for key in ["kind", "name", "uid"] {
             if of(key).is_empty() {
-                errors.push(FieldError::invalid(
-                    format!("{AT}.{key}"),
-                    json!(""),
-                    "must not be empty",
-                ));
+                errors.push(missing(key));
             }
         }
-        if (of("apiVersion"), of("kind")) == ("v1", "Event") {
+        if (version, of("kind")) == ("v1", "Event") {
             let why = "/v1, Kind=Event is disallowed from being an owner";
-            errors.push(FieldError::invalid(AT, owner.clone(), why));
+            errors.push(FieldError::invalid(at.as_str(), owner.clone(), why));
         }
         if owner.get("controller") == Some(&Value::Bool(true)) {
             let this = format!("{}/{}", of("kind"), of("name"));

@@ -43,9 +43,14 @@ pub mod batch {
 pub mod certificates {
     //! Signing of certificates.
     pub mod certificate_signing_request;
+    pub mod cluster_trust_bundle;
+    mod pem;
+    pub mod pod_certificate_request;
+    pub mod signer;
 }
 pub mod check;
 pub mod columns;
+pub mod conditions;
 pub mod coordination {
     //! Leases.
     pub mod lease;
@@ -107,8 +112,10 @@ pub mod scheduling {
     pub mod priority_class;
 }
 pub mod storage;
+pub mod storagemigration;
 mod volume;
 pub mod warnings;
+mod webhook_client;
 mod workload;
 
 pub use check::Check;
@@ -143,6 +150,8 @@ pub static ALL: &[Kind] = &[
     batch::cron_job::KIND,
     batch::job::KIND,
     certificates::certificate_signing_request::KIND,
+    certificates::cluster_trust_bundle::KIND,
+    certificates::pod_certificate_request::KIND,
     coordination::lease::KIND,
     core::binding::KIND,
     core::component_status::KIND,
@@ -177,6 +186,7 @@ pub static ALL: &[Kind] = &[
     rbac::role::KIND,
     rbac::role_binding::KIND,
     resource::device_class::KIND,
+    resource::device_taint_rule::KIND,
     resource::resource_claim::KIND,
     resource::resource_claim_template::KIND,
     resource::resource_slice::KIND,
@@ -187,6 +197,7 @@ pub static ALL: &[Kind] = &[
     storage::storage_class::KIND,
     storage::volume_attachment::KIND,
     storage::volume_attributes_class::KIND,
+    storagemigration::KIND,
 ];
 
 /// The kind of a built-in resource. A request finds it in its resource: this is for the start.

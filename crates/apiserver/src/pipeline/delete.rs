@@ -6,7 +6,7 @@ use api::field::FieldError;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::admission::Operation;
+use crate::admission::{Attributes, Operation};
 use crate::allocator;
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, META, Result};
@@ -14,6 +14,7 @@ use crate::kinds::kind::Hold;
 use crate::pipeline::Write;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::commit::{Claims, Expect};
+use crate::registry::resource::Resource;
 use crate::registry::{ATTEMPTS, format_time, metadata};
 
 const ORPHAN: &str = "orphan";
@@ -84,6 +85,35 @@ impl DeleteOptions {
     }
 }
 
+impl DeleteOptions {
+    /// The options as admission sees them: with the seconds that an object that ends by itself gets.
+    fn given(&self, resource: &Resource, old: &Value) -> Value {
+        let mut given = json!({});
+        let seconds = (resource.rules.grace)(old, self.grace_period_seconds).or(self.grace_period_seconds);
+        if let Some(seconds) = seconds {
+            given["gracePeriodSeconds"] = json!(seconds);
+        }
+        if let Some(wanted) = &self.preconditions {
+            given["preconditions"] = json!({});
+            for (key, text) in [("uid", &wanted.uid), ("resourceVersion", &wanted.resource_version)] {
+                if let Some(text) = text {
+                    given["preconditions"][key] = json!(text);
+                }
+            }
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            given["orphanDependents"] = json!(orphan);
+        }
+        if let Some(policy) = &self.propagation_policy {
+            given["propagationPolicy"] = json!(policy);
+        }
+        if !self.dry_run.is_empty() {
+            given["dryRun"] = json!(self.dry_run);
+        }
+        given
+    }
+}
+
 /// Whether a write is only tried: `dryRun=All`.
 pub fn dry_run(values: &[String]) -> std::result::Result<bool, FieldError> {
     let given: Vec<&String> = values.iter().filter(|v| !v.is_empty()).collect();
@@ -133,17 +163,30 @@ impl Write<'_> {
             let current = self.place().current(name)?;
             // preconditions: the client speaks of this object and no other
             check_preconditions(self, options, &current, name)?;
-            let old = self.served.resource.to_served(current.tree()?);
+            let old = self.served.resource.served(&current).await?;
             // admission: asked of each version that is tried
-            let attributes = self.attributes(Operation::Delete, name);
-            let admission = &self.pipeline.admission;
-            admission.admit(&attributes, &mut Value::Null, Some(&old))?;
-            admission.validate(&attributes, &Value::Null, Some(&old)).await?;
+            self.admit(name, options, &old).await?;
             if let Some(deleted) = self.end_or_mark(name, options, &current, &old).await? {
                 return Ok(deleted);
             }
         }
         Err(self.place().modified(name))
+    }
+
+    /// Asks admission of the end of an object.
+    async fn admit(&self, name: &str, options: &DeleteOptions, old: &Value) -> Result<()> {
+        if self.options.admitted {
+            return Ok(());
+        }
+        let given = options.given(&self.served.resource, old);
+        let attributes = Attributes {
+            options: &given,
+            ..self.attributes(Operation::Delete, name, name)
+        };
+        let admission = &self.pipeline.admission;
+        admission.admit(&attributes, &mut Value::Null, Some(old)).await?;
+        admission.validate(&attributes, &Value::Null, Some(old)).await?;
+        Ok(())
     }
 
     /// Ends the object, or marks it for those that it waits for; `None` when somebody else was first.
@@ -169,20 +212,30 @@ impl Write<'_> {
         let grace = graceful.unwrap_or(0);
         let revision = current.revision();
         if finalizers.is_empty() && grace == 0 && hold.is_none() {
-            if dry_run {
-                return Ok(Some(Deleted::Now(current.clone())));
-            }
-            let claims = allocator::release(&self.pipeline.registry, resource, old)?;
-            let Some(at) = self.place().end(name, revision, claims).await? else {
-                return Ok(None);
-            };
             // what is deleted gracefully is shown as it was marked, were there no time to wait for
             let marked = match graceful {
                 Some(_) => self.mark(old, &finalizers, grace, None)?,
                 None => None,
             };
+            // upstream marks it first, and so asks once more
+            if let Some(marked) = &marked {
+                self.admit(name, options, marked).await?;
+            }
+            if dry_run {
+                return Ok(Some(Deleted::Now(match marked {
+                    Some(tree) => {
+                        let mut stored = resource.stored(tree).await?;
+                        Arc::new(Encoded::of(resource, &mut stored)?.at(Some(revision)))
+                    }
+                    None => current.clone(),
+                })));
+            }
+            let claims = allocator::release(&self.pipeline.registry, resource, old)?;
+            let Some(at) = self.place().end(name, revision, claims).await? else {
+                return Ok(None);
+            };
             let last = match marked {
-                Some(tree) => Encoded::of(resource, &mut resource.to_stored(tree))?.at(Some(at)),
+                Some(tree) => Encoded::of(resource, &mut resource.stored(tree).await?)?.at(Some(at)),
                 None => current.restamped(at),
             };
             return Ok(Some(Deleted::Now(Arc::new(last))));
@@ -190,7 +243,7 @@ impl Write<'_> {
         let Some(tree) = self.mark(old, &finalizers, grace, hold)? else {
             return Ok(Some(Deleted::Later(current.clone())));
         };
-        let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
+        let encoded = Encoded::of(resource, &mut resource.stored(tree).await?)?;
         if dry_run {
             return Ok(Some(Deleted::Later(Arc::new(encoded.at(Some(revision))))));
         }

@@ -1,18 +1,22 @@
 //! The layers of a write: what lies between the tree that a client sent and the one that is stored, in upstream's order
 //! (`endpoints/handlers`, then `registry/rest` and `registry/generic/registry/store.go`).
 
-use api::field::FieldError;
+use api::field::{FieldError, FieldErrorKind};
+use api::schema::rules::Rules;
 use serde_json::Value;
 
-use crate::admission::{Charge, Operation};
+use crate::admission::{Attributes, Charge, Operation};
 use crate::allocator::Reservation;
 use crate::authorization::escalation::{self, Author};
-use crate::http::status::Result;
+use crate::authorization::params;
+use crate::authorization::signer::may_sign;
+use crate::http::status::{ApiError, Result};
 use crate::kinds::check::{Check, Custom};
 use crate::kinds::kind::Writer;
 use crate::kinds::{self, disabled};
-use crate::pipeline::{Origin, Pipeline, Write};
-use crate::registry::metadata;
+use crate::pipeline::{Origin, Pipeline, View, Write};
+use crate::registry::{managed, metadata};
+use crate::tree::take;
 
 /// What a namespace bears whose users may use devices that are in use by others.
 const ADMIN_ACCESS: &str = "resource.kubernetes.io/admin-access";
@@ -25,6 +29,10 @@ pub enum Before<'a> {
         old: &'a Value,
         /// Server-side apply has written the managed fields already.
         applied: bool,
+        /// What admission sees in place of the object.
+        seen: Option<&'a dyn View>,
+        /// The writer insists on another resourceVersion: it is told once admission has seen what was sent.
+        stale: bool,
     },
 }
 
@@ -33,6 +41,13 @@ impl<'a> Before<'a> {
         match self {
             Before::Nothing(_) => None,
             Before::Object { old, .. } => Some(old),
+        }
+    }
+
+    fn seen(self) -> Option<&'a dyn View> {
+        match self {
+            Before::Nothing(_) => None,
+            Before::Object { seen, .. } => seen,
         }
     }
 }
@@ -51,22 +66,21 @@ impl Write<'_> {
         let resource = &self.served.resource;
         let (rules, subresource, old) = (resource.rules, self.options.subresource.as_str(), before.old());
         let Pipeline {
-            registry,
-            admission,
-            allocator,
-            ..
+            registry, allocator, ..
         } = self.pipeline;
+        let seen = before.seen();
         let now = registry.timestamp();
         // a binding leaves a pod as its writers made it: nobody manages more, and no generation counts
         let bound = subresource == "binding";
 
         // the status of a new object is not its writer's to give, but for the part that its kind takes, which nobody manages
-        let status = match (old, tree.as_object_mut()) {
-            (None, Some(object)) if rules.has_status => object.remove("status"),
+        let status = match old {
+            None if rules.has_status => take(&mut tree, "status"),
             _ => None,
         };
 
         // metadata: name, uid and times; first, for every other layer speaks of the object by them
+        let given = metadata::text(&tree, "name").to_owned();
         match old {
             None => metadata::prepare_create(registry, resource, &mut tree, self.namespace)?,
             Some(old) => metadata::prepare_update(&mut tree, old)?,
@@ -81,34 +95,25 @@ impl Write<'_> {
         if !recorded && !bound {
             self.place().track(self.options, old, &mut tree);
         }
-        if let Some(status) = status.and_then(rules.status_on_create) {
-            tree["status"] = status;
-        }
 
         // mutating admission: it reads what was asked for, before the path undoes what it may not change
         let operation = match old {
             None => Operation::Create,
             Some(_) => Operation::Update,
         };
-        let attributes = self.attributes(operation, &name);
-        admission.admit(&attributes, &mut tree, old)?;
+        let known = match old {
+            None => &given,
+            Some(_) => &name,
+        };
+        let attributes = self.attributes(operation, &name, known);
+        self.mutate(&attributes, &mut tree, status, old, seen).await?;
+        if matches!(before, Before::Object { stale: true, .. }) {
+            return Err(self.place().modified(&name));
+        }
+        let name = metadata::text(&tree, "name").to_owned();
 
         // the kind's own preparation: the path keeps to its part, features that are off go, the server's own fields come
-        match old {
-            None => {
-                let mut told = Vec::new();
-                (rules.warn_before_creation)(&mut told, &tree);
-                self.tell(told);
-                disabled::drop_disabled(rules, &mut tree, None);
-                let user = &self.options.user;
-                (rules.prepare_create)(&mut tree, &Writer { now: &now, user });
-            }
-            Some(old) => {
-                rules.confine(subresource, &mut tree, old);
-                disabled::drop_disabled(rules, &mut tree, Some(old));
-                (rules.prepare_update)(&mut tree, old, &now);
-            }
-        }
+        self.prepare(&mut tree, old, &now);
 
         // defaults again: of what the layers before have added
         if !resource.is_custom() {
@@ -144,13 +149,169 @@ impl Write<'_> {
         self.warn(&tree, old);
 
         // validating admission: last, of what will be stored; quotas are charged for nothing that is refused
-        let charges = admission.validate(&attributes, &tree, old).await?;
+        let attributes = self.attributes(operation, &name, &name);
+        let charges = self.validate(&attributes, &tree, old, seen).await?;
         Ok(Settled {
             name,
             tree,
             allocated,
             charges,
         })
+    }
+
+    fn prepare(&self, tree: &mut Value, old: Option<&Value>, now: &str) {
+        let rules = self.served.resource.rules;
+        match old {
+            None => {
+                let mut told = Vec::new();
+                (rules.warn_before_creation)(&mut told, tree);
+                self.tell(told);
+                disabled::drop_disabled(rules, &self.served.resource.switched_off, tree, None);
+                let user = &self.options.user;
+                (rules.prepare_create)(tree, &Writer { now, user });
+            }
+            Some(old) => {
+                rules.confine(&self.options.subresource, tree, old);
+                disabled::drop_disabled(rules, &self.served.resource.switched_off, tree, Some(old));
+                (rules.prepare_update)(tree, old, now);
+            }
+        }
+    }
+
+    /// Lets admission change the object, or what it sees of it: with the status that a writer gave, without what only the
+    /// server sets.
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        tree: &mut Value,
+        status: Option<Value>,
+        old: Option<&Value>,
+        seen: Option<&dyn View>,
+    ) -> Result<()> {
+        let rules = self.served.resource.rules;
+        if let Some(status) = status {
+            tree["status"] = status;
+        }
+        match (seen, old) {
+            _ if self.options.admitted => {}
+            (Some(view), Some(old)) => self.mutate_seen(attributes, tree, old, view).await?,
+            _ => self.mutate_whole(attributes, tree, old).await?,
+        }
+        if old.is_none() && rules.has_status {
+            let status = take(tree, "status");
+            if let Some(status) = status.and_then(rules.status_on_create) {
+                tree["status"] = status;
+            }
+        }
+        Ok(())
+    }
+
+    async fn mutate_seen(
+        &self,
+        attributes: &Attributes<'_>,
+        tree: &mut Value,
+        old: &Value,
+        view: &dyn View,
+    ) -> Result<()> {
+        let mut shown = view.of(tree)?;
+        let (before, old) = (shown.clone(), view.of(old)?);
+        let admission = &self.pipeline.admission;
+        admission.admit(attributes, &mut shown, Some(&old)).await?;
+        match shown == before {
+            true => Ok(()),
+            false => view.put(tree, shown),
+        }
+    }
+
+    async fn mutate_whole(&self, attributes: &Attributes<'_>, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+        let outside = self.pipeline.admission.asks_others(attributes);
+        let managers = tree.pointer("/metadata/managedFields").filter(|_| outside).cloned();
+        let withheld = match old {
+            None => Some(metadata::withhold(
+                tree,
+                attributes.known_name,
+                self.served.resource.rules,
+            )?),
+            Some(_) => None,
+        };
+        self.pipeline.admission.admit(attributes, tree, old).await?;
+        match (withheld, old) {
+            (Some(withheld), _) => {
+                withheld.give_back(tree)?;
+                self.keep_namespace(tree)?;
+            }
+            (None, Some(old)) => {
+                metadata::keep_times(tree, old)?;
+                self.keep_name(tree, old)?;
+            }
+            (None, None) => {}
+        }
+        let now = tree.pointer("/metadata/managedFields").filter(|_| outside);
+        if now != managers.as_ref()
+            && let Some(why) = now.and_then(managed::unfit)
+        {
+            self.options.warnings.add(format!(
+                ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated \
+                 mutating admission controller; please fix your requests: {why}"
+            ));
+            match managers {
+                Some(managers) => tree["metadata"]["managedFields"] = managers,
+                None => drop(metadata::of(tree)?.remove("managedFields")),
+            }
+        }
+        Ok(())
+    }
+
+    /// A new object is of the namespace that it is made in, whatever became of its metadata.
+    fn keep_namespace(&self, tree: &mut Value) -> Result<()> {
+        if !self.served.resource.namespaced {
+            return Ok(());
+        }
+        match metadata::text(tree, "namespace") {
+            "" => drop(metadata::of(tree)?.insert("namespace".into(), self.namespace.into())),
+            own if own == self.namespace => {}
+            _ => {
+                let why = "the namespace of the provided object does not match the namespace sent on the request";
+                return Err(ApiError::bad_request(why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody gives an object another name or namespace.
+    fn keep_name(&self, tree: &Value, old: &Value) -> Result<()> {
+        let text = |tree: &Value, key: &str| metadata::text(tree, key).to_owned();
+        let changed = ["name", "namespace"]
+            .into_iter()
+            .filter(|key| text(tree, key) != text(old, key));
+        let error = |key: &str| {
+            let now = text(tree, key).into();
+            FieldError::invalid(format!("metadata.{key}"), now, "field is immutable")
+        };
+        let errors: Vec<FieldError> = changed.map(error).collect();
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(self.served.resource.invalid(&text(tree, "name"), &errors)),
+        }
+    }
+
+    /// Asks admission of the object as it will be stored, or of what it sees of it.
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        tree: &Value,
+        old: Option<&Value>,
+        seen: Option<&dyn View>,
+    ) -> Result<Vec<Charge>> {
+        let admission = &self.pipeline.admission;
+        match (seen, old) {
+            _ if self.options.admitted => Ok(Vec::new()),
+            (Some(view), Some(old)) => {
+                let (shown, old) = (view.of(tree)?, view.of(old)?);
+                admission.validate(attributes, &shown, Some(&old)).await
+            }
+            _ => admission.validate(attributes, tree, old).await,
+        }
     }
 
     fn author<'b>(&'b self, requested: &'b str) -> Author<'b> {
@@ -205,7 +366,11 @@ impl Write<'_> {
             custom: resource.is_custom().then(|| Custom {
                 schema: resource.schema.get(),
                 scale: resource.scale.as_ref(),
+                rules: resource.validations.as_deref(),
+                blocked: errors.iter().any(kinds::custom::blocks_rules),
+                warnings: &self.options.warnings,
             }),
+            now: self.pipeline.registry.instant().seconds,
         };
         if let Some(at) = (rules.admin_access)(&check) {
             let namespace = self.pipeline.registry.get("", "namespaces", "", self.namespace);
@@ -221,6 +386,26 @@ impl Write<'_> {
             errors.clear();
         }
         errors.extend(found);
+        if !resource.is_custom() {
+            // what the types declare stands for what is found by hand of the same kind at the same place
+            let declared = Rules::builtin().check(resource.schema.get(), resource.root, tree, old);
+            errors.retain(|by_hand| !declared.iter().any(|declared| stands_for(declared, by_hand)));
+            if resource.is_declared() {
+                errors.distinct();
+            }
+            errors.extend(declared);
+        }
+        if errors.is_empty()
+            && let Some(signer) = (rules.signs)(&check)
+            && !may_sign(&self.pipeline.authorizer, &self.options.user, "sign", &signer)
+        {
+            let user = &self.options.user.name;
+            let why = format!("User {user:?} is not permitted to \"sign\" for signer {signer:?}");
+            errors.push(FieldError::forbidden("spec.signerName", why));
+        }
+        if errors.is_empty() && subresource.is_empty() {
+            errors.extend(params::refusal(&self.author(""), &self.pipeline.registry, tree, old));
+        }
         if errors.is_empty() {
             return Ok(());
         }
@@ -234,4 +419,18 @@ impl Write<'_> {
         }
         Err(resource.invalid(metadata::text(tree, "name"), &errors))
     }
+}
+
+/// Whether an error that a type declares is the same as one that is found by hand: its words may be others where they are of a format.
+fn stands_for(declared: &FieldError, by_hand: &FieldError) -> bool {
+    let of_format = |error: &FieldError| {
+        let told = &error.detail;
+        told.contains("regex used for validation") || told.starts_with("must be no more than")
+    };
+    // the value may stand before the words
+    let said = by_hand.detail.strip_suffix(&declared.detail);
+    let is_said = said.is_some_and(|value| value.is_empty() || by_hand.bad_value.is_none() && value.ends_with(": "));
+    declared.kind == by_hand.kind
+        && declared.field == by_hand.field
+        && (declared.kind != FieldErrorKind::Invalid || is_said || of_format(declared) && of_format(by_hand))
 }

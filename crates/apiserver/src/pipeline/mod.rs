@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::admission::{Admission, Attributes, Operation};
 use crate::allocator::{Allocator, Ranges};
 use crate::authorization::Authorizer;
+use crate::http::status::Result;
 use crate::registry::commit::Place;
 use crate::registry::{Registry, Served};
 
@@ -22,20 +23,22 @@ pub use crate::registry::managed::WriteOptions;
 /// The parts of a server that writes pass.
 pub struct Pipeline {
     pub registry: Arc<Registry>,
-    pub authorizer: Authorizer,
+    pub authorizer: Arc<Authorizer>,
     pub admission: Admission,
     pub allocator: Arc<Allocator>,
 }
 
 impl Pipeline {
-    /// The pipeline of a server that gives out addresses and ports of these ranges.
-    pub fn new(registry: Arc<Registry>, ranges: Ranges) -> Arc<Pipeline> {
-        Arc::new(Pipeline {
-            authorizer: Authorizer::new(registry.clone()),
+    /// The pipeline of a server with this admission that gives out addresses and ports of these ranges.
+    pub fn new(registry: Arc<Registry>, admission: Admission, ranges: Ranges) -> Arc<Pipeline> {
+        let pipeline = Arc::new(Pipeline {
+            authorizer: Arc::new(Authorizer::new(registry.clone())),
+            admission,
             registry,
-            admission: Admission::default(),
             allocator: Allocator::new(ranges),
-        })
+        });
+        pipeline.admission.belongs_to(&pipeline);
+        pipeline
     }
 }
 
@@ -59,6 +62,23 @@ pub struct Change {
     pub revision: Option<u64>,
     /// Server-side apply has written the managed fields already.
     pub applied: bool,
+    /// What admission sees in place of the object.
+    pub seen: Option<Box<dyn View>>,
+}
+
+/// An object as admission sees it where a path has a kind of its own, such as `scale`.
+pub trait View: Send + Sync {
+    /// What is seen of an object.
+    ///
+    /// # Errors
+    /// When it cannot be made of the object.
+    fn of(&self, tree: &Value) -> Result<Value>;
+
+    /// Brings back into the object what has become of what was seen.
+    ///
+    /// # Errors
+    /// When that makes no object.
+    fn put(&self, tree: &mut Value, seen: Value) -> Result<()>;
 }
 
 impl Change {
@@ -69,6 +89,7 @@ impl Change {
             uid: None,
             revision: None,
             applied: false,
+            seen: None,
         }
     }
 }
@@ -91,7 +112,8 @@ impl Write<'_> {
         }
     }
 
-    fn attributes<'b>(&'b self, operation: Operation, name: &'b str) -> Attributes<'b> {
+    /// A write as admission sees it. `known_name` is what is known of the name so far.
+    pub fn attributes<'b>(&'b self, operation: Operation, name: &'b str, known_name: &'b str) -> Attributes<'b> {
         Attributes {
             registry: &self.pipeline.registry,
             authorizer: &self.pipeline.authorizer,
@@ -101,8 +123,12 @@ impl Write<'_> {
             subresource: &self.options.subresource,
             namespace: self.namespace,
             name,
+            known_name,
             dry_run: self.options.dry_run,
+            options: &self.options.given,
+            deadline: self.options.deadline,
             warnings: &self.options.warnings,
+            trail: &self.options.trail,
         }
     }
 }

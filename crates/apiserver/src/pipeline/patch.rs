@@ -21,7 +21,7 @@ pub enum PatchKind {
 }
 
 /// What upstream allows one JSON Patch to hold.
-const MAX_OPERATIONS: usize = 10_000;
+pub const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that the `copy` operations of one patch may add, as upstream's.
 const MAX_COPIED: usize = MAX_BODY;
 /// Items of lists that the operations of one patch may move aside.
@@ -128,7 +128,7 @@ impl Patch {
     /// The object after the patch; not yet checked against the schema.
     pub fn apply(&self, resource: &Resource, old: &Value) -> Result<Value> {
         match self {
-            Patch::Json(patch) => operate(old.clone(), &patch.0),
+            Patch::Json(patch) => operate(old.clone(), &patch.0).map_err(|_| ApiError::unfit_patch()),
             Patch::Misfit => Err(ApiError::unfit_patch()),
             Patch::Merge(patch) => {
                 if !patch.is_object() {
@@ -150,9 +150,25 @@ impl Patch {
     }
 }
 
+/// Why the operations of a patch do not apply, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error(
+        "Unable to complete the copy, the accumulated size increase of copy is {0}, exceeding the limit {MAX_COPIED}"
+    )]
+    Copies(usize),
+    #[error("the operations move more than {MAX_MOVED} items of lists")]
+    Moves,
+    #[error("{0}")]
+    Operation(String),
+}
+
 /// The tree after the operations. What they copy, and what they move aside in lists, is bounded: each may be far more than
 /// the patch itself.
-fn operate(mut tree: Value, operations: &[PatchOperation]) -> Result<Value> {
+///
+/// # Errors
+/// For the first operation that does not apply.
+pub fn operate(mut tree: Value, operations: &[PatchOperation]) -> std::result::Result<Value, Unfit> {
     let (mut copied, mut moved) = (0, 0);
     for operation in operations {
         let places = match operation {
@@ -170,15 +186,79 @@ fn operate(mut tree: Value, operations: &[PatchOperation]) -> Result<Value> {
             let list = list.and_then(|(parent, _)| tree.pointer(parent)?.as_array());
             moved += list.map_or(0, Vec::len);
         }
-        if copied > MAX_COPIED || moved > MAX_MOVED {
-            return Err(ApiError::unfit_patch());
+        if copied > MAX_COPIED {
+            return Err(Unfit::Copies(copied));
         }
-        if !lenient(&mut tree, operation) {
-            json_patch::patch_unsafe(&mut tree, std::slice::from_ref(operation))
-                .map_err(|_| ApiError::unfit_patch())?;
+        if moved > MAX_MOVED {
+            return Err(Unfit::Moves);
+        }
+        if !lenient(&mut tree, operation)
+            && json_patch::patch_unsafe(&mut tree, std::slice::from_ref(operation)).is_err()
+        {
+            return Err(Unfit::Operation(why_unfit(&tree, operation)));
         }
     }
     Ok(tree)
+}
+
+/// What upstream's library says of an operation that does not apply.
+fn why_unfit(tree: &Value, operation: &PatchOperation) -> String {
+    let (verb, from, path) = match operation {
+        PatchOperation::Add(it) => ("add", None, it.path.as_str()),
+        PatchOperation::Remove(it) => ("remove", None, it.path.as_str()),
+        PatchOperation::Replace(it) => ("replace", None, it.path.as_str()),
+        PatchOperation::Test(it) => ("test", None, it.path.as_str()),
+        PatchOperation::Move(it) => ("move", Some(it.from.as_str()), it.path.as_str()),
+        PatchOperation::Copy(it) => ("copy", Some(it.from.as_str()), it.path.as_str()),
+    };
+    let key = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let container = |path: &str| {
+        let (parent, _) = path.rsplit_once('/')?;
+        tree.pointer(parent).filter(|at| at.is_object() || at.is_array())
+    };
+    let absent = |path: &str| match container(path) {
+        Some(Value::Object(_)) => format!("Unable to remove nonexistent key: {}: missing value", key(path)),
+        _ => index_problem(&key(path)),
+    };
+    if let Some(from) = from {
+        if container(from).is_none() {
+            return format!("{verb} operation does not apply: doc is missing from path: {from}: missing value");
+        }
+        if tree.pointer(from).is_none() {
+            return match verb {
+                "move" => format!("error in move for path: '{}': {}", key(from), absent(from)),
+                _ => format!("error in copy for from: '{from}': {}", absent(from)),
+            };
+        }
+        if container(path).is_none() {
+            return format!("{verb} operation does not apply: doc is missing destination path: {path}: missing value");
+        }
+        return match verb {
+            "move" => format!("error in move for path: '{path}': {}", index_problem(&key(path))),
+            _ => format!("error while adding value during copy: {}", index_problem(&key(path))),
+        };
+    }
+    match (verb, container(path)) {
+        ("test", None) => format!("test operation does not apply: is missing path: {path}: missing value"),
+        ("test", _) => format!("testing value {path} failed: test failed"),
+        ("add" | "remove", None) => {
+            format!("{verb} operation does not apply: doc is missing path: \"{path}\": missing value")
+        }
+        ("replace", None) => format!("replace operation does not apply: doc is missing path: {path}: missing value"),
+        ("replace", _) => format!("replace operation does not apply: doc is missing key: {path}: missing value"),
+        ("remove", _) => format!("error in remove for path: '{path}': {}", absent(path)),
+        _ => format!("error in {verb} for path: '{path}': {}", index_problem(&key(path))),
+    }
+}
+
+fn index_problem(key: &str) -> String {
+    match key.parse::<i64>() {
+        Ok(index) => format!("Unable to access invalid index: {index}: invalid index referenced"),
+        Err(_) => {
+            let quoted = api::go::quote(key);
+            format!("value was not a proper array index: '{key}': strconv.Atoi: parsing {quoted}: invalid syntax")
+        }
+    }
 }
 
 /// What upstream's library takes though the standard does not: an object's member that is not there is replaced as if it
@@ -219,7 +299,7 @@ mod tests {
 
     use super::*;
 
-    fn patched(tree: Value, operations: Value) -> Result<Value> {
+    fn patched(tree: Value, operations: Value) -> std::result::Result<Value, Unfit> {
         let patch: json_patch::Patch = serde_json::from_value(operations).unwrap();
         operate(tree, &patch.0)
     }
@@ -230,10 +310,10 @@ mod tests {
         let tree = json!({ "data": { "seed": "x".repeat(64) } });
         assert!(patched(tree.clone(), (0..10).map(double).collect()).is_ok());
         let refused = patched(tree, (0..30).map(double).collect()).unwrap_err();
-        assert_eq!(refused.code, 422);
+        assert!(matches!(refused, Unfit::Copies(_)));
         let list = json!({ "l": ["x".repeat(64)] });
         let append = json!({ "op": "copy", "from": "/l", "path": "/l/-" });
-        assert_eq!(patched(list, vec![append; 30].into()).unwrap_err().code, 422);
+        assert!(matches!(patched(list, vec![append; 30].into()), Err(Unfit::Copies(_))));
     }
 
     #[test]
@@ -261,7 +341,10 @@ mod tests {
         let tree = json!({ "l": vec![0; 100_000] });
         let insert = json!({ "op": "add", "path": "/l/0", "value": 1 });
         assert!(patched(tree.clone(), vec![insert.clone(); 10].into()).is_ok());
-        assert_eq!(patched(tree.clone(), vec![insert; 300].into()).unwrap_err().code, 422);
+        assert!(matches!(
+            patched(tree.clone(), vec![insert; 300].into()),
+            Err(Unfit::Moves)
+        ));
         let append = json!({ "op": "add", "path": "/l/-", "value": 1 });
         assert!(patched(tree, vec![append; 300].into()).is_ok());
     }

@@ -40,7 +40,7 @@ impl Write<'_> {
             // a status that the definition gives is there from the start, though its writer could not set one
             resource.schema.get().set_defaults(resource.root, &mut tree);
         }
-        let encoded = Encoded::of(resource, &mut resource.to_stored(tree))?;
+        let encoded = Encoded::of(resource, &mut resource.stored(tree).await?)?;
         if self.options.dry_run {
             return match self.served.cache.get(self.namespace, name) {
                 Some(_) => Err(exists()),
@@ -72,15 +72,18 @@ impl Write<'_> {
         let resource = &self.served.resource;
         for _ in 0..ATTEMPTS {
             let current = self.place().current(name)?;
-            let old = resource.to_served(current.tree()?);
+            let old = resource.served(&current).await?;
             let change = change(&old)?;
-            self.check_preconditions(&change, &current, name)?;
+            self.check_uid(&change, &current, name)?;
             let before = Before::Object {
                 old: &old,
                 applied: change.applied,
+                seen: change.seen.as_deref(),
+                stale: change.revision.is_some_and(|revision| revision != current.revision()),
             };
             let mut settled = self.settle(change.tree, before).await?;
-            if same(&settled.tree, &old) {
+            // an object in a version that is no longer stored is written anew, though nothing else changes
+            if same(&settled.tree, &old) && resource.is_stored_as_now(&current) {
                 self.finish(settled, false).await;
                 return Ok(current);
             }
@@ -96,7 +99,7 @@ impl Write<'_> {
         Err(self.place().modified(name))
     }
 
-    fn check_preconditions(&self, change: &Change, current: &Cached, name: &str) -> Result<()> {
+    fn check_uid(&self, change: &Change, current: &Cached, name: &str) -> Result<()> {
         let resource = &self.served.resource;
         if let Some(uid) = &change.uid
             && **uid != *current.object.meta.uid
@@ -110,10 +113,7 @@ impl Write<'_> {
             );
             return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
         }
-        match change.revision {
-            Some(revision) if revision != current.revision() => Err(self.place().modified(name)),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     async fn store_over(&self, settled: &mut Settled, current: &Cached, old: &Value) -> Result<Option<Arc<Cached>>> {
@@ -126,7 +126,7 @@ impl Write<'_> {
                 .allocated
                 .claims(&self.pipeline.registry, &settled.tree, Some(old))?,
         };
-        let encoded = Encoded::of(resource, &mut resource.to_stored(settled.tree.take()))?;
+        let encoded = Encoded::of(resource, &mut resource.stored(settled.tree.take()).await?)?;
         let revision = current.revision();
         if self.options.dry_run {
             return Ok(Some(Arc::new(encoded.at(Some(revision)))));
@@ -148,20 +148,54 @@ impl Write<'_> {
     }
 }
 
-/// Whether nothing would change but the record of who wrote.
+/// Whether nothing would change but the record of who wrote. Copies nothing: objects may be large.
 fn same(new: &Value, old: &Value) -> bool {
-    let strip = |tree: &Value| {
-        let mut tree = tree.clone();
-        if let Some(metadata) = tree.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("resourceVersion");
-            // an apply that changes only the owners of fields is a change; a time alone is not
-            if let Some(Value::Array(entries)) = metadata.get_mut("managedFields") {
-                for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
-                    entry.remove("time");
-                }
-            }
-        }
-        tree
+    alike(new, old, "", |name, a, b| match name {
+        "metadata" => alike(a, b, "resourceVersion", |name, a, b| match name {
+            "managedFields" => same_managers(a, b),
+            _ => a == b,
+        }),
+        _ => a == b,
+    })
+}
+
+/// An apply that changes only the owners of fields is a change; a time alone is not.
+fn same_managers(new: &Value, old: &Value) -> bool {
+    let (Value::Array(new), Value::Array(old)) = (new, old) else {
+        return new == old;
     };
-    strip(new) == strip(old)
+    let entry = |(a, b)| alike(a, b, "time", |_, a, b| a == b);
+    new.len() == old.len() && new.iter().zip(old).all(entry)
+}
+
+/// Whether two objects have the same members, each as `same` sees it; one member does not count.
+fn alike(new: &Value, old: &Value, but: &str, same: impl Fn(&str, &Value, &Value) -> bool) -> bool {
+    let (Value::Object(new), Value::Object(old)) = (new, old) else {
+        return new == old;
+    };
+    let counts = |(name, _): &(&String, &Value)| *name != but;
+    let here = |(name, value): (&String, &Value)| old.get(name).is_some_and(|other| same(name, value, other));
+    new.iter().filter(counts).all(here) && old.iter().filter(counts).all(|(name, _)| new.contains_key(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_changes_nothing_is_told_from_one_that_does() {
+        let object = |version: &str, time: &str, fields: Value, data: Value| json!({"metadata": {"name": "a", "resourceVersion": version, "managedFields": [{"manager": "m", "time": time, "fieldsV1": fields}]}, "data": data});
+        let old = object("1", "t1", json!({"f:a": {}}), json!({"a": "b"}));
+        assert!(same(&object("2", "t2", json!({"f:a": {}}), json!({"a": "b"})), &old));
+        assert!(!same(&object("1", "t1", json!({"f:b": {}}), json!({"a": "b"})), &old));
+        assert!(!same(&object("1", "t1", json!({"f:a": {}}), json!({"a": "c"})), &old));
+        assert!(!same(&object("1", "t1", json!({"f:a": {}}), json!({})), &old));
+        let mut without = old.clone();
+        without["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        assert!(same(&without, &old) && same(&old, &without));
+        without.as_object_mut().unwrap().remove("data");
+        assert!(!same(&without, &old) && !same(&old, &without));
+    }
 }

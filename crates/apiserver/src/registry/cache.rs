@@ -71,7 +71,7 @@ pub enum Scope {
     Namespace(Box<str>),
     /// `namespace/name` or `name`.
     Key(Box<str>),
-    /// The first selectable field of the resource has this value (`spec.nodeName` of pods).
+    /// The first field whose values the resource keeps has this value (`spec.nodeName` of pods).
     Field(Box<str>),
 }
 
@@ -84,6 +84,8 @@ struct Watcher {
 #[derive(Debug, Default)]
 struct Inner {
     objects: BTreeMap<Box<str>, Arc<Cached>>,
+    /// Bytes of the objects.
+    bytes: u64,
     ring: VecDeque<(Instant, Arc<Change>)>,
     /// Every event after this revision is in the ring.
     complete_after: u64,
@@ -91,6 +93,15 @@ struct Inner {
     forgotten: u64,
     watchers: HashMap<Scope, Vec<Watcher>>,
     next_watcher: u64,
+}
+
+impl Inner {
+    fn insert(&mut self, key: Box<str>, object: Arc<Cached>) {
+        self.bytes += object.object.bytes.len() as u64;
+        if let Some(before) = self.objects.insert(key, object) {
+            self.bytes -= before.object.bytes.len() as u64;
+        }
+    }
 }
 
 /// The cache of one resource.
@@ -101,6 +112,8 @@ pub struct Cache {
     revision: AtomicU64,
     /// The revision of the last change of this resource.
     changed: AtomicU64,
+    /// Changes that the store has told.
+    events: AtomicU64,
 }
 
 /// A registered watcher; unregisters when dropped. The queue ends when the watcher was too slow.
@@ -126,6 +139,7 @@ impl Cache {
             inner: RwLock::default(),
             revision: AtomicU64::new(0),
             changed: AtomicU64::new(0),
+            events: AtomicU64::new(0),
         }
     }
 
@@ -141,9 +155,7 @@ impl Cache {
             // an event may have overtaken the content: newer wins
             if inner.objects.get(&key).is_none_or(|o| o.revision() < kv.mod_revision) {
                 match cache.decode(kv.value) {
-                    Ok(object) => {
-                        inner.objects.insert(key, Arc::new(object));
-                    }
+                    Ok(object) => inner.insert(key, Arc::new(object)),
                     Err(error) => {
                         tracing::error!(key = ?kv.key, %error, "stored object cannot be read; it is not served");
                     }
@@ -186,6 +198,11 @@ impl Cache {
         self.changed.load(Ordering::Acquire)
     }
 
+    /// How many changes the store has told since the start.
+    pub fn events(&self) -> u64 {
+        self.events.load(Ordering::Relaxed)
+    }
+
     /// An object by its name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Cached>> {
         let inner = self.read();
@@ -219,7 +236,7 @@ impl Cache {
         range: Range<'_>,
         revision: Option<u64>,
         count: bool,
-        matches: impl Fn(&Cached) -> bool,
+        matches: impl FnMut(&Arc<Cached>) -> bool,
     ) -> Option<(u64, Chunk)> {
         let inner = self.read();
         let now = self.revision();
@@ -264,6 +281,30 @@ impl Cache {
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.read().objects.len()
+    }
+
+    /// How many objects there are, and their bytes.
+    pub fn size(&self) -> (u64, u64) {
+        let inner = self.read();
+        (inner.objects.len() as u64, inner.bytes)
+    }
+
+    /// How many watchers are told when an object changes; of a collection when it has no name.
+    pub fn interested(&self, namespace: &str, name: &str) -> usize {
+        let inner = self.read();
+        if inner.watchers.is_empty() {
+            return 0;
+        }
+        let count = |scope: Scope| inner.watchers.get(&scope).map_or(0, Vec::len);
+        let mut all = count(Scope::All);
+        if !namespace.is_empty() {
+            all += count(Scope::Namespace(namespace.into()));
+        }
+        match (namespace, name) {
+            (_, "") => all,
+            ("", name) => all + count(Scope::Key(name.into())),
+            (namespace, name) => all + count(Scope::Key(format!("{namespace}/{name}").into())),
+        }
     }
 
     /// Whether there are no objects.
@@ -357,7 +398,7 @@ impl Cache {
                         return;
                     }
                 };
-                inner.objects.insert(key.clone(), current.clone());
+                inner.insert(key.clone(), current.clone());
                 Change {
                     revision,
                     current,
@@ -368,6 +409,7 @@ impl Cache {
             }
             EventKind::Delete => {
                 let Some(last) = inner.objects.remove(&key) else { return };
+                inner.bytes -= last.object.bytes.len() as u64;
                 let current = Arc::new(last.restamped(revision));
                 Change {
                     revision,
@@ -441,6 +483,7 @@ fn notify(watchers: &mut HashMap<Scope, Vec<Watcher>>, key: &str, change: &Arc<C
 impl Sink for Cache {
     fn apply(&self, revision: u64, events: &[Event]) {
         if !events.is_empty() {
+            self.events.fetch_add(events.len() as u64, Ordering::Relaxed);
             let now = Instant::now();
             let mut inner = self.write();
             for event in events {

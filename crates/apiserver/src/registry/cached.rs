@@ -1,6 +1,6 @@
 //! One stored version of an object as the watch cache holds it, and its encodings.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use api::object::{Meta, Object};
 use api::schema::structural::Nulls;
@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::http::status::{ApiError, Result};
 use crate::registry::resource::Resource;
 
-/// Values of the fields that a resource's field selectors know, in the order of its `selectable` list.
+/// Values of the fields that a resource's field selectors know, in the order of its `selectable_stored` list.
 pub type Fields = SmallVec<[Box<str>; 4]>;
 
 /// An object with what selectors ask for and, once somebody wanted it, its protobuf form.
@@ -22,7 +22,18 @@ pub struct Cached {
     /// Where in `object.bytes` the digits of the resourceVersion begin.
     revision_at: u32,
     protobuf: OnceLock<Bytes>,
+    forms: Forms,
 }
+
+/// An object in a version that a webhook has converted it to: other fields, and labels may differ too.
+#[derive(Debug)]
+pub struct Form {
+    version: Box<str>,
+    pub object: Arc<Object>,
+    pub fields: Fields,
+}
+
+type Forms = Mutex<Option<Box<Vec<Arc<Form>>>>>;
 
 /// What a writer knows of the object before its revision is assigned; spares the cache parsing the bytes.
 #[derive(Debug, Clone)]
@@ -137,6 +148,7 @@ impl Cached {
             fields: prepared.fields.clone(),
             revision_at: prepared.revision_at,
             protobuf: OnceLock::new(),
+            forms: Forms::default(),
         }
     }
 
@@ -144,7 +156,9 @@ impl Cached {
     pub fn from_store(resource: &Resource, bytes: Bytes) -> Result<Cached> {
         let mut tree: Value = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
         let mut bytes = bytes;
-        if resource.is_custom() {
+        // what is stored in another version is as that version wants it, until it is written again
+        let current = tree.get("apiVersion").and_then(Value::as_str) == Some(&resource.stored_as);
+        if resource.is_custom() && current {
             // the schema may have changed since: what it does not know is gone, what it adds is there
             let schema = resource.schema.get();
             let decoded = schema.decode_custom(tree.clone(), Nulls::Dropped);
@@ -164,6 +178,7 @@ impl Cached {
             fields,
             revision_at,
             protobuf: OnceLock::new(),
+            forms: Forms::default(),
         })
     }
 
@@ -187,7 +202,32 @@ impl Cached {
             fields: self.fields.clone(),
             revision_at: self.revision_at,
             protobuf: OnceLock::new(),
+            forms: Forms::default(),
         }
+    }
+
+    /// The object in a version that it was converted to.
+    pub fn form(&self, version: &str) -> Option<Arc<Form>> {
+        let forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = forms.iter().flat_map(|all| all.iter());
+        all.find(|form| *form.version == *version).cloned()
+    }
+
+    /// Keeps what a webhook made of the object for the version of a resource.
+    ///
+    /// # Errors
+    /// When that is no object.
+    pub fn keep_form(&self, resource: &Resource, tree: &Value) -> Result<()> {
+        let mut out = Vec::with_capacity(self.object.bytes.len() + 64);
+        write_canonical(tree, &mut out)?;
+        let form = Form {
+            version: resource.version.as_str().into(),
+            object: Object::parse(out.into()).map_err(ApiError::internal)?,
+            fields: resource.selectable_values(tree),
+        };
+        let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
+        forms.get_or_insert_default().push(Arc::new(form));
+        Ok(())
     }
 
     /// The revision that it was written at.

@@ -37,7 +37,7 @@ impl Chunk {
         before: &Before,
         range: Range<'_>,
         count: bool,
-        matches: impl Fn(&Cached) -> bool,
+        mut matches: impl FnMut(&Arc<Cached>) -> bool,
     ) -> Chunk {
         let (mut from, to) = match range.namespace {
             "" => (String::new(), Bound::Unbounded),

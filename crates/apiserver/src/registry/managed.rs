@@ -1,15 +1,19 @@
 //! Who writes, and the record of it in managed fields, in all versions of a resource.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::apply::{self, ManagerContext, Target, Versions};
 use api::gvk::split_api_version;
 use api::schema::{Schema, TypeId};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
+use crate::audit::Trail;
 use crate::http::user::User;
 use crate::http::warnings::Warnings;
 use crate::registry::commit::Place;
+use crate::registry::conversion::Conversion;
 use crate::registry::resource::Resource;
 use crate::registry::{Catalog, Registry, Served};
 
@@ -21,9 +25,20 @@ pub struct WriteOptions {
     /// `metadata.managedFields[].manager`.
     pub manager: String,
     pub subresource: String,
+    /// The options as the client gave them.
+    pub given: Value,
+    /// When the client is told that it took too long.
+    pub deadline: Instant,
+    /// Admission has had its say already, or has none.
+    pub admitted: bool,
     /// What the writer is told beside the answer.
     pub warnings: Warnings,
+    /// The record of the request.
+    pub trail: Trail,
 }
+
+/// How long a write may take (`endpoints/handlers`' `requestTimeoutUpperBound`).
+pub const LONGEST: Duration = Duration::from_secs(34);
 
 impl WriteOptions {
     /// The server itself writes.
@@ -33,7 +48,11 @@ impl WriteOptions {
             dry_run: false,
             manager: "kube-apiserver".into(),
             subresource: subresource.into(),
+            given: Value::Null,
+            deadline: Instant::now() + LONGEST,
+            admitted: false,
             warnings: Warnings::default(),
+            trail: Trail::default(),
         }
     }
 
@@ -49,6 +68,25 @@ impl WriteOptions {
             reset: apply::Reset::NOTHING,
         }
     }
+}
+
+/// What is wrong with managed fields, where they cannot be read.
+pub fn unfit(managed: &Value) -> Option<String> {
+    let entries = managed.as_array()?;
+    entries.iter().enumerate().find_map(|(i, entry)| {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default();
+        if !matches!(text("operation"), "Apply" | "Update") {
+            return Some("operation must be `Apply` or `Update`".to_owned());
+        }
+        if text("apiVersion").is_empty() {
+            return Some("apiVersion must not be empty".into());
+        }
+        match text("fieldsType") {
+            "FieldsV1" => None,
+            "" => Some(format!("missing fieldsType in managed fields entry {i}")),
+            other => Some(format!("invalid fieldsType {other:?} in managed fields entry {i}")),
+        }
+    })
 }
 
 impl Place<'_> {
@@ -130,6 +168,13 @@ impl Versions for OtherVersions {
 
     fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value> {
         let (from, to) = (self.find(from)?, self.find(to)?);
-        Some(to.to_served(from.to_stored(tree)))
+        if !matches!(from.conversion, Conversion::Webhook(_)) {
+            return Some(to.to_served(from.to_stored(tree)));
+        }
+        // managers of several versions are rare, and what they manage is found out by functions that do not wait
+        let converting = from.to_version(to, tree);
+        let done = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(converting));
+        done.inspect_err(|error| tracing::warn!(%error, "managed fields of another version cannot be converted"))
+            .ok()
     }
 }

@@ -96,7 +96,65 @@ pub fn wipe(tree: &mut Value) -> Result<()> {
 pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
     let metadata = of(new)?;
     let had = |key: &str| old.get("metadata").and_then(|m| m.get(key)).filter(|v| !v.is_null());
-    for key in ["creationTimestamp", "generation", "namespace", "name"] {
+    for key in ["namespace", "name"] {
+        match had(key) {
+            Some(value) => metadata.insert(key.into(), value.clone()),
+            None => metadata.remove(key),
+        };
+    }
+    keep_times(new, old)
+}
+
+/// What only the server sets in a new object, kept from those who may change it before.
+pub struct Withheld {
+    fields: Vec<(&'static str, Value)>,
+    /// The name that was made, where its writer gave none.
+    name: Option<Value>,
+}
+
+/// Takes out of a new object what its writer did not give; `given` is the name that it did.
+pub fn withhold(tree: &mut Value, given: &str, kind: &Kind) -> Result<Withheld> {
+    let counts = !matches!(kind.generation, Generation::None | Generation::Changes);
+    let metadata = of(tree)?;
+    let keys = ["uid", "creationTimestamp"]
+        .into_iter()
+        .chain(counts.then_some("generation"));
+    let fields = keys.filter_map(|key| Some((key, metadata.remove(key)?))).collect();
+    let name = match given.is_empty() {
+        true => metadata.remove("name"),
+        false => None,
+    };
+    Ok(Withheld { fields, name })
+}
+
+impl Withheld {
+    /// Puts it back. A name that somebody gave meanwhile stays.
+    pub fn give_back(self, tree: &mut Value) -> Result<()> {
+        let metadata = of(tree)?;
+        for (key, value) in self.fields {
+            metadata.insert(key.into(), value);
+        }
+        let named = metadata
+            .get("name")
+            .and_then(Value::as_str)
+            .is_some_and(|name| !name.is_empty());
+        // without its stem there is no name to make
+        let stem = metadata
+            .get("generateName")
+            .and_then(Value::as_str)
+            .is_some_and(|stem| !stem.is_empty());
+        if let Some(name) = self.name.filter(|_| !named && stem) {
+            metadata.insert("name".into(), name);
+        }
+        Ok(())
+    }
+}
+
+/// Keeps what nobody changes by an update; what they may not change is for validation to refuse.
+pub fn keep_times(new: &mut Value, old: &Value) -> Result<()> {
+    let metadata = of(new)?;
+    let had = |key: &str| old.get("metadata").and_then(|m| m.get(key)).filter(|v| !v.is_null());
+    for key in ["creationTimestamp", "generation"] {
         match had(key) {
             Some(value) => metadata.insert(key.into(), value.clone()),
             None => metadata.remove(key),

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod cached;
 pub mod chunk;
 pub mod commit;
+pub mod conversion;
 pub mod event_lease;
 pub mod managed;
 pub mod metadata;
@@ -14,16 +15,20 @@ pub mod selection;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::schema::Schema;
+use api::schema::rules::Rules;
 use api::time::Instant;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::http::status::Result;
 use crate::kinds::{self, Kind};
+use crate::metrics::Metrics;
 use crate::registry::cache::Cache;
 use crate::registry::cached::Cached;
+use crate::registry::conversion::Conversion;
 use crate::registry::event_lease::EventLease;
-use crate::registry::resource::{Conversion, Resource, SchemaRef, Subresource};
+use crate::registry::resource::{Resource, SchemaRef, Subresource};
 
 /// Upstream retries a conflicting write of its own this many times before it gives up.
 pub const ATTEMPTS: usize = 8;
@@ -55,7 +60,8 @@ impl Catalog {
             .find(|s| s.resource.group == group && s.resource.is_stored_version())
     }
 
-    fn named(&self, plural: &str) -> impl Iterator<Item = &Served> {
+    /// The resources of a name, in all groups and versions.
+    pub fn named(&self, plural: &str) -> impl Iterator<Item = &Served> {
         self.served.get(plural).into_iter().flatten()
     }
 
@@ -118,8 +124,12 @@ impl Environment for Machine {
 pub struct Registry {
     pub store: Arc<dyn etcd::Store>,
     pub environment: Arc<dyn Environment>,
+    /// What is counted while requests are answered.
+    pub metrics: Arc<Metrics>,
     pub(crate) event_lease: EventLease,
     catalog: ArcSwap<Catalog>,
+    /// What is answered and never kept.
+    answered: Vec<Arc<Resource>>,
     /// One change of the catalog at a time.
     changing: tokio::sync::Mutex<()>,
 }
@@ -129,10 +139,11 @@ impl Registry {
     pub async fn start(store: Arc<dyn etcd::Store>, environment: Arc<dyn Environment>) -> Result<Registry> {
         let mut catalog = Catalog::default();
         let mut caches: BTreeMap<String, Arc<Cache>> = BTreeMap::new();
+        let mut answered = Vec::new();
         for resource in builtin_resources() {
             let resource = Arc::new(resource);
             if resource.verbs.iter().all(|v| v == "create") {
-                // reviews are answered, never kept
+                answered.push(resource);
                 continue;
             }
             let cache = match caches.get(&resource.prefix) {
@@ -148,8 +159,10 @@ impl Registry {
         Ok(Registry {
             store,
             environment,
+            metrics: Arc::default(),
             event_lease: EventLease::default(),
             catalog: ArcSwap::from_pointee(catalog),
+            answered,
             changing: tokio::sync::Mutex::new(()),
         })
     }
@@ -157,6 +170,14 @@ impl Registry {
     /// What is served now.
     pub fn catalog(&self) -> Arc<Catalog> {
         self.catalog.load_full()
+    }
+
+    /// A resource that is answered and never kept: a review, a binding.
+    pub fn answered(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
+        self.answered
+            .iter()
+            .find(|resource| resource.is(group, plural))
+            .cloned()
     }
 
     /// Lets the caches forget what the store was told to forget.
@@ -302,8 +323,10 @@ pub(crate) fn builtin_resources() -> Vec<Resource> {
                 schema: SchemaRef::Builtin,
                 root: row.type_id,
                 rules,
+                switched_off: Rules::builtin().switched_off(Schema::builtin(), row.type_id),
                 columns: None,
                 scale: None,
+                validations: None,
                 generation: 0,
                 stored_as: rules
                     .stored

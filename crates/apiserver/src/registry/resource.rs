@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use api::gvk::GroupVersionKind;
+use api::schema::rules::FieldPath;
 use api::schema::{Schema, TypeId};
 use bytes::Bytes;
 use serde_json::Value;
@@ -9,7 +11,9 @@ use serde_json::Value;
 use crate::http::status::{ApiError, Result};
 use crate::kinds::Kind;
 use crate::kinds::custom::ScalePaths;
-use crate::registry::cached::{Cached, Fields};
+use crate::kinds::custom::rules::Rules;
+use crate::registry::cached::{Cached, Fields, write_canonical};
+use crate::registry::conversion::{Conversion, Converter, batches};
 use crate::tree::at_path;
 
 /// The schema that a resource is decoded by.
@@ -67,18 +71,23 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// Where its objects are kept, as upstream: `/registry/pods/`.
     pub prefix: String,
-    /// Field paths that field selectors may use beside `metadata.name` and `metadata.namespace`. The first is indexed.
+    /// Field paths that field selectors may use beside `metadata.name` and `metadata.namespace`.
     pub selectable: Vec<String>,
-    /// The same fields as stored objects have them.
+    /// The fields whose values are kept with an object; the first is indexed. Of a built-in resource those of `selectable`,
+    /// one by one, as stored objects have them; of a custom one those that any version names.
     pub selectable_stored: Vec<String>,
     pub schema: SchemaRef,
     pub root: TypeId,
     /// All that is particular to its kind.
     pub rules: &'static Kind,
+    /// The fields of features that are off.
+    pub switched_off: Vec<FieldPath>,
     /// The columns of a custom resource; built-in ones have theirs in their kind.
     pub columns: Option<Vec<Column>>,
     /// Dotted paths of `scale` for a custom resource: spec replicas, status replicas, label selector.
     pub scale: Option<ScalePaths>,
+    /// The validation rules of a custom resource, compiled.
+    pub validations: Option<Arc<Rules>>,
     /// `group/version` that objects are stored in, and how they get there and back.
     pub stored_as: String,
     /// What a custom resource is stored by, when that is another version.
@@ -88,15 +97,6 @@ pub struct Resource {
     pub deprecation: Option<String>,
     /// Of the definition that a custom resource is served by; 0 for built-in ones.
     pub generation: i64,
-}
-
-/// How objects move between the served and the stored version.
-#[derive(Debug, Clone, Copy)]
-pub enum Conversion {
-    /// The versions differ in nothing but their name.
-    Rename,
-    /// `to` is the version wanted.
-    Function(fn(tree: Value, to: &str) -> Value),
 }
 
 impl Resource {
@@ -128,9 +128,142 @@ impl Resource {
         matches!(self.schema, SchemaRef::Custom(_))
     }
 
+    /// Whether upstream checks it by what its types declare too, after which no error stands twice.
+    pub fn is_declared(&self) -> bool {
+        !self.is_custom() && !matches!(self.group.as_str(), "apiextensions.k8s.io" | "apiregistration.k8s.io")
+    }
+
     /// A subresource by its name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
+    }
+
+    /// The kind of the object or of one of its subresources.
+    pub fn kind_of(&self, subresource: &str) -> GroupVersionKind {
+        let found = self.subresource(subresource).filter(|s| !s.kind.is_empty());
+        match found {
+            Some(s) if s.version.is_empty() => GroupVersionKind::new(&self.group, &self.version, &s.kind),
+            Some(s) => GroupVersionKind::new(&s.group, &s.version, &s.kind),
+            None => GroupVersionKind::new(&self.group, &self.version, &self.kind),
+        }
+    }
+
+    /// A tree of this version in another version of the same resource.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts it.
+    pub async fn to_version(&self, other: &Resource, tree: Value) -> Result<Value> {
+        match &self.conversion {
+            Conversion::Webhook(converter) => other.converted(converter, tree).await,
+            Conversion::Rename if self.is_custom() => Ok(other.convert(tree, &other.api_version())),
+            Conversion::Rename | Conversion::Function(_) => Ok(other.to_served(self.to_stored(tree))),
+        }
+    }
+
+    /// What a webhook makes of a tree for this version.
+    async fn converted(&self, converter: &Converter, tree: Value) -> Result<Value> {
+        let to = self.api_version();
+        if tree.get("apiVersion").and_then(Value::as_str) == Some(&to) {
+            return Ok(tree);
+        }
+        let done = converter.convert(&[tree], &to, Converter::deadline()).await?;
+        let mut done = done.into_iter();
+        let tree = done
+            .next()
+            .ok_or_else(|| ApiError::internal("a webhook converted nothing"))?;
+        Ok(self.complete(self.schema.get(), self.root, tree))
+    }
+
+    /// A converted tree without what its version does not specify, with what it defaults.
+    fn complete(&self, schema: &Schema, root: TypeId, mut tree: Value) -> Value {
+        schema.prune(&mut tree);
+        schema.set_defaults(root, &mut tree);
+        tree
+    }
+
+    /// A tree of the served version as it is stored.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts it.
+    pub async fn stored(&self, tree: Value) -> Result<Value> {
+        let Conversion::Webhook(converter) = &self.conversion else {
+            return Ok(self.to_stored(tree));
+        };
+        if self.is_stored_version() {
+            return Ok(tree);
+        }
+        let done = converter
+            .convert(&[tree], &self.stored_as, Converter::deadline())
+            .await?;
+        let mut done = done.into_iter();
+        let tree = done
+            .next()
+            .ok_or_else(|| ApiError::internal("a webhook converted nothing"))?;
+        Ok(match &self.stored_schema {
+            Some((schema, root)) => self.complete(schema, *root, tree),
+            None => self.complete(self.schema.get(), self.root, tree),
+        })
+    }
+
+    /// An object of the cache in the served version.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts it.
+    pub async fn served(&self, object: &Arc<Cached>) -> Result<Value> {
+        if !matches!(self.conversion, Conversion::Webhook(_)) {
+            return Ok(self.to_served(object.tree()?));
+        }
+        self.ready(std::slice::from_ref(object)).await?;
+        serde_json::from_slice(&self.present(object)?).map_err(ApiError::internal)
+    }
+
+    /// Whether a webhook has to convert an object before it can be presented.
+    pub fn lacks(&self, object: &Cached) -> bool {
+        matches!(self.conversion, Conversion::Webhook(_))
+            && !self.is_stored_as_served(object)
+            && object.form(&self.version).is_none()
+    }
+
+    /// Whether a webhook converts its objects.
+    pub fn is_converted(&self) -> bool {
+        matches!(self.conversion, Conversion::Webhook(_))
+    }
+
+    /// The place of a field that selectors may use among the values that are kept with an object.
+    pub fn selectable_at(&self, field: &str) -> Option<usize> {
+        let named = |list: &[String]| list.iter().position(|f| f == field);
+        let at = named(&self.selectable)?;
+        if self.is_custom() {
+            named(&self.selectable_stored)
+        } else {
+            Some(at)
+        }
+    }
+
+    /// Sees to it that objects can be presented: those that a webhook has to convert are converted, many at once, and kept.
+    ///
+    /// # Errors
+    /// Those of the webhook.
+    pub async fn ready(&self, objects: &[Arc<Cached>]) -> Result<()> {
+        let Conversion::Webhook(converter) = &self.conversion else {
+            return Ok(());
+        };
+        let missing: Vec<&Arc<Cached>> = objects.iter().filter(|object| self.lacks(object)).collect();
+        let deadline = Converter::deadline();
+        let mut rest = &missing[..];
+        for length in batches(missing.iter().map(|object| object.object.bytes.len())) {
+            let (batch, after) = rest.split_at(length);
+            rest = after;
+            let _turn = converter.turn(deadline).await?;
+            // others may have had them converted meanwhile
+            let batch: Vec<&&Arc<Cached>> = batch.iter().filter(|object| self.lacks(object)).collect();
+            let trees = batch.iter().map(|object| object.tree()).collect::<Result<Vec<_>>>()?;
+            let done = converter.convert(&trees, &self.api_version(), deadline).await?;
+            for (object, tree) in batch.iter().zip(done) {
+                object.keep_form(self, &self.complete(self.schema.get(), self.root, tree))?;
+            }
+        }
+        Ok(())
     }
 
     /// The store's key of an object.
@@ -176,8 +309,9 @@ impl Resource {
         if tree.get("apiVersion").and_then(Value::as_str) == Some(to) {
             return tree;
         }
-        match self.conversion {
-            Conversion::Rename => {
+        match &self.conversion {
+            // what a webhook converts has been converted before
+            Conversion::Rename | Conversion::Webhook(_) => {
                 tree["apiVersion"] = Value::String(to.to_owned());
                 tree
             }
@@ -185,7 +319,7 @@ impl Resource {
                 let mut tree = convert(tree, to);
                 // the other version may demand fields that this one leaves out, and the other way round
                 let kind = tree.get("kind").and_then(Value::as_str).unwrap_or_default();
-                let gvk = api::gvk::GroupVersionKind::from_api_version(to, kind);
+                let gvk = GroupVersionKind::from_api_version(to, kind);
                 if let Some(root) = Schema::builtin().type_for(&gvk) {
                     Schema::builtin().normalize(root, &mut tree);
                 }
@@ -222,10 +356,12 @@ impl Resource {
     /// Whether the cached bytes, in canonical form, are of the served version.
     pub fn is_stored_as_served(&self, object: &Cached) -> bool {
         let slash = if self.group.is_empty() { "" } else { "/" };
-        let mut rest = &object.object.bytes[..];
-        ["{\"apiVersion\":\"", &self.group, slash, &self.version, "\","]
-            .iter()
-            .all(|part| rest.strip_prefix(part.as_bytes()).inspect(|left| rest = left).is_some())
+        is_of(object, &[&self.group, slash, &self.version])
+    }
+
+    /// Whether the cached bytes are of the version that objects are stored in now: definitions change it.
+    pub fn is_stored_as_now(&self, object: &Cached) -> bool {
+        is_of(object, &[&self.stored_as])
     }
 
     /// The object's JSON in the served version.
@@ -233,9 +369,13 @@ impl Resource {
         if self.is_stored_as_served(object) {
             return Ok(object.object.bytes.clone());
         }
+        if matches!(self.conversion, Conversion::Webhook(_)) {
+            let form = object.form(&self.version).map(|form| form.object.bytes.clone());
+            return form.ok_or_else(|| ApiError::internal("an object was not converted before it was shown"));
+        }
         let tree = self.to_served(object.tree()?);
         let mut out = Vec::with_capacity(object.object.bytes.len() + 64);
-        crate::registry::cached::write_canonical(&tree, &mut out)?;
+        write_canonical(&tree, &mut out)?;
         Ok(out.into())
     }
 
@@ -254,6 +394,13 @@ impl Resource {
         let group = self.rules.error_group.unwrap_or(&self.group);
         ApiError::invalid(group, &self.kind, name, errors)
     }
+}
+
+/// Whether the bytes of an object, in canonical form, are of a version that is given in parts.
+fn is_of(object: &Cached, version: &[&str]) -> bool {
+    let mut rest = &object.object.bytes[..];
+    let mut parts = ["{\"apiVersion\":\""].iter().chain(version).chain(&["\","]);
+    parts.all(|part| rest.strip_prefix(part.as_bytes()).inspect(|left| rest = left).is_some())
 }
 
 /// The name that upstream's own types of a group go by.

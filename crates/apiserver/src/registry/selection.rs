@@ -1,5 +1,8 @@
 //! Which objects of a resource a list or watch asks for.
 
+use std::sync::Arc;
+
+use api::object::Meta;
 use api::selectors::{FieldSelector, LabelSelector};
 
 use crate::http::request_info::Query;
@@ -14,8 +17,10 @@ pub struct Selection {
     pub namespace: String,
     labels: Option<LabelSelector>,
     name: Option<String>,
-    /// Index into the resource's selectable fields, value, and whether it must be equal.
+    /// Index into the values that are kept with an object, value, and whether it must be equal.
     fields: Vec<(usize, String, bool)>,
+    /// The resource whose objects a webhook converts, where labels or fields are asked for: they are those of its version.
+    converted: Option<Arc<Resource>>,
     /// `metadata.name!=x` and the like.
     name_not: Vec<String>,
     impossible: bool,
@@ -26,7 +31,7 @@ impl Selection {
     ///
     /// # Errors
     /// `400` when one does not parse or names a field that the resource does not know.
-    pub fn parse(resource: &Resource, namespace: &str, query: &Query) -> Result<Selection> {
+    pub fn parse(resource: &Arc<Resource>, namespace: &str, query: &Query) -> Result<Selection> {
         let mut selection = Selection {
             namespace: namespace.to_owned(),
             ..Selection::default()
@@ -40,6 +45,10 @@ impl Selection {
             for term in parsed.terms() {
                 selection.add_term(resource, &term.field, &term.value, term.equal)?;
             }
+        }
+        let by_content = selection.labels.is_some() || !selection.fields.is_empty();
+        if by_content && resource.is_converted() {
+            selection.converted = Some(resource.clone());
         }
         Ok(selection)
     }
@@ -63,7 +72,7 @@ impl Selection {
                 }
             }
             field => {
-                let at = resource.selectable.iter().position(|f| f == field).ok_or_else(|| {
+                let at = resource.selectable_at(field).ok_or_else(|| {
                     // a kind that has fields of its own says less of those it has not
                     ApiError::bad_request(if resource.selectable.is_empty() && !resource.is_custom() {
                         format!(
@@ -94,6 +103,15 @@ impl Selection {
         self
     }
 
+    /// What is selected as metrics name it: one `resource`, a `namespace`, or the `cluster`.
+    pub fn scope_name(&self) -> &'static str {
+        match (&self.name, self.namespace.as_str()) {
+            (Some(_), _) => "resource",
+            (None, "") => "cluster",
+            (None, _) => "namespace",
+        }
+    }
+
     /// The one name that is selected, where that is so.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -104,18 +122,51 @@ impl Selection {
         self.labels.is_some() || self.name.is_some() || !self.fields.is_empty() || !self.name_not.is_empty()
     }
 
-    /// Whether the object is selected.
-    pub fn matches(&self, object: &Cached) -> bool {
+    /// Whether a webhook has to convert objects before it can be said which are selected.
+    pub fn is_of_converted(&self) -> bool {
+        self.converted.is_some()
+    }
+
+    /// Sees to it that it can be said whether objects are selected.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts them.
+    pub async fn ready(&self, objects: &[Arc<Cached>]) -> Result<()> {
+        let Some(resource) = &self.converted else {
+            return Ok(());
+        };
+        let unsure = objects.iter().filter(|object| self.is_selected(object).is_none());
+        resource.ready(&unsure.cloned().collect::<Vec<_>>()).await
+    }
+
+    /// Whether the object is selected; `None` when a webhook has to convert it first.
+    pub fn is_selected(&self, object: &Cached) -> Option<bool> {
         let meta = &object.object.meta;
-        !self.impossible
+        let named = !self.impossible
             && (self.namespace.is_empty() || *self.namespace == *meta.namespace)
             && self.name.as_deref().is_none_or(|n| n == &*meta.name)
-            && self.name_not.iter().all(|n| **n != *meta.name)
-            && self
-                .fields
-                .iter()
-                .all(|(at, value, equal)| (object.fields.get(*at).map_or("", |v| v) == value) == *equal)
+            && self.name_not.iter().all(|n| **n != *meta.name);
+        if !named {
+            return Some(false);
+        }
+        match &self.converted {
+            Some(resource) if !resource.is_stored_as_served(object) => {
+                let form = object.form(&resource.version)?;
+                Some(self.has_content(&form.object.meta, &form.fields))
+            }
+            _ => Some(self.has_content(meta, &object.fields)),
+        }
+    }
+
+    fn has_content(&self, meta: &Meta, fields: &[Box<str>]) -> bool {
+        let has = |at: usize, value: &str| fields.get(at).map_or("", |v| v) == value;
+        self.fields.iter().all(|(at, value, equal)| has(*at, value) == *equal)
             && self.labels.as_ref().is_none_or(|l| l.matches(|key| meta.label(key)))
+    }
+
+    /// Whether the object is selected and that can be said: of objects that a webhook converts, those that are `ready`.
+    pub fn matches(&self, object: &Cached) -> bool {
+        self.is_selected(object) == Some(true)
     }
 
     /// The narrowest index to wait on.
@@ -129,7 +180,9 @@ impl Selection {
                 Scope::Key(format!("{}/{name}", self.namespace).into())
             };
         }
-        if let Some((_, value, _)) = self.fields.iter().find(|(at, _, equal)| *at == 0 && *equal) {
+        // the index is of what is stored
+        let indexed = self.fields.iter().find(|(at, _, equal)| *at == 0 && *equal);
+        if let Some((_, value, _)) = indexed.filter(|_| self.converted.is_none()) {
             return Scope::Field(value.as_str().into());
         }
         if self.namespace.is_empty() {

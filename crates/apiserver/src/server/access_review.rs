@@ -102,18 +102,16 @@ fn non_resource(attributes: &Value) -> String {
 /// What is wrong with the question: it is about a resource or about a path.
 fn attribute_errors(tree: &Value) -> Vec<FieldError> {
     let part = |key: &str| tree.pointer(&format!("/spec/{key}"));
-    match (part("resourceAttributes"), part("nonResourceAttributes")) {
-        (Some(_), Some(other)) => {
-            let why = "cannot be specified in combination with resourceAttributes";
-            let error = FieldError::invalid("spec.nonResourceAttributes", Value::Null, why);
-            vec![error.shown(&non_resource(other))]
-        }
-        (None, None) => {
-            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            vec![FieldError::invalid("spec.resourceAttributes", Value::Null, why)]
-        }
-        _ => Vec::new(),
+    let path = part("nonResourceAttributes");
+    if part("resourceAttributes").is_some() != path.is_some() {
+        return Vec::new();
     }
+    let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+    let error = FieldError::invalid("spec", Value::Null, why);
+    vec![match path {
+        Some(path) => error.shown(&non_resource(path)),
+        None => error,
+    }]
 }
 
 /// A review is nothing that is kept: it has no name or labels.

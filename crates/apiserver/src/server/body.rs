@@ -27,6 +27,29 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A body that breaks off.
+pub fn failing(error: std::io::Error) -> Body {
+    StreamBody::new(stream::iter([Err(error)])).boxed_unsync()
+}
+
+/// A body that holds something until it has been sent, or given up.
+pub fn holding<T: Send + 'static>(body: Body, held: T) -> Body {
+    body.map_frame(move |frame| {
+        let _ = &held;
+        frame
+    })
+    .boxed_unsync()
+}
+
+/// A body whose bytes are counted as they go.
+pub fn counting(body: Body, mut count: impl FnMut(usize) + Send + 'static) -> Body {
+    body.map_frame(move |frame| {
+        count(frame.data_ref().map_or(0, Bytes::len));
+        frame
+    })
+    .boxed_unsync()
+}
+
 fn respond(code: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = code;
@@ -38,11 +61,12 @@ fn respond(code: StatusCode, media_type: &'static str, body: Body) -> Response<B
 
 /// What upstream's outermost handler says of a path that nobody serves.
 pub fn no_such_page() -> Response<Body> {
-    let mut response = respond(
-        StatusCode::NOT_FOUND,
-        "text/plain; charset=utf-8",
-        full("404 page not found\n"),
-    );
+    plain_error(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+/// An error as text, where upstream has no `Status`.
+pub fn plain_error(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = respond(code, "text/plain; charset=utf-8", full(text));
     let nosniff = HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
@@ -237,7 +261,7 @@ pub fn list_response(
             ))
         }
         (Transform::Table, Encoding::Json) => {
-            let rows = table::Rows::of(resource, table_objects, accept.version);
+            let rows = table::Rows::of_list(resource, &items, table_objects, accept.version);
             let head = json!({ "kind": "Table", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "columnDefinitions": rows.definitions() });
             let resource = resource.clone();
             let write = move |object: &Cached, out: &mut Vec<u8>| rows.write(&json_of(&resource, object)?, out);
@@ -260,33 +284,48 @@ pub fn list_response(
                 String::new()
             };
             let head = envelope::list_meta(&revision, token, remaining);
-            let list = envelope::list(&head, raw.iter().map(|b| &b[..]));
-            let body = envelope::wrap_unknown(&resource.api_version(), &resource.list_kind, &list);
-            Ok(respond(StatusCode::OK, media_type, full(body)))
-        }
-        (transform, encoding) => {
-            let tree = match transform {
-                Transform::Table => {
-                    let objects = items.iter().map(|o| json_of(resource, o)).collect::<Result<Vec<_>>>()?;
-                    let mut tree = table::of_included(resource, &objects, table_objects, accept.version, true)?;
-                    tree["metadata"] = meta.tree(false);
-                    tree
-                }
-                Transform::Metadata => {
-                    let tree = |o: &Arc<Cached>| {
-                        serde_json::from_slice(&metadata_of(o, accept.version)).map_err(ApiError::internal)
-                    };
-                    let items = items.iter().map(tree).collect::<Result<Vec<Value>>>()?;
-                    json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "items": items })
-                }
-                Transform::Whole => {
-                    let items = items
-                        .iter()
-                        .map(|o| serde_json::from_slice(&json_of(resource, o)?).map_err(ApiError::internal))
-                        .collect::<Result<Vec<Value>>>()?;
-                    json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()), "items": items })
-                }
+            let lengths = raw.iter().map(Bytes::len);
+            let frame = envelope::list_frame(&resource.api_version(), &resource.list_kind, &head, lengths);
+            let mut raw = raw.into_iter();
+            let write = move |out: &mut Vec<u8>| {
+                let Some(item) = raw.next() else { return Ok(false) };
+                out.extend(envelope::item_head(item.len()));
+                out.extend_from_slice(&item);
+                Ok(true)
             };
+            let body = pieces(frame.head, write, frame.tail.to_vec());
+            Ok(respond(StatusCode::OK, media_type, body))
+        }
+        (Transform::Whole, Encoding::Yaml) => {
+            let list = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
+            let resource = resource.clone();
+            let tree = move |object: &Cached| -> Result<Value> {
+                serde_json::from_slice(&json_of(&resource, object)?).map_err(ApiError::internal)
+            };
+            Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
+        }
+        (Transform::Metadata, Encoding::Yaml) => {
+            let list = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
+            let tree = move |object: &Cached| -> Result<Value> {
+                serde_json::from_slice(&metadata_of(object, accept.version)).map_err(ApiError::internal)
+            };
+            Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
+        }
+        (Transform::Metadata, encoding) => {
+            let tree =
+                |o: &Arc<Cached>| serde_json::from_slice(&metadata_of(o, accept.version)).map_err(ApiError::internal);
+            let items = items.iter().map(tree).collect::<Result<Vec<Value>>>()?;
+            let tree = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "items": items });
+            Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
+        }
+        (Transform::Table, encoding) => {
+            let objects = items.iter().map(|o| json_of(resource, o)).collect::<Result<Vec<_>>>()?;
+            let mut tree = table::of_included(
+                &table::Rows::of_list(resource, &items, table_objects, accept.version),
+                &objects,
+                true,
+            )?;
+            tree["metadata"] = meta.tree(false);
             Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
         }
     }
@@ -327,30 +366,69 @@ fn json_items(
     first.pop();
     first.push_str(&format!(",\"{member}\":["));
     let mut rest = items.into_iter();
-    let mut pending = Some(first);
     let mut begun = false;
+    let next = move |out: &mut Vec<u8>| {
+        let Some(object) = rest.next() else { return Ok(false) };
+        if begun {
+            out.push(b',');
+        }
+        begun = true;
+        write(&object, out).map(|()| true)
+    };
+    pieces(first.into_bytes(), next, b"]}\n".to_vec())
+}
+
+/// The same in YAML, whose members are sorted: some stand before the items, some after them.
+fn yaml_items(
+    mut list: Value,
+    items: Vec<Arc<Cached>>,
+    mut tree: impl FnMut(&Cached) -> Result<Value> + Send + 'static,
+) -> Body {
+    const MARK: &str = "\nitems: []\n";
+    list["items"] = json!([]);
+    let text = api::yaml::to_string(&list);
+    let Some((before, after)) = text.split_once(MARK).filter(|_| !items.is_empty()) else {
+        return full(text);
+    };
+    let mut rest = items.into_iter();
+    let next = move |out: &mut Vec<u8>| {
+        let Some(object) = rest.next() else { return Ok(false) };
+        // an item looks the same in a list of its own
+        let item = api::yaml::to_string(&Value::Array(vec![tree(&object)?]));
+        out.extend_from_slice(item.as_bytes());
+        Ok(true)
+    };
+    pieces(
+        format!("{before}\nitems:\n").into_bytes(),
+        next,
+        after.as_bytes().to_vec(),
+    )
+}
+
+/// A body that is made while it is sent: `next` writes one more part, or says that there is none.
+fn pieces(head: Vec<u8>, mut next: impl FnMut(&mut Vec<u8>) -> Result<bool> + Send + 'static, tail: Vec<u8>) -> Body {
+    let mut pending = Some(head);
     let mut ended = false;
     let chunks = stream::iter(std::iter::from_fn(move || {
         if ended {
             return None;
         }
         let mut out = Vec::with_capacity(CHUNK + (CHUNK >> 2));
-        if let Some(first) = pending.take() {
-            out.extend_from_slice(first.as_bytes());
+        if let Some(head) = pending.take() {
+            out.extend_from_slice(&head);
         }
         while out.len() < CHUNK {
-            let Some(object) = rest.next() else {
-                out.extend_from_slice(b"]}\n");
-                ended = true;
-                break;
-            };
-            if begun {
-                out.push(b',');
-            }
-            begun = true;
-            if let Err(error) = write(&object, &mut out) {
-                ended = true;
-                return Some(Err(std::io::Error::other(error)));
+            match next(&mut out) {
+                Ok(true) => {}
+                Ok(false) => {
+                    out.extend_from_slice(&tail);
+                    ended = true;
+                    break;
+                }
+                Err(error) => {
+                    ended = true;
+                    return Some(Err(std::io::Error::other(error)));
+                }
             }
         }
         Some(Ok(Frame::data(Bytes::from(out))))

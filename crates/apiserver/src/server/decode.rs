@@ -75,6 +75,13 @@ impl Request {
         if let Some(why) = self.strict_problem(&strict) {
             return Err(unfit(&resource.kind, &resource.version, &resource.kind, &why));
         }
+        self.trail.request_object(&tree, |tree| {
+            schema.set_defaults(resource.root, tree);
+            (resource.rules.read)(tree);
+            if !resource.is_custom() {
+                schema.normalize(resource.root, tree);
+            }
+        });
         Ok(tree)
     }
 
@@ -343,8 +350,17 @@ pub fn decode_kind(request: &Request, schema: &Schema, types: &[(&str, &str)]) -
         }
     }
     let mut tree = decoded.value;
-    tree["apiVersion"] = json!(version);
+    // options that name no version are read as upstream's own
+    let version = if is_options { "meta.k8s.io/__internal" } else { version };
+    let given = tree["apiVersion"]
+        .as_str()
+        .filter(|given| is_options && !given.is_empty());
+    tree["apiVersion"] = json!(given.unwrap_or(version));
     tree["kind"] = json!(kind);
+    request.trail.request_object(&tree, |tree| {
+        schema.set_defaults(root, tree);
+        schema.normalize(root, tree);
+    });
     Ok(tree)
 }
 

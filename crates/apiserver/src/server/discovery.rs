@@ -1,13 +1,18 @@
 //! Discovery: which groups, versions and resources there are, in the old form and the aggregated one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::aggregator::api_service::{Priorities, compare_versions};
+use crate::aggregator::remote::{Discovery, Remote};
+use crate::aggregator::{Aggregator, Remotes};
+use crate::api_services;
 use crate::http::status::{ApiError, Result};
-use crate::registry::Catalog;
 use crate::registry::resource::Resource;
+use crate::registry::{Catalog, Registry};
 use crate::server::body::{self, Body};
 use crate::server::tagged::Tagged;
 use crate::server::{ApiServer, Request, health};
@@ -16,34 +21,8 @@ use crate::server::{ApiServer, Request, health};
 #[derive(Debug, Default)]
 pub struct Documents;
 
-/// Groups in the order in which upstream lists them.
-const ORDER: [&str; 22] = [
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-    "internal.apiserver.k8s.io",
-    "resource.k8s.io",
-    "storagemigration.k8s.io",
-];
-
 /// `/`
-pub fn root(catalog: &Catalog) -> Response<Body> {
+pub fn root(catalog: &Catalog, aggregator: &Aggregator) -> Response<Body> {
     const ALONE: [&str; 12] = [
         "/.well-known/openid-configuration",
         "/api",
@@ -59,9 +38,15 @@ pub fn root(catalog: &Catalog) -> Response<Body> {
         "/version",
     ];
     let mut paths: Vec<String> = ALONE.map(String::from).into_iter().chain(health::paths()).collect();
-    for ((_, group), versions) in groups(catalog).iter().filter(|((_, group), _)| !group.is_empty()) {
-        paths.push(format!("/apis/{group}"));
-        paths.extend(versions.keys().map(|version| format!("/apis/{group}/{}", version.1)));
+    let remotes = aggregator.remotes();
+    for group in groups(catalog, &remotes).iter().filter(|group| !group.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(
+            group
+                .versions
+                .iter()
+                .map(|version| format!("/apis/{}/{}", group.name, version.name)),
+        );
     }
     paths.sort_unstable();
     body::json_response(StatusCode::OK, &json!({ "paths": paths }))
@@ -89,26 +74,22 @@ struct SubEntry<'a> {
     verbs: Vec<&'a str>,
 }
 
-type Groups<'a> = BTreeMap<(usize, &'a str), BTreeMap<Priority, Vec<Entry<'a>>>>;
+struct Group<'a> {
+    name: &'a str,
+    priority: i64,
+    versions: Vec<Version<'a>>,
+}
 
-/// Versions by stability, newest first: v2, v1, v1beta1, v1alpha1.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Priority(std::cmp::Reverse<(u8, u32, u32)>, String);
+struct Version<'a> {
+    name: &'a str,
+    priorities: Priorities,
+    resources: Resources<'a>,
+}
 
-fn priority(version: &str) -> Priority {
-    let numbers = |text: &str| -> Option<(u8, u32, u32)> {
-        let rest = text.strip_prefix('v')?;
-        for (word, rank) in [("alpha", 1), ("beta", 2)] {
-            if let Some((major, minor)) = rest.split_once(word) {
-                return Some((rank, major.parse().ok()?, minor.parse().ok()?));
-            }
-        }
-        Some((3, rest.parse().ok()?, 0))
-    };
-    Priority(
-        std::cmp::Reverse(numbers(version).unwrap_or((0, 0, 0))),
-        version.to_owned(),
-    )
+enum Resources<'a> {
+    Own(Vec<Entry<'a>>),
+    /// Another server's.
+    Remote(&'a Remote),
 }
 
 fn strings(list: &[String]) -> Vec<&str> {
@@ -152,16 +133,19 @@ fn entry(resource: &Resource) -> Entry<'_> {
     }
 }
 
-fn groups(catalog: &Catalog) -> Groups<'_> {
-    let mut groups: Groups<'_> = BTreeMap::new();
-    let mut add = |group, version: &str, entry| {
-        let place = ORDER.iter().position(|g| *g == group).unwrap_or(ORDER.len());
-        groups
-            .entry((place, group))
-            .or_default()
-            .entry(priority(version))
-            .or_default()
-            .push(entry);
+/// What is served, in the order of priorities.
+fn groups<'a>(catalog: &'a Catalog, remotes: &'a Remotes) -> Vec<Group<'a>> {
+    let mut all: BTreeMap<&str, BTreeMap<&str, Version<'_>>> = BTreeMap::new();
+    let mut add = |group, name, entry: Entry<'a>| {
+        let versions = all.entry(group).or_default();
+        let version = versions.entry(name).or_insert_with(|| Version {
+            name,
+            priorities: api_services::priorities(group, name),
+            resources: Resources::Own(Vec::new()),
+        });
+        if let Resources::Own(entries) = &mut version.resources {
+            entries.push(entry);
+        }
     };
     for served in catalog.all() {
         add(
@@ -191,12 +175,41 @@ fn groups(catalog: &Catalog) -> Groups<'_> {
             },
         );
     }
-    for versions in groups.values_mut() {
-        for list in versions.values_mut() {
-            list.sort_by(|a, b| a.plural.cmp(b.plural));
+    // another server's version hides one of the same name here
+    for (group, versions) in remotes {
+        for (name, remote) in versions {
+            let version = Version {
+                name,
+                priorities: remote.spec.priorities,
+                resources: Resources::Remote(remote),
+            };
+            all.entry(group).or_default().insert(name, version);
         }
     }
+    let mut groups: Vec<Group<'_>> = all
+        .into_iter()
+        .map(|(name, versions)| {
+            let mut versions: Vec<Version<'_>> = versions.into_values().collect();
+            versions.sort_by(|a, b| order(a.priorities.version, a.name, b.priorities.version, b.name));
+            for version in &mut versions {
+                if let Resources::Own(entries) = &mut version.resources {
+                    entries.sort_by(|a, b| a.plural.cmp(b.plural));
+                }
+            }
+            Group {
+                name,
+                priority: versions.iter().map(|v| v.priorities.group).max().unwrap_or_default(),
+                versions,
+            }
+        })
+        .collect();
+    groups.sort_by(|a, b| b.priority.cmp(&a.priority).then(a.name.cmp(b.name)));
     groups
+}
+
+/// Versions by priority, then by stability and age.
+fn order(a: i64, a_name: &str, b: i64, b_name: &str) -> Ordering {
+    b.cmp(&a).then_with(|| compare_versions(a_name, b_name))
 }
 
 fn list_document(group_version: &str, entries: &[Entry<'_>]) -> Value {
@@ -231,54 +244,100 @@ fn list_document(group_version: &str, entries: &[Entry<'_>]) -> Value {
     json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources })
 }
 
-fn group_document(name: &str, versions: &BTreeMap<Priority, Vec<Entry<'_>>>) -> Value {
+fn group_document<'a>(name: &str, versions: impl Iterator<Item = &'a str>) -> Value {
     let list: Vec<Value> = versions
-        .keys()
-        .map(|p| json!({ "groupVersion": api::gvk::join_api_version(name, &p.1), "version": p.1 }))
+        .map(|version| json!({ "groupVersion": api::gvk::join_api_version(name, version), "version": version }))
         .collect();
     json!({ "name": name, "versions": list, "preferredVersion": list.first() })
 }
 
-fn aggregated(groups: &Groups<'_>, core: bool) -> Value {
-    let mut items = Vec::new();
-    for ((_, name), versions) in groups.iter().filter(|((_, name), _)| name.is_empty() == core) {
-        let mut list = Vec::new();
-        for (version, entries) in versions {
-            let resources: Vec<Value> = entries
-                .iter()
-                .map(|e| {
-                    let mut one = json!({
-                        "resource": e.plural,
-                        "responseKind": { "group": name, "version": version.1, "kind": e.kind },
-                        "scope": if e.namespaced { "Namespaced" } else { "Cluster" },
-                        "singularResource": e.singular,
-                        "verbs": e.verbs,
-                    });
-                    if !e.short_names.is_empty() {
-                        one["shortNames"] = json!(e.short_names);
-                    }
-                    if !e.categories.is_empty() {
-                        one["categories"] = json!(e.categories);
-                    }
-                    if !e.subresources.is_empty() {
-                        let subs = e.subresources.iter().map(|s| {
-                            json!({
-                                "subresource": s.name,
-                                "responseKind": { "group": s.group, "version": s.version, "kind": s.kind },
-                                "verbs": s.verbs,
-                            })
-                        });
-                        one["subresources"] = subs.collect();
-                    }
-                    one
-                })
-                .collect();
-            list.push(json!({ "version": version.1, "resources": resources, "freshness": "Current" }));
+/// The groups of the APIServices that there are, in the order of their priorities (`SortedByGroupAndVersion`), with their versions.
+fn registered(registry: &Registry) -> Result<Vec<(String, Vec<String>)>> {
+    let text = |tree: &Value, path: &str| {
+        tree.pointer(path)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut all = Vec::new();
+    for object in registry.list(api_services::GROUP, api_services::PLURAL, "") {
+        let tree = object.tree()?;
+        all.push((
+            Priorities::read(&tree),
+            text(&tree, "/spec/group"),
+            text(&tree, "/spec/version"),
+        ));
+    }
+    // their names begin with the version
+    let name = |version: &str, group: &str| format!("{version}.{group}");
+    all.sort_by(|a, b| {
+        b.0.group
+            .cmp(&a.0.group)
+            .then_with(|| name(&a.2, &a.1).cmp(&name(&b.2, &b.1)))
+    });
+    let mut groups: Vec<(String, Vec<(i64, String)>)> = Vec::new();
+    for (priorities, group, version) in all {
+        match groups.iter_mut().find(|(name, _)| *name == group) {
+            Some((_, versions)) => versions.push((priorities.version, version)),
+            None => groups.push((group, vec![(priorities.version, version)])),
         }
-        let metadata = if name.is_empty() {
-            json!({ "creationTimestamp": null })
+    }
+    Ok(groups
+        .into_iter()
+        .map(|(group, mut versions)| {
+            versions.sort_by(|a, b| order(a.0, &a.1, b.0, &b.1));
+            (group, versions.into_iter().map(|(_, version)| version).collect())
+        })
+        .collect())
+}
+
+fn resource_discovery(group: &str, version: &str, e: &Entry<'_>) -> Value {
+    let mut one = json!({
+        "resource": e.plural,
+        "responseKind": { "group": group, "version": version, "kind": e.kind },
+        "scope": if e.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": e.singular,
+        "verbs": e.verbs,
+    });
+    if !e.short_names.is_empty() {
+        one["shortNames"] = json!(e.short_names);
+    }
+    if !e.categories.is_empty() {
+        one["categories"] = json!(e.categories);
+    }
+    if !e.subresources.is_empty() {
+        let subs = e.subresources.iter().map(|s| {
+            json!({
+                "subresource": s.name,
+                "responseKind": { "group": s.group, "version": s.version, "kind": s.kind },
+                "verbs": s.verbs,
+            })
+        });
+        one["subresources"] = subs.collect();
+    }
+    one
+}
+
+fn aggregated(groups: &[Group<'_>], core: bool) -> Value {
+    let mut items = Vec::new();
+    for group in groups.iter().filter(|group| group.name.is_empty() == core) {
+        let version = |version: &Version<'_>| match &version.resources {
+            Resources::Own(entries) => {
+                let resources = entries.iter().map(|e| resource_discovery(group.name, version.name, e));
+                let resources: Vec<Value> = resources.collect();
+                Some(json!({ "version": version.name, "resources": resources, "freshness": "Current" }))
+            }
+            // before it was asked nobody knows that it is there
+            Resources::Remote(remote) => remote.said().discovery.as_ref().map(Discovery::listed),
+        };
+        let list: Vec<Value> = group.versions.iter().filter_map(version).collect();
+        if list.is_empty() {
+            continue;
+        }
+        let metadata = if group.name.is_empty() {
+            json!({})
         } else {
-            json!({ "name": name, "creationTimestamp": null })
+            json!({ "name": group.name })
         };
         items.push(json!({ "metadata": metadata, "versions": list }));
     }
@@ -302,14 +361,23 @@ impl Documents {
     /// Answers `/api` and `/apis` and what is below them.
     pub fn answer(&self, server: &ApiServer, request: &Request) -> Result<Response<Body>> {
         let catalog = server.registry.catalog();
-        let groups = groups(&catalog);
+        let remotes = server.aggregator.remotes();
+        let groups = groups(&catalog, &remotes);
         let parts: Vec<&str> = request.info.path.trim_matches('/').split('/').collect();
-        let find = |group: &str| groups.iter().find(|((_, name), _)| *name == group).map(|(_, v)| v);
+        let find = |group: &str| groups.iter().find(|g| g.name == group);
         let resources = |group: &str, version: &str| {
-            find(group)
-                .and_then(|versions| versions.iter().find(|(p, _)| p.1 == version))
-                .map(|(_, entries)| list_document(&api::gvk::join_api_version(group, version), entries))
+            let version = find(group)?.versions.iter().find(|v| v.name == version)?;
+            match &version.resources {
+                Resources::Own(entries) => {
+                    let name = api::gvk::join_api_version(group, version.name);
+                    Some(list_document(&name, entries))
+                }
+                // it answers for itself
+                Resources::Remote(_) => None,
+            }
         };
+        let own = |group: &Group<'_>| group_document(group.name, group.versions.iter().map(|v| v.name));
+        let of = |group: &str, versions: &[String]| group_document(group, versions.iter().map(String::as_str));
         let document = match parts.as_slice() {
             ["api"] | ["apis"] if wants_aggregated(request) => {
                 let document = aggregated(&groups, parts == ["api"]);
@@ -322,22 +390,49 @@ impl Documents {
                 Some(json!({ "kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": by_client }))
             }
             ["apis"] => {
-                let list = groups
+                let registered = registered(&server.registry)?;
+                let others = registered
                     .iter()
-                    .filter(|((_, n), _)| !n.is_empty())
-                    .map(|((_, n), v)| group_document(n, v));
-                Some(json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list.collect::<Vec<_>>() }))
+                    .filter(|(group, _)| !group.is_empty() && group != api_services::GROUP);
+                let list = find(api_services::GROUP).map(own).into_iter();
+                let list: Vec<Value> = list
+                    .chain(others.map(|(group, versions)| of(group, versions)))
+                    .collect();
+                Some(json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
             }
             ["api", version] => resources("", version),
-            ["apis", group] => find(group).map(|versions| {
-                let mut document = group_document(group, versions);
-                document["kind"] = json!("APIGroup");
-                document["apiVersion"] = json!("v1");
-                document
-            }),
+            ["apis", group] => {
+                let registered = registered(&server.registry)?;
+                let named = registered.iter().find(|(name, _)| name == group && !group.is_empty());
+                let named = named.filter(|_| *group != api_services::GROUP);
+                // what nobody has registered may be served nevertheless
+                let document = named
+                    .map(|(group, versions)| of(group, versions))
+                    .or_else(|| find(group).map(own));
+                document.map(|mut document| {
+                    document["kind"] = json!("APIGroup");
+                    document["apiVersion"] = json!("v1");
+                    document
+                })
+            }
             ["apis", group, version] => resources(group, version),
             _ => None,
         };
+        let built_in = |group: &str| api::resources::all().iter().any(|row| row.group == group);
+        // documents of groups are made by other handlers than those of what is built in, which know only one method
+        if let ["apis", group, _] | [group @ "api", _] = parts.as_slice()
+            && (*group == "api" || built_in(group))
+            && document.is_some()
+            && request.method != http::Method::GET
+        {
+            return Err(ApiError::method_not_allowed());
+        }
+        if let ["apis", group, ..] = parts.as_slice()
+            && document.is_none()
+            && !built_in(group)
+        {
+            return Ok(body::no_such_page());
+        }
         let document = document.ok_or_else(ApiError::no_such_path)?;
         // older protobuf clients ask for protobuf here as well
         Ok(body::tree_response(StatusCode::OK, request.accept, &document))

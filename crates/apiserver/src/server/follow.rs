@@ -11,6 +11,7 @@ use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::cache::Subscription;
 use crate::registry::cached::Cached;
+use crate::registry::conversion::Conversion;
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
 use crate::server::ApiServer;
@@ -31,20 +32,28 @@ pub struct Follow {
     resource: Arc<Resource>,
 }
 
-/// The shared object, unless the version asked for is not the one that is stored.
+/// The shared object, unless the version asked for is not the one that is stored. What a webhook converts is shown as it is
+/// stored: whoever follows all kinds reads their metadata.
 fn view(resource: &Resource, object: &Cached) -> Result<Arc<Object>> {
-    if resource.is_stored_as_served(object) {
+    if resource.is_stored_as_served(object) || matches!(resource.conversion, Conversion::Webhook(_)) {
         return Ok(object.object.clone());
     }
     Object::parse(resource.present(object)?).map_err(ApiError::internal)
 }
 
 impl ApiServer {
+    /// Whether another server has a collection: its objects are not here to be followed.
+    pub fn is_elsewhere(&self, collection: &Uri) -> bool {
+        let query = Query::parse(collection.query());
+        let info = RequestInfo::parse(&Method::GET, collection.path(), &query);
+        info.is_ok_and(|info| self.aggregator.find(&info).is_some())
+    }
+
     /// The objects of a collection, as its path and selectors name it, and the place after them.
     ///
     /// # Errors
     /// As LIST and WATCH: `403` when the user may not do both, `404` when the collection is not served, `400` for
-    /// selectors that cannot be read.
+    /// selectors that cannot be read, and for labels and fields of objects that a webhook converts.
     pub fn follow(&self, user: &User, collection: &Uri) -> Result<(Vec<Arc<Object>>, Follow)> {
         let query = Query::parse(collection.query());
         let mut info = RequestInfo::parse(&Method::GET, collection.path(), &query)?;
@@ -60,6 +69,10 @@ impl ApiServer {
         let mut selection = Selection::parse(&served.resource, &info.namespace, &query)?;
         if !info.name.is_empty() {
             selection = selection.with_name(&info.name);
+        }
+        if selection.is_of_converted() {
+            let why = "objects that a webhook converts are followed as a whole, not by labels or fields";
+            return Err(ApiError::bad_request(why));
         }
         let scope = selection.scope(&served.resource);
         let (subscription, listing, _) = served.cache.watch(scope, &selection.namespace, None)?;

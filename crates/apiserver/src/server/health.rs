@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use ::metrics::{Kind, Metric, Page};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::authentication::service_account::TokenIssuer;
+use crate::flow_control;
 use crate::http::request_info::Query;
+use crate::metrics::Asked;
 use crate::server::ApiServer;
 use crate::server::body::{self, Body};
 
@@ -74,7 +77,7 @@ fn there(server: &ApiServer, group: &str, plural: &str, namespace: &str, name: &
     server.registry.get(group, plural, namespace, name).is_some()
 }
 
-const CHECKS: [Check; 24] = [
+const CHECKS: [Check; 27] = [
     check("ping", before_serving),
     check("log", before_serving),
     check("etcd", stored),
@@ -82,6 +85,8 @@ const CHECKS: [Check; 24] = [
     ready("informer-sync", before_serving),
     check("poststarthook/start-apiserver-admission-initializer", before_serving),
     check("poststarthook/generic-apiserver-start-informers", before_serving),
+    check("poststarthook/priority-and-fairness-config-consumer", before_serving),
+    check("poststarthook/priority-and-fairness-filter", before_serving),
     check("poststarthook/start-apiextensions-informers", before_serving),
     done("poststarthook/start-apiextensions-controllers", |health| {
         &health.restored
@@ -114,6 +119,9 @@ const CHECKS: [Check; 24] = [
             "",
             "system-node-critical",
         )
+    }),
+    made("poststarthook/priority-and-fairness-config-producer", |server| {
+        there(server, flow_control::GROUP, flow_control::SCHEMAS, "", "exempt")
     }),
     made("poststarthook/bootstrap-controller", |server| {
         there(server, "", "services", "default", "kubernetes")
@@ -247,49 +255,44 @@ impl Health {
 
     /// `/metrics/slis`: what the checks gave whenever they were asked for (KEP-3466).
     pub fn indicators(&self) -> Response<Body> {
-        let (mut last, mut total) = (String::new(), String::new());
+        const LAST: Metric = Metric::stable("kubernetes_healthcheck", "Whether a health check passed the last time.");
+        const TOTAL: Metric = Metric::stable(
+            "kubernetes_healthchecks_total",
+            "How often a health check passed and failed.",
+        );
+        let mut shown = Page::default();
         let mut checks: Vec<_> = CHECKS.iter().zip(&self.tallies).collect();
         checks.sort_by_key(|(check, _)| check.name);
         for (check, tallies) in checks {
             for (path, tally) in PATHS.iter().zip(tallies) {
                 let (failed, passed) = (tally.failed.load(Relaxed), tally.passed.load(Relaxed));
-                let labels = format!("name=\"{}\"", check.name);
                 if failed + passed > 0 {
-                    let well = u8::from(tally.well.load(Relaxed));
-                    last.push_str(&format!("kubernetes_healthcheck{{{labels},type=\"{path}\"}} {well}\n"));
+                    let well = f64::from(u8::from(tally.well.load(Relaxed)));
+                    shown
+                        .samples(&LAST, Kind::Gauge)
+                        .number(&[("name", check.name), ("type", path)], well);
                 }
                 for (status, count) in [("error", failed), ("success", passed)] {
                     if count > 0 {
-                        total.push_str(&format!(
-                            "kubernetes_healthchecks_total{{{labels},status=\"{status}\",type=\"{path}\"}} {count}\n"
-                        ));
+                        let labels = [("name", check.name), ("status", status), ("type", path)];
+                        shown.samples(&TOTAL, Kind::Counter).count(&labels, count);
                     }
                 }
             }
         }
-        let mut text = String::new();
-        for (metric, kind, help, samples) in [
-            (
-                "kubernetes_healthcheck",
-                "gauge",
-                "This metric records the result of a single healthcheck.",
-                last,
-            ),
-            (
-                "kubernetes_healthchecks_total",
-                "counter",
-                "This metric records the results of all healthcheck.",
-                total,
-            ),
-        ] {
-            if !samples.is_empty() {
-                text.push_str(&format!(
-                    "# HELP {metric} [STABLE] {help}\n# TYPE {metric} {kind}\n{samples}"
-                ));
-            }
-        }
-        plain(StatusCode::OK, text)
+        super::metrics::response(&shown)
     }
+}
+
+/// What metrics count a page of checks as.
+pub(super) fn counted(path: &str) -> Asked {
+    let place = PATHS.iter().position(|known| path.strip_prefix('/') == Some(*known));
+    Asked::page(["/healthz", "/livez", "/readyz"][place.unwrap_or_default()])
+}
+
+/// A page of text.
+pub(super) fn plain_page(text: String) -> Response<Body> {
+    plain(StatusCode::OK, text)
 }
 
 fn plain(code: StatusCode, text: String) -> Response<Body> {
@@ -313,29 +316,4 @@ pub fn openid_configuration(issuer: &TokenIssuer) -> Value {
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],
     })
-}
-
-/// `/metrics` in the Prometheus text format.
-pub fn metrics(server: &ApiServer) -> Response<Body> {
-    let mut text = String::from(
-        "# HELP apiserver_storage_objects Number of stored objects by resource.\n# TYPE apiserver_storage_objects gauge\n",
-    );
-    for served in server.registry.catalog().all() {
-        let resource = &served.resource;
-        if resource.is_stored_version() {
-            text.push_str(&format!(
-                "apiserver_storage_objects{{resource=\"{}\"}} {}\n",
-                resource.qualified(),
-                served.cache.len()
-            ));
-        }
-    }
-    text.push_str(
-        "# HELP apiserver_storage_revision The revision of the datastore.\n# TYPE apiserver_storage_revision counter\n",
-    );
-    text.push_str(&format!(
-        "apiserver_storage_revision {}\n",
-        server.registry.store.revision()
-    ));
-    plain(StatusCode::OK, text)
 }

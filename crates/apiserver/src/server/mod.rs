@@ -1,17 +1,20 @@
 //! The server: a request's path from the connection to the registry, as a stack of layers.
 
 mod access_review;
+pub mod beside;
 pub mod body;
 pub mod component_status;
 pub mod connection;
 pub mod decode;
 pub mod discovery;
+mod extension;
 pub mod follow;
 pub mod health;
 pub mod in_flight;
 pub mod intake;
 pub mod lane;
 pub mod limits;
+mod metrics;
 pub mod openapi;
 pub mod options;
 pub mod read;
@@ -22,31 +25,46 @@ pub mod watch;
 pub mod websocket;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
 
+use crate::aggregator::Aggregator;
+use crate::audit::policy::Level;
+use crate::audit::{AUDIT_ID, Audit, Trail};
+use crate::authentication::certificate::Peer;
 use crate::authentication::{Authenticator, impersonation};
 use crate::authorization::Attributes;
-use crate::http::negotiate::Accept;
+use crate::flow_control::Asked;
+use crate::http::negotiate::{Accept, Transform};
 use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::http::warnings::Warnings;
+use crate::metrics::{Asked as Counted, Measured, Told};
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::server::body::Body;
-use crate::server::in_flight::{Place, is_long_running};
+use crate::server::extension::Forward;
+use crate::server::in_flight::{Entry, InFlight, Place, is_long_running};
 use crate::server::intake::{Held, Payload};
 use crate::server::limits::Limits;
 use crate::subresource::kubelet::KubeletClient;
+
+/// Pages on flow control.
+const FLOW_CONTROL: &str = "/debug/api_priority_and_fairness/";
+/// Bytes of an error that the log shows.
+const LOGGED: usize = 1000;
 
 /// Everything that answers requests.
 pub struct ApiServer {
     pub registry: Arc<Registry>,
     pub pipeline: Arc<Pipeline>,
+    pub aggregator: Arc<Aggregator>,
     pub authenticator: Authenticator,
     pub discovery: discovery::Documents,
     pub openapi: openapi::Documents,
@@ -55,6 +73,12 @@ pub struct ApiServer {
     pub health: health::Health,
     pub components: component_status::Components,
     pub limits: Limits,
+    /// What is recorded of requests, if anything is.
+    pub audit: Option<Arc<Audit>>,
+    /// What other parts of this process count: it is shown with the server's own.
+    pub others: ::metrics::Registry,
+    /// What a scheduler in this process shows of pods.
+    pub pod_resources: std::sync::OnceLock<Arc<dyn ::metrics::Source>>,
 }
 
 /// An answer, and what it is bound to while it is sent.
@@ -81,11 +105,20 @@ pub struct Request {
     pub user: Arc<User>,
     /// Told with the answer, whatever it is.
     pub warnings: Warnings,
+    /// The record of the request.
+    pub trail: Trail,
+    /// What metrics are told of the request.
+    pub told: Told,
 }
 
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Says what metrics count the request as.
+    fn tell(&self, asked: impl FnOnce() -> Counted) {
+        self.told.get_or_init(asked);
     }
 }
 
@@ -104,8 +137,10 @@ impl ApiServer {
         payload: Payload,
         upgrade: Option<OnUpgrade>,
         known: Option<Arc<User>>,
-        certificate: Option<&User>,
+        peer: Option<&Peer>,
     ) -> Answered {
+        let begun = Instant::now();
+        let (counted, told) = (&self.registry.metrics.requests, Told::default());
         let query = Query::parse(parts.uri.query());
         let read = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok());
@@ -116,35 +151,110 @@ impl ApiServer {
         // an error is written as JSON to whoever cannot be understood
         let accept = negotiated.clone().unwrap_or_default();
         let warnings = Warnings::default();
+        let mut id = self.audit_id(&parts.headers);
+        let trail = match &self.audit {
+            Some(audit) => audit.begin(
+                &parts,
+                peer.map(|peer| peer.address),
+                String::from_utf8_lossy(id.as_bytes()).into_owned(),
+            ),
+            None => Trail::default(),
+        };
         let long_running = read.as_ref().is_ok_and(is_long_running);
+        let mut shows = read.as_ref().is_ok_and(shows_object) && !long_running;
         let within = (!long_running).then_some(self.limits.request_timeout);
-        let mut place = None;
+        let (mut place, mut class, mut forwarded) = (None, None, false);
+        // an error that its client cannot be told as asked is written without being looked at
+        let plain = negotiated.is_err() || accept.transform != Transform::Whole;
         let done = async {
             let info = read?;
-            if !long_running {
-                check_timeout(&query)?;
+            if !long_running && let Err(error) = check_timeout(&query) {
+                trail.refused(&info);
+                return Err(error);
             }
             let inside = known.is_some();
             // who: a certificate, a token, or nobody
             let user = match known {
                 Some(user) => user,
-                None => Arc::new(
-                    self.authenticator
-                        .authenticate(&parts.headers, &info.path, certificate)
-                        .await?,
-                ),
+                None => {
+                    let authenticator = &self.authenticator;
+                    let known = authenticator.authenticate(&parts.headers, &info.path, peer, &trail);
+                    match known.await {
+                        Ok(user) => Arc::new(user),
+                        Err(error) => {
+                            trail.refused(&info);
+                            return Err(error);
+                        }
+                    }
+                }
             };
+            // the record: from here on it is known whose request this is
+            trail.received(&info, &user).await?;
             // as whom: one user may be allowed to act as another
             let attributes = Attributes::of(&info);
             let modes = &self.authenticator.last_modes;
-            let user = impersonation::impersonate(&self.pipeline.authorizer, modes, &parts.headers, user, &attributes)?;
-            // whether: Node and RBAC
-            self.pipeline.authorizer.authorize(&user, &attributes)?;
+            let user = impersonation::impersonate(
+                &self.pipeline.authorizer,
+                modes,
+                &parts.headers,
+                user,
+                &attributes,
+                &trail,
+            )?;
             drop(attributes);
             // when: so many at a time; the server's own components never wait for others
+            let _load = (!long_running).then(|| counted.in_flight.enter(info.verb));
             if !inside {
-                place = self.limits.in_flight.admit(&info, &user).await?;
+                let asked = Asked {
+                    info: &info,
+                    query: &query,
+                    user: &user,
+                    method: &parts.method,
+                    uri: &parts.uri,
+                };
+                let time = time_of(&query, self.limits.request_timeout);
+                let Entry { schema, outcome } = self.limits.in_flight.enter(asked, time).await;
+                class = schema;
+                match outcome {
+                    Ok(entered) => place = entered,
+                    Err(retry_after) => {
+                        if let Some(served) = self.registry.catalog().find(&info.group, &info.version, &info.resource) {
+                            counted.dropped(&Counted::of(&info, &query, &parts.headers, &served.resource));
+                        }
+                        return Ok(in_flight::refusal(retry_after));
+                    }
+                }
             }
+            // whether: Node and RBAC
+            let attributes = Attributes::of(&info);
+            let decision = self.pipeline.authorizer.decide(&user, &attributes);
+            let word = if decision.allowed { "allow" } else { "forbid" };
+            trail.annotate("authorization.k8s.io/decision", || word.into());
+            trail.annotate("authorization.k8s.io/reason", || decision.reason.clone());
+            if !decision.allowed {
+                return Err(attributes.forbidden(&user, &decision.reason));
+            }
+            drop(attributes);
+            // by whom: other servers read the rest themselves
+            if let Some(remote) = self.aggregator.find(&info) {
+                forwarded = true;
+                let forward = Forward {
+                    remote: &remote,
+                    parts,
+                    payload,
+                    upgrade,
+                    info: &info,
+                    query: &query,
+                    user: &user,
+                    from: peer.map(|peer| peer.address),
+                };
+                return Box::pin(forward.answer(self)).await;
+            }
+            // one after the other, if it reads much: many lists do not keep a single object waiting
+            let _wide = match &place {
+                Some(place) if place.is_wide() => Some(self.limits.wide.acquire().await.map_err(ApiError::internal)?),
+                _ => None,
+            };
             // with what: nothing is read of those who may not
             let (body, held) = payload.read(&self.limits.bodies, self.limits.request_timeout).await?;
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
@@ -165,6 +275,8 @@ impl ApiServer {
                 accept,
                 user,
                 warnings: warnings.clone(),
+                trail: trail.clone(),
+                told: told.clone(),
             };
             // where: long work does not hold up the threads that answer
             if long {
@@ -175,10 +287,23 @@ impl ApiServer {
             self.dispatch(request, negotiated).await
         };
         let mut response = match done.await {
-            Ok(response) => response,
+            Ok(response) => {
+                // what another server answers is that one's to record
+                shows &= !forwarded;
+                response
+            }
             Err(error) => {
+                match plain {
+                    true => shows = false,
+                    false => {
+                        shows = true;
+                        trail.status(&error.status());
+                    }
+                }
                 if error.code >= 500 {
-                    tracing::warn!(%error, code = error.code, "request failed");
+                    // a message may repeat what a client sent, which may be megabytes
+                    let shown = &error.message[..error.message.floor_char_boundary(LOGGED)];
+                    tracing::warn!(error = shown, code = error.code, "request failed");
                 }
                 body::error_response(
                     Accept {
@@ -192,15 +317,62 @@ impl ApiServer {
         for warning in warnings.headers() {
             response.headers_mut().append(http::header::WARNING, warning);
         }
-        let id = self.registry.uid();
-        if let Ok(value) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert("audit-id", value);
+        // no two requests share it: kept out of the compression of headers, it does not fill the table that each answer searches
+        id.set_sensitive(true);
+        response.headers_mut().insert(AUDIT_ID, id);
+        if let Some(schema) = class {
+            in_flight::tell(&schema, response.headers_mut());
         }
+        if long_running {
+            // a watch that has begun takes no place
+            place = None;
+        }
+        let response = recorded(&trail, response, long_running, shows).await;
+        let response = self.measured(response, begun, told, long_running);
         Answered {
             response,
             place,
             within,
         }
+    }
+
+    /// An answer that is counted when it has been sent.
+    fn measured(&self, response: Response<Body>, begun: Instant, told: Told, lasts: bool) -> Response<Body> {
+        let metrics = &self.registry.metrics;
+        let lasting = told.get().filter(|_| lasts).map(|asked| metrics.requests.lasts(asked));
+        if told.get().is_none() {
+            return response;
+        }
+        let mut measured = Measured::new(metrics, begun, told, response.status());
+        let (parts, body) = response.into_parts();
+        match body.size_hint().exact() {
+            Some(size) if lasting.is_none() => {
+                measured.sent(size);
+                Response::from_parts(parts, body)
+            }
+            _ => {
+                let sent = move |bytes: usize| measured.sent(bytes as u64);
+                Response::from_parts(parts, body::counting(body::holding(body, lasting), sent))
+            }
+        }
+    }
+
+    /// Who is where in flow control, for a person to read.
+    fn flow_control_page(&self, path: &str, query: &Query) -> Response<Body> {
+        let name = path.strip_prefix(FLOW_CONTROL).unwrap_or_default();
+        let page = match &self.limits.in_flight {
+            InFlight::Fair(fair) => fair.page(name, query),
+            InFlight::Plain(_) => None,
+        };
+        page.map_or_else(body::no_such_page, health::plain_page)
+    }
+
+    /// The name of a request: its client's, or one that nobody has had.
+    fn audit_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let given = headers.get(AUDIT_ID).filter(|id| !id.is_empty()).cloned();
+        given.unwrap_or_else(|| {
+            HeaderValue::from_str(&self.registry.uid()).unwrap_or_else(|_| HeaderValue::from_static(""))
+        })
     }
 
     async fn dispatch(self: &Arc<Self>, request: Request, negotiated: Result<Accept>) -> Result<Response<Body>> {
@@ -212,7 +384,7 @@ impl ApiServer {
             return self.resource(request, negotiated).await;
         }
         match request.info.path.trim_end_matches('/') {
-            "" => Ok(discovery::root(&self.registry.catalog())),
+            "" => Ok(discovery::root(&self.registry.catalog(), &self.aggregator)),
             "/version" | "/openid/v1/jwks" | "/.well-known/openid-configuration" if request.method != Method::GET => {
                 Err(ApiError::method_not_allowed())
             }
@@ -222,9 +394,12 @@ impl ApiServer {
                 StatusCode::OK,
                 &health::openid_configuration(&self.authenticator.tokens),
             )),
-            "/metrics" => Ok(health::metrics(self)),
+            "/metrics" => Ok(metrics::page(self)),
+            "/metrics/resources" if self.pod_resources.get().is_some() => Ok(metrics::pod_resources(self)),
+            path if path.starts_with(FLOW_CONTROL) => Ok(self.flow_control_page(path, &request.query)),
             "/metrics/slis" => Ok(self.health.indicators()),
             path if matches!(path, "/healthz" | "/livez" | "/readyz") && !request.info.path.ends_with('/') => {
+                request.tell(|| health::counted(path));
                 Ok(self.health.answer(self, path, &request.query))
             }
             path if ["/healthz/", "/livez/", "/readyz/"].iter().any(|p| path.starts_with(p)) => {
@@ -233,10 +408,63 @@ impl ApiServer {
             path if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
                 self.discovery.answer(self, &request)
             }
-            path if path.starts_with("/openapi/") => self.openapi.answer(self, &request).await,
+            path if path.starts_with("/openapi/") => Box::pin(self.openapi.answer(self, &request)).await,
             _ => Ok(body::no_such_page()),
         }
     }
+}
+
+/// Whether the answer to a request is an object: other pages are not recorded.
+fn shows_object(info: &RequestInfo) -> bool {
+    let path = info.path.trim_end_matches('/');
+    info.is_resource
+        && !matches!(
+            info.subresource.as_str(),
+            "log" | "proxy" | "exec" | "attach" | "portforward"
+        )
+        || ["/api", "/apis"].contains(&path)
+        || ["/api/", "/apis/"].iter().any(|root| path.starts_with(root))
+}
+
+/// Records how a request was answered. An answer that lasts keeps its record until it has been sent.
+async fn recorded(trail: &Trail, response: Response<Body>, lasts: bool, shows: bool) -> Response<Body> {
+    let level = trail.level();
+    let code = response.status().as_u16();
+    if level == Level::None {
+        // a policy without a word on this, or a request that nobody could read
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let body = match level == Level::RequestResponse && shows {
+        true => match body.collect().await.map(http_body_util::Collected::to_bytes) {
+            Ok(bytes) => {
+                let media_type = parts
+                    .headers
+                    .get(http::header::CONTENT_TYPE)
+                    .and_then(|v| v.to_str().ok());
+                trail.response_object(media_type.unwrap_or_default(), &bytes);
+                body::full(bytes)
+            }
+            Err(error) => body::failing(error),
+        },
+        false => body,
+    };
+    trail.answered(code, lasts).await;
+    match lasts {
+        true => Response::from_parts(parts, body::holding(body, trail.clone())),
+        false => Response::from_parts(parts, body),
+    }
+}
+
+/// How long a request may take: its client may ask for less.
+fn time_of(query: &Query, most: Duration) -> Duration {
+    let asked = query
+        .text("timeout")
+        .and_then(|text| api::duration::parse_go(text).ok());
+    let asked = asked
+        .and_then(|nanos| u64::try_from(nanos).ok())
+        .filter(|nanos| *nanos > 0);
+    asked.map_or(most, |nanos| most.min(Duration::from_nanos(nanos)))
 }
 
 /// A client says how long it waits at most.

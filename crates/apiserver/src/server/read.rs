@@ -192,7 +192,7 @@ fn encode_continue(revision: Option<u64>, start: String, rest: Option<usize>) ->
 }
 
 /// Answers GET of one object.
-pub fn get(
+pub async fn get(
     registry: &Registry,
     served: &Served,
     namespace: &str,
@@ -208,6 +208,7 @@ pub fn get(
         .cache
         .get(namespace, name)
         .ok_or_else(|| served.resource.not_found(name))?;
+    served.resource.ready(std::slice::from_ref(&object)).await?;
     body::object_response(StatusCode::OK, &served.resource, &object, accept)
 }
 
@@ -236,6 +237,7 @@ pub async fn list(
 ) -> Result<Response<Body>> {
     let options = ListOptions::parse(query)?;
     let (items, meta) = select(registry, served, selection, &options).await?;
+    served.resource.ready(&items).await?;
     body::list_response(&served.resource, items, &meta, accept, table::Include::parse(query)?)
 }
 
@@ -264,8 +266,10 @@ pub async fn select(
             revision: cache.revision(),
             ..ListMeta::default()
         };
-        let found = cache.get(&selection.namespace, name);
-        return Ok((found.into_iter().filter(|o| selection.matches(o)).collect(), meta));
+        let mut found = Vec::from_iter(cache.get(&selection.namespace, name));
+        selection.ready(&found).await?;
+        found.retain(|o| selection.matches(o));
+        return Ok((found, meta));
     }
     if let Some(revision) = exact {
         not_in_the_future(registry, revision)?;
@@ -277,7 +281,7 @@ pub async fn select(
         limit: options.limit,
     };
     let count = !selection.is_filtered() && known.is_none();
-    let (revision, mut chunk) = match cache.chunk(range, exact, count, |o| selection.matches(o)) {
+    let (revision, mut chunk) = match cached(served, selection, range, exact, count).await? {
         Some(found) => found,
         None => {
             // only of an exact revision may the cache know nothing
@@ -299,6 +303,32 @@ pub async fn select(
         meta.remaining = rest;
     }
     Ok((chunk.items, meta))
+}
+
+/// A chunk from the cache, once it can be said of its objects whether they are selected; `None` as of the cache.
+async fn cached(
+    served: &Served,
+    selection: &Selection,
+    range: Range<'_>,
+    mut revision: Option<u64>,
+    count: bool,
+) -> Result<Option<(u64, Chunk)>> {
+    loop {
+        let mut unsure = Vec::new();
+        let found = served.cache.chunk(range, revision, count, |object| {
+            let selected = selection.is_selected(object);
+            if selected.is_none() {
+                unsure.push(object.clone());
+            }
+            selected == Some(true)
+        });
+        if unsure.is_empty() {
+            return Ok(found);
+        }
+        selection.ready(&unsure).await?;
+        // what is looked at again is what was looked at
+        revision = found.map(|(revision, _)| revision);
+    }
 }
 
 /// Says how a list whose revision is gone may go on.
@@ -353,8 +383,13 @@ async fn at_revision(
             other => other.into(),
         })?;
         let last = found.kvs.last().map(|kv| kv.key.clone());
-        for (i, kv) in found.kvs.into_iter().enumerate() {
-            let object = served.cache.decode(kv.value)?;
+        let decoded = found
+            .kvs
+            .into_iter()
+            .map(|kv| served.cache.decode(kv.value).map(Arc::new));
+        let objects = decoded.collect::<Result<Vec<_>>>()?;
+        selection.ready(&objects).await?;
+        for (i, object) in objects.into_iter().enumerate() {
             if !selection.matches(&object) {
                 continue;
             }
@@ -363,7 +398,7 @@ async fn at_revision(
                 chunk.rest = found.count - i;
                 return Ok(chunk);
             }
-            chunk.items.push(Arc::new(object));
+            chunk.items.push(object);
         }
         match last.filter(|_| found.more) {
             // the least key after the last one

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::custom::follow;
 use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, META, Result};
+use crate::metrics::Asked;
 use crate::pipeline::delete::{DeleteOptions, Deleted, dry_run};
 use crate::pipeline::patch::{Patch, PatchKind};
 use crate::pipeline::{Change, Origin, Write};
@@ -38,6 +39,14 @@ impl ApiServer {
         let found = catalog.find(&info.group, &info.version, &info.resource).cloned();
         if let Some(text) = found.as_ref().and_then(|served| served.resource.deprecation.as_ref()) {
             request.warnings.add(text);
+            request.trail.annotate("k8s.io/deprecated", || "true".into());
+        }
+        // nobody negotiates about a group that is not there
+        if found.is_none() {
+            let known = api::resources::all().iter().any(|row| row.group == info.group);
+            if !known && !catalog.all().any(|s| s.resource.group == info.group) {
+                return Ok(body::no_such_page());
+            }
         }
         // tables and protobuf are of resources; proxies negotiate with whom they proxy to
         if !matches!(
@@ -50,13 +59,14 @@ impl ApiServer {
             };
         }
         let Some(served) = found else {
-            let rows = api::resources::all();
-            if !rows.iter().any(|r| r.group == info.group) && !catalog.all().any(|s| s.resource.group == info.group) {
-                return Ok(body::no_such_page());
-            }
-            return self.review(&request).await;
+            return Box::pin(self.review(&request)).await;
         };
         let resource = &served.resource;
+        let known = info.subresource.is_empty() || resource.subresource(&info.subresource).is_some();
+        if known && resource.verbs.iter().any(|verb| verb == info.verb) {
+            request.tell(|| Asked::of(info, &request.query, &request.headers, resource));
+            self.registry.metrics.requests.deprecated(resource, &info.subresource);
+        }
         // it can be asked whether somebody may, but there is no such path
         if info.verb == "proxy" {
             return Err(ApiError::no_such_path());
@@ -96,7 +106,7 @@ impl ApiServer {
                 });
             };
             if resource.rules.part(&info.subresource).is_none() {
-                return subresource::answer(self, served, request).await;
+                return Box::pin(subresource::answer(self, served, request)).await;
             }
             if !subresource.verbs.iter().any(|v| v == info.verb) {
                 return Err(ApiError::method_not_allowed());
@@ -113,21 +123,26 @@ impl ApiServer {
         }
         // nothing stores them
         if resource.is("", "componentstatuses") {
-            return self.component_statuses(&served, &request).await;
+            return Box::pin(self.component_statuses(&served, &request)).await;
         }
+        // a request takes the memory that its own verb needs, not that of the largest
         match info.verb {
-            "get" => read::get(
-                &self.registry,
-                &served,
-                self.namespace_of(&request, resource),
-                &info.name,
-                &request.query,
-                request.accept,
-            ),
+            "get" => {
+                read::get(
+                    &self.registry,
+                    &served,
+                    self.namespace_of(&request, resource),
+                    &info.name,
+                    &request.query,
+                    request.accept,
+                )
+                .await
+            }
             "list" => {
                 ListOptions::numbers(&request.query)?;
                 let selection = Selection::parse(resource, &info.namespace, &request.query)?;
-                read::list(&self.registry, &served, &selection, &request.query, request.accept).await
+                let list = read::list(&self.registry, &served, &selection, &request.query, request.accept);
+                Box::pin(list).await
             }
             "watch" => {
                 ListOptions::numbers(&request.query)?;
@@ -136,14 +151,21 @@ impl ApiServer {
                 if !info.name.is_empty() {
                     selection = selection.with_name(&info.name);
                 }
-                let response = watch::watch(&served, selection, &request.query, request.accept)?;
+                let response = Box::pin(watch::watch(
+                    &self.registry,
+                    &served,
+                    selection,
+                    &request.query,
+                    request.accept,
+                ))
+                .await?;
                 websocket::watch(&request.headers, request.upgrade.take(), response)
             }
-            "create" => self.create(&served, &request).await,
-            "update" => self.update(&served, &request).await,
-            "patch" => self.patch(&served, &request).await,
-            "delete" => self.delete(&served, &request).await,
-            "deletecollection" => self.delete_collection(&served, &request).await,
+            "create" => Box::pin(self.create(&served, &request)).await,
+            "update" => Box::pin(self.update(&served, &request)).await,
+            "patch" => Box::pin(self.patch(&served, &request)).await,
+            "delete" => Box::pin(self.delete(&served, &request)).await,
+            "deletecollection" => Box::pin(self.delete_collection(&served, &request)).await,
             _ => Err(ApiError::method_not_allowed()),
         }
     }
@@ -250,6 +272,7 @@ impl ApiServer {
             return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
         }
         let (patch, objections) = Patch::parse(kind, &request.body)?;
+        request.trail.request_patch(|| request.body.clone());
         let name = &request.info.name;
         let updated = write
             .update(name, |old| {
@@ -292,6 +315,7 @@ impl ApiServer {
         let repeated = document.yaml_problem();
         let name = &request.info.name;
         let mut tree = document.value;
+        request.trail.request_patch(|| tree.to_string().into());
         if tree.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
             return Err(ApiError::bad_request("metadata.managedFields must be nil"));
         }
@@ -326,7 +350,8 @@ impl ApiServer {
         }
         let mut config = decoded.value;
         check_type(resource, &mut config)?;
-        if metadata::text(&config, "name").is_empty() {
+        let nameless = metadata::text(&config, "name").is_empty();
+        if nameless {
             metadata::of(&mut config)?.insert("name".into(), json!(name));
         }
         check_identity(name, &config)?;
@@ -337,6 +362,9 @@ impl ApiServer {
                 let why =
                     format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
                 return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+            }
+            if nameless {
+                check_identity(name, &Value::Null)?;
             }
             check_namespace(resource, &mut config, write.namespace)?;
             let tree = write
@@ -379,12 +407,13 @@ impl ApiServer {
         &self,
         code: StatusCode,
         write: &Write<'_>,
-        object: &Cached,
+        object: &Arc<Cached>,
         request: &Request,
     ) -> Result<Response<Body>> {
         if !write.options.dry_run {
             follow::write(&self.pipeline, write.served, object).await?;
         }
+        write.served.resource.ready(std::slice::from_ref(object)).await?;
         body::object_response(code, &write.served.resource, object, request.accept)
     }
 
@@ -422,7 +451,10 @@ impl ApiServer {
             options: &write_options,
         };
         match self.delete_one(&write, &request.info.name, &options).await? {
-            Deleted::Later(object) => body::object_response(StatusCode::OK, resource, &object, request.accept),
+            Deleted::Later(object) => {
+                resource.ready(std::slice::from_ref(&object)).await?;
+                body::object_response(StatusCode::OK, resource, &object, request.accept)
+            }
             Deleted::Now(object) => {
                 if resource.rules.returns_deleted {
                     return body::object_response(StatusCode::OK, resource, &object, request.accept);
@@ -432,6 +464,7 @@ impl ApiServer {
                     map.retain(|_, v| v.as_str() != Some(""));
                 }
                 let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details });
+                request.trail.status(&status);
                 Ok(body::tree_response(StatusCode::OK, request.accept, &status))
             }
         }
@@ -461,6 +494,7 @@ impl ApiServer {
                 Err(error) => return Err(error),
             }
         }
+        resource.ready(&items).await?;
         body::list_response(
             resource,
             items,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::audit::Trail;
 use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
@@ -80,7 +81,7 @@ impl ApiServer {
             api::apply::track_update(&target, None, &mut tree, &context);
         }
         match row.kind {
-            "TokenReview" => self.review_token(&mut tree).await?,
+            "TokenReview" => self.review_token(&mut tree, &request.trail).await?,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
                 access_review::of_subject(&self.pipeline.authorizer, row.kind, &mut tree)?;
             }
@@ -101,7 +102,7 @@ impl ApiServer {
         Ok(body::tree_response(StatusCode::CREATED, accept, &tree))
     }
 
-    async fn review_token(&self, tree: &mut Value) -> Result<()> {
+    async fn review_token(&self, tree: &mut Value, trail: &Trail) -> Result<()> {
         let audiences = strings(tree, "/spec/audiences");
         let token = text(tree, "/spec/token").to_owned();
         if token.is_empty() {
@@ -109,7 +110,7 @@ impl ApiServer {
                 "token is required for TokenReview in authentication",
             ));
         }
-        tree["status"] = match self.authenticator.token(&token, &audiences).await {
+        tree["status"] = match self.authenticator.token(&token, &audiences, trail).await {
             Some(known) => {
                 json!({ "authenticated": true, "user": user_info(&known.user), "audiences": known.audiences })
             }

@@ -16,11 +16,12 @@ use crate::http::negotiate::{Accept, Encoding, Transform};
 use crate::http::request_info::Query;
 use crate::http::status::META;
 use crate::http::status::{ApiError, Result};
-use crate::registry::Served;
+use crate::metrics::Watched;
 use crate::registry::cache::{Change, Subscription, json_frame};
 use crate::registry::cached::Cached;
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
+use crate::registry::{Registry, Served};
 use crate::server::body::{self, Body};
 use crate::server::read::bad_revision;
 use crate::table;
@@ -35,6 +36,9 @@ const LONGEST: Duration = Duration::from_secs(45 * 60);
 const GATHER: Duration = Duration::from_millis(2);
 /// Changes that are gathered end at this size.
 const GATHERED: usize = 64 << 10;
+
+/// Objects of the past that are converted with the one that is told.
+const AHEAD: usize = 499;
 
 /// What the client asked for.
 #[derive(Debug)]
@@ -108,6 +112,7 @@ struct Framer {
     include: table::Include,
     /// A table's first event carries the columns.
     first: bool,
+    counted: Watched,
 }
 
 impl Framer {
@@ -118,19 +123,25 @@ impl Framer {
             && std::ptr::eq(object, &*change.current)
             && self.resource.is_stored_as_served(object)
         {
-            return Ok(change.json_frame());
+            let frame = change.json_frame();
+            self.counted.event(frame.len());
+            return Ok(frame);
         }
         self.object(kind, object)
     }
 
     fn object(&mut self, kind: &'static str, object: &Cached) -> Result<Bytes> {
+        let frame = self.write(kind, object)?;
+        self.counted.event(frame.len());
+        Ok(frame)
+    }
+
+    fn write(&mut self, kind: &'static str, object: &Cached) -> Result<Bytes> {
         if self.accept.transform == Transform::Table {
             let bytes = self.resource.present(object)?;
             let tree = table::of_included(
-                &self.resource,
+                &table::Rows::of(&self.resource, self.include, self.accept.version),
                 &[bytes],
-                self.include,
-                self.accept.version,
                 std::mem::take(&mut self.first),
             )?;
             return self.tree(kind, &tree);
@@ -181,7 +192,9 @@ impl Framer {
             }
             Transform::Whole => {}
         }
-        self.tree("BOOKMARK", &tree)
+        let frame = self.tree("BOOKMARK", &tree)?;
+        self.counted.event(frame.len());
+        Ok(frame)
     }
 }
 
@@ -207,6 +220,7 @@ struct Stream {
     ends: Instant,
     next_bookmark: Option<Instant>,
     told: u64,
+    begun: Instant,
     /// When the last change was handed on.
     gave: Option<Instant>,
 }
@@ -221,14 +235,20 @@ struct Past {
 }
 
 /// Answers WATCH.
-pub fn watch(served: &Served, selection: Selection, query: &Query, accept: Accept) -> Result<Response<Body>> {
+pub async fn watch(
+    registry: &Registry,
+    served: &Served,
+    selection: Selection,
+    query: &Query,
+    accept: Accept,
+) -> Result<Response<Body>> {
     let options = WatchOptions::parse(query)?;
     // each object is told by itself, however the form of the collection is named
     let accept = Accept {
         of_list: None,
         ..accept
     };
-    let mut stream = Stream::open(served, selection, &options, accept)?;
+    let mut stream = Stream::open(registry, served, selection, &options, accept).await?;
     let media_type = match accept.encoding {
         Encoding::Json => HeaderValue::from_static("application/json"),
         Encoding::Yaml => HeaderValue::from_static("application/yaml;stream=watch"),
@@ -250,14 +270,22 @@ pub fn watch(served: &Served, selection: Selection, query: &Query, accept: Accep
 }
 
 impl Stream {
-    fn open(served: &Served, selection: Selection, options: &WatchOptions, accept: Accept) -> Result<Stream> {
+    async fn open(
+        registry: &Registry,
+        served: &Served,
+        selection: Selection,
+        options: &WatchOptions,
+        accept: Accept,
+    ) -> Result<Stream> {
         let scope = selection.scope(&served.resource);
         let resource = served.resource.clone();
+        let counted = registry.metrics.watches.of(&resource, selection.scope_name());
         let framer = Framer {
             resource,
             accept,
             include: options.include,
             first: true,
+            counted,
         };
         let now = Instant::now();
         let mut stream = Stream {
@@ -270,6 +298,7 @@ impl Stream {
             ends: now + options.timeout,
             next_bookmark: options.bookmarks.then_some(now + BOOKMARK_EVERY),
             told: options.since.unwrap_or(0),
+            begun: now,
             gave: None,
         };
         match served.cache.watch(scope, &stream.selection.namespace, options.since) {
@@ -280,6 +309,7 @@ impl Stream {
                 }
                 let ended = options.initial_events && options.bookmarks;
                 let mut objects = listing.items;
+                stream.selection.ready(&objects).await?;
                 objects.retain(|o| stream.selection.matches(o));
                 stream.past = Past {
                     objects: objects.into_iter(),
@@ -287,7 +317,7 @@ impl Stream {
                     changes: backlog.into_iter(),
                 };
                 // what cannot be written in the form that was asked for is refused before the answer begins
-                let first = stream.replay()?;
+                let first = stream.replay().await?;
                 stream.pending.extend(first);
             }
             // a watch that cannot go on is told so inside the stream
@@ -296,9 +326,13 @@ impl Stream {
         Ok(stream)
     }
 
-    fn frame(&mut self, change: &Change) -> Result<Option<Bytes>> {
+    async fn frame(&mut self, change: &Change) -> Result<Option<Bytes>> {
         if change.revision <= self.told {
             return Ok(None);
+        }
+        if self.selection.is_of_converted() {
+            let seen = change.previous.iter().chain([&change.current]);
+            self.selection.ready(&seen.cloned().collect::<Vec<_>>()).await?;
         }
         let Some(kind) = self.selection.event_type(change) else {
             return Ok(None);
@@ -311,21 +345,34 @@ impl Stream {
                 .as_ref()
                 .unwrap_or(&change.current)
                 .restamped(change.revision);
+            let last = Arc::new(last);
+            self.framer.resource.ready(std::slice::from_ref(&last)).await?;
             return self.framer.object(kind, &last).map(Some);
         }
+        self.framer
+            .resource
+            .ready(std::slice::from_ref(&change.current))
+            .await?;
         self.framer.change(kind, change, &change.current).map(Some)
     }
 
     /// Some of the past, if there is any left.
-    fn replay(&mut self) -> Result<Option<Bytes>> {
+    async fn replay(&mut self) -> Result<Option<Bytes>> {
         let mut all = Vec::new();
         while all.len() < GATHERED {
             if let Some(object) = self.past.objects.next() {
+                if self.framer.resource.lacks(&object) {
+                    // those that come next are made ready with it
+                    let next = self.past.objects.as_slice();
+                    let ahead = [std::slice::from_ref(&object), &next[..next.len().min(AHEAD)]].concat();
+                    self.framer.resource.ready(&ahead).await?;
+                }
                 all.extend_from_slice(&self.framer.object("ADDED", &object)?);
             } else if let Some(revision) = self.past.end.take() {
                 all.extend_from_slice(&self.framer.bookmark(revision, true)?);
+                self.framer.counted.listed(self.begun.elapsed());
             } else if let Some(change) = self.past.changes.next() {
-                if let Some(frame) = self.frame(&change)? {
+                if let Some(frame) = self.frame(&change).await? {
                     all.extend_from_slice(&frame);
                 }
             } else {
@@ -342,7 +389,7 @@ impl Stream {
             if let Some(frame) = self.pending.pop_front() {
                 return Some(frame);
             }
-            match self.replay() {
+            match self.replay().await {
                 Ok(Some(frames)) => return Some(frames),
                 Ok(None) => {}
                 Err(error) => return self.fail(&error),
@@ -351,7 +398,7 @@ impl Stream {
             let wake = self.next_bookmark.map_or(self.ends, |at| at.min(self.ends));
             tokio::select! {
                 change = subscription.queue.recv() => match change {
-                    Some(change) => match self.frame(&change) {
+                    Some(change) => match self.frame(&change).await {
                         Ok(Some(frame)) => return Some(self.gather(frame).await),
                         Ok(None) => {}
                         Err(error) => return self.fail(&error),
@@ -394,7 +441,7 @@ impl Stream {
             let Some(Ok(change)) = self.subscription.as_mut().map(|s| s.queue.try_recv()) else {
                 break;
             };
-            match self.frame(&change) {
+            match self.frame(&change).await {
                 Ok(Some(frame)) => {
                     if all.is_empty() {
                         all.extend_from_slice(&first);

@@ -5,55 +5,53 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::admission::Operation;
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::{Change, Write};
 use crate::registry::Served;
 use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
+use crate::subresource::{in_namespace, recorded};
 use crate::tree::text;
 
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let binding = decode_kind(request, api::schema::Schema::builtin(), &[("v1", "Binding")])?;
-    let name = &match request.info.resource.as_str() {
-        "bindings" => text(&binding, &["metadata", "name"]).unwrap_or_default().to_owned(),
-        _ => request.info.name.clone(),
+    let namespace = &request.info.namespace;
+    let direct = request.info.resource == "bindings";
+    let name = &match direct {
+        true => text(&binding, &["metadata", "name"]).unwrap_or_default().to_owned(),
+        false => request.info.name.clone(),
     };
-    if text(&binding, &["metadata", "name"]).unwrap_or_default() != name {
-        let why = "name in URL does not match name in Binding object";
-        return Err(ApiError::bad_request(why));
-    }
-    let node = text(&binding, &["target", "name"]).unwrap_or_default().to_owned();
-    let kind = text(&binding, &["target", "kind"]).unwrap_or_default();
-    let mut errors = Vec::new();
-    if !matches!(kind, "" | "Node") {
-        errors.push(api::field::FieldError::not_supported(
-            "target.kind",
-            json!(kind),
-            &["Node", "<empty>"],
-        ));
-    }
-    if node.is_empty() {
-        errors.push(api::field::FieldError::required("target.name", ""));
-    }
-    if !errors.is_empty() {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        let all = if texts.len() == 1 {
-            texts.concat()
-        } else {
-            format!("[{}]", texts.join(", "))
-        };
-        return Err(ApiError::plain(all));
-    }
+    let mut options = request.write_options()?;
+    let mut binding = recorded(server, &options, in_namespace(binding, namespace));
+    let answered = server.registry.answered("", "bindings");
+    let own = answered.filter(|_| direct).map(|resource| Served {
+        resource,
+        cache: served.cache.clone(),
+    });
+    let asking = options.clone();
+    let asked = Write {
+        pipeline: &server.pipeline,
+        served: own.as_ref().unwrap_or(served),
+        namespace,
+        options: &asking,
+    };
+    let attributes = asked.attributes(Operation::Create, name, name);
+    let admission = &server.pipeline.admission;
+    admission.admit(&attributes, &mut binding, None).await?;
+    let node = target(&binding, name)?;
     let uid = text(&binding, &["metadata", "uid"])
         .filter(|u| !u.is_empty())
         .map(Into::into);
-    let mut options = request.write_options()?;
+    admission.validate(&attributes, &binding, None).await?;
     options.subresource = "binding".into();
+    // it was asked of the binding
+    options.admitted = true;
     let write = Write {
         pipeline: &server.pipeline,
         served,
-        namespace: &request.info.namespace,
+        namespace,
         options: &options,
     };
     let now = server.registry.timestamp();
@@ -104,5 +102,37 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         })
         .await?;
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    request.trail.status(&status);
     Ok(body::tree_response(StatusCode::CREATED, request.accept, &status))
+}
+
+/// The node that a pod of this name is given.
+fn target(binding: &Value, name: &str) -> Result<String> {
+    if text(binding, &["metadata", "name"]).unwrap_or_default() != name {
+        let why = "name in URL does not match name in Binding object";
+        return Err(ApiError::bad_request(why));
+    }
+    let node = text(binding, &["target", "name"]).unwrap_or_default().to_owned();
+    let kind = text(binding, &["target", "kind"]).unwrap_or_default();
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        errors.push(api::field::FieldError::not_supported(
+            "target.kind",
+            json!(kind),
+            &["Node", "<empty>"],
+        ));
+    }
+    if node.is_empty() {
+        errors.push(api::field::FieldError::required("target.name", ""));
+    }
+    if !errors.is_empty() {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let all = if texts.len() == 1 {
+            texts.concat()
+        } else {
+            format!("[{}]", texts.join(", "))
+        };
+        return Err(ApiError::plain(all));
+    }
+    Ok(node)
 }

@@ -12,7 +12,7 @@ use crate::registry::Served;
 use crate::server::body::Body;
 use crate::server::{ApiServer, Request, websocket};
 use crate::subresource::kubelet::Endpoint;
-use crate::subresource::stream_options;
+use crate::subresource::{admit_connection, stream_options};
 
 const KUBELET_PORT: u16 = 10250;
 
@@ -56,19 +56,27 @@ pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
 }
 
 /// Streams of a pod.
-pub async fn pod(server: &Arc<ApiServer>, served: &Served, request: Request) -> Result<Response<Body>> {
-    let info = &request.info;
+pub async fn pod(server: &Arc<ApiServer>, served: &Served, mut request: Request) -> Result<Response<Body>> {
     // a WebSocket begins with a GET: it must not do what takes `create`
-    if info.subresource != "log" && info.verb != "create" {
+    if request.info.subresource != "log" && request.info.verb != "create" {
         let attributes = Attributes {
             verb: "create",
-            ..Attributes::of(info)
+            ..Attributes::of(&request.info)
         };
         let decision = server.pipeline.authorizer.decide(&request.user, &attributes);
         if !decision.allowed {
-            return Err(served.resource.forbidden(&info.name, &decision.reason));
+            return Err(served.resource.forbidden(&request.info.name, &decision.reason));
         }
     }
+    if request.info.subresource != "log" {
+        let mut options = stream_options::tree(&request.query, &request.info.subresource)?;
+        let before = options.clone();
+        admit_connection(server, served, &request, &mut options).await?;
+        if options != before {
+            request.query = stream_options::query(&options);
+        }
+    }
+    let info = &request.info;
     let log = match info.subresource.as_str() {
         "log" => Some(stream_options::log(&request.query, &info.name)?),
         _ => None,

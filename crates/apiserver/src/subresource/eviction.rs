@@ -6,7 +6,7 @@ use api::selectors::LabelSelector;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::Operation;
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::delete::DeleteOptions;
 use crate::pipeline::{Change, Write, WriteOptions};
@@ -16,6 +16,7 @@ use crate::registry::own::Own;
 use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
+use crate::subresource::{in_namespace, recorded};
 use crate::tree::text;
 
 /// Times that a pod which changes meanwhile is looked at again.
@@ -31,7 +32,17 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         &[("policy/v1", "Eviction"), ("policy/v1beta1", "Eviction")],
     )?;
     let (namespace, name) = (&request.info.namespace, &request.info.name);
-    admit(server, served, request, &eviction)?;
+    let asking = request.write_options()?;
+    let mut eviction = recorded(server, &asking, in_namespace(eviction, namespace));
+    let asked = Write {
+        pipeline: &server.pipeline,
+        served,
+        namespace,
+        options: &asking,
+    };
+    let attributes = asked.attributes(Operation::Create, name, name);
+    let admission = &server.pipeline.admission;
+    admission.admit(&attributes, &mut eviction, None).await?;
     if text(&eviction, &["metadata", "name"]).unwrap_or_default() != name {
         let why = "name in URL does not match name in Eviction object";
         return Err(ApiError::bad_request(why));
@@ -40,9 +51,12 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         Some(tree) => DeleteOptions::read(Some(tree.clone()), &request.query)?,
         None => DeleteOptions::default(),
     };
+    admission.validate(&attributes, &eviction, None).await?;
     let mut write_options = request.write_options()?;
     write_options.dry_run |= !options.dry_run.is_empty();
     write_options.subresource.clear();
+    // it was asked of the eviction
+    write_options.admitted = true;
     let write = Write {
         pipeline: &server.pipeline,
         served,
@@ -88,32 +102,8 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         }
     }
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
+    request.trail.status(&status);
     Ok(body::tree_response(StatusCode::CREATED, request.accept, &status))
-}
-
-/// A node evicts its own pods; another's it may not even ask about.
-fn admit(server: &ApiServer, served: &Served, request: &Request, eviction: &Value) -> Result<()> {
-    if request.user.node_name().is_none() {
-        return Ok(());
-    }
-    let (namespace, name) = (&request.info.namespace, &request.info.name);
-    let pod = served.cache.get(namespace, name);
-    // the plugin that looks calls a pod by its kind
-    let pod = pod.ok_or_else(|| ApiError::not_found("", "pod", name))?;
-    let attributes = Attributes {
-        registry: &server.registry,
-        authorizer: &server.pipeline.authorizer,
-        user: &request.user,
-        operation: Operation::Create,
-        resource: &served.resource,
-        subresource: "eviction",
-        namespace,
-        name,
-        dry_run: false,
-        warnings: &request.warnings,
-    };
-    let admission = &server.pipeline.admission;
-    admission.admit(&attributes, &mut eviction.clone(), Some(&pod.tree()?))
 }
 
 /// A pod that does not run, or will not for long, disrupts nobody.
@@ -169,6 +159,7 @@ async fn mark_and_delete(write: &Write<'_>, name: &str, mut options: DeleteOptio
                     uid: wanted.uid.clone(),
                     revision,
                     applied: false,
+                    seen: None,
                 })
             })
             .await?;
@@ -254,13 +245,25 @@ fn spend_of(budget: &Value, pod: &str, now: &str) -> Result<Value> {
     if number(budget, "/status/observedGeneration") < number(budget, "/metadata/generation") {
         return Err(being_processed(name));
     }
-    let forbidden = |why: &str| Err(ApiError::forbidden("policy", "poddisruptionbudget", name, why));
+    let forbidden = |why: &str, told: &str| {
+        let mut error = ApiError::forbidden("policy", "poddisruptionbudget", name, why);
+        if let Some(details) = error.details.as_mut().and_then(Value::as_object_mut) {
+            let message = format!("The disruption budget {name} does not allow evicting pods currently: {told}");
+            let causes = json!([{ "reason": "DisruptionBudget", "message": message }]);
+            details.insert("causes".into(), causes);
+        }
+        Err(error)
+    };
     if allowed < 0 {
-        return forbidden("pdb disruptions allowed is negative");
+        let why = "pdb disruptions allowed is negative";
+        return forbidden(why, why);
     }
     let disrupted = budget.pointer("/status/disruptedPods").and_then(Value::as_object);
     if disrupted.is_some_and(|d| d.len() > MOST_DISRUPTED) {
-        return forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
+        return forbidden(
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+            "too many pending evictions not confirmed by PDB controller",
+        );
     }
     if allowed == 0 {
         return Err(refused(&why_refused(budget), 0));

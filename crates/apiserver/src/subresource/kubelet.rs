@@ -170,7 +170,8 @@ fn stream_body(body: Incoming, sender: hyper::client::conn::http1::SendRequest<F
     body.map_err(alive).boxed_unsync()
 }
 
-async fn join(ours: OnUpgrade, theirs: OnUpgrade) {
+/// Passes on what comes, both ways, until one side ends.
+pub async fn join(ours: OnUpgrade, theirs: OnUpgrade) {
     let (ours, theirs) = match tokio::try_join!(ours, theirs) {
         Ok(both) => both,
         Err(error) => {

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::resource::Resource;
 use crate::server::body::{self, Body};
 use crate::server::{ApiServer, Request};
+use crate::subresource::admit_connection;
 use crate::subresource::connect::kubelet;
 use crate::subresource::kubelet::Endpoint;
 use crate::subresource::rewrite::Rewrite;
@@ -44,6 +45,11 @@ impl Target<'_> {
 }
 
 pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -> Result<Response<Body>> {
+    let asked = options(served, &request);
+    let mut told = asked.clone();
+    admit_connection(server, served, &request, &mut told).await?;
+    // a path that admission has changed is the one to go on to
+    let changed = (told != asked).then(|| text(&told, "/path").to_owned());
     let info = &request.info;
     let resource = &served.resource;
     let (namespace, plural) = (info.namespace.as_str(), resource.plural.as_str());
@@ -54,12 +60,18 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
     let target = Target::parse(&info.name).ok_or_else(invalid)?;
     let name = target.name;
     let home = if resource.namespaced { namespace } else { "" };
-    let object = served.cache.get(home, name).ok_or_else(|| resource.not_found(name))?;
-    let tree = object.tree()?;
+    let object = || {
+        let object = served.cache.get(home, name).ok_or_else(|| resource.not_found(name))?;
+        object.tree()
+    };
     let to = match plural {
-        "nodes" => node_endpoint(server, &target).await?,
-        "pods" => pod_endpoint(resource, &target, &tree)?,
-        _ => service_endpoint(server, namespace, &target, &info.name, &tree)?,
+        "nodes" => {
+            object()?;
+            node_endpoint(server, &target).await?
+        }
+        "pods" => pod_endpoint(resource, &target, &object()?)?,
+        // of a service only the endpoints are asked for
+        _ => service_endpoint(server, namespace, &target)?,
     };
     let (own, rest) = split_path(request.uri.path(), resource.namespaced);
     let query = request.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
@@ -71,6 +83,7 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
         response.headers_mut().insert(header::LOCATION, there);
         return Ok(response);
     }
+    let rest = changed.as_deref().unwrap_or(rest);
     let path = format!("{}{query}", if rest.is_empty() { "/" } else { rest });
     let mut headers = request.headers;
     let rewrite = Rewrite {
@@ -88,6 +101,17 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
         .kubelets
         .forward(&to, request.method, &path, &headers, request.body, request.upgrade);
     rewrite.response(answer.await?).await
+}
+
+/// `PodProxyOptions`, `ServiceProxyOptions` or `NodeProxyOptions`.
+fn options(served: &Served, request: &Request) -> Value {
+    let kind = served.resource.kind_of("proxy").kind;
+    let mut options = json!({ "apiVersion": "v1", "kind": kind });
+    let (_, rest) = split_path(request.uri.path(), served.resource.namespaced);
+    if !rest.is_empty() {
+        options["path"] = json!(rest);
+    }
+    options
 }
 
 /// The path up to `proxy` and what follows it. An encoded slash is a slash, as it is to who authorizes the request.
@@ -193,59 +217,58 @@ fn pod_endpoint(resource: &Resource, target: &Target<'_>, pod: &Value) -> Result
     })
 }
 
-/// An endpoint of a service that is a pod of its namespace: an address that only says so is nobody's.
-fn service_endpoint(
-    server: &ApiServer,
-    namespace: &str,
-    target: &Target<'_>,
-    asked: &str,
-    service: &Value,
-) -> Result<Endpoint> {
+/// An endpoint of a service that is ready and a pod of its namespace: an address that only says so is nobody's.
+fn service_endpoint(server: &ApiServer, namespace: &str, target: &Target<'_>) -> Result<Endpoint> {
     let name = target.name;
-    let mut port = target.port;
+    let mut port = target.port.to_owned();
     if let Ok(number) = target.port.parse::<i64>() {
-        let ports = list(service, "/spec/ports").find(|p| p["port"].as_i64() == Some(number));
+        let service = server.registry.get("", "services", namespace, name);
+        let service = service
+            .ok_or_else(|| ApiError::not_found("", "services", name))?
+            .tree()?;
+        let ports = list(&service, "/spec/ports").find(|p| p["port"].as_i64() == Some(number));
         let found = ports
             .ok_or_else(|| ApiError::unavailable(format!("no service port {number} found for service {name:?}")))?;
-        port = text(found, "/name");
+        text(found, "/name").clone_into(&mut port);
     }
-    let endpoints = server.registry.get("", "endpoints", namespace, name);
-    let endpoints = endpoints.ok_or_else(|| ApiError::not_found("", "services", name))?;
-    let endpoints = endpoints.tree()?;
-    let none = |of: &str| ApiError::unavailable(format!("no endpoints available for service {of:?}"));
-    if list(&endpoints, "/subsets").next().is_none() {
-        return Err(none(name));
-    }
-    for subset in list(&endpoints, "/subsets") {
-        let mut ports = list(subset, "/ports").filter(|p| text(p, "/name") == port);
-        let Some(number) = ports.next().and_then(|p| u16::try_from(p["port"].as_u64()?).ok()) else {
+    for slice in server.registry.list("discovery.k8s.io", "endpointslices", namespace) {
+        if slice.object.meta.label("kubernetes.io/service-name") != Some(name) {
+            continue;
+        }
+        let slice = slice.tree()?;
+        let named = |p: &&Value| p.get("name").and_then(Value::as_str) == Some(port.as_str());
+        let number = list(&slice, "/ports").find(named).and_then(|p| p["port"].as_u64());
+        let Some(number) = number.and_then(|n| u16::try_from(n).ok()) else {
             continue;
         };
-        let mut addresses = list(subset, "/addresses");
-        if let Some(address) = addresses.find(|address| is_of_pod(server, namespace, address)) {
+        let mut endpoints =
+            list(&slice, "/endpoints").filter(|e| e.pointer("/conditions/ready") != Some(&json!(false)));
+        if let Some(endpoint) = endpoints.find(|endpoint| is_of_pod(server, namespace, endpoint)) {
             return Ok(Endpoint {
-                host: text(address, "/ip").to_owned(),
+                host: text(endpoint, "/addresses/0").to_owned(),
                 port: number,
                 tls: target.tls,
                 known: false,
             });
         }
     }
-    Err(none(asked))
+    Err(ApiError::unavailable(format!(
+        "no endpoints available for service {name:?}"
+    )))
 }
 
-/// Whether the pod that an address refers to has the address.
-fn is_of_pod(server: &ApiServer, namespace: &str, address: &Value) -> bool {
-    if text(address, "/targetRef/namespace") != namespace {
+/// Whether the pod that an endpoint refers to has its address.
+fn is_of_pod(server: &ApiServer, namespace: &str, endpoint: &Value) -> bool {
+    if text(endpoint, "/targetRef/namespace") != namespace {
         return false;
     }
     let pod = server
         .registry
-        .get("", "pods", namespace, text(address, "/targetRef/name"));
+        .get("", "pods", namespace, text(endpoint, "/targetRef/name"));
     let Some(Ok(pod)) = pod.map(|pod| pod.tree()) else {
         return false;
     };
-    list(&pod, "/status/podIPs").any(|own| text(own, "/ip") == text(address, "/ip"))
+    list(&pod, "/status/podIPs").any(|own| text(own, "/ip") == text(endpoint, "/addresses/0"))
 }
 
 fn text<'a>(tree: &'a Value, path: &str) -> &'a str {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::patch::{Patch, PatchKind};
-use crate::pipeline::{Change, Write};
+use crate::pipeline::{Change, View, Write};
 use crate::registry::Served;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
@@ -94,6 +94,33 @@ fn scale_of(resource: &Resource, tree: &Value) -> Value {
     scale
 }
 
+/// What admission sees of an object that is scaled.
+struct Seen(Arc<Resource>);
+
+impl View for Seen {
+    fn of(&self, tree: &Value) -> Result<Value> {
+        Ok(scale_of(&self.0, tree))
+    }
+
+    fn put(&self, tree: &mut Value, seen: Value) -> Result<()> {
+        let uid = |tree: &Value| metadata::text(tree, "uid").to_owned();
+        if !uid(&seen).is_empty() && uid(&seen) != uid(tree) {
+            let (wanted, found) = (uid(&seen), uid(tree));
+            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+            let plural = format!("{}/scale", self.0.plural);
+            return Err(ApiError::conflict(
+                &self.0.group,
+                &plural,
+                metadata::text(tree, "name"),
+                &why,
+            ));
+        }
+        let replicas = seen.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+        set(tree, spec_path(&self.0), json!(replicas));
+        Ok(())
+    }
+}
+
 /// What becomes of the present `Scale`.
 enum Rescale {
     Put(Value),
@@ -124,6 +151,7 @@ fn configuration(request: &Request) -> Result<Value> {
     let config = document
         .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
         .value;
+    request.trail.request_patch(|| config.to_string().into());
     if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
@@ -154,7 +182,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             .cache
             .get(namespace, name)
             .ok_or_else(|| resource.not_found(name))?;
-        let tree = resource.to_served(object.tree()?);
+        let tree = resource.served(&object).await?;
         return Ok(body::tree_response(
             StatusCode::OK,
             request.accept,
@@ -185,6 +213,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             Rescale::Apply(configuration(request)?, request.query.flag("force"))
         } else {
             let (patch, objections) = Patch::parse(kind, &request.body)?;
+            request.trail.request_patch(|| request.body.clone());
             strict = objections;
             Rescale::Patch(patch)
         }
@@ -243,10 +272,11 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 revision,
                 // who has the number now is written down already
                 applied: true,
+                seen: Some(Box::new(Seen(served.resource.clone()))),
             })
         })
         .await?;
-    let tree = resource.to_served(updated.tree()?);
+    let tree = resource.served(&updated).await?;
     Ok(body::tree_response(
         StatusCode::OK,
         request.accept,

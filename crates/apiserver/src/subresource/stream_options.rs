@@ -57,6 +57,59 @@ pub fn port_forward(query: &Query) -> Result<String> {
     Ok(encoded(&[("port", ports.join(","))]))
 }
 
+const FLAGS: [&str; 4] = ["stdin", "stdout", "stderr", "tty"];
+
+/// The options of a connection as an object: `PodExecOptions`, `PodAttachOptions` or `PodPortForwardOptions`.
+///
+/// # Errors
+/// `400` for what is not a port.
+pub fn tree(query: &Query, subresource: &str) -> Result<Value> {
+    let kind = match subresource {
+        "exec" => "PodExecOptions",
+        "attach" => "PodAttachOptions",
+        _ => "PodPortForwardOptions",
+    };
+    let mut tree = json!({ "apiVersion": "v1", "kind": kind });
+    if subresource == "portforward" {
+        port_forward(query)?;
+        let ports = query.all("ports").iter().flat_map(|list| list.split(','));
+        let ports: Vec<u16> = ports.filter_map(|port| port.parse().ok()).collect();
+        if !ports.is_empty() {
+            tree["ports"] = json!(ports);
+        }
+        return Ok(tree);
+    }
+    for flag in FLAGS.into_iter().filter(|flag| query.flag(flag)) {
+        tree[flag] = json!(true);
+    }
+    if let Some(container) = query.text("container") {
+        tree["container"] = json!(container);
+    }
+    if subresource == "exec" {
+        tree["command"] = json!(query.all("command"));
+    }
+    Ok(tree)
+}
+
+/// The query of options that were changed.
+pub fn query(tree: &Value) -> Query {
+    let texts = |key: &str| tree.get(key).and_then(Value::as_array).into_iter().flatten();
+    let mut pairs: Vec<(&str, String)> = Vec::new();
+    for flag in FLAGS.into_iter().filter(|flag| tree.get(flag) == Some(&json!(true))) {
+        pairs.push((flag, "true".into()));
+    }
+    if let Some(container) = tree.get("container").and_then(Value::as_str) {
+        pairs.push(("container", container.into()));
+    }
+    pairs.extend(
+        texts("command")
+            .filter_map(Value::as_str)
+            .map(|word| ("command", word.to_owned())),
+    );
+    pairs.extend(texts("ports").map(|port| ("ports", port.to_string())));
+    Query::parse(Some(&encoded(&pairs)))
+}
+
 /// Go's words on a number that is none, or too large.
 fn parse_error(function: &str, text: &str, range: bool) -> String {
     let why = if range { "value out of range" } else { "invalid syntax" };

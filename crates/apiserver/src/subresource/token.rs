@@ -5,20 +5,22 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::Operation;
 use crate::authentication::service_account::{Bound, TokenRequest};
 use crate::http::status::{ApiError, Result};
-use crate::registry::format_time;
+use crate::pipeline::Write;
+use crate::registry::{Served, format_time};
 use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
+use crate::subresource::in_namespace;
 
 /// Seconds.
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
 const DEFAULT: i64 = 3600;
 
-pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Response<Body>> {
+pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let mut tree = decode_kind(
         request,
         api::schema::Schema::builtin(),
@@ -26,21 +28,18 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     )?;
     let (namespace, name) = (request.info.namespace.as_str(), request.info.name.as_str());
     let registry = &server.registry;
-    let accounts = registry.catalog().stored("", "serviceaccounts").cloned();
-    let accounts = accounts.ok_or_else(|| ApiError::internal("serviceaccounts are not served"))?;
-    let attributes = Attributes {
-        registry,
-        authorizer: &server.pipeline.authorizer,
-        user: &request.user,
-        operation: Operation::Create,
-        resource: &accounts.resource,
-        subresource: "token",
+    let asking = request.write_options()?;
+    let asked = Write {
+        pipeline: &server.pipeline,
+        served,
         namespace,
-        name,
-        dry_run: false,
-        warnings: &request.warnings,
+        options: &asking,
     };
-    server.pipeline.admission.admit(&attributes, &mut tree, None)?;
+    let attributes = asked.attributes(Operation::Create, name, name);
+    let admission = &server.pipeline.admission;
+    tree = in_namespace(tree, namespace);
+    tree["metadata"]["managedFields"] = managed(server, request, &tree)?;
+    admission.admit(&attributes, &mut tree, None).await?;
     let written = managed(server, request, &tree)?;
     let account = registry
         .get("", "serviceaccounts", namespace, name)
@@ -69,13 +68,26 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
     if audiences.is_empty() {
         audiences.clone_from(&server.authenticator.tokens.audiences);
     }
+    let mut shown = tree.clone();
+    for (key, value) in [
+        ("name", name),
+        ("namespace", namespace),
+        ("uid", &account.object.meta.uid),
+    ] {
+        shown["metadata"][key] = json!(value);
+    }
+    shown["metadata"]["creationTimestamp"] = json!(registry.timestamp());
+    shown["spec"]["audiences"] = json!(audiences);
+    admission.validate(&attributes, &shown, None).await?;
     let (bound, node) = match tree.pointer("/spec/boundObjectRef").filter(|r| !r.is_null()) {
         Some(reference) => bound(server, request, namespace, reference)?,
         None => (None, None),
     };
+    let id = registry.uid();
     let token = server.authenticator.tokens.issue(
         registry,
         &TokenRequest {
+            id: &id,
             namespace,
             name,
             uid: &account.object.meta.uid,
@@ -85,6 +97,8 @@ pub async fn create(server: &Arc<ApiServer>, request: &Request) -> Result<Respon
             node,
         },
     )?;
+    let issued = "authentication.kubernetes.io/issued-credential-id";
+    request.trail.annotate(issued, || format!("JTI={id}"));
     let now = registry.environment.now();
     let expires = now
         .checked_add(jiff::SignedDuration::from_secs(seconds))

@@ -3,6 +3,8 @@
 
 mod custom;
 
+use std::sync::Arc;
+
 use api::jsonpath::JsonPath;
 use api::raw::{self, Projection};
 use bytes::Bytes;
@@ -12,6 +14,7 @@ use crate::http::negotiate::FormVersion;
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
 use crate::kinds::columns::{BuiltinColumn, NAME, text_at};
+use crate::registry::cached::Cached;
 use crate::registry::resource::Resource;
 
 /// What each row carries beside its cells.
@@ -100,6 +103,8 @@ pub struct Rows {
     columns: Vec<Column>,
     reads: Projection,
     completed: fn(&Value) -> Option<(&'static str, &'static str)>,
+    /// The object that is marked as the default.
+    default: Option<String>,
     include: Include,
     version: FormVersion,
 }
@@ -110,8 +115,18 @@ impl Rows {
             columns: columns(resource),
             reads: reads(resource),
             completed: resource.rules.completed,
+            default: None,
             include,
             version,
+        }
+    }
+
+    /// The rows of a list: of some kinds one object is the default among all of it.
+    pub fn of_list(resource: &Resource, objects: &[Arc<Cached>], include: Include, version: FormVersion) -> Rows {
+        let all = &mut objects.iter().filter_map(|object| object.tree().ok());
+        Rows {
+            default: resource.rules.default_of.and_then(|default_of| default_of(all)),
+            ..Rows::of(resource, include, version)
         }
     }
 
@@ -153,7 +168,13 @@ impl Rows {
             Cell::Function(f) => f(tree),
             Cell::Path(path) => custom::cell(path, &c.kind, tree),
         };
-        self.columns.iter().map(cell).collect()
+        let mut cells: Vec<Value> = self.columns.iter().map(cell).collect();
+        if let (Some(default), Some(Value::String(name))) = (&self.default, cells.first_mut())
+            && name == default
+        {
+            name.push_str(" (default)");
+        }
+        cells
     }
 
     /// The condition of a row whose object has come to an end.
@@ -173,14 +194,7 @@ pub fn write_metadata(object: &[u8], version: FormVersion, out: &mut Vec<u8>) {
 }
 
 /// A table of objects given as JSON, as a tree.
-pub fn of_included(
-    resource: &Resource,
-    objects: &[Bytes],
-    include: Include,
-    version: FormVersion,
-    with_columns: bool,
-) -> Result<Value> {
-    let rows = Rows::of(resource, include, version);
+pub fn of_included(rows: &Rows, objects: &[Bytes], with_columns: bool) -> Result<Value> {
     let mut revision = String::new();
     let mut all = Vec::with_capacity(objects.len());
     for object in objects {
@@ -195,7 +209,7 @@ pub fn of_included(
         text_at(&metadata, "/resourceVersion").clone_into(&mut revision);
     }
     Ok(json!({
-        "kind": "Table", "apiVersion": version.api_version(),
+        "kind": "Table", "apiVersion": rows.version.api_version(),
         "metadata": { "resourceVersion": revision },
         "columnDefinitions": if with_columns { rows.definitions() } else { json!([]) }, "rows": all,
     }))
@@ -203,7 +217,7 @@ pub fn of_included(
 
 /// A table whose rows carry metadata.
 pub fn of(resource: &Resource, objects: &[Bytes], version: FormVersion) -> Result<Value> {
-    of_included(resource, objects, Include::Metadata, version, true)
+    of_included(&Rows::of(resource, Include::Metadata, version), objects, true)
 }
 
 #[cfg(test)]

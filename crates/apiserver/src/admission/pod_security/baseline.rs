@@ -43,7 +43,8 @@ pub static BASELINE: [Check; 12] = [
             (0, |pod| sysctls(pod, &SYSCTLS[..5])),
             (27, |pod| sysctls(pod, &SYSCTLS[..6])),
             (29, |pod| sysctls(pod, &SYSCTLS[..10])),
-            (32, |pod| sysctls(pod, &SYSCTLS)),
+            (32, |pod| sysctls(pod, &SYSCTLS[..12])),
+            (37, |pod| sysctls(pod, &SYSCTLS)),
         ],
     ),
     check("windowsHostProcess", &[(0, windows_host_process)]),
@@ -311,8 +312,8 @@ pub fn seccomp_profile(pod: Pod<'_>) -> Finding {
     (!setters.is_empty()).then_some(("seccompProfile", detail))
 }
 
-/// The first five always, one more since 1.27, four since 1.29, the last two since 1.32.
-const SYSCTLS: [&str; 12] = [
+/// The first five always, one more since 1.27, four since 1.29, two since 1.32, the last two since 1.37.
+const SYSCTLS: [&str; 14] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.tcp_syncookies",
@@ -325,6 +326,8 @@ const SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_keepalive_probes",
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
+    "net.ipv4.tcp_slow_start_after_idle",
+    "net.ipv4.tcp_notsent_lowat",
 ];
 
 fn sysctls(pod: Pod<'_>, allowed: &[&str]) -> Finding {

@@ -138,6 +138,13 @@ impl Policy {
         (Policy { enforce, audit, warn }, errors)
     }
 
+    /// Whether nothing is said of what makes pods.
+    pub fn asks_nothing_of_workloads(&self) -> bool {
+        [self.audit, self.warn]
+            .iter()
+            .all(|asked| asked.level == Level::Privileged)
+    }
+
     /// Whether pods may be anything.
     pub fn is_privileged(&self) -> bool {
         [self.enforce, self.audit, self.warn]
@@ -218,7 +225,7 @@ mod tests {
         for (text, wanted) in [
             ("latest", Some(Version::Latest)),
             ("v1.0", Some(Version::Minor(0))),
-            ("v1.36", Some(Version::Minor(36))),
+            ("v1.37", Some(Version::Minor(37))),
             ("v1.9223372036854775808", None),
             ("v1.00", None),
             ("v1.", None),

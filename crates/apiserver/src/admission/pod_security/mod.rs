@@ -10,9 +10,11 @@ mod pod;
 mod policy;
 mod restricted;
 
+use api::field::FieldError;
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation, Plugin};
+use crate::audit::policy::Level;
 use crate::http::status::{ApiError, Result};
 
 use level::Policy;
@@ -40,18 +42,76 @@ impl Plugin for PodSecurity {
             return Ok(());
         };
         // a namespace that is gone warns of nothing
-        if let Some((policy, _)) = policy(asked) {
-            warn(asked, &policy, template);
+        let Some((policy, errors)) = policy(asked) else {
+            let name = asked.namespace;
+            tell(asked, "error", || {
+                format!("failed to lookup namespace {name:?}: namespaces {name:?} not found")
+            });
+            return Ok(());
+        };
+        if errors.is_empty() && policy.asks_nothing_of_workloads() {
+            return Ok(());
         }
+        record(asked, &policy, &errors, template, None);
+        warn(asked, &policy, template);
         Ok(())
     }
 }
 
-/// What is asked of the namespace that is written to, and whether all of that could be read.
-fn policy(attributes: &Attributes<'_>) -> Option<(Policy, bool)> {
+/// What is asked of the namespace that is written to, and what of that could not be read.
+fn policy(attributes: &Attributes<'_>) -> Option<(Policy, Vec<FieldError>)> {
     let namespace = attributes.registry.get("", "namespaces", "", attributes.namespace)?;
-    let (policy, errors) = Policy::of(|key| namespace.object.meta.label(key));
-    Some((policy, errors.is_empty()))
+    Some(Policy::of(|key| namespace.object.meta.label(key)))
+}
+
+fn tell(attributes: &Attributes<'_>, key: &str, value: impl FnOnce() -> String) {
+    attributes.annotate(Level::Metadata, || {
+        (format!("pod-security.kubernetes.io/{key}"), value())
+    });
+}
+
+/// Shows in the request's record what was asked of a pod, and what of the level for audit it violates. `enforced` are the
+/// violations of the level that holds, where one does.
+fn record(
+    attributes: &Attributes<'_>,
+    policy: &Policy,
+    errors: &[FieldError],
+    pod: Pod<'_>,
+    enforced: Option<&[policy::Violation]>,
+) {
+    if attributes.trail.level() == Level::None {
+        return;
+    }
+    if !errors.is_empty() {
+        tell(attributes, "error", || {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let all = match texts.as_slice() {
+                [one] => one.clone(),
+                many => format!("[{}]", many.join(", ")),
+            };
+            format!("Failed to parse policy: {all}")
+        });
+    }
+    if enforced.is_some() {
+        tell(attributes, "enforce-policy", || policy.enforce.to_string());
+    }
+    let own;
+    let violations = match enforced.filter(|_| policy.audit == policy.enforce) {
+        Some(violations) => violations,
+        None => {
+            own = policy::violations(policy.audit, pod);
+            &own
+        }
+    };
+    if !violations.is_empty() {
+        tell(attributes, "audit-violations", || {
+            format!(
+                "would violate PodSecurity \"{}\": {}",
+                policy.audit,
+                policy::details(violations)
+            )
+        });
+    }
 }
 
 /// Subresources that do not change what a pod may do.
@@ -70,11 +130,15 @@ fn pods(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Resul
     if HARMLESS.contains(&attributes.subresource) {
         return Ok(());
     }
-    let Some((policy, readable)) = policy(attributes) else {
+    let Some((policy, errors)) = policy(attributes) else {
         let why = format!("failed to lookup namespace {:?}", attributes.namespace);
+        tell(attributes, "error", || {
+            format!("namespaces {:?} not found", attributes.namespace)
+        });
         return Err(ApiError::internal(why));
     };
-    if readable && policy.is_privileged() {
+    if errors.is_empty() && policy.is_privileged() {
+        tell(attributes, "enforce-policy", || policy.enforce.to_string());
         return Ok(());
     }
     let pod = part(tree);
@@ -82,6 +146,7 @@ fn pods(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Resul
         return Ok(());
     }
     let violations = policy::violations(policy.enforce, pod);
+    record(attributes, &policy, &errors, pod, Some(&violations));
     if !violations.is_empty() {
         let why = format!(
             "violates PodSecurity \"{}\": {}",

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::HeaderMap;
 
+use crate::audit::Trail;
 use crate::authorization::{Attributes, Authorizer};
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
@@ -45,6 +46,7 @@ pub fn impersonate(
     headers: &HeaderMap,
     user: Arc<User>,
     request: &Attributes<'_>,
+    trail: &Trail,
 ) -> Result<Arc<User>> {
     let Some(wanted) = headers::read(headers)? else {
         return Ok(user);
@@ -62,7 +64,9 @@ pub fn impersonate(
         match question.ask(mode) {
             Ok(Some(other)) => {
                 last.remember(&user, mode);
-                return Ok(Arc::new(other));
+                let other = Arc::new(other);
+                trail.impersonated(&other, mode.constraint());
+                return Ok(other);
             }
             Ok(None) => {}
             Err(error) => refusal = refusal.or(Some(error)),

@@ -49,6 +49,17 @@ impl Mode {
         }
     }
 
+    /// What events call it; the old mode has no name there.
+    pub fn constraint(self) -> &'static str {
+        match self {
+            Mode::AssociatedNode => "impersonate:associated-node",
+            Mode::ArbitraryNode => "impersonate:arbitrary-node",
+            Mode::ServiceAccount => "impersonate:serviceaccount",
+            Mode::UserInfo => "impersonate:user-info",
+            Mode::Legacy => "",
+        }
+    }
+
     fn verb(self) -> String {
         match self {
             Mode::Legacy => "impersonate".to_owned(),

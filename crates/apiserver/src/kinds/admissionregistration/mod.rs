@@ -1,13 +1,18 @@
 //! Webhooks and policies of admission.
 
+pub mod expression;
+mod match_conditions;
 pub mod mutating_admission_policy;
 pub mod mutating_admission_policy_binding;
 pub mod mutating_webhook_configuration;
+mod policy;
+mod resource_rule;
+pub mod scope;
 pub mod validating_admission_policy;
 pub mod validating_admission_policy_binding;
 pub mod validating_webhook_configuration;
+mod webhook;
 
-use api::field::FieldError;
 use serde_json::{Value, json};
 
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, length, text_at};
@@ -52,8 +57,29 @@ pub fn param_kind(policy: &Value) -> Value {
     }
 }
 
-/// Something that this server does not obey may not be stored.
-pub fn refused(_: &Check) -> Errors {
-    let why = "admission webhooks and policies are not supported by this server";
-    [FieldError::forbidden("", why)].into_iter().collect()
+/// What ends the names of configurations that a server reads from files.
+const STATIC: &str = ".static.k8s.io";
+
+fn reserved() -> String {
+    format!(
+        "names ending with {STATIC:?} are reserved for static manifest-based configurations and cannot be managed via \
+         the API"
+    )
+}
+
+/// A new object may not have the name of one that is read from a file.
+fn static_name(errors: &mut Errors, check: &Check) {
+    let root = check.root();
+    let name = root.at(&["metadata", "name"]);
+    if check.old.is_none() && name.text().ends_with(STATIC) {
+        errors.push(name.invalid(reserved()));
+    }
+}
+
+/// Warns of a change of an object that has such a name.
+fn warn_of_static_name(told: &mut Vec<String>, new: &Value, old: Option<&Value>) {
+    let name = text_at(new, "/metadata/name");
+    if old.is_some() && name.ends_with(STATIC) {
+        told.push(format!("metadata.name: {}", reserved()));
+    }
 }

@@ -1,10 +1,10 @@
 //! MutatingWebhookConfiguration.
 
 use crate::kinds::Kind;
-use crate::kinds::admissionregistration::{WEBHOOKS, of_admission, refused};
+use crate::kinds::admissionregistration::{WEBHOOKS, of_admission, webhook};
 
-/// This server does not obey it yet, so it refuses to store it.
 pub(in crate::kinds) const KIND: Kind = Kind {
     columns: WEBHOOKS,
-    ..of_admission("mutatingwebhookconfigurations", refused)
+    warn: webhook::warn,
+    ..of_admission("mutatingwebhookconfigurations", |check| webhook::validate(check, true))
 };

@@ -1,10 +1,12 @@
 //! ValidatingWebhookConfiguration.
 
 use crate::kinds::Kind;
-use crate::kinds::admissionregistration::{WEBHOOKS, of_admission, refused};
+use crate::kinds::admissionregistration::{WEBHOOKS, of_admission, webhook};
 
-/// This server does not obey it yet, so it refuses to store it.
 pub(in crate::kinds) const KIND: Kind = Kind {
     columns: WEBHOOKS,
-    ..of_admission("validatingwebhookconfigurations", refused)
+    warn: webhook::warn,
+    ..of_admission("validatingwebhookconfigurations", |check| {
+        webhook::validate(check, false)
+    })
 };

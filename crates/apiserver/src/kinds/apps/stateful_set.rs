@@ -9,7 +9,7 @@ use crate::kinds::apps::deployment::STRATEGY;
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME};
 use crate::kinds::core::persistent_volume_claim;
 use crate::kinds::rules::{
-    dns_label, go_struct, int_or_percent, int_or_percent_value, non_negative, not_more_than_all,
+    dns_label, go_struct, immutable, int_or_percent, int_or_percent_value, non_negative, not_more_than_all,
 };
 use crate::kinds::warnings::{changed, items};
 use crate::kinds::workload::{
@@ -17,11 +17,9 @@ use crate::kinds::workload::{
     required_selector, runs_for_ever, selects, template,
 };
 use crate::kinds::{Check, Cursor, Errors, Generation, Kind, pod_template, workload};
-use crate::tree::keep;
 
 pub(in crate::kinds) const KIND: Kind = Kind {
     generation: Generation::Counted,
-    disabled: &[&["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"]],
     pod_spec: workload::POD_SPEC,
     name: names::dns1123_label_errors,
     warn: |told, new, old| {
@@ -184,23 +182,7 @@ fn stateful_strategy(errors: &mut Errors, strategy: &Cursor) {
 }
 
 fn stateful_set_update(errors: &mut Errors, spec: &Cursor, before: &Cursor) {
-    const MUTABLE: [&str; 7] = [
-        "replicas",
-        "ordinals",
-        "template",
-        "updateStrategy",
-        "revisionHistoryLimit",
-        "persistentVolumeClaimRetentionPolicy",
-        "minReadySeconds",
-    ];
-    let mut munged = spec.value.clone();
-    for field in MUTABLE {
-        keep(&mut munged, before.value, field);
-    }
-    if munged != *before.value {
-        let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
-                   'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and \
-                   'minReadySeconds' are forbidden";
-        errors.push(spec.forbidden(why));
+    for field in ["selector", "volumeClaimTemplates", "serviceName", "podManagementPolicy"] {
+        immutable(errors, &spec.get(field), &before.get(field));
     }
 }

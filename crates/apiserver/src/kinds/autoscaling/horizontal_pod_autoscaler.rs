@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, count, int_or, list_at, or, text_at};
 use crate::kinds::pod_template::resources;
 use crate::kinds::rules::{dns_label, non_negative, one_of_or_none, problems};
-use crate::kinds::{Check, Cursor, Errors, Kind, Stored};
+use crate::kinds::{Check, Cursor, Errors, Generation, Kind, Stored};
 use crate::tree::{put, take};
 
 pub(in crate::kinds) const KIND: Kind = Kind {
+    generation: Generation::Counted,
     stored: Some(Stored {
         version: "autoscaling/v2",
         convert,
@@ -185,10 +186,8 @@ fn validate(check: &Check) -> Errors {
     let spec = root.get("spec");
     let (least, most) = (spec.get("minReplicas"), spec.get("maxReplicas"));
     let old = check.before().map(|old| old.get("spec"));
-    // nothing at all is off by default, and stays where it is
-    let bound = i64::from(old.as_ref().and_then(|old| old.get("minReplicas").int()) != Some(0));
-    if least.int().is_some_and(|n| n < bound) {
-        errors.push(least.invalid(format!("must be greater than or equal to {bound}")));
+    if least.int().is_some_and(|n| n < 0) {
+        errors.push(least.invalid("must be greater than or equal to 0"));
     }
     match most.int().unwrap_or(0) {
         0 => errors.push(most.required("must be set and greater than 0")),
@@ -219,8 +218,14 @@ fn validate(check: &Check) -> Errors {
         true => Group::Kept,
         false => Group::Any,
     };
-    for metric in spec.get("metrics").items() {
+    let metrics = spec.get("metrics");
+    for metric in metrics.items() {
         metric_source(&mut errors, &metric, objects);
+    }
+    let wakes = |metric: Cursor| matches!(metric.get("type").text(), "Object" | "External");
+    if least.int() == Some(0) && !metrics.items().any(wakes) {
+        let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+        errors.push(metrics.forbidden(why));
     }
     for direction in ["scaleUp", "scaleDown"] {
         let rules = spec.at(&["behavior", direction]);

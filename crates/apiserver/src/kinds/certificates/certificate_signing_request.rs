@@ -11,6 +11,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 
 use crate::http::user::User;
+use crate::kinds::certificates::signer::signer_name;
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, list_at, or, text_at};
 use crate::kinds::rules::one_of;
 use crate::kinds::{Again, Asked, Check, Cursor, Errors, Kind, Part, STATUS};
@@ -136,11 +137,6 @@ const SHORTEST: i64 = 600;
 
 const LEGACY: &str = "kubernetes.io/legacy-unknown";
 
-/// A domain, a slash, a path.
-const DOMAIN: usize = 253;
-
-const SIGNER: usize = DOMAIN + 1 + 317;
-
 fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let root = check.root();
@@ -160,7 +156,12 @@ fn validate(check: &Check) -> Errors {
     for usage in usages.items().filter(|u| !seen.insert(u.text())) {
         errors.push(usage.duplicate(usage.text()));
     }
-    signer_name(&mut errors, &spec.get("signerName"));
+    let signer = spec.get("signerName");
+    if signer.text() == LEGACY {
+        errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
+    } else {
+        signer_name(&mut errors, &signer);
+    }
     let seconds = spec.get("expirationSeconds");
     if seconds.int().is_some_and(|n| n < SHORTEST) {
         errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
@@ -215,50 +216,6 @@ fn certificates(text: &str) -> Result<(), String> {
             .map_err(|e| format!("a certificate cannot be read: {e}"))?;
     }
     Ok(())
-}
-
-fn signer_name(errors: &mut Errors, at: &Cursor) {
-    if at.text() == LEGACY {
-        errors.push(at.invalid("the legacy signerName is not allowed via this API version"));
-        return;
-    }
-    if at.text().is_empty() {
-        errors.push(at.required(""));
-        return;
-    }
-    match at.text().split('/').collect::<Vec<_>>().as_slice() {
-        [domain, path] => {
-            if domain.len() > DOMAIN {
-                errors.push(api::field::FieldError::too_long(&at.path, DOMAIN));
-            }
-            labels(errors, at, domain, api::names::dns1123_label_errors);
-            if !domain.contains('.') {
-                errors.push(at.wrong(
-                    *domain,
-                    "should be a domain with at least two segments separated by dots",
-                ));
-            }
-            labels(errors, at, path, api::names::dns1123_subdomain_errors);
-        }
-        _ => {
-            let why = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.push(at.invalid(why));
-        }
-    }
-    if at.text().len() > SIGNER {
-        errors.push(api::field::FieldError::too_long(&at.path, SIGNER));
-    }
-}
-
-/// The first of the labels of a part of a name that is not right.
-fn labels(errors: &mut Errors, at: &Cursor, part: &str, rule: fn(&str) -> Vec<String>) {
-    let found = part.split('.').map(|label| (label, rule(label)));
-    if let Some((label, problems)) = found.into_iter().find(|(_, problems)| !problems.is_empty()) {
-        let told = problems
-            .iter()
-            .map(|why| at.wrong(part, format!("validating label {label:?}: {why}")));
-        errors.extend(told);
-    }
 }
 
 fn conditions(errors: &mut Errors, list: &Cursor) {

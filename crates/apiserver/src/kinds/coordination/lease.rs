@@ -9,7 +9,6 @@ use crate::kinds::{Again, Asked, Check, Errors, Kind};
 pub(in crate::kinds) const KIND: Kind = Kind {
     create_on_update: true,
     unconditional_update: false,
-    disabled: &[&["spec", "strategy"], &["spec", "preferredHolder"]],
     metadata: Asked::on_update(Again::CHANGE_OF_ANY).of_any_finalizers(),
     columns: COLUMNS,
     ..Kind::plain("coordination.k8s.io", "leases", validate)

@@ -56,6 +56,7 @@ mod tests {
             old: None,
             subresource: "",
             custom: None,
+            now: 0,
         };
         rules(&check).iter().map(ToString::to_string).collect()
     }

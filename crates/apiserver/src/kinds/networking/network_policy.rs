@@ -99,7 +99,7 @@ fn policy_port(errors: &mut Errors, port: &Cursor) {
             port_number(errors, &number);
             if end.is_some() {
                 if end.int() < number.int() {
-                    errors.push(end.wrong(number.value.clone(), "must be greater than or equal to `port`"));
+                    errors.push(end.invalid("must be greater than or equal to `port`"));
                 }
                 port_number(errors, &end);
             }

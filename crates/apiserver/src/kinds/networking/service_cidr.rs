@@ -91,6 +91,7 @@ mod tests {
             old,
             subresource: "",
             custom: None,
+            now: 0,
         };
         rule(&check).iter().map(ToString::to_string).collect()
     }

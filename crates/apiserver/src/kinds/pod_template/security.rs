@@ -26,7 +26,6 @@ pub fn pod(errors: &mut Errors, pod: &Pod) {
     }
     if pod.spec.get("hostPID").is_true() && pod.spec.get("shareProcessNamespace").is_true() {
         let shared = pod.spec.get("shareProcessNamespace");
-        let shared = shared.named(format!("{}.shareProcessNamespace", at.path));
         errors.push(shared.invalid("ShareProcessNamespace and HostPID cannot both be enabled"));
     }
     sysctls(errors, &at.get("sysctls"), pod);
@@ -36,8 +35,7 @@ pub fn pod(errors: &mut Errors, pod: &Pod) {
     windows(errors, &at.get("windowsOptions"));
     app_armor(errors, &at.get("appArmorProfile"));
     one_of_or_none(errors, &at.get("supplementalGroupsPolicy"), &["Merge", "Strict"]);
-    // the other one comes with a feature that is off
-    one_of_or_none(errors, &at.get("seLinuxChangePolicy"), &["Recursive"]);
+    one_of_or_none(errors, &at.get("seLinuxChangePolicy"), &["MountOption", "Recursive"]);
 }
 
 /// A container's `securityContext`.

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 use api::names;
 
+use crate::kinds::certificates::cluster_trust_bundle::reference_problems;
+use crate::kinds::certificates::signer::{is_kubernetes, signer_name, user_annotations};
 use crate::kinds::core::persistent_volume_claim;
 use crate::kinds::pod_template::{Pod, env};
 use crate::kinds::rules::{
@@ -267,8 +269,52 @@ fn projected(errors: &mut Errors, volume: &Cursor) {
                 errors.push(volume.wrong(path.text(), "conflicting duplicate paths"));
             }
         }
+        if let Some(at) = source.get("podCertificate").present() {
+            sources += 1;
+            pod_certificate(errors, &at);
+            let paths = ["credentialBundlePath", "keyPath", "certificateChainPath"].map(|field| at.get(field));
+            let mut any = false;
+            for path in paths.iter().filter(|path| !path.text().is_empty()) {
+                any = true;
+                local_free_path(errors, path);
+                if !taken.insert(path.text()) {
+                    errors.push(volume.wrong(path.text(), "conflicting duplicate paths"));
+                }
+            }
+            if !any {
+                let why = "specify at least one of credentialBundlePath, keyPath, and certificateChainPath";
+                errors.push(at.required(why));
+            }
+        }
         if sources > 1 {
             errors.push(source.forbidden("may not specify more than 1 volume type per source"));
+        }
+    }
+}
+
+/// A certificate that a signer gives a pod. KEP-4317.
+fn pod_certificate(errors: &mut Errors, at: &Cursor) {
+    const KEYS: [&str; 6] = ["RSA3072", "RSA4096", "ECDSAP256", "ECDSAP384", "ECDSAP521", "ED25519"];
+    const HOUR: i64 = 3600;
+    let signer = at.get("signerName");
+    signer_name(errors, &signer);
+    user_annotations(errors, &at.get("userAnnotations"));
+    let key = at.get("keyType");
+    if !KEYS.contains(&key.text()) {
+        errors.push(key.not_supported(&KEYS));
+    }
+    let longest = at.get("maxExpirationSeconds");
+    if let Some(seconds) = longest.int() {
+        if seconds < HOUR {
+            errors.push(longest.invalid("if provided, maxExpirationSeconds must be >= 3600"));
+        }
+        let most = if is_kubernetes(signer.text()) {
+            24 * HOUR
+        } else {
+            91 * 24 * HOUR
+        };
+        if seconds > most {
+            errors.push(longest.invalid(format!("if provided, maxExpirationSeconds must be <= {most}")));
         }
     }
 }
@@ -281,6 +327,9 @@ fn trust_bundle(errors: &mut Errors, at: &Cursor) {
             if name.text().is_empty() {
                 errors.push(name.required("must be a valid object name"));
             }
+            for problem in reference_problems(name.text()) {
+                errors.push(name.invalid(format!("not a valid clustertrustbundlename: {problem}")));
+            }
             if selector.is_some() {
                 errors.push(selector.invalid("labelSelector must be unset if name is specified"));
             }
@@ -289,6 +338,7 @@ fn trust_bundle(errors: &mut Errors, at: &Cursor) {
             if signer.text().is_empty() {
                 errors.push(signer.required("must be a valid signer name"));
             }
+            signer_name(errors, &signer);
             label_selector(errors, &selector);
         }
         (false, false) => errors.push(at.required("either name or signerName must be specified")),

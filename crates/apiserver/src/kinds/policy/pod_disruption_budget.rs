@@ -1,7 +1,7 @@
 //! PodDisruptionBudget.
 
 use api::names;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, count, int_or};
 use crate::kinds::rules::{go_struct, int_or_percent, label_selector, non_negative, not_more_than_all, one_of_or_none};
@@ -10,6 +10,12 @@ use crate::kinds::{Asked, Check, Errors, Generation, Kind};
 pub(in crate::kinds) const KIND: Kind = Kind {
     unconditional_update: false,
     generation: Generation::Counted,
+    prepare_create: |budget, _| strip_old_label(budget),
+    prepare_update: |new, old, _| {
+        if new.pointer("/spec/selector") != old.pointer("/spec/selector") {
+            strip_old_label(new);
+        }
+    },
     name: names::path_segment_errors,
     metadata: Asked::LAST,
     columns: COLUMNS,
@@ -27,6 +33,26 @@ const COLUMNS: &[BuiltinColumn] = &[
     }),
     AGE,
 ];
+
+/// The label by which an older version told selectors of nothing from selectors of everything. It means something only where it
+/// stands alone.
+const OLD_LABEL: &str = "pdb.kubernetes.io/deprecated-v1beta1-empty-selector-match";
+
+fn strip_old_label(budget: &mut Value) {
+    let nothing = json!({ "matchExpressions": [{ "key": OLD_LABEL, "operator": "Exists" }] });
+    let selector = budget
+        .pointer_mut("/spec/selector")
+        .filter(|selector| **selector != nothing);
+    let Some(selector) = selector.and_then(Value::as_object_mut) else {
+        return;
+    };
+    if let Some(terms) = selector.get_mut("matchExpressions").and_then(Value::as_array_mut) {
+        terms.retain(|term| term["key"] != OLD_LABEL);
+        if terms.is_empty() {
+            selector.remove("matchExpressions");
+        }
+    }
+}
 
 fn validate(check: &Check) -> Errors {
     const FIELDS: [(&str, &str, &str); 4] = [

@@ -107,7 +107,7 @@ pub fn binding(check: &Check, kinds: &[&str], namespaced: bool) -> Errors {
         ];
         errors.push(
             reference
-                .invalid("cannot change roleRef")
+                .invalid("field is immutable")
                 .shown(&go_struct(&reference, &fields)),
         );
     }

@@ -5,7 +5,6 @@ use api::names;
 use crate::kinds::columns::ONLY_AGE;
 use crate::kinds::resource::GROUP;
 use crate::kinds::resource::devices::{MANY, configuration, fits, selectors};
-use crate::kinds::rules::is_extended_resource;
 use crate::kinds::{Again, Asked, Check, Errors, Generation, Kind};
 
 pub(in crate::kinds) const KIND: Kind = Kind {
@@ -25,10 +24,6 @@ fn validate(check: &Check) -> Errors {
     let configs = spec.get("config");
     if fits(&mut errors, &configs, MANY) {
         configs.items().for_each(|config| configuration(&mut errors, &config));
-    }
-    let name = spec.get("extendedResourceName");
-    if name.is_some() && !is_extended_resource(name.text()) {
-        errors.push(name.invalid("must be a valid extended resource name"));
     }
     errors
 }

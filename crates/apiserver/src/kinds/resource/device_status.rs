@@ -5,11 +5,12 @@ use std::collections::HashSet;
 use api::field::FieldError;
 use serde_json::{Value, json};
 
+use crate::kinds::conditions::conditions;
 use crate::kinds::pod_template::placement;
 use crate::kinds::resource::devices::{
     MANY, Requests, binding, configuration, fits, parameters, pool_name, reference, references, request_names, unique,
 };
-use crate::kinds::rules::{dns_label, immutable, non_negative, one_of_or_none, problems, qualified_name, require};
+use crate::kinds::rules::{dns_label, immutable, one_of_or_none, require};
 use crate::kinds::{Check, Cursor, Errors, volume};
 
 const RESERVATIONS: usize = 256;
@@ -23,10 +24,6 @@ const ADDRESSES: usize = 16;
 const INTERFACE: usize = 256;
 
 const HARDWARE: usize = 128;
-
-const REASON: usize = 1024;
-
-const MESSAGE: usize = 32 << 10;
 
 const UUID: usize = 36;
 
@@ -165,47 +162,6 @@ fn interface_address(errors: &mut Errors, at: &Cursor) {
     }
 }
 
-/// `metav1.Condition`s.
-fn conditions(errors: &mut Errors, list: &Cursor) {
-    let mut seen = HashSet::new();
-    for condition in list.items() {
-        let kind = condition.get("type");
-        if !seen.insert(kind.text()) {
-            errors.push(kind.duplicate(kind.text()));
-        }
-        qualified_name(errors, &kind);
-        let status = condition.get("status");
-        if !matches!(status.text(), "False" | "True" | "Unknown") {
-            errors.push(status.not_supported(&["False", "True", "Unknown"]));
-        }
-        non_negative(errors, &condition.get("observedGeneration"));
-        require(errors, &condition.get("lastTransitionTime"));
-        let (reason, message) = (condition.get("reason"), condition.get("message"));
-        if require(errors, &reason) {
-            problems(errors, &reason, reason_problem(reason.text()));
-            if reason.text().len() > REASON {
-                errors.push(FieldError::too_long(&reason.path, REASON));
-            }
-        }
-        if message.text().len() > MESSAGE {
-            errors.push(FieldError::too_long(&message.path, MESSAGE));
-        }
-    }
-}
-
-fn reason_problem(text: &str) -> Option<&'static str> {
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ',' | ':');
-    let fine = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && text.chars().all(inner);
-    (!fine).then_some(
-        "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric \
-         characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or \
-         'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is \
-         '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')",
-    )
-}
-
 /// The id of a share of a device, where it has one.
 fn uuid(errors: &mut Errors, at: &Cursor) {
     if !at.is_some() {
@@ -258,6 +214,7 @@ mod tests {
             old: Some(&old),
             subresource: "status",
             custom: None,
+            now: 0,
         };
         update(&mut errors, &check);
         errors.iter().map(ToString::to_string).collect()

@@ -1,7 +1,8 @@
-//! Dynamic resource allocation: devices, their classes, and claims on them. Statuses of this group are asked no rules of metadata.
+//! Dynamic resource allocation: devices, their classes, and claims on them. Statuses of claims are asked no rules of metadata.
 
 pub mod device_class;
 mod device_status;
+pub mod device_taint_rule;
 mod devices;
 pub mod resource_claim;
 pub mod resource_claim_template;

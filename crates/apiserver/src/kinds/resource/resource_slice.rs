@@ -16,13 +16,6 @@ pub(in crate::kinds) const KIND: Kind = Kind {
     generation: Generation::Counted,
     prepare_create: |slice, writer| date_taints(slice, writer.now),
     prepare_update: |new, _, now| date_taints(new, now),
-    disabled: &[
-        &["spec", "devices", "*", "nodeAllocatableResourceMappings"],
-        &["spec", "devices", "*", "attributes", "*", "bools"],
-        &["spec", "devices", "*", "attributes", "*", "ints"],
-        &["spec", "devices", "*", "attributes", "*", "strings"],
-        &["spec", "devices", "*", "attributes", "*", "versions"],
-    ],
     warn: |told, new, _| {
         let driver = text(new, &["spec", "driver"]).unwrap_or_default();
         if driver != driver.to_lowercase() {

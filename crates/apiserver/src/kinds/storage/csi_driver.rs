@@ -13,7 +13,6 @@ use crate::kinds::{Check, Errors, Generation, Kind};
 pub(in crate::kinds) const KIND: Kind = Kind {
     unconditional_update: false,
     generation: Generation::Changes,
-    disabled: &[&["spec", "preventPodSchedulingIfMissing"]],
     warn,
     returns_deleted: true,
     columns: COLUMNS,

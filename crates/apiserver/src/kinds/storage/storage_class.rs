@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::kinds::columns::{AGE, BuiltinColumn, flag, name_or_default, or, text_at};
+use crate::kinds::columns::{AGE, BuiltinColumn, NAME, flag, or, text_at};
 use crate::kinds::rules::{immutable, one_of_or_none, qualified_name, require};
 use crate::kinds::storage::{GROUP, parameters};
 use crate::kinds::warnings::{deprecated_label, field, items};
@@ -15,13 +15,12 @@ pub(in crate::kinds) const KIND: Kind = Kind {
     warn: |told, new, _| warn(told, new),
     returns_deleted: true,
     columns: COLUMNS,
+    default_of: Some(default_of),
     ..Kind::plain(GROUP, "storageclasses", validate)
 };
 
 const COLUMNS: &[BuiltinColumn] = &[
-    ("Name", "string", 0, |c| {
-        name_or_default(c, "storageclass.kubernetes.io/is-default-class")
-    }),
+    NAME,
     ("Provisioner", "string", 0, |c| json!(text_at(c, "/provisioner"))),
     ("ReclaimPolicy", "string", 0, |c| or(c, "/reclaimPolicy", "Delete")),
     ("VolumeBindingMode", "string", 0, |c| {
@@ -32,6 +31,24 @@ const COLUMNS: &[BuiltinColumn] = &[
     }),
     AGE,
 ];
+
+/// Claims without a class get the latest of the classes that say they are the default; of two of one time the first by name.
+fn default_of(classes: &mut dyn Iterator<Item = Value>) -> Option<String> {
+    const KEYS: [&str; 2] = [
+        "storageclass.kubernetes.io/is-default-class",
+        "storageclass.beta.kubernetes.io/is-default-class",
+    ];
+    let says_so = |class: &Value| {
+        let annotations = class.pointer("/metadata/annotations");
+        KEYS.iter().any(|key| annotations.is_some_and(|a| a[*key] == "true"))
+    };
+    let of = |class: Value| {
+        let made = text_at(&class, "/metadata/creationTimestamp").to_owned();
+        (made, std::cmp::Reverse(text_at(&class, "/metadata/name").to_owned()))
+    };
+    let latest = classes.filter(says_so).map(of).max()?;
+    Some(latest.1.0)
+}
 
 fn warn(told: &mut Vec<String>, class: &Value) {
     for (i, topology) in items(class.get("allowedTopologies")).iter().enumerate() {
@@ -100,6 +117,25 @@ fn topologies(errors: &mut Errors, list: &Cursor) {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_latest_class_that_says_so_is_the_default() {
+        let class = |name: &str, made: &str, says: &str| {
+            json!({ "metadata": { "name": name, "creationTimestamp": made,
+                "annotations": { "storageclass.kubernetes.io/is-default-class": says } } })
+        };
+        let mut classes = vec![
+            class("z", "2026-01-01T00:00:00Z", "true"),
+            class("c", "2026-01-03T00:00:00Z", "false"),
+        ];
+        assert_eq!(default_of(&mut classes.clone().into_iter()).as_deref(), Some("z"));
+        classes.extend([
+            class("b", "2026-01-02T00:00:00Z", "true"),
+            class("a", "2026-01-02T00:00:00Z", "true"),
+        ]);
+        assert_eq!(default_of(&mut classes.into_iter()).as_deref(), Some("a"));
+        assert_eq!(default_of(&mut std::iter::empty()), None);
+    }
+
     use serde_json::json;
 
     use super::*;
@@ -111,6 +147,7 @@ mod tests {
             old: None,
             subresource: "",
             custom: None,
+            now: 0,
         };
         validate(&check)
     }

@@ -10,8 +10,8 @@ use crate::registry::Catalog;
 use crate::server::ApiServer;
 use crate::server::tagged::Tagged;
 
-/// What documents are made of: what is served, and the last change of the definitions of custom resources.
-type Basis = (Arc<Catalog>, u64);
+/// What documents are made of: what is served, the last change of the definitions of custom resources, and what other servers say.
+type Basis = (Arc<Catalog>, u64, u64);
 
 /// Documents by path and format, while what they are made of stays.
 #[derive(Debug, Default)]
@@ -31,10 +31,11 @@ impl Kept {
         // before they are read: one that changes meanwhile makes the basis another
         let changed = catalog.changed("apiextensions.k8s.io", "customresourcedefinitions");
         let (basis, documents) = &mut *kept;
-        let same = |b: &Basis| Arc::ptr_eq(&b.0, &catalog) && b.1 == changed;
+        let said = server.aggregator.changed();
+        let same = |b: &Basis| Arc::ptr_eq(&b.0, &catalog) && (b.1, b.2) == (changed, said);
         if !basis.as_ref().is_some_and(same) {
             documents.clear();
-            *basis = Some((catalog.clone(), changed));
+            *basis = Some((catalog.clone(), changed, said));
         }
         if let Some(document) = documents.get(name) {
             return Ok(document.clone());

@@ -1,7 +1,9 @@
 //! OpenAPI documents: version 3 by group version, version 2 of everything in JSON and in protobuf. Made when first asked for.
 
 mod custom;
+mod index;
 mod kept;
+mod merge;
 mod paths;
 mod v2;
 mod v2_proto;
@@ -13,10 +15,13 @@ use http::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use crate::aggregator::remote::Remote;
 use crate::http::status::{ApiError, Result};
 use crate::registry::Catalog;
 use crate::registry::resource::Resource;
 use crate::server::body::{self, Body};
+use crate::server::extension::Forward;
+use crate::server::intake::Payload;
 use crate::server::openapi::kept::Kept;
 use crate::server::tagged::Tagged;
 use crate::server::{ApiServer, Request};
@@ -45,17 +50,44 @@ impl Documents {
         }
         if path == "/openapi/v3" {
             let mut paths = Map::new();
-            for served in server.registry.catalog().all() {
-                let place = place(&served.resource);
-                let url = format!("/openapi/v3/{place}");
-                paths.insert(place, json!({ "serverRelativeURL": url }));
+            let remotes = server.aggregator.remotes();
+            for remote in remotes.values().flat_map(std::collections::BTreeMap::values) {
+                paths.extend(remote.said().openapi.index.clone());
             }
+            paths.extend(index::paths(server, &server.registry.catalog()));
             return Ok(body::json_response(StatusCode::OK, &json!({ "paths": paths })));
         }
         let wanted = path.strip_prefix("/openapi/v3/").ok_or_else(ApiError::no_such_path)?;
-        let wanted = wanted.to_owned();
-        let make = move |server: &ApiServer, catalog: &Catalog| version_3(server, catalog, &wanted);
-        Ok(self.kept.get(server, path, make).await?.answer(request))
+        if let Some(remote) = elsewhere(server, wanted) {
+            let (mut parts, ()) = http::Request::new(()).into_parts();
+            parts.method = request.method.clone();
+            parts.headers = request.headers.clone();
+            let forward = Forward {
+                remote: &remote,
+                parts,
+                payload: Payload::Whole(request.body.clone()),
+                upgrade: None,
+                info: &request.info,
+                query: &request.query,
+                user: &request.user,
+                from: None,
+            };
+            return forward.answer(server).await;
+        }
+        // upstream says no more of one that is not there
+        let is_here = |r: &Resource| place(r) == wanted;
+        if !server.registry.catalog().all().any(|served| is_here(&served.resource)) {
+            let mut nothing = Response::new(body::full(""));
+            *nothing.status_mut() = StatusCode::NOT_FOUND;
+            return Ok(nothing);
+        }
+        let name = wanted.to_owned();
+        let make = move |server: &ApiServer, catalog: &Catalog| version_3(server, catalog, &name);
+        let answer = self.kept.get(server, path, make).await?.answer(request);
+        match request.query.text("hash") {
+            None => Ok(answer),
+            Some(hash) => index::by_hash(server, &server.registry.catalog(), wanted, hash, answer),
+        }
     }
 
     /// Lets go of what was made: it is made again for who asks.
@@ -64,9 +96,35 @@ impl Documents {
     }
 }
 
+/// The server that has a document of version 3: that of the group version, or one that lists what is not served here.
+fn elsewhere(server: &ApiServer, wanted: &str) -> Option<Arc<Remote>> {
+    let remotes = server.aggregator.remotes();
+    let mut all = remotes.values().flat_map(std::collections::BTreeMap::values);
+    let here = || {
+        server
+            .registry
+            .catalog()
+            .all()
+            .any(|served| place(&served.resource) == wanted)
+    };
+    let found = all.find(|remote| {
+        let lists = remote.said().openapi.index.contains_key(wanted);
+        lists && (remote.spec.path().trim_start_matches('/') == wanted || !here())
+    });
+    found.cloned()
+}
+
 fn version_2(server: &ApiServer, catalog: &Catalog, protobuf: bool) -> Result<Tagged> {
     let resources: Vec<&Resource> = catalog.all().map(|s| &*s.resource).collect();
-    let document = v2::document(&document(server, &resources, true)?);
+    let mut document = v2::document(&document(server, &resources, true)?);
+    let remotes = server.aggregator.remotes();
+    let mut remotes: Vec<&Arc<Remote>> = remotes.values().flat_map(std::collections::BTreeMap::values).collect();
+    remotes.sort_by_key(|remote| (std::cmp::Reverse(remote.spec.priorities.group), &remote.spec.name));
+    for remote in remotes {
+        if let Some(said) = &remote.said().openapi.v2 {
+            merge::merge(&mut document, serde_json::from_slice(said).map_err(ApiError::internal)?);
+        }
+    }
     match protobuf {
         true => Tagged::new(v2_proto::encode(&document), V2_PROTOBUF),
         false => Tagged::json(&document, JSON),

@@ -4,10 +4,16 @@ use std::collections::HashSet;
 
 use api::names;
 use api::schema::structural;
-use api::schema::structural::Node;
+use api::schema::structural::{Node, field_path};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use serde_json::{Value, json};
 
+use crate::kinds::custom::rules::{self, Known};
 use crate::kinds::rules::{immutable, require};
+use crate::kinds::webhook_client::client_config;
 use crate::kinds::{Check, Cursor, Errors};
 
 const COLUMN_TYPES: [&str; 5] = ["boolean", "date", "integer", "number", "string"];
@@ -38,7 +44,8 @@ pub fn validate(check: &Check) -> Errors {
         if check.old.is_none() && name.text() != format!("{}.{}", plural.text(), group.text()) {
             errors.push(name.wrong(name.text(), "must be spec.names.plural+\".\"+spec.group"));
         }
-        whole_spec(&mut errors, &spec);
+        whole_spec(&mut errors, &spec, &Before::of(check.old));
+        conversion(&mut errors, &spec.get("conversion"), check.before().as_ref());
         if let Some(old) = check.before() {
             update(&mut errors, &spec, &old);
         }
@@ -76,7 +83,29 @@ fn label(errors: &mut Errors, at: &Cursor, lower: bool) {
     errors.push(at.invalid(format!("{prefix}{}", found.join(","))));
 }
 
-fn whole_spec(errors: &mut Errors, spec: &Cursor) {
+/// The schemas of a definition before it was changed.
+struct Before<'a> {
+    versions: &'a [Value],
+    expressions: Known,
+}
+
+impl<'a> Before<'a> {
+    fn of(old: Option<&'a Value>) -> Before<'a> {
+        let versions = old.and_then(|old| old.pointer("/spec/versions")?.as_array());
+        Before {
+            versions: versions.map(Vec::as_slice).unwrap_or_default(),
+            expressions: old.map(Known::of).unwrap_or_default(),
+        }
+    }
+
+    /// Whether a version had this schema.
+    fn had(&self, version: &str, schema: &Value) -> bool {
+        let before = self.versions.iter().find(|v| v["name"] == *version);
+        before.and_then(|v| v.pointer("/schema/openAPIV3Schema")) == Some(schema)
+    }
+}
+
+fn whole_spec(errors: &mut Errors, spec: &Cursor, before: &Before) {
     let group = spec.get("group");
     let found = names::dns1123_subdomain_errors(group.text());
     if group.text().is_empty() {
@@ -122,7 +151,7 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         deprecation(errors, &version);
         let schema = version.at(&["schema", "openAPIV3Schema"]);
         if !schemas {
-            structural(errors, &schema, has_status(&version));
+            structural(errors, &schema, has_status(&version), before, name.text());
         }
         if !subresources {
             scale(errors, &version.get("subresources"));
@@ -146,7 +175,8 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
         if schemas {
             let schema = first.at(&["schema", "openAPIV3Schema"]);
             let at = format!("{}.validation.openAPIV3Schema", spec.path);
-            structural(errors, &schema.named(at), versions.items().any(|v| has_status(&v)));
+            let status = versions.items().any(|v| has_status(&v));
+            structural(errors, &schema.named(at), status, before, first.get("name").text());
         }
         if subresources {
             scale(
@@ -164,10 +194,9 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor) {
             selectable_fields(errors, &first.get("selectableFields").named(at), &schema);
         }
     }
-    conversion(errors, &spec.get("conversion"));
 }
 
-fn conversion(errors: &mut Errors, at: &Cursor) {
+fn conversion(errors: &mut Errors, at: &Cursor, old: Option<&Cursor>) {
     let strategy = at.get("strategy");
     match strategy.text() {
         _ if !at.is_some() => {}
@@ -178,14 +207,75 @@ fn conversion(errors: &mut Errors, at: &Cursor) {
                 errors.push(client.forbidden("should not be set when strategy is not set to Webhook"));
             }
         }
-        "Webhook" => errors.push(strategy.forbidden("webhook conversion is not supported by this server")),
+        "Webhook" => webhook(errors, at, old),
         _ => errors.push(strategy.not_supported(&["None", "Webhook"])),
     }
 }
 
-fn structural(errors: &mut Errors, at: &Cursor, status: bool) {
+/// The webhook of a conversion; upstream names its parts as an older version did.
+fn webhook(errors: &mut Errors, at: &Cursor, old: Option<&Cursor>) {
+    let of = |path: &[&'static str], key: &str| Cursor::of(Some(at.at(path).value), format!("{}.{key}", at.path));
+    let client = of(&["webhook", "clientConfig"], "webhookClientConfig");
+    let before = old.map(|old| old.at(&["spec", "conversion", "webhook"]));
+    match client.is_some() {
+        false => errors.push(client.required("required when strategy is set to Webhook")),
+        true => {
+            client_config(errors, &client);
+            let bundle = client.get("caBundle");
+            let lenient = old.is_none_or(|old| {
+                let conditions = old.at(&["status", "conditions"]);
+                let mut conditions = conditions.items();
+                let was = old.at(&["spec", "conversion", "webhook", "clientConfig", "caBundle"]);
+                !conditions.any(|c| c.get("type").text() == "Established" && c.get("status").text() == "True")
+                    || !was.text().is_empty() && !is_bundle(was.text())
+            });
+            if !lenient && !bundle.text().is_empty() && !is_bundle(bundle.text()) {
+                let why = "unable to load root certificates: unable to parse bytes as PEM block";
+                errors.push(bundle.invalid(why));
+            }
+        }
+    }
+    let versions = of(&["webhook", "conversionReviewVersions"], "conversionReviewVersions");
+    let known = |versions: &Cursor| versions.items().any(|v| matches!(v.text(), "v1" | "v1beta1"));
+    let before = before.map(|webhook| webhook.get("conversionReviewVersions"));
+    let lenient = before.is_some_and(|versions| !versions.list().is_empty() && !known(&versions));
+    if versions.list().is_empty() {
+        errors.push(versions.required(""));
+        return;
+    }
+    let mut seen = HashSet::new();
+    for version in versions.items() {
+        if !seen.insert(version.text()) {
+            errors.push(version.invalid("duplicate version"));
+            continue;
+        }
+        let found = names::dns1035_label_errors(version.text());
+        errors.extend(found.into_iter().map(|why| version.invalid(why)));
+    }
+    if !lenient && !known(&versions) {
+        errors.push(versions.invalid("must include at least one of v1, v1beta1"));
+    }
+}
+
+/// Whether a text is base64 of certificates.
+fn is_bundle(text: &str) -> bool {
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    let mut found = CertificateDer::pem_slice_iter(&bytes);
+    found.any(|certificate| certificate.is_ok())
+}
+
+fn structural(errors: &mut Errors, at: &Cursor, status: bool, before: &Before, version: &str) {
     if at.is_some() {
-        errors.extend(structural::definition::errors(at.value, &at.path.to_string(), status));
+        let path = at.path.to_string();
+        let found = structural::definition::errors(at.value, &path, status);
+        let unchanged = before.had(version, at.value);
+        errors.extend(rules::definition::check(
+            at.value,
+            &path,
+            found,
+            &before.expressions,
+            unchanged,
+        ));
     }
 }
 
@@ -225,16 +315,16 @@ fn selectable_fields(errors: &mut Errors, list: &Cursor, schema: &Cursor) {
             errors.push(path.required(""));
             continue;
         }
-        match selected(&root, path.text()) {
+        match field_path::resolve(&root, path.text(), false) {
             Err(why) => {
                 errors.push(path.invalid(format!("is an invalid path: {why}")));
                 continue;
             }
-            Ok(node) => {
+            Ok((_, node)) => {
                 if path.text().trim_start_matches('.').split('.').next() == Some("metadata") {
                     errors.push(path.invalid("must not point to fields in metadata"));
                 }
-                if !matches!(&*node.kind, "string" | "boolean" | "integer") {
+                if node.is_none_or(|node| !matches!(&*node.kind, "string" | "boolean" | "integer")) {
                     errors.push(path.invalid(
                         "must point to a field of type string, boolean or integer. Enum string fields and strings with \
                          formats are allowed.",
@@ -253,29 +343,6 @@ fn selectable_fields(errors: &mut Errors, list: &Cursor, schema: &Cursor) {
             MOST,
         ));
     }
-}
-
-/// The schema of the field that a path of names leads to.
-fn selected<'n>(root: &'n Node, path: &str) -> Result<&'n Node, String> {
-    const NONE: &str = "does not refer to a valid field";
-    let mut node = root;
-    let mut rest = path;
-    while !rest.is_empty() {
-        if rest.starts_with('[') {
-            return Err("array notation is not allowed".into());
-        }
-        let Some(after) = rest.strip_prefix('.') else {
-            let end = rest.find(['.', '[', ']']).unwrap_or(rest.len());
-            return Err(format!("expected [ or . but got: {}", &rest[..end]));
-        };
-        let end = after.find(['.', '[', ']']).unwrap_or(after.len()).max(1);
-        if after.is_empty() {
-            return Err("unexpected end of JSON path".into());
-        }
-        node = node.child(&after[..end]).ok_or(NONE)?;
-        rest = &after[end..];
-    }
-    Ok(node)
 }
 
 /// Groups of the Kubernetes project take kinds that its reviewers approved.

@@ -286,6 +286,7 @@ mod tests {
             old: Some(&old),
             subresource: "status",
             custom: None,
+            now: 0,
         };
         update(&mut errors, &check);
         errors.iter().map(ToString::to_string).collect()

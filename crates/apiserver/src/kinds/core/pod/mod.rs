@@ -2,6 +2,7 @@
 
 pub mod columns;
 mod parts;
+mod resources;
 mod status;
 mod update;
 mod validation;
@@ -27,13 +28,13 @@ pub(in crate::kinds) const KIND: Kind = Kind {
         }
         one_address(pod);
     },
-    // upstream takes the class that the client says, and it stays
-    status_on_create: |status| status.get("qosClass").map(|class| json!({ "qosClass": class })),
     prepare_create,
-    prepare_update: |new, old, _| keep_marks(new, old),
+    prepare_update: |new, old, _| {
+        keep_marks(new, old);
+        keep_resources(new, old);
+    },
     parts: &parts::ALL,
     disabled: &[
-        &["status", "nodeAllocatableResourceClaimStatuses"],
         &["status", "containerStatuses", "*", "volumeMounts", "*", "volumeStatus"],
         &[
             "status",
@@ -108,9 +109,8 @@ fn prepare_create(pod: &mut Value, writer: &Writer) {
         .is_some_and(|g| !g.is_empty());
     merge_label_keys(pod);
     app_armor_fields(pod);
-    let said = text(pod, &["status", "qosClass"]).filter(|class| !class.is_empty());
-    let class = said.unwrap_or_else(|| qos_class(pod));
-    let mut status = json!({ "phase": "Pending", "qosClass": class });
+    resources::fill(pod);
+    let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
     if gated {
         status["conditions"] = json!([{
             "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastTransitionTime": writer.now,
@@ -184,6 +184,19 @@ fn list<'a>(parent: &'a mut Value, key: &str) -> impl Iterator<Item = &'a mut Va
 }
 
 /// What the writer of a status leaves out stays as it was: the class, and which generation was seen.
+/// A writer that does not know what a pod asks for as a whole leaves it out; a resize that changes it may change it in part.
+fn keep_resources(new: &mut Value, old: &Value) {
+    if let Some(was) = old.pointer("/spec/resources").filter(|was| !was.is_null())
+        && let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("resources").is_none_or(Value::is_null)
+    {
+        spec.insert("resources".into(), was.clone());
+    }
+    if new.pointer("/spec/resources") != old.pointer("/spec/resources") {
+        resources::fill(new);
+    }
+}
+
 fn keep_marks(new: &mut Value, old: &Value) {
     const SEEN: &str = "observedGeneration";
     let is_set = |at: Option<&Value>| at.is_some_and(|v| !v.is_null() && *v != json!("") && *v != json!(0));

@@ -14,6 +14,16 @@ pub const ALL: [Part; 3] = [
             &["metadata", "deletionTimestamp"],
             &["metadata", "ownerReferences"],
         ]),
+        confine: |part, new, old| {
+            (STATUS.confine)(part, new, old);
+            // a writer that does not know them leaves them out; an empty list takes them away
+            for field in ["resourceClaimStatuses", "extendedResourceClaimStatus"] {
+                let was = old.get("status").and_then(|status| status.get(field));
+                if let (Some(was), Some(status)) = (was, new.get_mut("status").and_then(Value::as_object_mut)) {
+                    status.entry(field).or_insert_with(|| was.clone());
+                }
+            }
+        },
         ..STATUS
     },
     Part {

@@ -1,0 +1,218 @@
+//! Expressions of admission: the variables that they read, and how they are compiled
+//! (`k8s.io/apiserver/pkg/admission/plugin/cel`).
+
+use std::sync::{Arc, OnceLock};
+
+use api::field::{FieldError, FieldErrorKind};
+use cel::{Declared, Environment, Program, Type};
+
+use crate::expressions;
+use crate::kinds::Cursor;
+
+const INSTANTIATION: &str = "program instantiation failed";
+
+/// What is known of an expression before it is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// It was accepted before, perhaps by a newer server.
+    pub stored: bool,
+    /// It reads `params`.
+    pub params: bool,
+}
+
+/// The environment of an expression that may not ask the authorizer.
+pub fn without_authorizer(setting: Setting) -> Environment {
+    static ALL: OnceLock<[Environment; 2]> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        let (request, namespace) = (Arc::new(request()), Arc::new(namespace()));
+        [expressions::for_new(), expressions::for_stored()].map(|base| {
+            base.clone()
+                .with_variable("object", Type::Dyn)
+                .with_variable("oldObject", Type::Dyn)
+                .with_declared("namespaceObject", &namespace)
+                .with_declared("request", &request)
+        })
+    });
+    let environment = all[usize::from(setting.stored)].clone();
+    match setting.params {
+        true => environment.with_variable("params", Type::Dyn),
+        false => environment,
+    }
+}
+
+/// The environment of an expression that may ask the authorizer.
+pub fn environment(setting: Setting) -> Environment {
+    without_authorizer(setting)
+        .with_variable("authorizer", Type::object("kubernetes.authorization.Authorizer"))
+        .with_variable(
+            "authorizer.requestResource",
+            Type::object("kubernetes.authorization.ResourceCheck"),
+        )
+}
+
+/// Compiles an expression that must be true or false.
+///
+/// # Errors
+/// What is wrong with it, in upstream's words.
+pub fn condition(text: &str, setting: Setting) -> Result<Program, String> {
+    compile(&environment(setting), text, &[Type::Bool]).map(|(program, _)| program)
+}
+
+/// Compiles an expression whose value is to be of one of some types; of any when there are none. Returns its type too.
+///
+/// # Errors
+/// What is wrong with it, in upstream's words.
+pub fn compile(environment: &Environment, text: &str, returns: &[Type]) -> Result<(Program, Type), String> {
+    let checked = environment
+        .compile(text)
+        .map_err(|issues| format!("compilation failed: {issues}"))?;
+    let of = checked.output();
+    if !returns.is_empty() && !returns.contains(of) {
+        let wanted: Vec<String> = returns.iter().map(shown).collect();
+        return Err(match wanted.as_slice() {
+            [one] => format!("must evaluate to {one} but got {}", shown(of)),
+            all => format!("must evaluate to one of [{}] but got {}", all.join(" "), shown(of)),
+        });
+    }
+    let program = environment.plan(&checked);
+    let program = program.map_err(|fault| format!("{INSTANTIATION}: {fault}"))?;
+    Ok((program, of.clone()))
+}
+
+/// The error of an expression that does not compile: one that was right until its constants were computed counts as the server's own.
+pub fn unfit(at: &Cursor, text: &str, why: String) -> FieldError {
+    if why.starts_with(INSTANTIATION) {
+        return FieldError {
+            kind: FieldErrorKind::Internal,
+            ..at.unfit(why)
+        };
+    }
+    at.wrong(text, why)
+}
+
+/// A type as upstream's messages name it.
+fn shown(of: &Type) -> String {
+    match of {
+        Type::List(item) => format!("list({})", shown(item)),
+        Type::Map(both) => format!("map({}, {})", shown(&both.0), shown(&both.1)),
+        Type::Type(Some(inner)) => format!("type({})", shown(inner)),
+        Type::Opaque(_, params) if !params.is_empty() => of.to_string(),
+        other => other.name().to_owned(),
+    }
+}
+
+fn of(of: Type) -> Declared {
+    Declared::unbounded(of)
+}
+
+/// The type of `request`: an AdmissionRequest without its uid and objects.
+fn request() -> Declared {
+    let text = || of(Type::String);
+    let named = |name: &str, last: &'static str| {
+        Declared::record(name, [("group", text()), ("version", text()), (last, text())])
+    };
+    let kind = || named("kubernetes.GroupVersionKind", "kind");
+    let resource = || named("kubernetes.GroupVersionResource", "resource");
+    let user = [
+        ("username", text()),
+        ("uid", text()),
+        ("groups", of(Type::list(Type::String))),
+        ("extra", of(Type::map(Type::String, Type::list(Type::String)))),
+    ];
+    let fields = [
+        ("kind", kind()),
+        ("resource", resource()),
+        ("subResource", text()),
+        ("requestKind", kind()),
+        ("requestResource", resource()),
+        ("requestSubResource", text()),
+        ("name", text()),
+        ("namespace", text()),
+        ("operation", text()),
+        ("userInfo", Declared::record("kubernetes.UserInfo", user)),
+        ("dryRun", of(Type::Bool)),
+        ("options", of(Type::Dyn)),
+    ];
+    Declared::record("kubernetes.AdmissionRequest", fields)
+}
+
+/// The type of `namespaceObject`: what upstream shows of a Namespace.
+fn namespace() -> Declared {
+    let text = || of(Type::String);
+    let texts = || of(Type::list(Type::String));
+    let map = || of(Type::map(Type::String, Type::String));
+    let condition = [
+        ("status", text()),
+        ("type", text()),
+        ("lastTransitionTime", of(Type::Timestamp)),
+        ("message", text()),
+        ("reason", text()),
+    ];
+    let conditions = Declared::list(Declared::record("kubernetes.NamespaceCondition", condition));
+    let metadata = [
+        ("name", text()),
+        ("generateName", text()),
+        ("namespace", text()),
+        ("labels", map()),
+        ("annotations", map()),
+        ("UID", text()),
+        ("creationTimestamp", of(Type::Timestamp)),
+        ("deletionGracePeriodSeconds", of(Type::Int)),
+        ("deletionTimestamp", of(Type::Timestamp)),
+        ("generation", of(Type::Int)),
+        ("resourceVersion", text()),
+        ("finalizers", texts()),
+    ];
+    let fields = [
+        ("metadata", Declared::record("kubernetes.NamespaceMetadata", metadata)),
+        (
+            "spec",
+            Declared::record("kubernetes.NamespaceSpec", [("finalizers", texts())]),
+        ),
+        (
+            "status",
+            Declared::record(
+                "kubernetes.NamespaceStatus",
+                [("conditions", conditions), ("phase", text())],
+            ),
+        ),
+    ];
+    Declared::record("kubernetes.Namespace", fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Setting = Setting {
+        stored: false,
+        params: false,
+    };
+
+    #[test]
+    fn conditions_read_the_request_and_ask_the_authorizer() {
+        for text in [
+            "request.kind.group == 'apps' && request.userInfo.groups.exists(g, g == 'x')",
+            "authorizer.requestResource.check('get').allowed()",
+            "authorizer.group('').resource('pods').check('list').allowed() || object.metadata.name == oldObject.metadata.name",
+            "namespaceObject.metadata.labels['a'] == 'b' && namespaceObject.status.conditions.all(c, c.type != '')",
+            "has(request.options.fieldManager)",
+        ] {
+            assert!(condition(text, NEW).is_ok(), "{text}: {:?}", condition(text, NEW).err());
+        }
+    }
+
+    #[test]
+    fn what_is_no_condition_is_told_as_upstream_tells_it() {
+        let why = |text: &str| condition(text, NEW).unwrap_err();
+        assert_eq!(why("'a'"), "must evaluate to bool but got string");
+        assert_eq!(why("object"), "must evaluate to bool but got dyn");
+        assert_eq!(
+            why("request.x == 1"),
+            "compilation failed: ERROR: <input>:1:8: undefined field 'x'\n | request.x == 1\n | .......^"
+        );
+        let params = Setting { params: true, ..NEW };
+        assert!(condition("params.a == 1", params).is_ok());
+        assert!(why("params.a == 1").contains("undeclared reference to 'params'"));
+    }
+}

@@ -1,0 +1,128 @@
+//! What the expressions of a policy may read: its variables, beside what all expressions of admission read
+//! (`k8s.io/apiserver/pkg/admission/plugin/cel/composition.go`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cel::{Declared, Environment, Program, Type};
+
+use super::expression::{self, Setting};
+
+/// The name of the type of `variables`.
+const VARIABLES: &str = "kubernetes.variables";
+
+/// What an expression is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It decides, and may ask the authorizer.
+    Decision,
+    /// It makes a message, and may not.
+    Message,
+    /// It makes a patch.
+    Mutation,
+}
+
+/// The scope of a policy's expressions. A variable is in it for the expressions after its own.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    params: bool,
+    /// The types of the variables; none when there is no `variables`.
+    variables: Option<BTreeMap<String, Type>>,
+}
+
+impl Scope {
+    /// The scope of a policy: with `params` when it has a kind of them, with `variables` when these may be read.
+    pub fn new(params: bool, variables: bool) -> Scope {
+        Scope {
+            params,
+            variables: variables.then(BTreeMap::new),
+        }
+    }
+
+    fn environment(&self, stored: bool, purpose: Purpose) -> Environment {
+        let setting = Setting {
+            stored,
+            params: self.params,
+        };
+        let mut environment = match purpose {
+            Purpose::Message => expression::without_authorizer(setting),
+            Purpose::Decision => expression::environment(setting),
+            Purpose::Mutation => expression::environment(setting).with_mutation(),
+        };
+        if let Some(variables) = &self.variables {
+            let fields = variables
+                .iter()
+                .map(|(name, of)| (name.clone(), Declared::unbounded(of.clone())));
+            environment = environment.with_declared("variables", &Arc::new(Declared::record(VARIABLES, fields)));
+        }
+        environment
+    }
+
+    /// Compiles an expression whose value is to be of one of these types.
+    ///
+    /// # Errors
+    /// What is wrong with it, in upstream's words.
+    pub fn compile(&self, text: &str, stored: bool, purpose: Purpose, returns: &[Type]) -> Result<Program, String> {
+        let (program, _) = expression::compile(&self.environment(stored, purpose), text, returns)?;
+        Ok(program)
+    }
+
+    /// Compiles a variable, and adds it to the scope. One that does not compile is there nevertheless: who reads it fails.
+    ///
+    /// # Errors
+    /// What is wrong with its expression.
+    pub fn variable(&mut self, name: &str, text: &str, stored: bool) -> Result<Program, String> {
+        let compiled = expression::compile(&self.environment(stored, Purpose::Decision), text, &[]);
+        let (program, of) = match compiled {
+            Ok((program, of)) => (Ok(program), field_type(&of)),
+            Err(why) => (Err(why), Type::Dyn),
+        };
+        if let Some(variables) = &mut self.variables {
+            variables.insert(name.to_owned(), of);
+        }
+        program
+    }
+}
+
+/// The type that a variable has for those who read it: of what is no scalar, list or map nothing is known.
+fn field_type(of: &Type) -> Type {
+    match of {
+        Type::Bool
+        | Type::Bytes
+        | Type::Double
+        | Type::Duration
+        | Type::Int
+        | Type::Null
+        | Type::String
+        | Type::Timestamp
+        | Type::Uint => of.clone(),
+        Type::List(item) => Type::list(field_type(item)),
+        Type::Map(both) => Type::map(field_type(&both.0), field_type(&both.1)),
+        _ => Type::Dyn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_known_with_its_type_to_those_after_it() {
+        let mut scope = Scope::new(false, true);
+        assert!(scope.variable("b", "variables.a + 1", false).is_err());
+        assert!(scope.variable("a", "object.spec.replicas == 1 ? 1 : 2", false).is_ok());
+        assert!(scope.variable("c", "variables.a + 1", false).is_ok());
+        let compile = |text: &str| scope.compile(text, false, Purpose::Decision, &[Type::Bool]);
+        assert!(compile("variables.c > 1 && variables.a == 1").is_ok());
+        assert!(compile("variables.c == 'x'").is_err_and(|why| why.contains("found no matching overload")));
+        assert!(compile("variables.d").is_err_and(|why| why.contains("undefined field 'd'")));
+        let message = |text: &str| scope.compile(text, false, Purpose::Message, &[Type::String]);
+        assert!(message("string(variables.a)").is_ok());
+        assert!(message("string(authorizer.group('').resource('x').check('y').allowed())").is_err());
+        let none = Scope::new(false, false);
+        assert!(
+            none.compile("variables.a", false, Purpose::Decision, &[Type::Bool])
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,403 @@
+//! How objects move between the versions of a resource; custom ones may be converted by a webhook of their definition
+//! (`k8s.io/apiextensions-apiserver/pkg/apiserver/conversion`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, timeout_at};
+
+use crate::http::status::{ApiError, Result};
+use crate::kinds::Cursor;
+use crate::kinds::rules::{self, Errors};
+use crate::registry::Registry;
+use crate::webhook::Webhook;
+
+/// How objects move between the served and the stored version.
+#[derive(Debug, Clone)]
+pub enum Conversion {
+    /// The versions differ in nothing but their name.
+    Rename,
+    /// `to` is the version wanted.
+    Function(fn(tree: Value, to: &str) -> Value),
+    Webhook(Arc<Converter>),
+}
+
+/// How long a webhook is waited for.
+const LONGEST: Duration = Duration::from_secs(30);
+/// Objects, and bytes of them, that a webhook is asked to convert at once.
+const MOST: usize = 500;
+const MOST_BYTES: usize = 2 << 20;
+
+/// The webhook of a definition.
+pub struct Converter {
+    registry: Arc<Registry>,
+    way: std::result::Result<Webhook, String>,
+    /// The version of reviews that both sides know.
+    review: Option<&'static str>,
+    /// Objects of the cache are converted by one request at a time: others that want the same wait and find them done.
+    turn: Mutex<()>,
+}
+
+impl std::fmt::Debug for Converter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Converter")
+            .field("review", &self.review)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Review<'a> {
+    kind: &'static str,
+    api_version: &'a str,
+    request: Request<'a>,
+    response: Value,
+}
+
+#[derive(Serialize)]
+struct Request<'a> {
+    uid: &'a str,
+    #[serde(rename = "desiredAPIVersion")]
+    desired: &'a str,
+    objects: &'a [Value],
+}
+
+const KIND: &str = "ConversionReview";
+
+impl Converter {
+    /// Reads `spec.conversion.webhook` of a definition.
+    pub fn read(webhook: &Value, registry: &Arc<Registry>) -> Converter {
+        let versions = webhook.get("conversionReviewVersions").and_then(Value::as_array);
+        let mut versions = versions.into_iter().flatten().filter_map(Value::as_str);
+        let config = webhook.get("clientConfig").unwrap_or(&Value::Null);
+        Converter {
+            registry: registry.clone(),
+            way: Webhook::read(config, registry),
+            review: versions.find_map(|version| match version {
+                "v1" => Some("apiextensions.k8s.io/v1"),
+                "v1beta1" => Some("apiextensions.k8s.io/v1beta1"),
+                _ => None,
+            }),
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// When an answer that is asked for now comes too late.
+    pub fn deadline() -> Instant {
+        Instant::now() + LONGEST
+    }
+
+    /// A turn at converting objects of the cache.
+    ///
+    /// # Errors
+    /// When others take too long.
+    pub async fn turn(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>> {
+        let turn = timeout_at(deadline, self.turn.lock()).await;
+        turn.map_err(|_| ApiError::timeout("conversions by webhook take too long", 0))
+    }
+
+    /// Converts objects to a version; none is of that version already.
+    ///
+    /// # Errors
+    /// In upstream's words, when the webhook does not answer with what was asked for.
+    pub async fn convert(&self, objects: &[Value], to: &str, deadline: Instant) -> Result<Vec<Value>> {
+        let Some(first) = objects.first() else {
+            return Ok(Vec::new());
+        };
+        let about = |text: &str| ApiError::plain(format!("conversion webhook for {} {text}", gvk(first)));
+        let failed = |why: String| about(&format!("failed: {why}"));
+        let uid = self.registry.uid();
+        let version = self.review;
+        let version = version.ok_or_else(|| ApiError::plain("no supported conversion review versions"))?;
+        let way = self.way.as_ref().map_err(|why| ApiError::plain(why.clone()))?;
+        let review = Review {
+            kind: KIND,
+            api_version: version,
+            request: Request {
+                uid: &uid,
+                desired: to,
+                objects,
+            },
+            response: json!({ "uid": "", "convertedObjects": null, "result": { "metadata": {} } }),
+        };
+        let body = serde_json::to_vec(&review).map_err(ApiError::internal)?;
+        // every read and write would have room for it in its future, and hardly any needs it
+        let posted = Box::pin(way.post(Bytes::from(body), deadline));
+        let answer = posted.await.map_err(failed)?;
+        let converted = converted(answer, version, &uid).map_err(failed)?;
+        let (got, expected) = (converted.len(), objects.len());
+        if got != expected {
+            return Err(about(&format!("returned {got} objects, expected {expected}")));
+        }
+        let many = expected > 1;
+        let mut done = Vec::with_capacity(expected);
+        for (i, (original, converted)) in objects.iter().zip(converted).enumerate() {
+            let checked = checked(original, converted, to);
+            done.push(checked.map_err(|fault| about(&fault.told(many.then_some(i))))?);
+        }
+        Ok(done)
+    }
+}
+
+/// Splits objects, by their sizes, into what a webhook is asked to convert at once.
+pub fn batches(sizes: impl Iterator<Item = usize>) -> Vec<usize> {
+    let (mut lengths, mut count, mut bytes) = (Vec::new(), 0, 0);
+    for size in sizes {
+        if count > 0 && (count == MOST || bytes + size > MOST_BYTES) {
+            lengths.push(count);
+            (count, bytes) = (0, 0);
+        }
+        count += 1;
+        bytes += size;
+    }
+    if count > 0 {
+        lengths.push(count);
+    }
+    lengths
+}
+
+fn text<'a>(tree: &'a Value, key: &str) -> &'a str {
+    tree.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn of_metadata<'a>(tree: &'a Value, key: &str) -> &'a str {
+    tree.get("metadata").map_or("", |metadata| text(metadata, key))
+}
+
+fn gvk(tree: &Value) -> String {
+    format!("{}, Kind={}", text(tree, "apiVersion"), text(tree, "kind"))
+}
+
+/// The objects in an answer.
+fn converted(mut answer: Value, version: &str, uid: &str) -> std::result::Result<Vec<Value>, String> {
+    // of v1beta1 neither kind nor uid was checked when it was the only one
+    let strict = version.ends_with("/v1");
+    if strict && (text(&answer, "kind"), text(&answer, "apiVersion")) != (KIND, version) {
+        let (group, short) = api::gvk::split_api_version(text(&answer, "apiVersion"));
+        let kind = text(&answer, "kind");
+        return Err(format!(
+            "expected webhook response of {version}, Kind={KIND}, got {group}/{short}, Kind={kind}"
+        ));
+    }
+    let Some(response) = answer.get_mut("response").filter(|r| r.is_object()) else {
+        return Err("no response provided".into());
+    };
+    if strict && text(response, "uid") != uid {
+        return Err(format!(
+            "expected response.uid={uid:?}, got {:?}",
+            text(response, "uid")
+        ));
+    }
+    let result = response.get("result").unwrap_or(&Value::Null);
+    let (status, message) = (text(result, "status"), text(result, "message"));
+    if status != "Success" {
+        return Err(match message {
+            "" => format!("response.result.status was '{status}', not 'Success'"),
+            message => message.to_owned(),
+        });
+    }
+    match response.get_mut("convertedObjects").map(Value::take) {
+        Some(Value::Array(objects)) => Ok(objects),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What is wrong with a converted object.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    Type(String),
+    Object(String),
+    Metadata(String),
+}
+
+impl Fault {
+    /// `at` is its place where there are several.
+    fn told(&self, at: Option<usize>) -> String {
+        match (self, at) {
+            (Fault::Type(why) | Fault::Object(why), Some(at)) => {
+                format!("returned invalid converted object at index {at}: {why}")
+            }
+            (Fault::Metadata(why), Some(at)) => format!("returned invalid metadata in object at index {at}: {why}"),
+            (Fault::Type(why), None) => format!("returned invalid object at index 0: {why}"),
+            (Fault::Object(why), None) => format!("returned invalid object: {why}"),
+            (Fault::Metadata(why), None) => format!("returned invalid metadata: {why}"),
+        }
+    }
+}
+
+/// A converted object with the metadata of the original, but for labels and annotations.
+fn checked(original: &Value, mut converted: Value, to: &str) -> std::result::Result<Value, Fault> {
+    if !converted.is_object() || text(&converted, "kind").is_empty() {
+        return Err(Fault::Type(format!("Object 'Kind' is missing in '{converted}'")));
+    }
+    let version = text(&converted, "apiVersion");
+    if version != to {
+        return Err(Fault::Type(format!(
+            "invalid groupVersion (expected {to}, received {version})"
+        )));
+    }
+    let (expected, got) = (text(original, "kind"), text(&converted, "kind"));
+    if expected != got {
+        return Err(Fault::Type(format!(
+            "invalid kind (expected {expected}, received {got})"
+        )));
+    }
+    for (key, called) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
+        let (had, has) = (of_metadata(original, key), of_metadata(&converted, key));
+        if had != has {
+            return Err(Fault::Object(format!("must have the same {called}: {had} != {has}")));
+        }
+    }
+    let metadata = match converted.get_mut("metadata") {
+        None => return Err(Fault::Metadata("missing metadata in converted object".into())),
+        Some(Value::Object(metadata)) => std::mem::take(metadata),
+        Some(other) => {
+            let of = api::go::type_of(other);
+            return Err(Fault::Metadata(format!(
+                "invalid metadata of type {of} in converted object"
+            )));
+        }
+    };
+    converted["metadata"] = restored(original, metadata).map_err(Fault::Metadata)?;
+    Ok(converted)
+}
+
+fn restored(original: &Value, mut theirs: Map<String, Value>) -> std::result::Result<Value, String> {
+    let mut metadata = original.get("metadata").cloned().unwrap_or_else(|| json!({}));
+    for field in ["labels", "annotations"] {
+        let given = match theirs.remove(field) {
+            None | Some(Value::Null) => {
+                crate::tree::take(&mut metadata, field);
+                continue;
+            }
+            Some(Value::Object(given)) => given,
+            Some(other) => {
+                let of = api::go::type_of(&other);
+                return Err(format!("invalid metadata.{field} of type {of} in converted object"));
+            }
+        };
+        if let Some((key, value)) = given.iter().find(|(_, value)| !value.is_string()) {
+            let of = api::go::type_of(value);
+            return Err(format!(
+                "metadata.{field}[{key}] must be a string, but is {of} in converted object"
+            ));
+        }
+        let given = Value::Object(given);
+        if metadata.get(field) != Some(&given) {
+            let mut errors = Errors::new();
+            match field {
+                "labels" => rules::labels(&mut errors, &Cursor::of(Some(&given), "metadata.labels")),
+                _ => rules::annotations(&mut errors, &Cursor::of(Some(&given), "metadata.annotation")),
+            }
+            if !errors.is_empty() {
+                let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                return Err(match texts.as_slice() {
+                    [one] => one.clone(),
+                    many => format!("[{}]", many.join(", ")),
+                });
+            }
+        }
+        metadata[field] = given;
+    }
+    Ok(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(version: &str, more: Value) -> Value {
+        json!({ "apiVersion": version, "kind": "K", "metadata": { "name": "a", "uid": "u", "labels": { "l": "1" } }, "spec": more })
+    }
+
+    #[test]
+    fn a_converted_object_keeps_its_metadata_but_labels_and_annotations() {
+        let original = object("g/v1", json!({}));
+        let mut made = object("g/v2", json!({ "x": 1 }));
+        made["metadata"]["labels"] = json!({ "l": "2" });
+        made["metadata"]["generation"] = json!(9);
+        let done = checked(&original, made, "g/v2").unwrap();
+        assert_eq!(
+            done["metadata"],
+            json!({ "name": "a", "uid": "u", "labels": { "l": "2" } })
+        );
+        assert_eq!(done["spec"], json!({ "x": 1 }));
+    }
+
+    #[test]
+    fn what_is_not_the_same_object_is_refused_in_upstreams_words() {
+        let original = object("g/v1", json!({}));
+        let with = |path: &str, value: Value| {
+            let mut made = object("g/v2", json!({}));
+            *made.pointer_mut(path).unwrap() = value;
+            checked(&original, made, "g/v2").unwrap_err().told(None)
+        };
+        for (path, value, want) in [
+            (
+                "/apiVersion",
+                json!("g/v1"),
+                "returned invalid object at index 0: invalid groupVersion (expected g/v2, received g/v1)",
+            ),
+            (
+                "/kind",
+                json!("L"),
+                "returned invalid object at index 0: invalid kind (expected K, received L)",
+            ),
+            (
+                "/metadata/name",
+                json!("b"),
+                "returned invalid object: must have the same name: a != b",
+            ),
+            (
+                "/metadata/uid",
+                json!("v"),
+                "returned invalid object: must have the same UID: u != v",
+            ),
+            (
+                "/metadata/labels",
+                json!({ "a": 1 }),
+                "returned invalid metadata: metadata.labels[a] must be a string, but is int64 in converted object",
+            ),
+            (
+                "/metadata/labels",
+                json!([]),
+                "returned invalid metadata: invalid metadata.labels of type []interface {} in converted object",
+            ),
+        ] {
+            assert_eq!(with(path, value), want, "{path}");
+        }
+        let fault = Fault::Object("x".into());
+        assert_eq!(fault.told(Some(3)), "returned invalid converted object at index 3: x");
+    }
+
+    #[test]
+    fn an_answer_is_of_the_request_and_a_success() {
+        let of = |response: Value| {
+            let answer = json!({ "kind": KIND, "apiVersion": "apiextensions.k8s.io/v1", "response": response });
+            converted(answer, "apiextensions.k8s.io/v1", "u")
+        };
+        let success = json!({ "uid": "u", "result": { "status": "Success" }, "convertedObjects": [1] });
+        assert_eq!(of(success), Ok(vec![json!(1)]));
+        let told = |response: Value| of(response).unwrap_err();
+        assert_eq!(told(json!(null)), "no response provided");
+        assert_eq!(told(json!({ "uid": "x" })), "expected response.uid=\"u\", got \"x\"");
+        assert_eq!(
+            told(json!({ "uid": "u" })),
+            "response.result.status was '', not 'Success'"
+        );
+        let failed = json!({ "uid": "u", "result": { "status": "Failure", "message": "no" } });
+        assert_eq!(told(failed), "no");
+    }
+
+    #[test]
+    fn a_list_is_converted_in_batches_of_a_bounded_size() {
+        assert_eq!(batches(std::iter::repeat_n(10, 1200)), [500, 500, 200]);
+        assert_eq!(batches([MOST_BYTES, 1, MOST_BYTES + 1, 5].into_iter()), [1, 1, 1, 1]);
+        assert!(batches(std::iter::empty()).is_empty());
+    }
+}

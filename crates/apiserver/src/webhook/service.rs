@@ -1,0 +1,112 @@
+//! The address of a Service, or of one of its endpoints (`k8s.io/apiserver/pkg/util/proxy`).
+
+use serde_json::Value;
+
+use crate::registry::Registry;
+
+/// The label by which an EndpointSlice is a Service's.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// A Service and one of its ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub namespace: String,
+    pub name: String,
+    pub port: u16,
+}
+
+impl Service {
+    /// The name that its server's certificate must have.
+    pub fn server_name(&self) -> String {
+        format!("{}.{}.svc", self.name, self.namespace)
+    }
+
+    /// The host and port to connect to.
+    ///
+    /// # Errors
+    /// When there is no such Service, port or address.
+    pub fn resolve(&self, registry: &Registry) -> Result<(String, u16), String> {
+        let found = registry.get("", "services", &self.namespace, &self.name);
+        let found = found.ok_or_else(|| format!("service {:?} not found", self.name))?;
+        let tree = found.tree().map_err(|e| e.to_string())?;
+        let text = |path: &str| tree.pointer(path).and_then(Value::as_str).unwrap_or_default();
+        match text("/spec/type") {
+            "ClusterIP" | "LoadBalancer" | "NodePort" => {}
+            "ExternalName" => return Ok((text("/spec/externalName").to_owned(), self.port)),
+            other => return Err(format!("unsupported service type {other:?}")),
+        }
+        let address = text("/spec/clusterIP");
+        if address == "None" {
+            return Err("cannot route to service with ClusterIP \"None\"".into());
+        }
+        let ports = tree.pointer("/spec/ports").and_then(Value::as_array);
+        let has = |port: &Value| port["port"].as_u64() == Some(u64::from(self.port));
+        if !ports.into_iter().flatten().any(has) {
+            return Err(format!(
+                "no service port {} found for service {:?}",
+                self.port, self.name
+            ));
+        }
+        Ok((address.to_owned(), self.port))
+    }
+
+    /// The address of an endpoint that is ready, any of them; those of the Service's first family before others.
+    ///
+    /// # Errors
+    /// When there is no such Service or port, or no endpoint.
+    pub fn resolve_endpoint(&self, registry: &Registry) -> Result<(String, u16), String> {
+        let found = registry.get("", "services", &self.namespace, &self.name);
+        let found = found.ok_or_else(|| format!("service {:?} not found", self.name))?;
+        let service = found.tree().map_err(|e| e.to_string())?;
+        match service
+            .pointer("/spec/type")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+        {
+            "ClusterIP" | "LoadBalancer" | "NodePort" => {}
+            other => return Err(format!("unsupported service type {other:?}")),
+        }
+        let number = u64::from(self.port);
+        let port = list(&service, "/spec/ports").find(|p| p["port"].as_u64() == Some(number));
+        let port = port.ok_or_else(|| format!("no service port {number} found for service {:?}", self.name))?;
+        let port = port["name"].as_str().unwrap_or_default();
+        let family = service
+            .pointer("/spec/ipFamilies/0")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let slices = registry.list("discovery.k8s.io", "endpointslices", &self.namespace);
+        let own = slices
+            .iter()
+            .filter(|slice| slice.object.meta.label(SERVICE_NAME) == Some(&*self.name));
+        let trees: Vec<Value> = own.filter_map(|slice| slice.tree().ok()).collect();
+        let (first, second): (Vec<&Value>, Vec<&Value>) =
+            trees.iter().partition(|slice| slice["addressType"] == family);
+        for slices in [first, second] {
+            let all: Vec<(&str, u16)> = slices.into_iter().flat_map(|slice| ready(slice, port)).collect();
+            if !all.is_empty() {
+                let mut dice = [0; 8];
+                registry.environment.random(&mut dice);
+                let at = usize::try_from(u64::from_ne_bytes(dice) % all.len() as u64).unwrap_or_default();
+                return Ok((all[at].0.to_owned(), all[at].1));
+            }
+        }
+        Err(format!("no endpoints available for service {:?}", self.name))
+    }
+}
+
+fn list<'a>(tree: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
+    tree.pointer(path).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// The addresses of a slice's endpoints that are ready, with the number of the port.
+fn ready<'a>(slice: &'a Value, port: &str) -> Vec<(&'a str, u16)> {
+    let number = list(slice, "/ports")
+        .find(|p| p["name"] == port)
+        .and_then(|p| p["port"].as_u64());
+    let Some(number) = number.and_then(|n| u16::try_from(n).ok()) else {
+        return Vec::new();
+    };
+    let endpoints = list(slice, "/endpoints").filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
+    let addresses = endpoints.filter_map(|e| e.pointer("/addresses/0").and_then(Value::as_str));
+    addresses.map(|address| (address, number)).collect()
+}
