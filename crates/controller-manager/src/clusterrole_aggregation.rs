@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::object::Object;
 use api::selectors::LabelSelector;
-use client::{Cache, Patch, WorkQueue};
+use client::{Cache, Patch};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,7 +58,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&roles]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("ClusterRoleAggregator");
     ctx.each_change(&roles, {
         let (queue, roles) = (queue.clone(), roles.clone());
         move |_| {

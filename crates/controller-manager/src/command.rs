@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use component::{Check, Page, Server, ServingFlags};
 use tokio_util::sync::CancellationToken;
 
 use crate::{ControllerConfig, ControllerSwitch, Error};
+
+/// Where health and metrics are served unless flags say another port.
+const PORT: u16 = 10257;
 
 /// Flags of the controller manager as a program of its own.
 #[derive(Debug, clap::Parser)]
@@ -18,6 +22,9 @@ pub struct Args {
     /// How to reach the API server
     #[arg(long)]
     pub kubeconfig: PathBuf,
+    /// Features that are switched on or off: A=true,B=false
+    #[arg(long, value_parser = api::features::check)]
+    pub feature_gates: Vec<String>,
     /// Controllers to run: '*' all, 'foo' this one, '-foo' not this one
     #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
     pub controllers: Vec<String>,
@@ -47,6 +54,8 @@ pub struct Args {
     /// Seconds that a silent node stays Ready
     #[arg(long, default_value_t = 50)]
     pub node_monitor_grace_period_seconds: u64,
+    #[command(flatten)]
+    pub serving: ServingFlags,
     /// Ended pods kept before the oldest are deleted
     #[arg(long, default_value_t = 12500)]
     pub terminated_pod_gc_threshold: usize,
@@ -58,6 +67,7 @@ fn read(path: &Path) -> Result<String, Error> {
 
 /// Runs until `shutdown`.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
+    api::features::set(&args.feature_gates.join(","))?;
     if args.use_service_account_credentials {
         let message = "--use-service-account-credentials is not built yet: leave it out and give a kubeconfig whose user may do what the controllers do";
         return Err(Error::Config(message.to_owned()));
@@ -81,5 +91,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
     let client = client::Kubeconfig::load(&args.kubeconfig)?
         .config(None)?
         .client("skiff-controller-manager")?;
+    let stopping = shutdown.clone();
+    let page = Page {
+        metrics: config.metrics.clone(),
+        resources: None,
+        ready: vec![Check {
+            name: "shutdown",
+            passes: Box::new(move || !stopping.is_cancelled()),
+        }],
+    };
+    let _server = Server::start(&args.serving, "kube-controller-manager", PORT, page).await?;
     crate::run(config, client, shutdown).await
 }

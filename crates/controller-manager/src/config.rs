@@ -14,6 +14,11 @@ impl Default for ControllerSwitch {
 }
 
 impl ControllerSwitch {
+    /// Those that run by default, and bootstrap tokens go when they expire: k3s has it so.
+    pub fn with_token_cleaner() -> ControllerSwitch {
+        ControllerSwitch(vec!["*".to_owned(), "token-cleaner-controller".to_owned()])
+    }
+
     /// Refuses names that are no controller's.
     pub fn new(words: &[String], known: &[&str]) -> Result<ControllerSwitch, crate::Error> {
         for word in words {
@@ -90,6 +95,8 @@ pub struct ControllerConfig {
     pub concurrent_resource_quota_syncs: usize,
     pub concurrent_serviceaccount_syncs: usize,
     pub concurrent_ttl_after_finished_syncs: usize,
+    /// Where what controllers count is shown.
+    pub metrics: metrics::Registry,
     /// The Lease `kube-system/kube-controller-manager` decides which instance acts.
     pub leader_elect: bool,
 }
@@ -123,6 +130,7 @@ impl Default for ControllerConfig {
             concurrent_resource_quota_syncs: 5,
             concurrent_serviceaccount_syncs: 5,
             concurrent_ttl_after_finished_syncs: 5,
+            metrics: metrics::Registry::default(),
             leader_elect: false,
         }
     }

@@ -10,6 +10,7 @@ use client::{Cache, Change, Client, EventRecorder, WorkQueue, run_workers};
 use tokio_util::sync::CancellationToken;
 
 use crate::informers::Informers;
+use crate::metrics::ControllerMetrics;
 use crate::{ControllerConfig, Error};
 
 /// After a lost race the cache usually catches up within this time.
@@ -20,10 +21,16 @@ pub(crate) struct Context {
     pub client: Client,
     pub informers: Informers,
     pub config: Arc<ControllerConfig>,
+    pub counted: Arc<ControllerMetrics>,
     pub shutdown: CancellationToken,
 }
 
 impl Context {
+    /// A queue that is counted under a name.
+    pub(crate) fn queue<K: Eq + Hash + Clone + Send + 'static>(&self, name: &str) -> WorkQueue<K> {
+        WorkQueue::named(name, &self.counted.queues)
+    }
+
     pub(crate) fn recorder(&self, component: &str) -> EventRecorder {
         EventRecorder::new(self.client.clone(), component, "")
     }

@@ -1,7 +1,6 @@
 //! Which resources the server serves, including those of custom kinds.
 
 use client::Client;
-use http::Method;
 use serde::Deserialize;
 
 use crate::Error;
@@ -35,6 +34,8 @@ pub(crate) enum Verb {
     Delete,
     DeleteCollection,
     List,
+    Patch,
+    Update,
     Watch,
 }
 
@@ -44,6 +45,8 @@ impl Verbs {
             "delete" => 1 << Verb::Delete as u8,
             "deletecollection" => 1 << Verb::DeleteCollection as u8,
             "list" => 1 << Verb::List as u8,
+            "patch" => 1 << Verb::Patch as u8,
+            "update" => 1 << Verb::Update as u8,
             "watch" => 1 << Verb::Watch as u8,
             _ => 0,
         };
@@ -78,39 +81,50 @@ impl ServedResource {
 #[derive(Deserialize)]
 struct GroupList {
     #[serde(default)]
-    groups: Vec<Group>,
+    items: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    metadata: Metadata,
+    #[serde(default)]
+    versions: Vec<Version>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    /// None has the core group.
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+    #[serde(default)]
+    resources: Vec<ApiResource>,
+    #[serde(default)]
+    freshness: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Group {
-    name: String,
-    #[serde(default)]
-    versions: Vec<Version>,
-    #[serde(default)]
-    preferred_version: Option<Version>,
-}
-
-#[derive(Deserialize, Clone)]
-struct Version {
-    version: String,
-}
-
-#[derive(Deserialize)]
-struct ResourceList {
-    #[serde(default)]
-    resources: Vec<ApiResource>,
-}
-
-#[derive(Deserialize)]
 struct ApiResource {
-    name: String,
+    resource: String,
     #[serde(default)]
-    namespaced: bool,
-    kind: String,
+    scope: String,
     #[serde(default)]
-    verbs: Vec<String>,
+    response_kind: Option<ResponseKind>,
+    #[serde(default)]
+    verbs: Option<Vec<String>>,
 }
+
+#[derive(Deserialize)]
+struct ResponseKind {
+    kind: String,
+}
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// What discovery found, and which group versions did not answer.
 #[derive(Debug, Default)]
@@ -119,46 +133,48 @@ pub(crate) struct Discovered {
     pub failed: Vec<(String, String)>,
 }
 
+/// One resource, in the version that its group prefers.
+pub(crate) async fn find(client: &Client, group: &str, plural: &str) -> Result<Option<ServedResource>, Error> {
+    let found = discover(client).await?;
+    let mut resources = found.resources.into_iter();
+    if let Some(resource) = resources.find(|r| r.group == group && r.plural == plural) {
+        return Ok(Some(resource));
+    }
+    let mut failed = found.failed.into_iter();
+    match failed.find(|(version, _)| api::gvk::split_api_version(version).0 == group) {
+        Some((_, why)) => Err(Error::State(why)),
+        None => Ok(None),
+    }
+}
+
 /// All resources, each once: in the preferred version of its group, or the first other version that has it.
 pub(crate) async fn discover(client: &Client) -> Result<Discovered, Error> {
-    let groups: GroupList = client.json(Method::GET, "/apis", &[], None::<&()>).await?;
     let mut found = Discovered::default();
     let mut seen = std::collections::HashSet::new();
-    let core = Group {
-        name: String::new(),
-        versions: vec![Version { version: "v1".into() }],
-        preferred_version: None,
-    };
-    for group in std::iter::once(core).chain(groups.groups) {
-        let preferred = group.preferred_version.iter().cloned();
-        let mut asked = std::collections::HashSet::new();
-        for version in preferred.chain(group.versions.iter().cloned()) {
-            if !asked.insert(version.version.clone()) {
-                continue;
-            }
-            let path = group_path(&group.name, &version.version);
-            let list: ResourceList = match client.json(Method::GET, &path, &[], None::<&()>).await {
-                Ok(list) => list,
-                Err(error) => {
-                    found.failed.push((
-                        api::gvk::join_api_version(&group.name, &version.version),
-                        error.to_string(),
-                    ));
+    for path in ["/api", "/apis"] {
+        let list: GroupList = client.document(path, AGGREGATED).await?;
+        for group in list.items {
+            let name = group.metadata.name;
+            for version in group.versions {
+                let api_version = api::gvk::join_api_version(&name, &version.version);
+                if version.freshness == "Stale" {
+                    let why = format!("stale GroupVersion discovery: {api_version}");
+                    found.failed.push((api_version, why));
                     continue;
                 }
-            };
-            for r in list.resources {
-                if r.name.contains('/') || !seen.insert((group.name.clone(), r.name.clone())) {
-                    continue;
+                for r in version.resources {
+                    if !seen.insert((name.clone(), r.resource.clone())) {
+                        continue;
+                    }
+                    found.resources.push(ServedResource {
+                        group: name.clone(),
+                        version: version.version.clone(),
+                        plural: r.resource,
+                        kind: r.response_kind.map(|k| k.kind).unwrap_or_default(),
+                        namespaced: r.scope == "Namespaced",
+                        verbs: Verbs::of(&r.verbs.unwrap_or_default()),
+                    });
                 }
-                found.resources.push(ServedResource {
-                    group: group.name.clone(),
-                    version: version.version.clone(),
-                    plural: r.name,
-                    kind: r.kind,
-                    namespaced: r.namespaced,
-                    verbs: Verbs::of(&r.verbs),
-                });
             }
         }
     }

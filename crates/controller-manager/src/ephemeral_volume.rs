@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Cache, Client, EventRecorder, WorkQueue};
+use client::{Cache, Client, EventRecorder};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Volume};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -21,7 +21,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&pods, &claims]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("ephemeral_volume");
     ctx.each_change(&pods, {
         let queue = queue.clone();
         move |change| {

@@ -21,6 +21,10 @@ pub enum Error {
     Certificate(#[from] pki::PkiError),
     #[error(transparent)]
     Leader(#[from] client::LeaderError),
+    #[error(transparent)]
+    Serve(#[from] component::ServeError),
+    #[error("--feature-gates: {0}")]
+    FeatureGates(#[from] api::features::GateError),
     /// Settings that cannot be used.
     #[error("{0}")]
     Config(String),

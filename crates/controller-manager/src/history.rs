@@ -26,8 +26,7 @@ fn data_of(template: &PodTemplateSpec) -> Result<Value, Error> {
 
 /// The template a revision keeps.
 pub(crate) fn template_of(revision: &ControllerRevision) -> Result<PodTemplateSpec, Error> {
-    let data = revision.data.as_ref().map(|d| d.0.clone()).unwrap_or_default();
-    let mut template = data["spec"]["template"].clone();
+    let mut template = revision.data.0["spec"]["template"].clone();
     if let Some(fields) = template.as_object_mut() {
         fields.remove("$patch");
     }
@@ -60,6 +59,10 @@ pub(crate) struct Owner<'a> {
     pub annotations: Option<&'a BTreeMap<String, String>>,
 }
 
+fn number_of(revision: &ControllerRevision) -> i64 {
+    revision.revision.unwrap_or(0)
+}
+
 /// All revisions of an owner, oldest first.
 pub(crate) fn revisions(cache: &Cache, owner: &str) -> Result<Vec<ControllerRevision>, Error> {
     let mut all = Vec::new();
@@ -69,7 +72,7 @@ pub(crate) fn revisions(cache: &Cache, owner: &str) -> Result<Vec<ControllerRevi
             all.push(revision);
         }
     }
-    all.sort_by(|a, b| a.revision.cmp(&b.revision).then_with(|| name(a).cmp(name(b))));
+    all.sort_by(|a, b| number_of(a).cmp(&number_of(b)).then_with(|| name(a).cmp(name(b))));
     Ok(all)
 }
 
@@ -83,9 +86,9 @@ enum Advance {
 }
 
 fn advance(all: &[ControllerRevision], template: &PodTemplateSpec) -> Advance {
-    let newest = all.last().map_or(0, |r| r.revision);
+    let newest = all.last().map_or(0, number_of);
     match all.iter().rev().find(|r| is_of(r, template)) {
-        Some(found) if found.revision == newest => Advance::Current(found.clone()),
+        Some(found) if number_of(found) == newest => Advance::Current(found.clone()),
         Some(found) => Advance::Renumber(found.clone(), newest + 1),
         None => Advance::Create(newest + 1),
     }
@@ -123,8 +126,8 @@ pub(crate) async fn current(
             owner_references: Some(vec![owner.reference.clone()]),
             ..ObjectMeta::default()
         },
-        data: Some(RawExtension(data_of(owner.template)?)),
-        revision: number,
+        data: RawExtension(data_of(owner.template)?),
+        revision: Some(number),
     };
     match client.create(&revision).await {
         Ok(created) => Ok(Some(created)),
@@ -177,8 +180,8 @@ mod tests {
 
     fn revision(number: i64, image: &str) -> ControllerRevision {
         ControllerRevision {
-            data: Some(RawExtension(data_of(&template(image)).unwrap())),
-            revision: number,
+            data: RawExtension(data_of(&template(image)).unwrap()),
+            revision: Some(number),
             ..ControllerRevision::default()
         }
     }
@@ -186,8 +189,8 @@ mod tests {
     #[test]
     fn a_template_gets_a_revision_once() {
         let all = [revision(1, "v1"), revision(2, "v2")];
-        assert!(matches!(advance(&all, &template("v2")), Advance::Current(r) if r.revision == 2));
-        assert!(matches!(advance(&all, &template("v1")), Advance::Renumber(r, 3) if r.revision == 1));
+        assert!(matches!(advance(&all, &template("v2")), Advance::Current(r) if r.revision == Some(2)));
+        assert!(matches!(advance(&all, &template("v1")), Advance::Renumber(r, 3) if r.revision == Some(1)));
         assert!(matches!(advance(&all, &template("v3")), Advance::Create(3)));
         assert!(matches!(advance(&[], &template("v1")), Advance::Create(1)));
         assert_eq!(template_of(&all[0]).unwrap(), template("v1"));

@@ -18,14 +18,20 @@ type Run = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 struct Entry {
     name: &'static str,
     account: &'static str,
+    /// Whether `*` means it too.
+    by_default: bool,
     start: fn(Context) -> Run,
 }
 
 macro_rules! entry {
     ($name:literal, $account:literal, $run:expr) => {
+        entry!($name, $account, true, $run)
+    };
+    ($name:literal, $account:literal, $by_default:literal, $run:expr) => {
         Entry {
             name: $name,
             account: $account,
+            by_default: $by_default,
             start: |ctx| Box::pin($run(ctx)),
         }
     };
@@ -53,6 +59,12 @@ const CONTROLLERS: &[Entry] = &[
     // it makes the credentials of all others
     entry!("serviceaccount-token-controller", "", crate::serviceaccount_token::run),
     entry!("ttl-controller", "ttl-controller", crate::ttl::run),
+    entry!(
+        "token-cleaner-controller",
+        "token-cleaner",
+        false,
+        crate::token_cleaner::run
+    ),
     entry!(
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",
@@ -106,6 +118,21 @@ const CONTROLLERS: &[Entry] = &[
         "certificatesigningrequest-cleaner-controller",
         "certificate-controller",
         crate::certificates::run_cleaning
+    ),
+    entry!(
+        "podcertificaterequest-cleaner-controller",
+        "podcertificaterequestcleaner",
+        crate::pod_certificate_cleaner::run
+    ),
+    entry!(
+        "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+        "kube-apiserver-serving-clustertrustbundle-publisher",
+        crate::trust_bundle_publisher::run
+    ),
+    entry!(
+        "storage-version-migrator-controller",
+        "storage-version-migrator-controller",
+        crate::storage_version_migrator::run
     ),
     entry!(
         "resourcequota-controller",
@@ -188,17 +215,25 @@ async fn run_controllers(config: ControllerConfig, client: Client, shutdown: Can
         informers: Informers::new(client.clone()),
         client,
         config: Arc::new(config),
+        counted: Arc::default(),
         shutdown: stop.clone(),
     };
+    ctx.config.metrics.add(ctx.counted.clone());
     let mut running = tokio::task::JoinSet::new();
     for entry in CONTROLLERS {
-        if ctx.config.controllers.is_on(entry.name, true) {
+        if ctx.config.controllers.is_on(entry.name, entry.by_default) {
             let mut own = ctx.clone();
             if let Some(client_for) = ctx.config.client_for.as_ref().filter(|_| !entry.account.is_empty()) {
                 own.client = client_for(entry.account);
             }
             let run = (entry.start)(own);
-            running.spawn(async move { (entry.name, run.await) });
+            let counted = ctx.counted.clone();
+            running.spawn(async move {
+                counted.runs(entry.name, true);
+                let ended = run.await;
+                counted.runs(entry.name, false);
+                (entry.name, ended)
+            });
         }
     }
     drop(ctx);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{Patch, WorkQueue};
+use client::Patch;
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 
@@ -186,7 +186,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         }
     }
     let allocator = Arc::new(Mutex::new(allocator));
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("node_ipam");
     ctx.each_change(&nodes, {
         let (queue, allocator) = (queue.clone(), allocator.clone());
         move |change| {

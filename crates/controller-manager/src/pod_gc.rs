@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Cache, Client, DeleteParams, Patch, WorkQueue};
+use client::{Cache, Client, DeleteParams, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -59,7 +59,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&controller.nodes, &controller.pods]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("orphaned_pods_nodes");
     ctx.each_change(&controller.nodes, {
         let queue = queue.clone();
         move |change| {

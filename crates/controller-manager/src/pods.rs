@@ -6,7 +6,7 @@ use api::object::Object;
 use client::{Client, DeleteParams, EventRecorder};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodCondition, PodTemplateSpec, Volume,
+    ContainerState, ObjectReference, PersistentVolumeClaimVolumeSource, Pod, PodCondition, PodTemplateSpec, Volume,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Deserialize;
@@ -45,6 +45,21 @@ pub(crate) fn has_ended(pod: &Object) -> bool {
     }
     let pod = pod.decode::<Phased>();
     pod.is_ok_and(|pod| matches!(pod.status.phase.as_str(), "Succeeded" | "Failed"))
+}
+
+/// Whether nothing of the pod runs any more. Upstream: `IsPodTerminated`.
+pub(crate) fn is_terminated(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let lists = status.map(|s| {
+        [
+            &s.init_container_statuses,
+            &s.container_statuses,
+            &s.ephemeral_container_statuses,
+        ]
+    });
+    let mut all = lists.into_iter().flatten().flat_map(|list| list.iter().flatten());
+    let runs = |state: &ContainerState| state.terminated.is_none() && state.waiting.is_none();
+    is_terminal(pod) || is_deleting(pod) && !all.any(|s| s.state.as_ref().is_none_or(runs))
 }
 
 pub(crate) fn volumes(pod: &Pod) -> impl Iterator<Item = &Volume> {

@@ -7,7 +7,7 @@ use api::object::Object;
 use api::quantity::{Format, Quantity};
 use api::quota::{self, Usage};
 use api::time::Instant;
-use client::{Cache, Client, WorkQueue};
+use client::{Cache, Client};
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::Resource;
@@ -86,7 +86,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&all).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("resourcequota_primary");
     ctx.each_change(&c.quotas, {
         let queue = queue.clone();
         move |change| {

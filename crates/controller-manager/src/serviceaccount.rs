@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Cache, WorkQueue};
+use client::Cache;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -16,7 +16,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&namespaces, &accounts]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("serviceaccount");
     ctx.each_change(&namespaces, {
         let queue = queue.clone();
         move |change| {

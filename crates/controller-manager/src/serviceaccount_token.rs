@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Cache, Client, DeleteParams, WorkQueue};
+use client::{Cache, Client, DeleteParams};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use serde::Deserialize;
@@ -62,7 +62,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&controller.secrets, &controller.accounts]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("serviceaccount_tokens_secret");
     ctx.each_change(&controller.secrets, {
         let queue = queue.clone();
         move |change| {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Cache, Client, EventRecorder, Patch, WorkQueue};
+use client::{Cache, Client, EventRecorder, Patch};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -105,7 +105,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&cidrs, &addresses]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("servicecidrs");
     ctx.each_change(&cidrs, {
         let (queue, cidrs) = (queue.clone(), cidrs.clone());
         move |change| {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{Cache, DeleteParams, EventRecorder, Patch, WorkQueue};
+use client::{Cache, DeleteParams, EventRecorder, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -96,7 +96,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&controller.nodes, &controller.pods]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("noexec_taint_pod");
     ctx.each_change(&controller.nodes, {
         let (queue, pods) = (queue.clone(), controller.pods.clone());
         move |change| {

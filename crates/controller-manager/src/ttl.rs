@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{Cache, Client, Patch, WorkQueue};
+use client::{Cache, Client, Patch};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::json;
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&nodes]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("ttlcontroller");
     let at: Arc<Mutex<(usize, usize)>> = Arc::default();
     ctx.each_change(&nodes, {
         let (queue, at) = (queue.clone(), at.clone());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Cache, Client, DeleteParams, Preconditions, WorkQueue};
+use client::{Cache, Client, DeleteParams, Preconditions};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 
@@ -26,7 +26,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&jobs]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("ttl_jobs_to_delete");
     ctx.each_change(&jobs, {
         let queue = queue.clone();
         move |change| {

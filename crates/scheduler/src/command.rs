@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 
 use client::{Client, LeaderElector, LeaderError};
+use component::{Check, Page, ServeError, Server, ServingFlags};
 use tokio_util::sync::CancellationToken;
 
 use crate::SchedulerConfig;
+
+/// Where health and metrics are served unless flags say another port.
+const PORT: u16 = 10259;
 
 /// Flags of the scheduler as a program of its own.
 #[derive(Debug, clap::Parser)]
@@ -14,6 +18,11 @@ pub struct Args {
     /// How to reach the API server
     #[arg(long)]
     pub kubeconfig: PathBuf,
+    /// Features that are switched on or off: A=true,B=false
+    #[arg(long, value_parser = api::features::check)]
+    pub feature_gates: Vec<String>,
+    #[command(flatten)]
+    pub serving: ServingFlags,
     /// Schedule only while elected among several instances
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub leader_elect: bool,
@@ -32,20 +41,36 @@ pub enum CommandError {
     Client(#[from] client::Error),
     #[error(transparent)]
     Leader(#[from] LeaderError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error("--feature-gates: {0}")]
+    FeatureGates(#[from] api::features::GateError),
 }
 
 /// Runs until `shutdown`.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandError> {
+    api::features::set(&args.feature_gates.join(","))?;
     let client = client::Kubeconfig::load(&args.kubeconfig)?
         .config(None)?
         .client("kube-scheduler")?;
+    let config = SchedulerConfig::default();
+    let stopping = shutdown.clone();
+    let page = Page {
+        metrics: config.metrics.clone(),
+        resources: Some(config.resources.clone()),
+        ready: vec![Check {
+            name: "shutdown",
+            passes: Box::new(move || !stopping.is_cancelled()),
+        }],
+    };
+    let _server = Server::start(&args.serving, "kube-scheduler", PORT, page).await?;
     if !args.leader_elect {
-        crate::run(SchedulerConfig::default(), client, shutdown).await;
+        crate::run(config, client, shutdown).await;
         return Ok(());
     }
     let (namespace, name) = (&args.leader_elect_resource_namespace, &args.leader_elect_resource_name);
     elector(client.clone(), namespace, name)
-        .run(shutdown, |lead| crate::run(SchedulerConfig::default(), client, lead))
+        .run(shutdown, |lead| crate::run(config, client, lead))
         .await?;
     Ok(())
 }

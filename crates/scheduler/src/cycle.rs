@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 use smallvec::SmallVec;
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal};
+use crate::meter::Meter;
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
@@ -159,9 +161,30 @@ impl Decider {
         pod: &PodInfo,
         chance: &mut dyn FnMut(usize) -> usize,
     ) -> Result<usize, Failure> {
+        self.decide_measured(snapshot, pod, chance, &Meter::none())
+    }
+
+    /// As `decide`; the meter is told how long the extension points took.
+    pub fn decide_measured(
+        &mut self,
+        snapshot: &Snapshot,
+        pod: &PodInfo,
+        chance: &mut dyn FnMut(usize) -> usize,
+        meter: &Meter<'_>,
+    ) -> Result<usize, Failure> {
         let nodes = snapshot.nodes.len();
         let mut cycle = Cycle::new(snapshot, pod);
-        if let Err(whole) = self.prepare(&mut cycle) {
+        let prepared = meter.point(
+            Point::PreFilter,
+            || {
+                self.plugins
+                    .iter()
+                    .try_for_each(|plugin| meter.plugin(Point::PreFilter, &**plugin, || plugin.pre_filter(&mut cycle)))
+            },
+            Result::is_ok,
+        );
+        meter.asked(&self.plugins, Point::PreFilter, 1);
+        if let Err(whole) = prepared {
             return Err(Failure {
                 nodes,
                 refusals: Vec::new(),
@@ -178,25 +201,57 @@ impl Decider {
             Vec::new()
         };
         answers.resize(nodes, None);
-        for (node, answer) in snapshot.nodes.iter().zip(&mut answers) {
-            if answer.as_ref().is_none_or(|a| a.generation != node.generation) {
-                let verdict = self.ask(&mut cycle, node);
-                *answer = Some(Remembered {
-                    generation: node.generation,
-                    verdict,
-                });
-            }
-        }
-        for plugin in &self.plugins {
-            plugin.pre_score(&mut cycle);
-        }
+        let mut asked = 0;
+        meter.point(
+            Point::Filter,
+            || {
+                let mut feasible = false;
+                for (node, answer) in snapshot.nodes.iter().zip(&mut answers) {
+                    if answer.as_ref().is_none_or(|a| a.generation != node.generation) {
+                        asked += 1;
+                        let verdict = self.ask(&mut cycle, node);
+                        *answer = Some(Remembered {
+                            generation: node.generation,
+                            verdict,
+                        });
+                    }
+                    feasible |= matches!(answer.as_ref().map(|a| &a.verdict), Some(Verdict::Feasible(_)));
+                }
+                feasible
+            },
+            |feasible| *feasible,
+        );
+        meter.asked(&self.plugins, Point::Filter, asked);
+        meter.filters(&self.plugins, &cycle);
+        meter
+            .point(
+                Point::PreScore,
+                || {
+                    for plugin in &self.plugins {
+                        meter.plugin(Point::PreScore, &**plugin, || {
+                            plugin.pre_score(&mut cycle);
+                            Ok(())
+                        })?;
+                    }
+                    Ok::<(), Refusal>(())
+                },
+                Result::is_ok,
+            )
+            .map_err(|whole| Failure {
+                nodes,
+                refusals: Vec::new(),
+                whole: Some(whole),
+            })?;
+        meter.asked(&self.plugins, Point::PreScore, 1);
         let mut feasible: Vec<(usize, SmallVec<[i64; 8]>)> = Vec::new();
         let mut refusals = Vec::new();
+        let mut scored = 0;
         for (at, answer) in answers.iter_mut().enumerate() {
             match answer.as_mut().map(|a| &mut a.verdict) {
                 Some(Verdict::Refused(refusal)) => refusals.push(refusal.clone()),
                 Some(Verdict::Feasible(scores)) => {
                     if scores.is_empty() {
+                        scored += 1;
                         *scores = self.raw_scores(&cycle, &snapshot.nodes[at]);
                     }
                     feasible.push((at, scores.clone()));
@@ -207,7 +262,9 @@ impl Decider {
         if alike {
             self.shapes.insert(pod.shape, answers);
         }
-        self.best(&cycle, &feasible, chance).ok_or(Failure {
+        meter.asked(&self.plugins, Point::Score, scored);
+        let best = meter.point(Point::Score, || self.best(&cycle, &feasible, chance), Option::is_some);
+        best.ok_or(Failure {
             nodes,
             refusals,
             whole: None,

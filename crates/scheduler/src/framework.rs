@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::{SmallVec, smallvec};
 
+use crate::metrics::Point;
 use crate::node::{NodeFacts, NodeInfo};
 use crate::plugins::inter_pod_affinity::AffinityState;
 use crate::plugins::pod_topology_spread::SpreadState;
@@ -77,9 +78,27 @@ pub enum ClusterEvent<'a> {
     NamespaceChanged,
 }
 
+impl ClusterEvent<'_> {
+    /// What metrics call it, as upstream does.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ClusterEvent::NodeAdded(_) => "NodeAdd",
+            ClusterEvent::NodeChanged { .. } => "NodeUpdate",
+            ClusterEvent::NodeRemoved => "NodeDelete",
+            ClusterEvent::PodAssigned(_) => "AssignedPodAdd",
+            ClusterEvent::PodRemoved(_) => "AssignedPodDelete",
+            ClusterEvent::StorageChanged => "PersistentVolumeUpdate",
+            ClusterEvent::NamespaceChanged => "NamespaceUpdate",
+        }
+    }
+}
+
 /// One plugin: the extension points it has something to say at.
 pub trait Plugin: Send + Sync {
     fn name(&self) -> &'static str;
+
+    /// Which of the extension points PreFilter, Filter, PreScore and Score it fills.
+    fn points(&self) -> &'static [Point];
 
     /// PreEnqueue: whether the pod may wait for a node at all.
     fn pre_enqueue(&self, _pod: &PodInfo) -> Result<(), Refusal> {

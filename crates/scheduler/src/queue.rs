@@ -5,12 +5,17 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::metrics::{Line, SchedulerMetrics};
 use crate::pod::PodInfo;
 
 const FIRST_BACKOFF: u64 = 1_000;
 const LONGEST_BACKOFF: u64 = 10_000;
 /// An unschedulable pod is tried again after this even if nothing happened: a safety net.
 const FLUSH_AFTER: u64 = 300_000;
+
+/// What metrics call the changes of a pod that waits, and an attempt that came to nothing.
+const UPDATED: &str = "UnscheduledPodUpdate";
+const FAILED: &str = "ScheduleAttemptFailure";
 
 /// A pod with its history in the queue.
 #[derive(Debug, Clone)]
@@ -20,6 +25,8 @@ pub struct Queued {
     added: u64,
     sequence: u64,
     tried: u64,
+    /// When it was tried first.
+    first_tried: u64,
     /// The plugins that refused it last.
     pub refused_by: Vec<&'static str>,
     /// The message it was last refused with.
@@ -32,6 +39,11 @@ type Rank = (Reverse<i32>, u64, u64);
 impl Queued {
     fn rank(&self) -> Rank {
         (Reverse(self.pod.priority), self.added, self.sequence)
+    }
+
+    /// Milliseconds since it was tried first.
+    pub fn since_first(&self, now: u64) -> u64 {
+        now.saturating_sub(self.first_tried)
     }
 
     fn backoff_until(&self) -> u64 {
@@ -53,6 +65,17 @@ enum Place {
     Gated,
 }
 
+impl Place {
+    fn line(self) -> Line {
+        match self {
+            Place::Active => Line::Active,
+            Place::Backoff { .. } => Line::Backoff,
+            Place::Unschedulable => Line::Unschedulable,
+            Place::Gated => Line::Gated,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     queued: Queued,
@@ -60,16 +83,27 @@ struct Entry {
 }
 
 /// The queue. Pods are told apart by uid.
-#[derive(Debug, Default)]
 pub struct Queue {
     entries: HashMap<Box<str>, Entry>,
     active: BTreeMap<Rank, Box<str>>,
     /// By the end of the wait.
     backoff: BTreeSet<(u64, Rank, Box<str>)>,
     sequence: u64,
+    counted: Arc<SchedulerMetrics>,
 }
 
 impl Queue {
+    /// An empty queue that is counted there.
+    pub fn new(counted: Arc<SchedulerMetrics>) -> Queue {
+        Queue {
+            entries: HashMap::new(),
+            active: BTreeMap::new(),
+            backoff: BTreeSet::new(),
+            sequence: 0,
+            counted,
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -80,6 +114,10 @@ impl Queue {
 
     fn detach(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.entries.remove(uid)?;
+        self.counted.pending(entry.place.line(), -1);
+        if entry.place == Place::Unschedulable {
+            self.counted.refused(&entry.queued.refused_by, -1);
+        }
         match entry.place {
             Place::Active => {
                 self.active.remove(&entry.queued.rank());
@@ -92,7 +130,15 @@ impl Queue {
         Some(entry)
     }
 
-    fn attach(&mut self, queued: Queued, place: Place) {
+    /// Puts a pod somewhere; an event has brought it there unless it was there before.
+    fn attach(&mut self, queued: Queued, place: Place, event: Option<&str>) {
+        self.counted.pending(place.line(), 1);
+        if place == Place::Unschedulable {
+            self.counted.refused(&queued.refused_by, 1);
+        }
+        if let Some(event) = event {
+            self.counted.came(place.line(), event);
+        }
         let uid: Box<str> = queued.pod.uid().into();
         match place {
             Place::Active => {
@@ -106,7 +152,7 @@ impl Queue {
         self.entries.insert(uid, Entry { queued, place });
     }
 
-    fn ready(&mut self, queued: Queued, now: u64) {
+    fn ready(&mut self, queued: Queued, now: u64, event: &str) {
         let until = queued.backoff_until();
         let waits = queued.attempts > 0 && until > now;
         let place = if waits {
@@ -114,7 +160,7 @@ impl Queue {
         } else {
             Place::Active
         };
-        self.attach(queued, place);
+        self.attach(queued, place, Some(event));
     }
 
     /// A pod that is new, or changed. A change of status alone does not make a refused pod ready.
@@ -127,11 +173,12 @@ impl Queue {
                 added: now,
                 sequence: self.sequence,
                 tried: 0,
+                first_tried: now,
                 refused_by: Vec::new(),
                 message: String::new(),
             };
             let place = if gated { Place::Gated } else { Place::Active };
-            return self.attach(queued, place);
+            return self.attach(queued, place, Some("UnscheduledPodAdd"));
         };
         let old = std::mem::replace(&mut queued.pod, pod);
         let same = old.shape == queued.pod.shape
@@ -139,10 +186,11 @@ impl Queue {
             && old.gates == queued.pod.gates
             && old.claims == queued.pod.claims;
         match (place, gated) {
-            (_, true) => self.attach(queued, Place::Gated),
-            (Place::Unschedulable | Place::Gated, false) if same => self.attach(queued, place),
-            (Place::Unschedulable | Place::Gated, false) => self.ready(queued, now),
-            (place, false) => self.attach(queued, place),
+            (Place::Gated, true) => self.attach(queued, Place::Gated, None),
+            (_, true) => self.attach(queued, Place::Gated, Some(UPDATED)),
+            (Place::Unschedulable | Place::Gated, false) if same => self.attach(queued, place, None),
+            (Place::Unschedulable | Place::Gated, false) => self.ready(queued, now, UPDATED),
+            (place, false) => self.attach(queued, place, None),
         }
     }
 
@@ -158,7 +206,7 @@ impl Queue {
                 break;
             }
             if let Some(entry) = self.detach(&uid) {
-                self.attach(entry.queued, Place::Active);
+                self.attach(entry.queued, Place::Active, Some("BackoffComplete"));
             }
         }
         let uid = match self.active.first_key_value() {
@@ -172,6 +220,9 @@ impl Queue {
                 .clone(),
         };
         let mut queued = self.detach(&uid)?.queued;
+        if queued.attempts == 0 {
+            queued.first_tried = now;
+        }
         queued.attempts += 1;
         queued.tried = now;
         Some(queued)
@@ -179,17 +230,17 @@ impl Queue {
 
     /// Puts a pod back that no node would take.
     pub fn refused(&mut self, queued: Queued) {
-        self.attach(queued, Place::Unschedulable);
+        self.attach(queued, Place::Unschedulable, Some(FAILED));
     }
 
     /// Puts a pod back whose binding failed.
     pub fn failed(&mut self, queued: Queued) {
         let until = queued.backoff_until();
-        self.attach(queued, Place::Backoff { until, error: true });
+        self.attach(queued, Place::Backoff { until, error: true }, Some(FAILED));
     }
 
     /// Makes refused pods ready that the event can help.
-    pub fn wake(&mut self, now: u64, helps: impl Fn(&Queued) -> bool) {
+    pub fn wake(&mut self, now: u64, event: &str, helps: impl Fn(&Queued) -> bool) {
         let woken: Vec<Box<str>> = self
             .entries
             .iter()
@@ -198,14 +249,14 @@ impl Queue {
             .collect();
         for uid in woken {
             if let Some(entry) = self.detach(&uid) {
-                self.ready(entry.queued, now);
+                self.ready(entry.queued, now, event);
             }
         }
     }
 
     /// Makes pods ready that have been unschedulable for long.
     pub fn flush(&mut self, now: u64) {
-        self.wake(now, |q| now >= q.tried + FLUSH_AFTER);
+        self.wake(now, "UnschedulableTimeout", |q| now >= q.tried + FLUSH_AFTER);
     }
 
     /// When there may be something to do although nothing happened.
@@ -232,13 +283,17 @@ mod tests {
         crate::pod::tests::pod(tree)
     }
 
+    fn queue() -> Queue {
+        Queue::new(SchedulerMetrics::new("default-scheduler"))
+    }
+
     fn name(queued: Option<Queued>) -> Option<String> {
         queued.map(|q| q.pod.name().to_owned())
     }
 
     #[test]
     fn the_more_important_comes_first_and_then_the_older() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         for (i, (n, p)) in [("a", 0), ("b", 10), ("c", 0)].into_iter().enumerate() {
             queue.add(pod(n, p), false, i as u64);
         }
@@ -248,20 +303,20 @@ mod tests {
 
     #[test]
     fn a_refused_pod_waits_for_an_event_that_helps() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         queue.add(pod("a", 0), false, 0);
         let queued = queue.pop(0).unwrap();
         queue.refused(queued);
         assert!(queue.pop(5_000).is_none());
-        queue.wake(5_000, |_| false);
+        queue.wake(5_000, "NodeAdd", |_| false);
         assert!(queue.pop(5_000).is_none());
-        queue.wake(5_000, |_| true);
+        queue.wake(5_000, "NodeAdd", |_| true);
         assert_eq!(name(queue.pop(5_000)).as_deref(), Some("a"));
     }
 
     #[test]
     fn a_pod_whose_binding_failed_waits_twice_as_long_each_time() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         queue.add(pod("a", 0), false, 0);
         for (now, until) in [
             (0, 1_000),
@@ -280,7 +335,7 @@ mod tests {
     #[test]
     fn a_gated_pod_becomes_ready_when_its_gates_go() {
         let mut gated = json!({ "metadata": { "name": "a", "uid": "a" }, "spec": { "containers": [], "schedulingGates": [{ "name": "g" }] } });
-        let mut queue = Queue::default();
+        let mut queue = queue();
         queue.add(crate::pod::tests::pod(gated.clone()), true, 0);
         assert!(queue.pop(0).is_none());
         gated["spec"]["schedulingGates"] = json!([]);
@@ -290,7 +345,7 @@ mod tests {
 
     #[test]
     fn what_is_long_unschedulable_is_tried_again() {
-        let mut queue = Queue::default();
+        let mut queue = queue();
         queue.add(pod("a", 0), false, 0);
         let queued = queue.pop(0).unwrap();
         queue.refused(queued);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::object::Object;
 use api::selectors::LabelSelector;
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
+use metrics::Registry;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -18,14 +20,19 @@ use tokio_util::sync::CancellationToken;
 use crate::claim_binding::{self, BindError};
 use crate::cycle::{Decider, Failure};
 use crate::framework::ClusterEvent;
+use crate::meter::Meter;
+use crate::metrics::{Outcome, Point, SchedulerMetrics};
 use crate::node::NodeFacts;
 use crate::plugins::volume_binding;
 use crate::pod::PodInfo;
+use crate::pod_resources::PodResources;
 use crate::preemption::Preemption;
 use crate::queue::{Queue, Queued};
 use crate::snapshot::{Budget, Snapshot};
 use crate::storage::{Claim, ClaimPlan, Class, Volume};
 
+/// Of so many cycles one measures every plugin by itself.
+const SINGLE: u64 = 10;
 /// Cycles between two looks at what has changed.
 const BATCH: usize = 64;
 
@@ -44,16 +51,22 @@ const FAILED: Told<'static> = Told {
 };
 
 /// Settings of the scheduler.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SchedulerConfig {
     /// The `schedulerName` of the pods to be scheduled.
     pub name: String,
+    /// Where what it counts is shown.
+    pub metrics: Registry,
+    /// What pods ask for, once they are known.
+    pub resources: Arc<PodResources>,
 }
 
 impl Default for SchedulerConfig {
     fn default() -> SchedulerConfig {
         SchedulerConfig {
             name: "default-scheduler".into(),
+            metrics: Registry::default(),
+            resources: Arc::default(),
         }
     }
 }
@@ -74,6 +87,7 @@ enum Source {
 struct Bound {
     queued: Queued,
     error: Option<BindError>,
+    begun: Instant,
     /// The claims that were to be bound before the pod.
     claims: Vec<String>,
 }
@@ -92,6 +106,8 @@ struct Scheduler {
     bindings: mpsc::UnboundedSender<Bound>,
     started: Instant,
     random: u64,
+    counted: Arc<SchedulerMetrics>,
+    cycles: u64,
 }
 
 /// Schedules until `shutdown`.
@@ -131,6 +147,9 @@ pub async fn run(config: SchedulerConfig, client: Client, shutdown: Cancellation
             }
         });
     }
+    let counted = SchedulerMetrics::new(&config.name);
+    config.metrics.add(counted.clone());
+    config.resources.follow(&caches[caches.len() - 1].1);
     let (bindings, mut bound) = mpsc::unbounded_channel();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut scheduler = Scheduler {
@@ -141,11 +160,13 @@ pub async fn run(config: SchedulerConfig, client: Client, shutdown: Cancellation
         client,
         snapshot: Snapshot::default(),
         decider: Decider::new(crate::plugins::default_plugins()),
-        queue: Queue::default(),
+        queue: Queue::new(counted.clone()),
         assumed: HashMap::new(),
         bindings,
         started: Instant::now(),
         random: getrandom::u64().unwrap_or(1) | 1,
+        counted,
+        cycles: 0,
     };
     loop {
         while let Ok((source, change)) = changes.try_recv() {
@@ -184,7 +205,8 @@ impl Scheduler {
 
     fn wake(&mut self, event: &ClusterEvent<'_>) {
         let (decider, now) = (&self.decider, self.now());
-        self.queue.wake(now, |q| decider.wakes(&q.pod, &q.refused_by, event));
+        self.queue
+            .wake(now, event.name(), |q| decider.wakes(&q.pod, &q.refused_by, event));
     }
 
     fn apply(&mut self, source: Source, change: &Change) {
@@ -291,7 +313,8 @@ impl Scheduler {
             &self.decider,
             u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         );
-        self.queue.wake(now, |q| decider.wakes(&q.pod, &q.refused_by, &event));
+        self.queue
+            .wake(now, event.name(), |q| decider.wakes(&q.pod, &q.refused_by, &event));
         Ok(())
     }
 
@@ -352,23 +375,28 @@ impl Scheduler {
             let Some(queued) = self.queue.pop(now) else {
                 return false;
             };
-            let random = &mut self.random;
-            let decision = self
-                .decider
-                .decide(&self.snapshot, &queued.pod, &mut |n| Self::draw(random, n));
+            let (begun, random) = (Instant::now(), &mut self.random);
+            let clock = || begun.elapsed();
+            self.cycles += 1;
+            let meter = Meter::new(&self.counted, &clock, self.cycles.is_multiple_of(SINGLE));
+            let decision =
+                self.decider
+                    .decide_measured(&self.snapshot, &queued.pod, &mut |n| Self::draw(random, n), &meter);
             match decision {
                 Ok(at) => {
+                    self.counted.decided(begun.elapsed());
                     let node = self.snapshot.nodes[at].name.clone();
-                    self.bind(queued, &node);
+                    self.bind(queued, &node, begun);
                 }
-                Err(failure) => self.refuse(queued, &failure),
+                Err(failure) => self.refuse(queued, &failure, begun),
             }
         }
         true
     }
 
     /// Reserve, and Bind in the background.
-    fn bind(&mut self, queued: Queued, node: &str) {
+    fn bind(&mut self, queued: Queued, node: &str, begun: Instant) {
+        let reserving = Instant::now();
         let pod = queued.pod.clone();
         self.snapshot.withdraw_nomination(pod.uid());
         self.snapshot.add_pod(&pod, node);
@@ -384,22 +412,35 @@ impl Scheduler {
             };
             self.snapshot.storage.assumed.insert(plan.claim().to_owned(), volume);
         }
+        self.counted.point(Point::Reserve, "Success", reserving.elapsed());
+        let (counted, started) = (self.counted.clone(), self.started);
         let claims = self.claims.clone();
         let (client, events, bindings) = (self.client.clone(), self.events.clone(), self.bindings.clone());
         let node = node.to_owned();
         tokio::spawn(async move {
+            let _working = counted.binding();
+            let status = |well: bool| if well { "Success" } else { "Error" };
             let bound = async {
                 if !plans.is_empty() {
                     // its volumes may take long: who looks for room sees where the pod will be
                     let status = json!({ "nominatedNodeName": node });
                     patch_status(&client, &pod, status).await;
                 }
-                claim_binding::bind(&client, &claims, &plans, &node).await?;
-                bind_pod(&client, &pod, &node).await?;
+                let binding = Instant::now();
+                let claimed = claim_binding::bind(&client, &claims, &plans, &node).await;
+                counted.point(Point::PreBind, status(claimed.is_ok()), binding.elapsed());
+                claimed?;
+                let binding = Instant::now();
+                let bound = bind_pod(&client, &pod, &node).await;
+                counted.point(Point::Bind, status(bound.is_ok()), binding.elapsed());
+                bound?;
                 Ok::<_, BindError>(())
             };
             let bound = bound.await;
             if bound.is_ok() {
+                let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                counted.attempted(Outcome::Scheduled, begun.elapsed());
+                counted.scheduled(queued.attempts, Duration::from_millis(queued.since_first(now)));
                 let message = format!("Successfully assigned {} to {node}", pod.key);
                 events.tell(&reference(&pod), &SCHEDULED, message);
             }
@@ -407,6 +448,7 @@ impl Scheduler {
             let _ = bindings.send(Bound {
                 queued,
                 error: bound.err(),
+                begun,
                 claims: plans.iter().map(|p| p.claim().to_owned()).collect(),
             });
         });
@@ -415,6 +457,7 @@ impl Scheduler {
     /// What to do after a binding.
     fn settle(&mut self, bound: Bound) {
         let Some(error) = bound.error else { return };
+        self.counted.attempted(Outcome::Error, bound.begun.elapsed());
         for claim in &bound.claims {
             self.snapshot.storage.assumed.remove(claim);
         }
@@ -446,7 +489,7 @@ impl Scheduler {
     }
 
     /// PostFilter and the report of a failure.
-    fn refuse(&mut self, mut queued: Queued, failure: &Failure) {
+    fn refuse(&mut self, mut queued: Queued, failure: &Failure, begun: Instant) {
         let pod = queued.pod.clone();
         let mut message = failure.message();
         let preemption = if failure.nodes == 0 {
@@ -456,8 +499,16 @@ impl Scheduler {
             message.push_str(" not found");
             None
         } else {
-            match self.decider.preempt(&self.snapshot, &pod, failure) {
-                Ok(preemption) => Some(preemption),
+            self.counted.preempts();
+            let preempting = Instant::now();
+            let preempted = self.decider.preempt(&self.snapshot, &pod, failure);
+            let status = if preempted.is_ok() { "Success" } else { "Unschedulable" };
+            self.counted.point(Point::PostFilter, status, preempting.elapsed());
+            match preempted {
+                Ok(preemption) => {
+                    self.counted.preempted(preemption.victims.len());
+                    Some(preemption)
+                }
                 Err(why) => {
                     message.push_str(" no new claims to deallocate, preemption: ");
                     message.push_str(&why);
@@ -478,6 +529,7 @@ impl Scheduler {
         }
         queued.refused_by = failure.plugins();
         queued.message = message;
+        self.counted.attempted(Outcome::Unschedulable, begun.elapsed());
         self.queue.refused(queued);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Cache, DeleteParams, WorkQueue};
+use client::{Cache, DeleteParams};
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -51,7 +51,7 @@ where
     if !ctx.synced(&[&requests]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("certificate");
     ctx.each_change(&requests, {
         let queue = queue.clone();
         move |change| {

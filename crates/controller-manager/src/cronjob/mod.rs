@@ -3,9 +3,10 @@
 mod schedule;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Cache, Client, DeleteParams, EventRecorder, WorkQueue};
+use client::{Cache, Client, DeleteParams, EventRecorder};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -16,6 +17,7 @@ use crate::context::Context;
 use crate::error::decode;
 use crate::informers::BY_CONTROLLER;
 use crate::meta::{controller_reference, is_deleting, name, namespace, reference, uid};
+use crate::metrics::ControllerMetrics;
 use crate::ownership::affected_owners;
 use schedule::Schedule;
 
@@ -27,6 +29,7 @@ struct Controller {
     cronjobs: Cache,
     jobs: Cache,
     recorder: EventRecorder,
+    counted: Arc<ControllerMetrics>,
 }
 
 pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
@@ -35,11 +38,12 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         cronjobs: ctx.informers.get::<CronJob>(),
         jobs: ctx.informers.get::<Job>(),
         recorder: ctx.recorder("cronjob-controller"),
+        counted: ctx.counted.clone(),
     };
     if !ctx.synced(&[&controller.cronjobs, &controller.jobs]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("cronjob");
     ctx.each_change(&controller.cronjobs, {
         let queue = queue.clone();
         move |change| {
@@ -288,6 +292,9 @@ impl Controller {
         let job = job_of(cronjob, at);
         match self.client.create(&job).await {
             Ok(created) => {
+                if let Some(made) = &created.metadata.creation_timestamp {
+                    self.counted.skew.observe(made.0.duration_since(at).as_secs_f64());
+                }
                 let message = format!("Created job {}", name(&created));
                 self.recorder.normal(about, "SuccessfulCreate", message);
                 status.active.get_or_insert_default().push(reference(&created));

@@ -8,7 +8,7 @@ mod tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use client::{Cache, WorkQueue};
+use client::Cache;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -60,7 +60,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&c.sets, &c.pods, &c.nodes, &c.revisions]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("daemonset");
     ctx.each_change(&c.sets, {
         let (queue, c) = (queue.clone(), controller.clone());
         move |change| {
@@ -124,7 +124,7 @@ impl Controller {
             return Ok(None);
         };
         let set: DaemonSet = decode(&object)?;
-        let Some(spec) = &set.spec else { return Ok(None) };
+        let spec = &set.spec;
         let selector = selector(key, &spec.selector)?;
         if selector.is_empty() {
             let message = "This daemon set is selecting all pods. A non-empty selector is required.";
@@ -236,7 +236,7 @@ impl Controller {
 }
 
 fn pod_of(set: &DaemonSet, hash: &str, node: &str) -> Pod {
-    let template = set.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
+    let template = set.spec.template.clone();
     let mut pod = from_template(&template, namespace(set), &controller_reference(set), None);
     step::pin(pod.spec.get_or_insert_default(), node);
     let labels = pod.metadata.labels.get_or_insert_default();

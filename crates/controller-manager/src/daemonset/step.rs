@@ -120,11 +120,7 @@ struct Limits {
 }
 
 fn limits(set: &DaemonSet, desired: usize) -> Limits {
-    let strategy = set
-        .spec
-        .as_ref()
-        .and_then(|s| s.update_strategy.clone())
-        .unwrap_or_default();
+    let strategy = set.spec.update_strategy.clone().unwrap_or_default();
     let rolling = strategy.rolling_update.unwrap_or_default();
     let total = i32::try_from(desired).unwrap_or(i32::MAX);
     let number = |v: Option<IntOrString>, default: i32| {
@@ -142,7 +138,7 @@ fn limits(set: &DaemonSet, desired: usize) -> Limits {
 
 /// `hash` is of the current revision. `may_act`: the cache shows all pods made and deleted before.
 pub(super) fn step(set: &DaemonSet, nodes: &[Node], pods: &[Pod], hash: &str, may_act: bool, now: Timestamp) -> Step {
-    let Some(spec) = &set.spec else { return Step::default() };
+    let spec = &set.spec;
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
     let mut pod_spec = spec.template.spec.clone().unwrap_or_default();
     add_tolerations(&mut pod_spec);

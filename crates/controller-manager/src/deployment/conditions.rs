@@ -13,7 +13,7 @@ const NEW_SET_AVAILABLE: &str = "NewReplicaSetAvailable";
 const NO_DEADLINE: i32 = i32::MAX;
 
 pub(super) fn deadline(deployment: &Deployment) -> Option<i32> {
-    let seconds = deployment.spec.as_ref().and_then(|s| s.progress_deadline_seconds);
+    let seconds = deployment.spec.progress_deadline_seconds;
     seconds.filter(|s| *s != NO_DEADLINE)
 }
 
@@ -25,8 +25,8 @@ pub(super) fn condition(
     now: Timestamp,
 ) -> DeploymentCondition {
     DeploymentCondition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
+        type_: Some(type_.to_owned()),
+        status: Some(status.to_owned()),
         reason: Some(reason.to_owned()),
         message: Some(message),
         last_update_time: Some(Time(now)),
@@ -35,12 +35,12 @@ pub(super) fn condition(
 }
 
 pub(super) fn find<'a>(conditions: &'a [DeploymentCondition], type_: &str) -> Option<&'a DeploymentCondition> {
-    conditions.iter().find(|c| c.type_ == type_)
+    conditions.iter().find(|c| c.type_.as_deref() == Some(type_))
 }
 
 /// Puts a condition in place unless one of the same status and reason is there.
 pub(super) fn set(conditions: &mut Vec<DeploymentCondition>, mut new: DeploymentCondition) {
-    if let Some(old) = find(conditions, &new.type_) {
+    if let Some(old) = conditions.iter().find(|c| c.type_ == new.type_) {
         if old.status == new.status && old.reason == new.reason {
             return;
         }
@@ -152,7 +152,7 @@ pub(super) fn judge_progress(
         && current.as_ref().and_then(|c| c.reason.as_deref()) == Some(NEW_SET_AVAILABLE);
     let old = deployment.status.clone().unwrap_or_default();
     if deadline(deployment).is_none() {
-        conditions.retain(|c| c.type_ != PROGRESSING);
+        conditions.retain(|c| c.type_.as_deref() != Some(PROGRESSING));
     } else if finished {
     } else if is_complete(deployment, status) {
         let message = format!("{who} has successfully progressed.");
@@ -163,10 +163,10 @@ pub(super) fn judge_progress(
     } else if made_progress(&old, status) {
         let message = format!("{who} is progressing.");
         let mut next = condition(PROGRESSING, "True", "ReplicaSetUpdated", message, now);
-        if let Some(current) = current.filter(|c| c.status == "True") {
+        if let Some(current) = current.filter(|c| c.status.as_deref() == Some("True")) {
             next.last_transition_time = current.last_transition_time;
         }
-        conditions.retain(|c| c.type_ != PROGRESSING);
+        conditions.retain(|c| c.type_.as_deref() != Some(PROGRESSING));
         conditions.push(next);
     } else if timed_out(deployment, &conditions, now) {
         let message = format!("{who} has timed out progressing.");
@@ -179,7 +179,7 @@ pub(super) fn judge_progress(
     let failure = newest_first
         .filter_map(|i| sets[i].status.as_ref()?.conditions.as_ref())
         .flatten()
-        .find(|c| c.type_ == "ReplicaFailure");
+        .find(|c| c.type_.as_deref() == Some("ReplicaFailure"));
     match failure {
         Some(c) => set(
             &mut conditions,
@@ -192,7 +192,7 @@ pub(super) fn judge_progress(
                 last_update_time: c.last_transition_time.clone(),
             },
         ),
-        None => conditions.retain(|c| c.type_ != "ReplicaFailure"),
+        None => conditions.retain(|c| c.type_.as_deref() != Some("ReplicaFailure")),
     }
     status.conditions = Some(conditions);
 }

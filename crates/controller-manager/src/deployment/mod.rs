@@ -12,7 +12,7 @@ pub(crate) use sizes::scaled;
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Cache, DeleteParams, EventRecorder, Patch, WorkQueue};
+use client::{Cache, DeleteParams, EventRecorder, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
@@ -52,7 +52,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("deployment");
     ctx.each_change(&controller.deployments, {
         let queue = queue.clone();
         move |change| {
@@ -100,7 +100,7 @@ impl Controller {
             return Ok(None);
         };
         let deployment: Deployment = decode(&object)?;
-        let Some(spec) = &deployment.spec else { return Ok(None) };
+        let spec = &deployment.spec;
         let about = reference(&deployment);
         let selector = selector(key, &spec.selector)?;
         if selector.is_empty() {
@@ -202,7 +202,7 @@ impl Controller {
         let mut status = deployment.status.clone().unwrap_or_default();
         if error.is_already_exists() {
             let there: ReplicaSet = self.ctx.client.get(namespace(deployment), name(set)).await?;
-            let template = |s: &ReplicaSet| s.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
+            let template = |s: &ReplicaSet| s.spec.template.clone().unwrap_or_default();
             let ours = is_controlled_by(&there, uid(deployment)) && same_template(&template(&there), &template(set));
             if ours {
                 return Ok(());

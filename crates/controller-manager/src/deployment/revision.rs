@@ -48,9 +48,9 @@ pub(super) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 
 /// The ReplicaSet of the Deployment's current template; the oldest if there are several. `sets` are ordered by age.
 pub(super) fn find_new(deployment: &Deployment, sets: &[ReplicaSet]) -> Option<usize> {
-    let template = &deployment.spec.as_ref()?.template;
+    let template = &deployment.spec.template;
     sets.iter().position(|set| {
-        let of = set.spec.as_ref().and_then(|s| s.template.as_ref());
+        let of = set.spec.template.as_ref();
         of.is_some_and(|t| same_template(t, template))
     })
 }

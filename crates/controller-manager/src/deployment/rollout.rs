@@ -68,7 +68,7 @@ pub(super) fn step(
         progressing: None,
         now,
     };
-    let paused = deployment.spec.as_ref().and_then(|s| s.paused) == Some(true);
+    let paused = deployment.spec.paused == Some(true);
     if is_deleting(deployment) {
         return Ok(world.finish(false));
     }
@@ -133,18 +133,8 @@ impl World<'_> {
     fn sync_new(&mut self) {
         let Some(new) = self.new else { return };
         let missing = missing_annotations(self.deployment, &self.sets[new], self.next_revision(), true);
-        let min_ready = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|s| s.min_ready_seconds)
-            .unwrap_or(0);
-        let differs = self.sets[new]
-            .spec
-            .as_ref()
-            .and_then(|s| s.min_ready_seconds)
-            .unwrap_or(0)
-            != min_ready;
+        let min_ready = self.deployment.spec.min_ready_seconds.unwrap_or(0);
+        let differs = self.sets[new].spec.min_ready_seconds.unwrap_or(0) != min_ready;
         let set = &mut self.sets[new];
         set.metadata.annotations.get_or_insert_default().extend(missing.clone());
         self.step.revision = annotation(&self.sets[new], REVISION).map(str::to_owned);
@@ -166,7 +156,7 @@ impl World<'_> {
             return Ok(());
         }
         let deployment = self.deployment;
-        let Some(spec) = &deployment.spec else { return Ok(()) };
+        let spec = &deployment.spec;
         let collisions = deployment.status.as_ref().and_then(|s| s.collision_count);
         let hash = hash_of(&spec.template, collisions)?;
         let mut template = spec.template.clone();
@@ -189,12 +179,12 @@ impl World<'_> {
                 owner_references: Some(vec![controller_reference(deployment)]),
                 ..ObjectMeta::default()
             },
-            spec: Some(ReplicaSetSpec {
+            spec: ReplicaSetSpec {
                 replicas: Some(replicas),
                 min_ready_seconds: spec.min_ready_seconds.filter(|s| *s != 0),
                 selector,
                 template: Some(template),
-            }),
+            },
             status: None,
         };
         let revision = self.next_revision();
@@ -228,9 +218,7 @@ impl World<'_> {
         }
         let set = &mut self.sets[at];
         set.metadata.annotations.get_or_insert_default().extend(wanted.clone());
-        if let Some(spec) = &mut set.spec {
-            spec.replicas = Some(to);
-        }
+        set.spec.replicas = Some(to);
         let change = self.change(at);
         change.annotations.extend(wanted);
         if from != to {
@@ -383,12 +371,7 @@ impl World<'_> {
 
     /// Forgets the oldest revisions beyond the limit.
     fn clean_up(&mut self) {
-        let limit = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|s| s.revision_history_limit)
-            .unwrap_or(10);
+        let limit = self.deployment.spec.revision_history_limit.unwrap_or(10);
         if limit == i32::MAX {
             return;
         }

@@ -24,11 +24,11 @@ pub(crate) fn scaled(value: &IntOrString, total: i32, round_up: bool) -> Option<
 }
 
 pub(super) fn desired(deployment: &Deployment) -> i32 {
-    deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+    deployment.spec.replicas.unwrap_or(1)
 }
 
 pub(super) fn size(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1)
+    set.spec.replicas.unwrap_or(1)
 }
 
 pub(super) fn available(set: &ReplicaSet) -> i32 {
@@ -36,18 +36,14 @@ pub(super) fn available(set: &ReplicaSet) -> i32 {
 }
 
 pub(super) fn is_rolling(deployment: &Deployment) -> bool {
-    let strategy = deployment.spec.as_ref().and_then(|s| s.strategy.as_ref());
+    let strategy = deployment.spec.strategy.as_ref();
     strategy.and_then(|s| s.type_.as_deref()).unwrap_or("RollingUpdate") == "RollingUpdate"
 }
 
 /// How many pods there may be above the wanted number, and how many may be missing; never both zero.
 fn fenceposts(deployment: &Deployment) -> (i32, i32) {
-    let rolling = deployment
-        .spec
-        .as_ref()
-        .and_then(|s| s.strategy.as_ref())
-        .and_then(|s| s.rolling_update.clone())
-        .unwrap_or_default();
+    let strategy = deployment.spec.strategy.as_ref();
+    let rolling = strategy.and_then(|s| s.rolling_update.clone()).unwrap_or_default();
     let quarter = || IntOrString::String("25%".to_owned());
     let total = desired(deployment);
     let surge = scaled(&rolling.max_surge.unwrap_or_else(quarter), total, true).unwrap_or(0);

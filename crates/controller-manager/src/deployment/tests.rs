@@ -57,14 +57,11 @@ fn changed(list: &[(&str, i32, i32)]) -> Vec<(String, i32, i32)> {
 fn the_first_step_makes_a_replica_set_of_full_size() {
     let step = step(&deployment(3, "v1", &json!({})), vec![], &[], now()).unwrap();
     let made = step.create.unwrap();
-    assert_eq!(made.spec.as_ref().unwrap().replicas, Some(3));
+    assert_eq!(made.spec.replicas, Some(3));
     assert_eq!(step.revision.as_deref(), Some("1"));
     let hash = made.metadata.labels.as_ref().unwrap()["pod-template-hash"].clone();
     assert_eq!(made.metadata.name, Some(format!("d-{hash}")));
-    assert_eq!(
-        made.spec.unwrap().selector.match_labels.unwrap()["pod-template-hash"],
-        hash
-    );
+    assert_eq!(made.spec.selector.match_labels.unwrap()["pod-template-hash"], hash);
     assert_eq!(
         made.metadata.annotations.unwrap()["deployment.kubernetes.io/max-replicas"],
         "4"
@@ -73,15 +70,20 @@ fn the_first_step_makes_a_replica_set_of_full_size() {
     assert_eq!(
         conditions
             .iter()
-            .find(|c| c.type_ == "Progressing")
+            .find(|c| c.type_.as_deref() == Some("Progressing"))
             .unwrap()
             .reason
             .as_deref(),
         Some("NewReplicaSetCreated")
     );
     assert_eq!(
-        conditions.iter().find(|c| c.type_ == "Available").unwrap().status,
-        "False"
+        conditions
+            .iter()
+            .find(|c| c.type_.as_deref() == Some("Available"))
+            .unwrap()
+            .status
+            .as_deref(),
+        Some("False")
     );
 }
 
@@ -89,7 +91,7 @@ fn the_first_step_makes_a_replica_set_of_full_size() {
 fn a_rollout_keeps_within_surge_and_availability() {
     let d = deployment(4, "v2", &json!({}));
     let first = step(&d, vec![set("old", "v1", 4, 4, 4, 1)], &[], now()).unwrap();
-    assert_eq!(first.create.as_ref().unwrap().spec.as_ref().unwrap().replicas, Some(1));
+    assert_eq!(first.create.as_ref().unwrap().spec.replicas, Some(1));
     assert_eq!(first.revision.as_deref(), Some("2"));
     assert_eq!(sizes(&first), changed(&[("old", 4, 3)]));
     let table: [(Sizes, Sizes); 5] = [
@@ -139,7 +141,7 @@ fn recreate_waits_for_the_last_old_pod() {
     let waiting = step(&d, vec![set("old", "v1", 0, 0, 2, 1)], &["old".into()], now()).unwrap();
     assert!(waiting.create.is_none());
     let done = step(&d, vec![set("old", "v1", 0, 0, 2, 1)], &[], now()).unwrap();
-    assert_eq!(done.create.unwrap().spec.unwrap().replicas, Some(2));
+    assert_eq!(done.create.unwrap().spec.replicas, Some(2));
 }
 
 #[test]
@@ -184,7 +186,7 @@ fn a_finished_rollout_forgets_old_revisions_and_says_so() {
             .clone()
             .unwrap()
             .into_iter()
-            .find(|c| c.type_ == "Progressing")
+            .find(|c| c.type_.as_deref() == Some("Progressing"))
     };
     assert_eq!(
         progressing(&before).unwrap().reason.as_deref(),
@@ -207,10 +209,13 @@ fn a_rollout_without_progress_times_out() {
     let later = Timestamp::from_second(10_601).unwrap();
     let late = step(&d, sets(), &[], later).unwrap();
     let conditions = late.status.conditions.unwrap();
-    let progressing = conditions.iter().find(|c| c.type_ == "Progressing").unwrap();
+    let progressing = conditions
+        .iter()
+        .find(|c| c.type_.as_deref() == Some("Progressing"))
+        .unwrap();
     assert_eq!(
-        (progressing.status.as_str(), progressing.reason.as_deref()),
-        ("False", Some("ProgressDeadlineExceeded"))
+        (progressing.status.as_deref(), progressing.reason.as_deref()),
+        (Some("False"), Some("ProgressDeadlineExceeded"))
     );
     assert_eq!(
         progressing.message.as_deref(),

@@ -6,7 +6,7 @@ mod stale;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::{Cache, Client, EventRecorder, WorkQueue};
+use client::{Cache, Client, EventRecorder};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -63,7 +63,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&all).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("disruption");
     ctx.each_change(&c.budgets, {
         let queue = queue.clone();
         move |change| {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use client::{Cache, Client, WorkQueue};
+use client::{Cache, Client};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -19,7 +19,7 @@ const DISRUPTION_TARGET: &str = "DisruptionTarget";
 
 /// Works until shutdown.
 pub(super) async fn run(ctx: &Context, pods: &Cache) {
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("stale_pod_disruption");
     ctx.each_change(pods, {
         let queue = queue.clone();
         move |change| {

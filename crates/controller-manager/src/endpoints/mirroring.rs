@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Cache, Client, DeleteParams, WorkQueue};
+use client::{Cache, Client, DeleteParams};
 use k8s_openapi::api::core::v1::{EndpointAddress, Endpoints, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -129,7 +129,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&c.services, &c.endpoints, &c.slices]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("endpoint_slice_mirroring");
     for cache in [&c.services, &c.endpoints] {
         let queue = queue.clone();
         ctx.each_change(cache, move |change| {

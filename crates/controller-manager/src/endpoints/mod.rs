@@ -11,7 +11,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use client::{Cache, DeleteParams, EventRecorder, WorkQueue};
+use client::{Cache, DeleteParams, EventRecorder};
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
@@ -63,7 +63,10 @@ pub(crate) async fn run(ctx: Context, flavor: Flavor) -> Result<(), Error> {
     if !ctx.synced(&[&c.services, &c.pods, &c.nodes, &c.written]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue(match flavor {
+        Flavor::Slices => "endpoint_slice",
+        Flavor::Endpoints => "endpoint",
+    });
     let selectors = ServiceSelectors::default();
     ctx.each_change(&c.services, {
         let (queue, selectors) = (queue.clone(), selectors.clone());
@@ -154,6 +157,7 @@ impl Controller {
     async fn sync_slices(&self, key: &str) -> Result<Option<Duration>, Error> {
         let (in_namespace, service_name) = split_key(key);
         let Some(object) = self.services.get(key) else {
+            self.ctx.counted.slices.gone(key);
             return Ok(None);
         };
         let service: Service = decode(&object)?;
@@ -177,7 +181,11 @@ impl Controller {
             let (pod, node) = (name(pod), crate::pods::node_name(pod));
             Error::State(format!("skipping Pod {pod} for Service {key}: Node {node} Not Found"))
         });
+        let before = existing.clone();
         let plan = slices::plan(&service, &pods, &nodes, existing);
+        let (added, removed, mut held) = slices::count(&before, &plan);
+        held.traffic = service.spec.as_ref().and_then(|spec| spec.traffic_distribution.clone());
+        self.ctx.counted.slices.synced(key, added, removed, held);
         let outcome = self.perform(me, plan).await;
         match outcome {
             Err(Error::Client(error)) if error.is_namespace_terminating() => Ok(None),

@@ -1,6 +1,6 @@
 //! EndpointSlices of a Service: what they should hold, and the smallest change of the existing ones to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::{
@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::address;
 use crate::meta::{controller_reference, is_deleting, name, uid};
+use crate::metrics::Held;
 use crate::pods::{is_ready, node_name};
 
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -179,6 +180,45 @@ pub(super) fn plan(service: &Service, pods: &[Pod], nodes: &Nodes, existing: Vec
     plan.delete.extend(by_shape.into_values().flatten());
     reuse(&mut plan, service);
     plan
+}
+
+/// How many endpoints a plan adds and removes, and what there is once it is done.
+pub(super) fn count(before: &[EndpointSlice], plan: &Plan) -> (usize, usize, Held) {
+    let gone = |slice: &EndpointSlice| {
+        plan.delete
+            .iter()
+            .chain(&plan.update)
+            .any(|other| name(other) == name(slice))
+    };
+    let stays = before.iter().filter(|slice| !gone(slice));
+    let after: Vec<&EndpointSlice> = stays.chain(&plan.update).chain(&plan.create).collect();
+    let of = |slices: &mut dyn Iterator<Item = &EndpointSlice>| {
+        let mut all = BTreeSet::new();
+        for slice in slices {
+            let shape = shape(&slice.address_type, slice.ports.as_deref().unwrap_or_default());
+            let addresses = slice
+                .endpoints
+                .iter()
+                .flatten()
+                .flat_map(|endpoint| endpoint.addresses.first());
+            all.extend(addresses.map(|address| (shape.clone(), address.clone())));
+        }
+        all
+    };
+    let (old, new) = (of(&mut before.iter()), of(&mut after.iter().copied()));
+    let mut sizes = BTreeMap::<&Shape, usize>::new();
+    for (shape, _) in &new {
+        *sizes.entry(shape).or_default() += 1;
+    }
+    let desired: usize = sizes.values().map(|size| size.div_ceil(MOST_ENDPOINTS)).sum();
+    let held = Held {
+        endpoints: new.len() as u64,
+        slices: after.len() as u64,
+        // a Service without endpoints has one that says so
+        desired: desired.max(1) as u64,
+        traffic: None,
+    };
+    (new.difference(&old).count(), old.difference(&new).count(), held)
 }
 
 fn is_owned(slice: &EndpointSlice, service: &Service) -> bool {

@@ -40,8 +40,8 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         graph: Arc::default(),
         kinds: Arc::default(),
         absent: Arc::default(),
-        deletions: WorkQueue::default(),
-        orphanings: WorkQueue::default(),
+        deletions: ctx.queue("garbage_collector_attempt_to_delete"),
+        orphanings: ctx.queue("garbage_collector_attempt_to_orphan"),
     };
     let (sender, mut synced) = watch::channel(false);
     let monitors = tokio::spawn(monitors::run(ctx.clone(), collector.clone(), sender));

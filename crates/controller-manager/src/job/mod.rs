@@ -11,11 +11,12 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use client::{Cache, Patch, WorkQueue};
+use api::object::Object;
+use client::{Cache, Patch};
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobStatus};
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 use serde_json::{Value, json};
 
@@ -78,7 +79,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&controller.jobs, &controller.pods]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("job");
     ctx.each_change(&controller.jobs, {
         let (queue, c) = (queue.clone(), controller.clone());
         move |change| {
@@ -102,6 +103,10 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         let (queue, c) = (queue.clone(), controller.clone());
         move |change| {
             c.expectations.observe(&change);
+            let ended = |pod: &Option<Arc<Object>>| pod.as_ref().is_some_and(|pod| is_tracked_end(pod));
+            if ended(&change.old) != ended(&change.new) {
+                c.ctx.counted.jobs.tracked(ended(&change.new));
+            }
             for key in affected_owners(&change, &c.jobs, "Job", "batch") {
                 queue.add(Work::Job(key));
             }
@@ -180,7 +185,39 @@ impl Controller {
             memory.backoff.clone()
         };
         let step = step::step(&job, &pods, &backoff, may_act, Timestamp::now());
-        self.perform(&job, &object, step).await
+        let action = match (step.stop.len() + step.discard.len(), step.create.len()) {
+            (0, 0) if may_act => "tracking",
+            (0, 0) => "reconciling",
+            (0, _) => "pods_created",
+            _ => "pods_deleted",
+        };
+        let begun = Instant::now();
+        let done = self.perform(&job, &object, step).await;
+        let counted = &self.ctx.counted.jobs;
+        counted.synced(mode(&job), action, done.is_ok(), begun.elapsed());
+        done
+    }
+
+    /// Counts what a status says that was not said before.
+    fn count(&self, job: &Job, step: &Step) {
+        let (counted, mode) = (&self.ctx.counted.jobs, mode(job));
+        let number = |of: fn(&JobStatus) -> Option<i32>| {
+            let before = job.status.as_ref().and_then(of).unwrap_or(0);
+            let more = of(&step.status).unwrap_or(0) - before;
+            u64::try_from(more).unwrap_or(0)
+        };
+        counted.pods(mode, number(|s| s.succeeded), number(|s| s.failed));
+        for (type_, well) in [("Complete", true), ("Failed", false)] {
+            let conditions = step.status.conditions.iter().flatten();
+            let mut ended = conditions.filter(|c| c.type_ == type_ && c.status == "True");
+            if let Some(condition) = ended.next() {
+                counted.finished(mode, condition.reason.as_deref().unwrap_or_default(), well);
+            }
+        }
+        let failed = step.release.iter().filter(|pod| crate::pods::phase(pod) == "Failed");
+        for action in failed.filter_map(|pod| policies::action(job, pod)) {
+            counted.policy(action);
+        }
     }
 
     async fn perform(
@@ -211,6 +248,7 @@ impl Controller {
                 Err(error) if error.is_not_found() => return Ok(None),
                 Err(error) => return Err(error.into()),
                 Ok(new) => {
+                    self.count(job, &step);
                     let version = new["metadata"]["resourceVersion"].as_str().and_then(|v| v.parse().ok());
                     let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
                     written.insert(uid(job).to_owned(), version.unwrap_or(0));
@@ -314,6 +352,18 @@ impl Controller {
         self.release(&pod, &owner).await?;
         Ok(None)
     }
+}
+
+/// The completion mode, which Jobs without one have too.
+fn mode(job: &Job) -> &str {
+    let mode = job.spec.as_ref().and_then(|spec| spec.completion_mode.as_deref());
+    mode.unwrap_or("NonIndexed")
+}
+
+/// Whether a pod has ended and has the finalizer that it is counted by.
+fn is_tracked_end(pod: &Object) -> bool {
+    let has_it = pod.meta.finalizers.iter().any(|f| &**f == FINALIZER);
+    has_it && decode::<Pod>(pod).is_ok_and(|pod| crate::pods::is_terminal(&pod))
 }
 
 /// The index stays in the names of pods, however long that of the Job is.

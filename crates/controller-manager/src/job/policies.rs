@@ -72,24 +72,35 @@ fn on_conditions(rule: &PodFailurePolicyRule, pod: &Pod, at: usize) -> Option<St
     ))
 }
 
-/// The first rule that matches decides; a pod that matches none counts.
-pub(super) fn judge_failure(job: &Job, pod: &Pod) -> Failure {
+/// The first rule that matches, and its message.
+fn rule<'j>(job: &'j Job, pod: &Pod) -> Option<(&'j PodFailurePolicyRule, String)> {
     let policy = job.spec.as_ref().and_then(|s| s.pod_failure_policy.as_ref());
-    for (at, rule) in policy.into_iter().flat_map(|p| p.rules.iter()).enumerate() {
+    let mut rules = policy.into_iter().flat_map(|p| p.rules.iter()).enumerate();
+    rules.find_map(|(at, rule)| {
         let message = match rule.on_exit_codes {
             Some(_) => on_exit_codes(rule, pod, at),
             None => on_conditions(rule, pod, at),
         };
-        if let Some(message) = message {
-            return match rule.action.as_str() {
-                "Ignore" => Failure::Ignore,
-                "FailIndex" => Failure::FailIndex,
-                "FailJob" => Failure::FailJob(message),
-                _ => Failure::Count,
-            };
-        }
+        Some((rule, message?))
+    })
+}
+
+/// The action of the rule that a failed pod matches, if it matches one.
+pub(super) fn action<'j>(job: &'j Job, pod: &Pod) -> Option<&'j str> {
+    rule(job, pod).map(|(rule, _)| rule.action.as_str())
+}
+
+/// The first rule that matches decides; a pod that matches none counts.
+pub(super) fn judge_failure(job: &Job, pod: &Pod) -> Failure {
+    match rule(job, pod) {
+        None => Failure::Count,
+        Some((rule, message)) => match rule.action.as_str() {
+            "Ignore" => Failure::Ignore,
+            "FailIndex" => Failure::FailIndex,
+            "FailJob" => Failure::FailJob(message),
+            _ => Failure::Count,
+        },
     }
-    Failure::Count
 }
 
 /// The message of the success rule that is met, if one is.

@@ -5,7 +5,7 @@ mod conditions;
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Cache, Client, ListParams, WorkQueue};
+use client::{Cache, Client, ListParams};
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -39,7 +39,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&controller.namespaces, &controller.pods]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("namespace");
     ctx.each_change(&controller.namespaces, {
         let queue = queue.clone();
         move |change| {

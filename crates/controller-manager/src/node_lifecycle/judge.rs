@@ -123,6 +123,33 @@ pub(super) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
     (new != old).then_some(new)
 }
 
+/// Region and zone of a node, empty where it has none.
+pub(super) fn zone(node: &Node) -> [&str; 2] {
+    let labels = node.metadata.labels.as_ref();
+    let first = |keys: [&str; 2]| {
+        let found = keys.iter().find_map(|key| labels?.get(*key));
+        found.map_or("", String::as_str)
+    };
+    [
+        first([
+            "failure-domain.beta.kubernetes.io/region",
+            "topology.kubernetes.io/region",
+        ]),
+        first(["failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"]),
+    ]
+}
+
+/// Whether these taints make pods leave a node that they did not have to leave before.
+pub(super) fn makes_pods_leave(node: &Node, new: &[Taint]) -> bool {
+    let old = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    let ends = |taint: &&Taint| taint.effect == "NoExecute" && matches!(taint.key.as_str(), NOT_READY | UNREACHABLE);
+    let mut ending = new.iter().filter(ends);
+    ending.any(|taint| {
+        !old.iter()
+            .any(|known| known.key == taint.key && known.effect == taint.effect)
+    })
+}
+
 /// Labels under their old names, which follow those under the new; `None` if they do.
 pub(super) fn old_labels(node: &Node) -> Option<BTreeMap<&'static str, String>> {
     const RENAMED: [(&str, &str); 2] = [

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use client::{Cache, EventRecorder, Patch, WorkQueue};
+use client::{Cache, EventRecorder, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -46,7 +46,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&controller.nodes, &controller.pods, &leases]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("node_lifecycle_controller");
     ctx.each_change(&leases, {
         let seen = controller.seen.clone();
         move |change| {
@@ -111,6 +111,8 @@ impl Controller {
             return Ok(None);
         };
         let mut node: Node = decode(&object)?;
+        let [region, zone] = judge::zone(&node);
+        self.ctx.counted.zone(region, zone);
         let now = Timestamp::now();
         let grace = match judge::condition(&node, "Ready") {
             Some(_) => self.ctx.config.node_monitor_grace_period,
@@ -145,6 +147,10 @@ impl Controller {
             let version = object.meta.resource_version.to_string();
             let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
             let _: Node = self.ctx.client.patch("", name, &Patch::Merge(patch)).await?;
+            if judge::makes_pods_leave(&node, &taints) {
+                let [region, zone] = judge::zone(&node);
+                self.ctx.counted.evicts(region, zone);
+            }
         }
         if judge::condition(&node, "Ready").is_some_and(|c| c.status != "True") {
             self.mark_pods_not_ready(name, now).await?;

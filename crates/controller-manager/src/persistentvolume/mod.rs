@@ -69,7 +69,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
         volumes: ctx.informers.get::<PersistentVolume>(),
         classes: ctx.informers.get::<StorageClass>(),
         pods: ctx.informers.get::<Pod>(),
-        queue: WorkQueue::default(),
+        queue: ctx.queue("claims"),
     };
     let caches = [&binder.claims, &binder.volumes, &binder.classes, &binder.pods];
     if !ctx.synced(&caches).await {

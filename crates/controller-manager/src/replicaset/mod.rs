@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Cache, WorkQueue};
+use client::Cache;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod, ReplicationController};
@@ -114,7 +114,10 @@ pub(crate) async fn run(ctx: Context, flavor: Flavor) -> Result<(), Error> {
     if !ctx.synced(&[&controller.sets, &controller.pods]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue(match flavor {
+        Flavor::ReplicaSet => "replicaset",
+        Flavor::ReplicationController => "replicationmanager",
+    });
     ctx.each_change(&controller.sets, {
         let (queue, expectations) = (queue.clone(), controller.expectations.clone());
         move |change| {
@@ -165,8 +168,7 @@ fn affected_by_map_selector(change: &client::Change, owners: &Cache) -> Vec<Stri
             Flavor::ReplicationController
                 .decode(owner)
                 .ok()
-                .and_then(|set| set.spec)
-                .and_then(|spec| spec.selector.match_labels)
+                .and_then(|set| set.spec.selector.match_labels)
                 .is_some_and(|labels| !labels.is_empty() && labels.iter().all(|(k, v)| pod.meta.label(k) == Some(v)))
         }));
     }
@@ -179,7 +181,7 @@ impl Controller {
             return Ok(None);
         };
         let set = self.flavor.decode(&object)?;
-        let Some(spec) = &set.spec else { return Ok(None) };
+        let spec = &set.spec;
         // Asked before the pods are read: what comes in between can only be newer.
         let may_act = self.expectations.satisfied(uid(&set));
         let selector = selector(key, &spec.selector)?;
@@ -236,7 +238,7 @@ impl Controller {
         match plan {
             Plan::Nothing => None,
             Plan::Create(count) => {
-                let template = set.spec.as_ref().and_then(|s| s.template.clone()).unwrap_or_default();
+                let template = set.spec.template.clone().unwrap_or_default();
                 let pod = from_template(&template, namespace(set), &owner, None);
                 self.expectations.expect_creations(me, count);
                 let (created, failure) = slow_start(count, |_| async {

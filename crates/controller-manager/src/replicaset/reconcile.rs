@@ -20,12 +20,12 @@ pub(crate) enum Plan {
 }
 
 pub(crate) fn wanted(set: &ReplicaSet) -> usize {
-    let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let replicas = set.spec.replicas.unwrap_or(1);
     usize::try_from(replicas).unwrap_or(0)
 }
 
 fn min_ready_seconds(set: &ReplicaSet) -> i32 {
-    set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+    set.spec.min_ready_seconds.unwrap_or(0)
 }
 
 /// `related` is asked only when pods are to be deleted.
@@ -50,18 +50,18 @@ pub(crate) fn status(
     now: Timestamp,
 ) -> ReplicaSetStatus {
     let count = |f: &dyn Fn(&Pod) -> bool| i32::try_from(active.iter().filter(|p| f(p)).count()).unwrap_or(i32::MAX);
-    let template = set.spec.as_ref().and_then(|s| s.template.as_ref());
+    let template = set.spec.template.as_ref();
     let labels = template
         .and_then(|t| t.metadata.as_ref())
         .and_then(|m| m.labels.as_ref());
     let mut status = set.status.clone().unwrap_or_default();
-    let failed = |c: &ReplicaSetCondition| c.type_ == "ReplicaFailure";
+    let failed = |c: &ReplicaSetCondition| c.type_.as_deref() == Some("ReplicaFailure");
     let mut conditions = status.conditions.take().unwrap_or_default();
     match failure {
         None => conditions.retain(|c| !failed(c)),
         Some(message) if !conditions.iter().any(failed) => conditions.push(ReplicaSetCondition {
-            type_: "ReplicaFailure".to_owned(),
-            status: "True".to_owned(),
+            type_: Some("ReplicaFailure".to_owned()),
+            status: Some("True".to_owned()),
             reason: Some(
                 match active.len() < wanted(set) {
                     true => "FailedCreate",

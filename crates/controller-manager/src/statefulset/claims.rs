@@ -13,8 +13,7 @@ pub(super) type Claims<'a> = &'a dyn Fn(&str) -> Option<PersistentVolumeClaim>;
 
 /// Whether claims are deleted with the set, and when it is scaled down.
 pub(super) fn claims_go(set: &StatefulSet) -> (bool, bool) {
-    let spec = set.spec.as_ref();
-    let policy = spec.and_then(|s| s.persistent_volume_claim_retention_policy.clone());
+    let policy = set.spec.persistent_volume_claim_retention_policy.clone();
     let policy = policy.unwrap_or_default();
     let delete = |p: Option<String>| p.as_deref() == Some("Delete");
     (delete(policy.when_deleted), delete(policy.when_scaled))

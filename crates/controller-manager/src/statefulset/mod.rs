@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use api::object::Object;
-use client::{Cache, Patch, WorkQueue};
+use client::{Cache, Patch};
 use http::Method;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet, StatefulSetStatus};
@@ -53,7 +53,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&c.sets, &c.pods, &c.claims, &c.revisions]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("statefulset");
     ctx.each_change(&c.sets, {
         let queue = queue.clone();
         move |change| {
@@ -85,7 +85,7 @@ impl Controller {
             return Ok(None);
         };
         let set: StatefulSet = decode(&object)?;
-        let Some(spec) = &set.spec else { return Ok(None) };
+        let spec = &set.spec;
         let selector = selector(key, &spec.selector)?;
         if selector.is_empty() {
             return Ok(None);

@@ -26,9 +26,7 @@ pub(super) fn ordinal(set: &StatefulSet, pod: &Pod) -> Option<i32> {
 }
 
 fn claim_templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
-    let spec = set.spec.as_ref();
-    spec.and_then(|s| s.volume_claim_templates.as_deref())
-        .unwrap_or_default()
+    set.spec.volume_claim_templates.as_deref().unwrap_or_default()
 }
 
 fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32) -> String {
@@ -59,11 +57,7 @@ pub(super) fn has_identity(pod: &Pod) -> bool {
 
 /// The claims of one pod, as they are created.
 pub(super) fn claims(set: &StatefulSet, ordinal: i32) -> Vec<PersistentVolumeClaim> {
-    let selector = set
-        .spec
-        .as_ref()
-        .and_then(|s| s.selector.match_labels.clone())
-        .unwrap_or_default();
+    let selector = set.spec.selector.match_labels.clone().unwrap_or_default();
     claim_templates(set)
         .iter()
         .map(|template| {
@@ -94,11 +88,7 @@ pub(super) fn pod(set: &StatefulSet, ordinal: i32, revision: &ControllerRevision
     labels.insert(REVISION_HASH.to_owned(), name(revision).to_owned());
     let spec = pod.spec.get_or_insert_default();
     spec.hostname = Some(pod_name);
-    spec.subdomain = set
-        .spec
-        .as_ref()
-        .and_then(|s| s.service_name.clone())
-        .filter(|s| !s.is_empty());
+    spec.subdomain = set.spec.service_name.clone().filter(|s| !s.is_empty());
     let templates = claim_templates(set);
     let mut others = spec.volumes.take().unwrap_or_default();
     others.retain(|v| !templates.iter().any(|t| name(t) == v.name));

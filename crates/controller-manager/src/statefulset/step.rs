@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::claims::{Claims, are_right, are_stale};
 use super::pods::{has_identity, ordinal, unborn};
+use crate::deployment::scaled;
 use crate::history::REVISION_HASH;
 use crate::meta::{is_deleting, label};
 use crate::pods::{is_available, is_ready, is_terminal, phase, seconds_to_available};
@@ -62,9 +63,8 @@ struct Slots<'a> {
 
 /// The ordinals that a set wants pods of.
 pub(super) fn ordinals(set: &StatefulSet) -> Range<i32> {
-    let spec = set.spec.as_ref();
-    let start = spec.and_then(|s| s.ordinals.as_ref()?.start).unwrap_or(0);
-    start..start.saturating_add(spec.and_then(|s| s.replicas).unwrap_or(1))
+    let start = set.spec.ordinals.as_ref().and_then(|o| o.start).unwrap_or(0);
+    start..start.saturating_add(set.spec.replicas.unwrap_or(1))
 }
 
 fn is_running_and_ready(pod: &Pod) -> bool {
@@ -73,15 +73,14 @@ fn is_running_and_ready(pod: &Pod) -> bool {
 
 /// Whether pods of older revisions are replaced, and from which place on.
 fn rolling(set: &StatefulSet) -> (bool, Option<i32>) {
-    let strategy = set.spec.as_ref().and_then(|s| s.update_strategy.clone());
-    let strategy = strategy.unwrap_or_default();
+    let strategy = set.spec.update_strategy.clone().unwrap_or_default();
     let rolls = strategy.type_.as_deref() != Some("OnDelete");
     (rolls, strategy.rolling_update.map(|r| r.partition.unwrap_or(0)))
 }
 
 impl View<'_> {
     fn min_ready(&self) -> i32 {
-        self.set.spec.as_ref().and_then(|s| s.min_ready_seconds).unwrap_or(0)
+        self.set.spec.min_ready_seconds.unwrap_or(0)
     }
 
     fn is_unavailable(&self, pod: &Pod) -> bool {
@@ -176,7 +175,7 @@ impl View<'_> {
     }
 
     fn actions(&self, status: &mut StatefulSetStatus) -> Vec<Action> {
-        let policy = self.set.spec.as_ref().and_then(|s| s.pod_management_policy.as_deref());
+        let policy = self.set.spec.pod_management_policy.as_deref();
         let ordered = policy != Some("Parallel");
         let slots = self.slots();
         let mut actions = Vec::new();
@@ -214,32 +213,54 @@ impl View<'_> {
                 return actions;
             }
         }
-        self.update(&slots, status, &mut actions);
+        self.update(&slots, ordered, status, &mut actions);
         actions
     }
 
-    /// Replaces the pod of an older revision that has the highest place, down to the partition, when those above are available.
-    fn update(&self, slots: &Slots<'_>, status: &mut StatefulSetStatus, actions: &mut Vec<Action>) {
+    /// How many pods a rollout may leave unavailable: at least one.
+    fn max_unavailable(&self) -> usize {
+        let strategy = self.set.spec.update_strategy.as_ref();
+        let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
+        let wanted = self.set.spec.replicas.unwrap_or(1);
+        let most = rolling.and_then(|r| scaled(r.max_unavailable.as_ref()?, wanted, false));
+        usize::try_from(most.unwrap_or(1)).unwrap_or(0).max(1)
+    }
+
+    /// Replaces pods of older revisions from the highest place down to the partition, as many as may be unavailable. Pods that start in
+    /// no order and are unavailable anyway are replaced first, whatever their number.
+    fn update(&self, slots: &Slots<'_>, ordered: bool, status: &mut StatefulSetStatus, actions: &mut Vec<Action>) {
         let (true, partition) = rolling(self.set) else {
             return;
         };
         let least = usize::try_from(partition.unwrap_or(0)).unwrap_or(0);
-        for (_, pod) in slots.replicas.iter().skip(least).rev() {
-            let Some(pod) = pod else { return };
-            if label(*pod, REVISION_HASH) != Some(self.revisions.update) && !is_deleting(*pod) {
-                actions.push(Action::Delete((*pod).clone()));
-                status.current_replicas = status.current_replicas.map(|n| (n - 1).max(0));
-                return;
-            }
-            if self.is_unavailable(pod) {
-                return;
-            }
+        let is_old = |pod: &Pod| label(pod, REVISION_HASH) != Some(self.revisions.update) && !is_deleting(pod);
+        let unavailable = |pod: &Pod| self.is_unavailable(pod);
+        // a place without a pod is unavailable too
+        let missing = slots
+            .replicas
+            .iter()
+            .filter(|(_, pod)| pod.is_none_or(unavailable))
+            .count();
+        let budget = self.max_unavailable().saturating_sub(missing);
+        let from_the_top = || {
+            let places = slots.replicas.iter().skip(least).rev();
+            places.filter_map(|(_, pod)| *pod).filter(|pod| is_old(pod))
+        };
+        let mut replaced: Vec<&Pod> = Vec::new();
+        if !ordered {
+            replaced.extend(from_the_top().filter(|pod| unavailable(pod)));
+        }
+        let next = from_the_top().filter(|pod| ordered || !unavailable(pod));
+        replaced.extend(next.take(budget));
+        for pod in replaced {
+            actions.push(Action::Delete(pod.clone()));
+            status.current_replicas = status.current_replicas.map(|n| (n - 1).max(0));
         }
     }
 
     /// A rollout is over when every wanted pod is of the new revision and ready: it becomes the current one.
     fn complete(&self, status: &mut StatefulSetStatus) {
-        let wanted = self.set.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+        let wanted = self.set.spec.replicas.unwrap_or(1);
         let all = [Some(status.replicas), status.ready_replicas, status.updated_replicas];
         if rolling(self.set).0 && all.iter().all(|n| *n == Some(wanted)) {
             status.current_replicas = status.updated_replicas;

@@ -103,6 +103,39 @@ fn updates_go_from_the_top_to_the_partition_and_wait_for_health() {
 }
 
 #[test]
+fn as_many_pods_are_replaced_as_may_be_unavailable() {
+    let of = |policy: &str, most: serde_json::Value| {
+        set(
+            4,
+            &json!({ "podManagementPolicy": policy,
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0, "maxUnavailable": most}} }),
+        )
+    };
+    let old: Vec<_> = (0..4).map(|i| pod(i, "one", true)).collect();
+    assert_eq!(
+        deleted(&run(&of("OrderedReady", json!(2)), &old, ROLLING)),
+        ["db-3", "db-2"]
+    );
+    assert_eq!(
+        deleted(&run(&of("OrderedReady", json!("60%")), &old, ROLLING)),
+        ["db-3", "db-2"]
+    );
+    assert_eq!(deleted(&run(&of("OrderedReady", json!("1%")), &old, ROLLING)), ["db-3"]);
+    // those that are unavailable anyway go first, and cost what may still be made so
+    let broken = [
+        pod(0, "one", false),
+        pod(1, "one", true),
+        pod(2, "one", true),
+        pod(3, "one", true),
+    ];
+    assert_eq!(deleted(&run(&of("Parallel", json!(1)), &broken, ROLLING)), ["db-0"]);
+    assert_eq!(
+        deleted(&run(&of("Parallel", json!(2)), &broken, ROLLING)),
+        ["db-0", "db-3"]
+    );
+}
+
+#[test]
 fn a_pod_that_never_starts_is_replaced_and_a_place_that_waits_holds_up_the_rest() {
     let two = set(2, &json!({"podManagementPolicy": "Parallel"}));
     let broken = [pod(0, "one", true), pod(1, "one", false)];

@@ -1,7 +1,7 @@
 //! A VolumeAttributesClass stays as long as a claim or a volume names it.
 
 use api::object::Object;
-use client::{Cache, WorkQueue};
+use client::Cache;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::VolumeAttributesClass;
 
@@ -19,7 +19,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&classes, &claims, &volumes]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("vacprotection");
     ctx.each_change(&classes, {
         let queue = queue.clone();
         move |change| queue_if_needed(&queue, change.new.as_deref(), FINALIZER)

@@ -1,6 +1,5 @@
 //! A volume stays as long as it is bound.
 
-use client::WorkQueue;
 use k8s_openapi::api::core::v1::PersistentVolume;
 
 use super::{Need, need, queue_if_needed, set};
@@ -15,7 +14,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     if !ctx.synced(&[&volumes]).await {
         return Ok(());
     }
-    let queue = WorkQueue::default();
+    let queue = ctx.queue("pvprotection");
     ctx.each_change(&volumes, {
         let queue = queue.clone();
         move |change| queue_if_needed(&queue, change.new.as_deref(), FINALIZER)

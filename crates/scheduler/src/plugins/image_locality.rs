@@ -1,6 +1,7 @@
 //! ImageLocality: prefers nodes that have the pod's images, the more so the larger and the more widely present they are.
 
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin};
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -24,6 +25,10 @@ pub fn normalized(image: &str) -> String {
 impl Plugin for ImageLocality {
     fn name(&self) -> &'static str {
         "ImageLocality"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Score]
     }
 
     fn weight(&self) -> Option<i64> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin, Refusal};
 use crate::label::LabelText;
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::{AffinityTerm, PodInfo};
 use crate::snapshot::Snapshot;
@@ -59,6 +60,10 @@ fn at(map: &HashMap<Place, i64>, node: &NodeInfo, topology: LabelText) -> i64 {
 impl Plugin for InterPodAffinity {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::PreScore, Point::Score]
     }
 
     fn pre_filter(&self, cycle: &mut Cycle<'_>) -> Result<(), Refusal> {

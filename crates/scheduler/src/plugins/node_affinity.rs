@@ -1,6 +1,7 @@
 //! NodeAffinity: `nodeSelector` and node affinity, required and preferred.
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal, scale};
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -9,6 +10,10 @@ pub struct NodeAffinity;
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {
         "NodeAffinity"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::Score]
     }
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
 //! NodeName: a pod that names its node runs nowhere else.
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal};
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -9,6 +10,10 @@ pub struct NodeName;
 impl Plugin for NodeName {
     fn name(&self) -> &'static str {
         "NodeName"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
     }
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {

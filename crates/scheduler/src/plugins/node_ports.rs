@@ -1,6 +1,7 @@
 //! NodePorts: two pods cannot hold the same host port.
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal};
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -9,6 +10,10 @@ pub struct NodePorts;
 impl Plugin for NodePorts {
     fn name(&self) -> &'static str {
         "NodePorts"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
     }
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin, Refusal};
+use crate::metrics::Point;
 use crate::node::{NodeFacts, NodeInfo};
 use crate::pod::PodInfo;
 use crate::resources::Resources;
@@ -61,6 +62,10 @@ impl Plugin for Fit {
         NAME
     }
 
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::Score]
+    }
+
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {
         missing(cycle.pod, &node.facts, &node.requested, node.pods.len())
     }
@@ -110,6 +115,10 @@ fn balance(used: (i64, i64), has: (i64, i64)) -> i64 {
 impl Plugin for BalancedAllocation {
     fn name(&self) -> &'static str {
         "NodeResourcesBalancedAllocation"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Score]
     }
 
     fn weight(&self) -> Option<i64> {

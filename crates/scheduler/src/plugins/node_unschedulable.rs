@@ -1,6 +1,7 @@
 //! NodeUnschedulable: nodes that were cordoned take only pods that tolerate it.
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal};
+use crate::metrics::Point;
 use crate::node::{NodeFacts, NodeInfo};
 use crate::pod::{PodInfo, Taint};
 
@@ -18,6 +19,10 @@ fn allows(pod: &PodInfo, facts: &NodeFacts) -> bool {
 impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {
         "NodeUnschedulable"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter]
     }
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::framework::{ClusterEvent, Cycle, MAX_SCORE, Plugin, Refusal};
 use crate::label::LabelText;
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::{PodInfo, Spread};
 
@@ -37,6 +38,10 @@ fn is_counted(pod: &PodInfo, constraint: &Spread, other: &PodInfo) -> bool {
 impl Plugin for PodTopologySpread {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter, Point::Score]
     }
 
     fn pre_filter(&self, cycle: &mut Cycle<'_>) -> Result<(), Refusal> {

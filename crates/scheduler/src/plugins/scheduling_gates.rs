@@ -1,6 +1,7 @@
 //! SchedulingGates: a pod with gates does not wait for a node yet.
 
 use crate::framework::{ClusterEvent, Plugin, Refusal};
+use crate::metrics::Point;
 use crate::pod::PodInfo;
 
 pub struct SchedulingGates;
@@ -8,6 +9,10 @@ pub struct SchedulingGates;
 impl Plugin for SchedulingGates {
     fn name(&self) -> &'static str {
         "SchedulingGates"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[]
     }
 
     fn pre_enqueue(&self, pod: &PodInfo) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
 //! TaintToleration: taints keep away pods that do not tolerate them, or make them prefer other nodes.
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal, scale};
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
@@ -9,6 +10,10 @@ pub struct TaintToleration;
 impl Plugin for TaintToleration {
     fn name(&self) -> &'static str {
         "TaintToleration"
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::Filter, Point::Score]
     }
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Refusal> {

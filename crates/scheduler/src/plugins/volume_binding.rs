@@ -1,6 +1,7 @@
 //! VolumeBinding and VolumeRestrictions: a pod runs where its claims' volumes can be used.
 
 use crate::framework::{ClusterEvent, Cycle, Plugin, Refusal};
+use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
@@ -23,6 +24,10 @@ pub fn plan(snapshot: &Snapshot, pod: &PodInfo, node: &NodeInfo) -> Option<Vec<C
 impl Plugin for VolumeBinding {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn points(&self) -> &'static [Point] {
+        &[Point::PreFilter, Point::Filter]
     }
 
     fn pre_filter(&self, cycle: &mut Cycle<'_>) -> Result<(), Refusal> {
