@@ -23,6 +23,9 @@ pub struct Args {
     /// Where the name servers for all other names are listed
     #[arg(long, default_value = "/etc/resolv.conf")]
     pub resolv_conf: PathBuf,
+    /// Address to serve metrics on by HTTP; empty serves none
+    #[arg(long, default_value = "0.0.0.0:9153")]
+    pub metrics_bind_address: String,
     /// The cluster address that leads to this server: never asked for other names
     #[arg(long, value_delimiter = ',')]
     pub cluster_dns: Vec<IpAddr>,
@@ -35,6 +38,13 @@ pub enum CommandError {
     Client(#[from] client::Error),
     #[error(transparent)]
     Dns(#[from] DnsError),
+    #[error("--metrics-bind-address {text:?}: {source}")]
+    Address {
+        text: String,
+        source: std::net::AddrParseError,
+    },
+    #[error(transparent)]
+    Serve(#[from] component::ServeError),
 }
 
 /// Runs until `shutdown`.
@@ -45,5 +55,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandE
     let mut config = DnsConfig::new(&args.cluster_domain, args.listen);
     config.upstreams = Upstreams::ResolvConf(args.resolv_conf);
     config.own_addresses = args.cluster_dns;
+    let _server = match args.metrics_bind_address.as_str() {
+        "" => None,
+        text => {
+            let address = text.parse().map_err(|source| CommandError::Address {
+                text: text.to_owned(),
+                source,
+            })?;
+            Some(component::Plain::start(address, config.metrics.clone()).await?)
+        }
+    };
     Ok(crate::run(config, client, shutdown).await?)
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::RecordType;
+use hickory_proto::rr::{DNSClass, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use crate::upstreams::Servers;
 const PATIENCE: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 2;
 /// What is accepted over UDP without fragments on the way: DNS flag day 2020.
-pub const UDP_PAYLOAD: u16 = 1232;
+const UDP_PAYLOAD: u16 = 1232;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
@@ -40,8 +40,11 @@ pub enum ForwardError {
 /// What matters of a client's question to an upstream.
 #[derive(Debug, Clone, Copy)]
 pub struct Wish {
+    pub op_code: OpCode,
     pub tcp: bool,
     pub dnssec: bool,
+    pub authentic: bool,
+    pub recursion: bool,
     pub checking_disabled: bool,
 }
 
@@ -76,11 +79,10 @@ impl Forwarder {
             dnssec: wish.dnssec,
             checking_disabled: wish.checking_disabled,
         };
-        let kept = {
-            let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            cache.get(&key, Instant::now())
-        };
-        if let Some(reply) = kept {
+        // The key has no class: what another class answers must not be given to those who ask for addresses.
+        let may_keep = wish.op_code == OpCode::Query && query.query_class() == DNSClass::IN;
+        let cache = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if may_keep && let Some(reply) = cache().get(&key, Instant::now()) {
             return Ok(reply);
         }
         let servers = self.servers.ordered();
@@ -94,8 +96,9 @@ impl Forwarder {
                         continue;
                     }
                     self.servers.answered(*server);
-                    let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-                    cache.put(key, reply.clone(), Instant::now());
+                    if may_keep {
+                        cache().put(key, reply.clone(), Instant::now());
+                    }
                     return Ok(reply);
                 }
                 Err(e) => fault = e,
@@ -108,8 +111,9 @@ impl Forwarder {
         let mut random = [0; 2];
         getrandom::fill(&mut random).map_err(ForwardError::Random)?;
         let id = u16::from_ne_bytes(random);
-        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
-        message.metadata.recursion_desired = true;
+        let mut message = Message::new(id, MessageType::Query, wish.op_code);
+        message.metadata.recursion_desired = wish.recursion;
+        message.metadata.authentic_data = wish.authentic;
         message.metadata.checking_disabled = wish.checking_disabled;
         message.add_query(query.clone());
         let mut edns = Edns::new();

@@ -1,13 +1,16 @@
 //! The cluster's DNS server: the names of Services and pods by the Kubernetes DNS specification 1.1, all other names
 //! from the host's resolvers.
 //!
-//! `index` holds what the API says, `zone` answers from it (both pure), `forward` and `cache` ask others, `server`
-//! speaks UDP and TCP, `run` follows the API.
+//! `request` reads what clients send, `index` holds what the API says, `zone` answers from it, `answer` makes the message (all pure),
+//! `forward` and `cache` ask others, `server` speaks UDP and TCP, `run` follows the API.
 
+mod answer;
 mod cache;
 pub mod command;
 mod forward;
 mod index;
+mod metrics;
+mod request;
 mod run;
 mod server;
 #[cfg(test)]
@@ -31,6 +34,8 @@ pub struct DnsConfig {
     pub own_addresses: Vec<IpAddr>,
     /// Of answers about the cluster, in seconds.
     pub ttl: u32,
+    /// Where what it counts is shown.
+    pub metrics: ::metrics::Registry,
 }
 
 /// Who answers for names outside the cluster.
@@ -49,6 +54,16 @@ impl DnsConfig {
             upstreams: Upstreams::ResolvConf("/etc/resolv.conf".into()),
             own_addresses: Vec::new(),
             ttl: 5,
+            metrics: ::metrics::Registry::default(),
         }
+    }
+
+    /// Returns the addresses that clients reach this server at, where they are known.
+    fn local_addresses(&self) -> Vec<IpAddr> {
+        let listened = self.listen.iter().map(SocketAddr::ip).filter(|ip| !ip.is_unspecified());
+        let own = self.own_addresses.iter().copied();
+        let mut all: Vec<IpAddr> = listened.chain(own).collect();
+        all.dedup();
+        all
     }
 }

@@ -1,11 +1,10 @@
 //! Follows Services, EndpointSlices and Namespaces into the index, and serves.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::object::Object;
-use client::{Cache, Change, Client, Indexer, Informer};
+use client::{Cache, Change, Client, Informer};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::net::{TcpListener, UdpSocket};
@@ -14,13 +13,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::DnsConfig;
 use crate::forward::Forwarder;
-use crate::index::{Index, entry_of};
+use crate::index::{Entry, Index, Slice};
+use crate::metrics::DnsMetrics;
 use crate::server::Server;
 use crate::upstreams::Servers;
 use crate::zone::Zone;
-
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const BY_SERVICE: &str = "service";
 
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
@@ -43,22 +40,12 @@ pub(crate) struct Sources {
     pub namespaces: Cache,
 }
 
-/// The index of EndpointSlices by `namespace/name` of their Service.
-pub(crate) fn by_service() -> Indexer {
-    Indexer::new(BY_SERVICE, |o| service_of(o).into_iter().collect())
-}
-
-fn service_of(slice: &Object) -> Option<String> {
-    let name = slice.meta.label(SERVICE_NAME).filter(|n| !n.is_empty())?;
-    Some(format!("{}/{name}", slice.meta.namespace))
-}
-
 /// Runs until `shutdown`.
 pub async fn run(config: DnsConfig, client: Client, shutdown: CancellationToken) -> Result<(), DnsError> {
     let start = |request, indexers| Informer::start(&client, request, indexers);
     let sources = Sources {
         services: start(Client::collection::<Service>(""), Vec::new()),
-        slices: start(Client::collection::<EndpointSlice>(""), vec![by_service()]),
+        slices: start(Client::collection::<EndpointSlice>(""), Vec::new()),
         namespaces: start(Client::collection::<Namespace>(""), Vec::new()),
     };
     follow(config, sources, shutdown).await
@@ -69,7 +56,7 @@ pub(crate) async fn follow(config: DnsConfig, sources: Sources, shutdown: Cancel
         domain: config.cluster_domain.clone(),
         source,
     };
-    let zone = Zone::new(&config.cluster_domain, config.ttl).map_err(domain)?;
+    let zone = Zone::new(&config.cluster_domain, config.ttl, config.local_addresses()).map_err(domain)?;
     let mut sockets = Vec::new();
     for address in &config.listen {
         let failed = |source| DnsError::Listen {
@@ -93,68 +80,71 @@ pub(crate) async fn follow(config: DnsConfig, sources: Sources, shutdown: Cancel
     let mut slices = sources.slices.subscribe();
     let mut namespaces = sources.namespaces.subscribe();
     let index = Arc::new(RwLock::new(Index::default()));
-    let all: BTreeSet<String> = sources.services.list().iter().map(|o| o.key()).collect();
-    update(&index, &sources, &all);
+    sources
+        .services
+        .list()
+        .iter()
+        .for_each(|object| set_service(&index, &object.key(), Some(object)));
+    sources
+        .slices
+        .list()
+        .iter()
+        .for_each(|object| set_slice(&index, &object.key(), Some(object)));
     for namespace in sources.namespaces.list() {
         write(&index).set_namespace(&namespace.meta.name, true);
     }
-    let server = Arc::new(Server::new(zone, index.clone(), Forwarder::new(Servers::new(&config))));
+    let port = config.listen.first().map_or(53, SocketAddr::port);
+    let counted = Arc::new(DnsMetrics::new(port));
+    config.metrics.add(counted.clone());
+    let forwarder = Forwarder::new(Servers::new(&config));
+    let server = Arc::new(Server::new(zone, index.clone(), forwarder, counted));
     let mut serving = Vec::new();
     for (udp, tcp) in sockets {
         serving.push(AbortOnDropHandle::new(tokio::spawn(server.clone().serve_udp(udp))));
         serving.push(AbortOnDropHandle::new(tokio::spawn(server.clone().serve_tcp(tcp))));
     }
+    let key = |change: &Change| change.object().map(|object| object.key());
     loop {
-        let mut dirty = BTreeSet::new();
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            Some(change) = services.recv() => dirty.extend(change.object().map(|o| o.key())),
-            Some(change) = slices.recv() => dirty.extend(slice_services(&change)),
-            Some(change) = namespaces.recv() => {
-                if let Some(object) = change.object() {
-                    write(&index).set_namespace(&object.meta.name, change.new.is_some());
-                }
-            }
+            Some(change) = services.recv() => if let Some(key) = key(&change) {
+                set_service(&index, &key, change.new.as_deref());
+            },
+            Some(change) = slices.recv() => if let Some(key) = key(&change) {
+                set_slice(&index, &key, change.new.as_deref());
+            },
+            Some(change) = namespaces.recv() => if let Some(object) = change.object() {
+                write(&index).set_namespace(&object.meta.name, change.new.is_some());
+            },
         }
-        while let Ok(change) = services.try_recv() {
-            dirty.extend(change.object().map(|o| o.key()));
-        }
-        while let Ok(change) = slices.try_recv() {
-            dirty.extend(slice_services(&change));
-        }
-        update(&index, &sources, &dirty);
     }
 }
 
 fn write(index: &RwLock<Index>) -> std::sync::RwLockWriteGuard<'_, Index> {
-    index.write().unwrap_or_else(PoisonError::into_inner)
+    let mut index = index.write().unwrap_or_else(PoisonError::into_inner);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    index.modified = u32::try_from(now).unwrap_or(u32::MAX);
+    index
 }
 
-/// A slice's Service, before and after.
-fn slice_services(change: &Change) -> impl Iterator<Item = String> {
-    let sides = [&change.old, &change.new].map(|o| o.as_deref().and_then(service_of));
-    sides.into_iter().flatten()
-}
-
-fn update(index: &RwLock<Index>, sources: &Sources, services: &BTreeSet<String>) {
-    for key in services {
-        let service = match sources.services.decode::<Service>(key) {
-            Ok(service) => service,
-            Err(e) => {
-                tracing::warn!("service {key}: {e}");
-                continue;
-            }
-        };
-        let mut slices = Vec::new();
-        if service.is_some() {
-            for object in sources.slices.by_index(BY_SERVICE, key) {
-                match object.decode::<EndpointSlice>() {
-                    Ok(slice) => slices.push(slice),
-                    Err(e) => tracing::warn!("endpoint slice {}: {e}", object.key()),
-                }
-            }
+/// Puts in, changes or removes a Service. What cannot be read stays as it was known.
+fn set_service(index: &RwLock<Index>, key: &str, object: Option<&Object>) {
+    match object.map(Object::decode::<Service>).transpose() {
+        Ok(service) => {
+            let entry = service.as_ref().and_then(Entry::of);
+            write(index).set_service(key, entry);
         }
-        let entry = service.and_then(|s| entry_of(&s, &slices));
-        write(index).set_service(key, entry);
+        Err(e) => tracing::warn!("service {key}: {e}"),
+    }
+}
+
+/// Puts in, changes or removes a slice.
+fn set_slice(index: &RwLock<Index>, key: &str, object: Option<&Object>) {
+    match object.map(Object::decode::<EndpointSlice>).transpose() {
+        Ok(slice) => {
+            let slice = slice.as_ref().and_then(Slice::of);
+            write(index).set_slice(key, slice);
+        }
+        Err(e) => tracing::warn!("endpoint slice {key}: {e}"),
     }
 }

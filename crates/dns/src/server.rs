@@ -3,25 +3,26 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_proto::rr::{DNSClass, Name, Record, RecordType};
+use hickory_proto::op::{OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, Record, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::answer::Answer;
 use crate::cache::Reply;
-use crate::forward::{Forwarder, UDP_PAYLOAD, Wish};
+use crate::forward::{Forwarder, Wish};
 use crate::index::Index;
+use crate::metrics::{Asked, DnsMetrics};
+use crate::request::{Received, Request, bit, read};
 use crate::zone::{Lookup, Zone};
 
 /// Questions on their way to upstreams, and connections, at a time: more are refused.
 const AT_ONCE: usize = 1000;
 const TCP_IDLE: Duration = Duration::from_secs(10);
-/// Names that stand for names that stand for names.
-const ALIASES: usize = 8;
 
 pub struct Server {
     zone: Zone,
@@ -30,17 +31,18 @@ pub struct Server {
     forwards: Semaphore,
     connections: Arc<Semaphore>,
     turn: AtomicUsize,
+    counted: Arc<DnsMetrics>,
 }
 
 /// What is known without asking anybody else.
 enum Step {
-    Done(Message),
+    Done(Answer),
     /// These records, and then what upstreams say about this question.
-    Ask(Message, Query),
+    Ask(Answer, Query),
 }
 
 impl Server {
-    pub fn new(zone: Zone, index: Arc<RwLock<Index>>, forwarder: Forwarder) -> Server {
+    pub fn new(zone: Zone, index: Arc<RwLock<Index>>, forwarder: Forwarder, counted: Arc<DnsMetrics>) -> Server {
         Server {
             zone,
             index,
@@ -48,6 +50,7 @@ impl Server {
             forwards: Semaphore::new(AT_ONCE),
             connections: Arc::new(Semaphore::new(AT_ONCE)),
             turn: AtomicUsize::new(0),
+            counted,
         }
     }
 
@@ -64,17 +67,30 @@ impl Server {
                     continue;
                 }
             };
-            let Some(request) = read(buffer.get(..len).unwrap_or_default()) else {
-                continue;
+            let request = match read(buffer.get(..len).unwrap_or_default()) {
+                Received::Request(request) => request,
+                Received::Refused(answer) => {
+                    send(&socket, Some(answer), client).await;
+                    continue;
+                }
+                Received::Nothing => continue,
             };
-            let limit = usize::from(request.max_payload().clamp(512, UDP_PAYLOAD));
+            let begun = Instant::now();
+            let limit = request.edns.as_ref().map_or(0, |edns| edns.size);
+            let asked = asked(&request, client, false);
             match self.step(&request) {
-                Step::Done(answer) => send(&socket, answer, limit, client).await,
+                Step::Done(answer) => {
+                    let bytes = answer.encode(limit);
+                    self.count(asked, &answer, false, bytes.as_deref(), begun);
+                    send(&socket, bytes, client).await;
+                }
                 Step::Ask(so_far, query) => {
                     let (server, socket) = (self.clone(), socket.clone());
                     tokio::spawn(async move {
                         let answer = server.ask(&request, so_far, query, false).await;
-                        send(&socket, answer, limit, client).await;
+                        let bytes = answer.encode(limit);
+                        server.count(asked, &answer, true, bytes.as_deref(), begun);
+                        send(&socket, bytes, client).await;
                     });
                 }
             }
@@ -97,7 +113,7 @@ impl Server {
             };
             let server = self.clone();
             tokio::spawn(async move {
-                if let Err(e) = server.connection(stream).await {
+                if let Err(e) = server.connection(stream, client).await {
                     tracing::debug!("{client}: {e}");
                 }
                 drop(permit);
@@ -105,7 +121,16 @@ impl Server {
         }
     }
 
-    async fn connection(&self, mut stream: TcpStream) -> std::io::Result<()> {
+    /// Counts an answer that can be made.
+    fn count(&self, asked: Asked, answer: &Answer, forwarded: bool, bytes: Option<&[u8]>, begun: Instant) {
+        if let Some(bytes) = bytes {
+            let code = answer.message.metadata.response_code;
+            self.counted
+                .answered(asked, code, forwarded, bytes.len(), begun.elapsed());
+        }
+    }
+
+    async fn connection(&self, mut stream: TcpStream, client: SocketAddr) -> std::io::Result<()> {
         loop {
             let len = match timeout(TCP_IDLE, stream.read_u16()).await {
                 Ok(Ok(len)) => len,
@@ -115,14 +140,28 @@ impl Server {
             };
             let mut bytes = vec![0; usize::from(len)];
             timeout(TCP_IDLE, stream.read_exact(&mut bytes)).await??;
-            let Some(request) = read(&bytes) else {
-                return Ok(());
+            let answer = match read(&bytes) {
+                Received::Request(request) => {
+                    let begun = Instant::now();
+                    let (answer, forwarded) = match self.step(&request) {
+                        Step::Done(answer) => (answer, false),
+                        Step::Ask(so_far, query) => (self.ask(&request, so_far, query, true).await, true),
+                    };
+                    let bytes = answer.encode(u16::MAX);
+                    self.count(
+                        asked(&request, client, true),
+                        &answer,
+                        forwarded,
+                        bytes.as_deref(),
+                        begun,
+                    );
+                    bytes
+                }
+                Received::Refused(answer) => Some(answer),
+                // the next one may be a request
+                Received::Nothing => continue,
             };
-            let answer = match self.step(&request) {
-                Step::Done(answer) => answer,
-                Step::Ask(so_far, query) => self.ask(&request, so_far, query, true).await,
-            };
-            let Some(bytes) = encode(answer, usize::from(u16::MAX)) else {
+            let Some(bytes) = answer else {
                 return Ok(());
             };
             let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
@@ -132,194 +171,140 @@ impl Server {
         }
     }
 
-    fn step(&self, request: &Message) -> Step {
-        let mut answer = answer_to(request);
-        let (code, query) = match (request.metadata.op_code, request.queries.as_slice()) {
-            (OpCode::Query, [query]) => (ResponseCode::NoError, Some(query)),
-            (OpCode::Query, _) => (ResponseCode::FormErr, None),
-            _ => (ResponseCode::NotImp, None),
+    fn step(&self, request: &Request) -> Step {
+        let failed = |code| Step::Done(Answer::failed(request, code));
+        let Some(question) = &request.question else {
+            return failed(ResponseCode::ServFail);
         };
-        answer.metadata.response_code = code;
-        let Some(query) = query else {
-            // what is no question has no answer that repeats it
-            answer.queries.clear();
-            answer.edns = None;
-            return Step::Done(answer);
-        };
-        if request.version() > 0 {
-            answer.metadata.response_code = ResponseCode::BADVERS;
-            answer.set_edns(Edns::new());
-            return Step::Done(answer);
+        if request.edns.as_ref().is_some_and(|edns| edns.version > 0) {
+            return Step::Done(Answer::bad_version(request));
         }
-        if query.query_class() != DNSClass::IN {
-            answer.metadata.response_code = ResponseCode::Refused;
-            return Step::Done(answer);
-        }
-        if self.forwarder.is_ours(request.metadata.id, query) {
+        let mut query = Query::query(question.name.clone(), question.kind);
+        // Names of the cluster are the same in every class, as CoreDNS has it.
+        query.set_query_class(DNSClass::from(question.class));
+        if self.forwarder.is_ours(request.id, &query) {
             tracing::warn!("{}: an upstream name server sends questions back here", query.name());
-            answer.metadata.response_code = ResponseCode::ServFail;
-            return Step::Done(answer);
+            return failed(ResponseCode::ServFail);
         }
-        match self.local(answer, query) {
-            Ok(step) => step,
-            Err(e) => {
-                tracing::warn!("{} {}: {e}", query.name(), query.query_type());
-                let mut answer = answer_to(request);
-                answer.metadata.response_code = ResponseCode::ServFail;
-                Step::Done(answer)
-            }
-        }
+        self.local(request, query).unwrap_or_else(|e| {
+            tracing::warn!("{} {}: {e}", question.name, question.kind);
+            failed(ResponseCode::ServFail)
+        })
     }
 
-    /// Follows names through the cluster as far as they lead.
-    fn local(&self, mut answer: Message, query: &Query) -> Result<Step, hickory_proto::ProtoError> {
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let kind = query.query_type();
-        let mut name: Name = query.name().clone();
-        for _ in 0..ALIASES {
-            let found = self.zone.lookup(&index, &name, kind)?;
-            if found != Lookup::Elsewhere {
-                answer.metadata.authoritative = true;
+    /// Answers from what is known of the cluster.
+    fn local(&self, request: &Request, mut query: Query) -> Result<Step, hickory_proto::ProtoError> {
+        let mut answer = Answer::to(request);
+        let message = &mut answer.message;
+        message.metadata.authoritative = true;
+        let found = {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            self.zone.lookup(&index, query.name(), query.query_type())?
+        };
+        match found {
+            Lookup::Found { answers, additionals } => {
+                message.answers = self.rotated(answers);
+                message.additionals = additionals;
             }
-            match found {
-                Lookup::Found {
-                    mut answers,
-                    additionals,
-                } => {
-                    let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                    let by = turn % answers.len().max(1);
-                    answers.rotate_left(by);
-                    answer.answers.extend(answers);
-                    answer.additionals.extend(additionals);
-                    return Ok(Step::Done(answer));
-                }
-                Lookup::NoData | Lookup::NoName => {
-                    if found == Lookup::NoName {
-                        answer.metadata.response_code = ResponseCode::NXDomain;
-                    }
-                    answer.authorities.push(self.zone.soa()?);
-                    return Ok(Step::Done(answer));
-                }
-                Lookup::Alias(target) if target == name => {
-                    answer.authorities.push(self.zone.soa()?);
-                    return Ok(Step::Done(answer));
-                }
-                Lookup::Alias(target) => {
-                    answer.answers.push(self.zone.alias(&name, target.clone()));
-                    if kind == RecordType::CNAME {
-                        return Ok(Step::Done(answer));
-                    }
-                    name = target;
-                }
-                Lookup::Elsewhere => {
-                    let mut next = query.clone();
-                    next.set_name(name);
-                    return Ok(Step::Ask(answer, next));
-                }
+            Lookup::NoData(soa) => message.authorities.push(soa),
+            Lookup::NoName(soa) => {
+                message.metadata.response_code = ResponseCode::NXDomain;
+                message.authorities.push(soa);
+            }
+            Lookup::Refused => return Ok(Step::Done(Answer::failed(request, ResponseCode::Refused))),
+            Lookup::Alias(chain, name) => {
+                message.answers = chain;
+                query.set_name(name);
+                return Ok(Step::Ask(answer, query));
+            }
+            Lookup::Elsewhere => {
+                message.metadata.authoritative = false;
+                return Ok(Step::Ask(answer, query));
             }
         }
-        answer.metadata.response_code = ResponseCode::ServFail;
         Ok(Step::Done(answer))
     }
 
-    async fn ask(&self, request: &Message, mut answer: Message, query: Query, tcp: bool) -> Message {
+    /// Clients take the first address: each is it in turn. What stands for another name stays before it.
+    fn rotated(&self, mut answers: Vec<Record>) -> Vec<Record> {
+        let first = answers.iter().position(|r| r.record_type().is_ip_addr()).unwrap_or(0);
+        let addresses = answers.get_mut(first..).unwrap_or_default();
+        if addresses.len() > 1 {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            addresses.rotate_left(turn % addresses.len());
+        }
+        answers
+    }
+
+    async fn ask(&self, request: &Request, mut answer: Answer, query: Query, tcp: bool) -> Answer {
         let Ok(_permit) = self.forwards.try_acquire() else {
-            answer.metadata.response_code = ResponseCode::Refused;
+            answer.message.metadata.response_code = ResponseCode::Refused;
             return answer;
         };
         let wish = Wish {
+            op_code: OpCode::from_u8(request.op_code()),
             tcp,
-            dnssec: request.edns.as_ref().is_some_and(|e| e.flags().dnssec_ok),
-            checking_disabled: request.metadata.checking_disabled,
+            dnssec: request.edns.as_ref().is_some_and(|edns| edns.dnssec()),
+            authentic: request.has(bit::AUTHENTIC),
+            recursion: request.has(bit::RECURSION_DESIRED),
+            checking_disabled: request.has(bit::CHECKING_DISABLED),
         };
         match self.forwarder.ask(&query, wish).await {
-            Ok(reply) => add(&mut answer, reply),
+            Ok(reply) if answer.message.answers.is_empty() => add(&mut answer, reply, request.asks_for_authenticity()),
+            Ok(reply) => add_to_alias(&mut answer, reply),
             Err(e) => {
                 tracing::debug!("{} {}: {e}", query.name(), query.query_type());
-                answer.metadata.response_code = ResponseCode::ServFail;
+                answer.message.metadata.response_code = ResponseCode::ServFail;
             }
         }
         answer
     }
 }
 
-fn add(answer: &mut Message, reply: Reply) {
-    // only an upstream recurses: answers about the cluster are final
-    answer.metadata.recursion_available = true;
-    // a name of the cluster that stands for an unknown one is there all the same
-    let aliased = !answer.answers.is_empty();
-    if aliased && reply.code == ResponseCode::NXDomain {
-        answer.metadata.recursion_available = false;
-        return;
-    }
-    answer.metadata.response_code = reply.code;
-    answer.metadata.authentic_data = reply.authentic && answer.answers.is_empty();
-    answer.metadata.truncation = reply.truncated;
-    answer.answers.extend(reply.answers);
-    answer.authorities.extend(reply.authorities);
-    answer.additionals.extend(reply.additionals);
-}
-
-/// A question. What is none gets no answer: it could be an answer, and so on for ever.
-fn read(bytes: &[u8]) -> Option<Message> {
-    match Message::from_vec(bytes) {
-        Ok(message) if message.metadata.message_type == MessageType::Query => Some(message),
-        Ok(_) => None,
-        Err(e) => {
-            tracing::debug!("not a DNS message: {e}");
-            None
-        }
+/// How a request came. One without a question is counted as one for anything.
+fn asked(request: &Request, client: SocketAddr, tcp: bool) -> Asked {
+    let room = request.edns.as_ref().map_or(512, |edns| edns.size);
+    Asked {
+        tcp,
+        client: client.ip(),
+        kind: request
+            .question
+            .as_ref()
+            .map_or(RecordType::ANY, |question| question.kind),
+        room: if tcp { u16::MAX } else { room },
     }
 }
 
-fn answer_to(request: &Message) -> Message {
-    let mut answer = Message::new(request.metadata.id, MessageType::Response, request.metadata.op_code);
-    answer.metadata.recursion_desired = request.metadata.recursion_desired;
-    answer.metadata.checking_disabled = request.metadata.checking_disabled;
-    answer.add_queries(request.queries.iter().cloned());
-    if let Some(asked) = &request.edns {
-        let mut edns = Edns::new();
-        edns.set_max_payload(UDP_PAYLOAD).set_dnssec_ok(asked.flags().dnssec_ok);
-        answer.set_edns(edns);
-    }
-    answer
+/// Passes on what an upstream said.
+fn add(answer: &mut Answer, reply: Reply, authenticity: bool) {
+    let message = &mut answer.message;
+    message.metadata.response_code = reply.code;
+    message.metadata.authoritative = reply.authoritative;
+    message.metadata.recursion_available = reply.recursive;
+    message.metadata.authentic_data = reply.authentic && authenticity;
+    message.metadata.truncation = reply.truncated;
+    message.answers = reply.answers;
+    message.authorities = reply.authorities;
+    message.additionals = reply.additionals;
 }
 
-async fn send(socket: &UdpSocket, answer: Message, limit: usize, client: SocketAddr) {
-    if let Some(bytes) = encode(answer, limit)
+/// Adds what an upstream says of the name that a name of the cluster stands for. That name is there even if the other is not.
+fn add_to_alias(answer: &mut Answer, reply: Reply) {
+    let message = &mut answer.message;
+    if reply.code != ResponseCode::NXDomain {
+        message.metadata.response_code = reply.code;
+    }
+    message.metadata.truncation = reply.truncated;
+    message.answers.extend(reply.answers);
+    // the records of one answer hold equally long
+    let shortest = message.answers.iter().map(|record| record.ttl).min().unwrap_or(0);
+    message.answers.iter_mut().for_each(|record| record.ttl = shortest);
+}
+
+async fn send(socket: &UdpSocket, answer: Option<Vec<u8>>, client: SocketAddr) {
+    if let Some(bytes) = answer
         && let Err(e) = socket.send_to(&bytes, client).await
     {
         tracing::debug!("{client}: {e}");
     }
-}
-
-/// Leaves out what the client has no room for, the additional records first; the client is told to ask by TCP.
-fn encode(mut answer: Message, limit: usize) -> Option<Vec<u8>> {
-    loop {
-        let bytes = match answer.to_vec() {
-            Ok(bytes) => bytes,
-            Err(e) => {
-                tracing::warn!("encoding an answer: {e}");
-                return None;
-            }
-        };
-        if bytes.len() <= limit {
-            return Some(bytes);
-        }
-        if !answer.additionals.is_empty() {
-            answer.additionals.clear();
-            continue;
-        }
-        answer.metadata.truncation = true;
-        if shorten(&mut answer.answers, bytes.len(), limit) || shorten(&mut answer.authorities, bytes.len(), limit) {
-            continue;
-        }
-        return None;
-    }
-}
-
-fn shorten(records: &mut Vec<Record>, len: usize, limit: usize) -> bool {
-    let count = records.len();
-    records.truncate((count * limit / len).min(count.saturating_sub(1)));
-    count > 0
 }

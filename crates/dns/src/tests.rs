@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::run::{Sources, by_service, follow};
+use crate::run::{Sources, follow};
 use crate::{DnsConfig, Upstreams};
 
 struct Running {
@@ -54,14 +54,14 @@ impl Running {
                     .build()
                     .unwrap();
                 runtime.block_on(async {
-                    let cache = |receiver, indexers| {
+                    let cache = |receiver| {
                         let stream = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
-                        Informer::over(Box::pin(stream), indexers)
+                        Informer::over(Box::pin(stream), Vec::new())
                     };
                     let sources = Sources {
-                        services: cache(of_services, Vec::new()),
-                        slices: cache(of_slices, vec![by_service()]),
-                        namespaces: cache(of_namespaces, Vec::new()),
+                        services: cache(of_services),
+                        slices: cache(of_slices),
+                        namespaces: cache(of_namespaces),
                     };
                     follow(config, sources, stopped).await.unwrap();
                 });
@@ -121,6 +121,8 @@ fn expect(namespace: &Namespace, question: &str, answer: &str) {
 fn dig_gets_the_clusters_names_and_those_of_others() {
     let namespace = Namespace::new("dns");
     let outside = Running::start(&namespace, "example.org", "127.0.0.1:5301", &[]);
+    let known = || event(&json!({"metadata": {"name": "ns"}}));
+    outside.namespaces.send(known()).unwrap();
     outside.service("www", &json!({"clusterIP": "192.0.2.80"}));
     let cluster = Running::start(
         &namespace,
@@ -129,10 +131,7 @@ fn dig_gets_the_clusters_names_and_those_of_others() {
         // The first does not answer, the second refuses the connection.
         &["192.0.2.1:53", "127.0.0.1:5309", "127.0.0.1:5301"],
     );
-    cluster
-        .namespaces
-        .send(event(&json!({"metadata": {"name": "ns"}})))
-        .unwrap();
+    cluster.namespaces.send(known()).unwrap();
     let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
     cluster.service("web", &json!({"clusterIP": "10.43.0.5", "ports": ports}));
     cluster.service("db", &json!({"clusterIP": "None", "ports": ports}));

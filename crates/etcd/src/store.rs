@@ -233,6 +233,9 @@ pub trait Store: Send + Sync + 'static {
     /// The newest visible revision.
     fn revision(&self) -> u64;
 
+    /// Bytes that it takes on disk.
+    fn size(&self) -> u64;
+
     /// Forgets versions that are not needed to read at `revision` or later.
     fn compact(&self, revision: u64) -> StoreFuture<'_, ()>;
 

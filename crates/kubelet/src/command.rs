@@ -27,6 +27,9 @@ pub struct Settings {
     /// A KubeletConfiguration file
     #[arg(long)]
     pub config: Option<PathBuf>,
+    /// Features that are switched on or off: A=true,B=false
+    #[arg(long, value_parser = api::features::check)]
+    pub feature_gates: Vec<String>,
     /// The node's name in place of the host's
     #[arg(long)]
     pub hostname_override: Option<String>,
@@ -61,6 +64,8 @@ pub enum CommandError {
     Label(String),
     #[error("--register-with-taints: {0:?} is not key=value:effect")]
     Taint(String),
+    #[error("--feature-gates: {0}")]
+    FeatureGates(#[from] api::features::GateError),
     #[error("no container runtime: give --container-runtime-endpoint")]
     NoRuntime,
     #[error("the node has no address: give --node-ip")]
@@ -90,6 +95,7 @@ impl Settings {
     /// # Errors
     /// For a file that cannot be used, and labels and taints that cannot be read.
     pub fn apply(self, config: &mut KubeletConfig) -> Result<Option<String>, CommandError> {
+        api::features::set(&self.feature_gates.join(","))?;
         let mut endpoint = None;
         if let Some(path) = &self.config {
             endpoint = config.apply_file(path)?;

@@ -11,6 +11,7 @@ use serving::TlsSettings;
 
 use crate::eviction::thresholds::{self, Thresholds};
 use crate::flags::FieldFlags;
+use crate::network_gate::NetworkGate;
 use crate::pull_records::VerificationPolicy;
 
 /// Everything `run` needs to know.
@@ -18,6 +19,8 @@ use crate::pull_records::VerificationPolicy;
 pub struct KubeletConfig {
     pub node_name: String,
     pub node_ips: Vec<IpAddr>,
+    /// Addresses that reach the node from outside of its network: told in its status, used for nothing.
+    pub node_external_ips: Vec<IpAddr>,
     pub node_labels: BTreeMap<String, String>,
     pub register_taints: Vec<k8s_openapi::api::core::v1::Taint>,
     /// `/var/lib/kubelet`.
@@ -74,6 +77,8 @@ pub struct KubeletConfig {
     pub enable_system_log_query: bool,
     /// Versions and cipher suites that the server offers.
     pub tls: TlsSettings,
+    /// What pods pass once they have their addresses.
+    pub network_gate: NetworkGate,
 }
 
 /// The serving certificate.
@@ -83,6 +88,8 @@ pub enum ServerTls {
         cert: Vec<u8>,
         key: Vec<u8>,
     },
+    /// Its owner replaces it before it expires.
+    Renewed(std::sync::Arc<serving::Certificate>),
     /// Made at start, trusted by nobody.
     SelfSigned,
 }
@@ -92,6 +99,7 @@ impl KubeletConfig {
         KubeletConfig {
             node_name: node_name.to_owned(),
             node_ips: Vec::new(),
+            node_external_ips: Vec::new(),
             node_labels: BTreeMap::new(),
             register_taints: Vec::new(),
             root_dir: "/var/lib/kubelet".into(),
@@ -130,6 +138,7 @@ impl KubeletConfig {
             enable_system_log_handler: true,
             enable_system_log_query: false,
             tls: TlsSettings::default(),
+            network_gate: NetworkGate::default(),
         }
     }
 }

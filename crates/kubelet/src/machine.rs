@@ -19,6 +19,8 @@ pub struct Machine {
     pub boot_id: String,
     pub kernel: String,
     pub os_image: String,
+    /// Whether its users are not those of the kernel.
+    pub in_user_namespace: bool,
     /// As Go names it.
     pub architecture: &'static str,
 }
@@ -85,6 +87,11 @@ fn hugepages() -> Vec<(String, i64)> {
     found
 }
 
+/// Whether a `uid_map` is other than that of the kernel's own user namespace, in which all users are themselves.
+fn maps_some(map: &str) -> bool {
+    map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+}
+
 impl Machine {
     pub fn detect(root_dir: &Path) -> Machine {
         let cpus = read("/proc/cpuinfo")
@@ -112,11 +119,23 @@ impl Machine {
             boot_id: read("/proc/sys/kernel/random/boot_id"),
             kernel: read("/proc/sys/kernel/osrelease"),
             os_image: pretty,
+            in_user_namespace: fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| maps_some(&map)),
             architecture: match std::env::consts::ARCH {
                 "x86_64" => "amd64",
                 "aarch64" => "arm64",
                 other => other,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_that_are_not_all_themselves_are_in_a_namespace() {
+        assert!(!maps_some("         0          0 4294967295\n"));
+        assert!(maps_some("0 1000 1\n1 100000 65536\n"));
     }
 }

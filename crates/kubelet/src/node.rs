@@ -21,7 +21,6 @@ use crate::machine::Machine;
 use crate::node_context::NodeContext;
 
 /// What a node of this version says it is.
-const VERSION: &str = "v1.36.3";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
 /// First wait before looking again while not ready; doubles.
@@ -371,7 +370,9 @@ impl NodeReporter {
             type_: type_.to_owned(),
             address,
         };
+        let external = self.config.node_external_ips.iter();
         let ips = self.context.host_ips.iter().map(|ip| address("InternalIP", ip.clone()));
+        let ips = ips.chain(external.map(|ip| address("ExternalIP", ip.to_string())));
         let runtime = runtime.ok();
         let handlers = runtime
             .iter()
@@ -412,12 +413,13 @@ impl NodeReporter {
                 container_runtime_version: self.runtime_version.clone(),
                 kernel_version: self.machine.kernel.clone(),
                 kube_proxy_version: String::new(),
-                kubelet_version: VERSION.to_owned(),
+                kubelet_version: api::version::VERSION.to_owned(),
                 machine_id: self.machine.machine_id.clone(),
                 operating_system: "linux".to_owned(),
                 os_image: self.machine.os_image.clone(),
                 system_uuid: self.machine.system_uuid.clone(),
                 swap: None,
+                running_in_user_namespace: Some(self.machine.in_user_namespace),
             }),
             ..NodeStatus::default()
         }

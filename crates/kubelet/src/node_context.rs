@@ -12,9 +12,12 @@ use crate::cri_config::NodeSettings;
 use crate::eviction::Pressures;
 use crate::figures::Figures;
 use crate::images::Images;
+use crate::network_gate::NetworkGate;
 use crate::objects::Objects;
 use crate::runtime::Runtime;
+use crate::shared_watch::SharedWatch;
 use crate::sysctl::Allowlist;
+use crate::trust_bundles::TrustBundles;
 
 #[derive(Debug)]
 pub struct NodeContext {
@@ -25,6 +28,9 @@ pub struct NodeContext {
     pub recorder: EventRecorder,
     pub images: Images,
     pub objects: Objects,
+    pub trust_bundles: TrustBundles,
+    /// The PodCertificateRequests of this node.
+    pub certificate_requests: SharedWatch,
     /// Kernel settings that pods may have.
     pub sysctls: Allowlist,
     pub cgroups: Cgroups,
@@ -42,6 +48,8 @@ pub struct NodeContext {
     pub figures: Figures,
     /// What the node is short of.
     pub pressures: Pressures,
+    /// What pods pass once they have their addresses.
+    pub network_gate: NetworkGate,
     /// The kernel enforces AppArmor's profiles.
     pub apparmor: bool,
     /// What the runtime said of its handlers last.

@@ -95,14 +95,15 @@ fn volumes_that_are_listed_as_refused_are_refused() {
             pod_dir: dir.path(),
             sources: &Sources::default(),
             tokens: &Default::default(),
+            projected: &Default::default(),
             claims: &Default::default(),
             now: jiff::Timestamp::UNIX_EPOCH,
         };
-        let errors = setup.run().unwrap_err();
+        let errors = setup.run().errors;
         let want = format!("volumes of type {kind} are not supported by this node");
         assert!(errors[0].to_string().ends_with(&want), "{kind}: {errors:?}");
         // one that no container has keeps none from running
         let unused = with(r#"{"name":"c"}"#);
-        assert!(Setup { pod: &unused, ..setup }.run().unwrap().is_empty());
+        assert!(Setup { pod: &unused, ..setup }.run().paths.unwrap().is_empty());
     }
 }

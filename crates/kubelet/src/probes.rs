@@ -191,7 +191,7 @@ async fn once(target: &Target, probe: &Probe, timeout: Duration) -> Outcome {
         let command: Vec<String> = command.map(|word| expand(word, &value)).collect();
         handlers::exec(&target.runtime, &target.container_id, &command, timeout).await
     } else if let Some(action) = &probe.http_get {
-        let agent = "kube-probe/1.36";
+        let agent = concat!("kube-probe/", api::kubernetes_minor!());
         handlers::http_get(&target.container, action, &target.pod_ip, agent, timeout).await
     } else if let Some(action) = &probe.tcp_socket {
         handlers::tcp(&target.container, action, &target.pod_ip, timeout).await

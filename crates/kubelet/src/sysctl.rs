@@ -11,10 +11,12 @@ use crate::status::Verdict;
 enum Namespace {
     Ipc,
     Net,
+    User,
+    Uts,
 }
 
 /// Settings that are a namespace's own and touch no other pod, with the first kernel where that is so.
-const SAFE: [(&str, (u32, u32)); 12] = [
+const SAFE: [(&str, (u32, u32)); 14] = [
     ("kernel.shm_rmid_forced", (0, 0)),
     ("net.ipv4.ip_local_port_range", (0, 0)),
     ("net.ipv4.tcp_syncookies", (0, 0)),
@@ -27,6 +29,8 @@ const SAFE: [(&str, (u32, u32)); 12] = [
     ("net.ipv4.tcp_keepalive_probes", (4, 5)),
     ("net.ipv4.tcp_rmem", (4, 15)),
     ("net.ipv4.tcp_wmem", (4, 15)),
+    ("net.ipv4.tcp_slow_start_after_idle", (4, 15)),
+    ("net.ipv4.tcp_notsent_lowat", (4, 6)),
 ];
 
 /// Settings of the IPC namespace; `kernel.shm` and `kernel.msg` stand for patterns that begin so.
@@ -78,7 +82,12 @@ fn namespace(name: &str) -> Option<Namespace> {
     if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
         return Some(Namespace::Ipc);
     }
-    name.starts_with("net.").then_some(Namespace::Net)
+    match name.split_once('.')? {
+        ("net", _) => Some(Namespace::Net),
+        ("user", _) => Some(Namespace::User),
+        ("kernel", "domainname") => Some(Namespace::Uts),
+        _ => None,
+    }
 }
 
 /// Segments of letters and digits between dots or slashes; the last one may end with `*`.
@@ -122,13 +131,14 @@ impl Allowlist {
         Ok(list)
     }
 
-    fn check(&self, name: &str, host_network: bool, host_ipc: bool) -> Result<(), String> {
+    fn check(&self, name: &str, host_network: bool, host_ipc: bool, host_users: bool) -> Result<(), String> {
         let name = normalized(name);
         let exact = self.names.iter().find(|(n, _)| *n == name);
         let found = exact.or_else(|| self.prefixes.iter().find(|(p, _)| name.starts_with(p.as_str())));
         match found {
             Some((_, Namespace::Ipc)) if host_ipc => Err(format!("{name:?} not allowed with host IPC enabled")),
             Some((_, Namespace::Net)) if host_network => Err(format!("{name:?} not allowed with host Net enabled")),
+            Some((_, Namespace::User)) if host_users => Err(format!("{name:?} not allowed with host User enabled")),
             Some(_) => Ok(()),
             None => Err(format!("{name:?} not allowlisted")),
         }
@@ -138,9 +148,11 @@ impl Allowlist {
     pub fn admit(&self, pod: &Pod) -> Result<(), Verdict> {
         let spec = pod.spec.as_ref();
         let host_ipc = spec.and_then(|s| s.host_ipc) == Some(true);
+        // a pod is in the node's user namespace unless it says otherwise
+        let host_users = spec.and_then(|s| s.host_users) != Some(false);
         let context = spec.and_then(|s| s.security_context.as_ref());
         for sysctl in context.iter().flat_map(|c| c.sysctls.iter().flatten()) {
-            self.check(&sysctl.name, pod.host_network(), host_ipc)
+            self.check(&sysctl.name, pod.host_network(), host_ipc, host_users)
                 .map_err(|reason| Verdict {
                     reason: "SysctlForbidden".to_owned(),
                     message: format!("forbidden sysctl: {reason}"),
@@ -165,7 +177,11 @@ mod tests {
 
     #[test]
     fn only_safe_and_allowed_settings_are_admitted() {
-        let list = Allowlist::new("6.18.0", &["kernel.msg*".into(), "net/core/somaxconn".into()]).unwrap();
+        let list = Allowlist::new(
+            "6.18.0",
+            &["kernel.msg*".into(), "net/core/somaxconn".into(), "user.*".into()],
+        )
+        .unwrap();
         for (name, more, refused) in [
             ("net.ipv4.tcp_fin_timeout", "", None),
             ("net/ipv4/tcp_fin_timeout", "", None),
@@ -174,6 +190,12 @@ mod tests {
             ("net.core.rmem_max", "", Some("\"net.core.rmem_max\" not allowlisted")),
             ("vm.swappiness", "", Some("\"vm.swappiness\" not allowlisted")),
             ("net/core/rmem_max", "", Some("\"net.core.rmem_max\" not allowlisted")),
+            ("user.max_user_namespaces", r#""hostUsers":false,"#, None),
+            (
+                "user.max_user_namespaces",
+                "",
+                Some("\"user.max_user_namespaces\" not allowed with host User enabled"),
+            ),
             (
                 "net.ipv4.tcp_rmem",
                 r#""hostNetwork":true,"#,

@@ -16,6 +16,9 @@ pub struct Args {
     /// How to reach the API server
     #[arg(long)]
     pub kubeconfig: Option<PathBuf>,
+    /// Features that are switched on or off: A=true,B=false
+    #[arg(long, value_parser = api::features::check)]
+    pub feature_gates: Vec<String>,
     /// A KubeProxyConfiguration file. Flags that are given win over it
     #[arg(long)]
     pub config: Option<PathBuf>,
@@ -66,6 +69,8 @@ pub enum CommandError {
     },
     #[error("{path}: {message}")]
     File { path: String, message: String },
+    #[error("--feature-gates: {0}")]
+    FeatureGates(#[from] api::features::GateError),
     #[error("no way to the API server: give --kubeconfig")]
     NoKubeconfig,
     #[error("node {0} has no internal address yet: give --bind-address")]
@@ -194,6 +199,7 @@ fn configure(args: &Args, file: &File, host: &str) -> Result<ProxyConfig, Comman
 
 /// Runs until `shutdown`.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandError> {
+    api::features::set(&args.feature_gates.join(","))?;
     if args.cleanup {
         return Ok(crate::cleanup()?);
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use metrics::{Kind, Metric, Page};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -131,14 +132,23 @@ pub async fn serve_metrics(
 }
 
 fn metrics(state: &State) -> String {
-    let failures = "kubeproxy_sync_proxy_rules_nftables_sync_failures_total";
-    let last = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
-    format!(
-        "# HELP {failures} [ALPHA] Cumulative proxy nftables sync failures\n# TYPE {failures} counter\n{failures} {}\n\
-         # HELP {last} [ALPHA] The last time proxy rules were successfully synced\n# TYPE {last} gauge\n{last} {}\n",
-        state.failures,
-        state.last_updated.as_second(),
-    )
+    const FAILURES: Metric = Metric::alpha(
+        "kubeproxy_sync_proxy_rules_nftables_sync_failures_total",
+        "Cumulative proxy nftables sync failures",
+    );
+    const LAST: Metric = Metric::alpha(
+        "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+        "The last time proxy rules were successfully synced",
+    );
+    let mut page = Page::default();
+    api::features::show(&mut page);
+    api::version::show(&mut page, api::version::VERSION);
+    metrics::process::show(&mut page);
+    page.samples(&FAILURES, Kind::Counter).count(&[], state.failures);
+    #[allow(clippy::cast_precision_loss)]
+    page.number(&LAST, state.last_updated.as_second() as f64);
+    page.count_metrics();
+    page.text()
 }
 
 /// The listeners of health check node ports.

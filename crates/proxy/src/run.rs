@@ -113,7 +113,7 @@ pub(crate) async fn follow(
                 .map_err(failed(address))?,
         );
     }
-    bridge_traffic();
+    cni::filter_bridged();
     let ready = async {
         sources.services.synced().await;
         sources.slices.synced().await;
@@ -169,23 +169,6 @@ fn drain(changes: &mut mpsc::UnboundedReceiver<Change>, mut each: impl FnMut(&Ch
 fn slice_services(change: &Change) -> impl Iterator<Item = String> {
     let sides = [&change.old, &change.new].map(|o| o.as_deref().and_then(service_of));
     sides.into_iter().flatten()
-}
-
-/// Packets between pods on one bridge must pass the same rules as routed ones, or the answer of an endpoint on the
-/// client's own bridge would bypass NAT. Where the kernel has no such switch nothing is bridged past it.
-fn bridge_traffic() {
-    for name in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
-        let path = format!("/proc/sys/net/bridge/{name}");
-        match std::fs::read_to_string(&path) {
-            Ok(value) if value.trim() == "1" => {}
-            Ok(_) => {
-                if let Err(e) = std::fs::write(&path, "1") {
-                    tracing::warn!("{path}: {e}: Services may not reach endpoints on the client's own bridge");
-                }
-            }
-            Err(e) => tracing::debug!("{path}: {e}"),
-        }
-    }
 }
 
 /// The node's addresses that accept NodePort traffic. Loopback cannot: the kernel drops what NAT sends out from there.

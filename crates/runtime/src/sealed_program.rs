@@ -71,6 +71,16 @@ fn configure(context: BorrowedFd, command: libc::c_uint, key: Option<&CStr>, val
     .map(drop)
 }
 
+/// A directory that may be written and is not below the program's: the kernel refuses layers of which one holds another.
+fn beside(dir: &Path, scratch: &Path) -> Option<PathBuf> {
+    let candidates = [
+        scratch.to_owned(),
+        PathBuf::from("/run/skiff"),
+        std::env::temp_dir().join("skiff"),
+    ];
+    candidates.into_iter().find(|candidate| !candidate.starts_with(dir))
+}
+
 /// The program seen through an overlay that is attached nowhere. One without an upper directory needs two lower ones.
 fn overlay(path: &Path, scratch: &Path) -> io::Result<OwnedFd> {
     let missing = || io::Error::from(io::ErrorKind::InvalidInput);
@@ -79,7 +89,7 @@ fn overlay(path: &Path, scratch: &Path) -> io::Result<OwnedFd> {
         path.parent().ok_or_else(missing)?,
         path.file_name().ok_or_else(missing)?,
     );
-    let empty = scratch.join("empty");
+    let empty = beside(dir, scratch).ok_or_else(missing)?.join("empty");
     std::fs::create_dir_all(&empty)?;
     // SAFETY: the name is a C string.
     let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, c"overlay".as_ptr(), FSOPEN_CLOEXEC) })?;
@@ -123,6 +133,13 @@ mod tests {
         });
         let error = written.unwrap_err().raw_os_error();
         assert!(matches!(error, Some(libc::EROFS | libc::EPERM)), "{error:?}");
+    }
+
+    #[test]
+    fn the_second_layer_is_never_below_the_program() {
+        let beside = |dir: &str| beside(Path::new(dir), Path::new("/opt/skiff/data")).unwrap();
+        assert_eq!(beside("/usr/local/bin"), Path::new("/opt/skiff/data"));
+        assert_eq!(beside("/opt/skiff"), Path::new("/run/skiff"));
     }
 
     #[test]

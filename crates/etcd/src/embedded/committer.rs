@@ -239,6 +239,7 @@ impl Committer {
                 batch.answers.into_iter().for_each(|answer| answer(Err(failed.clone())));
                 return false;
             }
+            self.shared.log_size.store(self.log.size(), Ordering::Release);
         }
         let revision = read(&self.shared.mvcc).revision();
         if revision != before {

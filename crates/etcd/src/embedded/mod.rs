@@ -102,6 +102,8 @@ struct Shared {
     hold: AtomicU64,
     /// The last snapshot's bytes, 0 for none: what the keys take on disk when nothing else is kept.
     snapshot_size: AtomicU64,
+    /// Bytes of the log.
+    log_size: AtomicU64,
     /// Whether the log could not grow when it was last asked to.
     full: AtomicBool,
 }
@@ -169,6 +171,7 @@ impl Embedded {
             mvcc: RwLock::new(mvcc),
             hold: AtomicU64::new(u64::MAX),
             snapshot_size: AtomicU64::new(snapshot_size),
+            log_size: AtomicU64::new(log.size()),
             full: AtomicBool::new(false),
         });
         let (requests, queue) = channel();
@@ -256,6 +259,10 @@ impl Store for Embedded {
 
     fn revision(&self) -> u64 {
         self.shared.visible.load(Ordering::Acquire)
+    }
+
+    fn size(&self) -> u64 {
+        self.shared.snapshot_size.load(Ordering::Acquire) + self.shared.log_size.load(Ordering::Acquire)
     }
 
     fn compact(&self, revision: u64) -> StoreFuture<'_, ()> {

@@ -300,6 +300,10 @@ impl Manager {
             }
             None => tracing::warn!(
                 resource = signal.resource(),
+                ?signal,
+                available = seen.available,
+                capacity = seen.capacity,
+                threshold = amount.of(seen.capacity),
                 "the node is short, and there is no pod to evict"
             ),
         }

@@ -1,4 +1,4 @@
-//! The table of the flags: a row for each flag of upstream's kubelet v1.36 (`cmd/kubelet/app/options`) that is a setting.
+//! The table of the flags: a row for each flag of upstream's kubelet (`cmd/kubelet/app/options`) that is a setting.
 
 /// How a flag's text becomes a field's value.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ const NO_ROTATION: &str = "requesting certificates is not built";
 const NO_RESERVED_CGROUP: &str = "limits on what is reserved are not enforced";
 
 /// A flag, what it does, and its help.
-pub(super) const FLAGS: [(&str, Effect, &str); 95] = [
+pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
     ("address", Field("address", Text), "Address to serve on"),
     (
         "allowed-unsafe-sysctls",
@@ -168,7 +168,6 @@ pub(super) const FLAGS: [(&str, Effect, &str); 95] = [
         "Do not start on version 1 of cgroups",
     ),
     ("fail-swap-on", Field("failSwapOn", Bool), "Do not start with swap"),
-    ("feature-gates", Refused("feature gates are as they are by default"), ""),
     (
         "file-check-frequency",
         Refused("static pods are followed as they change"),

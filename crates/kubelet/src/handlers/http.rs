@@ -251,7 +251,13 @@ fn handshake_error(error: &std::io::Error) -> String {
 
 /// A hook: any answer will do, and a server that speaks no TLS is asked without.
 pub async fn hook(container: &Container, action: &HTTPGetAction, pod_ip: &str) -> Result<(), String> {
-    let mut get = Get::of(container, action, pod_ip, "kube-lifecycle/1.36").map_err(|outcome| match outcome {
+    let mut get = Get::of(
+        container,
+        action,
+        pod_ip,
+        concat!("kube-lifecycle/", api::kubernetes_minor!()),
+    )
+    .map_err(|outcome| match outcome {
         Outcome::Unknown(text) | Outcome::Failure(text) | Outcome::Warning(text) => text,
         Outcome::Success => String::new(),
     })?;

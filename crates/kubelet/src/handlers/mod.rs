@@ -152,7 +152,9 @@ pub async fn grpc(action: &GRPCAction, pod_ip: &str, timeout: Duration) -> Outco
 /// One try; an error is of the connection.
 async fn grpc_check(place: &str, service: &str, connected: &mut bool) -> Result<Outcome, String> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{place}")).map_err(|e| e.to_string())?;
-    let endpoint = endpoint.user_agent("kube-probe/1.36").map_err(|e| e.to_string())?;
+    let endpoint = endpoint
+        .user_agent(concat!("kube-probe/", api::kubernetes_minor!()))
+        .map_err(|e| e.to_string())?;
     let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.map_err(|e| e.to_string())?;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use client::{Change, Client, EventRecorder, Indexer, Informer};
 use cri::{ImageClient, RuntimeClient};
+use k8s_openapi::api::certificates::v1::PodCertificateRequest;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,9 @@ use crate::objects::Objects;
 use crate::pod::PodExt;
 use crate::pull_records::PullRecords;
 use crate::runtime::Runtime;
+use crate::shared_watch::SharedWatch;
 use crate::sysctl::{Allowlist, SysctlError};
+use crate::trust_bundles::TrustBundles;
 use crate::worker::{Handle, Message};
 
 /// Why the kubelet cannot run.
@@ -42,6 +45,8 @@ pub enum KubeletError {
     Io { path: String, source: std::io::Error },
     #[error("{0}")]
     Kernel(String),
+    #[error("no random numbers: {0}")]
+    Random(getrandom::Error),
     #[error("cgroups: {0}")]
     Cgroups(std::io::Error),
     #[error("allowed unsafe sysctls: {0}")]
@@ -103,11 +108,20 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         path: config.root_dir.join("image_manager").display().to_string(),
         source,
     })?;
+    let of_node = format!("spec.nodeName={}", config.node_name);
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(KubeletError::Random)?;
     let context = Arc::new(NodeContext {
         runtime_name: version.runtime_name.clone(),
         images: Images::new(runtime.clone(), recorder.clone(), records),
         sysctls,
         objects: Objects::new(client.clone()),
+        trust_bundles: TrustBundles::new(client.clone(), seed),
+        certificate_requests: SharedWatch::new(
+            client.clone(),
+            Client::collection::<PodCertificateRequest>("").fields(of_node.clone()),
+            Vec::new,
+        ),
         cgroups,
         settings: NodeSettings {
             node_name: config.node_name.clone(),
@@ -130,6 +144,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         handlers: RwLock::default(),
         apparmor: machine::has_apparmor(),
         pressures: Pressures::default(),
+        network_gate: config.network_gate.clone(),
         figures: Figures::default(),
         recorder,
         runtime,
@@ -150,8 +165,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         nudge: nudge.clone(),
     };
     let _reporter = AbortOnDropHandle::new(tokio::spawn(reporter.run()));
-    let field = format!("spec.nodeName={}", config.node_name);
-    let pods = Informer::start(&client, Client::collection::<Pod>("").fields(field), vec![]);
+    let pods = Informer::start(&client, Client::collection::<Pod>("").fields(of_node), vec![]);
     let changes = pods.subscribe();
     let (manifests, _watcher) = crate::static_pods::follow(&config);
     let table = crate::server::PodTable::new(pods.clone());

@@ -1,40 +1,18 @@
 //! Who may ask what of the kubelet: client certificates and tokens, permissions by the API server.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-
 use client::Client;
+use component::{Delegated, Question, User};
 use http::{Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
 
 use super::{Peer, ServerBody, plain};
 use crate::config::KubeletConfig;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct User {
-    name: String,
-    groups: Vec<String>,
-}
-
-/// User, verb, part of the node.
-type Question = (User, &'static str, &'static str);
-
-/// How long answers of the API server are good for: upstream's defaults for tokens, yes and no.
-const TOKEN_TTL: Duration = Duration::from_secs(120);
-const ALLOWED_TTL: Duration = Duration::from_secs(300);
-const DENIED_TTL: Duration = Duration::from_secs(30);
-const REMEMBERED: usize = 1024;
-
 pub struct Authorizer {
-    client: Client,
+    users: Delegated,
     node: String,
     anonymous: bool,
     webhook: bool,
-    tokens: Mutex<HashMap<String, (Option<User>, Instant)>>,
-    decisions: Mutex<HashMap<Question, (bool, Instant)>>,
 }
 
 /// The verb of a method.
@@ -69,12 +47,10 @@ fn subresources(path: &str) -> &'static [&'static str] {
 impl Authorizer {
     pub fn new(client: Client, config: &KubeletConfig) -> Authorizer {
         Authorizer {
-            client,
+            users: Delegated::new(Some(client.clone()), Some(client)),
             node: config.node_name.clone(),
             anonymous: config.anonymous,
             webhook: config.webhook,
-            tokens: Mutex::default(),
-            decisions: Mutex::default(),
         }
     }
 
@@ -99,7 +75,13 @@ impl Authorizer {
             parts.join(" ")
         );
         for part in parts {
-            match self.authorize(&user, verb, part).await {
+            let question = Question::Object {
+                verb,
+                resource: "nodes",
+                subresource: part,
+                name: self.node.clone(),
+            };
+            match self.users.allows(&user, &question).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(error) => {
@@ -113,98 +95,14 @@ impl Authorizer {
     }
 
     async fn authenticate(&self, peer: &Peer, bearer: Option<&str>) -> Option<User> {
-        if let Some(user) = peer.certificate.as_ref().and_then(|c| user_of(c)) {
+        if let Some(user) = peer.certificate.as_ref().and_then(|c| User::of_certificate(c)) {
             return Some(user);
         }
         if let Some(token) = bearer.filter(|_| self.webhook) {
-            return self.review(token).await;
+            return self.users.user_of(token).await;
         }
-        self.anonymous.then(|| User {
-            name: "system:anonymous".to_owned(),
-            groups: vec!["system:unauthenticated".to_owned()],
-        })
+        self.anonymous.then(User::anonymous)
     }
-
-    async fn review(&self, token: &str) -> Option<User> {
-        if let Some((user, at)) = self.tokens.lock().unwrap_or_else(PoisonError::into_inner).get(token)
-            && at.elapsed() < TOKEN_TTL
-        {
-            return user.clone();
-        }
-        let review = TokenReview {
-            spec: TokenReviewSpec {
-                token: token.to_owned(),
-                audiences: None,
-            },
-            ..TokenReview::default()
-        };
-        let status = match self.client.create(&review).await {
-            Ok(review) => review.status.unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(%error, "token not reviewed");
-                return None;
-            }
-        };
-        let user = status
-            .user
-            .filter(|_| status.authenticated == Some(true))
-            .map(|u| User {
-                name: u.username.unwrap_or_default(),
-                groups: u.groups.unwrap_or_default(),
-            });
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= REMEMBERED {
-            tokens.clear();
-        }
-        tokens.insert(token.to_owned(), (user.clone(), Instant::now()));
-        user
-    }
-
-    async fn authorize(&self, user: &User, verb: &'static str, part: &'static str) -> Result<bool, client::Error> {
-        let key = (user.clone(), verb, part);
-        if let Some((allowed, at)) = self.decisions.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
-            && at.elapsed() < if *allowed { ALLOWED_TTL } else { DENIED_TTL }
-        {
-            return Ok(*allowed);
-        }
-        let review = SubjectAccessReview {
-            spec: SubjectAccessReviewSpec {
-                user: Some(user.name.clone()),
-                groups: Some(user.groups.clone()),
-                resource_attributes: Some(ResourceAttributes {
-                    verb: Some(verb.to_owned()),
-                    version: Some("v1".to_owned()),
-                    resource: Some("nodes".to_owned()),
-                    subresource: Some(part.to_owned()),
-                    name: Some(self.node.clone()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SubjectAccessReviewSpec::default()
-            },
-            ..SubjectAccessReview::default()
-        };
-        let allowed = self.client.create(&review).await?.status.is_some_and(|s| s.allowed);
-        let mut decisions = self.decisions.lock().unwrap_or_else(PoisonError::into_inner);
-        if decisions.len() >= REMEMBERED {
-            decisions.clear();
-        }
-        decisions.insert(key, (allowed, Instant::now()));
-        Ok(allowed)
-    }
-}
-
-/// The subject's common name and organisations; `None` when it names nobody, or in a way that is not understood.
-fn user_of(der: &[u8]) -> Option<User> {
-    let subject = pki::Subject::of_certificate(der).ok()?;
-    if subject.common_name.is_empty() {
-        return None;
-    }
-    let mut groups = subject.organizations;
-    groups.push("system:authenticated".to_owned());
-    Some(User {
-        name: subject.common_name,
-        groups,
-    })
 }
 
 #[cfg(test)]

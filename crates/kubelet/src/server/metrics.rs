@@ -1,55 +1,44 @@
 //! The kubelet's figures in Prometheus' text: `/metrics`, `/metrics/resource`, `/metrics/cadvisor`, `/metrics/probes`.
 
 use std::collections::HashMap;
-use std::fmt::Write;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use metrics::{Kind, Metric, Page};
 
 use super::PodTable;
 use super::stats::{Usage, container_stats, containers, node_cpu, sandbox_stats, usage};
 use crate::config::KubeletConfig;
 use crate::cri_config::{CONTAINER_NAME, POD_NAME, POD_NAMESPACE, POD_UID};
-use crate::figures::{End, ProbeSeries};
 use crate::machine;
 use crate::node_context::NodeContext;
 use crate::pod::PodExt;
 
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
+/// Labels and their values, in the order of the labels.
+type Labels = Vec<(&'static str, String)>;
 
-fn labels(s: &cri::v1::ContainerStats) -> Option<String> {
+fn labels(s: &cri::v1::ContainerStats) -> Option<Labels> {
     let all = &s.attributes.as_ref()?.labels;
-    let of = |key: &str| all.get(key).map(|v| escape(v)).unwrap_or_default();
-    Some(format!(
-        r#"container="{}",namespace="{}",pod="{}""#,
-        of(CONTAINER_NAME),
-        of(POD_NAMESPACE),
-        of(POD_NAME)
-    ))
+    let of = |key: &str| all.get(key).cloned().unwrap_or_default();
+    Some(vec![
+        ("container", of(CONTAINER_NAME)),
+        ("namespace", of(POD_NAMESPACE)),
+        ("pod", of(POD_NAME)),
+    ])
 }
 
 /// A value of a container, and when it was measured in milliseconds since 1970.
 type Measured = Option<(f64, Option<i64>)>;
 
 /// One line of a family: labels, value, and when it was measured in milliseconds since 1970.
-type Sample = (String, f64, Option<i64>);
+type Sample = (Labels, f64, Option<i64>);
 
-/// One family of figures in Prometheus' text.
-fn family(out: &mut String, name: &str, kind: &str, help: &str, values: &[Sample]) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+/// One family of figures.
+fn family(page: &mut Page, metric: &Metric, kind: Kind, values: &[Sample]) {
+    let mut samples = page.samples(metric, kind);
     for (labels, value, at) in values {
-        let labels = if labels.is_empty() {
-            String::new()
-        } else {
-            format!("{{{labels}}}")
-        };
-        let _ = match at {
-            Some(at) => writeln!(out, "{name}{labels} {value} {at}"),
-            None => writeln!(out, "{name}{labels} {value}"),
-        };
+        let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        samples.measured(&labels, *value, *at);
     }
 }
 
@@ -63,15 +52,17 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-fn pod_figures(node: &NodeContext, table: &PodTable) -> Vec<(Pod, String, Usage)> {
+fn pod_labels(pod: &Pod) -> Labels {
+    vec![
+        ("namespace", pod.namespace().to_owned()),
+        ("pod", pod.name().to_owned()),
+    ]
+}
+
+fn pod_figures(node: &NodeContext, table: &PodTable) -> Vec<(Pod, Usage)> {
     let of = |pod: Pod| {
-        let labels = format!(
-            r#"namespace="{}",pod="{}""#,
-            escape(pod.namespace()),
-            escape(pod.name())
-        );
         let usage = usage(node, &node.cgroups.pod_path(&pod))?;
-        Some((pod, labels, usage))
+        Some((pod, usage))
     };
     table.active().into_iter().filter_map(of).collect()
 }
@@ -116,76 +107,96 @@ pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
         Some((container.created_at as f64 / 1e9, now))
     };
     let pods = pod_figures(node, table);
-    let of_pods = |f: fn(&Usage) -> f64| pods.iter().map(|(_, l, u)| (l.clone(), f(u), now)).collect::<Vec<_>>();
+    let of_pods = |f: fn(&Usage) -> f64| pods.iter().map(|(p, u)| (pod_labels(p), f(u), now)).collect::<Vec<_>>();
     let node_memory = machine::meminfo("MemTotal").unwrap_or(0) - machine::meminfo("MemAvailable").unwrap_or(0);
     let node_swap = machine::meminfo("SwapTotal").unwrap_or(0) - machine::meminfo("SwapFree").unwrap_or(0);
-    let one = |value: f64| vec![(String::new(), value, now)];
-    let mut out = String::new();
-    for (name, kind, help, values) in [
+    let one = |value: f64| vec![(Labels::new(), value, now)];
+    let mut page = Page::default();
+    for (metric, kind, values) in [
         (
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "[STABLE] Cumulative cpu time consumed by the container in core-seconds",
+            Metric::stable(
+                "container_cpu_usage_seconds_total",
+                "Cumulative cpu time consumed by the container in core-seconds",
+            ),
+            Kind::Counter,
             pick(&cpu_seconds),
         ),
         (
-            "container_memory_working_set_bytes",
-            "gauge",
-            "[STABLE] Current working set of the container in bytes",
+            Metric::stable(
+                "container_memory_working_set_bytes",
+                "Current working set of the container in bytes",
+            ),
+            Kind::Gauge,
             pick(&|s| memory(s, |m| &m.working_set_bytes)),
         ),
         (
-            "container_start_time_seconds",
-            "gauge",
-            "[STABLE] Start time of the container since unix epoch in seconds",
+            Metric::stable(
+                "container_start_time_seconds",
+                "Start time of the container since unix epoch in seconds",
+            ),
+            Kind::Gauge,
             pick(&start),
         ),
         (
-            "container_swap_usage_bytes",
-            "gauge",
-            "[ALPHA] Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+            Metric::alpha(
+                "container_swap_usage_bytes",
+                "Current amount of the container swap usage in bytes. Reported only on non-windows systems",
+            ),
+            Kind::Gauge,
             pick(&swap),
         ),
         (
-            "node_cpu_usage_seconds_total",
-            "counter",
-            "[STABLE] Cumulative cpu time consumed by the node in core-seconds",
+            Metric::stable(
+                "node_cpu_usage_seconds_total",
+                "Cumulative cpu time consumed by the node in core-seconds",
+            ),
+            Kind::Counter,
             one(seconds(node_cpu())),
         ),
         (
-            "node_memory_working_set_bytes",
-            "gauge",
-            "[STABLE] Current working set of the node in bytes",
+            Metric::stable(
+                "node_memory_working_set_bytes",
+                "Current working set of the node in bytes",
+            ),
+            Kind::Gauge,
             one(float(node_memory.unsigned_abs())),
         ),
         (
-            "node_swap_usage_bytes",
-            "gauge",
-            "[ALPHA] Current swap usage of the node in bytes. Reported only on non-windows systems",
+            Metric::alpha(
+                "node_swap_usage_bytes",
+                "Current swap usage of the node in bytes. Reported only on non-windows systems",
+            ),
+            Kind::Gauge,
             one(float(node_swap.unsigned_abs())),
         ),
         (
-            "pod_cpu_usage_seconds_total",
-            "counter",
-            "[STABLE] Cumulative cpu time consumed by the pod in core-seconds",
+            Metric::stable(
+                "pod_cpu_usage_seconds_total",
+                "Cumulative cpu time consumed by the pod in core-seconds",
+            ),
+            Kind::Counter,
             of_pods(|u| seconds(u.cpu)),
         ),
         (
-            "pod_memory_working_set_bytes",
-            "gauge",
-            "[STABLE] Current working set of the pod in bytes",
+            Metric::stable(
+                "pod_memory_working_set_bytes",
+                "Current working set of the pod in bytes",
+            ),
+            Kind::Gauge,
             of_pods(|u| float(u.working_set)),
         ),
         (
-            "resource_scrape_error",
-            "gauge",
-            "[STABLE] 1 if there was an error while getting container metrics, 0 otherwise",
-            vec![(String::new(), 0.0, None)],
+            Metric::stable(
+                "resource_scrape_error",
+                "1 if there was an error while getting container metrics, 0 otherwise",
+            ),
+            Kind::Gauge,
+            vec![(Labels::new(), 0.0, None)],
         ),
     ] {
-        family(&mut out, name, kind, help, &values);
+        family(&mut page, &metric, kind, &values);
     }
-    out
+    page.text()
 }
 
 /// The figures of cadvisor that dashboards read most, with its labels.
@@ -197,10 +208,10 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
     let pods = pod_figures(node, table);
     let groups: HashMap<&str, String> = pods.iter().map(|(p, ..)| (p.uid(), node.cgroups.pod_path(p))).collect();
     // The group, image and name (its id) of a container, with the pod's names.
-    let full = |s: &cri::v1::ContainerStats| -> Option<String> {
+    let full = |s: &cri::v1::ContainerStats| -> Option<Labels> {
         let attributes = s.attributes.as_ref()?;
         let all = &attributes.labels;
-        let of = |key: &str| all.get(key).map(|v| escape(v)).unwrap_or_default();
+        let of = |key: &str| all.get(key).cloned().unwrap_or_default();
         let group = groups.get(all.get(POD_UID)?.as_str())?;
         let image = known
             .get(&attributes.id)
@@ -212,16 +223,26 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
                     &i.user_specified_image
                 }
             });
-        Some(format!(
-            r#"container="{}",id="{}/{}",image="{}",name="{}",namespace="{}",pod="{}""#,
-            of(CONTAINER_NAME),
-            escape(group),
-            attributes.id,
-            escape(image),
-            attributes.id,
-            of(POD_NAMESPACE),
-            of(POD_NAME)
-        ))
+        Some(vec![
+            ("container", of(CONTAINER_NAME)),
+            ("id", format!("{group}/{}", attributes.id)),
+            ("image", image.to_owned()),
+            ("name", attributes.id.clone()),
+            ("namespace", of(POD_NAMESPACE)),
+            ("pod", of(POD_NAME)),
+        ])
+    };
+    // those of a pod as a whole, with its network's interface where that is asked for
+    let whole = |pod: &Pod, interface: Option<&str>, name: &str| -> Labels {
+        let mut labels = vec![
+            ("container", String::new()),
+            ("id", node.cgroups.pod_path(pod)),
+            ("image", String::new()),
+        ];
+        labels.extend(interface.map(|interface| ("interface", interface.to_owned())));
+        labels.push(("name", name.to_owned()));
+        labels.extend(pod_labels(pod));
+        labels
     };
     let pick = |f: &dyn Fn(&cri::v1::ContainerStats) -> Measured| -> Vec<Sample> {
         let sample = |s: &cri::v1::ContainerStats| {
@@ -231,9 +252,8 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
         stats.iter().filter_map(sample).collect()
     };
     let (mut cpu, mut working) = (pick(&cpu_seconds), pick(&|s| memory(s, |m| &m.working_set_bytes)));
-    for (pod, labels, u) in &pods {
-        let id = escape(&node.cgroups.pod_path(pod));
-        let labels = format!(r#"container="",id="{id}",image="",name="",{labels}"#);
+    for (pod, u) in &pods {
+        let labels = whole(pod, None, "");
         cpu.push((labels.clone(), seconds(u.cpu), now));
         working.push((labels, float(u.working_set), now));
     }
@@ -243,172 +263,127 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
     };
     let network = |f: fn(&cri::v1::NetworkInterfaceUsage) -> &Option<cri::v1::UInt64Value>| -> Vec<Sample> {
         let mut samples = Vec::new();
-        for (pod, labels, _) in &pods {
+        for (pod, _) in &pods {
             let Some(stats) = sandboxes.get(pod.uid()) else {
                 continue;
             };
             let Some(usage) = stats.linux.as_ref().and_then(|l| l.network.as_ref()) else {
                 continue;
             };
-            let (id, name) = (
-                escape(&node.cgroups.pod_path(pod)),
-                stats.attributes.as_ref().map_or("", |a| a.id.as_str()),
-            );
+            let name = stats.attributes.as_ref().map_or("", |a| a.id.as_str());
             for i in usage.default_interface.iter().chain(&usage.interfaces) {
                 let Some(value) = f(i) else { continue };
-                let labels = format!(
-                    r#"container="",id="{id}",image="",interface="{}",name="{name}",{labels}"#,
-                    escape(&i.name)
-                );
+                let labels = whole(pod, Some(&i.name), name);
                 samples.push((labels, float(value.value), milliseconds(usage.timestamp)));
             }
         }
         samples
     };
     let total = machine::meminfo("MemTotal").unwrap_or(0).unsigned_abs();
-    let mut out = String::new();
-    for (name, kind, help, values) in [
+    let mut page = Page::default();
+    for (metric, kind, values) in [
         (
-            "container_cpu_usage_seconds_total",
-            "counter",
-            "Cumulative cpu time consumed in seconds.",
+            Metric::foreign(
+                "container_cpu_usage_seconds_total",
+                "Cumulative cpu time consumed in seconds.",
+            ),
+            Kind::Counter,
             cpu,
         ),
         (
-            "container_memory_working_set_bytes",
-            "gauge",
-            "Current working set in bytes.",
+            Metric::foreign("container_memory_working_set_bytes", "Current working set in bytes."),
+            Kind::Gauge,
             working,
         ),
         (
-            "container_memory_rss",
-            "gauge",
-            "Size of RSS in bytes.",
+            Metric::foreign("container_memory_rss", "Size of RSS in bytes."),
+            Kind::Gauge,
             pick(&|s| memory(s, |m| &m.rss_bytes)),
         ),
         (
-            "container_memory_usage_bytes",
-            "gauge",
-            "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            Metric::foreign(
+                "container_memory_usage_bytes",
+                "Current memory usage in bytes, including all memory regardless of when it was accessed",
+            ),
+            Kind::Gauge,
             pick(&|s| memory(s, |m| &m.usage_bytes)),
         ),
         (
-            "container_fs_usage_bytes",
-            "gauge",
-            "Number of bytes that are consumed by the container on this filesystem.",
+            Metric::foreign(
+                "container_fs_usage_bytes",
+                "Number of bytes that are consumed by the container on this filesystem.",
+            ),
+            Kind::Gauge,
             pick(&disk),
         ),
         (
-            "container_network_receive_bytes_total",
-            "counter",
-            "Cumulative count of bytes received",
+            Metric::foreign(
+                "container_network_receive_bytes_total",
+                "Cumulative count of bytes received",
+            ),
+            Kind::Counter,
             network(|i| &i.rx_bytes),
         ),
         (
-            "container_network_receive_errors_total",
-            "counter",
-            "Cumulative count of errors encountered while receiving",
+            Metric::foreign(
+                "container_network_receive_errors_total",
+                "Cumulative count of errors encountered while receiving",
+            ),
+            Kind::Counter,
             network(|i| &i.rx_errors),
         ),
         (
-            "container_network_transmit_bytes_total",
-            "counter",
-            "Cumulative count of bytes transmitted",
+            Metric::foreign(
+                "container_network_transmit_bytes_total",
+                "Cumulative count of bytes transmitted",
+            ),
+            Kind::Counter,
             network(|i| &i.tx_bytes),
         ),
         (
-            "container_network_transmit_errors_total",
-            "counter",
-            "Cumulative count of errors encountered while transmitting",
+            Metric::foreign(
+                "container_network_transmit_errors_total",
+                "Cumulative count of errors encountered while transmitting",
+            ),
+            Kind::Counter,
             network(|i| &i.tx_errors),
         ),
         (
-            "machine_memory_bytes",
-            "gauge",
-            "Amount of memory installed on the machine.",
-            vec![(String::new(), float(total), None)],
+            Metric::foreign("machine_memory_bytes", "Amount of memory installed on the machine."),
+            Kind::Gauge,
+            vec![(Labels::new(), float(total), None)],
         ),
     ] {
-        family(&mut out, name, kind, help, &values);
+        family(&mut page, &metric, kind, &values);
     }
-    out
+    page.text()
 }
 
 /// How the probes of the node's containers went.
 pub fn probe_metrics(node: &NodeContext) -> String {
-    let sample = |(s, count): (ProbeSeries, u64)| {
-        let labels = format!(
-            r#"container="{}",namespace="{}",pod="{}",pod_uid="{}",probe_type="{}",result="{}""#,
-            escape(&s.container),
-            escape(&s.namespace),
-            escape(&s.pod),
-            escape(&s.pod_uid),
-            s.probe,
-            s.result
-        );
-        (labels, float(count), None)
-    };
-    let mut out = String::new();
-    let values: Vec<Sample> = node.figures.probes().into_iter().map(sample).collect();
-    family(
-        &mut out,
-        "prober_probe_total",
-        "counter",
-        "[BETA] Cumulative number of a liveness, readiness or startup probe for a container by result.",
-        &values,
-    );
-    out
+    let mut page = Page::default();
+    node.figures.show_probes(&mut page);
+    page.text()
 }
 
 /// The kubelet's own.
 pub fn own_metrics(node: &NodeContext, table: &PodTable) -> String {
-    let mut out = String::new();
+    const RUNNING: Metric = Metric::alpha("kubelet_running_pods", "Number of pods that have a running pod sandbox");
+    const DESIRED: Metric = Metric::alpha(
+        "kubelet_desired_pods",
+        "The number of pods the kubelet is being instructed to run.",
+    );
+    let mut page = Page::default();
+    api::features::show(&mut page);
+    api::version::show(&mut page, api::version::VERSION);
+    metrics::process::show(&mut page);
     let phase = |p: &Pod| p.status.as_ref().and_then(|s| s.phase.clone());
     let active = table.active();
     let running = active.iter().filter(|p| phase(p).as_deref() == Some("Running")).count();
-    family(
-        &mut out,
-        "kubelet_running_pods",
-        "gauge",
-        "[BETA] Number of pods that have a running pod sandbox",
-        &[(String::new(), float(running as u64), None)],
-    );
-    family(
-        &mut out,
-        "kubelet_desired_pods",
-        "gauge",
-        "[ALPHA] The number of pods the kubelet is being instructed to run.",
-        &[("static=\"\"".to_owned(), float(active.len() as u64), None)],
-    );
-    let end = |((kind, code, reason), count): (End, u64)| {
-        let reason = escape(&reason);
-        let labels = format!(r#"container_type="{kind}",exit_code="{code}",reason="{reason}""#);
-        (labels, float(count), None)
-    };
-    let ends: Vec<Sample> = node.figures.ends().into_iter().map(end).collect();
-    family(
-        &mut out,
-        "kubelet_terminated_containers_total",
-        "counter",
-        "[ALPHA] Cumulative number of container terminations.",
-        &ends,
-    );
-    let name = "kubelet_pod_start_duration_seconds";
-    let help = "[ALPHA] Duration in seconds from kubelet seeing a pod for the first time to the pod starting to run";
-    family(&mut out, name, "histogram", help, &[]);
-    out.push_str(&node.figures.pod_start().text(name));
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages: u64 = statm
-        .split_whitespace()
-        .nth(1)
-        .and_then(|p| p.parse().ok())
-        .unwrap_or(0);
-    family(
-        &mut out,
-        "process_resident_memory_bytes",
-        "gauge",
-        "Resident memory size in bytes.",
-        &[(String::new(), float(pages * 4096), None)],
-    );
-    out
+    page.number(&RUNNING, float(running as u64));
+    page.samples(&DESIRED, Kind::Gauge)
+        .number(&[("static", "")], float(active.len() as u64));
+    node.figures.show(&mut page);
+    page.count_metrics();
+    page.text()
 }

@@ -22,8 +22,8 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 
 use crate::config::{KubeletConfig, ServerTls};
@@ -44,6 +44,8 @@ pub enum ServerError {
     },
     #[error("serving certificate: {0}")]
     Certificate(String),
+    #[error(transparent)]
+    Shown(#[from] serving::CertificateError),
     #[error("tls: {0}")]
     Tls(#[from] rustls::Error),
 }
@@ -157,22 +159,17 @@ fn json(value: &impl serde::Serialize) -> Response<ServerBody> {
 
 fn acceptor(config: &KubeletConfig) -> Result<tokio_rustls::TlsAcceptor, ServerError> {
     let bad = |e: &dyn std::fmt::Display| ServerError::Certificate(e.to_string());
-    let (cert, key) = match &config.server_tls {
-        ServerTls::Pem { cert, key } => (cert.clone(), key.clone()),
+    let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+    let certificate = match &config.server_tls {
+        ServerTls::Pem { cert, key } => serving::Certificate::new(&text(cert), &text(key))?,
+        ServerTls::Renewed(certificate) => certificate.clone(),
         ServerTls::SelfSigned => {
             let mut names = vec![config.node_name.clone()];
             names.extend(config.node_ips.iter().map(ToString::to_string));
             let made = rcgen::generate_simple_self_signed(names).map_err(|e| bad(&e))?;
-            (
-                made.cert.pem().into_bytes(),
-                made.signing_key.serialize_pem().into_bytes(),
-            )
+            serving::Certificate::new(&made.cert.pem(), &made.signing_key.serialize_pem())?
         }
     };
-    let chain = CertificateDer::pem_slice_iter(&cert)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| bad(&e))?;
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|e| bad(&e))?;
     let provider = config.tls.provider();
     let builder =
         rustls::ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(config.tls.versions())?;
@@ -188,7 +185,7 @@ fn acceptor(config: &KubeletConfig) -> Result<tokio_rustls::TlsAcceptor, ServerE
         }
         None => builder.with_no_client_auth(),
     };
-    let mut tls = builder.with_single_cert(chain, key)?;
+    let mut tls = builder.with_cert_resolver(certificate);
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // a session to resume would hold the API server's certificate once more for each connection
     tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});

@@ -20,6 +20,11 @@ pub type Payload = BTreeMap<String, File>;
 
 const DATA: &str = "..data";
 
+/// Whether `dir` shows a payload.
+pub fn is_filled(dir: &Path) -> bool {
+    dir.join(DATA).exists()
+}
+
 /// Makes `dir` show the payload, its files the group's. Whether anything changed.
 pub fn write(dir: &Path, payload: &Payload, group: Option<u32>, stamp: &str) -> io::Result<bool> {
     if let Ok(current) = fs::read_link(dir.join(DATA))

@@ -5,12 +5,14 @@ mod claim;
 mod mounts;
 mod ownership;
 mod payload;
+mod projected;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PersistentVolume, Pod, Volume, VolumeProjection};
@@ -18,6 +20,7 @@ use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PersistentVolu
 pub use claim::{ClaimError, resolve};
 pub use mounts::{container_mounts, recursive_read_only};
 pub use payload::TokenKey;
+pub use projected::{Bundles, Certificates, Place, Projected, sources};
 
 use crate::cgroups::PodLimits;
 use crate::env::{EnvError, Sources};
@@ -91,6 +94,7 @@ pub struct Setup<'a> {
     pub pod_dir: &'a Path,
     pub sources: &'a Sources,
     pub tokens: &'a HashMap<TokenKey, String>,
+    pub projected: &'a Projected,
     /// The persistent volumes of the pod's claims, by the names of the pod's volumes.
     pub claims: &'a BTreeMap<String, PersistentVolume>,
     pub now: Timestamp,
@@ -103,21 +107,69 @@ fn plugin_dir(pod_dir: &Path, plugin: &str, volume: &str) -> PathBuf {
         .join(volume)
 }
 
+/// The volumes as they are now.
+#[derive(Debug)]
+pub struct Made {
+    /// Where each of them is, if all are there.
+    pub paths: Option<BTreeMap<String, PathBuf>>,
+    /// What is wrong with each that could not be made or refreshed.
+    pub errors: Vec<VolumeError>,
+    /// How long each took, by upstream's name of its kind, and whether it could be made.
+    pub took: Vec<(String, bool, Duration)>,
+}
+
 impl Setup<'_> {
-    /// Makes or refreshes every volume; where each of them is, or what is wrong with each that cannot be made.
-    pub fn run(&self) -> Result<BTreeMap<String, PathBuf>, Vec<VolumeError>> {
-        let (mut paths, mut errors) = (BTreeMap::new(), Vec::new());
+    /// Makes or refreshes every volume. One that was filled before and cannot be refreshed stays as it is, for the sake of the
+    /// containers that have it.
+    pub fn run(&self) -> Made {
+        let (mut paths, mut errors, mut missing) = (BTreeMap::new(), Vec::new(), false);
+        let mut took = Vec::new();
         for volume in used(self.pod) {
             // An image volume is mounted by the runtime.
             if volume.image.is_some() {
                 continue;
             }
-            match self.volume(volume) {
+            let begun = Instant::now();
+            let made = self.volume(volume);
+            took.push((self.plugin_name(volume), made.is_ok(), begun.elapsed()));
+            match made {
                 Ok(path) => drop(paths.insert(volume.name.clone(), path)),
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    errors.push(error);
+                    match self.filled(volume) {
+                        Some(path) => drop(paths.insert(volume.name.clone(), path)),
+                        None => missing = true,
+                    }
+                }
             }
         }
-        if errors.is_empty() { Ok(paths) } else { Err(errors) }
+        let paths = (!missing).then_some(paths);
+        Made { paths, errors, took }
+    }
+
+    /// What upstream's metrics call the kind of a volume.
+    fn plugin_name(&self, volume: &Volume) -> String {
+        let claimed = self.claims.get(&volume.name).and_then(|claimed| claimed.spec.as_ref());
+        let kind = match claimed {
+            Some(spec) if spec.local.is_some() => "local-volume".to_owned(),
+            Some(spec) if spec.nfs.is_some() => "nfs".to_owned(),
+            Some(_) => "host-path".to_owned(),
+            None => match kind_of(volume).as_str() {
+                "configMap" => "configmap".to_owned(),
+                "downwardAPI" => "downward-api".to_owned(),
+                "emptyDir" => "empty-dir".to_owned(),
+                "hostPath" => "host-path".to_owned(),
+                other => other.to_lowercase(),
+            },
+        };
+        format!("kubernetes.io/{kind}")
+    }
+
+    /// Where a volume of files that the kubelet writes is, if it has been filled.
+    fn filled(&self, volume: &Volume) -> Option<PathBuf> {
+        let plugin = payload::plugin_of(volume)?;
+        let at = plugin_dir(self.pod_dir, plugin, &volume.name);
+        atomic_writer::is_filled(&at).then_some(at)
     }
 
     fn volume(&self, volume: &Volume) -> Result<PathBuf, VolumeError> {
@@ -253,6 +305,16 @@ impl Setup<'_> {
             options.push_str(&format!(",size={limit}"));
         }
         mount_memory(path, "hugetlbfs", Some(&options)).map_err(|e| e.to_string())
+    }
+
+    /// Whose a private file is and its mode: of the one user of all containers, or the pod's group, or as the volume says.
+    fn private(&self, default: Option<i32>) -> (Option<u32>, u32) {
+        let (owner, group) = (self.only_user(), self.fs_group());
+        let mode = match owner.is_some() || group.is_some() {
+            true => 0o600,
+            false => payload::mode(None, default),
+        };
+        (owner, mode)
     }
 
     fn fs_group(&self) -> Option<u32> {

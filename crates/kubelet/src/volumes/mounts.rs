@@ -109,6 +109,7 @@ pub fn container_mounts(
             readonly: mount.read_only.unwrap_or(false),
             propagation: propagation as i32,
             recursive_read_only,
+            mount_options: mount.bind_mount_options.clone().unwrap_or_default(),
             ..Default::default()
         };
         let spec = pod

@@ -25,7 +25,7 @@ impl TokenKey {
     }
 }
 
-fn mode(set: Option<i32>, default: Option<i32>) -> u32 {
+pub(super) fn mode(set: Option<i32>, default: Option<i32>) -> u32 {
     set.or(default).and_then(|m| u32::try_from(m).ok()).unwrap_or(0o644) & 0o777
 }
 
@@ -39,6 +39,18 @@ fn file(content: Vec<u8>, mode: u32) -> File {
 
 /// `None` when the volume is of another type; else the plugin's name, whether it lives in memory, and its files.
 type Found = Option<(&'static str, bool, Payload)>;
+
+/// The plugin that fills a volume with files of ours.
+pub(super) fn plugin_of(volume: &Volume) -> Option<&'static str> {
+    let (map, secret) = (volume.config_map.is_some(), volume.secret.is_some());
+    let kinds = [
+        (map, "configmap"),
+        (secret, "secret"),
+        (volume.downward_api.is_some(), "downward-api"),
+        (volume.projected.is_some(), "projected"),
+    ];
+    kinds.into_iter().find(|(is, _)| *is).map(|(_, plugin)| plugin)
+}
 
 impl Setup<'_> {
     pub(super) fn payload(&self, volume: &Volume) -> Result<Found, String> {
@@ -68,7 +80,7 @@ impl Setup<'_> {
             return Ok(None);
         };
         let default = projected.default_mode;
-        for source in projected.sources.iter().flatten() {
+        for (index, source) in projected.sources.iter().flatten().enumerate() {
             if let Some(s) = &source.config_map {
                 self.config_map(
                     &s.name,
@@ -95,20 +107,16 @@ impl Setup<'_> {
                     .tokens
                     .get(&TokenKey::of(s))
                     .ok_or("no service account token was issued")?;
-                // Private to the one user of all containers, or to the pod's group.
-                let (owner, group) = (self.only_user(), self.fs_group());
-                let mode = if owner.is_some() || group.is_some() {
-                    0o600
-                } else {
-                    mode(None, default)
-                };
+                let (owner, mode) = self.private(default);
                 let content = token.clone().into_bytes();
                 files.insert(s.path.clone(), File { content, mode, owner });
             }
-            if source.cluster_trust_bundle.is_some() || source.pod_certificate.is_some() {
-                return Err(
-                    "clusterTrustBundle and podCertificate projections are not supported by this node".to_owned(),
-                );
+            let place = (volume.name.clone(), index);
+            if let Some(s) = &source.cluster_trust_bundle {
+                self.trust_bundle(&place, s, default, &mut files)?;
+            }
+            if let Some(s) = &source.pod_certificate {
+                self.pod_certificate(&place, s, default, &mut files)?;
             }
         }
         Ok(Some(("projected", true, files)))

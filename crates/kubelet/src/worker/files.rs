@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use super::certificates::Certificates;
 use super::{SyncError, Worker};
 use crate::cri_config::log_directory;
 use crate::pod::PodExt;
@@ -125,6 +126,7 @@ impl Worker {
     /// Releases what the pod held on the node while it ran.
     pub(super) async fn release(&mut self) -> Result<(), SyncError> {
         self.held.clear();
+        self.certificates = Certificates::default();
         let (node, uid) = (self.node.clone(), self.pod.uid().to_owned());
         tokio::task::spawn_blocking(move || {
             volumes::tear_down(&node.pod_dir(&uid).join("volumes"))?;

@@ -1,5 +1,6 @@
 //! One task for each pod: brings what runs to what is wanted, and the status in the API to what runs.
 
+mod certificates;
 mod files;
 mod kill;
 mod probing;
@@ -30,6 +31,7 @@ use crate::runtime::RuntimeError;
 use crate::runtime_pod::RuntimePod;
 use crate::status::{ResizeConditions, Verdict, Waiting};
 use crate::volumes::TokenKey;
+use certificates::Certificates;
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -63,6 +65,8 @@ pub enum SyncError {
     Objects(#[from] crate::objects::ObjectsError),
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Pki(#[from] pki::PkiError),
     #[error("the API server's answer for service account {0} holds no token")]
     NoToken(String),
     #[error("status: {0}")]
@@ -130,6 +134,7 @@ struct Worker {
     held: HashMap<String, (Arc<Held>, AbortOnDropHandle<()>)>,
     object_changes: mpsc::UnboundedSender<()>,
     tokens: HashMap<TokenKey, (String, Timestamp)>,
+    certificates: Certificates,
     /// The persistent volumes of its claims, by the names of its volumes.
     claims: BTreeMap<String, PersistentVolume>,
     /// When something is due even if nothing happens.
@@ -141,6 +146,8 @@ struct Worker {
     /// When the pod came, until it has run.
     came: Option<tokio::time::Instant>,
     sandbox_config: Option<cri::v1::PodSandboxConfig>,
+    /// The sandbox whose addresses have passed the gate.
+    networked: Option<String>,
     /// A sandbox that the runtime is making. It will be there whether or not this pass is interrupted.
     making: Option<JoinHandle<Result<String, RuntimeError>>>,
 }
@@ -167,6 +174,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         held: HashMap::new(),
         object_changes,
         tokens: HashMap::new(),
+        certificates: Certificates::default(),
         claims: BTreeMap::new(),
         due: None,
         actuated: PodResources::default(),
@@ -179,6 +187,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
             .is_none_or(|s| s.container_statuses.is_none())
             .then(tokio::time::Instant::now),
         sandbox_config: None,
+        networked: None,
         making: None,
         pod,
     };

@@ -103,6 +103,7 @@ impl Worker {
                 return Err(error);
             }
         };
+        let projected = self.projected().await;
         let mut claims = std::mem::take(&mut self.claims);
         let resolved = volumes::resolve(&self.node.client, &self.pod, &mut claims).await;
         self.claims = claims;
@@ -131,6 +132,7 @@ impl Worker {
                 pod_dir: &pod_dir,
                 sources: &sources,
                 tokens: &tokens,
+                projected: &projected,
                 claims: &claims,
                 now: Timestamp::now(),
             };
@@ -139,13 +141,16 @@ impl Worker {
         })
         .await??;
         let (sources, cgroup, volumes) = prepared;
-        let volumes = volumes.map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            for error in &errors {
-                self.node.recorder.warning(&self.pod.reference(), "FailedMount", error);
-            }
-            SyncError::Volumes(errors.join("; "))
-        })?;
+        for (plugin, well, took) in &volumes.took {
+            self.node.figures.volumes.took(plugin, "volume_mount", *well, *took);
+        }
+        let errors: Vec<String> = volumes.errors.iter().map(ToString::to_string).collect();
+        for error in &errors {
+            self.node.recorder.warning(&self.pod.reference(), "FailedMount", error);
+        }
+        let Some(volumes) = volumes.paths else {
+            return Err(SyncError::Volumes(errors.join("; ")));
+        };
         let names = self
             .pod
             .spec
@@ -354,7 +359,16 @@ impl Worker {
                 spec.user_specified_image = std::mem::replace(&mut spec.image, id.clone());
             }
         }
+        if self.networked.as_deref() != Some(&*sandbox.id) {
+            node.network_gate.pass(&self.pod, &sandbox.ips).await;
+            self.networked = Some(sandbox.id.clone());
+        }
         let created = node.runtime.create_container(&sandbox.id, config, sandbox_config).await;
+        let failed = created.as_ref().err();
+        let not_mounted = failed.is_some_and(|e| e.message.starts_with("ImageVolumeMountFailed"));
+        node.figures
+            .image_volumes
+            .asked(image_volumes.len() as u64, not_mounted);
         let id = created.map_err(|e| fail("CreateContainerError", e.message))?;
         self.made_with(container)
             .map_err(|e| fail("CreateContainerError", e.to_string()))?;

@@ -46,6 +46,7 @@ impl Worker {
                     name: pod.metadata.name.clone(),
                     uid: pod.metadata.uid.clone(),
                 }),
+                attestations: None,
             }),
             ..TokenRequest::default()
         };

@@ -228,6 +228,12 @@ fn mounts(
                 mount.container_path
             )));
         }
+        if !mount.mount_options.is_empty() {
+            return Err(RuntimeError::Unsupported(format!(
+                "mount {:?}: mount options are not supported",
+                mount.container_path
+            )));
+        }
         if let Some(spec) = mount.image.as_ref().filter(|i| !i.image.is_empty()) {
             let image = places.store.find(&spec.image).ok_or_else(|| RuntimeError::NotFound {
                 kind: "image",

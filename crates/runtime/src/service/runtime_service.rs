@@ -395,6 +395,7 @@ impl RuntimeService for Service {
             runtime_handlers: handlers.collect(),
             features: Some(v1::RuntimeFeatures {
                 supplemental_groups_policy: true,
+                mount_options: false,
                 user_namespaces_host_network: false,
             }),
         })
@@ -405,6 +406,14 @@ impl RuntimeService for Service {
         _: Request<v1::CheckpointContainerRequest>,
     ) -> Answer<v1::CheckpointContainerResponse> {
         Err(unsupported("checkpoint"))
+    }
+
+    async fn checkpoint_pod(&self, _: Request<v1::CheckpointPodRequest>) -> Answer<v1::CheckpointPodResponse> {
+        Err(unsupported("checkpoint"))
+    }
+
+    async fn restore_pod(&self, _: Request<v1::RestorePodRequest>) -> Answer<v1::RestorePodResponse> {
+        Err(unsupported("restoration of a checkpoint"))
     }
 
     async fn get_container_events(&self, _: Request<v1::GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {

@@ -61,9 +61,10 @@ pub fn number(text: &str) -> Option<i32> {
     NAMES.iter().find(|(n, _)| *n == name).map(|(_, number)| *number)
 }
 
-/// CRI's enum spells `+` and `-` as words.
+/// CRI's enum spells `+` and `-` as words, and its own name before each.
 fn spelled(signal: v1::Signal) -> String {
-    signal.as_str_name().replace("PLUS", "+").replace("MINUS", "-")
+    let name = signal.as_str_name().trim_start_matches("SIGNAL_");
+    name.replace("PLUS", "+").replace("MINUS", "-")
 }
 
 /// `None` for the runtime's default.
