@@ -142,7 +142,10 @@ impl Api {
         if let Some(uid) = &globals.as_uid {
             add("impersonate-uid", uid)?;
         }
-        let client = Client::new(Arc::new(transport.clone()), "kubectl/v1.36.3");
+        let client = Client::new(
+            Arc::new(transport.clone()),
+            concat!("kubectl/", api::kubernetes_version!()),
+        );
         Ok(Api {
             transport,
             client,
@@ -243,6 +246,20 @@ impl Api {
 
     pub async fn get(&self, path: &str) -> Result<Value> {
         self.json(&Call::get(path)).await
+    }
+
+    /// Sends somebody else's request in the user's name, and answers what the server answers.
+    pub async fn forward(&self, mut request: Request<Bytes>) -> Result<Response<Body>> {
+        request.headers_mut().extend(self.headers.clone());
+        client::Transport::call(&self.transport, request)
+            .await
+            .map_err(|e| self.lost(e))
+    }
+
+    /// The same for a request whose connection becomes a stream.
+    pub async fn forward_upgrade(&self, mut request: Request<Bytes>) -> Result<(HeaderMap, Upgraded)> {
+        request.headers_mut().extend(self.headers.clone());
+        self.transport.upgrade(request).await.map_err(|e| self.lost(e))
     }
 
     /// Turns a request's connection into a stream of the protocol's own.

@@ -52,7 +52,7 @@ enum Command {
     Autoscale(cmd::autoscale::Args),
     Certificate(cmd::certificate::Args),
     ClusterInfo(cmd::info::ClusterInfo),
-    Top(cmd::info::Top),
+    Top(cmd::top::Args),
     /// Mark node as unschedulable
     Cordon(cmd::nodes::Cordon),
     /// Mark node as schedulable
@@ -65,14 +65,17 @@ enum Command {
     Attach(cmd::exec::Attach),
     Exec(cmd::exec::Exec),
     PortForward(cmd::port_forward::Args),
+    Proxy(Box<cmd::proxy::Args>),
     Cp(cmd::cp::Args),
     Auth(cmd::auth::Args),
+    Debug(Box<cmd::debug::Args>),
     Events(cmd::events::Args),
     Diff(cmd::diff::Args),
     Apply(Box<cmd::apply::Args>),
     Patch(cmd::patch::Args),
     Replace(Box<cmd::replace::Args>),
     Wait(cmd::wait::Args),
+    Kustomize(cmd::kustomize::Args),
     /// Update the labels on a resource
     Label(cmd::label::Args),
     /// Update the annotations on a resource
@@ -81,6 +84,7 @@ enum Command {
     ApiResources(cmd::info::Resources),
     ApiVersions(cmd::info::Versions),
     Config(cmd::config::Args),
+    Plugin(cmd::plugin::Args),
     Version(cmd::info::Version),
 }
 
@@ -101,6 +105,9 @@ pub fn main(args: Args) -> ExitCode {
 
 /// Runs one command to its end.
 pub async fn run(args: Args) -> ExitCode {
+    if let Some(code) = plugin(&args.words) {
+        return code;
+    }
     let mut words = vec![OsString::from("kubectl")];
     words.extend(args.words);
     let cli = match parse(words) {
@@ -124,6 +131,45 @@ pub async fn run(args: Args) -> ExitCode {
     }
 }
 
+/// Becomes the plug-in that the words name, where they name no command; comes back where there is none, with a code where it cannot be run.
+fn plugin(words: &[OsString]) -> Option<ExitCode> {
+    let first = words.first()?.to_str()?;
+    let spec = Cli::command();
+    // completion asks under these names, help is no plug-in's
+    if matches!(first, "help" | "__complete" | "__completeNoDesc") {
+        return None;
+    }
+    // whoever extends `create` names two words
+    let least = match spec.find_subcommand(first) {
+        None => 1,
+        Some(found) if first == "create" => {
+            let next = words.get(1)?.to_str().filter(|next| !next.starts_with('-'))?;
+            if found.find_subcommand(next).is_some() {
+                return None;
+            }
+            2
+        }
+        Some(_) => return None,
+    };
+    if first.starts_with('-') {
+        return None;
+    }
+    let error = cmd::plugin::become_plugin(words, least).err()?;
+    eprintln!("{}", error.report().unwrap_or_default());
+    Some(ExitCode::from(error.code()))
+}
+
+/// `kubectl get` for `get`: the command that words name as far as they do.
+fn command_of(words: &[&str]) -> Option<String> {
+    let spec = Cli::command();
+    let found = spec.find_subcommand(words.first()?)?;
+    let deeper = words.get(1).and_then(|word| found.find_subcommand(word));
+    let deeper = deeper
+        .map(|command| format!(" {}", command.get_name()))
+        .unwrap_or_default();
+    Some(format!("kubectl {}{deeper}", found.get_name()))
+}
+
 async fn dispatch(session: &Session, command: &Command) -> Result<()> {
     match command {
         Command::Get(args) => cmd::get::run(session, args).await,
@@ -142,9 +188,13 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Events(args) => cmd::events::run(session, args).await,
         Command::Scale(args) => cmd::scale::run(session, args).await,
         Command::Patch(args) => cmd::patch::run(session, args).await,
+        Command::Kustomize(args) => cmd::kustomize::run(session, args),
         Command::Wait(args) => cmd::wait::run(session, args).await,
         Command::Set(args) => cmd::set::run(session, args).await,
         Command::Config(args) => cmd::config::run(session, args),
+        Command::Plugin(args) => cmd::plugin::run(session, args, command_of),
+        Command::Proxy(args) => cmd::proxy::run(session, args).await,
+        Command::Debug(args) => cmd::debug::run(session, args).await,
         Command::Diff(args) => cmd::diff::run(session, args).await,
         Command::Explain(args) => cmd::explain::run(session, args).await,
         Command::Replace(args) => cmd::replace::run(session, args).await,
@@ -157,7 +207,7 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::ApiVersions(args) => cmd::info::versions(session, args).await,
         Command::Version(args) => cmd::info::version(session, args).await,
         Command::ClusterInfo(args) => cmd::info::cluster_info(session, args).await,
-        Command::Top(args) => cmd::info::top(session, args).await,
+        Command::Top(args) => cmd::top::run(session, args).await,
         Command::Completion(args) => cmd::info::completion(session, args),
         Command::Cordon(args) => cmd::nodes::cordon(session, args, true).await,
         Command::Uncordon(args) => cmd::nodes::cordon(session, args, false).await,

@@ -10,6 +10,8 @@ pub mod command;
 mod discovery;
 mod error;
 mod flags;
+mod image_name;
+mod kustomize;
 pub use ::api::jsonpath;
 pub mod manifest;
 mod patch;

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::error::{Result, fail, message};
 use crate::flags::Files;
+use crate::kustomize;
 use crate::print::go::quote;
 
 /// Where the trust in the web's certificates is kept on most systems.
@@ -32,12 +33,19 @@ pub struct Manifest {
 
 /// Every object of the files, lists taken apart.
 pub async fn read(files: &Files) -> Result<Vec<Manifest>> {
-    if files.kustomize.is_some() {
-        return fail(
-            "kustomize directories (-k) are not supported; render them with the kustomize program and use -f -",
-        );
-    }
     let mut all = Vec::new();
+    if let Some(dir) = &files.kustomize {
+        if !files.files.is_empty() || files.recursive {
+            return fail("only one of -f or -k can be specified");
+        }
+        let objects = kustomize::build(Path::new(dir), kustomize::Order::Read, &mut |text| eprintln!("{text}"))?;
+        let source = dir.clone();
+        all.extend(objects.into_iter().map(|object| Manifest {
+            source: source.clone(),
+            object,
+        }));
+        return Ok(all);
+    }
     for file in &files.files {
         if file == "-" {
             let mut text = String::new();

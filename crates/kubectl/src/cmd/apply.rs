@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::prune::{Pruner, kinds_of};
 use crate::change::{Changer, MERGE, STRATEGIC, prune_nulls};
 use crate::error::{Error, Result, all, fail, message};
 use crate::flags::{Change, DryRun, Files, Validate};
@@ -44,6 +45,9 @@ pub struct Args {
     /// Automatically delete resource objects that do not appear in the configs
     #[arg(long)]
     prune: bool,
+    /// Overwrite the default allowlist with <group/version/kind> for --prune
+    #[arg(long, value_delimiter = ',')]
+    prune_allowlist: Vec<String>,
     /// Select all resources in the namespace of the specified resource types
     #[arg(long)]
     all: bool,
@@ -88,6 +92,11 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if infos.is_empty() && errors.is_empty() {
         return fail("no objects passed to apply");
     }
+    let selector = args.selector.as_deref().unwrap_or_default();
+    let mut pruner = match args.prune {
+        true => Some(Pruner::new(&changer, &args.prune_allowlist, selector).await?),
+        false => None,
+    };
     let mut applied = Vec::new();
     for mut info in infos {
         let subresource = args.subresource.as_deref().unwrap_or_default();
@@ -96,6 +105,9 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         } else {
             client_side(&changer, args, &mut info).await
         };
+        if let (Some(pruner), Ok(_)) = (&mut pruner, &done) {
+            pruner.keep(&info);
+        }
         match done {
             Ok(operation) if changer.format.is_human() || matches!(changer.format, crate::print::Format::Name) => {
                 changer.tell(&info.object, operation)?;
@@ -110,6 +122,10 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": applied}),
         };
         changer.tell(&whole, "")?;
+    }
+    // what could not be applied would be taken for what is not wanted
+    if let Some(pruner) = pruner.filter(|_| errors.is_empty()) {
+        pruner.run().await?;
     }
     all(errors)
 }
@@ -133,8 +149,23 @@ fn check(args: &Args) -> Result<()> {
     if args.subresource.is_some() && !args.server_side {
         return fail("--subresource can only be specified for --server-side");
     }
+    if args.all && args.selector.as_ref().is_some_and(|s| !s.is_empty()) {
+        return fail("cannot set --all and --selector at the same time");
+    }
     if args.prune {
-        return fail("--prune is not supported; delete what is no longer wanted with kubectl delete");
+        if args.force {
+            return fail("--force cannot be used with --prune");
+        }
+        kinds_of(&args.prune_allowlist)?;
+        if !args.all && args.selector.as_ref().is_none_or(String::is_empty) {
+            return fail(
+                "all resources selected for prune without explicitly passing --all. To prune all resources, pass the --all flag. \
+                 If you did not mean to prune all resources, specify a label selector",
+            );
+        }
+        if args.server_side {
+            return fail("--prune is in alpha and doesn't currently work on objects created by server-side apply");
+        }
     }
     Ok(())
 }

@@ -119,7 +119,9 @@ pub async fn attach_to(
         ));
     }
     let place = Place::new(session, pod, container, quiet)?;
-    let has_tty = items(&pod["spec"]["containers"]).any(|c| c["name"] == place.container && c["tty"] == true);
+    let lists = ["containers", "initContainers", "ephemeralContainers"].into_iter();
+    let mut listed = lists.flat_map(|list| items(&pod["spec"][list]));
+    let has_tty = listed.any(|c| c["name"] == place.container && c["tty"] == true);
     let mut tty = tty;
     if tty && !has_tty {
         tty = false;

@@ -11,9 +11,12 @@ use crate::session::Session;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     args: Vec<String>,
-    /// When true, print the name of all the fields recursively
-    #[arg(long)]
+    /// Print the fields of fields. Use --max-depth to cap the recursion depth.
+    #[arg(long, short = 'R')]
     recursive: bool,
+    /// Maximum recursion depth when printing nested fields with --recursive. 0 means no limit
+    #[arg(long, default_value_t = 0, hide_default_value = true, allow_negative_numbers = true)]
+    max_depth: i64,
     /// Use given api-version (group/version) of the resource
     #[arg(long)]
     api_version: Option<String>,
@@ -31,6 +34,11 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         }
         [path] => path,
         _ => return fail("We accept only this format: explain RESOURCE"),
+    };
+    let max_depth = match usize::try_from(args.max_depth) {
+        Ok(depth) if depth > 0 && !args.recursive => return fail("--max-depth requires --recursive"),
+        Ok(depth) => depth,
+        Err(_) => return fail("--max-depth must be non-negative"),
     };
     if args.output != "plaintext" {
         return fail(format!("unrecognized format: {}", args.output));
@@ -92,6 +100,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let explainer = Explainer {
         schemas,
         recursive: args.recursive,
+        max_depth,
     };
     match explainer.at(root, &fields) {
         Some(body) => {
@@ -114,6 +123,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 struct Explainer<'a> {
     schemas: &'a Value,
     recursive: bool,
+    /// Levels of fields; 0 shows them all.
+    max_depth: usize,
 }
 
 impl<'a> Explainer<'a> {
@@ -195,7 +206,7 @@ impl<'a> Explainer<'a> {
         for (name, property) in resolved["properties"].as_object().into_iter().flatten() {
             let required = items(&resolved["required"]).any(|r| r == name.as_str());
             self.field(name, property, required, level, out);
-            if self.recursive {
+            if self.recursive && (self.max_depth == 0 || level < self.max_depth) {
                 self.fields(property, level + 1, seen, out);
             }
         }
@@ -321,6 +332,7 @@ mod tests {
         let explainer = Explainer {
             schemas: &schemas,
             recursive: false,
+            max_depth: 0,
         };
         let text = explainer.at(&root, &["spec", "list"]).unwrap();
         assert_eq!(
@@ -334,6 +346,25 @@ mod tests {
                 .starts_with("FIELD: a <string>\nENUM:\n    \"\"\n    b\n\n")
         );
         assert_eq!(explainer.at(&root, &["spec", "nope"]), None);
+    }
+
+    #[test]
+    fn fields_of_fields_are_shown_down_to_a_depth() {
+        let schemas = json!({
+            "x.A": {"type": "object", "properties": {"b": {"$ref": "#/components/schemas/x.B"}}},
+            "x.B": {"type": "object", "properties": {"c": {"type": "string"}}},
+        });
+        let root = json!({"properties": {"a": {"$ref": "#/components/schemas/x.A"}}});
+        for (max_depth, lines) in [(0, 3), (1, 1), (2, 2), (3, 3)] {
+            let explainer = Explainer {
+                schemas: &schemas,
+                recursive: true,
+                max_depth,
+            };
+            let mut fields = String::new();
+            explainer.fields(&root, 1, &mut Vec::new(), &mut fields);
+            assert_eq!(fields.lines().count(), lines, "{max_depth}: {fields}");
+        }
     }
 
     #[test]

@@ -92,6 +92,10 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             args.output.output.as_deref().unwrap_or_default()
         ));
     }
+    let asked = args.output.output.as_deref().unwrap_or_default();
+    if !args.label_columns.is_empty() && asked.starts_with("custom-columns") {
+        return fail(format!("--label-columns option cannot be used with {asked} printer"));
+    }
     let watches = args.watch || args.watch_only;
     if args.output_watch_events && !watches {
         return fail("--output-watch-events option can only be used with --watch or --watch-only");

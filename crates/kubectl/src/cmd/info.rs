@@ -1,19 +1,18 @@
-//! `api-resources`, `api-versions`, `version`, `cluster-info`, `top` and what is refused.
+//! `api-resources`, `api-versions`, `version`, `cluster-info`, `options` and what is refused.
 
 use std::sync::Arc;
 
+use api::version::{MINOR, VERSION};
 use serde_json::{Value, json};
 
 use crate::api::Call;
+use crate::cmd::cluster_info_dump;
 use crate::cmd::describe::{items, str_of};
 use crate::discovery::ResourceType;
 use crate::error::{Error, Result, fail};
 use crate::print::{go, tabwriter::TabWriter, yaml};
 use crate::select::Selection;
 use crate::session::Session;
-
-/// The Kubernetes release whose kubectl this is compatible with.
-const VERSION: &str = "v1.36.3";
 
 /// Print the supported API resources on the server
 #[derive(Debug, clap::Args)]
@@ -63,16 +62,16 @@ pub struct Version {
 
 /// Display cluster information
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct ClusterInfo {
     args: Vec<String>,
+    #[command(subcommand)]
+    sub: Option<ClusterInfoSub>,
 }
 
-/// Display resource (CPU/memory) usage
-#[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
-pub struct Top {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<String>,
+#[derive(Debug, clap::Subcommand)]
+enum ClusterInfoSub {
+    Dump(cluster_info_dump::Args),
 }
 
 /// Output shell completion code for the specified shell
@@ -158,9 +157,10 @@ pub async fn version(session: &Session, args: &Version) -> Result<()> {
         return fail("--output must be 'yaml' or 'json'");
     }
     let mut info = json!({"clientVersion": {
-        "gitVersion": VERSION, "major": "1", "minor": "36", "compiler": "rustc",
+        "gitVersion": VERSION, "major": "1", "minor": MINOR.to_string(), "compiler": "rustc",
         "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
     }});
+    info["kustomizeVersion"] = json!(crate::kustomize::VERSION);
     let mut failed = None;
     if !args.client {
         match session.api()?.json(&Call::get("/version")).await {
@@ -173,6 +173,7 @@ pub async fn version(session: &Session, args: &Version) -> Result<()> {
         "json" => session.println(&go::json(&info, Some("  ")))?,
         _ => {
             session.println(&format!("Client Version: {VERSION}"))?;
+            session.println(&format!("Kustomize Version: {}", crate::kustomize::VERSION))?;
             if let Some(server) = info["serverVersion"]["gitVersion"].as_str() {
                 session.println(&format!("Server Version: {server}"))?;
             }
@@ -190,11 +191,11 @@ fn go_arch() -> &'static str {
 }
 
 pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
+    if let Some(ClusterInfoSub::Dump(args)) = &args.sub {
+        return cluster_info_dump::run(session, args).await;
+    }
     if let Some(word) = args.args.first() {
-        return match word.as_str() {
-            "dump" => fail("cluster-info dump is not supported; use kubectl get and kubectl logs"),
-            other => session.usage(format!("unknown command {}", go::quote(other))),
-        };
+        return session.usage(format!("unknown command {}", go::quote(word)));
     }
     let types = ["services".to_owned()];
     let mut selection = Selection::new(&types);
@@ -235,40 +236,6 @@ pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
     session.print(&format!(
         "{text}\nTo further debug and diagnose cluster problems, use 'kubectl cluster-info dump'.\n"
     ))
-}
-
-/// There is no metrics server here; where there is one, its tables are shown.
-pub async fn top(session: &Session, args: &Top) -> Result<()> {
-    let discovery = session.resources().await?;
-    if !discovery.groups.iter().any(|(group, _)| group == "metrics.k8s.io") {
-        return fail("Metrics API not available");
-    }
-    let kind = match args.words.first().map(String::as_str) {
-        Some("node" | "nodes" | "no") => "nodes",
-        Some("pod" | "pods" | "po") => "pods",
-        _ => return session.usage("one of node or pod is expected"),
-    };
-    let path = match (kind, args.words.iter().any(|w| w == "-A" || w == "--all-namespaces")) {
-        ("pods", false) => format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", session.namespace()?),
-        _ => format!("/apis/metrics.k8s.io/v1beta1/{kind}"),
-    };
-    let list = session.api()?.get(&path).await?;
-    let mut out = TabWriter::table();
-    out.line("NAME\tCPU(cores)\tMEMORY(bytes)");
-    for item in items(&list["items"]) {
-        let sum = |resource: &str| {
-            let of = |usage: &Value| go::sprint(&usage[resource]).parse::<api::quantity::Quantity>().ok();
-            let parts: Vec<_> = match kind {
-                "nodes" => of(&item["usage"]).into_iter().collect(),
-                _ => items(&item["containers"]).filter_map(|c| of(&c["usage"])).collect(),
-            };
-            parts.into_iter().reduce(|a, b| a.add(&b))
-        };
-        let cpu = sum("cpu").map_or(0, |q| q.milli_value());
-        let memory = sum("memory").map_or(0, |q| q.value()) / (1 << 20);
-        out.line(&format!("{}\t{cpu}m\t{memory}Mi", str_of(&item["metadata"]["name"])));
-    }
-    session.print(&out.flush())
 }
 
 pub fn completion(session: &Session, args: &Completion) -> Result<()> {

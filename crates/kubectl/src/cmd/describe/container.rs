@@ -122,7 +122,7 @@ fn state(w: &mut Text, title: &str, state: &Value) {
 
 fn probe(probe: &Value) -> String {
     let attributes = format!(
-        "delay={}s timeout={}s period={}s #success={} #failure={}",
+        "delay={}s timeout={}s period={}s successThreshold={} failureThreshold={}",
         int(&probe["initialDelaySeconds"]),
         int(&probe["timeoutSeconds"]),
         int(&probe["periodSeconds"]),

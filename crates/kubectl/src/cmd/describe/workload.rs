@@ -186,6 +186,14 @@ pub async fn stateful_set(session: &Session, w: &mut Text, set: &Value) -> Resul
     w.pair(0, "Selector", &chosen);
     w.labels("", "Labels", &set["metadata"]["labels"]);
     w.annotations("Annotations", &set["metadata"]["annotations"]);
+    for (title, field) in [
+        ("Service Name", "serviceName"),
+        ("Pod Management Policy", "podManagementPolicy"),
+    ] {
+        if !str_of(&spec[field]).is_empty() {
+            w.pair(0, title, str_of(&spec[field]));
+        }
+    }
     let (desired, total) = (int(&spec["replicas"]), int(&set["status"]["replicas"]));
     w.pair(0, "Replicas", &format!("{desired} desired | {total} total"));
     w.pair(0, "Update Strategy", str_of(&spec["updateStrategy"]["type"]));
@@ -193,6 +201,12 @@ pub async fn stateful_set(session: &Session, w: &mut Text, set: &Value) -> Resul
     if rolling["partition"].is_number() {
         w.some(1, "Partition", &rolling["partition"]);
         w.some(1, "MaxUnavailable", &rolling["maxUnavailable"]);
+    }
+    let retention = &spec["persistentVolumeClaimRetentionPolicy"];
+    if retention.is_object() {
+        w.line(0, "Persistent Volume Claim Retention Policy:");
+        w.pair(1, "WhenDeleted", str_of(&retention["whenDeleted"]));
+        w.pair(1, "WhenScaled", str_of(&retention["whenScaled"]));
     }
     w.pair(0, "Pods Status", &pods_of(session, set, &chosen).await?);
     template(w, &spec["template"]);
