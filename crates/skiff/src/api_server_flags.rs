@@ -3,6 +3,9 @@
 use clap::Parser;
 use serving::TlsSettings;
 
+use crate::admission_flags::AdmissionFlags;
+use crate::aggregation_flags::AggregationFlags;
+use crate::audit_flags::AuditFlags;
 use crate::server::args::{LimitArgs, ServerArgs};
 
 #[derive(Debug, Clone, Parser)]
@@ -30,7 +33,16 @@ pub struct ApiServerFlags {
     #[arg(long, default_value = "VersionTLS12")]
     tls_min_version: String,
     #[command(flatten)]
+    aggregation: AggregationFlags,
+    /// Features that are switched on or off: A=true,B=false
+    #[arg(long, value_parser = api::features::check)]
+    feature_gates: Vec<String>,
+    #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    audit: AuditFlags,
+    #[command(flatten)]
+    admission: AdmissionFlags,
 }
 
 /// Why a flag cannot be used.
@@ -48,6 +60,10 @@ pub enum FlagError {
     Lookup,
     #[error("--tls-cipher-suites, --tls-min-version: {0}")]
     Tls(String),
+    #[error("--feature-gates: {0}")]
+    FeatureGates(#[from] api::features::GateError),
+    #[error(transparent)]
+    Admission(#[from] apiserver::admission::configuration::ConfigurationError),
     #[error("{}", .0.render().to_string().trim_start_matches("error: ").trim())]
     Parse(#[from] clap::Error),
 }
@@ -58,6 +74,7 @@ impl ApiServerFlags {
     /// # Errors
     /// For flags that ask for what is not there.
     pub fn apply(self, server: &mut ServerArgs) -> Result<(), FlagError> {
+        api::features::set(&self.feature_gates.join(","))?;
         let mut modes = self.authorization_mode;
         modes.sort();
         if modes != ["Node", "RBAC"] {
@@ -74,7 +91,12 @@ impl ApiServerFlags {
         }
         server.tls = TlsSettings::new(&self.tls_cipher_suites, &self.tls_min_version).map_err(FlagError::Tls)?;
         server.anonymous_auth = self.anonymous_auth;
+        server.aggregation = self.aggregation;
         server.limits = self.limits;
+        server.audit = Some(self.audit);
+        // what is wrong with them is said before anything starts
+        self.admission.read()?;
+        server.admission = self.admission;
         Ok(())
     }
 }
@@ -85,6 +107,7 @@ impl ApiServerFlags {
 /// For flags that nobody knows or that ask for what is not there.
 pub fn apply_args(server: &mut ServerArgs) -> Result<(), FlagError> {
     let LimitArgs {
+        enable_priority_and_fairness,
         max_requests_inflight,
         max_mutating_requests_inflight,
         request_timeout,
@@ -92,6 +115,7 @@ pub fn apply_args(server: &mut ServerArgs) -> Result<(), FlagError> {
     // what holds unless it is given
     let mut flags = vec![
         format!("--anonymous-auth={}", server.anonymous_auth),
+        format!("--enable-priority-and-fairness={enable_priority_and_fairness}"),
         format!("--max-requests-inflight={max_requests_inflight}"),
         format!("--max-mutating-requests-inflight={max_mutating_requests_inflight}"),
         format!("--request-timeout={}ns", request_timeout.as_nanos()),
@@ -148,6 +172,7 @@ mod tests {
             ("authorization-mode=AlwaysAllow", "only Node,RBAC is supported"),
             ("tls-cipher-suites=TLS_RSA_WITH_AES_128_GCM_SHA256", "it is not safe"),
             ("request-timeout=soon", "is not a duration"),
+            ("enable-admission-plugins=Nobody", "plugin \"Nobody\" is unknown"),
             ("no-such-flag=1", "unexpected argument '--no-such-flag'"),
         ] {
             let said = server(&[&format!("--kube-apiserver-arg={arg}")]).unwrap_err();

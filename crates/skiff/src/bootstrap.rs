@@ -70,7 +70,7 @@ pub async fn bootstrap(
     service_ip: IpAddr,
     advertise: IpAddr,
     port: u16,
-    client_authority: &str,
+    authentication: &Value,
 ) -> Result<(), ApiError> {
     let namespace = |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
     let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
@@ -96,30 +96,30 @@ pub async fn bootstrap(
         ensure(pipeline, "scheduling.k8s.io", "priorityclasses", "", class)
     });
     // together, so that they share syncs
-    let (services, classes) = tokio::join!(
+    let (services, classes, flows) = tokio::join!(
         apiserver::api_services::start(pipeline),
-        futures::future::try_join_all(classes)
+        futures::future::try_join_all(classes),
+        apiserver::flow_control::keep::ensure(pipeline)
     );
     services?;
     classes?;
+    flows?;
     // by these, servers behind this one find out whom to trust, and cleaners since when token use is written down
     let today = pipeline.registry.timestamp().chars().take(10).collect::<String>();
-    for (name, data) in [
-        (
-            "extension-apiserver-authentication",
-            json!({ "client-ca-file": client_authority }),
-        ),
-        (
-            "kube-apiserver-legacy-service-account-token-tracking",
-            json!({ "since": today }),
-        ),
-    ] {
-        let map = json!({
+    let map = |name: &str, data: Value| {
+        json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": { "name": name, "namespace": "kube-system" }, "data": data,
-        });
-        ensure(pipeline, "", "configmaps", "kube-system", map).await?;
-    }
+        })
+    };
+    let tracking = map(
+        "kube-apiserver-legacy-service-account-token-tracking",
+        json!({ "since": today }),
+    );
+    ensure(pipeline, "", "configmaps", "kube-system", tracking).await?;
+    // authorities may be others than at the last start
+    let authentication = map("extension-apiserver-authentication", authentication.clone());
+    ensure_with(pipeline, "", "configmaps", "kube-system", authentication, &["data"]).await?;
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
     let service = json!({
         "apiVersion": "v1", "kind": "Service",

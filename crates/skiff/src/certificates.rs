@@ -11,12 +11,17 @@ pub struct Certificates {
     dir: PathBuf,
     pub server_authority: Authority,
     pub client_authority: Arc<Authority>,
+    /// Vouches for proxies that name users in headers.
+    pub request_header_authority: Authority,
     names: Vec<String>,
 }
 
 const SERVING: &str = "serving-kube-apiserver";
 const ADMIN: &str = "client-admin";
 const TO_KUBELETS: &str = "client-kube-apiserver";
+const FRONT_PROXY: &str = "client-auth-proxy";
+/// The name by which extension servers know this one.
+pub const FRONT_PROXY_NAME: &str = "system:auth-proxy";
 /// Components that may run as programs of their own: the file and the user.
 const COMPONENTS: [(&str, &str, &str); 3] = [
     ("client-scheduler", "system:kube-scheduler", "scheduler"),
@@ -31,6 +36,7 @@ impl Certificates {
             dir: dir.to_owned(),
             server_authority: Authority::load_or_create(dir, "server-ca", now)?,
             client_authority: Arc::new(Authority::load_or_create(dir, "client-ca", now)?),
+            request_header_authority: Authority::load_or_create(dir, "request-header-ca", now)?,
             names,
         };
         if let Err(error) = certificates.renew(now) {
@@ -43,7 +49,7 @@ impl Certificates {
     /// A full disk only means that nothing is renewed; other errors, and missing files, are errors.
     fn if_all_there(&self, error: PkiError) -> Result<(), PkiError> {
         let names = COMPONENTS.map(|(file, _, _)| file);
-        let all = [SERVING, ADMIN, TO_KUBELETS].into_iter().chain(names);
+        let all = [SERVING, ADMIN, TO_KUBELETS, FRONT_PROXY].into_iter().chain(names);
         if !error.is_full_disk() || !all.into_iter().all(|name| self.pair(name).is_ok()) {
             return Err(error);
         }
@@ -79,6 +85,12 @@ impl Certificates {
                 },
             )?;
         }
+        let proxy = Identity {
+            common_name: FRONT_PROXY_NAME,
+            organizations: &[],
+        };
+        self.request_header_authority
+            .ensure(&self.dir, FRONT_PROXY, &proxy, &Usage::Client, now)?;
         let who = Identity {
             common_name: "kube-apiserver",
             organizations: &[],
@@ -118,6 +130,11 @@ impl Certificates {
     /// What the API server shows kubelets.
     pub fn to_kubelets(&self) -> Result<(String, String), PkiError> {
         self.pair(TO_KUBELETS)
+    }
+
+    /// What the API server shows extension servers.
+    pub fn front_proxy(&self) -> Result<(String, String), PkiError> {
+        self.pair(FRONT_PROXY)
     }
 
     /// Writes the kubeconfigs with which components run as programs of their own.

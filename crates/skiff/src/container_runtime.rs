@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::node::{self, NodeError};
 use crate::node_paths::{DEFAULT_DATA_DIR, NodePaths};
-use crate::server::agent::{self, AgentError};
 use crate::server::{self, ServerError};
 
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ pub enum ContainerRuntimeError {
     #[error(transparent)]
     Lock(#[from] ServerError),
     #[error(transparent)]
-    Open(#[from] AgentError),
+    Open(#[from] NodeError),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
     #[error("container runtime: {0}")]
@@ -41,7 +41,7 @@ pub enum ContainerRuntimeError {
 /// Runs until SIGTERM or SIGINT; containers go on.
 pub async fn run(args: RuntimeArgs) -> Result<(), ContainerRuntimeError> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(AgentError::NotRoot.into());
+        return Err(NodeError::NotRoot.into());
     }
     let _lock = server::lock(&args.data_dir)?;
     let paths = NodePaths::of(&args.data_dir);
@@ -51,10 +51,12 @@ pub async fn run(args: RuntimeArgs) -> Result<(), ContainerRuntimeError> {
     }
     if let Some(net) = args.pod_cidr {
         let conf = paths.cni_conf();
-        agent::default_network(&paths, net).install(&conf).map_err(at(conf))?;
+        node::network::default_network(&paths, net)
+            .install(&conf)
+            .map_err(at(conf))?;
     }
-    let registries = agent::registries(&args.private_registry)?;
-    let runtime = agent::open_runtime(&paths, registries, Some(paths.images())).await?;
+    let registries = node::container_runtime::registries(&args.private_registry)?;
+    let runtime = node::container_runtime::open(&paths, registries, Some(paths.images())).await?;
     let socket = args.listen.unwrap_or_else(|| paths.socket());
     tracing::info!(socket = %socket.display(), "the container runtime is ready");
     let stop = crate::stop::at_signal().map_err(ContainerRuntimeError::Signals)?;

@@ -75,6 +75,13 @@ async fn standard_input(dir: &Path) -> std::io::Result<Taken> {
     Ok(taken)
 }
 
+/// Imports archives on the node of a data directory.
+pub async fn import(data_dir: &Path, archives: Vec<PathBuf>) -> Result<(), ImageError> {
+    let data_dir = data_dir.to_owned();
+    let command = ImageCommand::Import { archives };
+    run(ImageArgs { data_dir, command }).await
+}
+
 pub async fn run(args: ImageArgs) -> Result<(), ImageError> {
     let socket = NodePaths::of(&args.data_dir).socket();
     if !socket.exists() {

@@ -9,6 +9,7 @@ use apiserver::server::ApiServer;
 use apiserver::server::follow::Followed;
 use bytes::Bytes;
 use client::{Body, Client, Error, ListWatch, Transport, WatchEvent};
+use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream};
 use http_body_util::BodyExt;
@@ -50,7 +51,7 @@ impl Transport for InProcess {
             server: self.server.clone(),
             user: self.user.clone(),
             request,
-            at: None,
+            at: At::Nowhere,
             delay: FIRST_DELAY,
         };
         Box::pin(stream::unfold(following, |mut following| async move {
@@ -60,12 +61,20 @@ impl Transport for InProcess {
     }
 }
 
+/// Where a collection is followed.
+enum At {
+    Nowhere,
+    Here(Box<apiserver::server::follow::Follow>),
+    /// Another server has it: it is asked as any client would.
+    Elsewhere(BoxStream<'static, WatchEvent>),
+}
+
 /// A collection being followed; starts over when it cannot go on.
 struct Following {
     server: Arc<ApiServer>,
     user: Arc<User>,
     request: ListWatch,
-    at: Option<apiserver::server::follow::Follow>,
+    at: At,
     delay: Duration,
 }
 
@@ -73,21 +82,26 @@ impl Following {
     async fn next(&mut self) -> WatchEvent {
         loop {
             let failure = match &mut self.at {
-                Some(follow) => match follow.next().await {
+                At::Elsewhere(events) => match events.next().await {
+                    Some(event) => return event,
+                    None => None,
+                },
+                At::Here(follow) => match follow.next().await {
                     Some(Ok(Followed::Applied(object))) => return WatchEvent::Applied(object),
                     Some(Ok(Followed::Deleted(object))) => return WatchEvent::Deleted(object),
                     Some(Err(error)) => Some(error.to_string()),
                     None => None,
                 },
-                None => match self.start() {
-                    Ok(event) => {
+                At::Nowhere => match self.start() {
+                    Ok(Some(event)) => {
                         self.delay = FIRST_DELAY;
                         return event;
                     }
+                    Ok(None) => continue,
                     Err(error) => Some(error),
                 },
             };
-            self.at = None;
+            self.at = At::Nowhere;
             if let Some(error) = failure {
                 tracing::warn!(path = self.request.path, %error, "cannot follow; trying again");
                 tokio::time::sleep(self.delay).await;
@@ -96,10 +110,20 @@ impl Following {
         }
     }
 
-    fn start(&mut self) -> Result<WatchEvent, String> {
+    /// The collection as it is now, unless another server is to say so.
+    fn start(&mut self) -> Result<Option<WatchEvent>, String> {
         let uri = self.request.uri().parse().map_err(|e| format!("{e}"))?;
+        if self.server.is_elsewhere(&uri) {
+            let transport = InProcess {
+                server: self.server.clone(),
+                user: self.user.clone(),
+            };
+            let call = Arc::new(move |request| transport.call(request));
+            self.at = At::Elsewhere(client::list_watch_over(call, self.request.clone()));
+            return Ok(None);
+        }
         let (objects, follow) = self.server.follow(&self.user, &uri).map_err(|e| e.to_string())?;
-        self.at = Some(follow);
-        Ok(WatchEvent::Restarted(objects))
+        self.at = At::Here(Box::new(follow));
+        Ok(Some(WatchEvent::Restarted(objects)))
     }
 }

@@ -10,8 +10,8 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::node::{self, NodeError};
 use crate::node_paths::{DEFAULT_DATA_DIR, NodePaths};
-use crate::server::agent::{self, AgentError};
 use crate::server::{self, ServerError};
 
 #[derive(Debug, Args)]
@@ -26,7 +26,7 @@ pub enum KillallError {
     #[error(transparent)]
     Running(#[from] ServerError),
     #[error(transparent)]
-    Runtime(#[from] AgentError),
+    Runtime(#[from] NodeError),
     #[error("pod sandbox {id}: {message}")]
     Sandbox { id: String, message: String },
     #[error("rules of kube-proxy: {0}")]
@@ -56,12 +56,14 @@ pub async fn run(args: KillallArgs) -> Result<(), KillallError> {
         std::fs::remove_dir_all(&paths.run).map_err(at(&paths.run))?;
     }
     proxy::cleanup()?;
+    network_policy::cleanup(&node::network::policy_table(&paths)).map_err(|e| KillallError::Network(e.to_string()))?;
+    cni::overlay::cleanup(&paths.bridge).map_err(|e| KillallError::Network(e.to_string()))?;
     cni::plugin::cleanup(&paths.bridge).map_err(|e| KillallError::Network(e.to_string()))?;
     remove_cgroups(&paths.cgroup)
 }
 
 async fn end_pods(paths: &NodePaths) -> Result<(), KillallError> {
-    let runtime = agent::open_runtime(paths, runtime::registry::Registries::default(), None).await?;
+    let runtime = node::container_runtime::open(paths, runtime::registry::Registries::default(), None).await?;
     let (mut client, _) = runtime.clients();
     let failed = |id: &str| {
         let id = id.to_owned();
@@ -115,7 +117,7 @@ fn unmount_below(folders: &[&Path]) -> Result<(), KillallError> {
 }
 
 /// Ends what is left in the node's cgroups and removes them, in every hierarchy.
-fn remove_cgroups(name: &str) -> Result<(), KillallError> {
+pub fn remove_cgroups(name: &str) -> Result<(), KillallError> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root).map_err(at(root))?;
     let mut places: Vec<PathBuf> = hierarchies.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();

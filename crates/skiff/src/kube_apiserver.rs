@@ -63,6 +63,7 @@ impl ApiServerArgs {
         ];
         let mut server = Defaults::try_parse_from(alone)?.server;
         server.command = "skiff kube-apiserver";
+        server.joinable = false;
         server.unsafe_truncate_log = self.unsafe_truncate_log;
         server.data_dir = self.data_dir;
         server.bind_address = self.bind_address;

@@ -1,17 +1,27 @@
-//! skiff: Kubernetes v1.36 as one binary.
+//! skiff: Kubernetes as one binary.
 
+mod admission_flags;
+mod agent;
+mod aggregation_flags;
 mod api_server_flags;
+mod audit_flags;
+mod audit_webhook;
 mod bootstrap;
+mod certificate;
 mod certificates;
 mod container_runtime;
+mod dev;
 mod image;
 mod in_process;
+mod join;
 mod killall;
 mod kube_apiserver;
 mod memory;
+mod node;
 mod node_paths;
 mod server;
 mod stop;
+mod token;
 
 use std::process::ExitCode;
 
@@ -20,7 +30,7 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(
     name = "skiff",
-    about = "Kubernetes v1.36 as one small binary",
+    about = concat!("Kubernetes v", api::kubernetes_minor!(), " as one small binary"),
     disable_version_flag = true,
     args_override_self = true
 )]
@@ -33,8 +43,10 @@ struct Cli {
 enum Command {
     /// Runs the control plane.
     Server(Box<server::args::ServerArgs>),
+    /// Runs a node that joins the cluster of a server.
+    Agent(Box<agent::args::AgentArgs>),
     /// Runs the API server alone, over its own datastore.
-    KubeApiserver(kube_apiserver::ApiServerArgs),
+    KubeApiserver(Box<kube_apiserver::ApiServerArgs>),
     /// Runs a node's kubelet against any API server and CRI runtime.
     Kubelet(Box<kubelet::command::Args>),
     /// Runs the scheduler against any API server.
@@ -51,6 +63,12 @@ enum Command {
     Image(image::ImageArgs),
     /// Ends all pods of a stopped node and takes down what it has made; the data stays.
     Killall(killall::KillallArgs),
+    /// Says which certificates a server or agent has and when they expire.
+    Certificate(certificate::CertificateArgs),
+    /// Makes, lists and deletes the tokens by which nodes join.
+    Token(token::TokenArgs),
+    /// Starts and ends throw-away clusters of several nodes on this machine.
+    Dev(dev::DevArgs),
     /// Controls a cluster, as kubectl does; a link to this program named kubectl does the same.
     Kubectl(kubectl::command::Args),
     /// Says which Kubernetes this is.
@@ -58,7 +76,7 @@ enum Command {
 }
 
 /// The Kubernetes version with our build metadata.
-pub const GIT_VERSION: &str = concat!("v1.36.3+skiff", env!("CARGO_PKG_VERSION"));
+pub const GIT_VERSION: &str = concat!(api::kubernetes_version!(), "+skiff", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
     // the shim of a pod and CNI plugins are this program under other names: before anything else is set up
@@ -74,8 +92,13 @@ fn main() -> ExitCode {
             words: std::env::args_os().skip(1).collect(),
         });
     }
-    if words.next().as_deref() == Some("shim") {
+    let role = words.next().unwrap_or_default();
+    if role == "shim" {
         runtime::shim::main(&words.collect::<Vec<_>>());
+    }
+    // so are the processes that hold a node of `skiff dev`
+    if let Some(part) = dev::node::Part::of(&role) {
+        return part.main(&words.collect::<Vec<_>>());
     }
     let args = match server::args::with_config(std::env::args_os().collect()) {
         Ok(args) => args,
@@ -91,6 +114,13 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Kubectl(args) => kubectl::command::main(args),
+        Command::Certificate(args) => match certificate::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("skiff: {error}");
+                ExitCode::FAILURE
+            }
+        },
         command => run(command),
     }
 }
@@ -118,6 +148,7 @@ fn run(command: Command) -> ExitCode {
         let done: Result<(), String> = runtime.block_on(async {
             match command {
                 Command::Server(args) => server::run(*args).await.map_err(|e| e.to_string()),
+                Command::Agent(args) => agent::run(*args).await.map_err(|e| e.to_string()),
                 Command::KubeApiserver(args) => {
                     let args = args.server().map_err(|e| e.to_string())?;
                     server::run(args).await.map_err(|e| e.to_string())
@@ -146,8 +177,10 @@ fn run(command: Command) -> ExitCode {
                 }
                 Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(|e| e.to_string()),
                 Command::Image(args) => image::run(args).await.map_err(|e| e.to_string()),
+                Command::Token(args) => token::run(args).await.map_err(|e| e.to_string()),
+                Command::Dev(args) => dev::run(args).await.map_err(|e| e.to_string()),
                 Command::Killall(args) => killall::run(args).await.map_err(|e| e.to_string()),
-                Command::Version | Command::Kubectl(_) => Ok(()),
+                Command::Version | Command::Kubectl(_) | Command::Certificate(_) => Ok(()),
             }
         });
         // what blocks a thread may do so as long as it wants; the process does not wait for it

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/skiff";
+const DEFAULT_KUBELET: &str = "/var/lib/kubelet";
 
 #[derive(Debug, Clone)]
 pub struct NodePaths {
@@ -31,7 +32,7 @@ impl NodePaths {
                 run: "/run/skiff".into(),
                 cgroup: "/skiff".into(),
                 bridge: "skiff0".into(),
-                kubelet: "/var/lib/kubelet".into(),
+                kubelet: DEFAULT_KUBELET.into(),
                 pod_logs: "/var/log/pods".into(),
                 container_logs: "/var/log/containers".into(),
             };
@@ -55,6 +56,15 @@ impl NodePaths {
 
     pub fn manifests(&self) -> PathBuf {
         self.agent.join("pod-manifests")
+    }
+
+    /// What the node is known by: its password, and its number if its name has one. Not with the data, so that a node whose data was
+    /// removed is still itself.
+    pub fn node_config(&self) -> PathBuf {
+        match self.kubelet == Path::new(DEFAULT_KUBELET) {
+            true => "/etc/skiff/node".into(),
+            false => self.agent.join("etc/node"),
+        }
     }
 
     /// Archives that are imported at start.

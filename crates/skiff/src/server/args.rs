@@ -2,8 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use apiserver::flow_control::FlowControl;
+use apiserver::registry::Registry;
+use apiserver::server::in_flight::{self, InFlight};
+use apiserver::server::limits::Limits;
 use clap::Args;
+
+use crate::node::ClusterSettings;
+use crate::node::args::NodeArgs;
 
 pub use super::config_file::with_config;
 
@@ -59,9 +67,28 @@ pub struct ServerArgs {
     /// Mode of that file, octal.
     #[arg(long, default_value = "600")]
     pub write_kubeconfig_mode: String,
-    /// The cluster's secret; made on first start unless given, and kept in `<data-dir>/server/token`. Agents cannot join yet.
-    #[arg(short = 't', long)]
+    /// How pods on different nodes reach each other: vxlan, host-gw, or none for a network of your own.
+    #[arg(long, default_value_t)]
+    pub flannel_backend: cni::overlay::Backend,
+    /// The cluster's secret, by which servers and agents join; made on first start unless given, and kept in
+    /// `<data-dir>/server/token`.
+    #[arg(short = 't', long, env = "SKIFF_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
+    /// File with that secret.
+    #[arg(long, env = "SKIFF_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// A secret of their own for agents, by which no server joins; kept in `<data-dir>/server/agent-token`.
+    #[arg(long, env = "SKIFF_AGENT_TOKEN", hide_env_values = true)]
+    pub agent_token: Option<String>,
+    /// File with that secret.
+    #[arg(long, env = "SKIFF_AGENT_TOKEN_FILE")]
+    pub agent_token_file: Option<PathBuf>,
+    /// How long certificates of agents are valid, for tests of their renewal.
+    #[arg(long, hide = true, default_value = "8760h", value_parser = duration)]
+    pub node_certificate_lifetime: std::time::Duration,
+    /// Whether agents are answered.
+    #[arg(skip = true)]
+    pub joinable: bool,
     /// Built-in parts to leave out: coredns (the cluster's DNS).
     #[arg(long, value_delimiter = ',')]
     pub disable: Vec<String>,
@@ -77,14 +104,26 @@ pub struct ServerArgs {
     /// Run no kube-proxy.
     #[arg(long)]
     pub disable_kube_proxy: bool,
+    /// Hold pods to no network policies.
+    #[arg(long)]
+    pub disable_network_policy: bool,
     /// A flag of the API server, as flag=value.
     #[arg(long)]
     pub kube_apiserver_arg: Vec<String>,
     /// What the API server offers; by --kube-apiserver-arg.
     #[arg(skip)]
     pub tls: serving::TlsSettings,
+    /// How it asks extension servers; by --kube-apiserver-arg.
+    #[arg(skip)]
+    pub aggregation: crate::aggregation_flags::AggregationFlags,
     #[command(flatten)]
     pub limits: LimitArgs,
+    /// What is recorded of requests; by --kube-apiserver-arg.
+    #[arg(skip)]
+    pub audit: Option<crate::audit_flags::AuditFlags>,
+    /// Which admission plugins are on; by --kube-apiserver-arg.
+    #[arg(skip)]
+    pub admission: crate::admission_flags::AdmissionFlags,
     #[command(flatten)]
     pub node: NodeArgs,
 }
@@ -92,10 +131,14 @@ pub struct ServerArgs {
 /// What the API server takes on at a time, by upstream's names.
 #[derive(Debug, Clone, Args)]
 pub struct LimitArgs {
-    /// Requests that are answered at a time and change nothing; 0 is no limit. Administrators' do not count.
+    /// Requests are answered by their priority levels, fairly among flows.
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub enable_priority_and_fairness: bool,
+    /// Requests that are answered at a time and change nothing. With priority and fairness, the sum of this and the next is shared by
+    /// all levels; without, 0 is no limit.
     #[arg(long, default_value_t = 400)]
     pub max_requests_inflight: usize,
-    /// Requests that are answered at a time and change something; 0 is no limit.
+    /// Requests that are answered at a time and change something.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
     /// How long a request may take, as 1m0s; watches, logs and the like may last.
@@ -104,49 +147,39 @@ pub struct LimitArgs {
 }
 
 /// A Go duration, as 1m0s.
-fn duration(text: &str) -> Result<std::time::Duration, String> {
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
     let nanos = api::time::parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
     nanos
         .map(std::time::Duration::from_nanos)
         .ok_or_else(|| "is not a duration, such as 1m0s".to_owned())
 }
 
-impl LimitArgs {
-    pub fn limits(&self) -> apiserver::server::limits::Limits {
-        apiserver::server::limits::Limits::new(
-            self.max_requests_inflight,
-            self.max_mutating_requests_inflight,
-            self.request_timeout,
-            crate::memory::give_back,
-        )
+impl ServerArgs {
+    /// What nodes are told.
+    pub fn cluster_settings(&self, cluster_dns: IpAddr) -> ClusterSettings {
+        ClusterSettings {
+            cluster_cidr: self.cluster_cidr.clone(),
+            service_cidr: self.service_cidr.clone(),
+            cluster_dns,
+            cluster_domain: self.cluster_domain.clone(),
+            disable_kube_proxy: self.disable_kube_proxy,
+            disable_network_policy: self.disable_network_policy,
+            flannel_backend: self.flannel_backend.to_string(),
+        }
     }
 }
 
-/// Flags of the node's side.
-#[derive(Debug, Args)]
-pub struct NodeArgs {
-    /// The node's name; the host's unless given.
-    #[arg(long)]
-    pub node_name: Option<String>,
-    /// The node's address; the one its default route uses unless given.
-    #[arg(short = 'i', long)]
-    pub node_ip: Option<IpAddr>,
-    /// Labels the node registers with, as key=value.
-    #[arg(long, value_delimiter = ',')]
-    pub node_label: Vec<String>,
-    /// Taints the node registers with, as key=value:effect.
-    #[arg(long, value_delimiter = ',')]
-    pub node_taint: Vec<String>,
-    /// A kubelet's setting, as flag=value.
-    #[arg(long)]
-    pub kubelet_arg: Vec<String>,
-    /// Where registries' settings are, as k3s's registries.yaml.
-    #[arg(long, default_value = "/etc/skiff/registries.yaml")]
-    pub private_registry: PathBuf,
-    /// resolv.conf that pods and the cluster's DNS start from.
-    #[arg(long)]
-    pub resolv_conf: Option<PathBuf>,
-    /// Use this CRI runtime in place of skiff's own.
-    #[arg(long)]
-    pub container_runtime_endpoint: Option<String>,
+impl LimitArgs {
+    /// The limits of a server over this registry.
+    pub fn limits(&self, registry: &Arc<Registry>) -> Limits {
+        let (reading, writing) = (self.max_requests_inflight, self.max_mutating_requests_inflight);
+        let in_flight = match self.enable_priority_and_fairness {
+            true => {
+                let seats = u32::try_from(reading.saturating_add(writing)).unwrap_or(u32::MAX);
+                InFlight::Fair(FlowControl::new(registry, seats))
+            }
+            false => InFlight::Plain(in_flight::Limits::new(reading, writing)),
+        };
+        Limits::new(in_flight, self.request_timeout, crate::memory::give_back)
+    }
 }

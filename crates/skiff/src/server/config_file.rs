@@ -1,4 +1,4 @@
-//! The file of flags of `skiff server` and the folder of more files beside it, by k3s's rules: `config.yaml`, then
+//! The file of flags of `skiff server` and `skiff agent`, and the folder of more files beside it, by k3s's rules: `config.yaml`, then
 //! `config.yaml.d/*.yaml` by name, the later value of a key in place of the earlier one, `key+` behind it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,7 @@ use clap::{Arg, Args, Command};
 use serde_json::{Number, Value};
 
 use super::args::ServerArgs;
+use crate::agent::args::AgentArgs;
 
 /// Read when `--config` names no other.
 const DEFAULT_CONFIG: &str = "/etc/skiff/config.yaml";
@@ -36,9 +37,11 @@ pub enum ConfigError {
 /// When the file that `--config` names is not there, or one is not a map of flags.
 pub fn with_config(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
     let (mut args, mut warnings) = (args, Vec::new());
-    if args.get(1).and_then(|a| a.to_str()) != Some("server") {
-        return Ok(args);
-    }
+    let command = match args.get(1).and_then(|a| a.to_str()) {
+        Some("server") => ServerArgs::augment_args(Command::new("server")),
+        Some("agent") => AgentArgs::augment_args(Command::new("agent")),
+        _ => return Ok(args),
+    };
     let given: Vec<String> = args.iter().map(|a| a.to_string_lossy().into_owned()).collect();
     let named = config_flag(&given);
     let path = named.clone().unwrap_or_else(|| DEFAULT_CONFIG.into());
@@ -52,7 +55,7 @@ pub fn with_config(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
         })?;
     }
     let flags = settings
-        .flags(&given, &mut warnings)
+        .flags(&command, &given, &mut warnings)
         .map_err(|why| ConfigError::Parse { path, why })?;
     for warning in warnings {
         eprintln!("skiff: warning: {warning}");
@@ -142,8 +145,7 @@ impl Settings {
     }
 
     /// The flags that the command line does not give itself.
-    fn flags(self, given: &[String], warnings: &mut Vec<String>) -> Result<Vec<String>, String> {
-        let command = ServerArgs::augment_args(Command::new("server"));
+    fn flags(self, command: &Command, given: &[String], warnings: &mut Vec<String>) -> Result<Vec<String>, String> {
         let by_name = |name: &str| {
             command.get_arguments().find(|arg| {
                 let short = arg.get_short().map(String::from);
@@ -225,7 +227,8 @@ mod tests {
             settings.take(text).unwrap();
         }
         let mut warnings = Vec::new();
-        let flags = settings.flags(&words(given), &mut warnings).unwrap();
+        let command = ServerArgs::augment_args(Command::new("server"));
+        let flags = settings.flags(&command, &words(given), &mut warnings).unwrap();
         (flags, warnings)
     }
 
@@ -245,7 +248,8 @@ mod tests {
         let mut settings = Settings::default();
         assert!(settings.take("- a").is_err() && settings.take("a: {b: c}").is_err());
         settings.take("disable-agent: perhaps").unwrap();
-        assert!(settings.flags(&[], &mut Vec::new()).is_err());
+        let command = ServerArgs::augment_args(Command::new("server"));
+        assert!(settings.flags(&command, &[], &mut Vec::new()).is_err());
     }
 
     #[test]
@@ -275,13 +279,13 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_warned_of_and_skipped() {
-        let text = "flannel-backend: host-gw\ndisable-network-policy: true\nserver: https://x:6443\nnode-name: one\n";
+        let text = "flannel-iface: eth1\nserver: https://x:6443\nnode-name: one\n";
         let (flags, warnings) = flags_of(&[text], &[]);
         assert_eq!(flags, ["--node-name=one"]);
         assert_eq!(
             warnings,
             [
-                "Unknown flag --flannel-backend found in config.yaml, skipping",
+                "Unknown flag --flannel-iface found in config.yaml, skipping",
                 "Unknown flag --server found in config.yaml, skipping: this server joins no other, it runs a cluster of its own",
             ]
         );

@@ -1,29 +1,41 @@
 //! The datastore and the API server in this process.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::aggregator::{Aggregator, Follower};
 use apiserver::authentication::Authenticator;
 use apiserver::authentication::service_account::TokenIssuer;
+use apiserver::http::front_proxy::{self, FrontProxy};
 use apiserver::http::status::ApiError;
+use apiserver::http::user::{MASTERS, User};
 use apiserver::pipeline::Pipeline;
 use apiserver::registry::{Machine, Registry};
+use apiserver::server::beside::Beside;
 use apiserver::server::{ApiServer, connection};
 use apiserver::subresource::kubelet::KubeletClient;
 use etcd::Store;
+use serving::Certificate;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::GIT_VERSION;
+use crate::aggregation_flags::AggregationFlags;
 use crate::certificates::Certificates;
+use crate::in_process;
 use crate::server::ServerError;
 use crate::server::args::ServerArgs;
 use crate::server::compaction::Compaction;
+use crate::server::supervisor::{Seats, Supervisor, node_password};
+use crate::server::token::{self, Tokens};
 
 /// How often a full disk is looked at again for what the cluster lacks.
 const ROOM_AGAIN: Duration = Duration::from_secs(10);
+
+/// How long events of audit that wait may take to be delivered at the end.
+const LAST_EVENTS: Duration = Duration::from_secs(10);
 
 fn parse_cidr(flag: &'static str, text: &str) -> Result<(Ipv4Addr, u8), ServerError> {
     let bad = |why: &str| ServerError::Flag {
@@ -73,7 +85,8 @@ pub struct ControlPlane {
 ///
 /// # Errors
 /// For flags without sense, a port or a data directory in use, and files that cannot be read or written.
-pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane, ServerError> {
+/// `node` is the name of the server's own node.
+pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> Result<ControlPlane, ServerError> {
     let (network, prefix) = parse_cidr("service-cidr", &args.service_cidr)?;
     parse_cidr("cluster-cidr", &args.cluster_cidr)?;
     let service_network = apiserver::allocator::Network::new(network, prefix);
@@ -111,23 +124,42 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         advertise.to_string(),
     ];
     names.extend(args.tls_san.iter().cloned());
+    let own_names = names.iter().cloned().collect();
     let now = time::OffsetDateTime::now_utc();
     let tls_dir = server_dir.join("tls");
     let certificates = Arc::new(Certificates::prepare(&tls_dir, names, now)?);
+    let read = |value: &Option<String>, file: &Option<PathBuf>| {
+        token::given(value.as_ref(), file.as_ref()).map_err(ServerError::TokenFile)
+    };
+    let tokens = Tokens::ensure(
+        &server_dir,
+        certificates.server_authority.certificate(),
+        read(&args.token, &args.token_file)?.as_deref(),
+        read(&args.agent_token, &args.agent_token_file)?.as_deref(),
+    )?;
     let issuer = token_issuer(&tls_dir, &args.cluster_domain)?;
 
+    let audit = match &args.audit {
+        Some(flags) => flags.start()?,
+        None => None,
+    };
     let database = server_dir.join("db");
     let disk = etcd::disk::Directory::open(&database).map_err(|source| ServerError::File { path: database, source })?;
     let config = etcd::EmbeddedConfig::default();
     let store = Arc::new(etcd::Embedded::open(Arc::new(disk), config).map_err(|e| store_error(e, args))?);
     let registry = Arc::new(Registry::start(store.clone(), Arc::new(Machine)).await?);
-    let pipeline = Pipeline::new(registry.clone(), ranges);
+    let admission = args.admission.admission(&registry)?;
+    let pipeline = Pipeline::new(registry.clone(), admission, ranges);
+    let front_proxy = args.aggregation.front_proxy(&certificates)?;
+    let aggregator = Aggregator::new(registry.clone(), front_proxy.clone(), args.aggregation.options());
     let (kubelet_certificate, kubelet_key) = certificates.to_kubelets()?;
     let api = Arc::new(ApiServer {
         registry: registry.clone(),
         pipeline: pipeline.clone(),
+        aggregator: aggregator.clone(),
         authenticator: Authenticator {
             registry: registry.clone(),
+            front_proxy: front_proxy.clone(),
             tokens: Arc::new(issuer),
             fixed: std::collections::HashMap::new(),
             last_modes: apiserver::authentication::impersonation::LastModes::default(),
@@ -147,16 +179,23 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
         },
         health: apiserver::server::health::Health::default(),
         components: apiserver::server::component_status::Components::default(),
-        limits: args.limits.limits(),
+        limits: args.limits.limits(&registry),
+        audit,
+        others: metrics::Registry::default(),
+        pod_resources: std::sync::OnceLock::new(),
     });
     let cluster_ips = apiserver::repair::watch(&pipeline)?;
+    let flows = apiserver::flow_control::keep::watch(&pipeline)?;
     let cluster = Cluster {
         api: api.clone(),
         store: store.clone(),
         service_ip,
         advertise,
         port,
-        client_authority: certificates.client_authority.certificate().to_owned(),
+        authentication: front_proxy::authentication_data(
+            certificates.client_authority.certificate(),
+            &front_proxy.behind,
+        ),
     };
     let stop = CancellationToken::new();
     match cluster.complete().await {
@@ -168,20 +207,48 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr) -> Result<ControlPlane,
     }
 
     let (certificate, key) = certificates.serving()?;
-    let serving = connection::Certificate::new(&certificate, &key)?;
-    let acceptor = connection::tls(serving.clone(), certificates.client_authority.certificate(), &args.tls)?;
+    let serving = Certificate::new(&certificate, &key).map_err(connection::ServeError::from)?;
+    let client_authority = certificates.client_authority.certificate();
+    let acceptor = connection::tls(serving.clone(), client_authority, &front_proxy.behind, &args.tls)?;
     let reach = if args.bind_address.is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
     } else {
         args.bind_address
     };
+    // requests for the groups of extension servers are theirs from the first one on
+    tokio::spawn(Follower::start(aggregator)?.run(stop.clone()));
     tokio::spawn(apiserver::repair::follow(pipeline.clone(), cluster_ips, stop.clone()));
-    let task = tokio::spawn(connection::serve(api.clone(), listener, acceptor, stop.clone()));
+    tokio::spawn(apiserver::flow_control::keep::follow(
+        pipeline.clone(),
+        flows,
+        stop.clone(),
+    ));
+    let beside = args.joinable.then(|| -> Arc<dyn Beside> {
+        let client = in_process::client(&api, User::new("system:skiff", &[MASTERS]), "skiff");
+        tokio::spawn(node_password::forget(client.clone(), stop.clone()));
+        Arc::new(Supervisor {
+            api: api.clone(),
+            certificates: certificates.clone(),
+            tokens,
+            settings: args.cluster_settings(cluster_dns),
+            client,
+            own_node: node.map(str::to_owned),
+            own_names,
+            service_network: (IpAddr::V4(network), prefix),
+            lifetime: time::Duration::try_from(args.node_certificate_lifetime).unwrap_or(time::Duration::MAX),
+            seats: Seats::default(),
+        })
+    });
+    let task = tokio::spawn(connection::serve(api.clone(), beside, listener, acceptor, stop.clone()));
     tokio::spawn(maintain(
         store.clone(),
         api.clone(),
-        certificates.clone(),
-        serving,
+        Shown {
+            certificates: certificates.clone(),
+            serving,
+            front_proxy,
+            aggregation: args.aggregation.clone(),
+        },
         stop.clone(),
     ));
     Ok(ControlPlane {
@@ -202,7 +269,8 @@ struct Cluster {
     service_ip: IpAddr,
     advertise: IpAddr,
     port: u16,
-    client_authority: String,
+    /// Whom extension servers may believe.
+    authentication: serde_json::Value,
 }
 
 impl Cluster {
@@ -210,8 +278,8 @@ impl Cluster {
     async fn complete(&self) -> Result<(), ApiError> {
         let pipeline = &self.api.pipeline;
         let repaired = apiserver::repair::repair(pipeline).await;
-        let authority = &self.client_authority;
-        let made = crate::bootstrap::bootstrap(pipeline, self.service_ip, self.advertise, self.port, authority).await;
+        let data = &self.authentication;
+        let made = crate::bootstrap::bootstrap(pipeline, self.service_ip, self.advertise, self.port, data).await;
         let restored = apiserver::custom::restore(pipeline).await;
         let health = &self.api.health;
         for (part, result) in [
@@ -267,19 +335,18 @@ impl ControlPlane {
         if let Err(error) = self.serving.await {
             tracing::error!(%error, "the server's task failed");
         }
+        if let Some(audit) = &self.api.audit
+            && tokio::time::timeout(LAST_EVENTS, audit.close()).await.is_err()
+        {
+            tracing::error!("audit events that wait are lost: their backend does not take them");
+        }
         drop(self.store);
     }
 }
 
 /// Compacts the store as upstream does, every five minutes if there is something to forget, gives back the memory that was for it, and
 /// renews certificates once a day.
-async fn maintain(
-    store: Arc<etcd::Embedded>,
-    api: Arc<ApiServer>,
-    certificates: Arc<Certificates>,
-    serving: Arc<connection::Certificate>,
-    stop: CancellationToken,
-) {
+async fn maintain(store: Arc<etcd::Embedded>, api: Arc<ApiServer>, shown: Shown, stop: CancellationToken) {
     const COMPACTION: Duration = Duration::from_secs(300);
     const RENEWAL_EVERY: u32 = 288;
     let mut compaction = Compaction::new(store.revision());
@@ -302,22 +369,43 @@ async fn maintain(
         }
         round += 1;
         if round.is_multiple_of(RENEWAL_EVERY) {
-            let renewed = certificates.renew(time::OffsetDateTime::now_utc()).and_then(|new| {
+            shown.renew();
+        }
+    }
+}
+
+/// What this server shows of itself.
+struct Shown {
+    certificates: Arc<Certificates>,
+    serving: Arc<Certificate>,
+    front_proxy: Arc<FrontProxy>,
+    aggregation: AggregationFlags,
+}
+
+impl Shown {
+    /// Renews what is due, and shows it to who connects from now on.
+    fn renew(&self) {
+        let renewed = self
+            .certificates
+            .renew(time::OffsetDateTime::now_utc())
+            .and_then(|new| {
                 if new {
-                    certificates.serving().map(Some)
+                    self.certificates.serving().map(Some)
                 } else {
                     Ok(None)
                 }
             });
-            match renewed {
-                Ok(Some((certificate, key))) => {
-                    if let Err(error) = serving.replace(&certificate, &key) {
-                        tracing::error!(%error, "the renewed serving certificate cannot be used");
-                    }
+        match renewed {
+            Ok(Some((certificate, key))) => {
+                if let Err(error) = self.serving.replace(&certificate, &key) {
+                    tracing::error!(%error, "the renewed serving certificate cannot be used");
                 }
-                Ok(None) => {}
-                Err(error) => tracing::error!(%error, "certificates cannot be renewed"),
             }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "certificates cannot be renewed"),
+        }
+        if let Err(error) = self.aggregation.show(&self.front_proxy, &self.certificates) {
+            tracing::error!(%error, "the certificate for extension servers cannot be used");
         }
     }
 }

@@ -18,6 +18,7 @@ pub async fn run(
     service: IpAddr,
     node: IpAddr,
     resolv_conf: PathBuf,
+    metrics: metrics::Registry,
     stop: CancellationToken,
 ) {
     if let Err(error) = announce(&client, service, node).await {
@@ -26,6 +27,7 @@ pub async fn run(
     let mut config = dns::DnsConfig::new(&domain, vec![SocketAddr::new(node, PORT)]);
     config.own_addresses = vec![service, node];
     config.upstreams = dns::Upstreams::ResolvConf(resolv_conf);
+    config.metrics = metrics;
     if let Err(error) = dns::run(config, client, stop).await {
         tracing::error!(%error, "the cluster's DNS ended");
     }

@@ -1,15 +1,15 @@
 //! `skiff server`: the control plane and, unless it is left out, a node, in one process.
 
-pub mod agent;
 pub mod args;
 mod compaction;
 mod config_file;
 mod control_plane;
 mod dns;
-mod image_folder;
 mod manifests;
-mod ready;
-mod token;
+mod own_node;
+mod roles;
+mod supervisor;
+pub mod token;
 mod truncate;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::in_process;
+use crate::node::identity::default_address;
+use crate::node::{NodeError, NodeIdentity, ready};
+use crate::node_paths::NodePaths;
 pub use control_plane::ControlPlane;
 
 /// How long components may go on with what they do after a stop.
@@ -49,6 +52,10 @@ pub enum ServerError {
     #[error("another skiff uses {}: stop it or choose another --data-dir", .0.display())]
     Locked(PathBuf),
     #[error(transparent)]
+    Audit(#[from] crate::audit_flags::AuditError),
+    #[error(transparent)]
+    Admission(#[from] apiserver::admission::configuration::ConfigurationError),
+    #[error(transparent)]
     Pki(#[from] pki::PkiError),
     #[error("--kube-apiserver-arg: {0}")]
     ApiServerArg(String),
@@ -71,7 +78,9 @@ pub enum ServerError {
     #[error(transparent)]
     Serve(#[from] apiserver::server::connection::ServeError),
     #[error(transparent)]
-    Agent(#[from] agent::AgentError),
+    Node(#[from] NodeError),
+    #[error("token: {0}")]
+    TokenFile(std::io::Error),
     #[error("signals: {0}")]
     Signals(std::io::Error),
 }
@@ -91,30 +100,30 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     if !args.kube_apiserver_arg.is_empty() {
         crate::api_server_flags::apply_args(&mut args).map_err(|e| ServerError::ApiServerArg(e.to_string()))?;
     }
+    let paths = NodePaths::of(&args.data_dir);
     let node = match args.disable_agent {
         true => None,
-        false => Some(agent::NodeIdentity::of(&args.node)?),
+        false => Some(NodeIdentity::of(&args.node, &paths)?),
     };
     let _lock = lock(&args.data_dir)?;
-    let own = args.node.node_ip.or_else(default_address);
+    let own = args.node.node_ip.first().copied().or_else(default_address);
     let advertise = args.advertise_address.or(own).unwrap_or(match args.bind_address {
         address if address.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
         address => address,
     });
     let signalled = crate::stop::at_signal().map_err(ServerError::Signals)?;
-    let plane = control_plane::start(&args, advertise).await?;
+    let plane = control_plane::start(&args, advertise, node.as_ref().map(|n| n.name.as_str())).await?;
     let stop = CancellationToken::new();
     let components = TaskTracker::new();
     start_components(&args, &plane, &components, &stop);
 
-    let authority = plane.certificates.server_authority.certificate();
-    token::ensure(&args.data_dir.join("server"), authority, args.token.as_deref())?;
     let dir = args.data_dir.join("server/manifests");
     let watcher = manifests::watch(&dir).map_err(|source| ServerError::File {
         path: dir.clone(),
         source,
     })?;
     let deployer = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
+    components.spawn(roles::announce(deployer.clone()));
     components.spawn(manifests::follow(
         plane.api.registry.clone(),
         deployer,
@@ -140,7 +149,7 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     if let Some(node) = node {
         let watcher = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
         components.spawn(ready::announce_node(watcher, node.name.clone(), stop.clone()));
-        agent::start(&args, &plane, node, &components, &stop).await?;
+        own_node::start(&args, &plane, paths, node, &components, &stop).await?;
     } else {
         ready::notify();
     }
@@ -170,11 +179,12 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
     if !args.disable_scheduler {
         let user = User::new("system:kube-scheduler", &[]);
         let client = in_process::client(&plane.api, user, "kube-scheduler");
-        let task = components.spawn(scheduler::run(
-            scheduler::SchedulerConfig::default(),
-            client,
-            stop.clone(),
-        ));
+        let config = scheduler::SchedulerConfig {
+            metrics: plane.api.others.clone(),
+            ..scheduler::SchedulerConfig::default()
+        };
+        plane.api.pod_resources.get_or_init(|| config.resources.clone());
+        let task = components.spawn(scheduler::run(config, client, stop.clone()));
         plane.api.components.scheduler.runs(task.abort_handle());
     }
     if !args.disable_controller_manager {
@@ -199,11 +209,13 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
             token.map_err(|error| controller_manager::Error::State(error.message))
         };
         let config = controller_manager::ControllerConfig {
+            controllers: controller_manager::ControllerSwitch::with_token_cleaner(),
             client_for: Some(Arc::new(client_for)),
             account_token: Some(Arc::new(account_token)),
             cluster_cidr: Some(args.cluster_cidr.clone()),
             allocate_node_cidrs: true,
             root_ca: plane.certificates.server_authority.certificate().to_owned(),
+            metrics: plane.api.others.clone(),
             signing: Some(plane.certificates.client_authority.clone()),
             ..controller_manager::ControllerConfig::default()
         };
@@ -215,14 +227,6 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
         });
         plane.api.components.controller_manager.runs(task.abort_handle());
     }
-}
-
-/// The address this host would use towards the outside. A connected UDP socket sends nothing.
-pub fn default_address() -> Option<IpAddr> {
-    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(("192.0.2.1", 9)).ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_unspecified()).then_some(ip)
 }
 
 /// One skiff a data directory.

@@ -2,8 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod certificates;
 mod cluster;
+mod dev;
+mod metrics;
 mod network;
+mod network_policy;
+mod node;
+mod nodes;
+#[path = "../server/prometheus.rs"]
+mod prometheus;
 mod shop;
 mod storage;
 mod survival;

@@ -41,12 +41,23 @@ spec: {{ selector: {{ app: many }}, ports: [{{ port: 80 }}] }}
     };
     let processes = || {
         let mut pids = Vec::new();
+        let mut parents = std::collections::HashMap::new();
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            if command.starts_with(b"httpd\0-f\0-p\x0080\0-h\0/www\0") {
-                pids.push(entry.file_name());
+            if !command.starts_with(b"httpd\0-f\0-p\x0080\0-h\0/www\0") {
+                continue;
             }
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            let after_name = stat.rsplit(") ").next().unwrap_or_default();
+            let parent = after_name.split(' ').nth(1).unwrap_or_default().to_owned();
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            parents.insert(pid.clone(), parent);
+            pids.push(pid);
         }
+        // httpd answers each connection by a child, which may live a little longer than its answer takes
+        pids.retain(|pid| !parents.contains_key(&parents[pid]));
         pids.sort();
         pids
     };

@@ -176,7 +176,7 @@ fn a_node_gets_tokens_for_its_pods_and_bound_to_them() {
         ),
         (
             bound("mine", &["--audience=vault"]),
-            "audience \"vault\" not found in pod spec volume, system:node:n is not authorized to request tokens for this audience",
+            "system:node:n is not authorized to request tokens for audience \"vault\"",
         ),
     ] {
         let refused = refused.unwrap_err();

@@ -81,7 +81,7 @@ fn what_the_server_serves_has_its_api_services() {
     let mut s = Server::start();
     let services = |s: &Server| s.ok(&["get", "apiservices", "--no-headers"]);
     let first = services(&s);
-    assert_eq!(first.lines().count(), 21, "{first}");
+    assert_eq!(first.lines().count(), 22, "{first}");
     assert!(
         first
             .lines()
@@ -92,7 +92,7 @@ fn what_the_server_serves_has_its_api_services() {
     let of = |name: &'static str| ["get", "apiservice", name, "-o", "jsonpath={.metadata.labels.*} {.spec}"];
     let custom = r#"true {"group":"ex.io","groupPriorityMinimum":1000,"version":"v1","versionPriority":100}"#;
     assert_eq!(s.ok(&of("v1.ex.io")), custom);
-    assert_eq!(services(&s).lines().count(), 22);
+    assert_eq!(services(&s).lines().count(), 23);
     // it follows the custom resource, whoever deletes or changes it
     s.ok(&["delete", "apiservice", "v1.ex.io"]);
     assert_eq!(s.ok(&of("v1.ex.io")), custom);
@@ -107,14 +107,14 @@ fn what_the_server_serves_has_its_api_services() {
     assert_eq!(s.ok(&of("v1.ex.io")), custom);
     let serve = r#"[{"op": "replace", "path": "/spec/versions/1/served", "value": true}]"#;
     s.ok(&["patch", "crd", "foos.ex.io", "--type=json", "-p", serve]);
-    assert_eq!(services(&s).lines().count(), 23);
+    assert_eq!(services(&s).lines().count(), 24);
     s.ok(&["delete", "crd", "foos.ex.io"]);
-    assert_eq!(services(&s).lines().count(), 21);
+    assert_eq!(services(&s).lines().count(), 22);
     // the built-in ones are made at start, and deleting one does no harm
     s.ok(&["delete", "apiservice", "v1.", "v1.apps"]);
-    assert_eq!(services(&s).lines().count(), 19);
+    assert_eq!(services(&s).lines().count(), 20);
     assert_eq!(s.ok(&["get", "--raw", "/livez"]), "ok");
     s.kill();
     s.restart();
-    assert_eq!(services(&s).lines().count(), 21);
+    assert_eq!(services(&s).lines().count(), 22);
 }

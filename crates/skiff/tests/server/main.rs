@@ -4,12 +4,21 @@
 
 mod access;
 mod admission;
+mod admission_plugins;
+mod aggregation;
+mod audit;
 mod bad_input;
 mod common;
+mod controllers;
 mod durability;
+mod flow_control;
 mod health;
+mod join;
 mod kube_rs;
 mod kubectl;
+mod metrics;
 mod openapi;
+mod prometheus;
 mod requests;
 mod services;
+mod webhooks;

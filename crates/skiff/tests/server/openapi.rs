@@ -1,6 +1,6 @@
 //! OpenAPI documents: kept while they are right, made again when a definition has changed.
 
-use http::header::{ETAG, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, LOCATION};
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -68,6 +68,25 @@ async fn a_document_changes_with_the_definitions_and_not_otherwise() {
         assert!(text.contains("rudder") && !text.contains("mizzen"), "{path}");
         s.ok_with(&["apply", "-f", "-"], &DEFINITION.replace("FIELD", "mizzen"));
     }
+    // a hash names what never changes
+    let index = || {
+        let index: serde_json::Value = serde_json::from_str(&s.ok(&["get", "--raw", "/openapi/v3"])).unwrap();
+        let url = &index["paths"]["apis/example.com/v1"]["serverRelativeURL"];
+        url.as_str().unwrap().to_owned()
+    };
+    let url = index();
+    let head = |url: String| async {
+        let request = Request::get(url).body(Body::empty()).unwrap();
+        client.send(request).await.unwrap().into_parts().0
+    };
+    assert_eq!(head(url.clone()).await.headers[CACHE_CONTROL], "public, immutable");
+    s.ok_with(&["apply", "-f", "-"], &DEFINITION.replace("FIELD", "rudder"));
+    let moved = head(url.clone()).await;
+    assert_eq!(
+        (moved.status, moved.headers[LOCATION].to_str().unwrap()),
+        (StatusCode::MOVED_PERMANENTLY, &*index())
+    );
+    assert_ne!(url, index());
     s.ok(&["delete", "crd", "boats.example.com"]);
     let (code, tag, _) = get(&client, "/openapi/v2", "").await;
     assert_eq!((code, tag), (StatusCode::OK, before));

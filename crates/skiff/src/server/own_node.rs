@@ -1,0 +1,143 @@
+//! The server's own node: the same parts as an agent's, which talk to the API in this process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::http::user::{MASTERS, User};
+use client::{Client, Patch, WatchEvent};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
+use pki::Identity;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::ControlPlane;
+use super::args::ServerArgs;
+use crate::certificates::Certificates;
+use crate::in_process;
+use crate::node::{Clients, KubeletIdentity, NodeError, NodeIdentity, Start};
+use crate::node_paths::NodePaths;
+
+/// The label by which `kubectl get nodes` tells servers, with k3s's value.
+const ROLE: &str = "node-role.kubernetes.io/control-plane";
+/// How often the serving certificate is looked at while it is far from its end.
+const RENEWAL_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Starts the node, and the cluster's DNS beside it.
+pub async fn start(
+    args: &ServerArgs,
+    plane: &ControlPlane,
+    paths: NodePaths,
+    node: NodeIdentity,
+    components: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), NodeError> {
+    let serving = Serving {
+        certificates: plane.certificates.clone(),
+        dir: paths.agent.clone(),
+        node: node.clone(),
+    };
+    let (certificate, key) = serving.ensure()?;
+    let shown = serving::Certificate::new(&certificate, &key)?;
+    components.spawn(serving.keep(shown.clone(), stop.clone()));
+    let user = User::new(format!("system:node:{}", node.name), &["system:nodes"]);
+    let admin = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
+    let start = Start {
+        args: &args.node,
+        paths,
+        identity: node.clone(),
+        cluster: args.cluster_settings(plane.cluster_dns),
+        clients: Clients {
+            kubelet: in_process::client(&plane.api, user, "kubelet"),
+            kube_proxy: in_process::client(&plane.api, User::new("system:kube-proxy", &[]), "kube-proxy"),
+            controller: admin.clone(),
+        },
+        shown: KubeletIdentity {
+            serving: shown,
+            client_authority: plane.certificates.client_authority.certificate().to_owned(),
+        },
+    };
+    let resolv_conf = start.start(components, stop).await?;
+    components.spawn(keep_role(admin.clone(), node.name.clone(), stop.clone()));
+    if !args.disable.iter().any(|d| d == "coredns")
+        && let Some(ip) = node.ips.first()
+    {
+        let domain = args.cluster_domain.clone();
+        components.spawn(super::dns::run(
+            admin,
+            domain,
+            plane.cluster_dns,
+            *ip,
+            resolv_conf,
+            plane.api.others.clone(),
+            stop.clone(),
+        ));
+    }
+    Ok(())
+}
+
+/// The certificate of the kubelet's server.
+struct Serving {
+    certificates: Arc<Certificates>,
+    dir: std::path::PathBuf,
+    node: NodeIdentity,
+}
+
+impl Serving {
+    fn ensure(&self) -> Result<(String, String), pki::PkiError> {
+        let who = format!("system:node:{}", self.node.name);
+        let identity = Identity {
+            common_name: &who,
+            organizations: &["system:nodes"],
+        };
+        let names = self.node.serving_names();
+        self.certificates
+            .ensure_serving(&self.dir, "serving-kubelet", &identity, names)
+    }
+
+    /// Renews it while the server runs.
+    async fn keep(self, shown: Arc<serving::Certificate>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(RENEWAL_EVERY) => {}
+            }
+            match self.ensure() {
+                Ok((certificate, key)) => {
+                    if let Err(error) = shown.replace(&certificate, &key) {
+                        tracing::error!(%error, "the kubelet's renewed certificate cannot be used");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "the kubelet's certificate cannot be renewed"),
+            }
+        }
+    }
+}
+
+/// Labels the node as a server's: kubelets may not give themselves roles.
+async fn keep_role(client: Client, name: String, stop: CancellationToken) {
+    let mut nodes = client.list_watch(Client::collection::<Node>("").fields(format!("metadata.name={name}")));
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = nodes.next() => event,
+        };
+        let node = match event {
+            Some(WatchEvent::Applied(node)) => node,
+            Some(WatchEvent::Restarted(list)) => match list.into_iter().next() {
+                Some(node) => node,
+                None => continue,
+            },
+            Some(_) => continue,
+            None => return,
+        };
+        if node.meta.label(ROLE).is_some() {
+            continue;
+        }
+        let patch = Patch::Merge(json!({ "metadata": { "labels": { ROLE: "true" } } }));
+        if let Err(error) = client.patch::<Node>("", &name, &patch).await {
+            tracing::warn!(%error, "the node cannot be labelled as a server's");
+        }
+    }
+}
