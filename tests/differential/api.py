@@ -381,7 +381,7 @@ ALLOCATED = re.compile(r"10\.96\.\d+\.\d+")
 
 def normal(step, answer, names, asked):
     """What is compared of an answer; `asked` is the text of the whole script."""
-    generated = re.compile("|".join([r"(kube-api-access-)"] + [f"({re.escape(json.loads(name))})" for name in re.findall(r'"generateName": ("(?:[^"\\\\]|\\\\.)+")', asked)]) + "[bcdfghjklmnpqrstvwxz2456789]{5}")
+    generated = re.compile("(?:" + "|".join([r"(kube-api-access-)"] + [f"({re.escape(json.loads(name))})" for name in re.findall(r'"generateName": ("(?:[^"\\\\]|\\\\.)+")', asked)]) + ")[bcdfghjklmnpqrstvwxz2456789]{5}")
 
     def text(value):
         for place, name in names.items():

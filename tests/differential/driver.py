@@ -8,6 +8,7 @@ A rig is a module beside this one. It has:
     fixtures()                  requests that make what every seed finds, sent once
     certificates()              {name: (user, groups)} of clients that requests may come `as`
     started(server)             if it is there: starts what else a side has
+    flags(server)               if it is there: more flags of a side's API server
 and either questions, each asked of what stands there and asked by itself:
     world(seed)                 objects of one seed: [{"path": collection, "body": object}], deleted after it
     questions(seed)             requests of one seed; a request is what worker.py sends
@@ -29,13 +30,15 @@ Differences are grouped by kind; of each kind the simplest is taken, everything 
 to OUT/RIG/KIND.json, which --replay asks again (of a folder all). `accepted.txt` has a pattern (of `RIG KIND`), a tab and the cause a line; what matches is
 counted and not shown.
 
---record keeps upstream's answers to those of the seeds that show no difference which is not accepted; --tape plays them to skiff alone (tape.py).
+--record keeps upstream's answers to those of the seeds that show no difference which is not accepted, and begins anew with these alone, as a
+tape does, until none is left out; --tape plays them to skiff alone (tape.py).
 """
 import argparse
 import concurrent.futures
 import contextlib
 import importlib
 import json
+import os
 import re
 import signal
 import sys
@@ -240,23 +243,16 @@ def numbers(text, most):
     return made
 
 
-def record(rig, made, sides, seeds, batch, known, path):
-    """Keeps upstream's answers to the seeds that are answered alike. A run with exactly those must be without a difference too."""
-    for turn in range(4):
-        theirs, found = Recorder(sides[0]), defaultdict(list)
-        run = made([theirs, *sides[1:]])
-        # objects have other names each time
-        run.count = turn * 20000
-        for start in range(0, len(seeds), batch):
-            run.seeds(seeds[start:start + batch], found)
-        differ = {one["seed"] for kind, all_ in found.items() if not known(kind) for one in all_}
-        print(f"{rig.__name__}: {len(seeds)} seeds, {len(differ)} of them differ")
-        if not differ:
-            theirs.write(path, seeds, turn * 20000)
-            return 0
-        seeds = [seed for seed in seeds if seed not in differ]
-    print(f"{rig.__name__}: the same seeds are not answered alike each time")
-    return 1
+def record(run, theirs, seeds, batch, known, path):
+    """Keeps upstream's answers to the seeds if all are answered alike, else says which are."""
+    found = defaultdict(list)
+    for start in range(0, len(seeds), batch):
+        run.seeds(seeds[start:start + batch], found)
+    differ = {one["seed"] for kind, all_ in found.items() if not known(kind) for one in all_}
+    print(f"{run.rig.__name__}: {len(seeds)} seeds, {len(differ)} of them differ", flush=True)
+    if not differ:
+        theirs.write(path, seeds, 0)
+    return [seed for seed in seeds if seed not in differ]
 
 
 def main():
@@ -299,6 +295,8 @@ def main():
     found, asked = defaultdict(list), 0
     try:
         for server in servers:
+            if hasattr(rig, "flags"):
+                server.flags = rig.flags(server)
             server.start(options.rig)
             for name, (user, groups) in rig.certificates().items():
                 server.certificate(name, user, groups)
@@ -318,7 +316,11 @@ def main():
         begin = time.monotonic()
         patterns = accepted()
         if options.record:
-            return record(rig, made, sides, seeds, batch, lambda kind: any(p.search(f"{options.rig} {kind}") for p in patterns), options.record)
+            if not seeds:
+                raise RuntimeError("no seed is answered alike each time: there is nothing to keep")
+            theirs = Recorder(sides[0])
+            alike = record(made([theirs, *sides[1:]]), theirs, seeds, batch, lambda kind: any(p.search(f"{options.rig} {kind}") for p in patterns), options.record)
+            return 0 if alike == seeds else alike
         for start in range(0, len(seeds), batch):
             asked += run.seeds(seeds[start:start + batch], found)
             if sys.stderr.isatty() or start % (batch * 20) == 0:
@@ -350,4 +352,8 @@ def main():
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
-    sys.exit(main())
+    left = main()
+    if isinstance(left, list):
+        # these alone, against servers that have been asked nothing yet
+        os.execv(sys.executable, [sys.executable, *sys.argv, "--seeds", ",".join(map(str, left))])
+    sys.exit(left)

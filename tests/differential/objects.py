@@ -207,7 +207,7 @@ cluster("v1", "persistentvolumes", "PersistentVolume", {"spec": {"capacity": {"s
 cluster("v1", "nodes", "Node", {"spec": {"podCIDR": "10.9.0.0/24", "podCIDRs": ["10.9.0.0/24"], "providerID": "x://y", "unschedulable": True, "taints": [
     {"key": "a", "value": "b", "effect": "NoSchedule"}, {"key": "c", "effect": "NoExecute", "timeAdded": "2020-01-01T00:00:00Z"}]}, "status": {
     "capacity": {"cpu": "4", "memory": "8Gi", "pods": "110"}, "allocatable": {"cpu": "3"}, "conditions": [{"type": "Ready", "status": "True", "reason": "R", "message": "m"}],
-    "addresses": [{"type": "InternalIP", "address": "10.0.0.9"}], "nodeInfo": {"kubeletVersion": "v1.36.3", "architecture": "amd64"}, "images": [{"names": ["a"], "sizeBytes": 5}]}})
+    "addresses": [{"type": "InternalIP", "address": "10.0.0.9"}], "nodeInfo": {"kubeletVersion": "v1.37.2", "architecture": "amd64"}, "images": [{"names": ["a"], "sizeBytes": 5}]}})
 cluster("v1", "namespaces", "Namespace", {"spec": {"finalizers": ["kubernetes"]}})
 add("rbac.authorization.k8s.io/v1", "roles", "Role", {"rules": [{"verbs": ["get", "list"], "apiGroups": ["", "apps"], "resources": ["pods", "pods/log"], "resourceNames": ["a"]}]})
 add("rbac.authorization.k8s.io/v1", "rolebindings", "RoleBinding", {"subjects": [{"kind": "User", "name": "u", "apiGroup": "rbac.authorization.k8s.io"},

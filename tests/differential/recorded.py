@@ -15,8 +15,8 @@ import schema
 from api import certificates, kinds, named, normal  # the driver asks for them
 from objects import DANGEROUS
 
-# admission webhooks and policies are not built: they are refused as a whole
-ROWS = {(row[0], row[2]): row for row in schema.resources() if "create" in row[5] and not row[0].startswith("admissionregistration")}
+# admission policies are not built: they are refused as a whole
+ROWS = {(row[0], row[2]): row for row in schema.resources() if "create" in row[5] and "admissionpolic" not in row[2].lower()}
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{,40}[a-z0-9])?")
 # their names mean something
 KEEP = DANGEROUS | {"ipaddresses"}

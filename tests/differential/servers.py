@@ -23,6 +23,8 @@ class Server:
         self.name, self.dir, self.cluster, self.program_of_worker = name, Path(folder) / name, cluster, worker
         self.certificates = self.dir / "certificates"
         self.worker, self.keeper = None, None
+        # more flags of the API server
+        self.flags = []
         self.playing = threading.Lock()
 
     def enter(self, how, *command):
@@ -125,7 +127,7 @@ class Upstream(Server):
             command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, what, *(images if step == "prepare" else []))
             # as fast as skiff's controllers, which have no limit of requests
             faster = {"CONTROLLER_FLAGS": "--kube-api-qps=300 --kube-api-burst=600"}
-            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **faster})
+            subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **faster, "API_SERVER_FLAGS": " ".join(self.flags)})
         kubeconfig = (self.dir / "admin.conf").read_text()
         for suffix, field in (("crt", "client-certificate-data"), ("key", "client-key-data")):
             data = re.search(rf"{field}: (\S+)", kubeconfig).group(1)
@@ -152,8 +154,12 @@ class Skiff(Server):
             archives.mkdir(parents=True)
             (archives / "images.tar").hardlink_to(self.dir.parent / "images.tar")
             program = ["server", "--disable-kube-proxy", "--disable-scheduler", "--disable", "coredns", "--service-cidr", "10.96.0.0/16", "--cluster-cidr", "10.244.0.0/16", "--node-name", "node",
-                       "--node-ip", "198.51.100.10", "--resolv-conf", self.dir / "resolv.conf"]
-        command = self.enter("in", "setsid", self.program, *program, "--data-dir", self.dir / "data", "--advertise-address", "198.51.100.10")
+                       "--node-ip", "198.51.100.10", "--resolv-conf", self.dir / "resolv.conf",
+                       "--kubelet-arg", "eviction-hard=memory.available<100Mi,nodefs.available<64Mi,imagefs.available<64Mi"]
+        more = self.flags
+        if program[0] == "server":
+            more = [f"--kube-apiserver-arg={flag.lstrip('-')}" for flag in self.flags]
+        command = self.enter("in", "setsid", self.program, *program, *more, "--data-dir", self.dir / "data", "--advertise-address", "198.51.100.10")
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         tls = self.dir / "data/server/tls"
         end = time.monotonic() + DEADLINE

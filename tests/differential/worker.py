@@ -71,6 +71,8 @@ def send(connection, request, answers):
     text = response.read().decode("utf-8", "replace")
     answer = {"code": response.status, "warnings": response.headers.get_all("Warning", []), "type": response.headers.get("Content-Type"),
               "location": response.headers.get("Location"), "retry": response.headers.get("Retry-After")}
+    if "show" in request:
+        answer["shown"] = [response.headers.get(name, "") for name in request["show"]]
     try:
         return {**answer, "body": json.loads(text)}
     except ValueError:

@@ -108,7 +108,7 @@ CLUSTER = {
               "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "ready", "lastHeartbeatTime": "2026-01-02T03:04:05Z",
                               "lastTransitionTime": "2026-01-02T03:04:05Z"}], "addresses": [{"type": "InternalIP", "address": "198.51.100.11"}],
               "nodeInfo": {"machineID": "m", "systemUUID": "s", "bootID": "b", "kernelVersion": "6.1", "osImage": "Linux", "containerRuntimeVersion": "containerd://2",
-                           "kubeletVersion": "v1.36.3", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}}),
+                           "kubeletVersion": "v1.37.2", "kubeProxyVersion": "", "operatingSystem": "linux", "architecture": "amd64"}}),
     "vol": ("/api/v1/persistentvolumes", {"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"},
                                                   "storageClassName": "fast", "persistentVolumeReclaimPolicy": "Retain"}}, {"phase": "Available"}),
     "sclass": ("/apis/storage.k8s.io/v1/storageclasses", {"provisioner": "example.org/fast", "parameters": {"a": "b"}, "allowVolumeExpansion": True, "mountOptions": ["ro"]}, None),

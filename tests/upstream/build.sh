@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds upstream's own programs from source through the Go module proxy into DIR, skipping what is there already.
+# Builds upstream's own programs from source through the Go module proxy into DIR, skipping what is there already in this version.
 #   build.sh DIR               kubectl; prints last the folder of the golden files of k8s.io/api
 #   build.sh DIR pod-security  nothing; prints the folder of the fixtures of k8s.io/pod-security-admission
 #   build.sh DIR cel           upstream's answers about expressions, and the questions of its tests; prints their folder
@@ -7,12 +7,15 @@
 #                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start,
 #                              `conformance` for the suite and what its images are made of
 set -euo pipefail
-kubernetes_version=1.36.3 etcd_version=3.6.16 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.5
-cel_version=0.37.2
+etcd_version=3.7.3 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.6
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
-# the module of all Kubernetes' programs, pinned by its go.sum
+# the module of all Kubernetes' programs, pinned by its go.sum; it alone names their version
 kubernetes=$(cd "$(dirname "$0")/../conformance" && pwd)
+kubernetes_version=$(sed -n 's/^\tk8s\.io\/kubernetes v//p' "$kubernetes/go.mod")
+kubernetes_minor=${kubernetes_version#1.} kubernetes_minor=${kubernetes_minor%%.*}
+# of the modules that Kubernetes publishes from its tree
+staging_version=0.${kubernetes_version#1.}
 
 # installed PACKAGE...: Debian packages a build needs
 installed() {
@@ -31,11 +34,11 @@ if ! command -v go >/dev/null; then
 fi
 export CGO_ENABLED=0
 version=k8s.io/component-base/version
-flags="-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=1 -X $version.gitMinor=36 -X $version.gitTreeState=clean"
+flags="-s -w -X $version.gitVersion=v$kubernetes_version -X $version.gitMajor=1 -X $version.gitMinor=$kubernetes_minor -X $version.gitTreeState=clean"
 
 # module NAME REQUIRE VERSION: a module of our own that requires another; prints its folder
 module() {
-  local dir=$out/go/$1
+  local dir=$out/go/$1@$3
   mkdir -p "$dir"
   [ -e "$dir/go.mod" ] || {
     printf 'module upstream/%s\n\ngo 1.26.0\n\nrequire %s v%s\n' "$1" "$2" "$3"
@@ -87,6 +90,34 @@ source_package() {
 debian_sources() {
   apt-get indextargets --format 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $(REPO_URI) $(RELEASE) main' \
     'Created-By: Packages' 'Origin: Debian' 'Component: main' | sort -u
+}
+
+# version_of PROGRAM: what its file depends on beside this script; `build_new` builds again what another version left there
+version_of() {
+  case $1 in
+    etcd | etcdctl | etcdutl) echo $etcd_version ;;
+    containerd) echo $containerd_version ;;
+    runc) echo $runc_version ;;
+    cni) echo $cni_version ;;
+    coredns) echo $coredns_version ;;
+    busybox) echo debian ;;
+    pause | test-images) echo "$kubernetes_version" ;;
+    # whatever else the module pins is in them too
+    *) echo "$kubernetes_version $(sha256sum <"$kubernetes/go.sum")" ;;
+  esac
+}
+
+# build_new PROGRAM: unless it is there in this version
+build_new() {
+  local stamp=$out/versions/$1 version
+  version=$(version_of "$1")
+  [ "$1" = teller ] || [ ! -e "$out/$1" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$version" ] || return 0
+  echo "building upstream's $1" >&2
+  # a folder that is there would take the new one into itself
+  [ ! -d "$out/$1" ] || rm -r "${out:?}/$1"
+  build "$1"
+  mkdir -p "$out/versions"
+  echo "$version" >"$stamp"
 }
 
 build() {
@@ -151,7 +182,7 @@ build() {
 # the module has upstream's expressions and their tests, which ours are compared with
 build_cel() {
   local dir source=$(cd "$(dirname "$0")/../../crates/cel/tests/upstream" && pwd)
-  dir=$(module cel k8s.io/apiextensions-apiserver $cel_version)
+  dir=$(module cel k8s.io/apiextensions-apiserver $staging_version)
   cp "$source"/*.go "$dir"
   [ "$dir/cel" -nt "$dir/main.go" ] || (cd "$dir" && go mod tidy && go build -mod=mod -buildvcs=false -o cel .) >&2
   if [ ! -e "$dir/drawn.jsonl" ]; then
@@ -167,7 +198,7 @@ build_cel() {
 }
 
 if [ $# -eq 0 ]; then
-  build kubectl
+  build_new kubectl
   echo "$(source_of k8s.io/api)/testdata/HEAD"
   exit
 fi
@@ -193,7 +224,5 @@ for program; do
       ;;
     *) set -- "$program" ;;
   esac
-  for program; do
-    [ -e "$out/$program" ] && [ "$program" != teller ] || { echo "building upstream's $program" >&2; build "$program"; }
-  done
+  for program; do build_new "$program"; done
 done

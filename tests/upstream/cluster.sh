@@ -25,7 +25,7 @@ nodeRegistration: {name: node, criSocket: "unix:///run/containerd/containerd.soc
 ---
 apiVersion: kubeadm.k8s.io/v1beta4
 kind: ClusterConfiguration
-kubernetesVersion: v1.36.3
+kubernetesVersion: $(kubeadm version --output short)
 controlPlaneEndpoint: $address:6443
 certificatesDir: $dir/pki
 networking: {serviceSubnet: 10.96.0.0/16, podSubnet: 10.244.0.0/16}
@@ -54,7 +54,7 @@ authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {c
 authorization: {mode: Webhook}
 failSwapOn: false
 volumePluginDir: $dir/volumeplugins
-evictionHard: {memory.available: 100Mi, nodefs.available: 1%, imagefs.available: 1%, nodefs.inodesFree: 1%}
+evictionHard: {memory.available: 100Mi, nodefs.available: 64Mi, imagefs.available: 64Mi}
 imageGCHighThresholdPercent: 100
 imageGCLowThresholdPercent: 99
 END
@@ -138,7 +138,7 @@ api_server() {
     --enable-bootstrap-token-auth=true --requestheader-client-ca-file=pki/front-proxy-ca.crt \
     --proxy-client-cert-file=pki/front-proxy-client.crt --proxy-client-key-file=pki/front-proxy-client.key \
     --requestheader-allowed-names=front-proxy-client --requestheader-username-headers=X-Remote-User \
-    --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra-
+    --requestheader-group-headers=X-Remote-Group --requestheader-extra-headers-prefix=X-Remote-Extra- ${API_SERVER_FLAGS:-}
   if has_node; then daemon containerd -c containerd.toml; fi
   # what talks to the API server gives up or waits long when it is not there yet
   until curl -sf --cacert pki/ca.crt -o /dev/null https://127.0.0.1:6443/readyz; do sleep 0.02; done

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Namespaces (network, mount, PID, UTS, IPC) and a cgroup of our own for a cluster, which leaves no trace in the machine's.
-#   namespaces.sh up NAME DIR     makes them; DIR is the cluster's folder, below neither /run, /var/lib nor /var/log
+#   namespaces.sh up NAME DIR     makes them; DIR is the cluster's folder, below neither /run, /var/lib nor /var/log. An address and a host's
+#                                 name may follow, where a cluster has more nodes
+#   namespaces.sh join DIR DIR..  makes one network of the nodes' links, until the first of them is down
 #   namespaces.sh in DIR COMMAND  runs a command inside as a part of the cluster; `as-guest`: one not in its cgroup
 #   namespaces.sh down DIR        ends every process inside and removes all that `up` made but DIR
-# Inside: node address 198.51.100.10 on a link whose other end is inside too; private /run, /var/lib and /var/log.
+# Inside: node address 198.51.100.10 (unless given) on a link whose other end is inside too; private /run, /var/lib and /var/log.
 set -euo pipefail
 
 # The roots of the cgroup hierarchies: one on version 2, one for each controller on version 1.
@@ -38,12 +40,12 @@ first_process() {
   mount -t tmpfs -o mode=755 tmpfs /var/lib
   mount -t tmpfs -o mode=755 tmpfs /var/log
   mount --make-rshared /
-  hostname node
+  hostname "$3"
   ip link set lo up
   ip link add node0 type veth peer name node0p
   ip link set node0p up
   ip link set node0 up
-  ip addr add 198.51.100.10/24 dev node0
+  ip addr add "$2/24" dev node0
   ip route add default via 198.51.100.1
   sysctl -qw net.ipv4.ip_forward=1
   echo "nameserver 198.51.100.10" >"$1/resolv.conf"
@@ -53,7 +55,7 @@ first_process() {
 }
 
 up() {
-  local name=$1 dir root settings
+  local name=$1 address=${3:-198.51.100.10} host=${4:-node} dir root settings
   mkdir -p "$2"
   dir=$(cd "$2" && pwd)
   [ ! -e "$dir/init.pid" ] || { echo "$dir is in use" >&2; exit 1; }
@@ -70,7 +72,7 @@ up() {
       echo "+$controller" >"$root/$name/cgroup.subtree_control"
     done
   done
-  setsid unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" first-process "$dir" </dev/null >"$dir/init.log" 2>&1 &
+  setsid unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" first-process "$dir" "$address" "$host" </dev/null >"$dir/init.log" 2>&1 &
   local outer=$! i
   for ((i = 0; i < 500; i++)); do
     [ ! -e "$dir/up" ] || break
@@ -81,9 +83,35 @@ up() {
   cut -d' ' -f1 "/proc/$outer/task/$outer/children" >"$dir/init.pid"
 }
 
+# The switch is a bridge in a network namespace of its own, which a process holds.
+join() {
+  local first=$1 switch dir port=0 i
+  setsid unshare --net bash -c 'ip link add switch type bridge && ip link set switch up && touch "$1/switched" && exec sleep infinity' \
+    switch "$first" </dev/null >"$first/switch.log" 2>&1 &
+  switch=$!
+  echo $switch >"$first/switch.pid"
+  for ((i = 0; i < 500; i++)); do
+    [ ! -e "$first/switched" ] || break
+    kill -0 $switch 2>/dev/null || break
+    sleep 0.02
+  done
+  [ -e "$first/switched" ] || { cat "$first/switch.log" >&2; exit 1; }
+  for dir in "$@"; do
+    nsenter --target "$(cat "$dir/init.pid")" --net -- ip link set node0p netns $switch name port$port
+    nsenter --target $switch --net -- ip link set port$port master switch
+    nsenter --target $switch --net -- ip link set port$port up
+    port=$((port + 1))
+  done
+}
+
 down() {
-  local dir name root i
+  local dir name root i switch
   dir=$(cd "$1" && pwd)
+  if [ -e "$dir/switch.pid" ]; then
+    switch=$(cat "$dir/switch.pid")
+    case $(tr '\0' ' ' <"/proc/$switch/cmdline" 2>/dev/null) in "sleep infinity ") kill -9 "$switch" ;; esac
+    rm -f "$dir/switch.pid" "$dir/switched"
+  fi
   name=$(cat "$dir/name")
   if [ -e "$dir/init.pid" ]; then
     local init
@@ -126,7 +154,8 @@ case $command in
     shift
     enter "$dir" "$@"
     ;;
+  join) join "$@" ;;
   first-process) first_process "$@" ;;
   down) down "$@" ;;
-  *) sed -n '2,6p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,8p' "$0" >&2; exit 2 ;;
 esac

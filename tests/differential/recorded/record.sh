@@ -4,11 +4,12 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=$(mkdir -p "$1" && cd "$1" && pwd)
-version=1.36.3 staging=0.36.3
-state=$(cat "$here"/* | sha256sum)
+conformance=$(cd "$here/../../conformance" && pwd)
+version=$(sed -n 's/^\tk8s\.io\/kubernetes v//p' "$conformance/go.mod") staging=0.${version#1.}
+state=$(echo "$version" | cat - "$here"/* | sha256sum)
 [ -e "$out/calls.jsonl" ] && [ "$(cat "$out/state" 2>/dev/null)" = "$state" ] && exit
 export GOFLAGS=-buildvcs=false GOWORK=off CGO_ENABLED=0
-source=$(cd "$here/../../conformance" && go mod download "k8s.io/kubernetes@v$version" >&2 && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
+source=$(cd "$conformance" && go mod download "k8s.io/kubernetes@v$version" >&2 && go list -m -f '{{.Dir}}' k8s.io/kubernetes)
 copy=$out/kubernetes
 rm -rf "$copy" "$out/calls.jsonl" "$out/state" "$out/calls.part"
 mkdir -p "$copy"
@@ -19,7 +20,7 @@ cd "$copy"
 go mod edit -json | sed -n 's/.*"Path": "\(k8s\.io\/[a-z-]*\)".*/\1/p' | sort -u | while read -r part; do
   if grep -q "$part => ./staging" go.mod; then go mod edit -dropreplace "$part" -require "$part@v$staging"; fi
 done
-cat "$here/../../conformance/go.sum" >>go.sum
+cat "$conformance/go.sum" >>go.sum
 
 mkdir -p pkg/recorder/install
 cp "$here/recorder.go" pkg/recorder
