@@ -1,10 +1,10 @@
-"""A cluster of one node in namespaces of its own: skiff, or upstream's own programs."""
+"""A cluster in namespaces of its own, a set for each node: skiff with as many nodes as wanted, or upstream's own programs with one."""
 import json, os, shutil, signal, subprocess, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 UPSTREAM = os.path.join(HERE, "../upstream")
 ADDRESS, PODS, SERVICES = "198.51.100.10", "10.244.0.0/16", "10.96.0.0/16"
-REGISTRY = "http://127.0.0.1:5000"
+REGISTRY = f"http://{ADDRESS}:5000"
 # to the node being Ready, the import of the images included; a debug build on a busy machine is the slowest
 START_SECONDS = 240
 
@@ -20,8 +20,11 @@ def script(name, *arguments):
 class Cluster:
     """`programs` is the folder that build.sh filled, `images` an archive, `skiff` its binary or None for upstream's node."""
 
-    def __init__(self, folder, programs, images, skiff):
+    def __init__(self, folder, programs, images, skiff, nodes=1):
         self.folder, self.programs, self.images, self.skiff = folder, programs, images, skiff
+        # by name: the folder and address of each node that joins the first
+        self.agents = {f"node{n}": (os.path.join(folder, f"node{n}"), f"198.51.100.{9 + n}") for n in range(2, nodes + 1)}
+        self.running = []
         self.name = f"skiff-conformance-{os.getpid()}"
         self.log = os.path.join(folder, "log")
         self.server = None
@@ -31,8 +34,17 @@ class Cluster:
         os.makedirs(self.log)
         try:
             self._run(script("namespaces.sh", "up", self.name, self.folder))
+            for name, (folder, address) in self.agents.items():
+                os.makedirs(folder)
+                self._run(script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name))
+            if self.agents:
+                self._run(script("namespaces.sh", "join", self.folder, *(folder for folder, _ in self.agents.values())))
             self._start_skiff() if self.skiff else self._start_upstream()
             self._wait_until_ready()
+            for name, (folder, address) in self.agents.items():
+                self._start_agent(name, folder, address)
+            for name in self.agents:
+                self._wait_until_ready(name)
         except BaseException:
             self.__exit__()
             raise
@@ -44,8 +56,9 @@ class Cluster:
         before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             take_down(self.folder)
-            if self.server:
-                self.server.wait()
+            for process in [self.server, *self.running]:
+                if process:
+                    process.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -64,23 +77,35 @@ class Cluster:
             raise Failed(f"{' '.join(command)}: {done.stdout.strip()}")
 
     def _start_skiff(self):
-        archives = os.path.join(self.folder, "data/agent/images")
-        os.makedirs(archives)
-        link_or_copy(self.images, os.path.join(archives, os.path.basename(self.images)))
         # a build while the suite runs would change the binary under the shims
         link_or_copy(self.skiff, os.path.join(self.folder, "skiff"), link=False)
-        registries = os.path.join(self.folder, "registries.yaml")
+        flags = ["--cluster-cidr", PODS, "--service-cidr", SERVICES, *os.environ.get("SKIFF_FLAGS", "").split()]
+        self.server = self._node("skiff.log", self.folder, ["server", "--node-name", "node", "--node-ip", ADDRESS, *flags])
+
+    def _start_agent(self, name, folder, address):
+        with open(os.path.join(self.folder, "data/server/node-token")) as f:
+            token = f.read().strip()
+        link_or_copy(os.path.join(self.folder, "skiff"), os.path.join(folder, "skiff"))
+        flags = ["--server", f"https://{ADDRESS}:6443", "--token", token, "--node-name", name, "--node-ip", address]
+        self.running.append(self._node(f"{name}.log", folder, ["agent", *flags]))
+
+    def _node(self, log, folder, arguments):
+        """Starts skiff inside a node's namespaces."""
+        archives = os.path.join(folder, "data/agent/images")
+        os.makedirs(archives)
+        link_or_copy(self.images, os.path.join(archives, os.path.basename(self.images)))
+        registries = os.path.join(folder, "registries.yaml")
         with open(registries, "w") as f:
             f.write(f'mirrors:\n  registry.k8s.io:\n    endpoint: ["{REGISTRY}"]\n')
         command = script(
-            "namespaces.sh", "in", self.folder, os.path.join(self.folder, "skiff"), "server", "--data-dir", os.path.join(self.folder, "data"),
-            "--node-name", "node", "--node-ip", ADDRESS, "--cluster-cidr", PODS, "--service-cidr", SERVICES,
-            "--private-registry", registries, "--resolv-conf", os.path.join(self.folder, "resolv.conf"),
-            *os.environ.get("SKIFF_FLAGS", "").split(),
+            "namespaces.sh", "in", folder, os.path.join(folder, "skiff"), *arguments, "--data-dir", os.path.join(folder, "data"),
+            "--private-registry", registries, "--resolv-conf", os.path.join(folder, "resolv.conf"),
+            # the share of a disk that is free says nothing of the suite
+            "--kubelet-arg", "eviction-hard=memory.available<100Mi,nodefs.available<64Mi,imagefs.available<64Mi",
         )
-        with open(os.path.join(self.log, "skiff.log"), "w") as log:
+        with open(os.path.join(self.log, log), "w") as out:
             # away from the terminal, whose Ctrl-C ends the suite first
-            self.server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
     def _start_upstream(self):
         host = os.path.join(self.folder, "certs.d/registry.k8s.io")
@@ -91,14 +116,15 @@ class Cluster:
         self._run(script("namespaces.sh", "as-guest", self.folder, cluster, "prepare", self.programs, self.folder, "node", self.images))
         self._run(script("namespaces.sh", "in", self.folder, cluster, "start", self.programs, self.folder, "node"))
 
-    def _wait_until_ready(self):
+    def _wait_until_ready(self, name="skiff"):
         deadline = time.monotonic() + START_SECONDS
         wanted = "the node is Ready"
         while True:
-            if self.server and self.server.poll() is not None:
-                raise Failed(f"skiff ended with {self.server.returncode}:\n{self._tail()}")
+            for process in [self.server, *self.running]:
+                if process and process.poll() is not None:
+                    raise Failed(f"skiff ended with {process.returncode}:\n{self._tail()}")
             if self.skiff:
-                with open(os.path.join(self.log, "skiff.log")) as f:
+                with open(os.path.join(self.log, name + ".log")) as f:
                     if wanted in f.read():
                         return
             elif self.kubectl("wait", "--for=condition=Ready", "node/node", "--timeout=10s").returncode == 0:
@@ -127,6 +153,9 @@ def link_or_copy(source, target, link=True):
 
 
 def take_down(folder):
+    for name in sorted(os.listdir(folder)):
+        if os.path.exists(os.path.join(folder, name, "name")):
+            take_down(os.path.join(folder, name))
     if os.path.exists(os.path.join(folder, "name")):
         skiff, data = os.path.join(folder, "skiff"), os.path.join(folder, "data")
         if os.path.exists(skiff):

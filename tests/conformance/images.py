@@ -104,19 +104,19 @@ def images(programs):
     site = {"Entrypoint": ["/agnhost"], "Cmd": ["test-webserver"]}
     return [
         (["registry.k8s.io/pause:3.10.2"], [built("", "pause")], {"Entrypoint": ["/pause"], "User": "65535:65535"}),
-        ([E2E + "busybox:1.37.0-1", E2E + "busybox:1.36.1-1"], [shell], {"Cmd": ["sh"]}),
-        ([E2E + "agnhost:2.63.0", E2E + "agnhost:2.55"], host, {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}),
-        ([E2E + "nginx:1.27-0", E2E + "nginx:1.15-4"], [shell, welcome], server),
+        ([E2E + "busybox:1.37.0-2", E2E + "busybox:1.36.1-1"], [shell], {"Cmd": ["sh"]}),
+        ([E2E + "agnhost:2.66.1", E2E + "agnhost:2.55"], host, {"Entrypoint": ["/agnhost"], "Cmd": ["pause"]}),
+        ([E2E + "nginx:1.27.0-2", E2E + "nginx:1.28.0-2"], [shell, welcome], server),
         ([E2E + "nonroot:1.5"], [shell], {"Cmd": ["sh"], "User": "1234"}),
         ([E2E + "nonewprivs:1.4"], [shell, built("usr/local/bin/", "nnp", mode=0o6755)], {"Cmd": ["nnp"]}),
         ([E2E + "ipc-utils:1.4"], [shell, debian], {"Cmd": ["sh"]}),
-        ([E2E + "glibc-dns-testing:2.0.0"], [shell, debian, coredns], {"Cmd": ["bash"]}),
+        ([E2E + "glibc-dns-testing:2.1.1"], [shell, debian, coredns], {"Cmd": ["bash"]}),
         ([E2E + "nautilus:1.8"], [*host, nautilus], site),
         ([E2E + "kitten:1.8"], [*host, kitten], site),
-        ([E2E + "regression-issue-74839:1.4"], [shell, built("", "regression-issue-74839")], {"Entrypoint": ["/regression-issue-74839"]}),
+        ([E2E + "regression-issue-74839:1.5"], [shell, built("", "regression-issue-74839")], {"Entrypoint": ["/regression-issue-74839"]}),
         ([E2E + "sample-apiserver:1.29.2"], [built("", "sample-apiserver")], {"Entrypoint": ["/sample-apiserver"]}),
         ([E2E + "perl:5.26"], [shell, perl()], {"Cmd": ["perl"]}),
-        (["registry.k8s.io/etcd:3.6.8-0"], [etcd], {}),
+        (["registry.k8s.io/etcd:3.7.0-0"], [etcd], {}),
     ]
 
 

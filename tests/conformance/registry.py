@@ -1,4 +1,4 @@
-"""A read-only image registry on loopback over an archive of OCI's layout, for tests that pull."""
+"""A read-only image registry inside the cluster's namespaces over an archive of OCI's layout, for tests that pull."""
 import http.server, json, os, re, tarfile, threading
 
 
@@ -24,7 +24,7 @@ class Registry:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server = http.server.ThreadingHTTPServer(("0.0.0.0", port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def read(self, name):

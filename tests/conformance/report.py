@@ -111,23 +111,23 @@ def held(runs):
 
 
 def read_list(path):
-    """({name: seconds}, what the first line says) of a list of passing tests."""
+    """({key: seconds}, what the first line says) of a list of passing tests."""
     if not os.path.exists(path):
         return {}, ""
     with open(path) as f:
         lines = f.read().splitlines()
     head = lines[0][2:] if lines and lines[0].startswith("# ") else ""
-    return {name: float(seconds) for name, seconds in (line.split("\t") for line in lines if line and not line.startswith("#"))}, head
+    return {results.key(name): float(seconds) for name, seconds in (line.split("\t") for line in lines if line and not line.startswith("#"))}, head
 
 
 def write_list(path, names, head=""):
     with open(path, "w") as f:
         f.write(f"# {head}\n" if head else "")
-        f.writelines(f"{name}\t{seconds:.0f}\n" for name, seconds in sorted(names.items()))
+        f.writelines(f"{key}\t{seconds:.0f}\n" for key, seconds in sorted((results.key(name), seconds) for name, seconds in names.items()))
 
 
 def sample(seconds, procs, seed):
-    """Names of tests known to pass that take so long together, for a seed always the same."""
+    """Keys of tests known to pass that take so long together, for a seed always the same."""
     known, _ = read_list(PASSING)
     if not known:
         sys.exit(f"{PASSING} names no test")
@@ -136,7 +136,7 @@ def sample(seconds, procs, seed):
     chosen, serial, parallel = [], 0.0, 0.0
     for name in names:
         takes = max(known[name], 1) * SLOWER
-        alone = "[Serial]" in name or "[Disruptive]" in name
+        alone = results.alone(name)
         if takes <= seconds / 2 and serial + parallel + (takes if alone else takes / procs) <= seconds:
             chosen.append(name)
             serial, parallel = (serial + takes, parallel) if alone else (serial, parallel + takes / procs)
@@ -145,7 +145,7 @@ def sample(seconds, procs, seed):
 
 def keep(runs, merged):
     """After a run of everything: the lists and the page."""
-    passed = {s["name"]: s["seconds"] for s in merged if s["state"] == "passed"}
+    passed = {results.key(s["name"]): s["seconds"] for s in merged if s["state"] == "passed"}
     seconds = sum(run["seconds"] for run in runs) / len(runs)
     head = f"{time.strftime('%Y-%m-%d')}, {runs[0]['version']}, {count(merged)}, {minutes(seconds)}"
     if runs[0]["against"] == "upstream":
@@ -166,11 +166,13 @@ def write_page(path, runs, merged):
     reasons = {}
     if os.path.exists(REASONS):
         with open(REASONS) as f:
-            reasons = dict(line.rstrip("\n").split("\t", 1) for line in f if "\t" in line)
+            lines = (line.rstrip("\n").split("\t", 1) for line in f if "\t" in line)
+            reasons = {results.key(name): why for name, why in lines}
     seconds = sum(run["seconds"] for run in runs) / len(runs)
+    nodes = {1: "one node", 2: "two nodes"}.get(runs[0].get("nodes", 1), f"{runs[0].get('nodes')} nodes")
     lines = [
         "# Conformance", "",
-        "Written by `make conformance`: every test of upstream's suite that bears `[Conformance]`, on one node, none skipped by us. A test passes",
+        f"Written by `make conformance`: every test of upstream's suite that bears `[Conformance]`, on {nodes}, none skipped by us. A test passes",
         f"that passes in {'the run' if len(runs) == 1 else f'all of {len(runs)} runs in a row'}.", "",
         f"- skiff {', '.join(dict.fromkeys(run['revision'] for run in runs))} ({runs[0]['version']}), {time.strftime('%Y-%m-%d')}: {count(merged)} in {minutes(seconds)}",
         f"- upstream's own node on the same machine: {head or 'not run yet'}",
@@ -185,11 +187,12 @@ def write_page(path, runs, merged):
     failing = sorted((s for s in merged if s["state"] != "passed"), key=lambda s: s["name"])
     lines += ["", "## What does not pass, and what is missing" if failing else "All pass.", ""]
     for spec in failing:
-        also = "" if not upstream or spec["name"] in upstream else "; fails on upstream's own node too"
+        name = results.key(spec["name"])
+        also = "" if not upstream or name in upstream else "; fails on upstream's own node too"
         flaky = "flaky; " if spec.get("flaky") else ""
         unknown = "did not run" if spec["state"] in ("not run", "interrupted") else "cause not known yet"
-        lines.append(f"- {spec['name']}: {flaky}{reasons.get(spec['name'], unknown)}{also}")
-    hollow = sorted(s["name"] for s in merged if s["state"] == "passed" and s["name"] in reasons)
+        lines.append(f"- {spec['name']}: {flaky}{reasons.get(name, unknown)}{also}")
+    hollow = sorted(results.key(s["name"]) for s in merged if s["state"] == "passed" and results.key(s["name"]) in reasons)
     if hollow:
         lines += ["", "## What passes although it is missing", ""]
         lines += [f"- {name}: {reasons[name]}" for name in hollow]

@@ -7,6 +7,24 @@ def name_of(spec):
     return " ".join((spec["ContainerHierarchyTexts"] or []) + [spec["LeafNodeText"]])
 
 
+TAG = r"\[(?!sig-)[^\]]*\]"
+
+
+def alone(name):
+    return "[Serial]" in name or "[Disruptive]" in name
+
+
+def key(name):
+    """How lists name a test: without its tags, which come, go and change their places with versions; `[Serial]` last, if it runs alone."""
+    return " ".join(re.sub(TAG, " ", name).split()) + (" [Serial]" if alone(name) else "")
+
+
+def pattern(key):
+    """A regular expression of the test that a list names so, whatever its tags."""
+    words = [re.escape(word) for word in key.removesuffix(" [Serial]").split(" ")]
+    return r"( \[[^\]]*\])* ".join(words) + r"( \[[^\]]*\])*$"
+
+
 def sig(name):
     found = re.match(r"\[(sig-[a-z-]+)\]", name)
     return found[1] if found else "other"
@@ -14,7 +32,7 @@ def sig(name):
 
 def slug(name):
     """A folder's name: a test's without its tags, short enough for any file system."""
-    plain = re.sub(r"\[(?!sig-)[^\]]*\]", "", name)
+    plain = re.sub(TAG, "", name)
     return re.sub(r"[^A-Za-z0-9]+", "-", plain).strip("-")[:150]
 
 

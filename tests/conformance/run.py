@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs upstream's conformance suite against a cluster of one node, skiff's or upstream's own, and says how it went."""
+"""Runs upstream's conformance suite against a cluster, skiff's or upstream's own, and says how it went."""
 import argparse, json, os, re, shutil, signal, subprocess, sys, threading, time
 
 import cluster, holds, report, results
@@ -23,16 +23,20 @@ def arguments():
     parser.add_argument("--skip", default="", help="a regular expression: no tests with such names")
     parser.add_argument("--labels", default="Conformance", help="ginkgo's filter by label; empty for every test of e2e.test")
     parser.add_argument("--procs", type=int, default=6, help="tests at a time, where they allow it")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of skiff's cluster: a server and agents; upstream's has one")
     parser.add_argument("--runs", type=int, default=1, help="so many times, each with a new cluster; a test passes that passes in all")
     parser.add_argument("--same-cluster", action="store_true", help="the runs have one cluster, whose memory is to end each time where it did")
     parser.add_argument("--sample", type=float, help="so many minutes of what is known to pass, another part for each commit")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.nodes < 1 or args.nodes > 1 and not args.skiff:
+        parser.error("--nodes: skiff has one or more, upstream's own cluster has one")
+    return args
 
 
 def start(args, folder):
     os.makedirs(folder)
     print(f"{against(args)}: starting a cluster; everything of this run is in {folder}", flush=True)
-    return cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff)
+    return cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff, args.nodes)
 
 
 def one_run(args, node, folder, focus, patient):
@@ -40,11 +44,11 @@ def one_run(args, node, folder, focus, patient):
     os.makedirs(folder, exist_ok=True)
     plan = {
         "e2e": os.path.join(args.programs, "e2e.test"), "archive": args.images, "kubeconfig": node.kubeconfig, "logs": node.log,
-        "labels": args.labels, "focus": focus, "skip": [args.skip] if args.skip else [], "procs": args.procs,
+        "labels": args.labels, "focus": focus, "skip": [args.skip] if args.skip else [], "procs": args.procs, "nodes": args.nodes,
     }
     with open(os.path.join(folder, "suite.json"), "w") as f:
         json.dump(plan, f)
-    found = {"against": against(args), "version": cluster.version(node), "revision": report.revision(), "cluster": node.folder}
+    found = {"against": against(args), "version": cluster.version(node), "revision": report.revision(), "nodes": args.nodes, "cluster": node.folder}
     before = holds.measure(node)
     suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
     if node.server:
@@ -112,7 +116,7 @@ def main():
     if args.sample:
         commit = subprocess.run(["git", "-C", HERE, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
         names = report.sample(args.sample * 60, args.procs, commit)
-        focus = [re.escape(name).replace(r"\ ", " ") + "$" for name in names]
+        focus = [results.pattern(name) for name in names]
         print(f"{len(names)} of the tests that pass, chosen by {commit[:12]}", flush=True)
     everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{against(args)}"

@@ -85,7 +85,7 @@ class Suite:
         command = [
             "ginkgo", f"--procs={procs}", *self.selection(labels), "--no-color", "--timeout=6h", "--poll-progress-after=0",
             "--output-dir=" + self.folder, f"--json-report={name}.json", self.plan["e2e"], "--",
-            "--provider=local", "--kubeconfig=" + self.plan["kubeconfig"], "--num-nodes=1", "--allowed-not-ready-nodes=0",
+            "--provider=local", "--kubeconfig=" + self.plan["kubeconfig"], f"--num-nodes={self.plan['nodes']}", "--allowed-not-ready-nodes=0",
             "--disable-log-dump=true", "--dump-logs-on-failure=false",
         ]
         started = time.time()

@@ -69,6 +69,16 @@ class Harness(unittest.TestCase):
         self.assertTrue(300 < takes < 361, takes)
         self.assertNotIn("long", chosen)
 
+    def test_a_list_names_a_test_without_the_tags_that_versions_change(self):
+        old = "[sig-apps] Daemon set [Serial] should run [LinuxOnly] and stop [Conformance]"
+        new = "[sig-apps] Daemon set [NodeConformance] should run and [Slow] stop [Conformance] [Serial]"
+        self.assertEqual(results.key(old), "[sig-apps] Daemon set should run and stop [Serial]")
+        self.assertEqual(results.key(new), results.key(old))
+        self.assertEqual(results.key(results.key(old)), results.key(old))
+        for name in (old, new):
+            self.assertRegex(name, results.pattern(results.key(old)))
+        self.assertNotRegex(old + " twice", results.pattern(results.key(old)))
+
     def test_a_list_of_passing_tests_reads_as_it_was_written(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "passing.txt")
