@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs hostile differential sample
+.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential sample docs
 
 build:
 	cargo build --release -p skiff
@@ -31,17 +31,19 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked
 	python3 packaging/policy.py
+	python3 packaging/docs.py check
 
 # Everything CI runs. Upstream's programs and golden files are built and fetched first. At the end, SAMPLE=6 minutes of the conformance
 # tests that are known to pass, another part for each commit.
 test: lint images $(CONFORMANCE_IMAGES)
-	tests/upstream/build.sh $(CACHE)/upstream control-plane
+	tests/upstream/build.sh $(CACHE)/upstream control-plane sample-apiserver
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
 	  POD_SECURITY_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream pod-security)" \
 	  SKIFF_TEST_CEL="$$(tests/upstream/build.sh $(CACHE)/upstream cel)" \
 	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images cargo test --workspace --locked
 	python3 -m unittest discover -s tests/conformance
 	$(MAKE) --no-print-directory sample SKIFF=$(BIN)/debug/skiff
+	python3 packaging/docs.py check --skiff $(BIN)/debug/skiff
 	$(SUITE) --skiff $(BIN)/debug/skiff --sample $(SAMPLE)
 
 # The images of the example application and of the tests, from Debian packages.
@@ -57,14 +59,14 @@ bench: build
 	@$(BIN)/release/bench run --skiff $(BIN)/release/skiff --programs $(CACHE)/upstream --images $(CACHE)/images \
 	  --dir $(CACHE)/bench --rows "$(ROWS)" --against $(or $(AGAINST),upstream) $(FLAGS)
 
-# Upstream's conformance suite against a cluster of one node: all that bears [Conformance], PROCS=6 at a time, then the serial ones.
+# Upstream's conformance suite against a cluster of one node, or NODES=2 and more: all that bears [Conformance], PROCS=6 at a time, then the serial ones.
 # FOCUS=regex SKIP=regex pick tests, RUNS=3 runs it so often (SAME=1: on one cluster), AGAINST=upstream judges upstream's own node, SKIFF=path another binary,
 # LABELS= takes tests that do not bear [Conformance] too. A run of everything writes docs/conformance.md and the lists beside the suite.
 conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)),,build) $(CONFORMANCE_IMAGES)
 	$(if $(filter upstream,$(AGAINST)),tests/upstream/build.sh $(CACHE)/upstream node)
 	@$(SUITE) \
 	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
-	  --procs $(or $(PROCS),6) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
+	  --procs $(or $(PROCS),6) --nodes $(or $(NODES),1) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
 
 # Upstream's programs that a rig needs, where it is not the API server alone.
 PROGRAMS_control_plane = control-plane
@@ -84,15 +86,24 @@ sample:
 	@for tape in tests/differential/sample/*.jsonl.xz; do \
 	  python3 tests/differential/driver.py $$(basename $$tape .jsonl.xz) --skiff $(SKIFF) --out $(CACHE)/differential --tape $$tape --shrink 0 || exit 1; done
 
-$(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh | conformance-programs
+$(CONFORMANCE_IMAGES): tests/conformance/images.py packaging/oci.py tests/upstream/build.sh tests/conformance/go.sum | conformance-programs
 	python3 tests/conformance/images.py $(CACHE)/upstream $(@D)
 
 conformance-programs:
 	@tests/upstream/build.sh $(CACHE)/upstream conformance
 
+# The book of docs/ as HTML, in OUT.
+docs:
+	@[ -x $(CACHE)/docs-venv/bin/python ] || { python3 -m venv $(CACHE)/docs-venv && $(CACHE)/docs-venv/bin/pip -q install markdown; }
+	@$(CACHE)/docs-venv/bin/python packaging/docs.py build $(or $(OUT),$(CACHE)/docs)
+
 # Lines of product code by crate, the longest files and the median.
 lines:
 	@python3 packaging/lines.py
+
+# One user who lists without pause by 200 clients, beside another user and a node: neither may wait for the first.
+fairness: build
+	python3 tests/hostile/fairness.py --skiff $(BIN)/release/skiff
 
 # Hostile clients, SEEDS=1-1000 of them four at a time, against a server that has 256 MiB: it must not die, and answer others throughout.
 hostile: build
