@@ -18,6 +18,7 @@ pub mod queue;
 pub mod resources;
 mod scheduler;
 pub mod snapshot;
+mod status_writes;
 pub mod storage;
 
 pub use scheduler::{SchedulerConfig, run};

@@ -29,8 +29,9 @@ pub struct Queued {
     first_tried: u64,
     /// The plugins that refused it last.
     pub refused_by: Vec<&'static str>,
-    /// The message it was last refused with.
+    /// The message it was last refused with, and its generation then.
     pub message: String,
+    pub generation: i64,
 }
 
 /// PrioritySort: the more important first, then the one that waits longer.
@@ -176,6 +177,7 @@ impl Queue {
                 first_tried: now,
                 refused_by: Vec::new(),
                 message: String::new(),
+                generation: 0,
             };
             let place = if gated { Place::Gated } else { Place::Active };
             return self.attach(queued, place, Some("UnscheduledPodAdd"));

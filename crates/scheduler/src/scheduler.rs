@@ -29,6 +29,7 @@ use crate::pod_resources::PodResources;
 use crate::preemption::Preemption;
 use crate::queue::{Queue, Queued};
 use crate::snapshot::{Budget, Snapshot};
+use crate::status_writes::StatusWrites;
 use crate::storage::{Claim, ClaimPlan, Class, Volume};
 
 /// Of so many cycles one measures every plugin by itself.
@@ -96,6 +97,7 @@ struct Scheduler {
     config: SchedulerConfig,
     client: Client,
     events: SeriesRecorder,
+    statuses: StatusWrites,
     pods: Cache,
     claims: Cache,
     snapshot: Snapshot,
@@ -157,6 +159,7 @@ pub async fn run(config: SchedulerConfig, client: Client, shutdown: Cancellation
         pods: caches[caches.len() - 1].1.clone(),
         claims: caches[2].1.clone(),
         config,
+        statuses: StatusWrites::new(client.clone()),
         client,
         snapshot: Snapshot::default(),
         decider: Decider::new(crate::plugins::default_plugins()),
@@ -414,17 +417,18 @@ impl Scheduler {
         }
         self.counted.point(Point::Reserve, "Success", reserving.elapsed());
         let (counted, started) = (self.counted.clone(), self.started);
-        let claims = self.claims.clone();
+        let (claims, statuses) = (self.claims.clone(), self.statuses.clone());
         let (client, events, bindings) = (self.client.clone(), self.events.clone(), self.bindings.clone());
         let node = node.to_owned();
         tokio::spawn(async move {
             let _working = counted.binding();
             let status = |well: bool| if well { "Success" } else { "Error" };
             let bound = async {
+                // a refusal that is written late would stand in the status of a pod that has a node
+                statuses.written(&pod).await;
                 if !plans.is_empty() {
                     // its volumes may take long: who looks for room sees where the pod will be
-                    let status = json!({ "nominatedNodeName": node });
-                    patch_status(&client, &pod, status).await;
+                    statuses.nominate(&pod, &node).await;
                 }
                 let binding = Instant::now();
                 let claimed = claim_binding::bind(&client, &claims, &plans, &node).await;
@@ -521,14 +525,16 @@ impl Scheduler {
         }
         self.events.tell(&reference(&pod), &FAILED, message.clone());
         let nominated = preemption.as_ref().map(|p| p.node.to_string());
-        if queued.message != message || nominated.is_some() {
-            tokio::spawn(report(self.client.clone(), pod.clone(), message.clone(), nominated));
+        let generation = pod.object.meta.generation;
+        if queued.message != message || queued.generation != generation || nominated.is_some() {
+            self.statuses.refused(&pod, &message, nominated.as_deref());
         }
         if let Some(preemption) = preemption {
             tokio::spawn(evict(self.client.clone(), self.events.clone(), pod, preemption));
         }
         queued.refused_by = failure.plugins();
         queued.message = message;
+        queued.generation = generation;
         self.counted.attempted(Outcome::Unschedulable, begun.elapsed());
         self.queue.refused(queued);
     }
@@ -556,32 +562,6 @@ async fn bind_pod(client: &Client, pod: &PodInfo, node: &str) -> Result<(), clie
         .create_subresource::<core::Pod, Value>(pod.namespace(), pod.name(), "binding", &binding)
         .await?;
     Ok(())
-}
-
-/// Says in the pod's status why it has no node.
-async fn report(client: Client, pod: Arc<PodInfo>, message: String, nominated: Option<String>) {
-    let mut status = json!({ "conditions": [{
-        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
-        "lastProbeTime": null, "lastTransitionTime": Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-        "observedGeneration": pod.object.meta.generation,
-    }] });
-    if let Some(node) = nominated {
-        status["nominatedNodeName"] = node.into();
-    }
-    patch_status(&client, &pod, status).await;
-}
-
-/// Writes a part of a pod's status. That the pod is another one by now is no failure.
-async fn patch_status(client: &Client, pod: &PodInfo, status: Value) {
-    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid() }, "status": status }));
-    match client
-        .patch_status::<core::Pod>(pod.namespace(), pod.name(), &patch)
-        .await
-    {
-        Ok(_) => {}
-        Err(error) if error.is_not_found() || error.code() == Some(409) => {}
-        Err(error) => tracing::warn!(pod = %pod.key, %error, "the pod's status cannot be written"),
-    }
 }
 
 /// Makes the victims leave.
