@@ -75,7 +75,6 @@ pub async fn bootstrap(
     let namespace = |name: &str| json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
     let names = ["kube-system", "kube-public", "kube-node-lease", "default"];
     futures::future::try_join_all(names.map(|n| ensure(pipeline, "", "namespaces", "", namespace(n)))).await?;
-    apiserver::bootstrap_policy::reconcile(pipeline).await?;
     let classes = [
         (
             "system-node-critical",
@@ -95,16 +94,21 @@ pub async fn bootstrap(
         });
         ensure(pipeline, "scheduling.k8s.io", "priorityclasses", "", class)
     });
-    // together, so that they share syncs
-    let (services, classes, flows) = tokio::join!(
+    // all of it together, so that it shares syncs
+    let (policy, services, classes, flows, maps, service) = tokio::join!(
+        apiserver::bootstrap_policy::reconcile(pipeline),
         apiserver::api_services::start(pipeline),
         futures::future::try_join_all(classes),
-        apiserver::flow_control::keep::ensure(pipeline)
+        apiserver::flow_control::keep::ensure(pipeline),
+        config_maps(pipeline, authentication),
+        own_service(pipeline, service_ip, advertise, port),
     );
-    services?;
     classes?;
-    flows?;
-    // by these, servers behind this one find out whom to trust, and cleaners since when token use is written down
+    policy.and(services).and(flows).and(maps).and(service)
+}
+
+/// By these, servers behind this one find out whom to trust, and cleaners since when token use is written down.
+async fn config_maps(pipeline: &Arc<Pipeline>, authentication: &Value) -> Result<(), ApiError> {
     let today = pipeline.registry.timestamp().chars().take(10).collect::<String>();
     let map = |name: &str, data: Value| {
         json!({
@@ -116,10 +120,22 @@ pub async fn bootstrap(
         "kube-apiserver-legacy-service-account-token-tracking",
         json!({ "since": today }),
     );
-    ensure(pipeline, "", "configmaps", "kube-system", tracking).await?;
     // authorities may be others than at the last start
     let authentication = map("extension-apiserver-authentication", authentication.clone());
-    ensure_with(pipeline, "", "configmaps", "kube-system", authentication, &["data"]).await?;
+    let (tracking, authentication) = tokio::join!(
+        ensure(pipeline, "", "configmaps", "kube-system", tracking),
+        ensure_with(pipeline, "", "configmaps", "kube-system", authentication, &["data"]),
+    );
+    tracking.and(authentication)
+}
+
+/// The Service by which pods reach this server.
+async fn own_service(
+    pipeline: &Arc<Pipeline>,
+    service_ip: IpAddr,
+    advertise: IpAddr,
+    port: u16,
+) -> Result<(), ApiError> {
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
@@ -129,11 +145,11 @@ pub async fn bootstrap(
             "ports": [{ "name": "https", "port": 443, "targetPort": port, "protocol": "TCP" }],
         },
     });
-    ensure(pipeline, "", "services", "default", service).await?;
+    let service = ensure(pipeline, "", "services", "default", service);
     if advertise.is_loopback() {
         // no endpoint may have such an address; a machine without a network serves itself
         tracing::warn!(%advertise, "the Service kubernetes has no endpoint: give --advertise-address for clients in pods");
-        return Ok(());
+        return service.await;
     }
     // where the server is may be another place than at its last start
     let endpoints = json!({
@@ -147,7 +163,7 @@ pub async fn bootstrap(
             "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
         }],
     });
-    ensure_with(pipeline, "", "endpoints", "default", endpoints, &["subsets"]).await?;
+    let endpoints = ensure_with(pipeline, "", "endpoints", "default", endpoints, &["subsets"]);
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
@@ -156,13 +172,14 @@ pub async fn bootstrap(
         "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
     });
     let fields = ["endpoints", "ports"];
-    ensure_with(
+    let slice = ensure_with(
         pipeline,
         "discovery.k8s.io",
         "endpointslices",
         "default",
         slice,
         &fields,
-    )
-    .await
+    );
+    let (service, endpoints, slice) = tokio::join!(service, endpoints, slice);
+    service.and(endpoints).and(slice)
 }

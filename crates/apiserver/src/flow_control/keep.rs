@@ -53,25 +53,36 @@ pub async fn ensure(pipeline: &Arc<Pipeline>) -> Result<()> {
     let wanted_schemas: Vec<Value> = (default::suggested_schemas().into_iter())
         .chain(default::mandatory_schemas())
         .collect();
-    let mut outcome = Ok(());
-    for (served, wanted) in [(&levels, &wanted_levels), (&schemas, &wanted_schemas)] {
-        // together, so that they share syncs
-        let made = wanted.iter().map(|one| keep(pipeline, served, one));
-        for made in futures::future::join_all(made).await {
-            outcome = outcome.and(made);
+    // together, so that they share syncs
+    let (levels_kept, schemas_kept) = futures::future::join(
+        keep_all(pipeline, &levels, &wanted_levels),
+        keep_all(pipeline, &schemas, &wanted_schemas),
+    )
+    .await;
+    levels_kept
+        .and(schemas_kept)
+        .and(tell_all(pipeline, &schemas, &levels).await)
+}
+
+/// Makes those of a kind that are missing, and removes those that were suggested once.
+async fn keep_all(pipeline: &Arc<Pipeline>, served: &Served, wanted: &[Value]) -> Result<()> {
+    let made = wanted.iter().map(|one| keep(pipeline, served, one));
+    let mut outcome: Result<()> = futures::future::join_all(made).await.into_iter().collect();
+    for object in served.cache.list("").items {
+        let name = &*object.object.meta.name;
+        let known = wanted.iter().any(|one| one["metadata"]["name"] == *name);
+        if !known && auto_update(&object.tree()?) == Some(true) {
+            outcome = outcome.and(remove(pipeline, served, name).await);
         }
-        for object in served.cache.list("").items {
-            let name = &*object.object.meta.name;
-            let known = wanted.iter().any(|one| one["metadata"]["name"] == *name);
-            if !known && auto_update(&object.tree()?) == Some(true) {
-                outcome = outcome.and(remove(pipeline, served, name).await);
-            }
-        }
-    }
-    for object in schemas.cache.list("").items {
-        outcome = outcome.and(tell(pipeline, &schemas, &levels, &object).await);
     }
     outcome
+}
+
+/// Tells each schema whether its level is there.
+async fn tell_all(pipeline: &Arc<Pipeline>, schemas: &Served, levels: &Served) -> Result<()> {
+    let list = schemas.cache.list("").items;
+    let told = list.iter().map(|object| tell(pipeline, schemas, levels, object));
+    futures::future::join_all(told).await.into_iter().collect()
 }
 
 /// Follows changes until `stop`.
