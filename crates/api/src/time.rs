@@ -253,6 +253,17 @@ fn quote(text: &[u8]) -> String {
     quoted
 }
 
+/// Reads a flag's duration in Go's syntax, as `1m0s`; one that is not negative.
+///
+/// # Errors
+/// What is wrong with it, as clap shows it.
+pub fn flag_duration(text: &str) -> Result<std::time::Duration, &'static str> {
+    let nanos = parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
+    nanos
+        .map(std::time::Duration::from_nanos)
+        .ok_or("is not a duration, such as 1m0s")
+}
+
 /// Reads Go's duration syntax (`1h2m3.5s`), giving nanoseconds.
 pub fn parse_duration(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use component::{Check, Page, Server, ServingFlags};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ControllerConfig, ControllerSwitch, Error};
+use crate::flags::ControllerFlags;
+use crate::{ControllerConfig, Error};
 
 /// Where health and metrics are served unless flags say another port.
 const PORT: u16 = 10257;
@@ -22,12 +22,6 @@ pub struct Args {
     /// How to reach the API server
     #[arg(long)]
     pub kubeconfig: PathBuf,
-    /// Features that are switched on or off: A=true,B=false
-    #[arg(long, value_parser = api::features::check)]
-    pub feature_gates: Vec<String>,
-    /// Controllers to run: '*' all, 'foo' this one, '-foo' not this one
-    #[arg(long, value_delimiter = ',', default_value = "*", allow_hyphen_values = true)]
-    pub controllers: Vec<String>,
     /// Act only while holding the Lease kube-system/kube-controller-manager
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub leader_elect: bool,
@@ -37,9 +31,6 @@ pub struct Args {
     /// Give every node its part of the cluster CIDR
     #[arg(long, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub allocate_node_cidrs: bool,
-    /// The prefix length of a node's part
-    #[arg(long, default_value_t = 24)]
-    pub node_cidr_mask_size: u8,
     /// The authority that pods trust, published to every namespace
     #[arg(long)]
     pub root_ca_file: Option<PathBuf>,
@@ -51,14 +42,10 @@ pub struct Args {
     /// Let every controller act under its own ServiceAccount (not built yet: the kubeconfig's user needs the rights)
     #[arg(long, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub use_service_account_credentials: bool,
-    /// Seconds that a silent node stays Ready
-    #[arg(long, default_value_t = 50)]
-    pub node_monitor_grace_period_seconds: u64,
     #[command(flatten)]
     pub serving: ServingFlags,
-    /// Ended pods kept before the oldest are deleted
-    #[arg(long, default_value_t = 12500)]
-    pub terminated_pod_gc_threshold: usize,
+    #[command(flatten)]
+    pub controlling: ControllerFlags,
 }
 
 fn read(path: &Path) -> Result<String, Error> {
@@ -67,7 +54,6 @@ fn read(path: &Path) -> Result<String, Error> {
 
 /// Runs until `shutdown`.
 pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
-    api::features::set(&args.feature_gates.join(","))?;
     if args.use_service_account_credentials {
         let message = "--use-service-account-credentials is not built yet: leave it out and give a kubeconfig whose user may do what the controllers do";
         return Err(Error::Config(message.to_owned()));
@@ -76,18 +62,15 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         (Some(certificate), Some(key)) => Some(Arc::new(pki::Authority::from_pem(read(certificate)?, &read(key)?)?)),
         _ => None,
     };
-    let config = ControllerConfig {
-        controllers: ControllerSwitch::new(&args.controllers, &crate::manager::names())?,
+    let mut config = ControllerConfig {
         cluster_cidr: args.cluster_cidr,
         allocate_node_cidrs: args.allocate_node_cidrs,
-        node_cidr_mask_size: args.node_cidr_mask_size,
         root_ca: args.root_ca_file.as_deref().map(read).transpose()?.unwrap_or_default(),
         signing,
-        node_monitor_grace_period: Duration::from_secs(args.node_monitor_grace_period_seconds),
-        terminated_pod_gc_threshold: args.terminated_pod_gc_threshold,
         leader_elect: args.leader_elect,
         ..ControllerConfig::default()
     };
+    args.controlling.apply(&mut config)?;
     let client = client::Kubeconfig::load(&args.kubeconfig)?
         .config(None)?
         .client("skiff-controller-manager")?;

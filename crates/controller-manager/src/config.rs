@@ -79,6 +79,8 @@ pub struct ControllerConfig {
     pub account_token: Option<AccountToken>,
     /// How long a silent node stays Ready.
     pub node_monitor_grace_period: Duration,
+    /// How fast pods are made to leave nodes that fail.
+    pub eviction_rates: crate::node_lifecycle::EvictionRates,
     /// Ended pods kept before the oldest are deleted; 0 keeps all.
     pub terminated_pod_gc_threshold: usize,
     pub concurrent_deployment_syncs: usize,
@@ -115,6 +117,7 @@ impl Default for ControllerConfig {
             cluster_signing_duration: Duration::from_secs(365 * 24 * 3600),
             account_token: None,
             node_monitor_grace_period: Duration::from_secs(50),
+            eviction_rates: crate::node_lifecycle::EvictionRates::default(),
             terminated_pod_gc_threshold: 12500,
             concurrent_deployment_syncs: 5,
             concurrent_replicaset_syncs: 5,

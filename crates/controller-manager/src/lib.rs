@@ -14,6 +14,7 @@ mod endpoints;
 mod ephemeral_volume;
 mod error;
 mod expectations;
+mod flags;
 mod garbage_collector;
 mod history;
 mod informers;
@@ -49,4 +50,6 @@ mod volume_protection;
 
 pub use config::{AccountToken, ClientFor, ControllerConfig, ControllerSwitch, TokenOf};
 pub use error::Error;
+pub use flags::ControllerFlags;
 pub use manager::run;
+pub use node_lifecycle::EvictionRates;

@@ -1,7 +1,8 @@
-//! Pods nobody will clean up: on nodes that are gone, never bound but being deleted, and the oldest of too many ended ones.
+//! Pods nobody will clean up: on nodes that are gone, being deleted on nodes that are out of service, never bound but being deleted, and the oldest of too many ended ones.
 
 use std::time::Duration;
 
+use api::object::Object;
 use client::{Cache, Client, DeleteParams, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -14,6 +15,7 @@ use crate::error::decode;
 use crate::informers::{BY_NODE, node_of};
 use crate::meta::{is_deleting, name, namespace, uid};
 use crate::pods::{is_terminal, node_name};
+use crate::taints::OUT_OF_SERVICE;
 
 /// How long a node may be missing from the cache before the server is asked about it.
 const QUARANTINE: Duration = Duration::from_secs(40);
@@ -23,6 +25,8 @@ enum Work {
     Pod(String),
     /// All pods of a node that may be gone.
     Node(String),
+    /// Pods that are being deleted on a node of which a user says that it is off.
+    OutOfService(String),
     Ended,
 }
 
@@ -49,6 +53,14 @@ fn surplus(mut ended: Vec<Pod>, threshold: usize) -> Vec<Pod> {
     ended
 }
 
+/// Whether a user has said of a node that it is off, and it does not seem to run.
+fn out_of_service(node: &Object) -> bool {
+    node.decode::<Node>().is_ok_and(|node| {
+        let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+        taints.iter().any(|taint| taint.key == OUT_OF_SERVICE) && !crate::node_lifecycle::is_ready(&node)
+    })
+}
+
 pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     let controller = Controller {
         client: ctx.client.clone(),
@@ -62,9 +74,13 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     let queue = ctx.queue("orphaned_pods_nodes");
     ctx.each_change(&controller.nodes, {
         let queue = queue.clone();
-        move |change| {
-            if let (Some(gone), None) = (change.old, change.new) {
-                queue.add_after(Work::Node(gone.meta.name.to_string()), QUARANTINE);
+        move |change| match change.new {
+            Some(node) if out_of_service(&node) => queue.add(Work::OutOfService(node.meta.name.to_string())),
+            Some(_) => {}
+            None => {
+                if let Some(gone) = change.old {
+                    queue.add_after(Work::Node(gone.meta.name.to_string()), QUARANTINE);
+                }
             }
         }
     });
@@ -78,8 +94,12 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
                 if pod.meta.deleting {
                     queue.add(Work::Pod(pod.key()));
                 }
-            } else if nodes.get(&node).is_none() {
-                queue.add_after(Work::Node(node), QUARANTINE);
+            } else {
+                match nodes.get(&node) {
+                    None => queue.add_after(Work::Node(node), QUARANTINE),
+                    Some(at) if pod.meta.deleting && out_of_service(&at) => queue.add(Work::OutOfService(node)),
+                    Some(_) => {}
+                }
             }
             if threshold > 0 && pods.len() > threshold {
                 queue.add(Work::Ended);
@@ -115,6 +135,16 @@ impl Controller {
                 }
                 for pod in self.pods.by_index(BY_NODE, &node) {
                     self.end(&decode(&pod)?, Some("PodGC: node no longer exists")).await?;
+                }
+            }
+            Work::OutOfService(node) => {
+                // it may be back by now
+                if self.nodes.get(&node).is_some_and(|node| out_of_service(&node)) {
+                    for pod in self.pods.by_index(BY_NODE, &node) {
+                        if pod.meta.deleting {
+                            self.end(&decode(&pod)?, None).await?;
+                        }
+                    }
                 }
             }
             Work::Ended => {

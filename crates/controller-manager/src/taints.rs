@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{Taint, Toleration};
 
 pub(crate) const NOT_READY: &str = "node.kubernetes.io/not-ready";
 pub(crate) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+/// A user says by it that a node is off, and that its pods cannot run any more.
+pub(crate) const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 pub(crate) const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 pub(crate) const MEMORY_PRESSURE: &str = "node.kubernetes.io/memory-pressure";
 pub(crate) const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";

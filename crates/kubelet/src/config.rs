@@ -407,11 +407,10 @@ impl KubeletConfig {
             })?;
         }
         if let Some(text) = &file.streaming_connection_idle_timeout {
-            let nanos = api::time::parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
-            self.streaming_idle_timeout = Duration::from_nanos(nanos.ok_or_else(|| ConfigError::Field {
+            self.streaming_idle_timeout = api::time::flag_duration(text).map_err(|why| ConfigError::Field {
                 field: "streamingConnectionIdleTimeout",
-                reason: format!("{text:?} is not a duration, such as 4h0m0s"),
-            })?);
+                reason: format!("{text:?} {why}"),
+            })?;
         }
         self.static_pod_path = file.static_pod_path.or(self.static_pod_path.take());
         if let Some(limit) = file.pod_pids_limit {

@@ -13,7 +13,7 @@ use apiserver::audit::policy_file;
 use clap::Args;
 
 use crate::audit_webhook::Webhook;
-use crate::server::args::duration;
+use api::time::flag_duration;
 
 const VERSION: &str = "audit.k8s.io/v1";
 const MEGABYTE: u64 = 1 << 20;
@@ -55,7 +55,7 @@ pub struct AuditFlags {
     #[arg(long, default_value_t = 1, allow_negative_numbers = true)]
     audit_log_batch_max_size: i64,
     /// How long a batch for the log waits to be full.
-    #[arg(long, default_value = "0s", value_parser = duration)]
+    #[arg(long, default_value = "0s", value_parser = flag_duration)]
     audit_log_batch_max_wait: Duration,
     /// Limit the batches for the log.
     #[arg(long, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -82,7 +82,7 @@ pub struct AuditFlags {
     #[arg(long, default_value = VERSION)]
     audit_webhook_version: String,
     /// How long to wait before events are sent again for the first time.
-    #[arg(long, default_value = "10s", value_parser = duration, alias = "audit-webhook-batch-initial-backoff")]
+    #[arg(long, default_value = "10s", value_parser = flag_duration, alias = "audit-webhook-batch-initial-backoff")]
     audit_webhook_initial_backoff: Duration,
     /// When events are sent: batch, blocking or blocking-strict.
     #[arg(long, default_value = "batch")]
@@ -94,7 +94,7 @@ pub struct AuditFlags {
     #[arg(long, default_value_t = 400, allow_negative_numbers = true)]
     audit_webhook_batch_max_size: i64,
     /// How long events wait for others to be sent with.
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    #[arg(long, default_value = "30s", value_parser = flag_duration)]
     audit_webhook_batch_max_wait: Duration,
     /// Limit the batches that are sent.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]

@@ -56,8 +56,8 @@ pub(super) fn silence(node: &Node, now: Timestamp) -> Option<Vec<NodeCondition>>
     changed.then_some(all)
 }
 
-/// The taints this controller answers for, by key and effect.
-fn wanted(node: &Node) -> Vec<(&'static str, &'static str)> {
+/// The taints this controller answers for, by key and effect; with `leave` also those that make pods leave.
+fn wanted(node: &Node, leave: bool) -> Vec<(&'static str, &'static str)> {
     let is = |type_: &str, status: &str| condition(node, type_).is_some_and(|c| c.status == status);
     let mut taints = Vec::new();
     for (type_, key) in [
@@ -76,7 +76,9 @@ fn wanted(node: &Node) -> Vec<(&'static str, &'static str)> {
     for (status, key) in [("False", NOT_READY), ("Unknown", UNREACHABLE)] {
         if is("Ready", status) {
             taints.push((key, "NoSchedule"));
-            taints.push((key, "NoExecute"));
+            if leave {
+                taints.push((key, "NoExecute"));
+            }
         }
     }
     taints
@@ -92,10 +94,11 @@ const OURS: [&str; 7] = [
     NETWORK_UNAVAILABLE,
 ];
 
-/// All taints of the node as its conditions want them; `None` if it has them. A node that never reported is left alone.
-pub(super) fn taints(node: &Node, now: Timestamp) -> Option<Vec<Taint>> {
+/// All taints of the node as its conditions want them; `None` if it has them. A node that never reported is left alone. Pods are made to leave
+/// a node that is not ready only with `leave`.
+pub(super) fn taints(node: &Node, leave: bool, now: Timestamp) -> Option<Vec<Taint>> {
     let old = node.spec.as_ref().and_then(|s| s.taints.clone()).unwrap_or_default();
-    let wanted = wanted(node);
+    let wanted = wanted(node, leave);
     let known = condition(node, "Ready").is_some();
     let ours = |t: &Taint| OURS.contains(&t.key.as_str()) && matches!(t.effect.as_str(), "NoSchedule" | "NoExecute");
     let has = |t: &Taint| {
@@ -139,15 +142,12 @@ pub(super) fn zone(node: &Node) -> [&str; 2] {
     ]
 }
 
-/// Whether these taints make pods leave a node that they did not have to leave before.
-pub(super) fn makes_pods_leave(node: &Node, new: &[Taint]) -> bool {
-    let old = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
-    let ends = |taint: &&Taint| taint.effect == "NoExecute" && matches!(taint.key.as_str(), NOT_READY | UNREACHABLE);
-    let mut ending = new.iter().filter(ends);
-    ending.any(|taint| {
-        !old.iter()
-            .any(|known| known.key == taint.key && known.effect == taint.effect)
-    })
+/// Whether a taint of this controller makes pods leave the node already.
+pub(super) fn pods_leave(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|s| s.taints.as_deref()).unwrap_or_default();
+    taints
+        .iter()
+        .any(|taint| taint.effect == "NoExecute" && matches!(taint.key.as_str(), NOT_READY | UNREACHABLE))
 }
 
 /// Labels under their old names, which follow those under the new; `None` if they do.
@@ -185,8 +185,13 @@ mod tests {
     fn taints_follow_the_ready_condition() {
         let now = Timestamp::from_second(0).unwrap();
         let mine = json!([{"key": "mine", "effect": "NoExecute"}]);
-        assert_eq!(names(taints(&node(Some("True"), &mine), now)), None);
-        let unreachable = taints(&node(Some("Unknown"), &mine), now).unwrap();
+        assert_eq!(names(taints(&node(Some("True"), &mine), true, now)), None);
+        let kept = taints(&node(Some("Unknown"), &mine), false, now);
+        assert_eq!(
+            names(kept).unwrap(),
+            ["mine:NoExecute", "node.kubernetes.io/unreachable:NoSchedule"]
+        );
+        let unreachable = taints(&node(Some("Unknown"), &mine), true, now).unwrap();
         assert_eq!(
             names(Some(unreachable.clone())).unwrap(),
             [
@@ -196,10 +201,10 @@ mod tests {
             ]
         );
         let back = node(Some("True"), &serde_json::to_value(unreachable).unwrap());
-        assert_eq!(names(taints(&back, now)).unwrap(), ["mine:NoExecute"]);
+        assert_eq!(names(taints(&back, true, now)).unwrap(), ["mine:NoExecute"]);
         let new = json!([{"key": NOT_READY, "effect": "NoSchedule"}]);
         assert_eq!(
-            names(taints(&node(None, &new), now)),
+            names(taints(&node(None, &new), true, now)),
             None,
             "not before the kubelet has spoken"
         );

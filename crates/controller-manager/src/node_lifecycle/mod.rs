@@ -1,6 +1,7 @@
-//! Nodes that fall silent become Unknown and tainted; their pods no longer count as ready.
+//! Nodes that fall silent become Unknown and tainted; their pods no longer count as ready, and leave as fast as `zones` allows.
 
 mod judge;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,48 +20,90 @@ use crate::context::Context;
 use crate::error::decode;
 use crate::informers::BY_NODE;
 use crate::meta::reference;
+pub use zones::EvictionRates;
+use zones::{Affected, Member, Turn, Zones};
 
 const LEASES: &str = "kube-node-lease";
 /// A node that has never reported gets this long.
 const STARTUP_GRACE: Duration = Duration::from_secs(60);
+
+/// Whether a node says that it runs pods.
+pub(crate) fn is_ready(node: &Node) -> bool {
+    judge::ready(node) == "True"
+}
 
 #[derive(Clone)]
 struct Controller {
     ctx: Context,
     nodes: Cache,
     pods: Cache,
+    leases: Cache,
     recorder: EventRecorder,
-    /// When a node last gave a sign of life, on our own clock: those of other machines are not compared.
-    seen: Arc<Mutex<HashMap<String, Instant>>>,
+    known: Arc<Mutex<Known>>,
+}
+
+struct Known {
+    signs: HashMap<String, Sign>,
+    zones: Zones,
+}
+
+/// The last sign of life of a node.
+struct Sign {
+    /// On our own clock: those of other machines are not compared.
+    at: Instant,
+    heartbeat: Option<Time>,
+}
+
+impl Known {
+    fn alive(&mut self, name: &str) -> &mut Sign {
+        let at = Instant::now();
+        let sign = self
+            .signs
+            .entry(name.to_owned())
+            .or_insert(Sign { at, heartbeat: None });
+        sign.at = at;
+        sign
+    }
 }
 
 pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     let controller = Controller {
         nodes: ctx.informers.get::<Node>(),
         pods: ctx.informers.get::<Pod>(),
+        leases: ctx.informers.get::<Lease>(),
         recorder: ctx.recorder("node-controller"),
-        seen: Arc::default(),
+        known: Arc::new(Mutex::new(Known {
+            signs: HashMap::new(),
+            zones: Zones::new(ctx.config.eviction_rates),
+        })),
         ctx: ctx.clone(),
     };
-    let leases = ctx.informers.get::<Lease>();
-    if !ctx.synced(&[&controller.nodes, &controller.pods, &leases]).await {
+    if !ctx
+        .synced(&[&controller.nodes, &controller.pods, &controller.leases])
+        .await
+    {
         return Ok(());
     }
     let queue = ctx.queue("node_lifecycle_controller");
-    ctx.each_change(&leases, {
-        let seen = controller.seen.clone();
+    ctx.each_change(&controller.leases, {
+        let controller = controller.clone();
         move |change| {
             // A sign of life needs no work: the timer finds it when it comes.
             if let Some(lease) = change.new.filter(|l| &*l.meta.namespace == LEASES) {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.insert(lease.meta.name.to_string(), Instant::now());
+                controller.known().alive(&lease.meta.name);
             }
         }
     });
     ctx.each_change(&controller.nodes, {
         let (queue, controller) = (queue.clone(), controller.clone());
         move |change| {
-            controller.note(&change);
+            match controller.note(&change) {
+                Affected::Nobody => {}
+                Affected::These(names) => names.into_iter().for_each(|name| queue.add(name)),
+                Affected::Lost | Affected::Found => {
+                    controller.nodes.list().iter().for_each(|node| queue.add(node.key()))
+                }
+            }
             if let Some(node) = change.new {
                 queue.add(node.key());
             }
@@ -75,35 +118,54 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
 }
 
 impl Controller {
-    fn note(&self, change: &client::Change) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let (event, object) = match (&change.old, &change.new) {
-            (None, Some(new)) => {
-                seen.insert(new.meta.name.to_string(), Instant::now());
-                (("RegisteredNode", "Registered Node", "in Controller"), new)
-            }
-            (Some(old), None) => {
-                seen.remove(&*old.meta.name);
-                (("RemovingNode", "Removing Node", "from Controller"), old)
-            }
-            (Some(old), Some(new)) => {
-                let heartbeat = |o: &api::object::Object| {
-                    let node = o.decode::<Node>().ok()?;
-                    judge::condition(&node, "Ready").and_then(|c| c.last_heartbeat_time.clone())
-                };
-                if heartbeat(old) != heartbeat(new) {
-                    seen.insert(new.meta.name.to_string(), Instant::now());
-                }
-                return;
-            }
-            (None, None) => return,
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a change of a node, and tells whom else it concerns.
+    fn note(&self, change: &client::Change) -> Affected {
+        let Some(object) = change.object() else {
+            return Affected::Nobody;
         };
-        if let Ok(node) = object.decode::<Node>() {
-            let (reason, verb, place) = event;
-            let name = &object.meta.name;
+        let name = &*object.meta.name;
+        let node = match object.decode::<Node>() {
+            Ok(node) => node,
+            Err(error) => {
+                tracing::error!(name, %error, "a node cannot be read; it is not looked after");
+                return Affected::Nobody;
+            }
+        };
+        let now = Instant::now();
+        let tell = |reason, verb, place| {
             let message = format!("Node {name} event: {verb} {name} {place}");
             self.recorder.normal(&reference(&node), reason, message);
+        };
+        let mut known = self.known();
+        if change.new.is_none() {
+            known.signs.remove(name);
+            tell("RemovingNode", "Removing Node", "from Controller");
+            return known.zones.remove(name, now);
         }
+        let heartbeat = judge::condition(&node, "Ready").and_then(|c| c.last_heartbeat_time.clone());
+        if change.old.is_none() {
+            tell("RegisteredNode", "Registered Node", "in Controller");
+            known.alive(name).heartbeat = heartbeat;
+        } else if known.signs.get(name).is_none_or(|sign| sign.heartbeat != heartbeat) {
+            known.alive(name).heartbeat = heartbeat;
+        }
+        let zone = judge::zone(&node).map(str::to_owned);
+        let member = Member::of(object, zone, is_ready(&node));
+        let affected = known.zones.set(name, member, now);
+        match affected {
+            Affected::Lost => tracing::warn!("no node is ready: no pod is made to leave its node"),
+            Affected::Found => {
+                tracing::info!("a node is ready again: pods leave nodes that are not");
+                // how long the others were silent while nothing was heard of any is not known
+                known.signs.values_mut().for_each(|sign| sign.at = now);
+            }
+            Affected::Nobody | Affected::These(_) => {}
+        }
+        affected
     }
 
     async fn sync(&self, name: &str) -> Result<Option<Duration>, Error> {
@@ -118,11 +180,11 @@ impl Controller {
             Some(_) => self.ctx.config.node_monitor_grace_period,
             None => STARTUP_GRACE,
         };
-        let last = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            *seen.entry(name.to_owned()).or_insert_with(Instant::now)
-        };
-        let left = grace.saturating_sub(last.elapsed());
+        let last = self.known().signs.get(name).map_or_else(Instant::now, |sign| sign.at);
+        let mut left = grace.saturating_sub(last.elapsed());
+        if left.is_zero() && self.lives(name).await? {
+            left = grace;
+        }
         if left.is_zero()
             && let Some(conditions) = judge::silence(&node, now)
         {
@@ -143,20 +205,71 @@ impl Controller {
             // the change brings the node here again
             return Ok((!left.is_zero()).then_some(left));
         }
-        if let Some(taints) = judge::taints(&node, now) {
-            let version = object.meta.resource_version.to_string();
-            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-            let _: Node = self.ctx.client.patch("", name, &Patch::Merge(patch)).await?;
-            if judge::makes_pods_leave(&node, &taints) {
-                let [region, zone] = judge::zone(&node);
-                self.ctx.counted.evicts(region, zone);
-            }
-        }
+        let again = self.taint(&node, &object, now).await?;
         if judge::condition(&node, "Ready").is_some_and(|c| c.status != "True") {
             self.mark_pods_not_ready(name, now).await?;
         }
         // A node that is Unknown already needs no timer: any sign of life is a change of its status.
-        Ok((!left.is_zero()).then_some(left))
+        let left = (!left.is_zero()).then_some(left);
+        Ok([left, again].into_iter().flatten().min())
+    }
+
+    /// Gives the node the taints of its conditions. When to come again for those that make pods leave, if it is not its turn.
+    async fn taint(
+        &self,
+        node: &Node,
+        object: &api::object::Object,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, Error> {
+        let name = &*object.meta.name;
+        let leave_already = judge::pods_leave(node);
+        let turn = match judge::ready(node) {
+            "True" => Turn::Not,
+            _ => {
+                let mut known = self.known();
+                if known.zones.lost() {
+                    Turn::Not
+                } else if leave_already {
+                    Turn::Now
+                } else {
+                    known.zones.turn(name, Instant::now())
+                }
+            }
+        };
+        let (leave, again) = match turn {
+            Turn::Now => (true, None),
+            Turn::In(wait) => (false, Some(wait)),
+            Turn::Not => (false, None),
+        };
+        if let Some(taints) = judge::taints(node, leave, now) {
+            let version = object.meta.resource_version.to_string();
+            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+            let patched = self.ctx.client.patch::<Node>("", name, &Patch::Merge(patch)).await;
+            if leave && !leave_already {
+                match &patched {
+                    Ok(_) => {
+                        let [region, zone] = judge::zone(node);
+                        self.ctx.counted.evicts(region, zone);
+                    }
+                    Err(_) => self.known().zones.give_back(name, Instant::now()),
+                }
+            }
+            patched?;
+        }
+        Ok(again)
+    }
+
+    /// Whether a node that seems silent has renewed its lease after all: the watch may be behind.
+    async fn lives(&self, name: &str) -> Result<bool, Error> {
+        match self.ctx.client.get::<Lease>(LEASES, name).await {
+            Ok(lease) => {
+                let seen = self.leases.get(&format!("{LEASES}/{name}"));
+                let version = seen.map(|lease| lease.meta.resource_version.to_string());
+                Ok(lease.metadata.resource_version != version)
+            }
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn mark_pods_not_ready(&self, node: &str, now: Timestamp) -> Result<(), Error> {

@@ -55,7 +55,7 @@ enum DevCommand {
         #[arg(long = "node-arg", allow_hyphen_values = true)]
         node_args: Vec<String>,
         /// How long to wait for the nodes, as 1m0s.
-        #[arg(long, default_value = PATIENCE, value_parser = crate::server::args::duration)]
+        #[arg(long, default_value = PATIENCE, value_parser = api::time::flag_duration)]
         timeout: Duration,
     },
     /// Ends a cluster's nodes and pods. What it has stored stays, and start goes on from there.
@@ -87,7 +87,7 @@ enum DevCommand {
         #[arg(short, long, default_value = file::DEFAULT)]
         file: PathBuf,
         /// How long to wait for the nodes, as 1m0s.
-        #[arg(long, default_value = PATIENCE, value_parser = crate::server::args::duration)]
+        #[arg(long, default_value = PATIENCE, value_parser = api::time::flag_duration)]
         timeout: Duration,
     },
     /// Deletes the cluster that a file describes.

@@ -84,7 +84,7 @@ pub struct ServerArgs {
     #[arg(long, env = "SKIFF_AGENT_TOKEN_FILE")]
     pub agent_token_file: Option<PathBuf>,
     /// How long certificates of agents are valid, for tests of their renewal.
-    #[arg(long, hide = true, default_value = "8760h", value_parser = duration)]
+    #[arg(long, hide = true, default_value = "8760h", value_parser = api::time::flag_duration)]
     pub node_certificate_lifetime: std::time::Duration,
     /// Whether agents are answered.
     #[arg(skip = true)]
@@ -110,6 +110,9 @@ pub struct ServerArgs {
     /// A flag of the API server, as flag=value.
     #[arg(long)]
     pub kube_apiserver_arg: Vec<String>,
+    /// A flag of the controller manager, as flag=value.
+    #[arg(long)]
+    pub kube_controller_manager_arg: Vec<String>,
     /// What the API server offers; by --kube-apiserver-arg.
     #[arg(skip)]
     pub tls: serving::TlsSettings,
@@ -142,16 +145,8 @@ pub struct LimitArgs {
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
     /// How long a request may take, as 1m0s; watches, logs and the like may last.
-    #[arg(long, default_value = "1m0s", value_parser = duration)]
+    #[arg(long, default_value = "1m0s", value_parser = api::time::flag_duration)]
     pub request_timeout: std::time::Duration,
-}
-
-/// A Go duration, as 1m0s.
-pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let nanos = api::time::parse_duration(text).and_then(|nanos| u64::try_from(nanos).ok());
-    nanos
-        .map(std::time::Duration::from_nanos)
-        .ok_or_else(|| "is not a duration, such as 1m0s".to_owned())
 }
 
 impl ServerArgs {

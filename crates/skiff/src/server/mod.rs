@@ -20,6 +20,7 @@ use std::sync::Arc;
 use apiserver::authentication::secret_token::SecretToken;
 use apiserver::http::user::{MASTERS, User};
 use args::ServerArgs;
+use controller_manager::ControllerFlags;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -59,6 +60,8 @@ pub enum ServerError {
     Pki(#[from] pki::PkiError),
     #[error("--kube-apiserver-arg: {0}")]
     ApiServerArg(String),
+    #[error("--kube-controller-manager-arg: {0}")]
+    ControllerArg(controller_manager::Error),
     #[error("datastore: {0}")]
     Store(#[from] etcd::embedded::OpenError),
     #[error(
@@ -100,6 +103,7 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     if !args.kube_apiserver_arg.is_empty() {
         crate::api_server_flags::apply_args(&mut args).map_err(|e| ServerError::ApiServerArg(e.to_string()))?;
     }
+    let controlling = ControllerFlags::of(&args.kube_controller_manager_arg).map_err(ServerError::ControllerArg)?;
     let paths = NodePaths::of(&args.data_dir);
     let node = match args.disable_agent {
         true => None,
@@ -115,7 +119,7 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     let plane = control_plane::start(&args, advertise, node.as_ref().map(|n| n.name.as_str())).await?;
     let stop = CancellationToken::new();
     let components = TaskTracker::new();
-    start_components(&args, &plane, &components, &stop);
+    start_components(&args, &controlling, &plane, &components, &stop)?;
 
     let dir = args.data_dir.join("server/manifests");
     let watcher = manifests::watch(&dir).map_err(|source| ServerError::File {
@@ -175,7 +179,13 @@ fn not_for_room(written: Result<(), pki::PkiError>) -> Result<(), pki::PkiError>
 }
 
 /// The scheduler and the controllers, unless they are left out.
-fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTracker, stop: &CancellationToken) {
+fn start_components(
+    args: &ServerArgs,
+    controlling: &ControllerFlags,
+    plane: &ControlPlane,
+    components: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<(), ServerError> {
     if !args.disable_scheduler {
         let user = User::new("system:kube-scheduler", &[]);
         let client = in_process::client(&plane.api, user, "kube-scheduler");
@@ -208,7 +218,7 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
             let token = tokens.issue_for_secret(&secret);
             token.map_err(|error| controller_manager::Error::State(error.message))
         };
-        let config = controller_manager::ControllerConfig {
+        let mut config = controller_manager::ControllerConfig {
             controllers: controller_manager::ControllerSwitch::with_token_cleaner(),
             client_for: Some(Arc::new(client_for)),
             account_token: Some(Arc::new(account_token)),
@@ -219,6 +229,7 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
             signing: Some(plane.certificates.client_authority.clone()),
             ..controller_manager::ControllerConfig::default()
         };
+        controlling.apply(&mut config).map_err(ServerError::ControllerArg)?;
         let stop = stop.clone();
         let task = components.spawn(async move {
             if let Err(error) = controller_manager::run(config, client, stop).await {
@@ -227,6 +238,7 @@ fn start_components(args: &ServerArgs, plane: &ControlPlane, components: &TaskTr
         });
         plane.api.components.controller_manager.runs(task.abort_handle());
     }
+    Ok(())
 }
 
 /// One skiff a data directory.

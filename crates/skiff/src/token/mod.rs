@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Secret;
 use crate::agent::cluster::{Cluster, ClusterError};
 use crate::join::token::{self as join_token, Credentials, TokenError};
 use crate::node_paths::DEFAULT_DATA_DIR;
-use crate::server::args::duration;
+use api::time::flag_duration;
 use bootstrap::{BootstrapToken, NAMESPACE, SECRET_TYPE, TableRow};
 
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ enum TokenCommand {
         )]
         groups: Vec<String>,
         /// How long it is valid, as 24h0m0s; 0 for ever.
-        #[arg(long, default_value = "24h0m0s", value_parser = duration)]
+        #[arg(long, default_value = "24h0m0s", value_parser = flag_duration)]
         ttl: Duration,
         /// What it may be used for.
         #[arg(long, value_delimiter = ',', default_values = ["signing", "authentication"])]
