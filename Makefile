@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential sample docs
+.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential operators sample docs
 
 build:
 	cargo build --release -p skiff
@@ -80,6 +80,11 @@ differential: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream $(or $(PROGRAMS_$(RIG)),api-server)
 	@python3 tests/differential/driver.py $(RIG) --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential \
 	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500)) $(if $(RECORD),--record tests/differential/sample/$(RIG).jsonl.xz)
+
+# Operators that others wrote on a cluster of one node each: NAME=helm, or all of them.
+operators: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream operators
+	@python3 tests/operators/run.py $(or $(NAME),all) --skiff $(SKIFF) --programs $(CACHE)/upstream --images $(CACHE)/operators
 
 # A fixed sample of the rigs' questions, to skiff alone: upstream's answers are recorded. A rig with a difference is asked once more, as some of them
 # hang on time: what differs again fails.

@@ -5,9 +5,10 @@
 #   build.sh DIR cel           upstream's answers about expressions, and the questions of its tests; prints their folder
 #   build.sh DIR PROGRAM...    any program that `package` below names, containerd, runc, cni, coredns, pause, busybox, test-images;
 #                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start,
-#                              `conformance` for the suite and what its images are made of
+#                              `conformance` for the suite and what its images are made of, `operators` for what tests/operators runs
 set -euo pipefail
 etcd_version=3.7.3 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.6
+helm3_version=3.22.0
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum; it alone names their version
@@ -100,6 +101,7 @@ version_of() {
     runc) echo $runc_version ;;
     cni) echo $cni_version ;;
     coredns) echo $coredns_version ;;
+    helm3) echo $helm3_version ;;
     busybox) echo debian ;;
     pause | test-images) echo "$kubernetes_version" ;;
     # whatever else the module pins is in them too
@@ -172,6 +174,7 @@ build() {
       install -m 644 "$dir"/kitten/html/* "$out/test-images.part/kitten"
       mv "$out/test-images.part" "$out/test-images"
       ;;
+    helm3) compile "$(module helm3 helm.sh/helm/v3 $helm3_version)" helm.sh/helm/v3/cmd/helm "$out/helm3" -ldflags "-s -w" ;;
     # ours: what containers of the node rig run
     teller) compile "$(dirname "$kubernetes")/differential/teller" . "$out/teller" -ldflags "-s -w" ;;
     e2e.test | e2e_node.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/$1" "k8s.io/kubernetes/test/${1%.test}") >&2 ;;
@@ -222,6 +225,7 @@ for program; do
       installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
+    operators) set -- kubectl helm3 ;;
     *) set -- "$program" ;;
   esac
   for program; do build_new "$program"; done
