@@ -1,5 +1,6 @@
 //! ClusterRoles made of others: `aggregationRule` selects ClusterRoles whose rules are taken over.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use api::object::Object;
@@ -19,8 +20,40 @@ use crate::meta::selects;
 struct Role {
     #[serde(default)]
     aggregation_rule: Option<AggregationRule>,
+}
+
+#[derive(Deserialize)]
+struct Rules {
     #[serde(default)]
     rules: Option<Vec<Value>>,
+}
+
+/// The roles that take over others' rules, with the selectors of these.
+#[derive(Default)]
+struct Takers(HashMap<String, Vec<LabelSelector>>);
+
+impl Takers {
+    /// Those that a change of a role concerns.
+    fn of(&mut self, change: &client::Change) -> Result<Vec<String>, Error> {
+        let Some(object) = change.object() else {
+            return Ok(Vec::new());
+        };
+        let role = change.new.as_deref().map(decode::<Role>).transpose()?;
+        match role.and_then(|role| role.aggregation_rule) {
+            Some(rule) => drop(self.0.insert(object.key(), rule.selectors(&object.key())?)),
+            None => drop(self.0.remove(&object.key())),
+        }
+        let states = [&change.old, &change.new];
+        let selected = |selectors: &[LabelSelector]| {
+            let mut states = states.iter().copied().flatten();
+            states.any(|state| selectors.iter().any(|selector| selects(selector, state)))
+        };
+        let concerned = self
+            .0
+            .iter()
+            .filter(|(key, selectors)| **key == object.key() || selected(selectors));
+        Ok(concerned.map(|(key, _)| key.clone()).collect())
+    }
 }
 
 #[derive(Deserialize)]
@@ -28,6 +61,19 @@ struct Role {
 struct AggregationRule {
     #[serde(default)]
     cluster_role_selectors: Option<Vec<Value>>,
+}
+
+impl AggregationRule {
+    fn selectors(&self, of: &str) -> Result<Vec<LabelSelector>, Error> {
+        let selectors = self.cluster_role_selectors.iter().flatten();
+        let read = |selector| {
+            LabelSelector::from_tree(selector).map_err(|source| Error::Selector {
+                object: of.to_owned(),
+                source,
+            })
+        };
+        selectors.map(read).collect()
+    }
 }
 
 /// The rules a role takes over, by the names of the roles they come from; each once.
@@ -60,13 +106,10 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     }
     let queue = ctx.queue("ClusterRoleAggregator");
     ctx.each_change(&roles, {
-        let (queue, roles) = (queue.clone(), roles.clone());
-        move |_| {
-            for role in roles.list() {
-                if role.decode::<Role>().is_ok_and(|r| r.aggregation_rule.is_some()) {
-                    queue.add(role.key());
-                }
-            }
+        let (queue, mut takers) = (queue.clone(), Takers::default());
+        move |change| match takers.of(&change) {
+            Ok(concerned) => concerned.into_iter().for_each(|key| queue.add(key)),
+            Err(error) => tracing::error!(%error, "the role takes over no others, and is taken over as it was"),
         }
     });
     let client = ctx.client.clone();
@@ -84,23 +127,17 @@ async fn sync(client: &client::Client, roles: &Cache, name: &str) -> Result<Opti
     let Some(rule) = role.aggregation_rule else {
         return Ok(None);
     };
-    let selectors = rule.cluster_role_selectors.unwrap_or_default();
-    let selectors = selectors
-        .iter()
-        .map(|s| {
-            LabelSelector::from_tree(s).map_err(|source| Error::Selector {
-                object: name.to_owned(),
-                source,
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut all = Vec::new();
+    let selectors = rule.selectors(name)?;
+    let rules_of = |object: &Object| Ok::<_, Error>(decode::<Rules>(object)?.rules.unwrap_or_default());
+    let mut selected = Vec::new();
     for other in roles.list() {
-        let rules = decode::<Role>(&other)?.rules.unwrap_or_default();
-        all.push((other, rules));
+        if selectors.iter().any(|selector| selects(selector, &other)) {
+            let rules = rules_of(&other)?;
+            selected.push((other, rules));
+        }
     }
-    let rules = aggregate(name, &selectors, &mut all);
-    if role.rules.unwrap_or_default() == rules {
+    let rules = aggregate(name, &selectors, &mut selected);
+    if rules_of(&object)? == rules {
         return Ok(None);
     }
     let version = object.meta.resource_version.to_string();
@@ -112,6 +149,31 @@ async fn sync(client: &client::Client, roles: &Cache, name: &str) -> Result<Opti
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_concerns_the_roles_that_select_it() {
+        let object = |tree: Value| Some(std::sync::Arc::new(Object::parse(tree.to_string().into()).unwrap()));
+        let taker = |name: &str, label: &str| {
+            object(
+                json!({"metadata": {"name": name, "uid": name}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to": label}}]}}),
+            )
+        };
+        let role =
+            |label: &str| object(json!({"metadata": {"name": "r", "uid": "r", "labels": {"to": label}}, "rules": []}));
+        let mut takers = Takers::default();
+        let mut of = |old, new| {
+            let mut concerned = takers.of(&client::Change { old, new }).unwrap();
+            concerned.sort();
+            concerned
+        };
+        assert_eq!(of(None, taker("a", "admin")), ["a"]);
+        assert_eq!(of(None, taker("v", "view")), ["v"]);
+        assert_eq!(of(None, role("admin")), ["a"]);
+        assert_eq!(of(role("admin"), role("view")), ["a", "v"]);
+        assert!(of(None, role("nobody")).is_empty());
+        assert!(of(taker("a", "admin"), None).is_empty());
+        assert!(of(role("admin"), None).is_empty());
+    }
 
     #[test]
     fn selected_roles_rules_are_taken_over_once() {
