@@ -14,6 +14,7 @@ use crate::http::status::{ApiError, Result};
 use crate::kinds::check::{Check, Custom};
 use crate::kinds::kind::Writer;
 use crate::kinds::{self, disabled};
+use crate::pipeline::owners::{self, Found};
 use crate::pipeline::{Origin, Pipeline, View, Write};
 use crate::registry::{managed, metadata};
 use crate::tree::take;
@@ -107,6 +108,7 @@ impl Write<'_> {
         };
         let attributes = self.attributes(operation, &name, known);
         self.mutate(&attributes, &mut tree, status, old, seen).await?;
+        owners::once(&mut tree, Found::AfterAdmission, &self.options.warnings);
         if matches!(before, Before::Object { stale: true, .. }) {
             return Err(self.place().modified(&name));
         }

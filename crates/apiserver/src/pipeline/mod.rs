@@ -4,6 +4,7 @@
 
 pub mod delete;
 mod layers;
+pub mod owners;
 pub mod patch;
 pub mod write;
 

@@ -14,6 +14,7 @@ use crate::http::negotiate::Accept;
 use crate::http::status::{ApiError, META, Result};
 use crate::metrics::Asked;
 use crate::pipeline::delete::{DeleteOptions, Deleted, dry_run};
+use crate::pipeline::owners::{self, Found};
 use crate::pipeline::patch::{Patch, PatchKind};
 use crate::pipeline::{Change, Origin, Write};
 use crate::registry::cached::Cached;
@@ -184,7 +185,8 @@ impl ApiServer {
         let mut tree = request.decode(&served.resource)?;
         let namespace = self.namespace_of(request, &served.resource).to_owned();
         check_namespace(&served.resource, &mut tree, &namespace)?;
-        let tree = self.complete(served, tree)?;
+        let mut tree = self.complete(served, tree)?;
+        owners::once(&mut tree, Found::InRequest, &options.warnings);
         let write = Write {
             pipeline: &self.pipeline,
             served,
@@ -211,7 +213,8 @@ impl ApiServer {
         check_namespace(resource, &mut tree, &namespace)?;
         let name = metadata::text(&tree, "name").to_owned();
         check_identity(&request.info.name, &tree)?;
-        let tree = self.complete(served, tree)?;
+        let mut tree = self.complete(served, tree)?;
+        owners::once(&mut tree, Found::InRequest, &options.warnings);
         let revision = match metadata::text(&tree, "resourceVersion") {
             "" | "0" => None,
             text => Some(read::parse_revision(text)?),
