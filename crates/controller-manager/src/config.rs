@@ -14,9 +14,14 @@ impl Default for ControllerSwitch {
 }
 
 impl ControllerSwitch {
-    /// Those that run by default, and bootstrap tokens go when they expire: k3s has it so.
-    pub fn with_token_cleaner() -> ControllerSwitch {
-        ControllerSwitch(vec!["*".to_owned(), "token-cleaner-controller".to_owned()])
+    /// Those that run by default, and bootstrap tokens go when they expire, as k3s has it; with `service_lb` nodes answer for Services of type
+    /// LoadBalancer.
+    pub fn of_server(service_lb: bool) -> ControllerSwitch {
+        let mut names = vec!["*".to_owned(), "token-cleaner-controller".to_owned()];
+        if service_lb {
+            names.push("service-lb-controller".to_owned());
+        }
+        ControllerSwitch(names)
     }
 
     /// Refuses names that are no controller's.
@@ -81,6 +86,8 @@ pub struct ControllerConfig {
     pub node_monitor_grace_period: Duration,
     /// How fast pods are made to leave nodes that fail.
     pub eviction_rates: crate::node_lifecycle::EvictionRates,
+    /// TCP ports of nodes that no Service of type LoadBalancer may have.
+    pub reserved_ports: Vec<u16>,
     /// Ended pods kept before the oldest are deleted; 0 keeps all.
     pub terminated_pod_gc_threshold: usize,
     pub concurrent_deployment_syncs: usize,
@@ -118,6 +125,7 @@ impl Default for ControllerConfig {
             account_token: None,
             node_monitor_grace_period: Duration::from_secs(50),
             eviction_rates: crate::node_lifecycle::EvictionRates::default(),
+            reserved_ports: Vec::new(),
             terminated_pod_gc_threshold: 12500,
             concurrent_deployment_syncs: 5,
             concurrent_replicaset_syncs: 5,

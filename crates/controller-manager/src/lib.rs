@@ -34,6 +34,7 @@ mod pods;
 mod replicaset;
 mod resourcequota;
 mod root_ca;
+mod service_lb;
 mod serviceaccount;
 mod serviceaccount_token;
 mod servicecidrs;

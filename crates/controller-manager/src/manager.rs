@@ -66,6 +66,12 @@ const CONTROLLERS: &[Entry] = &[
         crate::token_cleaner::run
     ),
     entry!(
+        "service-lb-controller",
+        "service-controller",
+        false,
+        crate::service_lb::run
+    ),
+    entry!(
         "root-ca-certificate-publisher-controller",
         "root-ca-cert-publisher",
         crate::root_ca::run

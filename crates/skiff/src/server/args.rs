@@ -89,8 +89,9 @@ pub struct ServerArgs {
     /// Whether agents are answered.
     #[arg(skip = true)]
     pub joinable: bool,
-    /// Built-in parts to leave out: coredns (the cluster's DNS).
-    #[arg(long, value_delimiter = ',')]
+    /// Built-in parts to leave out: coredns (the cluster's DNS), servicelb (addresses for Services of type LoadBalancer). The other names are
+    /// k3s's, of parts that skiff does not have.
+    #[arg(long, value_delimiter = ',', value_parser = ["coredns", "servicelb", "traefik", "local-storage", "metrics-server", "runtimes"])]
     pub disable: Vec<String>,
     /// Run no node beside the control plane.
     #[arg(long)]
@@ -150,6 +151,11 @@ pub struct LimitArgs {
 }
 
 impl ServerArgs {
+    /// Whether a built-in part is left out.
+    pub fn disables(&self, part: &str) -> bool {
+        self.disable.iter().any(|name| name == part)
+    }
+
     /// What nodes are told.
     pub fn cluster_settings(&self, cluster_dns: IpAddr) -> ClusterSettings {
         ClusterSettings {

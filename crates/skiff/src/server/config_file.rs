@@ -15,11 +15,7 @@ use crate::agent::args::AgentArgs;
 const DEFAULT_CONFIG: &str = "/etc/skiff/config.yaml";
 
 /// Flags of k3s's that ask for what is so in any case.
-const ALREADY_SO: [&str; 3] = [
-    "disable-cloud-controller",
-    "disable-helm-controller",
-    "disable-network-policy",
-];
+const ALREADY_SO: [&str; 2] = ["disable-cloud-controller", "disable-helm-controller"];
 
 /// Why a file of flags cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -30,6 +30,8 @@ use crate::node::{NodeError, NodeIdentity, ready};
 use crate::node_paths::NodePaths;
 pub use control_plane::ControlPlane;
 
+/// Where kubelets are reached.
+const KUBELET_PORT: u16 = 10250;
 /// How long components may go on with what they do after a stop.
 const LAST_WORK: std::time::Duration = std::time::Duration::from_millis(400);
 
@@ -219,7 +221,8 @@ fn start_components(
             token.map_err(|error| controller_manager::Error::State(error.message))
         };
         let mut config = controller_manager::ControllerConfig {
-            controllers: controller_manager::ControllerSwitch::with_token_cleaner(),
+            controllers: controller_manager::ControllerSwitch::of_server(!args.disables("servicelb")),
+            reserved_ports: vec![plane.local.port(), KUBELET_PORT],
             client_for: Some(Arc::new(client_for)),
             account_token: Some(Arc::new(account_token)),
             cluster_cidr: Some(args.cluster_cidr.clone()),

@@ -60,7 +60,7 @@ pub async fn start(
     };
     let resolv_conf = start.start(components, stop).await?;
     components.spawn(keep_role(admin.clone(), node.name.clone(), stop.clone()));
-    if !args.disable.iter().any(|d| d == "coredns")
+    if !args.disables("coredns")
         && let Some(ip) = node.ips.first()
     {
         let domain = args.cluster_domain.clone();

@@ -23,6 +23,11 @@ spec: { selector: { app: web }, type: NodePort, ports: [{ name: http, port: 80, 
 ---
 apiVersion: v1
 kind: Service
+metadata: { name: balanced }
+spec: { selector: { app: web }, type: LoadBalancer, externalTrafficPolicy: Local, ports: [{ port: 8088, targetPort: http }] }
+---
+apiVersion: v1
+kind: Service
 metadata: { name: headless }
 spec: { selector: { app: web }, clusterIP: None, ports: [{ name: http, port: 8080 }] }
 ---
@@ -120,6 +125,31 @@ fn names_services_and_tokens_work_from_inside_a_pod() {
     assert_eq!(fetch("web", "http://web/").unwrap(), "from first");
     assert_eq!(c.http(&format!("http://{service}/")).unwrap(), "from first");
     assert_eq!(c.http(&format!("http://{NODE}:30123/")).unwrap(), "from first");
+
+    // nodes answer for a load balancer by their own addresses, one Service a port, and never by a port of their own
+    let ingress = |name: &str| ip(&format!("service/{name}"), ".status.loadBalancer.ingress[*].ip");
+    c.until("the load balancer has the node's address", |_| {
+        ingress("balanced") == NODE
+    });
+    assert_eq!(fetch("tools", &format!("http://{NODE}:8088/")).unwrap(), "from first");
+    assert_eq!(c.http(&format!("http://{NODE}:8088/")).unwrap(), "from first");
+    for (name, port) in [("second", "8088"), ("api", "6443")] {
+        c.kubectl(&["create", "service", "loadbalancer", name, "--tcp", port]);
+        let events = [
+            "get",
+            "events",
+            "--field-selector",
+            &format!("involvedObject.name={name}"),
+            "-o",
+            "jsonpath={.items[*].reason}",
+        ];
+        c.until("the Service is told that its port is taken", |c| {
+            c.kubectl(&events).contains("SyncLoadBalancerFailed")
+        });
+        assert_eq!(ingress(name), "");
+    }
+    c.kubectl(&["delete", "service", "balanced"]);
+    c.until("the next Service has the port", |_| ingress("second") == NODE);
 
     // the token reads what its role allows, and not more
     let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
