@@ -8,6 +8,10 @@
 #                              `conformance` for the suite and what its images are made of, `operators` for what tests/operators runs
 set -euo pipefail
 etcd_version=3.7.3 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.6
+# the newest whose programs are in a module that has versions: from 1.12 on they are in modules of their own, without any
+cert_manager_version=1.11.5
+# the newest, whose definitions must work too
+cert_manager_newest=1.21.2
 helm3_version=3.22.0
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
@@ -55,9 +59,22 @@ compile() {
   (cd "$dir" && go build -mod=$mod -buildvcs=false "$@" -o "$output.part" "$package" && mv "$output.part" "$output") >&2
 }
 
-# source_of MODULE: its folder, downloaded when it is not there
+# source_of MODULE: its folder, in the version that Kubernetes has or that an @ names, downloaded when it is not there
 source_of() {
   (cd "$kubernetes" && go mod download "$1" >&2 && go list -m -f '{{.Dir}}' "$1")
+}
+
+# operator NAME MODULE VERSION FOLDER...: keeps these files and folders of a module, its manifests, in NAME.part, where its programs come too;
+# prints the folder to compile them in
+operator() {
+  local part=$out/$1.part dir source path
+  dir=$(module "$1" "$2" "$3")
+  # `-e` does not hold in what a substitution runs
+  source=$(source_of "$2@v$3") || return
+  rm -rf "$part"
+  mkdir -p "$part"
+  for path in "${@:4}"; do cp -r --no-preserve=mode "$source/$path" "$part" || return; done
+  echo "$dir"
 }
 
 # package PROGRAM: where Kubernetes' module has it
@@ -101,6 +118,7 @@ version_of() {
     runc) echo $runc_version ;;
     cni) echo $cni_version ;;
     coredns) echo $coredns_version ;;
+    cert-manager) echo $cert_manager_version $cert_manager_newest ;;
     helm3) echo $helm3_version ;;
     busybox) echo debian ;;
     pause | test-images) echo "$kubernetes_version" ;;
@@ -174,6 +192,14 @@ build() {
       install -m 644 "$dir"/kitten/html/* "$out/test-images.part/kitten"
       mv "$out/test-images.part" "$out/test-images"
       ;;
+    cert-manager)
+      dir=$(operator cert-manager github.com/cert-manager/cert-manager $cert_manager_version deploy)
+      for program in controller webhook cainjector; do
+        compile "$dir" github.com/cert-manager/cert-manager/cmd/$program "$out/cert-manager.part/$program" -ldflags "-s -w"
+      done
+      cp -r --no-preserve=mode "$(source_of github.com/cert-manager/cert-manager@v$cert_manager_newest)/deploy/crds" "$out/cert-manager.part/newest-crds"
+      mv "$out/cert-manager.part" "$out/cert-manager"
+      ;;
     helm3) compile "$(module helm3 helm.sh/helm/v3 $helm3_version)" helm.sh/helm/v3/cmd/helm "$out/helm3" -ldflags "-s -w" ;;
     # ours: what containers of the node rig run
     teller) compile "$(dirname "$kubernetes")/differential/teller" . "$out/teller" -ldflags "-s -w" ;;
@@ -225,7 +251,7 @@ for program; do
       installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
-    operators) set -- kubectl helm3 ;;
+    operators) set -- kubectl helm3 cert-manager ;;
     *) set -- "$program" ;;
   esac
   for program; do build_new "$program"; done
