@@ -5,11 +5,11 @@ import argparse, os, shutil, signal, sys, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../conformance"), os.path.join(HERE, "../../packaging")]
 import cluster, oci
-import cert_manager, helm
+import cert_manager, helm, metrics_server
 import world
 
 # each has `NEEDS`, programs of build.sh, `images(programs)`, and `run(world)`
-OPERATORS = {"cert-manager": cert_manager, "helm": helm}
+OPERATORS = {"cert-manager": cert_manager, "helm": helm, "metrics-server": metrics_server}
 
 
 def arguments():

@@ -12,7 +12,7 @@ etcd_version=3.7.3 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1
 cert_manager_version=1.11.5
 # the newest, whose definitions must work too
 cert_manager_newest=1.21.2
-helm3_version=3.22.0
+helm3_version=3.22.0 metrics_server_version=0.9.0
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum; it alone names their version
@@ -120,6 +120,7 @@ version_of() {
     coredns) echo $coredns_version ;;
     cert-manager) echo $cert_manager_version $cert_manager_newest ;;
     helm3) echo $helm3_version ;;
+    metrics-server) echo $metrics_server_version ;;
     busybox) echo debian ;;
     pause | test-images) echo "$kubernetes_version" ;;
     # whatever else the module pins is in them too
@@ -201,6 +202,11 @@ build() {
       mv "$out/cert-manager.part" "$out/cert-manager"
       ;;
     helm3) compile "$(module helm3 helm.sh/helm/v3 $helm3_version)" helm.sh/helm/v3/cmd/helm "$out/helm3" -ldflags "-s -w" ;;
+    metrics-server)
+      dir=$(operator metrics-server sigs.k8s.io/metrics-server $metrics_server_version manifests/base)
+      compile "$dir" sigs.k8s.io/metrics-server/cmd/metrics-server "$out/metrics-server.part/metrics-server" -ldflags "-s -w"
+      mv "$out/metrics-server.part" "$out/metrics-server"
+      ;;
     # ours: what containers of the node rig run
     teller) compile "$(dirname "$kubernetes")/differential/teller" . "$out/teller" -ldflags "-s -w" ;;
     e2e.test | e2e_node.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/$1" "k8s.io/kubernetes/test/${1%.test}") >&2 ;;
@@ -251,7 +257,7 @@ for program; do
       installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
-    operators) set -- kubectl helm3 cert-manager ;;
+    operators) set -- kubectl helm3 cert-manager metrics-server ;;
     *) set -- "$program" ;;
   esac
   for program; do build_new "$program"; done
