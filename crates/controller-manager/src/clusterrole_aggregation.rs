@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_change_concerns_the_roles_that_select_it() {
-        let object = |tree: Value| Some(std::sync::Arc::new(Object::parse(tree.to_string().into()).unwrap()));
+        let object = |tree: Value| Some(Object::parse(tree.to_string().into()).unwrap());
         let taker = |name: &str, label: &str| {
             object(
                 json!({"metadata": {"name": name, "uid": name}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"to": label}}]}}),
