@@ -101,7 +101,7 @@ pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
                 Affected::Nobody => {}
                 Affected::These(names) => names.into_iter().for_each(|name| queue.add(name)),
                 Affected::Lost | Affected::Found => {
-                    controller.nodes.list().iter().for_each(|node| queue.add(node.key()))
+                    controller.nodes.list().iter().for_each(|node| queue.add(node.key()));
                 }
             }
             if let Some(node) = change.new {

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn front(name: &str, labels: Value, status: Value) -> Option<Front> {
+    fn front(name: &str, labels: &Value, status: Value) -> Option<Front> {
         let mut status = status;
         status["conditions"] = json!([{"type": "Ready", "status": "True"}]);
         let node =
@@ -175,20 +175,20 @@ mod tests {
         vec![
             front(
                 "a",
-                json!({}),
+                &json!({}),
                 json!({"addresses": [address("InternalIP", "10.0.0.1"), address("InternalIP", "fd00::1")]}),
             )
             .unwrap(),
             front(
                 "b",
-                json!({POOL: "p"}),
+                &json!({POOL: "p"}),
                 json!({"addresses": [address("InternalIP", "10.0.0.2"), address("ExternalIP", "203.0.113.2")]}),
             )
             .unwrap(),
         ]
     }
 
-    fn service(name: &str, since: i64, extra: Value) -> Balanced {
+    fn service(name: &str, since: i64, extra: &Value) -> Balanced {
         let mut tree = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "namespace": "d", "creationTimestamp": format!("2026-01-01T00:00:{since:02}Z")},
@@ -198,10 +198,10 @@ mod tests {
         Balanced::of(&serde_json::from_value(tree).unwrap()).unwrap()
     }
 
-    fn json_patch(tree: &mut Value, extra: Value) {
+    fn json_patch(tree: &mut Value, extra: &Value) {
         for (key, value) in extra.as_object().unwrap() {
             match value {
-                Value::Object(_) => json_patch(&mut tree[key], value.clone()),
+                Value::Object(_) => json_patch(&mut tree[key], value),
                 _ => tree[key] = value.clone(),
             }
         }
@@ -214,29 +214,29 @@ mod tests {
     #[test]
     fn every_node_answers_by_the_address_that_clients_reach() {
         let plan_of = |s: &Balanced| plan(s, &fronts(), &[], &[6443], |_| true);
-        let one = service("s", 0, json!({}));
+        let one = service("s", 0, &json!({}));
         assert_eq!(addresses(&plan_of(&one)), ["10.0.0.1", "203.0.113.2"]);
-        let both = service("s", 0, json!({"spec": {"ipFamilies": ["IPv6", "IPv4"]}}));
+        let both = service("s", 0, &json!({"spec": {"ipFamilies": ["IPv6", "IPv4"]}}));
         assert_eq!(addresses(&plan_of(&both)), ["fd00::1", "10.0.0.1", "203.0.113.2"]);
-        let pool = service("s", 0, json!({"metadata": {"labels": {POOL: "p"}}}));
+        let pool = service("s", 0, &json!({"metadata": {"labels": {POOL: "p"}}}));
         assert_eq!(addresses(&plan_of(&pool)), ["203.0.113.2"]);
     }
 
     #[test]
     fn with_local_traffic_only_nodes_that_serve_answer() {
-        let local = service("s", 0, json!({"spec": {"externalTrafficPolicy": "Local"}}));
+        let local = service("s", 0, &json!({"spec": {"externalTrafficPolicy": "Local"}}));
         let one = plan(&local, &fronts(), &[], &[], |node| node == "a");
         assert_eq!(addresses(&one), ["10.0.0.1"]);
     }
 
     #[test]
     fn the_older_of_two_services_has_the_port() {
-        let (old, new) = (service("z", 0, json!({})), service("a", 1, json!({})));
+        let (old, new) = (service("z", 0, &json!({})), service("a", 1, &json!({})));
         assert_eq!(plan(&old, &fronts(), &[&new], &[], |_| true).addresses.len(), 2);
         let none = plan(&new, &fronts(), &[&old], &[], |_| true);
         assert!(none.addresses.is_empty());
         assert_eq!(none.taken, Some(("TCP".to_owned(), 80, "d/z".to_owned())));
-        let pooled = service("z", 0, json!({"metadata": {"labels": {POOL: "p"}}}));
+        let pooled = service("z", 0, &json!({"metadata": {"labels": {POOL: "p"}}}));
         assert_eq!(
             addresses(&plan(&new, &fronts(), &[&pooled], &[], |_| true)),
             ["10.0.0.1"]
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn no_service_takes_a_port_that_nodes_need() {
-        let api = service("s", 0, json!({"spec": {"ports": [{"port": 6443, "protocol": "TCP"}]}}));
+        let api = service("s", 0, &json!({"spec": {"ports": [{"port": 6443, "protocol": "TCP"}]}}));
         let none = plan(&api, &fronts(), &[], &[6443], |_| true);
         assert!(none.addresses.is_empty() && none.taken.is_some());
     }
@@ -255,14 +255,14 @@ mod tests {
         let mut all = fronts();
         all.extend(front(
             "c",
-            json!({ENABLED: "true"}),
+            &json!({ENABLED: "true"}),
             json!({"addresses": [{"type": "InternalIP", "address": "10.0.0.3"}]}),
         ));
         assert_eq!(
-            addresses(&plan(&service("s", 0, json!({})), &all, &[], &[], |_| true)),
+            addresses(&plan(&service("s", 0, &json!({})), &all, &[], &[], |_| true)),
             ["10.0.0.3"]
         );
-        assert_eq!(front("x", json!({EXCLUDED: ""}), json!({})), None);
+        assert_eq!(front("x", &json!({EXCLUDED: ""}), json!({})), None);
     }
 
     #[test]
