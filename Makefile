@@ -70,6 +70,7 @@ conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)
 
 # Upstream's programs that a rig needs, where it is not the API server alone.
 PROGRAMS_control_plane = control-plane
+PROGRAMS_autoscaling = control-plane
 PROGRAMS_node = node teller
 PROGRAMS_dns = api-server coredns
 PROGRAMS_services = api-server kube-proxy
@@ -81,7 +82,7 @@ differential: $(if $(filter file,$(origin SKIFF)),build)
 	@python3 tests/differential/driver.py $(RIG) --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential \
 	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500)) $(if $(RECORD),--record tests/differential/sample/$(RIG).jsonl.xz)
 
-# Operators that others wrote (cert-manager, Helm, metrics-server) on a cluster of one node each: NAME=helm4, or all of them.
+# Operators that others wrote (cert-manager, Helm, metrics-server) on a cluster of one node each: NAME=helm, or all of them.
 operators: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream operators
 	@python3 tests/operators/run.py $(or $(NAME),all) --skiff $(SKIFF) --programs $(CACHE)/upstream --images $(CACHE)/operators

@@ -19,7 +19,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 # commands whose flags pages may name, beside kubectl's and those of other programs
 COMMANDS = ["server", "agent", "token create", "certificate check", "token rotate", "kube-apiserver", "kubelet", "kube-scheduler", "kube-controller-manager", "kube-proxy", "dns", "container-runtime", "image import", "killall",
             "dev start", "dev load", "dev up"]
-OTHERS = {"systemctl": {"--now"}, "kubectl": {"--image", "--port", "--previous", "--list", "--raw"}}
+OTHERS = {"systemctl": {"--now"}, "kubectl": {"--cpu", "--image", "--max", "--min", "--port", "--previous", "--list", "--raw"}}
 STYLE = "body{max-width:52rem;margin:2rem auto;padding:0 1rem;font:16px/1.55 system-ui,sans-serif;color:#222}pre,code{background:#f4f4f2;border-radius:3px}" \
         "pre{padding:.8rem;overflow:auto}code{padding:.1rem .25rem}table{border-collapse:collapse}td,th{border:1px solid #ccc;padding:.3rem .6rem;text-align:left}nav{font-size:.9rem}"
 

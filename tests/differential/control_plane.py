@@ -254,6 +254,8 @@ def kinds(key, ours, theirs):
 
 class Runner(driver.Scripts):
     """Compares all that is stored after each step, and shrinks all groups together, as a try is dear."""
+    normal = staticmethod(normal)
+
     def first(self, script, made, ours, theirs):
         groups, shown = {}, {}
         if len(ours) != len(theirs) or ours[0]["code"] < 0 or theirs[0]["code"] < 0:
@@ -262,7 +264,7 @@ class Runner(driver.Scripts):
         for step, our, their in zip(script, ours, theirs):
             if "rested" not in our:
                 continue
-            a, b = (normal(one, made[1], script[0]["alone"]) for one in (our, their))
+            a, b = (self.normal(one, made[1], script[0]["alone"]) for one in (our, their))
             if script[0]["family"] not in PLACED:
                 a, b = (placeless(one) for one in (a, b))
             now = set()

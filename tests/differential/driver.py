@@ -9,6 +9,7 @@ A rig is a module beside this one. It has:
     certificates()              {name: (user, groups)} of clients that requests may come `as`
     started(server)             if it is there: starts what else a side has
     flags(server)               if it is there: more flags of a side's API server
+    CONTROLLER_FLAGS            if it is there: more flags of both sides' controller managers
 and either questions, each asked of what stands there and asked by itself:
     world(seed)                 objects of one seed: [{"path": collection, "body": object}], deleted after it
     questions(seed)             requests of one seed; a request is what worker.py sends
@@ -297,6 +298,7 @@ def main():
         for server in servers:
             if hasattr(rig, "flags"):
                 server.flags = rig.flags(server)
+            server.controller_flags = getattr(rig, "CONTROLLER_FLAGS", [])
             server.start(options.rig)
             for name, (user, groups) in rig.certificates().items():
                 server.certificate(name, user, groups)

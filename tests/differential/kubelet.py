@@ -408,8 +408,9 @@ class Player:
             self.cluster.gone.pop(namespace, None)
 
 
-def main():
+def main(started=lambda cluster: None):
     cluster = Cluster()
+    started(cluster)
     kubelet = Kubelet(cluster)
     player = Player(cluster, kubelet)
 

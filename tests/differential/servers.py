@@ -23,8 +23,8 @@ class Server:
         self.name, self.dir, self.cluster, self.program_of_worker = name, Path(folder) / name, cluster, worker
         self.certificates = self.dir / "certificates"
         self.worker, self.keeper = None, None
-        # more flags of the API server
-        self.flags = []
+        # more flags of the API server, and of the controller manager
+        self.flags, self.controller_flags = [], []
         self.playing = threading.Lock()
 
     def enter(self, how, *command):
@@ -126,7 +126,7 @@ class Upstream(Server):
             log = (self.dir / f"{step}.log").open("w")
             command = self.enter("in", "bash", UPSTREAM / "cluster.sh", step, self.programs, self.dir, what, *(images if step == "prepare" else []))
             # as fast as skiff's controllers, which have no limit of requests
-            faster = {"CONTROLLER_FLAGS": "--kube-api-qps=300 --kube-api-burst=600"}
+            faster = {"CONTROLLER_FLAGS": " ".join(["--kube-api-qps=300", "--kube-api-burst=600", *self.controller_flags])}
             subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **faster, "API_SERVER_FLAGS": " ".join(self.flags)})
         kubeconfig = (self.dir / "admin.conf").read_text()
         for suffix, field in (("crt", "client-certificate-data"), ("key", "client-key-data")):
@@ -158,7 +158,7 @@ class Skiff(Server):
                        "--kubelet-arg", "eviction-hard=memory.available<100Mi,nodefs.available<64Mi,imagefs.available<64Mi"]
         more = self.flags
         if program[0] == "server":
-            more = [f"--kube-apiserver-arg={flag.lstrip('-')}" for flag in self.flags]
+            more = [f"--kube-apiserver-arg={flag.lstrip('-')}" for flag in self.flags] + [f"--kube-controller-manager-arg={flag.lstrip('-')}" for flag in self.controller_flags]
         command = self.enter("in", "setsid", self.program, *program, *more, "--data-dir", self.dir / "data", "--advertise-address", "198.51.100.10")
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
         tls = self.dir / "data/server/tls"

@@ -15,7 +15,16 @@ pub const COMPUTE: [&str; 2] = ["cpu", "memory"];
 /// Requests of the whole pod: containers add up, init containers run before them and beside the sidecars so far. A
 /// container that has more than it asks for, because it has not been given less yet, counts with what it has.
 pub fn requests(pod: &Value) -> Resources {
-    let mut total = of_containers(pod, "requests", in_use);
+    whole(pod, of_containers(pod, "requests", in_use))
+}
+
+/// The same as it is asked for, whatever its containers have.
+pub fn asked_requests(pod: &Value) -> Resources {
+    whole(pod, asked_by_containers(pod, "requests"))
+}
+
+/// With what the pod asks for as a whole in place of what its containers do, and what running it takes.
+fn whole(pod: &Value, mut total: Resources) -> Resources {
     total.extend(of_pod(pod, "requests"));
     for (name, more) in amounts(pod.pointer("/spec/overhead")) {
         add(&mut total, name, &more);

@@ -17,7 +17,8 @@ use crate::{Body, Error, ListWatch, Result, Transport, WatchEvent};
 /// Everything but RFC 3986's unreserved characters.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-pub(crate) fn encode(text: &str) -> String {
+/// A text as a part of a path or of a query.
+pub fn encode(text: &str) -> String {
     utf8_percent_encode(text, QUERY).to_string()
 }
 

@@ -17,7 +17,7 @@ mod upgrade;
 mod watch;
 mod workqueue;
 
-pub use client::{ApiList, Client, DeleteParams, ListParams, Patch, Preconditions, error_of};
+pub use client::{ApiList, Client, DeleteParams, ListParams, Patch, Preconditions, encode, error_of};
 pub use error::{Error, Result};
 pub use events::EventRecorder;
 pub use https::{HttpsTransport, TlsConfig};

@@ -104,6 +104,9 @@ pub struct ControllerConfig {
     pub concurrent_resource_quota_syncs: usize,
     pub concurrent_serviceaccount_syncs: usize,
     pub concurrent_ttl_after_finished_syncs: usize,
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
+    /// How HorizontalPodAutoscalers scale.
+    pub autoscaler: crate::horizontal_pod_autoscaler::AutoscalerSettings,
     /// Where what controllers count is shown.
     pub metrics: metrics::Registry,
     /// The Lease `kube-system/kube-controller-manager` decides which instance acts.
@@ -141,6 +144,8 @@ impl Default for ControllerConfig {
             concurrent_resource_quota_syncs: 5,
             concurrent_serviceaccount_syncs: 5,
             concurrent_ttl_after_finished_syncs: 5,
+            concurrent_horizontal_pod_autoscaler_syncs: 5,
+            autoscaler: crate::horizontal_pod_autoscaler::AutoscalerSettings::default(),
             metrics: metrics::Registry::default(),
             leader_elect: false,
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::horizontal_pod_autoscaler::AutoscalerSettings;
 use crate::node_lifecycle::EvictionRates;
 use crate::{ControllerConfig, ControllerSwitch, Error};
 
@@ -81,6 +82,24 @@ pub struct ControllerFlags {
     /// Ended Jobs that are looked at at a time
     #[arg(long, default_value_t = 5)]
     pub concurrent_ttl_after_finished_syncs: usize,
+    /// HorizontalPodAutoscalers that are looked at at a time
+    #[arg(long, default_value_t = 5)]
+    pub concurrent_horizontal_pod_autoscaler_syncs: usize,
+    /// How often each HorizontalPodAutoscaler is looked at
+    #[arg(long, default_value = "15s", value_parser = api::time::flag_duration)]
+    pub horizontal_pod_autoscaler_sync_period: Duration,
+    /// A HorizontalPodAutoscaler goes no lower than what it recommended within this time
+    #[arg(long, default_value = "5m0s", value_parser = api::time::flag_duration)]
+    pub horizontal_pod_autoscaler_downscale_stabilization: Duration,
+    /// How far from 1.0 the ratio of usage to target may be before a HorizontalPodAutoscaler scales
+    #[arg(long, default_value_t = AutoscalerSettings::default().tolerance, value_parser = rate)]
+    pub horizontal_pod_autoscaler_tolerance: f64,
+    /// How long after a pod's start its CPU samples may be skipped
+    #[arg(long, default_value = "5m0s", value_parser = api::time::flag_duration)]
+    pub horizontal_pod_autoscaler_cpu_initialization_period: Duration,
+    /// How long after a pod's start a change of its readiness is taken for the first
+    #[arg(long, default_value = "30s", value_parser = api::time::flag_duration)]
+    pub horizontal_pod_autoscaler_initial_readiness_delay: Duration,
     /// Features that are switched on or off: A=true,B=false
     #[arg(long, value_parser = api::features::check)]
     pub feature_gates: Vec<String>,
@@ -160,6 +179,10 @@ impl ControllerFlags {
                 self.concurrent_ttl_after_finished_syncs,
                 &mut config.concurrent_ttl_after_finished_syncs,
             ),
+            (
+                self.concurrent_horizontal_pod_autoscaler_syncs,
+                &mut config.concurrent_horizontal_pod_autoscaler_syncs,
+            ),
         ];
         for (asked, setting) in syncs {
             if asked == 0 {
@@ -178,6 +201,13 @@ impl ControllerFlags {
             secondary: self.secondary_node_eviction_rate,
             large: self.large_cluster_size_threshold,
             unhealthy: self.unhealthy_zone_threshold,
+        };
+        config.autoscaler = AutoscalerSettings {
+            sync_period: self.horizontal_pod_autoscaler_sync_period,
+            downscale_stabilization: self.horizontal_pod_autoscaler_downscale_stabilization,
+            tolerance: self.horizontal_pod_autoscaler_tolerance,
+            cpu_initialization_period: self.horizontal_pod_autoscaler_cpu_initialization_period,
+            initial_readiness_delay: self.horizontal_pod_autoscaler_initial_readiness_delay,
         };
         config.terminated_pod_gc_threshold = self.terminated_pod_gc_threshold;
         Ok(())
@@ -202,12 +232,20 @@ mod tests {
             "--node-monitor-grace-period=1m30s",
             "node-eviction-rate=1",
             "concurrent-gc-syncs=7",
+            "horizontal-pod-autoscaler-tolerance=0.2",
+            "horizontal-pod-autoscaler-downscale-stabilization=10s",
             "controllers=*,-cronjob-controller",
         ])
         .unwrap();
         assert_eq!(config.node_monitor_grace_period, Duration::from_secs(90));
         assert!((config.eviction_rates.normal - 1.0).abs() < f64::EPSILON);
         assert_eq!(config.concurrent_gc_syncs, 7);
+        let scaling = AutoscalerSettings {
+            tolerance: 0.2,
+            downscale_stabilization: Duration::from_secs(10),
+            ..AutoscalerSettings::default()
+        };
+        assert_eq!(config.autoscaler, scaling);
         assert!(!config.controllers.is_on("cronjob-controller", true));
         for wrong in [
             "node-monitor-grace-period=20",
@@ -227,5 +265,6 @@ mod tests {
         assert_eq!(given.cluster_signing_duration, default.cluster_signing_duration);
         assert_eq!(given.concurrent_daemonset_syncs, default.concurrent_daemonset_syncs);
         assert_eq!(given.controllers, default.controllers);
+        assert_eq!(given.autoscaler, default.autoscaler);
     }
 }

@@ -158,6 +158,11 @@ const CONTROLLERS: &[Entry] = &[
         crate::ttl_after_finished::run
     ),
     entry!(
+        "horizontal-pod-autoscaler-controller",
+        "horizontal-pod-autoscaler",
+        crate::horizontal_pod_autoscaler::run
+    ),
+    entry!(
         "service-cidr-controller",
         "service-cidrs-controller",
         crate::servicecidrs::run

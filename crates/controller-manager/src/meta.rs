@@ -80,6 +80,28 @@ pub(crate) fn selector(object: &str, selector: &metav1::LabelSelector) -> Result
     })
 }
 
+/// A selector as upstream prints it.
+pub(crate) fn selector_text(selector: Option<&metav1::LabelSelector>) -> String {
+    let Some(selector) = selector else {
+        return "nil".to_owned();
+    };
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
+    let expressions = selector.match_expressions.iter().flatten();
+    let expressions: String = expressions
+        .map(|e| {
+            let values = e.values.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
+            format!(
+                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
+                e.key, e.operator
+            )
+        })
+        .collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
+}
+
 /// Whether a cached object's labels are selected.
 pub(crate) fn selects(selector: &LabelSelector, object: &Object) -> bool {
     selector.matches(|key| object.meta.label(key))
@@ -118,5 +140,18 @@ mod tests {
         assert_eq!(one, hash_of(&"x", None).unwrap());
         assert_ne!(one, hash_of(&"x", Some(1)).unwrap());
         assert!(one.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+    }
+
+    #[test]
+    fn a_selector_is_printed_as_upstream_does() {
+        let selector: metav1::LabelSelector =
+            serde_json::from_value(serde_json::json!({"matchLabels": {"a": "b", "c": "d"},
+            "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]}))
+            .unwrap();
+        assert_eq!(
+            selector_text(Some(&selector)),
+            "&LabelSelector{MatchLabels:map[string]string{a: b,c: d,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
+        );
+        assert_eq!(selector_text(None), "nil");
     }
 }

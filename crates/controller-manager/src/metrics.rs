@@ -31,6 +31,7 @@ pub(crate) struct ControllerMetrics {
     pub skew: Histogram,
     pub jobs: JobMetrics,
     pub slices: SliceMetrics,
+    pub autoscalers: AutoscalerMetrics,
 }
 
 impl Default for ControllerMetrics {
@@ -42,6 +43,7 @@ impl Default for ControllerMetrics {
             skew: Histogram::new(&SKEWS),
             jobs: JobMetrics::default(),
             slices: SliceMetrics::default(),
+            autoscalers: AutoscalerMetrics::default(),
         }
     }
 }
@@ -80,6 +82,7 @@ impl Source for ControllerMetrics {
         page.histogram(&SKEW, &self.skew);
         self.jobs.show(page);
         self.slices.show(page);
+        self.autoscalers.show(page);
     }
 }
 
@@ -260,6 +263,108 @@ impl SliceMetrics {
         for (traffic, count) in by_traffic {
             samples.number(&[("traffic_distribution", traffic)], count as f64);
         }
+    }
+}
+
+const RECONCILIATIONS: Metric = Metric::beta(
+    "horizontal_pod_autoscaler_controller_reconciliations_total",
+    "Times that a HorizontalPodAutoscaler was looked at, by what was done and whose fault it was that nothing was.",
+);
+const RECONCILIATION: Metric = Metric::beta(
+    "horizontal_pod_autoscaler_controller_reconciliation_duration_seconds",
+    "Seconds that it took to look at a HorizontalPodAutoscaler, by what was done and whose fault it was that nothing was.",
+);
+const COMPUTATIONS: Metric = Metric::beta(
+    "horizontal_pod_autoscaler_controller_metric_computation_total",
+    "Metrics of HorizontalPodAutoscalers that were asked for, by what they propose, fault and type.",
+);
+const COMPUTATION: Metric = Metric::beta(
+    "horizontal_pod_autoscaler_controller_metric_computation_duration_seconds",
+    "Seconds that it took to ask for a metric of a HorizontalPodAutoscaler, by what it proposes, fault and type.",
+);
+const AUTOSCALERS: Metric = Metric::alpha(
+    "horizontal_pod_autoscaler_controller_num_horizontal_pod_autoscalers",
+    "HorizontalPodAutoscalers that there are.",
+);
+const DESIRED_REPLICAS: Metric = Metric::alpha(
+    "horizontal_pod_autoscaler_controller_desired_replicas",
+    "Replicas that the target of a HorizontalPodAutoscaler is to have.",
+);
+const STALE: Metric = Metric::alpha(
+    "horizontal_pod_autoscaler_controller_stale_sync_skips_total",
+    "Times that a HorizontalPodAutoscaler was not looked at, as what was written last was not in the cache yet.",
+);
+/// Seconds.
+const AUTOSCALER_TIMES: [f64; 15] = exponential(0.001, 2.0);
+
+/// What the controller of HorizontalPodAutoscalers counts. Actions are `scale_up`, `scale_down` and `none`, faults `spec`, `internal` and `none`.
+pub(crate) struct AutoscalerMetrics {
+    reconciliations: Family<2, Counter>,
+    times: Family<2, Histogram>,
+    computations: Family<3, Counter>,
+    computing: Family<3, Histogram>,
+    number: Gauge,
+    desired: Family<2, Gauge>,
+    stale: Family<2, Counter>,
+}
+
+impl Default for AutoscalerMetrics {
+    fn default() -> AutoscalerMetrics {
+        let (labels, by_type) = (["action", "error"], ["action", "error", "metric_type"]);
+        AutoscalerMetrics {
+            reconciliations: Family::counters(RECONCILIATIONS, labels),
+            times: Family::histograms(RECONCILIATION, labels, &AUTOSCALER_TIMES),
+            computations: Family::counters(COMPUTATIONS, by_type),
+            computing: Family::histograms(COMPUTATION, by_type, &AUTOSCALER_TIMES),
+            number: Gauge::default(),
+            desired: Family::gauges(DESIRED_REPLICAS, ["hpa_name", "namespace"]),
+            stale: Family::counters(STALE, ["group", "resource"]),
+        }
+    }
+}
+
+impl AutoscalerMetrics {
+    /// An autoscaler was looked at.
+    pub fn reconciled(&self, action: &str, fault: &str, took: Duration) {
+        self.reconciliations.with([action, fault]).increment();
+        self.times.with([action, fault]).observe_time(took);
+    }
+
+    /// One metric of an autoscaler was asked for.
+    pub fn computed(&self, action: &str, fault: &str, type_: &str, took: Duration) {
+        self.computations.with([action, fault, type_]).increment();
+        self.computing.with([action, fault, type_]).observe_time(took);
+    }
+
+    /// There are so many autoscalers.
+    pub fn number(&self, number: usize) {
+        self.number.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// The target of an autoscaler is to have so many replicas.
+    pub fn desires(&self, namespace: &str, name: &str, replicas: i32) {
+        self.desired.with([name, namespace]).set(replicas.into());
+    }
+
+    /// An autoscaler is gone.
+    pub fn gone(&self, namespace: &str, name: &str) {
+        self.desired
+            .forget(|[known, of]| **known == *name && **of == *namespace);
+    }
+
+    /// An autoscaler was not looked at, as the cache is behind.
+    pub fn stale(&self) {
+        self.stale.with(["autoscaling", "horizontalpodautoscalers"]).increment();
+    }
+
+    fn show(&self, page: &mut Page) {
+        self.reconciliations.show(page);
+        self.times.show(page);
+        self.computations.show(page);
+        self.computing.show(page);
+        page.gauge(&AUTOSCALERS, &self.number);
+        self.desired.show(page);
+        self.stale.show(page);
     }
 }
 

@@ -17,7 +17,6 @@ mod join;
 mod killall;
 mod kube_apiserver;
 mod memory;
-mod networks;
 mod node;
 mod node_paths;
 mod server;

@@ -19,7 +19,7 @@ use crate::context::Context;
 use crate::deployment::scaled;
 use crate::error::decode;
 use crate::informers::BY_NAMESPACE;
-use crate::meta::{is_deleting, name, reference, selector, selects};
+use crate::meta::{is_deleting, name, reference, selector, selector_text, selects};
 use crate::ownership::spec_selects;
 use crate::pods::is_ready;
 
@@ -244,7 +244,7 @@ impl Controller {
             let selector = budget.spec.as_ref().and_then(|s| s.selector.as_ref());
             let message = format!(
                 "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value.",
-                scale::selector_text(selector)
+                selector_text(selector)
             );
             self.recorder.warning(&about, "UnmanagedPods", message);
         }

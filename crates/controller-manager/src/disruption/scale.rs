@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use http::Method;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::Value;
 
 use super::Controller;
@@ -102,45 +102,5 @@ impl Controller {
         };
         let replicas = tree["spec"]["replicas"].as_i64().unwrap_or(0);
         Ok(Some((owner.uid.clone(), i32::try_from(replicas).unwrap_or(i32::MAX))))
-    }
-}
-
-/// A selector as upstream prints it.
-pub(super) fn selector_text(selector: Option<&LabelSelector>) -> String {
-    let Some(selector) = selector else {
-        return "nil".to_owned();
-    };
-    let labels = selector.match_labels.iter().flatten();
-    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
-    let expressions = selector.match_expressions.iter().flatten();
-    let expressions: String = expressions
-        .map(|e| {
-            let values = e.values.iter().flatten().cloned().collect::<Vec<_>>().join(" ");
-            format!(
-                "LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},",
-                e.key, e.operator
-            )
-        })
-        .collect();
-    format!(
-        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_selector_is_printed_as_upstream_does() {
-        let selector: LabelSelector = serde_json::from_value(json!({"matchLabels": {"a": "b", "c": "d"},
-            "matchExpressions": [{"key": "k", "operator": "In", "values": ["x", "y"]}]}))
-        .unwrap();
-        assert_eq!(
-            selector_text(Some(&selector)),
-            "&LabelSelector{MatchLabels:map[string]string{a: b,c: d,},MatchExpressions:[]LabelSelectorRequirement{LabelSelectorRequirement{Key:k,Operator:In,Values:[x y],},},}"
-        );
-        assert_eq!(selector_text(None), "nil");
     }
 }

@@ -216,11 +216,10 @@ async fn start(
         joining.identity.name.clone(),
         stop.clone(),
     ));
-    let networks = joined.settings.networks()?;
     let start = Start {
         args: &args.node,
         paths,
-        identity: joining.identity.clone().in_cluster(&args.node, &networks)?,
+        identity: joining.identity.clone(),
         cluster: joined.settings,
         clients,
         shown: KubeletIdentity {

@@ -33,8 +33,6 @@ pub async fn start(
     components: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), NodeError> {
-    let cluster = args.cluster_settings(plane.cluster_dns);
-    let node = node.in_cluster(&args.node, &cluster.networks()?)?;
     let serving = Serving {
         certificates: plane.certificates.clone(),
         dir: paths.agent.clone(),
@@ -49,7 +47,7 @@ pub async fn start(
         args: &args.node,
         paths,
         identity: node.clone(),
-        cluster,
+        cluster: args.cluster_settings(plane.cluster_dns),
         clients: Clients {
             kubelet: in_process::client(&plane.api, user, "kubelet"),
             kube_proxy: in_process::client(&plane.api, User::new("system:kube-proxy", &[]), "kube-proxy"),
@@ -62,13 +60,15 @@ pub async fn start(
     };
     let resolv_conf = start.start(components, stop).await?;
     components.spawn(keep_role(admin.clone(), node.name.clone(), stop.clone()));
-    if !args.disables("coredns") {
+    if !args.disables("coredns")
+        && let Some(ip) = node.ips.first()
+    {
         let domain = args.cluster_domain.clone();
         components.spawn(super::dns::run(
             admin,
             domain,
             plane.cluster_dns,
-            node.ips,
+            *ip,
             resolv_conf,
             plane.api.others.clone(),
             stop.clone(),

@@ -53,7 +53,7 @@ webhooks:
 
 const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: nobody, labels: {topology.kubernetes.io/zone: z}}}";
 
-/// A Service, a pod that no node has room for, a Job that ends well and one whose failure ends it.
+/// A Service, a pod that no node has room for, a Job that ends well and one whose failure ends it, and an autoscaler that nobody tells a metric.
 const WORK: &str = r#"
 apiVersion: v1
 kind: Service
@@ -79,6 +79,19 @@ metadata: {name: spoilt, namespace: default}
 spec:
   podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {operator: In, values: [42]}}]}
   template: {spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}
+---
+apiVersion: v1
+kind: ReplicationController
+metadata: {name: scaled, namespace: default}
+spec:
+  replicas: 1
+  selector: {app: scaled}
+  template: {metadata: {labels: {app: scaled}}, spec: {containers: [{name: c, image: x}]}}
+---
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: scaled, namespace: default}
+spec: {maxReplicas: 3, scaleTargetRef: {apiVersion: v1, kind: ReplicationController, name: scaled}}
 "#;
 
 #[test]
@@ -134,6 +147,7 @@ fn a_server_counts_what_upstreams_components_count() {
     }
     waited(&["job", "done"], "--for=condition=Complete");
     waited(&["job", "spoilt"], "--for=condition=Failed");
+    waited(&["hpa", "scaled"], "--for=condition=ScalingActive=false");
     let pages = ["/metrics", "/metrics/slis", "/metrics/resources"];
     let texts = pages.map(|page| s.ok(&["get", "--raw", page]) + "\n");
     let [text, ..] = &texts;
