@@ -111,6 +111,7 @@ impl Settings {
         if let Some(dir) = self.root_dir {
             config.root_dir = dir;
         }
+        config.check()?;
         Ok(endpoint)
     }
 }

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use serving::TlsSettings;
 
-use crate::eviction::thresholds::{self, Thresholds};
+use crate::eviction::thresholds;
 use crate::flags::FieldFlags;
+use crate::image_gc;
 use crate::network_gate::NetworkGate;
 use crate::pull_records::VerificationPolicy;
 
@@ -56,7 +58,9 @@ pub struct KubeletConfig {
     /// Resources kept from pods, in thousandths.
     pub reserved: BTreeMap<String, i64>,
     /// What must stay free; pods are evicted where it does not.
-    pub eviction_hard: Thresholds,
+    pub eviction: thresholds::Policy,
+    /// Which images go that nobody uses.
+    pub image_gc: image_gc::Policy,
     /// Kernel settings that pods may have besides the safe ones; patterns may end in `*`.
     pub allowed_unsafe_sysctls: Vec<String>,
     /// Which images on the node are verified to be for the pod that asks.
@@ -125,7 +129,8 @@ impl KubeletConfig {
             container_log_max_size: 10 << 20,
             container_log_max_files: 5,
             reserved: BTreeMap::new(),
-            eviction_hard: thresholds::defaults(),
+            eviction: thresholds::Policy::default(),
+            image_gc: image_gc::Policy::default(),
             allowed_unsafe_sysctls: Vec::new(),
             image_verification: VerificationPolicy::default(),
             least_oom_score_adj: least_oom_score_adj(),
@@ -145,18 +150,13 @@ impl KubeletConfig {
 
 impl KubeletConfig {
     /// The settings in force as a `KubeletConfiguration`, which `/configz` shows.
-    pub fn to_json(&self) -> serde_json::Value {
-        let amounts: BTreeMap<&str, String> = self
-            .eviction_hard
-            .iter()
-            .map(|(signal, amount)| (signal.as_str(), amount.to_string()))
-            .collect();
+    pub fn to_json(&self) -> Value {
         let reserved: BTreeMap<&String, String> = self
             .reserved
             .iter()
             .map(|(name, milli)| (name, format!("{milli}m")))
             .collect();
-        serde_json::json!({
+        let mut all = serde_json::json!({
             "kind": "KubeletConfiguration",
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "staticPodPath": self.static_pod_path,
@@ -186,15 +186,49 @@ impl KubeletConfig {
             "readOnlyPort": 0,
             "rotateCertificates": false,
             "makeIPTablesUtilChains": false,
-            "imageGCHighThresholdPercent": 100,
             "containerLogMaxSize": self.container_log_max_size.to_string(),
             "containerLogMaxFiles": self.container_log_max_files,
             "systemReserved": reserved,
-            "evictionHard": amounts,
             "allowedUnsafeSysctls": self.allowed_unsafe_sysctls,
             "imagePullCredentialsVerificationPolicy": self.image_verification.as_str(),
+        });
+        if let (Some(all), Value::Object(space)) = (all.as_object_mut(), self.space_to_json()) {
+            all.extend(space);
+        }
+        all
+    }
+
+    /// What it does about space that runs short.
+    fn space_to_json(&self) -> Value {
+        let amounts = |of: &thresholds::Thresholds| -> BTreeMap<&str, String> {
+            of.iter()
+                .map(|(signal, amount)| (signal.as_str(), amount.to_string()))
+                .collect()
+        };
+        let grace: BTreeMap<&str, String> = self
+            .eviction
+            .soft_grace
+            .iter()
+            .map(|(signal, grace)| (signal.as_str(), duration(*grace)))
+            .collect();
+        serde_json::json!({
+            "imageGCHighThresholdPercent": self.image_gc.high_threshold,
+            "imageGCLowThresholdPercent": self.image_gc.low_threshold,
+            "imageMinimumGCAge": duration(self.image_gc.minimum_age),
+            "imageMaximumGCAge": duration(self.image_gc.maximum_age),
+            "evictionHard": amounts(&self.eviction.hard),
+            "evictionSoft": amounts(&self.eviction.soft),
+            "evictionSoftGracePeriod": grace,
+            "evictionMinimumReclaim": amounts(&self.eviction.minimum_reclaim),
+            "evictionPressureTransitionPeriod": duration(self.eviction.transition),
+            "evictionMaxPodGracePeriod": self.eviction.max_pod_grace,
         })
     }
+}
+
+/// In Go's notation.
+pub(crate) fn duration(d: Duration) -> String {
+    api::time::format_duration(i64::try_from(d.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// Without CAP_SYS_RESOURCE the kernel refuses a score below the process's own.
@@ -271,6 +305,20 @@ struct File {
     system_reserved: BTreeMap<String, String>,
     kube_reserved: BTreeMap<String, String>,
     eviction_hard: BTreeMap<String, String>,
+    eviction_soft: BTreeMap<String, String>,
+    eviction_soft_grace_period: BTreeMap<String, String>,
+    eviction_minimum_reclaim: BTreeMap<String, String>,
+    eviction_pressure_transition_period: Option<String>,
+    eviction_max_pod_grace_period: Option<i64>,
+    merge_default_eviction_settings: bool,
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    image_gc_high_threshold_percent: Option<i64>,
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    image_gc_low_threshold_percent: Option<i64>,
+    #[serde(rename = "imageMinimumGCAge")]
+    image_minimum_gc_age: Option<String>,
+    #[serde(rename = "imageMaximumGCAge")]
+    image_maximum_gc_age: Option<String>,
     allowed_unsafe_sysctls: Option<Vec<String>>,
     image_pull_credentials_verification_policy: Option<String>,
     preloaded_images_verification_allowlist: Vec<String>,
@@ -307,6 +355,29 @@ struct X509 {
 #[serde(deny_unknown_fields, default)]
 struct Authorization {
     mode: Option<String>,
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+/// Sets what a text in Go's notation says. Zero stands for the default where there is one.
+fn set_duration(
+    target: &mut Duration,
+    field: &'static str,
+    text: &Option<String>,
+    zero: Option<Duration>,
+) -> Result<(), ConfigError> {
+    if let Some(text) = text {
+        let given = api::time::flag_duration(text).map_err(|why| ConfigError::Field {
+            field,
+            reason: format!("{text:?} {why}"),
+        })?;
+        *target = zero.filter(|_| given.is_zero()).unwrap_or(given);
+    }
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
@@ -359,11 +430,8 @@ impl KubeletConfig {
         if file.authentication.webhook.cache_ttl.is_some() || file.authentication.anonymous.cache_ttl.is_some() {
             return unsupported("authentication.webhook.cacheTTL", "is not supported");
         }
-        fn set<T>(target: &mut T, value: Option<T>) {
-            if let Some(value) = value {
-                *target = value;
-            }
-        }
+        self.apply_eviction(&file)?;
+        self.apply_image_gc(&file)?;
         set(&mut self.address, file.address);
         set(&mut self.port, file.port);
         set(&mut self.healthz_address, file.healthz_bind_address);
@@ -406,12 +474,12 @@ impl KubeletConfig {
                 reason,
             })?;
         }
-        if let Some(text) = &file.streaming_connection_idle_timeout {
-            self.streaming_idle_timeout = api::time::flag_duration(text).map_err(|why| ConfigError::Field {
-                field: "streamingConnectionIdleTimeout",
-                reason: format!("{text:?} {why}"),
-            })?;
-        }
+        set_duration(
+            &mut self.streaming_idle_timeout,
+            "streamingConnectionIdleTimeout",
+            &file.streaming_connection_idle_timeout,
+            None,
+        )?;
         self.static_pod_path = file.static_pod_path.or(self.static_pod_path.take());
         if let Some(limit) = file.pod_pids_limit {
             self.pod_pids_limit = (limit > 0).then_some(limit);
@@ -459,13 +527,73 @@ impl KubeletConfig {
                 *self.reserved.entry(name.clone()).or_insert(0) += quantity(field, amount)?;
             }
         }
-        if !file.eviction_hard.is_empty() {
-            self.eviction_hard = thresholds::parse(&file.eviction_hard).map_err(|reason| ConfigError::Field {
-                field: "evictionHard",
-                reason,
-            })?;
-        }
         Ok(file.container_runtime_endpoint)
+    }
+
+    fn apply_eviction(&mut self, file: &File) -> Result<(), ConfigError> {
+        let bad = |field| move |reason| ConfigError::Field { field, reason };
+        let eviction = &mut self.eviction;
+        if !file.eviction_hard.is_empty() {
+            let given = thresholds::parse(&file.eviction_hard).map_err(bad("evictionHard"))?;
+            // what a file does not name is off, unless it asks for the defaults
+            let defaults = thresholds::defaults().into_iter();
+            eviction.hard = match file.merge_default_eviction_settings {
+                true => defaults.chain(given).collect(),
+                false => given,
+            };
+        }
+        if !file.eviction_soft.is_empty() {
+            eviction.soft = thresholds::parse(&file.eviction_soft).map_err(bad("evictionSoft"))?;
+        }
+        if !file.eviction_soft_grace_period.is_empty() {
+            let given = thresholds::parse_grace(&file.eviction_soft_grace_period);
+            eviction.soft_grace = given.map_err(bad("evictionSoftGracePeriod"))?;
+        }
+        if !file.eviction_minimum_reclaim.is_empty() {
+            let given = thresholds::parse_minimum_reclaim(&file.eviction_minimum_reclaim);
+            eviction.minimum_reclaim = given.map_err(bad("evictionMinimumReclaim"))?;
+        }
+        let period = &file.eviction_pressure_transition_period;
+        set_duration(
+            &mut eviction.transition,
+            "evictionPressureTransitionPeriod",
+            period,
+            Some(thresholds::TRANSITION),
+        )?;
+        set(&mut eviction.max_pod_grace, file.eviction_max_pod_grace_period);
+        if eviction.max_pod_grace < 0 {
+            return Err(bad("evictionMaxPodGracePeriod")("must not be negative".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn apply_image_gc(&mut self, file: &File) -> Result<(), ConfigError> {
+        let policy = &mut self.image_gc;
+        set(&mut policy.high_threshold, file.image_gc_high_threshold_percent);
+        set(&mut policy.low_threshold, file.image_gc_low_threshold_percent);
+        let least = Some(image_gc::Policy::default().minimum_age);
+        set_duration(
+            &mut policy.minimum_age,
+            "imageMinimumGCAge",
+            &file.image_minimum_gc_age,
+            least,
+        )?;
+        set_duration(
+            &mut policy.maximum_age,
+            "imageMaximumGCAge",
+            &file.image_maximum_gc_age,
+            None,
+        )
+    }
+
+    /// What no single field can say: whether they fit each other.
+    ///
+    /// # Errors
+    /// Names the field that does not fit.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let bad = |field| move |reason| ConfigError::Field { field, reason };
+        self.eviction.thresholds().map_err(bad("evictionSoft"))?;
+        self.image_gc.check().map_err(bad("image garbage collection"))
     }
 }
 

@@ -13,6 +13,7 @@ mod figures;
 mod flags;
 mod handlers;
 mod image_credentials;
+mod image_gc;
 mod images;
 pub mod inotify;
 mod kernel;

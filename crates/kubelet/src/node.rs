@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeFeatures,
-    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, ObjectReference,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference, Time};
@@ -81,7 +81,7 @@ pub fn capacity(machine: &Machine, config: &KubeletConfig) -> (BTreeMap<String, 
     }
     // What must stay free is not for pods.
     let kept = |signal, capacity: i64| {
-        let amount = config.eviction_hard.get(&signal);
+        let amount = config.eviction.hard.get(&signal);
         amount.map_or(0, |a| a.of(capacity).saturating_mul(1000))
     };
     if let Some(memory) = allocatable.get_mut("memory") {
@@ -151,7 +151,7 @@ impl NodeReporter {
                 }
                 self.context
                     .recorder
-                    .normal(&self.reference(), "Starting", "Starting kubelet.");
+                    .normal(&self.context.reference(), "Starting", "Starting kubelet.");
             }
             tokio::select! {
                 _ = ticks.tick() => {
@@ -181,23 +181,12 @@ impl NodeReporter {
         }
     }
 
-    fn reference(&self) -> ObjectReference {
-        let name = Some(self.config.node_name.clone());
-        // Upstream's events name the node in place of its uid.
-        ObjectReference {
-            kind: Some("Node".to_owned()),
-            uid: name.clone(),
-            name,
-            ..ObjectReference::default()
-        }
-    }
-
     fn tell_ready(&self, old: Option<&NodeStatus>, new: &NodeStatus) {
         let now = is_ready(new);
         if old.map(is_ready) != Some(now) {
             let reason = if now { "NodeReady" } else { "NodeNotReady" };
             let text = format!("Node {} status is now: {reason}", self.config.node_name);
-            self.context.recorder.normal(&self.reference(), reason, text);
+            self.context.recorder.normal(&self.context.reference(), reason, text);
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 
 use client::{Cache, Client, EventRecorder};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service};
 
 use crate::cgroups::Cgroups;
 use crate::cri_config::NodeSettings;
@@ -80,6 +80,18 @@ impl NodeContext {
     pub fn learn_handlers(&self, status: &cri::v1::StatusResponse) {
         let mut known = self.handlers.write().unwrap_or_else(PoisonError::into_inner);
         known.clone_from(&status.runtime_handlers);
+    }
+
+    /// The node, for events about it.
+    pub fn reference(&self) -> ObjectReference {
+        let name = Some(self.settings.node_name.clone());
+        // Upstream's events name the node in place of its uid.
+        ObjectReference {
+            kind: Some("Node".to_owned()),
+            uid: name.clone(),
+            name,
+            ..ObjectReference::default()
+        }
     }
 
     pub fn pod_dir(&self, uid: &str) -> PathBuf {

@@ -189,6 +189,17 @@ impl Runtime {
         Ok(from_status(status, sandbox))
     }
 
+    /// The images that a container has as volumes.
+    pub async fn image_mounts(&self, id: &str) -> Result<Vec<String>> {
+        let asked = v1::ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: false,
+        };
+        let answer = self.runtime.clone().container_status(request(asked, TIMEOUT)).await?;
+        let mounts = answer.into_inner().status.unwrap_or_default().mounts;
+        Ok(mounts.into_iter().filter_map(|m| m.image).map(|i| i.image).collect())
+    }
+
     pub async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String> {
         // Twice the usual: the network may take its time.
         let asked = v1::RunPodSandboxRequest {

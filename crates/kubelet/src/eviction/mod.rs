@@ -4,21 +4,24 @@
 mod limits;
 mod rank;
 pub mod thresholds;
+mod tracker;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use files::Usage;
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use self::limits::PodDisk;
 use self::rank::PodUsage;
-use self::thresholds::{Observation, Observations, Pressure, Signal, Thresholds};
+use self::thresholds::{IMMEDIATE_GRACE, Observation, Observations, Policy, Pressure, Signal, Threshold};
+use self::tracker::Tracker;
 use crate::cri_config::{CONTAINER_NAME, POD_UID, log_directory};
+use crate::image_gc::ImageCollector;
 use crate::machine;
 use crate::node_context::NodeContext;
 use crate::pod::PodExt;
@@ -28,8 +31,6 @@ use crate::status::Verdict;
 
 /// Upstream's `evictionMonitoringPeriod`.
 const PERIOD: Duration = Duration::from_secs(10);
-/// A condition stays for so long after its threshold was met last: upstream's `evictionPressureTransitionPeriod`.
-const TRANSITION: Duration = Duration::from_secs(300);
 /// A pod's disk is walked through at most this part of the time.
 const SHARE: u32 = 100;
 pub const REASON: &str = "Evicted";
@@ -39,6 +40,8 @@ pub const REASON: &str = "Evicted";
 pub struct Eviction {
     pub uid: String,
     pub verdict: Verdict,
+    /// Seconds that it has to end.
+    pub grace: i64,
     /// Ended for the node's sake, which its `DisruptionTarget` condition says.
     pub disruption: bool,
 }
@@ -102,7 +105,9 @@ struct Walk {
 pub struct Manager {
     pub node: Arc<NodeContext>,
     pub table: PodTable,
-    pub thresholds: Thresholds,
+    pub policy: Policy,
+    pub thresholds: Vec<Threshold>,
+    pub images: Arc<ImageCollector>,
     pub evictions: mpsc::UnboundedSender<Eviction>,
     /// The node's status has something new to say.
     pub nudge: Arc<Notify>,
@@ -121,16 +126,14 @@ impl Manager {
     pub async fn run(self) {
         let mut ticks = tokio::time::interval(PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut since: BTreeMap<Pressure, Instant> = BTreeMap::new();
+        let mut tracker = Tracker::default();
         let mut walks: HashMap<String, Walk> = HashMap::new();
         loop {
             ticks.tick().await;
             let seen = self.observe().await;
-            let met = thresholds::met(&self.thresholds, &seen);
             let now = Instant::now();
-            since.extend(met.iter().map(|signal| (signal.pressure(), now)));
-            since.retain(|_, at| now.duration_since(*at) < TRANSITION);
-            if self.node.pressures.set(since.keys().copied().collect()) {
+            let due = tracker.look(&self.thresholds, &seen, now);
+            if self.node.pressures.set(tracker.pressures(self.policy.transition, now)) {
                 self.nudge.notify_one();
             }
             let mut pods = self.table.active();
@@ -139,8 +142,8 @@ impl Manager {
             if self.enforce_limits(&pods, &mut walks).await {
                 continue;
             }
-            if let Some(signal) = met.first() {
-                self.win_back(*signal, &seen, &pods).await;
+            if let Some(threshold) = due.first() {
+                self.win_back(threshold, &seen, &pods).await;
             }
         }
     }
@@ -151,7 +154,10 @@ impl Manager {
         if let (Some(capacity), Some(available)) = (total, available) {
             seen.insert(Signal::MemoryAvailable, Observation { capacity, available });
         }
-        let images = self.image_file_system().await;
+        let images = self.images.file_system().await;
+        let images = images
+            .inspect_err(|error| tracing::debug!(%error, "file system of images"))
+            .ok();
         let root = self.node.root_dir.clone();
         for (path, space, inodes) in [
             (Some(root), Signal::NodefsAvailable, Signal::NodefsInodesFree),
@@ -178,16 +184,6 @@ impl Manager {
         seen
     }
 
-    /// Where the runtime keeps images.
-    async fn image_file_system(&self) -> Option<PathBuf> {
-        let answer = self.node.runtime.image_fs_info().await;
-        let info = answer
-            .inspect_err(|error| tracing::debug!(%error, "file system of images"))
-            .ok()?;
-        let first = info.image_filesystems.into_iter().next()?;
-        first.fs_id.map(|id| id.mountpoint.into())
-    }
-
     /// Ends pods that are over a limit of their own. Whether there were any.
     async fn enforce_limits(&self, pods: &[Pod], walks: &mut HashMap<String, Walk>) -> bool {
         let mut any = false;
@@ -208,14 +204,14 @@ impl Manager {
                 }
             };
             if let Some(message) = limits::over_limit(pod, &disk) {
-                self.evict(pod, message, false);
+                self.evict(pod, message, IMMEDIATE_GRACE, false);
                 any = true;
             }
         }
         any
     }
 
-    fn evict(&self, pod: &Pod, message: String, disruption: bool) {
+    fn evict(&self, pod: &Pod, message: String, grace: i64, disruption: bool) {
         self.node.recorder.warning(&pod.reference(), REASON, message.clone());
         let eviction = Eviction {
             uid: pod.uid().to_owned(),
@@ -223,6 +219,7 @@ impl Manager {
                 reason: REASON.to_owned(),
                 message,
             },
+            grace,
             disruption,
         };
         if self.evictions.send(eviction).is_err() {
@@ -264,23 +261,22 @@ impl Manager {
     }
 
     /// The node is short of something: what nobody uses goes, and where that does not help one pod.
-    async fn win_back(&self, signal: Signal, seen: &Observations, pods: &[Pod]) {
-        let name = Some(self.node.settings.node_name.clone());
-        let node = ObjectReference {
-            kind: Some("Node".to_owned()),
-            uid: name.clone(),
-            name,
-            ..ObjectReference::default()
-        };
+    async fn win_back(&self, threshold: &Threshold, seen: &Observations, pods: &[Pod]) {
+        let signal = threshold.signal;
         let text = format!("Attempting to reclaim {}", signal.resource());
-        self.node.recorder.warning(&node, "EvictionThresholdMet", text);
+        self.node
+            .recorder
+            .warning(&self.node.reference(), "EvictionThresholdMet", text);
         if signal.pressure() == Pressure::Disk {
-            self.remove_unused_images().await;
-            if !thresholds::met(&self.thresholds, &self.observe().await).contains(&signal) {
+            if let Err(error) = self.images.collect_unused().await {
+                tracing::warn!(%error, "images that nobody uses");
+            }
+            let left = self.observe().await;
+            if !self.thresholds.iter().any(|threshold| threshold.met(&left, true)) {
                 return;
             }
         }
-        let (Some(amount), Some(seen)) = (self.thresholds.get(&signal), seen.get(&signal)) else {
+        let Some(seen) = seen.get(&signal) else {
             return;
         };
         let stats = self.node.runtime.container_stats(None).await.unwrap_or_default();
@@ -293,17 +289,23 @@ impl Manager {
             .zip(&used)
             .filter(|(p, _)| !rank::is_critical(p) && !p.deleting());
         let ranked = rank::rank(signal, candidates.collect());
+        let amount = threshold.amount.of(seen.capacity);
         match ranked.first() {
             Some((pod, usage)) => {
-                let message = rank::message(signal, amount.of(seen.capacity), *seen, pod, usage);
-                self.evict(pod, message, true);
+                let message = rank::message(signal, amount, *seen, pod, usage);
+                self.evict(
+                    pod,
+                    message,
+                    threshold.pod_grace(&self.policy, pod.grace_period()),
+                    true,
+                );
             }
             None => tracing::warn!(
                 resource = signal.resource(),
                 ?signal,
                 available = seen.available,
                 capacity = seen.capacity,
-                threshold = amount.of(seen.capacity),
+                threshold = amount,
                 "the node is short, and there is no pod to evict"
             ),
         }
@@ -335,26 +337,6 @@ impl Manager {
             memory,
             processes: self.node.cgroups.processes(&group),
         }
-    }
-
-    /// Images of no container.
-    async fn remove_unused_images(&self) {
-        let runtime = &self.node.runtime;
-        let (images, containers) = match tokio::try_join!(runtime.list_images(), runtime.list_containers(None)) {
-            Ok(both) => both,
-            Err(error) => {
-                tracing::warn!(%error, "images that nobody uses");
-                return;
-            }
-        };
-        let used: HashSet<String> = containers.into_iter().map(|c| c.image_id).collect();
-        for image in images.into_iter().filter(|i| !i.pinned && !used.contains(&i.id)) {
-            match runtime.remove_image(&image.id).await {
-                Ok(()) => tracing::info!(image = image.id, "removed an image that nobody uses"),
-                Err(error) => tracing::warn!(image = image.id, %error, "image not removed"),
-            }
-        }
-        self.node.images.prune().await;
     }
 }
 

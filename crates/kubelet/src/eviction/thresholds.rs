@@ -1,6 +1,7 @@
-//! What a node must keep free: signals, thresholds (`evictionHard`), and the conditions of the node they stand for.
+//! What a node must keep free: signals, thresholds (`evictionHard`, `evictionSoft`), and the conditions of the node they stand for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What is looked at, in the order in which it is won back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,14 @@ impl Signal {
         ("imagefs.inodesFree", Signal::ImagefsInodesFree),
         ("pid.available", Signal::PidAvailable),
     ];
+
+    fn named(name: &str) -> Result<Signal, String> {
+        Signal::ALL
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, signal)| signal)
+            .ok_or_else(|| format!("unsupported eviction signal {name}"))
+    }
 
     /// Its name in `evictionHard`.
     pub fn as_str(self) -> &'static str {
@@ -96,6 +105,96 @@ impl std::fmt::Display for Amount {
 
 pub type Thresholds = BTreeMap<Signal, Amount>;
 
+/// When pods are evicted and how: the fields of a `KubeletConfiguration` that begin with `eviction`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Less than this evicts at once.
+    pub hard: Thresholds,
+    /// Less than this evicts once it has lasted for the signal's grace period.
+    pub soft: Thresholds,
+    pub soft_grace: BTreeMap<Signal, Duration>,
+    /// A threshold that is met stays met until so much more is free.
+    pub minimum_reclaim: Thresholds,
+    /// A condition of the node stays for so long after its threshold was met last.
+    pub transition: Duration,
+    /// Seconds that a pod has at most to end after a soft threshold.
+    pub max_pod_grace: i64,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            hard: defaults(),
+            soft: Thresholds::new(),
+            soft_grace: BTreeMap::new(),
+            minimum_reclaim: Thresholds::new(),
+            transition: TRANSITION,
+            max_pod_grace: 0,
+        }
+    }
+}
+
+/// Upstream's default of `evictionPressureTransitionPeriod`.
+pub const TRANSITION: Duration = Duration::from_secs(300);
+
+/// Less than an amount of something may not be free, or pods are evicted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Threshold {
+    pub signal: Signal,
+    pub amount: Amount,
+    /// How long it is met before pods are evicted; `None` for a hard threshold.
+    pub grace: Option<Duration>,
+    pub minimum_reclaim: Option<Amount>,
+}
+
+impl Policy {
+    /// The thresholds in the order in which they are won back: memory first, and of a signal the hard one first.
+    ///
+    /// # Errors
+    /// For a soft threshold without a grace period.
+    pub fn thresholds(&self) -> Result<Vec<Threshold>, String> {
+        let of = |(signal, amount): (&Signal, &Amount), grace| Threshold {
+            signal: *signal,
+            amount: *amount,
+            grace,
+            minimum_reclaim: self.minimum_reclaim.get(signal).copied(),
+        };
+        let mut all: Vec<Threshold> = self.hard.iter().map(|pair| of(pair, None)).collect();
+        for pair in &self.soft {
+            let grace = self.soft_grace.get(pair.0).ok_or_else(|| {
+                let signal = pair.0.as_str();
+                format!("grace period must be specified for the soft eviction threshold {signal}")
+            })?;
+            all.push(of(pair, Some(*grace)));
+        }
+        all.sort_by_key(|threshold| (threshold.signal, threshold.grace));
+        Ok(all)
+    }
+}
+
+impl Threshold {
+    /// Whether less is free than must be; `won_back` asks for the minimum to reclaim on top.
+    pub fn met(&self, seen: &Observations, won_back: bool) -> bool {
+        let Some(seen) = seen.get(&self.signal) else {
+            return false;
+        };
+        let more = self.minimum_reclaim.filter(|_| won_back);
+        let wanted = self.amount.of(seen.capacity) + more.map_or(0, |more| more.of(seen.capacity));
+        seen.available < wanted
+    }
+
+    /// Seconds that a pod has to end, of those that it asks for.
+    pub fn pod_grace(&self, policy: &Policy, asked: i64) -> i64 {
+        match self.grace.filter(|grace| !grace.is_zero()) {
+            Some(_) => policy.max_pod_grace.min(asked),
+            None => IMMEDIATE_GRACE,
+        }
+    }
+}
+
+/// Seconds: upstream's `immediateEvictionGracePeriodSeconds`.
+pub const IMMEDIATE_GRACE: i64 = 1;
+
 /// What is there of something, and how much of it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
@@ -117,51 +216,84 @@ pub fn defaults() -> Thresholds {
     .into()
 }
 
-/// Reads `evictionHard`. What it says replaces the defaults as a whole; an amount of nothing switches a signal off.
+/// Reads `evictionHard` or `evictionSoft`. What it says replaces what was there as a whole; 0% and 100% switch a signal off.
+///
+/// # Errors
+/// For unknown signals, and for amounts that are none.
 pub fn parse(statements: &BTreeMap<String, String>) -> Result<Thresholds, String> {
     let mut thresholds = Thresholds::new();
     for (name, value) in statements {
-        let (_, signal) = Signal::ALL
-            .into_iter()
-            .find(|(known, _)| known == name)
-            .ok_or_else(|| format!("unsupported eviction signal {name}"))?;
-        let amount = match value.strip_suffix('%') {
-            Some(percent) => match percent.parse::<f64>() {
-                Ok(percent) if (0.0..=100.0).contains(&percent) => Amount::Percent(percent),
-                _ => {
-                    return Err(format!(
-                        "eviction percentage threshold {name} must be 0% to 100%: {value}"
-                    ));
-                }
-            },
-            None => {
-                let milli = crate::resources::parse_milli(value).map(|m| m / 1000);
-                match milli {
-                    Some(quantity) if quantity >= 0 => Amount::Quantity(quantity),
-                    _ => {
-                        return Err(format!(
-                            "eviction threshold {name} must be a positive quantity: {value}"
-                        ));
-                    }
-                }
+        let signal = Signal::named(name)?;
+        let amount = match percentage(value)? {
+            Some(percent) if !(0.0..=100.0).contains(&percent) => {
+                return Err(format!(
+                    "eviction percentage threshold {name} must be 0% to 100%: {value}"
+                ));
             }
+            Some(percent) => Amount::Percent(percent),
+            None => match quantity(value)? {
+                quantity if quantity > 0 => Amount::Quantity(quantity),
+                _ => return Err(format!("eviction threshold {name} must be positive: {value}")),
+            },
         };
-        let nothing =
-            matches!(amount, Amount::Quantity(0)) || matches!(amount, Amount::Percent(p) if p == 0.0 || p == 100.0);
-        if !nothing {
+        if !matches!(value.as_str(), "0%" | "100%") {
             thresholds.insert(signal, amount);
         }
     }
     Ok(thresholds)
 }
 
-/// The signals whose thresholds are met: less is free than must be.
-pub fn met(thresholds: &Thresholds, observations: &Observations) -> Vec<Signal> {
-    let short = |(signal, amount): (&Signal, &Amount)| {
-        let seen = observations.get(signal)?;
-        (seen.available < amount.of(seen.capacity)).then_some(*signal)
+/// Reads `evictionMinimumReclaim`.
+///
+/// # Errors
+/// For unknown signals, and for amounts that are none.
+pub fn parse_minimum_reclaim(statements: &BTreeMap<String, String>) -> Result<Thresholds, String> {
+    let read = |(name, value): (&String, &String)| {
+        let signal = Signal::named(name)?;
+        let amount = match percentage(value)? {
+            Some(percent) if percent > 0.0 => Amount::Percent(percent),
+            Some(_) => {
+                return Err(format!(
+                    "eviction percentage minimum reclaim {name} must be positive: {value}"
+                ));
+            }
+            None => match quantity(value)? {
+                quantity if quantity >= 0 => Amount::Quantity(quantity),
+                _ => return Err(format!("negative eviction minimum reclaim specified for {name}")),
+            },
+        };
+        Ok((signal, amount))
     };
-    thresholds.iter().filter_map(short).collect()
+    statements.iter().map(read).collect()
+}
+
+/// Reads `evictionSoftGracePeriod`.
+///
+/// # Errors
+/// For unknown signals, and for texts that are no duration.
+pub fn parse_grace(statements: &BTreeMap<String, String>) -> Result<BTreeMap<Signal, Duration>, String> {
+    let read = |(name, value): (&String, &String)| {
+        let signal = Signal::named(name)?;
+        let grace = api::time::flag_duration(value).map_err(|why| format!("{name}: {value:?} {why}"))?;
+        Ok((signal, grace))
+    };
+    statements.iter().map(read).collect()
+}
+
+fn percentage(value: &str) -> Result<Option<f64>, String> {
+    let percent = value.strip_suffix('%').map(str::parse::<f64>).transpose();
+    match percent {
+        Ok(Some(percent)) if !percent.is_finite() => Err(format!("{value:?} is not a percentage")),
+        Ok(percent) => Ok(percent),
+        Err(_) => Err(format!("{value:?} is not a percentage")),
+    }
+}
+
+fn quantity(value: &str) -> Result<i64, String> {
+    let milli = crate::resources::parse_milli(value);
+    milli
+        .map(|milli| milli / 1000)
+        .ok_or_else(|| format!("{value:?} is not a quantity"))
 }
 
 #[cfg(test)]
@@ -182,6 +314,10 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(thresholds.len(), 3);
+        let policy = Policy {
+            hard: thresholds,
+            ..Policy::default()
+        };
         let seen = |signal, capacity, available| (signal, Observation { capacity, available });
         let observations = [
             seen(Signal::MemoryAvailable, 8 << 30, (1 << 30) - 1),
@@ -189,10 +325,49 @@ mod tests {
             seen(Signal::ImagefsInodesFree, 1000, 0),
             seen(Signal::PidAvailable, 32_768, 999),
         ];
+        let observations = observations.into();
+        let thresholds = policy.thresholds().unwrap();
+        let met: Vec<Signal> = thresholds
+            .iter()
+            .filter(|t| t.met(&observations, false))
+            .map(|t| t.signal)
+            .collect();
+        assert_eq!(met, [Signal::MemoryAvailable, Signal::PidAvailable]);
+    }
+
+    #[test]
+    fn a_soft_threshold_needs_its_time_and_a_minimum_to_reclaim_adds_to_it() {
+        let mut policy = Policy {
+            hard: parse(&statements(&[("memory.available", "100")])).unwrap(),
+            soft: parse(&statements(&[("memory.available", "20%")])).unwrap(),
+            minimum_reclaim: parse_minimum_reclaim(&statements(&[("memory.available", "10%")])).unwrap(),
+            max_pod_grace: 20,
+            ..Policy::default()
+        };
         assert_eq!(
-            met(&thresholds, &observations.into()),
-            [Signal::MemoryAvailable, Signal::PidAvailable]
+            policy.thresholds().unwrap_err(),
+            "grace period must be specified for the soft eviction threshold memory.available"
         );
+        policy.soft_grace = parse_grace(&statements(&[("memory.available", "1m30s")])).unwrap();
+        let thresholds = policy.thresholds().unwrap();
+        let [hard, soft] = thresholds.as_slice() else {
+            panic!("{thresholds:?}");
+        };
+        assert_eq!((hard.grace, soft.grace), (None, Some(Duration::from_secs(90))));
+        let free = |available| {
+            let seen = Observation {
+                capacity: 1000,
+                available,
+            };
+            Observations::from([(Signal::MemoryAvailable, seen)])
+        };
+        for (available, now, won_back) in [(99, true, true), (100, false, true), (200, false, false)] {
+            assert_eq!(hard.met(&free(available), false), now, "{available}");
+            assert_eq!(hard.met(&free(available), true), won_back, "{available}");
+        }
+        assert!(soft.met(&free(199), false) && !soft.met(&free(200), false));
+        assert_eq!((hard.pod_grace(&policy, 30), soft.pod_grace(&policy, 30)), (1, 20));
+        assert_eq!(soft.pod_grace(&policy, 5), 5);
     }
 
     #[test]
@@ -201,10 +376,23 @@ mod tests {
             ("memory", "1Gi"),
             ("memory.available", "-1"),
             ("memory.available", "much"),
+            ("memory.available", "0"),
             ("nodefs.available", "101%"),
             ("nodefs.available", "x%"),
         ] {
             assert!(parse(&statements(&[(name, value)])).is_err(), "{name}={value}");
+        }
+        for value in ["0%", "-5%", "-1"] {
+            assert!(
+                parse_minimum_reclaim(&statements(&[("nodefs.available", value)])).is_err(),
+                "{value}"
+            );
+        }
+        for value in ["", "5", "-5s"] {
+            assert!(
+                parse_grace(&statements(&[("nodefs.available", value)])).is_err(),
+                "{value}"
+            );
         }
     }
 }

@@ -153,7 +153,14 @@ mod tests {
             "--tls-min-version=VersionTLS13",
             "--read-only-port=0",
             "--rotate-certificates=false",
-            "--image-gc-high-threshold=100",
+            "--image-gc-high-threshold=70",
+            "--image-gc-low-threshold=60",
+            "--minimum-image-ttl-duration=1h",
+            "--eviction-soft=memory.available<1Gi",
+            "--eviction-soft-grace-period=memory.available=90s",
+            "--eviction-minimum-reclaim=nodefs.available=500Mi",
+            "--eviction-pressure-transition-period=30s",
+            "--eviction-max-pod-grace-period=45",
         ])
         .unwrap();
         assert_eq!(
@@ -163,10 +170,18 @@ mod tests {
         assert_eq!(set.streaming_idle_timeout, std::time::Duration::from_secs(300));
         assert_eq!((set.event_qps, set.anonymous, set.webhook), (7, true, false));
         assert_eq!(
-            (set.eviction_hard.len(), set.reserved["cpu"], set.cluster_dns.len()),
+            (set.eviction.hard.len(), set.reserved["cpu"], set.cluster_dns.len()),
             (2, 100, 2)
         );
         assert_eq!(set.tls.versions().len(), 1);
+        assert_eq!((set.image_gc.high_threshold, set.image_gc.low_threshold), (70, 60));
+        assert_eq!(set.image_gc.minimum_age, std::time::Duration::from_secs(3600));
+        assert_eq!(set.eviction.thresholds().unwrap().len(), 3);
+        assert_eq!(set.eviction.minimum_reclaim.len(), 1);
+        assert_eq!(
+            (set.eviction.transition.as_secs(), set.eviction.max_pod_grace),
+            (30, 45)
+        );
         assert_eq!(config(&["--pod-max-pids=-1"]).unwrap().pod_pids_limit, None);
         let last = config(&["--seccomp-default", "--seccomp-default=false", "--pod-max-pids=9"]).unwrap();
         assert_eq!((last.seccomp_default, last.pod_pids_limit), (false, Some(9)));
@@ -187,8 +202,15 @@ mod tests {
                 "--make-iptables-util-chains=true",
                 "utility chains of iptables are not built",
             ),
-            ("--image-gc-high-threshold=85", "only 100, which is never, is supported"),
-            ("--eviction-soft=memory.available<1Gi", "soft eviction is not built"),
+            (
+                "--image-gc-high-threshold=80",
+                "must be less than imageGCHighThresholdPercent",
+            ),
+            (
+                "--eviction-soft=memory.available<1Gi",
+                "grace period must be specified for the soft eviction threshold memory.available",
+            ),
+            ("--eviction-max-pod-grace-period=-1", "must not be negative"),
             ("--cpu-manager-policy=static", "resource managers are not built"),
             ("--pod-max-pids=many", "is not a number"),
             ("--seccomp-default=maybe", "is neither true nor false"),

@@ -27,8 +27,6 @@ use As::{Bool, List, Map as Pairs, Number, Text};
 use Effect::{Field, Only, Refused};
 
 const NO_MANAGER: &str = "resource managers are not built";
-const NO_IMAGE_GC: &str = "unused images are not removed by use of the disk; only 100, which is never, is supported";
-const NO_SOFT: &str = "soft eviction is not built; --eviction-hard is";
 const NO_ROTATION: &str = "requesting certificates is not built";
 const NO_RESERVED_CGROUP: &str = "limits on what is reserved are not enforced";
 
@@ -148,19 +146,31 @@ pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
         Field("evictionHard", Pairs('<')),
         "What must stay free, as memory.available<100Mi,nodefs.available<10%",
     ),
-    ("eviction-max-pod-grace-period", Refused(NO_SOFT), ""),
+    (
+        "eviction-max-pod-grace-period",
+        Field("evictionMaxPodGracePeriod", Number),
+        "Seconds that a pod has at most to end after a soft threshold",
+    ),
     (
         "eviction-minimum-reclaim",
-        Refused("a minimum to reclaim is not built"),
-        "",
+        Field("evictionMinimumReclaim", Pairs('=')),
+        "What must be free beyond a threshold that was met, as nodefs.available=500Mi",
     ),
     (
         "eviction-pressure-transition-period",
-        Refused("the time until a pressure is over is fixed"),
-        "",
+        Field("evictionPressureTransitionPeriod", Text),
+        "How long a pressure stays after its threshold was met last, as 5m0s",
     ),
-    ("eviction-soft", Refused(NO_SOFT), ""),
-    ("eviction-soft-grace-period", Refused(NO_SOFT), ""),
+    (
+        "eviction-soft",
+        Field("evictionSoft", Pairs('<')),
+        "What must stay free, or pods go after a grace period, as memory.available<1Gi",
+    ),
+    (
+        "eviction-soft-grace-period",
+        Field("evictionSoftGracePeriod", Pairs('=')),
+        "How long a soft threshold is met before pods go, as memory.available=1m30s",
+    ),
     ("exit-on-lock-contention", Only("false", "lock files are not built"), ""),
     (
         "fail-cgroupv1",
@@ -199,8 +209,16 @@ pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
         Refused("credential providers are not built"),
         "",
     ),
-    ("image-gc-high-threshold", Only("100", NO_IMAGE_GC), ""),
-    ("image-gc-low-threshold", Refused(NO_IMAGE_GC), ""),
+    (
+        "image-gc-high-threshold",
+        Field("imageGCHighThresholdPercent", Number),
+        "Percent of the disk in use from which unused images are removed; 100 is never",
+    ),
+    (
+        "image-gc-low-threshold",
+        Field("imageGCLowThresholdPercent", Number),
+        "Percent of the disk in use down to which unused images are removed",
+    ),
     (
         "image-service-endpoint",
         Refused("images come by --container-runtime-endpoint"),
@@ -257,7 +275,11 @@ pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
     ),
     ("max-pods", Field("maxPods", Number), "How many pods the node takes"),
     ("memory-manager-policy", Only("None", NO_MANAGER), ""),
-    ("minimum-image-ttl-duration", Refused(NO_IMAGE_GC), ""),
+    (
+        "minimum-image-ttl-duration",
+        Field("imageMinimumGCAge", Text),
+        "A younger image is not removed, as 2m0s",
+    ),
     (
         "node-status-max-images",
         Refused("the node's status lists the images that it lists"),

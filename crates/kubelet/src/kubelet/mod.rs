@@ -25,6 +25,7 @@ use crate::config::KubeletConfig;
 use crate::cri_config::NodeSettings;
 use crate::eviction::{self, Eviction, Pressures};
 use crate::figures::Figures;
+use crate::image_gc::ImageCollector;
 use crate::images::Images;
 use crate::machine::{self, Machine};
 use crate::node::{self, NodeReporter};
@@ -51,6 +52,8 @@ pub enum KubeletError {
     Cgroups(std::io::Error),
     #[error("allowed unsafe sysctls: {0}")]
     Sysctls(#[from] SysctlError),
+    #[error("eviction: {0}")]
+    Eviction(String),
     #[error("server: {0}")]
     Server(#[from] crate::server::ServerError),
 }
@@ -175,11 +178,15 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
     )));
     let server = crate::server::Server::bind(&config, context.clone(), table.clone()).await?;
     let _server = AbortOnDropHandle::new(tokio::spawn(server.run()));
+    let images = Arc::new(ImageCollector::new(context.clone(), config.image_gc.clone()));
+    let _images = AbortOnDropHandle::new(tokio::spawn(images.clone().run()));
     let (evictions, evicted) = mpsc::unbounded_channel();
     let manager = eviction::Manager {
         node: context.clone(),
         table: table.clone(),
-        thresholds: config.eviction_hard.clone(),
+        thresholds: config.eviction.thresholds().map_err(KubeletError::Eviction)?,
+        policy: config.eviction.clone(),
+        images: images.clone(),
         evictions,
         nudge: nudge.clone(),
     };

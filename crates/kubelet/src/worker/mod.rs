@@ -109,9 +109,6 @@ enum Stage {
     Terminated,
 }
 
-/// Seconds: upstream's `immediateEvictionGracePeriodSeconds`.
-const EVICTION_GRACE: i64 = 1;
-
 struct Worker {
     node: Arc<NodeContext>,
     pod: Pod,
@@ -202,7 +199,7 @@ fn interrupts(message: &Message, stage: Stage, pod: &Pod) -> bool {
     let grace = match message {
         Message::Gone => pod.grace_period(),
         Message::Pod(new, _) if new.deleting() => new.grace_period(),
-        Message::Evict(_) => EVICTION_GRACE,
+        Message::Evict(eviction) => eviction.grace,
         _ => return false,
     };
     match stage {
@@ -335,7 +332,7 @@ impl Worker {
             }
             Message::Gone => self.gone = true,
             Message::Evict(eviction) => {
-                self.most_grace = Some(EVICTION_GRACE);
+                self.most_grace = Some(eviction.grace);
                 self.disruption = eviction.disruption.then(|| eviction.verdict.message.clone());
                 self.failed.get_or_insert(eviction.verdict);
             }

@@ -255,6 +255,7 @@ pub fn import(store: &ImageStore, path: &Path) -> Result<Vec<Image>, StoreError>
             text,
         });
     }
+    store.keep(&mut images)?;
     Ok(images)
 }
 
@@ -413,6 +414,8 @@ mod tests {
             let images = import(&store, &path).unwrap();
             let names = ["docker.io/library/x:1", "docker.io/library/other:1"];
             assert_eq!(images[0].tags, names, "{name}");
+            // It may be in no registry.
+            assert!(images[0].pinned && store.find("x:1").is_some_and(|image| image.pinned));
             // One name goes, the other stays with the image.
             assert!(store.untag("other:1").unwrap());
             assert!(store.find("other:1").is_none() && store.find("x:1").is_some());

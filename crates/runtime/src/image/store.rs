@@ -45,6 +45,9 @@ pub struct Image {
     /// Names below the layer directory, topmost first.
     pub layers: Vec<String>,
     pub settings: Settings,
+    /// Nobody but a client who names it removes it: what comes from an archive may be in no registry.
+    #[serde(default)]
+    pub pinned: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -266,6 +269,7 @@ impl ImageStore {
             size: size.unwrap_or(total),
             layers: names_below,
             settings: parsed.config,
+            pinned: false,
         });
         for tag in tags {
             if !image.tags.contains(&tag) {
@@ -283,6 +287,23 @@ impl ImageStore {
         let image = image.clone();
         self.save(&index)?;
         Ok(image)
+    }
+
+    /// Has images stay until a client removes them by name.
+    pub fn keep(&self, images: &mut [Image]) -> Result<(), StoreError> {
+        let mut index = lock(&self.index);
+        let mut any = false;
+        for image in images {
+            if let Some(known) = index.images.get_mut(&image.id) {
+                any |= !known.pinned;
+                known.pinned = true;
+                image.pinned = true;
+            }
+        }
+        match any {
+            true => self.save(&index),
+            false => Ok(()),
+        }
     }
 
     fn pin(&self, chain: &str, pins: &mut Pins) -> Option<Layer> {

@@ -27,7 +27,7 @@ fn to_cri(image: &Image) -> v1::Image {
             image: image.id.clone(),
             ..Default::default()
         }),
-        pinned: false,
+        pinned: image.pinned,
     }
 }
 

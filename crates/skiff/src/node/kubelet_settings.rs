@@ -26,7 +26,7 @@ pub fn config(
         Signal::ImagefsAvailable,
         Signal::ImagefsInodesFree,
     ] {
-        config.eviction_hard.insert(signal, Amount::Percent(1.0));
+        config.eviction.hard.insert(signal, Amount::Percent(1.0));
     }
     config.node_ips = node.ips.clone();
     config.node_external_ips = node.external_ips.clone();
