@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential operators sample docs
+.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential operators node-failures sample docs
 
 build:
 	cargo build --release -p skiff
@@ -86,6 +86,11 @@ differential: $(if $(filter file,$(origin SKIFF)),build)
 operators: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream operators
 	@python3 tests/operators/run.py $(or $(NAME),all) --skiff $(SKIFF) --programs $(CACHE)/upstream --images $(CACHE)/operators
+
+# Three nodes, of which one fails in each way that machines fail: NAME=frozen, or all of them in a quarter of an hour.
+node-failures: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream kubectl
+	@python3 tests/nodes/run.py $(or $(NAME),all) --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes
 
 # A fixed sample of the rigs' questions, to skiff alone: upstream's answers are recorded. A rig with a difference is asked once more, as some of them
 # hang on time: what differs again fails.

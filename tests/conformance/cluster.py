@@ -24,27 +24,27 @@ class Cluster:
         self.folder, self.programs, self.images, self.skiff = folder, programs, images, skiff
         # by name: the folder and address of each node that joins the first
         self.agents = {f"node{n}": (os.path.join(folder, f"node{n}"), f"198.51.100.{9 + n}") for n in range(2, nodes + 1)}
-        self.running = []
+        # by a node's log, and what it was started with
+        self.processes, self.commands = {}, {}
         self.name = f"skiff-conformance-{os.getpid()}"
         self.log = os.path.join(folder, "log")
-        self.server = None
         self.kubeconfig = os.path.join(folder, "data/server/cred/admin.kubeconfig" if skiff else "admin.conf")
 
     def __enter__(self):
         os.makedirs(self.log)
         try:
-            self._run(script("namespaces.sh", "up", self.name, self.folder))
+            self.run(script("namespaces.sh", "up", self.name, self.folder))
             for name, (folder, address) in self.agents.items():
                 os.makedirs(folder)
-                self._run(script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name))
+                self.run(script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name))
             if self.agents:
-                self._run(script("namespaces.sh", "join", self.folder, *(folder for folder, _ in self.agents.values())))
+                self.run(script("namespaces.sh", "join", self.folder, *(folder for folder, _ in self.agents.values())))
             self._start_skiff() if self.skiff else self._start_upstream()
-            self._wait_until_ready()
+            self.wait_until_ready()
             for name, (folder, address) in self.agents.items():
                 self._start_agent(name, folder, address)
             for name in self.agents:
-                self._wait_until_ready(name)
+                self.wait_until_ready(name)
         except BaseException:
             self.__exit__()
             raise
@@ -56,9 +56,8 @@ class Cluster:
         before = {s: signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             take_down(self.folder)
-            for process in [self.server, *self.running]:
-                if process:
-                    process.wait()
+            for process in self.processes.values():
+                process.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -71,7 +70,7 @@ class Cluster:
     def kubectl(self, *arguments):
         return subprocess.run(self.inside("kubectl", *arguments), capture_output=True, text=True)
 
-    def _run(self, command):
+    def run(self, command):
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if done.returncode:
             raise Failed(f"{' '.join(command)}: {done.stdout.strip()}")
@@ -80,16 +79,16 @@ class Cluster:
         # a build while the suite runs would change the binary under the shims
         link_or_copy(self.skiff, os.path.join(self.folder, "skiff"), link=False)
         flags = ["--cluster-cidr", PODS, "--service-cidr", SERVICES, *os.environ.get("SKIFF_FLAGS", "").split()]
-        self.server = self._node("skiff.log", self.folder, ["server", "--node-name", "node", "--node-ip", ADDRESS, *flags])
+        self._node("skiff", self.folder, ["server", "--node-name", "node", "--node-ip", ADDRESS, *flags])
 
     def _start_agent(self, name, folder, address):
         with open(os.path.join(self.folder, "data/server/node-token")) as f:
             token = f.read().strip()
         link_or_copy(os.path.join(self.folder, "skiff"), os.path.join(folder, "skiff"))
         flags = ["--server", f"https://{ADDRESS}:6443", "--token", token, "--node-name", name, "--node-ip", address]
-        self.running.append(self._node(f"{name}.log", folder, ["agent", *flags]))
+        self._node(name, folder, ["agent", *flags])
 
-    def _node(self, log, folder, arguments):
+    def _node(self, name, folder, arguments):
         """Starts skiff inside a node's namespaces."""
         archives = os.path.join(folder, "data/agent/images")
         os.makedirs(archives)
@@ -97,15 +96,21 @@ class Cluster:
         registries = os.path.join(folder, "registries.yaml")
         with open(registries, "w") as f:
             f.write(f'mirrors:\n  registry.k8s.io:\n    endpoint: ["{REGISTRY}"]\n')
-        command = script(
+        self.commands[name] = script(
             "namespaces.sh", "in", folder, os.path.join(folder, "skiff"), *arguments, "--data-dir", os.path.join(folder, "data"),
             "--private-registry", registries, "--resolv-conf", os.path.join(folder, "resolv.conf"),
             # the share of a disk that is free says nothing of the suite
             "--kubelet-arg", "eviction-hard=memory.available<100Mi,nodefs.available<64Mi,imagefs.available<64Mi",
         )
-        with open(os.path.join(self.log, log), "w") as out:
+        self.start_process(name)
+
+    def start_process(self, name):
+        """Starts a node's server or agent, whose earlier one has ended."""
+        with open(os.path.join(self.log, name + ".log"), "w") as out:
             # away from the terminal, whose Ctrl-C ends the suite first
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
+            self.processes[name] = subprocess.Popen(
+                self.commands[name], stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
 
     def _start_upstream(self):
         host = os.path.join(self.folder, "certs.d/registry.k8s.io")
@@ -113,15 +118,15 @@ class Cluster:
         with open(os.path.join(host, "hosts.toml"), "w") as f:
             f.write(f'server = "{REGISTRY}"\n[host."{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
         cluster = os.path.join(UPSTREAM, "cluster.sh")
-        self._run(script("namespaces.sh", "as-guest", self.folder, cluster, "prepare", self.programs, self.folder, "node", self.images))
-        self._run(script("namespaces.sh", "in", self.folder, cluster, "start", self.programs, self.folder, "node"))
+        self.run(script("namespaces.sh", "as-guest", self.folder, cluster, "prepare", self.programs, self.folder, "node", self.images))
+        self.run(script("namespaces.sh", "in", self.folder, cluster, "start", self.programs, self.folder, "node"))
 
-    def _wait_until_ready(self, name="skiff"):
+    def wait_until_ready(self, name="skiff"):
         deadline = time.monotonic() + START_SECONDS
         wanted = "the node is Ready"
         while True:
-            for process in [self.server, *self.running]:
-                if process and process.poll() is not None:
+            for process in self.processes.values():
+                if process.poll() is not None:
                     raise Failed(f"skiff ended with {process.returncode}:\n{self._tail()}")
             if self.skiff:
                 with open(os.path.join(self.log, name + ".log")) as f:

@@ -80,6 +80,7 @@ class World:
         for command in (
             ["get", "nodes,pods,deployments,statefulsets,jobs,apiservices", "-A", "-o", "wide"],
             ["get", "events", "-A", "--sort-by=.lastTimestamp"],
+            ["describe", "nodes"],
             ["describe", "pods", "-A"],
         ):
             done = self.run("kubectl", *command)

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Error, Patch};
+use api::object::Object;
+use client::{Client, Error, Informer, Patch};
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
@@ -138,6 +139,9 @@ impl NodeReporter {
         let mut retry = Duration::from_millis(200);
         // a node that is not ready yet looks again soon: what is missing may come any moment
         let mut recheck = RECHECK;
+        let own = format!("metadata.name={}", self.config.node_name);
+        let own = Informer::start(&self.context.client, Client::collection::<Node>("").fields(own), vec![]);
+        let mut changes = own.subscribe();
         loop {
             if uid.is_none() {
                 match self.register().await {
@@ -160,6 +164,14 @@ impl NodeReporter {
                     }
                 }
                 () = self.nudge.notified() => {}
+                Some(change) = changes.recv() => match (change.new, &mut last) {
+                    // the node controller says that a node is Unknown which it has not heard of
+                    (Some(stored), Some(last)) => match overwritten(&stored, last) {
+                        Some(conditions) => last.conditions = Some(conditions),
+                        None => continue,
+                    },
+                    _ => continue,
+                },
                 () = tokio::time::sleep(recheck), if !last.as_ref().is_some_and(is_ready) => {
                     recheck = (recheck * 2).min(HEARTBEAT);
                 }
@@ -427,6 +439,20 @@ impl NodeReporter {
 }
 
 /// Equal but for the heartbeats.
+/// The conditions of the stored node, if somebody gave one of ours another value.
+fn overwritten(stored: &Object, last: &NodeStatus) -> Option<Vec<NodeCondition>> {
+    let node: Node = stored
+        .decode()
+        .inspect_err(|error| tracing::warn!(%error, "the node's own object"))
+        .ok()?;
+    let stored = node.status.and_then(|s| s.conditions).unwrap_or_default();
+    let differs = |ours: &NodeCondition| {
+        let there = stored.iter().find(|c| c.type_ == ours.type_);
+        there.is_none_or(|there| there.status != ours.status)
+    };
+    last.conditions.iter().flatten().any(differs).then_some(stored)
+}
+
 fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
     let still = |s: &NodeStatus| {
         let mut s = s.clone();
