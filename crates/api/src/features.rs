@@ -61,7 +61,11 @@ pub enum GateError {
 type Gates = BTreeMap<&'static str, Gate>;
 
 /// Gates that the program itself asks for, beside those whose fields go when they are off.
-const ASKED: [&str; 2] = ["PersistentVolumeClaimUnusedSinceTime", "VolumeBindMountOptions"];
+const ASKED: [&str; 3] = [
+    "HPAScaleToZero",
+    "PersistentVolumeClaimUnusedSinceTime",
+    "VolumeBindMountOptions",
+];
 
 static GATES: OnceLock<Gates> = OnceLock::new();
 

@@ -20,7 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use api::object::Object;
-use api::selectors::LabelSelector;
 use client::{Cache, Change, Client, EventRecorder, WorkQueue};
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +31,7 @@ use tokio::sync::OnceCell;
 
 use self::behavior::History;
 use self::decision::{Course, Known, Measured, Rescale, with_scale, without_scale};
-use self::draft::{Draft, Inactive};
+use self::draft::Draft;
 use self::metrics_api::Metrics;
 use self::pods::{Pod, Youth};
 use self::proposal::{Scene, propose, question, tolerances};
@@ -44,7 +43,7 @@ use crate::Error;
 use crate::context::Context;
 use crate::error::{decode, tree};
 use crate::informers::BY_NAMESPACE;
-use crate::meta::{reference, selects};
+use crate::meta::reference;
 use crate::metrics::ControllerMetrics;
 
 /// Who does it, to events.
@@ -332,7 +331,7 @@ impl Controller {
     ) -> Result<Measured, Error> {
         let objects = self.pods.by_index(BY_NAMESPACE, namespace);
         let name = known.autoscaler.metadata.name.as_deref().unwrap_or_default();
-        let selected = match self.selected(scale.selector(), (namespace, name), &objects) {
+        let selected = match self.selectors.pods(scale.selector(), (namespace, name), &objects) {
             Ok(selected) => selected,
             Err(refused) => {
                 draft.warning(refused.told, refused.error.clone());
@@ -397,66 +396,5 @@ impl Controller {
             proposals.push(proposal);
         }
         Ok(known.measured(proposals, draft))
-    }
-
-    /// The target's pods, if they are this autoscaler's alone.
-    fn selected<'o>(
-        &self,
-        text: &str,
-        (namespace, name): (&str, &str),
-        objects: &'o [Arc<Object>],
-    ) -> Result<Vec<&'o Object>, Refused> {
-        if text.is_empty() {
-            let condition = Inactive {
-                reason: "InvalidSelector",
-                message: "the HPA target's scale is missing a selector".to_owned(),
-            };
-            return Err(Refused {
-                told: "SelectorRequired",
-                error: "selector is required".to_owned(),
-                condition,
-            });
-        }
-        // a scale with a selector that cannot be read counts as one that was not read
-        let selector = LabelSelector::parse(text).map_err(|e| {
-            let error = format!("couldn't convert selector into a corresponding internal selector object: {e}");
-            Refused::because("InvalidSelector", error)
-        })?;
-        self.selectors.put(namespace, name, &selector);
-        let selected = objects.iter().map(|pod| &**pod).filter(|pod| selects(&selector, pod));
-        let selected: Vec<&Object> = selected.collect();
-        let owners = self.selectors.of_pods(namespace, &selected);
-        if owners.len() > 1 {
-            let some: Vec<String> = owners
-                .iter()
-                .take(2)
-                .map(|name| format!("{namespace}/{name}"))
-                .collect();
-            let some = some.join(" ");
-            let error = format!("pods by selector {text} are controlled by more than one HPA (e.g. [{some}])");
-            return Err(Refused::because("AmbiguousSelector", error));
-        }
-        Ok(selected)
-    }
-}
-
-/// Why the pods of a target cannot be told.
-struct Refused {
-    /// The reason of the event; its message is the error.
-    told: &'static str,
-    error: String,
-    condition: Inactive,
-}
-
-impl Refused {
-    fn because(reason: &'static str, error: String) -> Refused {
-        Refused {
-            told: reason,
-            condition: Inactive {
-                reason,
-                message: error.clone(),
-            },
-            error,
-        }
     }
 }
