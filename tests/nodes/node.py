@@ -96,7 +96,8 @@ class Node:
             mkdir {disk}
             mount -o loop {disk}.img {disk}
             cp -a {data}/. {disk}
-            mount --move {disk} {data}""")
+            mount --bind {disk} {data}
+            umount {disk}""")
         # upstream keeps the pressure up for five minutes
         self.cluster.commands[self.name] += ["--kubelet-arg", "eviction-pressure-transition-period=5s"]
         self.start()
