@@ -1,10 +1,9 @@
-"""Helm 3 with the small chart beside this file: a page that is served, and a hook for each moment."""
+"""Helm 3 and Helm 4 with the small chart beside this file: a page that is served, and a hook for each moment."""
 import json, os
 
 import cluster
 from static_image import static_image
 
-NEEDS = ["kubectl", "helm3"]
 CHART = os.path.join(os.path.dirname(os.path.abspath(__file__)), "chart")
 # hooks may leave their trace
 ACCESS = """
@@ -23,21 +22,28 @@ metadata: {name: hooks}
 roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: hooks}
 subjects: [{kind: ServiceAccount, name: hooks}]
 """
+OTHER = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {{name: page, namespace: {}}}
+data: {{message: other, extra: kept}}
+"""
 KINDS = "deployments,services,configmaps,notes.operators.test"
-
-
-def images(programs):
-    return [static_image("operators.test/kubectl:1", os.path.join(programs, "kubectl"))]
 
 
 class Release:
     """A release named `page` in a namespace of its own."""
 
-    def __init__(self, world, helm):
-        self.world, self.helm, self.namespace, self.ran = world, helm, helm, []
+    def __init__(self, world, helm, namespace=None):
+        self.world, self.helm, self.namespace, self.ran = world, helm, namespace or helm, []
+
+    def all(self):
+        # Helm 4 lists all without being asked, and knows no flag for it
+        flags = ["-a"] if self.helm == "helm3" else []
+        return json.loads(self.world.ask(self.helm, "list", f"--namespace={self.namespace}", *flags, "-o", "json"))
 
     def ask(self, command, *arguments):
-        return self.world.ask(self.helm, command, "page", f"--namespace={self.namespace}", *arguments)
+        return self.world.ask(self.helm, *command.split(), "page", f"--namespace={self.namespace}", *arguments)
 
     def state(self, revision, status):
         history = json.loads(self.ask("history", "-o", "json"))
@@ -106,10 +112,51 @@ def lives(world, helm):
     release.hooks("remove", "removed")
     left = world.get(KINDS, "-n", release.namespace, "-l", "release=page")["items"]
     world.same("what is left of the release", [(one["kind"], one["metadata"]["name"]) for one in left], [])
-    world.same("releases", json.loads(world.ask(helm, "list", f"--namespace={release.namespace}", "-a", "-o", "json")), [])
+    world.same("releases", release.all(), [])
     world.step(f"{helm} has uninstalled it; nothing is left but its definition")
     world.kubectl("delete", "namespace", release.namespace, "--timeout=120s")
 
 
-def run(world):
-    lives(world, "helm3")
+def conflicts(world, helm):
+    """What Helm 4 does that Helm 3 does not: it applies on the server, beside others who do."""
+    release = Release(world, helm, "shared")
+    page = ["configmap", "page", "-n", release.namespace]
+    world.kubectl("create", "namespace", release.namespace)
+    world.apply(ACCESS, "-n", release.namespace)
+    # as Helm 3 does, which is the owner of its fields by updates
+    release.ask("install", CHART, "--set=message=old", "--no-hooks", "--server-side=false")
+    release.ask("upgrade", CHART, "--set=message=new", "--no-hooks", "--server-side=true", "--force-conflicts")
+    world.same("the method of the release", json.loads(release.ask("get metadata", "-o", "json"))["applyMethod"], "ssa")
+    told = world.get(*page, "--show-managed-fields")["metadata"]["managedFields"]
+    world.same("who has fields of the ConfigMap", [(one["manager"], one["operation"]) for one in told], [("helm", "Apply")])
+    world.step(f"{helm} has taken over a release that a client applied, and applies it on the server")
+
+    world.kubectl("apply", "--server-side", "--force-conflicts", "--field-manager=other", "-f", "-", text=OTHER.format(release.namespace))
+    failing = world.run(helm, "upgrade", "page", CHART, f"--namespace={release.namespace}", "--set=message=newer", "--no-hooks")
+    if not failing.returncode or 'conflict with "other"' not in failing.stderr or ".data.message" not in failing.stderr:
+        raise cluster.Failed(f"an upgrade of a field that another has taken: {failing.stdout}{failing.stderr}")
+    world.same("the field of the other", world.get(*page)["data"]["message"], "other")
+    release.ask("upgrade", CHART, "--set=message=newest", "--no-hooks", "--force-conflicts")
+    world.same("the ConfigMap", {key: world.get(*page)["data"].get(key) for key in ("message", "extra")}, {"message": "newest", "extra": "kept"})
+    world.step("a field that another applied is a conflict, and is taken by force; what the other added stays")
+    release.ask("uninstall", "--no-hooks", "--wait")
+    world.kubectl("delete", "namespace", release.namespace, "--timeout=120s")
+
+
+class Helm:
+    """One version of it."""
+
+    def __init__(self, program, *more):
+        self.program, self.more = program, more
+        self.NEEDS = ["kubectl", program]
+
+    def images(self, programs):
+        return [static_image("operators.test/kubectl:1", os.path.join(programs, "kubectl"))]
+
+    def run(self, world):
+        lives(world, self.program)
+        for more in self.more:
+            more(world, self.program)
+
+
+HELM3, HELM4 = Helm("helm3"), Helm("helm4", conflicts)

@@ -9,7 +9,12 @@ import cert_manager, helm, metrics_server
 import world
 
 # each has `NEEDS`, programs of build.sh, `images(programs)`, and `run(world)`
-OPERATORS = {"cert-manager": cert_manager, "helm": helm, "metrics-server": metrics_server}
+OPERATORS = {
+    "cert-manager": cert_manager,
+    "helm3": helm.HELM3,
+    "helm4": helm.HELM4,
+    "metrics-server": metrics_server,
+}
 
 
 def arguments():

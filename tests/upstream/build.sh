@@ -12,7 +12,7 @@ etcd_version=3.7.3 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1
 cert_manager_version=1.11.5
 # the newest, whose definitions must work too
 cert_manager_newest=1.21.2
-helm3_version=3.22.0 metrics_server_version=0.9.0
+helm3_version=3.22.0 helm4_version=4.3.2 metrics_server_version=0.9.0
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum; it alone names their version
@@ -120,6 +120,7 @@ version_of() {
     coredns) echo $coredns_version ;;
     cert-manager) echo $cert_manager_version $cert_manager_newest ;;
     helm3) echo $helm3_version ;;
+    helm4) echo $helm4_version ;;
     metrics-server) echo $metrics_server_version ;;
     busybox) echo debian ;;
     pause | test-images) echo "$kubernetes_version" ;;
@@ -201,7 +202,10 @@ build() {
       cp -r --no-preserve=mode "$(source_of github.com/cert-manager/cert-manager@v$cert_manager_newest)/deploy/crds" "$out/cert-manager.part/newest-crds"
       mv "$out/cert-manager.part" "$out/cert-manager"
       ;;
-    helm3) compile "$(module helm3 helm.sh/helm/v3 $helm3_version)" helm.sh/helm/v3/cmd/helm "$out/helm3" -ldflags "-s -w" ;;
+    helm3 | helm4)
+      dir=helm.sh/helm/v${1#helm}
+      compile "$(module "$1" "$dir" "$(version_of "$1")")" "$dir/cmd/helm" "$out/$1" -ldflags "-s -w"
+      ;;
     metrics-server)
       dir=$(operator metrics-server sigs.k8s.io/metrics-server $metrics_server_version manifests/base)
       compile "$dir" sigs.k8s.io/metrics-server/cmd/metrics-server "$out/metrics-server.part/metrics-server" -ldflags "-s -w"
@@ -257,7 +261,7 @@ for program; do
       installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
-    operators) set -- kubectl helm3 cert-manager metrics-server ;;
+    operators) set -- kubectl helm3 helm4 cert-manager metrics-server ;;
     *) set -- "$program" ;;
   esac
   for program; do build_new "$program"; done

@@ -167,7 +167,7 @@ async fn own_service(
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": { "name": "kubernetes", "namespace": "default", "labels": { "kubernetes.io/service-name": "kubernetes" } },
-        "addressType": "IPv4",
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
         "endpoints": [{ "addresses": [advertise.to_string()], "conditions": { "ready": true } }],
         "ports": [{ "name": "https", "port": port, "protocol": "TCP" }],
     });

@@ -17,6 +17,7 @@ mod join;
 mod killall;
 mod kube_apiserver;
 mod memory;
+mod networks;
 mod node;
 mod node_paths;
 mod server;

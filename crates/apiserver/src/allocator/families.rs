@@ -1,17 +1,16 @@
-//! Of which families a Service's addresses are, on a cluster whose addresses are all IPv4. KEP-563.
+//! Of which families a Service's addresses are. KEP-563.
 
 use api::field::{FieldError, FieldErrors};
 use serde_json::{Value, json};
 
+use super::network::Family;
 use crate::kinds::core::service::validation as service;
 use crate::kinds::cursor::Cursor;
 use crate::tree::text;
 
-/// The only family that addresses are given out of.
-const FAMILY: &str = "IPv4";
-
-/// Sets the policy and the families of a Service that has addresses; what of them cannot be.
-pub fn settle(service: &mut Value, old: Option<&Value>) -> FieldErrors {
+/// Sets the policy and the families of a Service that has addresses; what of them cannot be. `configured` are the families that
+/// the cluster has networks of, its own first.
+pub fn settle(service: &mut Value, old: Option<&Value>, configured: &[Family]) -> FieldErrors {
     if old.is_some_and(|old| stays(service, old)) {
         return FieldErrors::new();
     }
@@ -40,29 +39,30 @@ pub fn settle(service: &mut Value, old: Option<&Value>) -> FieldErrors {
             }
         }
     }
-    from_addresses(&mut errors, service);
+    from_addresses(&mut errors, service, configured);
     if !errors.is_empty() {
         return errors;
     }
     if serves_itself(service) {
         let mut families = list(service, "ipFamilies").to_vec();
         if families.is_empty() {
-            families.push(json!(FAMILY));
+            families.extend(configured.first().map(|f| json!(f.as_str())));
         }
-        if families.len() == 1 && policy(service) != "SingleStack" {
-            families.push(json!(if families[0] == FAMILY { "IPv6" } else { FAMILY }));
+        if policy(service) != "SingleStack" {
+            add_other(&mut families);
         }
         service["spec"]["ipFamilies"] = Value::Array(families);
         return errors;
     }
-    if policy(service) == "RequireDualStack" {
+    if policy(service) == "RequireDualStack" && configured.len() < 2 {
         errors.push(of_policy(
             service,
             "this cluster is not configured for dual-stack services",
         ));
     }
     for (i, family) in list(service, "ipFamilies").iter().enumerate() {
-        if family != FAMILY {
+        let known = family.as_str().and_then(Family::named);
+        if !known.is_some_and(|f| configured.contains(&f)) {
             let path = format!("spec.ipFamilies[{i}]");
             errors.push(FieldError::invalid(
                 path,
@@ -71,10 +71,26 @@ pub fn settle(service: &mut Value, old: Option<&Value>) -> FieldErrors {
             ));
         }
     }
-    if errors.is_empty() && list(service, "ipFamilies").is_empty() {
-        service["spec"]["ipFamilies"] = json!([FAMILY]);
+    if errors.is_empty() {
+        let mut families = list(service, "ipFamilies").to_vec();
+        if families.is_empty() {
+            families.extend(configured.first().map(|f| json!(f.as_str())));
+        }
+        if policy(service) != "SingleStack" && configured.len() == 2 {
+            add_other(&mut families);
+        }
+        service["spec"]["ipFamilies"] = Value::Array(families);
     }
     errors
+}
+
+/// The family that a list of one does not have.
+fn add_other(families: &mut Vec<Value>) {
+    if let [only] = families.as_slice()
+        && let Some(family) = only.as_str().and_then(Family::named)
+    {
+        families.push(json!(family.other().as_str()));
+    }
 }
 
 fn list<'a>(service: &'a Value, field: &str) -> &'a [Value] {
@@ -135,25 +151,24 @@ fn reduced(errors: &mut FieldErrors, service: &mut Value, old: &Value) {
 }
 
 /// Addresses without families say of which they are.
-fn from_addresses(errors: &mut FieldErrors, service: &mut Value) {
+fn from_addresses(errors: &mut FieldErrors, service: &mut Value, configured: &[Family]) {
     let mut families = list(service, "ipFamilies").to_vec();
     for (i, address) in list(service, "clusterIPs").iter().enumerate() {
         if address == "None" {
             break;
         }
-        let family = if address.as_str().is_some_and(|a| a.contains(':')) {
-            "IPv6"
-        } else {
-            FAMILY
+        let family = match address.as_str().is_some_and(|a| a.contains(':')) {
+            true => Family::V6,
+            false => Family::V4,
         };
         if i < families.len() {
             continue;
         }
-        if family == FAMILY {
-            families.push(json!(family));
+        if configured.contains(&family) {
+            families.push(json!(family.as_str()));
         } else {
             let shown = Value::Array(list(service, "clusterIPs").to_vec());
-            let why = format!("{family} is not configured on this cluster");
+            let why = format!("{} is not configured on this cluster", family.as_str());
             errors.push(FieldError::invalid(format!("spec.clusterIPs[{i}]"), shown, why));
         }
     }
@@ -166,10 +181,62 @@ fn from_addresses(errors: &mut FieldErrors, service: &mut Value) {
 mod tests {
     use super::*;
 
-    fn settled(spec: Value, old: Option<Value>) -> (Value, Vec<String>) {
+    fn on(configured: &[Family], spec: Value, old: Option<Value>) -> (Value, Vec<String>) {
         let mut service = json!({ "spec": spec });
-        let errors = settle(&mut service, old.map(|spec| json!({ "spec": spec })).as_ref());
+        let errors = settle(
+            &mut service,
+            old.map(|spec| json!({ "spec": spec })).as_ref(),
+            configured,
+        );
         (service["spec"].take(), errors.iter().map(ToString::to_string).collect())
+    }
+
+    fn settled(spec: Value, old: Option<Value>) -> (Value, Vec<String>) {
+        on(&[Family::V4], spec, old)
+    }
+
+    #[test]
+    fn a_cluster_of_both_families_gives_both_to_who_asks() {
+        let both = [Family::V6, Family::V4];
+        for (spec, families) in [
+            (json!({}), json!(["IPv6"])),
+            (json!({ "ipFamilyPolicy": "PreferDualStack" }), json!(["IPv6", "IPv4"])),
+            (json!({ "ipFamilyPolicy": "RequireDualStack" }), json!(["IPv6", "IPv4"])),
+            (json!({ "ipFamilies": ["IPv4"] }), json!(["IPv4"])),
+            (
+                json!({ "ipFamilies": ["IPv4"], "ipFamilyPolicy": "PreferDualStack" }),
+                json!(["IPv4", "IPv6"]),
+            ),
+            (
+                json!({ "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"], "ipFamilyPolicy": "RequireDualStack" }),
+                json!(["IPv4", "IPv6"]),
+            ),
+            (
+                json!({ "clusterIP": "None", "clusterIPs": ["None"] }),
+                json!(["IPv6", "IPv4"]),
+            ),
+        ] {
+            let (spec, errors) = on(&both, spec, None);
+            assert_eq!((&spec["ipFamilies"], errors.len()), (&families, 0), "{spec} {errors:?}");
+        }
+        let two = json!({ "ipFamilies": ["IPv4", "IPv6"], "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9", "fd00::9"],
+            "ipFamilyPolicy": "PreferDualStack" });
+        let mut single = two.clone();
+        single["ipFamilyPolicy"] = json!("SingleStack");
+        let (spec, errors) = on(&both, single, Some(two.clone()));
+        assert_eq!(
+            (&spec["ipFamilies"], &spec["clusterIPs"], errors.len()),
+            (&json!(["IPv4"]), &json!(["10.0.0.9"]), 0)
+        );
+        let mut fewer = two.clone();
+        fewer["ipFamilies"] = json!(["IPv4"]);
+        let (_, errors) = on(&both, fewer, Some(two));
+        assert_eq!(
+            errors,
+            [
+                "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be 'SingleStack' to release the secondary IP family"
+            ]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The IPAddress object that stands for each cluster IP: made and deleted in the transaction that writes its Service.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::apply::{self, ManagerContext};
@@ -8,6 +8,7 @@ use api::object::Object;
 use etcd::{Compare, CompareTarget, KeyRange, Op, Put};
 use serde_json::{Value, json};
 
+use super::network::Family;
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::commit::Claims;
@@ -44,7 +45,7 @@ pub fn is_managed(object: &Object) -> bool {
 
 impl Claims {
     /// Takes an address that must not be taken when the transaction is made.
-    pub fn claim(&mut self, registry: &Registry, address: Ipv4Addr, namespace: &str, service: &str) -> Result<()> {
+    pub fn claim(&mut self, registry: &Registry, address: IpAddr, namespace: &str, service: &str) -> Result<()> {
         let served = served(registry)?;
         let resource = &served.resource;
         let mut tree = json!({
@@ -52,7 +53,7 @@ impl Claims {
             "kind": resource.kind,
             "metadata": {
                 "name": address.to_string(),
-                "labels": { FAMILY: "IPv4", MANAGED_BY: ALLOCATOR },
+                "labels": { FAMILY: Family::of(address).as_str(), MANAGED_BY: ALLOCATOR },
             },
             "spec": { "parentRef": { "resource": "services", "namespace": namespace, "name": service } },
         });

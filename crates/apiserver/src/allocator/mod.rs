@@ -7,7 +7,7 @@ pub mod network;
 mod ports;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::field::FieldError;
@@ -20,14 +20,21 @@ use crate::registry::metadata;
 use crate::registry::resource::Resource;
 use crate::tree::text;
 
-pub use network::Network;
+pub use network::{Family, Network};
 
 /// The ranges that Services draw from.
 #[derive(Debug, Clone)]
 pub struct Ranges {
-    /// The network of the ServiceCIDR `kubernetes`.
-    pub service_network: Network,
+    /// The networks of the ServiceCIDR `kubernetes`: one, or one of each family. The first one's family is the cluster's.
+    pub service_networks: Vec<Network>,
     pub node_ports: std::ops::RangeInclusive<u16>,
+}
+
+impl Ranges {
+    /// The families that Services may have addresses of, the cluster's own first.
+    pub fn families(&self) -> Vec<Family> {
+        self.service_networks.iter().map(|n| n.family()).collect()
+    }
 }
 
 /// What a server gives out.
@@ -39,7 +46,7 @@ pub struct Allocator {
 
 #[derive(Default)]
 struct InFlight {
-    addresses: HashSet<Ipv4Addr>,
+    addresses: HashSet<IpAddr>,
     ports: HashSet<ports::Port>,
 }
 
@@ -60,16 +67,17 @@ impl Allocator {
 /// What one write holds, until it is made and the cache knows what is in use, or is not.
 pub struct Reservation {
     of: Arc<Allocator>,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     ports: Vec<ports::Port>,
 }
 
 impl Reservation {
     /// The error of a creation that another's claim on the address made fail.
     pub fn lost(&self, service: &Resource, name: &str) -> Option<ApiError> {
-        let address = self.addresses.first()?.to_string();
+        let address = self.addresses.first()?;
         let why = format!("failed to allocate IP {address}: provided IP is already allocated");
-        let error = FieldError::invalid("spec.clusterIPs", json!([address]), why);
+        let all: Vec<String> = self.addresses.iter().map(IpAddr::to_string).collect();
+        let error = FieldError::invalid("spec.clusterIPs", json!(all), why);
         Some(service.invalid(name, &[error]))
     }
 
@@ -171,22 +179,19 @@ impl Allocator {
             return Ok(reservation);
         }
         settle(tree, old);
-        let wrong = families::settle(tree, old);
+        let wrong = families::settle(tree, old, &self.ranges.families());
         if !wrong.is_empty() {
             return Err(resource.invalid(metadata::text(tree, "name"), &wrong));
         }
         let mut state = self.in_flight();
-        let wanted = text(tree, &["spec", "clusterIP"]).unwrap_or_default();
-        // a Service that has its address keeps it: validation refuses another
-        if wanted != "None" && !old.is_some_and(is_addressed) {
-            let taken = |a: Ipv4Addr| {
+        for place in missing(tree, old) {
+            let taken = |a: IpAddr| {
                 let known = registry.get(ip_address::GROUP, "ipaddresses", "", &a.to_string());
                 known.is_some() || state.addresses.contains(&a)
             };
-            let address = choose(registry, resource, tree, wanted, taken)?;
+            let address = choose(registry, resource, tree, place, taken)?;
             hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
-            tree["spec"]["clusterIP"] = json!(address.to_string());
-            tree["spec"]["clusterIPs"] = json!([address.to_string()]);
+            set_address(tree, place, address);
         }
         let mut ports = ports::Ports {
             registry,
@@ -206,6 +211,37 @@ impl Allocator {
 /// Whether a Service has an address of the cluster.
 fn is_addressed(service: &Value) -> bool {
     text(service, &["spec", "type"]).is_none_or(|kind| kind != "ExternalName")
+}
+
+/// The places in `ipFamilies` whose addresses are to be given out. What a Service has it keeps: validation refuses another.
+fn missing(service: &Value, old: Option<&Value>) -> std::ops::Range<usize> {
+    let count = |service: &Value| {
+        let families = service.pointer("/spec/ipFamilies").and_then(Value::as_array);
+        families.map_or(0, Vec::len)
+    };
+    let headless = |service: &Value| text(service, &["spec", "clusterIP"]) == Some("None");
+    match old.filter(|old| is_addressed(old)) {
+        _ if headless(service) => 0..0,
+        None => 0..count(service),
+        Some(old) if headless(old) => 0..0,
+        // a second family is added
+        Some(old) if count(old) == 1 && count(service) == 2 => 1..2,
+        Some(_) => 0..0,
+    }
+}
+
+fn set_address(service: &mut Value, place: usize, address: IpAddr) {
+    let all = &mut service["spec"]["clusterIPs"];
+    if !all.is_array() {
+        *all = json!([]);
+    }
+    if let Some(all) = all.as_array_mut() {
+        all.resize(all.len().max(place + 1), json!(""));
+        all[place] = json!(address.to_string());
+    }
+    if place == 0 {
+        service["spec"]["clusterIP"] = json!(address.to_string());
+    }
 }
 
 /// Makes the one address and the list of addresses agree for clients that know only the one. Where both are said and do not
@@ -238,16 +274,24 @@ fn settle(tree: &mut Value, old: Option<&Value>) {
     tree["spec"]["clusterIPs"] = all;
 }
 
-/// The address asked for, or a free one.
+/// The address that is asked for in a place of `clusterIPs`, or a free one of the family that stands there.
 fn choose(
     registry: &Registry,
     resource: &Resource,
     service: &Value,
-    wanted: &str,
-    taken: impl Fn(Ipv4Addr) -> bool,
-) -> Result<Ipv4Addr> {
+    place: usize,
+    taken: impl Fn(IpAddr) -> bool,
+) -> Result<IpAddr> {
     let name = metadata::text(service, "name");
-    let networks = ready_networks(registry)?;
+    let at = |field: &str| {
+        service
+            .pointer(&format!("/spec/{field}/{place}"))
+            .and_then(Value::as_str)
+    };
+    let family = at("ipFamilies").and_then(Family::named);
+    let mut networks = ready_networks(registry)?;
+    networks.retain(|n| Some(n.family()) == family);
+    let wanted = at("clusterIPs").unwrap_or_default();
     if wanted.is_empty() {
         let random = random(registry);
         let mut all = networks.iter().flat_map(|n| n.candidates(random));
@@ -257,21 +301,21 @@ fn choose(
             ))
         });
     }
-    let why = match wanted.parse::<IpAddr>() {
-        Ok(IpAddr::V4(v4)) if !networks.iter().any(|n| n.contains(v4)) => {
-            format!("failed to allocate IP {v4}: the provided network does not match the current range")
-        }
-        Ok(IpAddr::V4(v4)) if taken(v4) => format!("failed to allocate IP {v4}: provided IP is already allocated"),
-        Ok(IpAddr::V4(v4)) => return Ok(v4),
-        Ok(IpAddr::V6(_)) => "IPv6 is not configured on this cluster".into(),
-        Err(_) => {
-            let why = api::names::ip_errors(wanted).unwrap_or_default();
-            let error = FieldError::invalid("spec.clusterIPs[0]", json!(wanted), why);
-            return Err(resource.invalid(name, &[error]));
-        }
+    let Ok(address) = wanted.parse::<IpAddr>() else {
+        let why = api::names::ip_errors(wanted).unwrap_or_default();
+        let error = FieldError::invalid(format!("spec.clusterIPs[{place}]"), json!(wanted), why);
+        return Err(resource.invalid(name, &[error]));
     };
-    let error = FieldError::invalid("spec.clusterIPs", json!([wanted]), why);
-    Err(resource.invalid(name, &[error]))
+    let why = if !networks.iter().any(|n| n.contains(address)) {
+        "the provided network does not match the current range"
+    } else if taken(address) {
+        "provided IP is already allocated"
+    } else {
+        return Ok(address);
+    };
+    let shown = service.pointer("/spec/clusterIPs").cloned().unwrap_or_default();
+    let why = format!("failed to allocate IP {address}: {why}");
+    Err(resource.invalid(name, &[FieldError::invalid("spec.clusterIPs", shown, why)]))
 }
 
 fn hold<T: Clone + Eq + std::hash::Hash>(dry_run: bool, state: &mut HashSet<T>, mine: &mut Vec<T>, what: T) {
@@ -281,8 +325,8 @@ fn hold<T: Clone + Eq + std::hash::Hash>(dry_run: bool, state: &mut HashSet<T>, 
     }
 }
 
-fn random(registry: &Registry) -> u32 {
-    let mut bytes = [0u8; 4];
+fn random(registry: &Registry) -> u64 {
+    let mut bytes = [0u8; 8];
     registry.environment.random(&mut bytes);
-    u32::from_le_bytes(bytes)
+    u64::from_le_bytes(bytes)
 }

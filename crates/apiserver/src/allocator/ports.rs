@@ -198,7 +198,7 @@ impl Ports<'_> {
     /// A free port, searched from a random place in the range.
     fn free(&self, taken: impl Fn(u16) -> bool) -> Option<u16> {
         let low = *self.range.start();
-        let count = u32::from(self.range.end() - low) + 1;
+        let count = u64::from(self.range.end() - low) + 1;
         let start = super::random(self.registry) % count;
         (0..count)
             .filter_map(|i| u16::try_from((start + i) % count).ok())

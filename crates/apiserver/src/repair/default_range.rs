@@ -1,4 +1,4 @@
-//! The ServiceCIDR `kubernetes`: the network that the server was started with, made and kept ready.
+//! The ServiceCIDR `kubernetes`: the networks that the server was started with, made and kept ready.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::allocator::ip_address::GROUP;
 use crate::allocator::network::{DEFAULT, is_ready};
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::Pipeline;
-use crate::pipeline::{Origin, Write, WriteOptions};
+use crate::pipeline::{Change, Origin, Write, WriteOptions};
 use crate::registry::own::Own;
 
 const MANAGER: &str = "kubernetes-service-cidr-controller";
@@ -17,19 +17,26 @@ const MANAGER: &str = "kubernetes-service-cidr-controller";
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Create,
+    /// A network of the other family was added to the server's.
+    Add,
     SetReady,
     Leave,
     /// The object has other networks than the server was started with.
     Differs,
 }
 
-fn step(current: Option<&Value>, network: &str) -> Step {
+fn step(current: Option<&Value>, networks: &[String]) -> Step {
     let Some(current) = current else { return Step::Create };
     if current.pointer("/metadata/deletionTimestamp").is_some() {
         return Step::Leave;
     }
-    if current.pointer("/spec/cidrs") != Some(&json!([network])) {
-        return Step::Differs;
+    let has = current.pointer("/spec/cidrs").and_then(Value::as_array);
+    let has: Vec<&str> = has.into_iter().flatten().filter_map(Value::as_str).collect();
+    if has != networks {
+        return match (has.as_slice(), networks) {
+            ([had], [first, _]) if had == first => Step::Add,
+            _ => Step::Differs,
+        };
     }
     match is_ready(current) {
         None => Step::SetReady,
@@ -44,16 +51,17 @@ pub async fn ensure(pipeline: &Arc<Pipeline>) -> Result<()> {
     let served = catalog
         .stored(GROUP, "servicecidrs")
         .ok_or_else(|| ApiError::internal("servicecidrs are not served"))?;
-    let network = pipeline.allocator.ranges.service_network.to_string();
+    let networks = &pipeline.allocator.ranges.service_networks;
+    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
     let options = |subresource: &str| WriteOptions {
         manager: MANAGER.into(),
         ..WriteOptions::own(subresource)
     };
-    // made first, then ready
-    for _ in 0..2 {
+    // made first, completed, then ready
+    for _ in 0..3 {
         let current = served.cache.get("", DEFAULT);
         let tree = current.as_ref().map(|c| c.tree()).transpose()?;
-        let step = step(tree.as_ref(), &network);
+        let step = step(tree.as_ref(), &networks);
         let options = options(if step == Step::SetReady { "status" } else { "" });
         match step {
             Step::Create => {
@@ -65,12 +73,26 @@ pub async fn ensure(pipeline: &Arc<Pipeline>) -> Result<()> {
                 };
                 let tree = json!({
                     "apiVersion": served.resource.api_version(), "kind": "ServiceCIDR",
-                    "metadata": { "name": DEFAULT }, "spec": { "cidrs": [network] },
+                    "metadata": { "name": DEFAULT }, "spec": { "cidrs": networks },
                 });
                 match write.create(tree, Origin::Post).await {
                     Err(error) if error.reason == "AlreadyExists" => {}
                     other => drop(other?),
                 }
+            }
+            Step::Add => {
+                let write = Write {
+                    pipeline,
+                    served,
+                    namespace: "",
+                    options: &options,
+                };
+                let added = write.update(DEFAULT, |current| {
+                    let mut tree = current.clone();
+                    tree["spec"]["cidrs"] = json!(networks);
+                    Ok(Change::to(tree))
+                });
+                added.await?;
             }
             Step::SetReady => {
                 let condition = json!({
@@ -102,8 +124,9 @@ pub async fn ensure(pipeline: &Arc<Pipeline>) -> Result<()> {
                     .filter_map(Value::as_str)
                     .collect();
                 let note = format!(
-                    "The default ServiceCIDR [{}] does not match the controller flag configurations [{network}]",
-                    has.join(" ")
+                    "The default ServiceCIDR [{}] does not match the controller flag configurations [{}]",
+                    has.join(" "),
+                    networks.join(" ")
                 );
                 event::warn(
                     pipeline,
@@ -135,6 +158,7 @@ mod tests {
             json!({"metadata": {}, "spec": {"cidrs": [network]}, "status": {"conditions": conditions}})
         };
         let own = "10.96.0.0/16";
+        let networks = [own.to_owned()];
         let mut deleted = cidr(None, own);
         deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         for (current, wanted) in [
@@ -146,7 +170,14 @@ mod tests {
             (Some(cidr(None, "10.0.0.0/24")), Step::Differs),
             (Some(deleted), Step::Leave),
         ] {
-            assert_eq!(step(current.as_ref(), own), wanted, "{current:?}");
+            assert_eq!(step(current.as_ref(), &networks), wanted, "{current:?}");
         }
+        let both = [own.to_owned(), "fd00:96::/112".to_owned()];
+        let mut complete = cidr(None, own);
+        complete["spec"]["cidrs"] = json!(both);
+        assert_eq!(step(Some(&cidr(Some("True"), own)), &both), Step::Add);
+        assert_eq!(step(Some(&complete), &both), Step::SetReady);
+        assert_eq!(step(Some(&complete), &networks), Step::Differs);
+        assert_eq!(step(Some(&cidr(None, "10.0.0.0/24")), &both), Step::Differs);
     }
 }

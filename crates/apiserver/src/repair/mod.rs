@@ -4,6 +4,7 @@
 mod default_range;
 mod event;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use etcd::{Compare, CompareTarget, Txn};
@@ -11,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::allocator::ip_address::{self, FAMILY, GROUP};
-use crate::allocator::{Network, cluster_ips, network};
+use crate::allocator::{Family, Network, cluster_ips, network};
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::Pipeline;
 use crate::registry::cache::{Cache, Scope, Subscription};
@@ -116,8 +117,9 @@ async fn all(pipeline: &Arc<Pipeline>) -> Result<()> {
         for address in cluster_ips(&tree) {
             let inside = address.parse().is_ok_and(|a| networks.iter().any(|n| n.contains(a)));
             if !inside {
+                let family = family_of(address);
                 let note = format!(
-                    "Cluster IP [IPv4]: {address} is not within any configured Service CIDR; please recreate service"
+                    "Cluster IP [{family}]: {address} is not within any configured Service CIDR; please recreate service"
                 );
                 event::warn(pipeline, &tree, CONTROLLER, "ClusterIPOutOfRange", ACTION, &note).await;
                 continue;
@@ -129,6 +131,14 @@ async fn all(pipeline: &Arc<Pipeline>) -> Result<()> {
         orphan(pipeline, &object).await?;
     }
     Ok(())
+}
+
+/// Its name as upstream's events give it.
+fn family_of(address: &str) -> &'static str {
+    match address.contains(':') {
+        true => Family::V6.as_str(),
+        false => Family::V4.as_str(),
+    }
 }
 
 /// The networks of all ServiceCIDRs, ready or not.
@@ -180,7 +190,7 @@ async fn one(pipeline: &Arc<Pipeline>, service: &Cached, tree: &Value, address: 
                 None => Holder::Nobody,
             };
             let meta = &object.object.meta;
-            let labelled = ip_address::is_managed(&object.object) && meta.label(FAMILY) == Some("IPv4");
+            let labelled = ip_address::is_managed(&object.object) && meta.label(FAMILY) == Some(family_of(address));
             Some((holder, labelled))
         }
     };
@@ -189,11 +199,15 @@ async fn one(pipeline: &Arc<Pipeline>, service: &Cached, tree: &Value, address: 
         event::warn(pipeline, tree, CONTROLLER, reason, ACTION, &note).await;
     };
     if repair == Repair::Report {
-        let note = format!("Cluster IP [IPv4]:{address} was assigned to multiple services; please recreate service");
+        let family = family_of(address);
+        let note =
+            format!("Cluster IP [{family}]:{address} was assigned to multiple services; please recreate service");
         warn("ClusterIPAlreadyAllocated", note).await;
         return Ok(());
     }
-    let Ok(ip) = address.parse() else { return Ok(()) };
+    let Ok(ip) = address.parse::<IpAddr>() else {
+        return Ok(());
+    };
     if repair == Repair::Leave {
         return Ok(());
     }
@@ -208,7 +222,8 @@ async fn one(pipeline: &Arc<Pipeline>, service: &Cached, tree: &Value, address: 
     claims.claim(&pipeline.registry, ip, namespace, name)?;
     // if it failed, the Service or the address has just been written, and what changed is looked at again
     if commit(pipeline, service, claims).await? {
-        let note = format!("Cluster IP [IPv4]: {address} is not allocated; repairing");
+        let family = Family::of(ip).as_str();
+        let note = format!("Cluster IP [{family}]: {address} is not allocated; repairing");
         warn("ClusterIPNotAllocated", note).await;
     }
     Ok(())

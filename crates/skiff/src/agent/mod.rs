@@ -216,10 +216,11 @@ async fn start(
         joining.identity.name.clone(),
         stop.clone(),
     ));
+    let networks = joined.settings.networks()?;
     let start = Start {
         args: &args.node,
         paths,
-        identity: joining.identity.clone(),
+        identity: joining.identity.clone().in_cluster(&args.node, &networks)?,
         cluster: joined.settings,
         clients,
         shown: KubeletIdentity {

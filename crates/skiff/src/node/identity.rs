@@ -1,7 +1,9 @@
 //! What a node is called and where it is: by its flags, else by its host.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+
+use cni::link::Net;
 
 use super::NodeError;
 use super::args::NodeArgs;
@@ -48,6 +50,23 @@ impl NodeIdentity {
         })
     }
 
+    /// The node in a cluster of these networks of pods: where its flags give it no address, it has one of each of their families
+    /// that its host has one of, the cluster's own first.
+    ///
+    /// # Errors
+    /// When the host has no address of the cluster's own family.
+    pub fn in_cluster(mut self, args: &NodeArgs, networks: &[Net]) -> Result<NodeIdentity, NodeError> {
+        if args.node_ip.is_empty() {
+            let families = networks.iter().map(|net| net.ip.is_ipv4());
+            let found: Vec<Option<IpAddr>> = families.map(address_towards).collect();
+            if !matches!(found.first(), Some(Some(_))) {
+                return Err(NodeError::NoAddress);
+            }
+            self.ips = found.into_iter().flatten().collect();
+        }
+        Ok(self)
+    }
+
     /// The names and addresses that the kubelet's serving certificate is for.
     pub fn serving_names(&self) -> Vec<String> {
         let addresses = self.ips.iter().chain(&self.external_ips).map(ToString::to_string);
@@ -83,10 +102,22 @@ fn kept(path: &Path, bytes: usize, mode: u32) -> Result<String, NodeError> {
     Ok(text)
 }
 
-/// The address this host would use towards the outside. A connected UDP socket sends nothing.
+/// The address this host would use towards the outside; of IPv6 where it has none of IPv4.
 pub fn default_address() -> Option<IpAddr> {
-    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
-    socket.connect(("192.0.2.1", 9)).ok()?;
+    address_towards(true).or_else(|| address_towards(false))
+}
+
+/// The address of one family that this host would use towards the outside. A connected UDP socket sends nothing.
+fn address_towards(v4: bool) -> Option<IpAddr> {
+    let (any, outside): (IpAddr, IpAddr) = match v4 {
+        true => (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into()),
+        false => (
+            Ipv6Addr::UNSPECIFIED.into(),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
+        ),
+    };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((outside, 9)).ok()?;
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified()).then_some(ip)
 }

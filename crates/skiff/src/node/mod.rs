@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::networks;
 use crate::node_paths::NodePaths;
 use args::NodeArgs;
 pub use identity::NodeIdentity;
@@ -58,7 +59,7 @@ pub enum NodeError {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSettings {
-    /// The network of all pods.
+    /// The network of all pods, or one of each family between commas.
     pub cluster_cidr: String,
     pub service_cidr: String,
     /// The address of the Service that answers names.
@@ -69,6 +70,16 @@ pub struct ClusterSettings {
     pub disable_network_policy: bool,
     /// How pods on different nodes reach each other.
     pub flannel_backend: String,
+}
+
+impl ClusterSettings {
+    /// The networks of all pods.
+    ///
+    /// # Errors
+    /// For a text that names none.
+    pub fn networks(&self) -> Result<Vec<cni::link::Net>, NodeError> {
+        networks::parse(&self.cluster_cidr, &networks::PODS).map_err(NodeError::ClusterCidr)
+    }
 }
 
 /// What the node's parts talk to the API through, each as the user that it is.
@@ -120,7 +131,7 @@ impl Start<'_> {
         if !cluster.disable_network_policy {
             config.network_gate = network::policies(&node, &paths, clients.controller, components, stop);
         }
-        let cluster_cidrs = vec![cluster.cluster_cidr.parse().map_err(NodeError::ClusterCidr)?];
+        let cluster_cidrs = cluster.networks()?;
         let overlay = network::overlay(&cluster, cluster_cidrs.clone(), &node, &paths)?;
         let cri = match &args.container_runtime_endpoint {
             Some(endpoint) => cri::connect(endpoint)?,

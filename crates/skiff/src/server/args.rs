@@ -46,10 +46,10 @@ pub struct ServerArgs {
     /// More names and addresses for the server's certificate.
     #[arg(long, value_delimiter = ',')]
     pub tls_san: Vec<String>,
-    /// IPv4 network of pods.
+    /// Network of pods, or one of each family: 10.42.0.0/16,fd00:42::/56.
     #[arg(long, default_value = "10.42.0.0/16")]
     pub cluster_cidr: String,
-    /// IPv4 network of Services.
+    /// Network of Services, or one of each family: 10.43.0.0/16,fd00:43::/112.
     #[arg(long, default_value = "10.43.0.0/16")]
     pub service_cidr: String,
     /// Ports of Services of type NodePort.

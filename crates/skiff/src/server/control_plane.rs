@@ -16,6 +16,7 @@ use apiserver::registry::{Machine, Registry};
 use apiserver::server::beside::Beside;
 use apiserver::server::{ApiServer, connection};
 use apiserver::subresource::kubelet::KubeletClient;
+use cni::link::Net;
 use etcd::Store;
 use serving::Certificate;
 use tokio::net::TcpListener;
@@ -25,6 +26,7 @@ use crate::GIT_VERSION;
 use crate::aggregation_flags::AggregationFlags;
 use crate::certificates::Certificates;
 use crate::in_process;
+use crate::networks;
 use crate::server::ServerError;
 use crate::server::args::ServerArgs;
 use crate::server::compaction::Compaction;
@@ -37,22 +39,12 @@ const ROOM_AGAIN: Duration = Duration::from_secs(10);
 /// How long events of audit that wait may take to be delivered at the end.
 const LAST_EVENTS: Duration = Duration::from_secs(10);
 
-fn parse_cidr(flag: &'static str, text: &str) -> Result<(Ipv4Addr, u8), ServerError> {
-    let bad = |why: &str| ServerError::Flag {
+fn networks(flag: &'static str, text: &str, lengths: &networks::Lengths) -> Result<Vec<Net>, ServerError> {
+    networks::parse(text, lengths).map_err(|why| ServerError::Flag {
         flag,
         value: text.into(),
-        why: why.into(),
-    };
-    let (address, prefix) = text
-        .split_once('/')
-        .ok_or_else(|| bad("is not of the form 10.43.0.0/16"))?;
-    let address: Ipv4Addr = address.parse().map_err(|_| bad("is not an IPv4 network"))?;
-    let prefix: u8 = prefix.parse().map_err(|_| bad("its prefix length is not a number"))?;
-    if !(8..=28).contains(&prefix) {
-        return Err(bad("its prefix length must be between 8 and 28"));
-    }
-    let mask = u32::MAX << (32 - u32::from(prefix));
-    Ok((Ipv4Addr::from(u32::from(address) & mask), prefix))
+        why,
+    })
 }
 
 fn parse_ports(text: &str) -> Result<std::ops::RangeInclusive<u16>, ServerError> {
@@ -87,17 +79,24 @@ pub struct ControlPlane {
 /// For flags without sense, a port or a data directory in use, and files that cannot be read or written.
 /// `node` is the name of the server's own node.
 pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> Result<ControlPlane, ServerError> {
-    let (network, prefix) = parse_cidr("service-cidr", &args.service_cidr)?;
-    parse_cidr("cluster-cidr", &args.cluster_cidr)?;
-    let service_network = apiserver::allocator::Network::new(network, prefix);
+    let service_networks = networks("service-cidr", &args.service_cidr, &networks::SERVICES)?;
+    networks("cluster-cidr", &args.cluster_cidr, &networks::PODS)?;
     let ranges = apiserver::allocator::Ranges {
-        service_network,
+        service_networks: service_networks
+            .iter()
+            .filter_map(|net| apiserver::allocator::Network::new(net.ip, net.prefix))
+            .collect(),
         node_ports: parse_ports(&args.service_node_port_range)?,
     };
-    let service_ip = IpAddr::V4(service_network.first());
-    let cluster_dns = args
-        .cluster_dns
-        .unwrap_or_else(|| IpAddr::V4(Ipv4Addr::from(u32::from(network) + 10)));
+    let Some(own_network) = ranges.service_networks.first().copied() else {
+        return Err(ServerError::Flag {
+            flag: "service-cidr",
+            value: args.service_cidr.clone(),
+            why: "names no network".into(),
+        });
+    };
+    let service_ip = own_network.first();
+    let cluster_dns = args.cluster_dns.unwrap_or_else(|| own_network.nth(10));
     let server_dir = args.data_dir.join("server");
 
     // the port first: whoever has it is named before anything is written
@@ -234,7 +233,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
             client,
             own_node: node.map(str::to_owned),
             own_names,
-            service_network: (IpAddr::V4(network), prefix),
+            service_networks,
             lifetime: time::Duration::try_from(args.node_certificate_lifetime).unwrap_or(time::Duration::MAX),
             seats: Seats::default(),
         })

@@ -16,16 +16,18 @@ pub async fn run(
     client: Client,
     domain: String,
     service: IpAddr,
-    node: IpAddr,
+    node: Vec<IpAddr>,
     resolv_conf: PathBuf,
     metrics: metrics::Registry,
     stop: CancellationToken,
 ) {
-    if let Err(error) = announce(&client, service, node).await {
+    if let Err(error) = announce(&client, service, &node).await {
         tracing::error!(%error, "the DNS Service cannot be made");
     }
-    let mut config = dns::DnsConfig::new(&domain, vec![SocketAddr::new(node, PORT)]);
-    config.own_addresses = vec![service, node];
+    let listens = node.iter().map(|ip| SocketAddr::new(*ip, PORT)).collect();
+    let mut config = dns::DnsConfig::new(&domain, listens);
+    config.own_addresses = node;
+    config.own_addresses.insert(0, service);
     config.upstreams = dns::Upstreams::ResolvConf(resolv_conf);
     config.metrics = metrics;
     if let Err(error) = dns::run(config, client, stop).await {
@@ -33,39 +35,44 @@ pub async fn run(
     }
 }
 
-/// The Service `kube-system/kube-dns` under its well-known address, and the endpoint that is this process.
-async fn announce(client: &Client, service: IpAddr, node: IpAddr) -> Result<(), client::Error> {
-    let family = if service.is_ipv4() { "IPv4" } else { "IPv6" };
+/// The Service `kube-system/kube-dns` under its well-known address, and of each family the endpoint that is this process.
+async fn announce(client: &Client, service: IpAddr, node: &[IpAddr]) -> Result<(), client::Error> {
     let labels = json!({ "k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS" });
     let port =
         |name: &str, protocol: &str| json!({ "name": name, "port": 53, "targetPort": PORT, "protocol": protocol });
     let front = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "kube-dns", "labels": labels },
-        "spec": { "clusterIP": service, "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")] },
+        "spec": { "clusterIP": service, "ipFamilyPolicy": "PreferDualStack", "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")] },
     });
     let behind = |name: &str, protocol: &str| json!({ "name": name, "port": PORT, "protocol": protocol });
-    let back = json!({
+    let back = |name: &str, ip: IpAddr| {
+        json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
-            "name": "kube-dns",
+            "name": name,
             "labels": { "kubernetes.io/service-name": "kube-dns", "endpointslice.kubernetes.io/managed-by": MANAGER },
         },
-        "addressType": family,
-        "endpoints": [{ "addresses": [node], "conditions": { "ready": true, "serving": true, "terminating": false } }],
+        "addressType": if ip.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{ "addresses": [ip], "conditions": { "ready": true, "serving": true, "terminating": false } }],
         "ports": [behind("dns", "UDP"), behind("dns-tcp", "TCP")],
-    });
-    for (path, object) in [
-        ("/api/v1/namespaces/kube-system/services/kube-dns", front),
-        (
-            "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/kube-dns",
-            back,
-        ),
-    ] {
+        })
+    };
+    let mut objects = vec![("/api/v1/namespaces/kube-system/services/kube-dns".to_owned(), front)];
+    for ip in node {
+        // the name that it has always had is the family's that the cluster has always had
+        let name = match ip.is_ipv4() == service.is_ipv4() {
+            true => "kube-dns",
+            false => "kube-dns-secondary",
+        };
+        let path = format!("/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices/{name}");
+        objects.push((path, back(name, *ip)));
+    }
+    for (path, object) in &objects {
         let patch = Patch::Apply {
             manager: MANAGER.into(),
             force: true,
-            object,
+            object: object.clone(),
         };
         client.patch_path::<Value>(path, &patch).await?;
     }

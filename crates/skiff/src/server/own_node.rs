@@ -33,6 +33,8 @@ pub async fn start(
     components: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), NodeError> {
+    let cluster = args.cluster_settings(plane.cluster_dns);
+    let node = node.in_cluster(&args.node, &cluster.networks()?)?;
     let serving = Serving {
         certificates: plane.certificates.clone(),
         dir: paths.agent.clone(),
@@ -47,7 +49,7 @@ pub async fn start(
         args: &args.node,
         paths,
         identity: node.clone(),
-        cluster: args.cluster_settings(plane.cluster_dns),
+        cluster,
         clients: Clients {
             kubelet: in_process::client(&plane.api, user, "kubelet"),
             kube_proxy: in_process::client(&plane.api, User::new("system:kube-proxy", &[]), "kube-proxy"),
@@ -60,15 +62,13 @@ pub async fn start(
     };
     let resolv_conf = start.start(components, stop).await?;
     components.spawn(keep_role(admin.clone(), node.name.clone(), stop.clone()));
-    if !args.disables("coredns")
-        && let Some(ip) = node.ips.first()
-    {
+    if !args.disables("coredns") {
         let domain = args.cluster_domain.clone();
         components.spawn(super::dns::run(
             admin,
             domain,
             plane.cluster_dns,
-            *ip,
+            node.ips,
             resolv_conf,
             plane.api.others.clone(),
             stop.clone(),

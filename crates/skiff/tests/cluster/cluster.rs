@@ -15,6 +15,8 @@ pub struct Cluster {
 }
 
 pub const NODE: &str = "198.51.100.10";
+/// Of the other family; a test that wants it known says so by `--node-ip`.
+pub const NODE_V6: &str = "fd00:51::10";
 
 /// A machine that runs the tests may be short of disk by any share of it: only a node that is all but full evicts.
 pub const EVICTION: &str =
@@ -73,7 +75,7 @@ impl Cluster {
     /// The namespaces and the images; nothing runs.
     pub fn empty(name: &str, archives: &[&str]) -> Cluster {
         Cluster {
-            node: Node::empty(name, &format!("{NODE} 198.51.100.11"), archives),
+            node: Node::empty(name, &format!("{NODE} {NODE_V6} 198.51.100.11"), archives),
             daemons: Vec::new(),
             flags: Vec::new(),
         }

@@ -5,6 +5,7 @@
 mod certificates;
 mod cluster;
 mod dev;
+mod dual_stack;
 mod metrics;
 mod network;
 mod network_policy;

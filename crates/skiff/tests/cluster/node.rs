@@ -14,7 +14,9 @@ mount --make-rprivate /
 mount -t tmpfs tmpfs /var/log
 ip link set lo up
 ip link add node0 type veth peer name node0p
-for address in $ADDRESSES; do ip addr add $address/24 dev node0; done
+for address in $ADDRESSES; do
+  case $address in *:*) ip addr add $address/64 dev node0 nodad ;; *) ip addr add $address/24 dev node0 ;; esac
+done
 ip link set node0 up; ip link set node0p up
 ip route add default via 198.51.100.1
 echo "nameserver 198.51.100.11" > "$DIR/resolv.conf"

@@ -4,8 +4,8 @@
 pub mod node_password;
 mod sign;
 
+use cni::link::Net;
 use std::collections::HashSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use apiserver::audit::Trail;
@@ -52,7 +52,7 @@ pub struct Supervisor {
     pub own_node: Option<String>,
     /// Addresses and names that are the API's: no node gets a certificate for them.
     pub own_names: HashSet<String>,
-    pub service_network: (IpAddr, u8),
+    pub service_networks: Vec<Net>,
     /// How long certificates of nodes are valid.
     pub lifetime: time::Duration,
     pub seats: Seats,
