@@ -22,7 +22,10 @@ COREFILE = """.:%d {
         fallthrough in-addr.arpa ip6.arpa
     }
     forward . %s
-    cache 30
+    cache 30 {
+        disable success cluster.local in-addr.arpa ip6.arpa
+        disable denial cluster.local in-addr.arpa ip6.arpa
+    }
     loadbalance
 }
 """
@@ -203,8 +206,13 @@ def normal(request, answer):
     # how a message is compressed is a program's own affair; how much of a long one fits follows from it
     made.pop("long")
     cut = "tc" in made["flags"]
+    asked = request["dns"]["name"].lower().rstrip(".")
+    other = not asked.endswith(("cluster.local", ".arpa"))
+    if other:
+        # what a cache has is answered as whoever came first was, and holds as long as is left
+        made["flags"], made["opcode"] = [one for one in made["flags"] if one not in ("aa", "rd")], None
     for section in ("answer", "authority", "additional"):
-        records = [{**one, "ttl": "<cached>" if "example.org" in one.get("name", "") or one.get("type") == "SOA" else one.get("ttl")} for one in made[section] if one["type"] != "OPT"]
+        records = [{**one, "ttl": "<cached>" if other or "example.org" in one.get("name", "") or one.get("type") == "SOA" else one.get("ttl")} for one in made[section] if one["type"] != "OPT"]
         made[section] = "<cut>" if cut else sorted(records, key=lambda one: json.dumps(one, sort_keys=True))
     made["edns"] = next((one for one in body["additional"] if one["type"] == "OPT"), None)
     for one in (made["authority"] if not cut else []):

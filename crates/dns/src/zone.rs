@@ -74,7 +74,8 @@ impl Zone {
             apex: Name::from_ascii(format!("{domain}."))?,
             reverse: [Name::from_ascii("in-addr.arpa.")?, Name::from_ascii("ip6.arpa.")?],
             ttl,
-            local,
+            // nobody else reaches this server there
+            local: local.into_iter().filter(|ip| !ip.is_loopback()).collect(),
         })
     }
 
