@@ -514,7 +514,7 @@ impl Scheduler {
                     Some(preemption)
                 }
                 Err(why) => {
-                    message.push_str(" no new claims to deallocate, preemption: ");
+                    message.push_str(" preemption: ");
                     message.push_str(&why);
                     None
                 }
