@@ -68,6 +68,8 @@ impl LabelSelector {
                 "<" => Operator::LessThan(number()?),
                 _ => Operator::In(values()),
             };
+            // the key is found to be none while the text is read, where it has no path yet
+            check_key(one.key, "<nil>")?;
             requirement(one.key, operator)
         });
         let requirements: Result<_, SelectorError> = requirements.collect();
@@ -133,10 +135,15 @@ impl LabelSelector {
     }
 }
 
-fn requirement(key: &str, operator: Operator) -> Result<Requirement, SelectorError> {
-    if let Some(problem) = names::qualified_name_errors(key).first() {
-        return Err(SelectorError(format!("key: Invalid value: {key:?}: {problem}")));
+fn check_key(key: &str, path: &str) -> Result<(), SelectorError> {
+    match names::qualified_name_errors(key).first() {
+        Some(problem) => Err(SelectorError(format!("{path}: Invalid value: {key:?}: {problem}"))),
+        None => Ok(()),
     }
+}
+
+fn requirement(key: &str, operator: Operator) -> Result<Requirement, SelectorError> {
+    check_key(key, "key")?;
     if let Operator::In(values) | Operator::NotIn(values) = &operator {
         for value in values {
             if let Some(problem) = names::label_value_errors(value).first() {
@@ -277,6 +284,12 @@ mod tests {
         for text in ["a in b", "a=b=c", "a,,b", "-a", "n>x", "a in (b"] {
             assert!(LabelSelector::parse(text).is_err(), "{text}");
         }
+        // `labels.Parser` checks a key before it has a path
+        let told = LabelSelector::parse("x/y/z=1").unwrap_err().0;
+        assert!(
+            told.starts_with("unable to parse requirement: <nil>: Invalid value: \"x/y/z\""),
+            "{told}"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
+use crate::go::quote;
 use crate::schema::document::Document;
 use crate::schema::path::Path;
 use crate::schema::weight::{TooHeavy, Weight};
@@ -32,8 +33,10 @@ pub struct Decoded {
 impl Decoded {
     /// The messages of strict field validation, as upstream words them.
     pub fn strict_errors(&self) -> Vec<String> {
-        let unknown = self.unknown.iter().map(|p| format!("unknown field \"{p}\""));
-        let duplicate = self.duplicate.iter().map(|p| format!("duplicate field \"{p}\""));
+        let unknown = self.unknown.iter().map(|p| format!("unknown field {}", quote(p)));
+        // a field that nobody knows is told once
+        let known = self.duplicate.iter().filter(|p| !self.unknown.contains(p));
+        let duplicate = known.map(|p| format!("duplicate field {}", quote(p)));
         self.text.clone().into_iter().chain(unknown).chain(duplicate).collect()
     }
 }
@@ -230,12 +233,32 @@ impl<'a> Seed<'a> {
         ))
     }
 
+    /// A number that is too large for its field, as Go's conversion leaves it: the low bits of it.
+    fn cut(&self, number: &Value) -> Option<Value> {
+        if self.context.voice != Voice::Converter {
+            return None;
+        }
+        let wide = match (number.as_i64(), number.as_f64()) {
+            (Some(whole), _) => whole,
+            // beyond all integers is the least of them
+            (None, Some(float)) if float.fract() == 0.0 && float.abs() >= LEAST.abs() => i64::MIN,
+            (None, Some(float)) if float.fract() == 0.0 => float as i64,
+            _ => return None,
+        };
+        match self.scalar() {
+            Some(Scalar::Int32) => Some(Value::from(wide as i32)),
+            Some(Scalar::Int64) => Some(Value::from(wide)),
+            _ => None,
+        }
+    }
+
     fn integer<E: serde::de::Error>(&self, fits32: bool, fits64: bool, number: Value) -> Result<Value, E> {
         match self.scalar() {
             Some(Scalar::Int32) if fits32 => Ok(number),
             Some(Scalar::Int64) if fits64 => Ok(number),
             Some(Scalar::IntOrString) if fits32 => Ok(number),
             Some(Scalar::Double | Scalar::Quantity | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(number),
+            Some(Scalar::Int32 | Scalar::Int64) if let Some(cut) = self.cut(&number) => Ok(cut),
             Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString) => {
                 Err(self.mismatch(&format!("number {number}"), go_kind(&number)))
             }
@@ -252,6 +275,8 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     }
 }
 
+/// The least integer of 64 bits.
+const LEAST: f64 = -9_223_372_036_854_775_808.0;
 /// Larger numbers have no exact integer.
 const WHOLE: f64 = 9e15;
 
@@ -499,5 +524,42 @@ impl<'de> Visitor<'de> for Seed<'_> {
             out.insert(key, value);
         }
         Ok(Value::Object(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::gvk::GroupVersionKind;
+
+    /// `fromUnstructured` of `apimachinery/pkg/runtime/converter.go`.
+    #[test]
+    fn a_number_that_is_too_large_for_its_field_loses_its_high_bits_when_it_is_converted() {
+        let schema = Schema::builtin();
+        let root = schema
+            .type_for(&GroupVersionKind::new("apps", "v1", "Deployment"))
+            .unwrap();
+        let converted = |replicas: Value| {
+            let decoded = schema.convert_value(root, json!({ "spec": { "replicas": replicas } }));
+            decoded
+                .map(|decoded| decoded.value["spec"]["replicas"].clone())
+                .map_err(|e| e.to_string())
+        };
+        assert_eq!(converted(json!(4_294_967_297_i64)), Ok(json!(1)));
+        assert_eq!(converted(json!(1e300)), Ok(json!(0)));
+        assert_eq!(converted(json!(1.5)), Err("cannot convert float64 to int32".to_owned()));
+        let read = schema.decode_value(root, json!({ "spec": { "replicas": 4_294_967_297_i64 } }));
+        assert!(read.is_err());
+    }
+
+    #[test]
+    fn a_field_that_nobody_knows_is_told_once_and_quoted() {
+        let schema = Schema::builtin();
+        let root = schema.type_for(&GroupVersionKind::new("", "v1", "ConfigMap")).unwrap();
+        let text = br#"{"immutable":true,"q\"q":1,"q\"q":2,"immutable":true}"#;
+        let told = schema.decode_json(root, text).unwrap().strict_errors();
+        assert_eq!(told, [r#"unknown field "q\"q""#, r#"duplicate field "immutable""#]);
     }
 }

@@ -176,6 +176,10 @@ impl Allocator {
         let kind = text(tree, &["spec", "type"]).unwrap_or("ClusterIP");
         // what is refused later must not be given addresses before
         if !matches!(kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+            // that a name has an address is for validation to refuse, which looks at the list
+            if old.is_none() {
+                settle(tree, None);
+            }
             return Ok(reservation);
         }
         settle(tree, old);

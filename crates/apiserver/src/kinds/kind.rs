@@ -20,8 +20,10 @@ pub enum Generation {
     One,
     /// Counts changes of everything but metadata and status.
     Counted,
-    /// Counts these and changes of the annotations.
+    /// Counts changes of everything but metadata and status, and of the annotations.
     WithAnnotations,
+    /// Counts changes of everything but metadata and status, and of the labels.
+    WithLabels,
     /// Counts changes of everything but metadata and status; there is none before the first.
     Changes,
 }
@@ -146,6 +148,8 @@ pub struct Kind {
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// Dependents survive the deletion unless the caller says otherwise.
     pub orphan_by_default: bool,
+    /// What a client is warned of that deletes objects and does not say what becomes of their dependents.
+    pub open_dependents: Option<&'static str>,
     pub hold: Option<Hold>,
     /// A deletion is answered with the object that is gone.
     pub returns_deleted: bool,
@@ -199,6 +203,7 @@ impl Kind {
             selected: |_, _| None,
             grace: |_, _| None,
             orphan_by_default: false,
+            open_dependents: None,
             hold: None,
             returns_deleted: false,
             follow: Follow::Nothing,

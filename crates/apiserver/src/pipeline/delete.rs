@@ -19,6 +19,9 @@ use crate::registry::{ATTEMPTS, format_time, metadata};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+const UNSAFE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+/// What takes a right of its own beside that to delete.
+const UNSAFE_VERB: &str = "unsafe-delete-ignore-read-errors";
 
 /// `metav1.DeleteOptions`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -29,6 +32,7 @@ pub struct DeleteOptions {
     pub orphan_dependents: Option<bool>,
     pub propagation_policy: Option<String>,
     pub dry_run: Vec<String>,
+    pub ignore_store_read_error_with_cluster_breaking_potential: Option<bool>,
 }
 
 /// What must be true of the object that is deleted.
@@ -78,6 +82,18 @@ impl DeleteOptions {
             errors.push(FieldError::not_supported("propagationPolicy", json!(policy), &known));
         }
         errors.extend(dry_run(&options.dry_run).err());
+        if options.is_unsafe() {
+            let others = [
+                ("propagationPolicy", options.propagation_policy.is_some()),
+                ("orphanDependents", options.orphan_dependents.is_some()),
+                ("gracePeriodSeconds", options.grace_period_seconds.is_some()),
+                ("preconditions", options.preconditions.is_some()),
+            ];
+            let given = others.iter().filter(|(_, given)| *given);
+            errors.extend(given.map(|(other, _)| {
+                FieldError::invalid(UNSAFE, json!(true), format!("cannot be set together with .{other}"))
+            }));
+        }
         if !errors.is_empty() {
             return Err(ApiError::invalid(META, "DeleteOptions", "", &errors));
         }
@@ -86,6 +102,29 @@ impl DeleteOptions {
 }
 
 impl DeleteOptions {
+    /// Whether the object is to be deleted unread, as it cannot be read.
+    pub fn is_unsafe(&self) -> bool {
+        self.ignore_store_read_error_with_cluster_breaking_potential == Some(true)
+    }
+
+    /// Whether the client says nothing of dependents.
+    pub fn leaves_dependents_open(&self) -> bool {
+        self.propagation_policy.is_none() && self.orphan_dependents.is_none()
+    }
+
+    /// Of a collection nothing is deleted unread.
+    ///
+    /// # Errors
+    /// `422` where that is asked for.
+    pub fn of_collection(self) -> Result<DeleteOptions> {
+        if self.is_unsafe() {
+            let why = "is not allowed with DELETECOLLECTION, try again after removing the option";
+            let error = FieldError::invalid(UNSAFE, json!(true), why);
+            return Err(ApiError::invalid(META, "DeleteOptions", "", &[error]));
+        }
+        Ok(self)
+    }
+
     /// The options as admission sees them: with the seconds that an object that ends by itself gets.
     fn given(&self, resource: &Resource, old: &Value) -> Value {
         let mut given = json!({});
@@ -171,6 +210,47 @@ impl Write<'_> {
             }
         }
         Err(self.place().modified(name))
+    }
+
+    /// Why an object is not deleted unread (`corrupt_obj_deleter.go`): all that this server has it can read.
+    pub fn refuse_unsafe(&self, name: &str) -> ApiError {
+        let resource = &self.served.resource;
+        let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
+        if group == "rbac.authorization.k8s.io" || (group, plural) == ("", "namespaces") {
+            return ApiError::internal(format!("no unsafe deleter provided, can not honor {UNSAFE}"));
+        }
+        let attributes = crate::authorization::Attributes {
+            verb: UNSAFE_VERB,
+            is_resource: true,
+            group,
+            namespace: self.namespace,
+            resource: plural,
+            name,
+            ..Default::default()
+        };
+        if self
+            .pipeline
+            .authorizer
+            .authorize(&self.options.user, &attributes)
+            .is_err()
+        {
+            let why = format!("not permitted to do {UNSAFE_VERB:?}, reason: ");
+            return ApiError::forbidden(group, plural, name, &why);
+        }
+        if let Err(missing) = self.place().current(name) {
+            return missing;
+        }
+        let place = if self.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("{}/", self.namespace)
+        };
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}{place}{name}, ResourceVersion: 0, AdditionalErrorMsg: \
+             unsafe deletion is not allowed because the object is decodable from storage",
+            resource.prefix
+        );
+        ApiError::conflict(group, plural, name, &why)
     }
 
     /// Asks admission of the end of an object.
@@ -323,6 +403,24 @@ fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cac
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `ValidateIgnoreStoreReadError` of `apis/meta/v1/validation`.
+    #[test]
+    fn what_is_deleted_unread_is_deleted_without_other_options() {
+        let read = |options: Value| DeleteOptions::read(Some(options), &Query::default());
+        let alone = json!({ "ignoreStoreReadErrorWithClusterBreakingPotential": true });
+        assert!(read(alone.clone()).unwrap().is_unsafe());
+        let refused = read(alone.clone()).unwrap().of_collection().unwrap_err();
+        assert!(refused.message.contains("is not allowed with DELETECOLLECTION"));
+        let mut more = alone;
+        more["gracePeriodSeconds"] = json!(0);
+        let refused = read(more).unwrap_err();
+        assert!(
+            refused
+                .message
+                .ends_with("Invalid value: true: cannot be set together with .gracePeriodSeconds")
+        );
+    }
 
     #[test]
     fn the_policy_decides_which_finalizer_stays() {

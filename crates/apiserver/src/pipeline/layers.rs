@@ -429,8 +429,9 @@ fn stands_for(declared: &FieldError, by_hand: &FieldError) -> bool {
         let told = &error.detail;
         told.contains("regex used for validation") || told.starts_with("must be no more than")
     };
-    // the value may stand before the words
-    let said = by_hand.detail.strip_suffix(&declared.detail);
+    // the value may stand before the words; what is fixed is declared without one
+    let words = declared.detail.strip_prefix("null: ").unwrap_or(&declared.detail);
+    let said = by_hand.detail.strip_suffix(words);
     let is_said = said.is_some_and(|value| value.is_empty() || by_hand.bad_value.is_none() && value.ends_with(": "));
     declared.kind == by_hand.kind
         && declared.field == by_hand.field

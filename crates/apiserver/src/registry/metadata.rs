@@ -173,14 +173,14 @@ pub fn keep_times(new: &mut Value, old: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Counts a change of anything but metadata and status, of some kinds of the annotations too: not of those that come with a status.
+/// Counts a change of anything but metadata and status, of some kinds of the annotations or labels too: not of annotations that come
+/// with a status.
 pub fn bump_generation(kind: &Kind, subresource: &str, new: &mut Value, old: &Value) -> Result<()> {
-    let annotated = match kind.generation {
+    let differs = |part: &str| new.pointer(part).unwrap_or(&Value::Null) != old.pointer(part).unwrap_or(&Value::Null);
+    let counts_too = match kind.generation {
         Generation::Counted | Generation::Changes => false,
-        Generation::WithAnnotations => {
-            let annotations = |tree: &Value| tree.pointer("/metadata/annotations").cloned().unwrap_or_default();
-            subresource.is_empty() && annotations(new) != annotations(old)
-        }
+        Generation::WithAnnotations => subresource.is_empty() && differs("/metadata/annotations"),
+        Generation::WithLabels => differs("/metadata/labels"),
         Generation::None | Generation::One => return Ok(()),
     };
     let counted = |tree: &Value| {
@@ -193,7 +193,7 @@ pub fn bump_generation(kind: &Kind, subresource: &str, new: &mut Value, old: &Va
         }
         map
     };
-    if annotated || counted(new) != counted(old) {
+    if counts_too || counted(new) != counted(old) {
         let before = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         of(new)?.insert("generation".into(), json!(before + 1));
     }
@@ -216,5 +216,18 @@ mod tests {
         assert_eq!(generation("deployments", ""), json!(2));
         assert_eq!(generation("deployments", "status"), json!(1));
         assert_eq!(generation("replicasets", ""), json!(1));
+    }
+
+    /// `pkg/registry/discovery/endpointslice/strategy.go`
+    #[test]
+    fn labels_of_an_endpoint_slice_count() {
+        let old = json!({ "metadata": { "generation": 1 }, "endpoints": [] });
+        let generation = |key: &str| {
+            let mut new = json!({ "metadata": { "generation": 1, key: { "a": "b" } }, "endpoints": [] });
+            let kind = kinds::find("discovery.k8s.io", "endpointslices").unwrap();
+            bump_generation(kind, "", &mut new, &old).unwrap();
+            new["metadata"]["generation"].clone()
+        };
+        assert_eq!((generation("labels"), generation("annotations")), (json!(2), json!(1)));
     }
 }

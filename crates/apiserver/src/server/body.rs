@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::http::negotiate::{Accept, Encoding, FormVersion, Transform};
 use crate::http::status::{ApiError, Result};
+use crate::kinds::columns::BuiltinColumn;
 use crate::registry::cached::Cached;
 use crate::registry::resource::{Resource, internal_package};
 use crate::table;
@@ -185,6 +186,36 @@ pub fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
     }
 }
 
+/// Answers with an object that is not stored as such, in the form that the client wants. `kind` is what Go calls its type.
+pub fn made_response(
+    code: StatusCode,
+    accept: Accept,
+    tree: &Value,
+    columns: &[BuiltinColumn],
+    kind: &str,
+) -> Result<Response<Body>> {
+    let formed = match accept.transform {
+        Transform::Whole => return Ok(tree_response(code, accept, tree)),
+        Transform::Metadata if accept.of_list == Some(true) => {
+            return Err(ApiError::no_such_form_of(&format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
+            )));
+        }
+        Transform::Metadata => {
+            json!({ "kind": "PartialObjectMetadata", "apiVersion": accept.version.api_version(), "metadata": tree["metadata"] })
+        }
+        Transform::Table => {
+            let object = Bytes::from(tree.to_string());
+            table::of_included(&table::Rows::of_columns(columns, accept.version), &[object], true)?
+        }
+    };
+    Ok(respond(
+        code,
+        accept.encoding.media_type(),
+        full(encode_tree(&formed, accept.encoding)?),
+    ))
+}
+
 pub fn object_response(
     code: StatusCode,
     resource: &Resource,
@@ -298,9 +329,11 @@ pub fn list_response(
         }
         (Transform::Whole, Encoding::Yaml) => {
             let list = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
-            let resource = resource.clone();
+            let mut item = whole_item(resource.clone());
             let tree = move |object: &Cached| -> Result<Value> {
-                serde_json::from_slice(&json_of(&resource, object)?).map_err(ApiError::internal)
+                let mut json = Vec::new();
+                item(object, &mut json)?;
+                serde_json::from_slice(&json).map_err(ApiError::internal)
             };
             Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
         }

@@ -91,7 +91,8 @@ impl Request {
             _ if errors.is_empty() => None,
             FieldValidation::Ignore => None,
             FieldValidation::Warn => {
-                errors.iter().for_each(|error| self.warnings.add(error));
+                let all = errors.iter().flat_map(|error| warnings_of(error));
+                all.for_each(|text| self.warnings.add(text));
                 None
             }
             FieldValidation::Strict => Some(format!("strict decoding error: {}", errors.join(", "))),
@@ -153,6 +154,12 @@ impl Request {
 }
 
 /// A YAML reader's words without the place they are about, which upstream's do not name.
+/// The warnings of an error: what a reader of YAML says has a line for each.
+fn warnings_of(error: &str) -> impl Iterator<Item = &str> {
+    let lines = error.split_once("yaml: unmarshal errors:\n").map(|(_, lines)| lines);
+    lines.unwrap_or(error).lines().map(str::trim)
+}
+
 fn yaml_problem(text: &str) -> &str {
     let line = text.lines().next().unwrap_or_default();
     let line = line.rsplit_once("error: ").map_or(line, |(_, rest)| rest);
@@ -392,4 +399,23 @@ pub fn check_identity(name: &str, tree: &Value) -> Result<()> {
     }
     let why = format!("the name of the object ({own}) does not match the name on the URL ({name})");
     Err(ApiError::bad_request(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_of_what_a_reader_of_yaml_says_is_a_warning() {
+        let all = |error: &'static str| warnings_of(error).collect::<Vec<_>>();
+        let two = "error converting YAML to JSON: yaml: unmarshal errors:\n  line 1: key \"a\" already set in map\n  line 2: key \"b\" already set in map";
+        assert_eq!(
+            all(two),
+            [
+                r#"line 1: key "a" already set in map"#,
+                r#"line 2: key "b" already set in map"#
+            ]
+        );
+        assert_eq!(all(r#"unknown field "x""#), [r#"unknown field "x""#]);
+    }
 }

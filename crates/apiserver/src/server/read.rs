@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::field::FieldError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
@@ -86,8 +87,49 @@ impl ListOptions {
         Ok(())
     }
 
-    pub fn parse(query: &Query) -> Result<ListOptions> {
+    /// Whether the options are those of a list, which is looked at before what they select (`internalversion/validation`).
+    ///
+    /// # Errors
+    /// `400` for a number that is none, `422` for options that do not go together.
+    pub fn check(query: &Query) -> Result<()> {
         ListOptions::numbers(query)?;
+        const MATCH: &str = "resourceVersionMatch";
+        let version = query.text("resourceVersion");
+        let mut errors = Vec::new();
+        if let Some(matching) = query.text(MATCH) {
+            let mut forbid =
+                |why: &str| errors.push(FieldError::forbidden(MATCH, format!("resourceVersionMatch {why}")));
+            if version.is_none() {
+                forbid("is forbidden unless resourceVersion is provided");
+            }
+            if query.text("continue").is_some() {
+                forbid("is forbidden when continue is provided");
+            }
+            if matching == "Exact" && version == Some("0") {
+                forbid("\"exact\" is forbidden for resourceVersion \"0\"");
+            }
+            if !matches!(matching, "Exact" | "NotOlderThan") {
+                errors.push(FieldError::not_supported(
+                    MATCH,
+                    matching.into(),
+                    &["Exact", "NotOlderThan", ""],
+                ));
+            }
+        }
+        if query.get("sendInitialEvents").is_some() {
+            errors.push(FieldError::forbidden(
+                "sendInitialEvents",
+                "sendInitialEvents is forbidden for list",
+            ));
+        }
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(ApiError::invalid(META, "ListOptions", "", &errors)),
+        }
+    }
+
+    pub fn parse(query: &Query) -> Result<ListOptions> {
+        ListOptions::check(query)?;
         // less than none is as many as there are
         let limit = query
             .number("limit")?
@@ -99,39 +141,6 @@ impl ListOptions {
             Some(text) => Some(decode_continue(text)?),
             None => None,
         };
-        let forbid = |field: &'static str, why: &'static str| {
-            Err(ApiError::invalid(
-                META,
-                "ListOptions",
-                "",
-                &[api::field::FieldError::forbidden(field, why)],
-            ))
-        };
-        if let Some(matching) = matching {
-            if version.is_none() {
-                return forbid(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                );
-            }
-            if token.is_some() {
-                return forbid(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden when continue is provided",
-                );
-            }
-            if !matches!(matching, "Exact" | "NotOlderThan") {
-                let allowed = ["Exact", "NotOlderThan", ""];
-                let error = api::field::FieldError::not_supported("resourceVersionMatch", matching.into(), &allowed);
-                return Err(ApiError::invalid(META, "ListOptions", "", &[error]));
-            }
-            if matching == "Exact" && version == Some("0") {
-                return forbid(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                );
-            }
-        }
         if token.is_some() && version.is_some_and(|v| v != "0") {
             return Err(ApiError::bad_request(
                 "specifying resource version is not allowed when using continue",

@@ -16,7 +16,7 @@ use crate::metrics::Asked;
 use crate::pipeline::delete::{DeleteOptions, Deleted, dry_run};
 use crate::pipeline::owners::{self, Found};
 use crate::pipeline::patch::{Patch, PatchKind};
-use crate::pipeline::{Change, Origin, Write};
+use crate::pipeline::{Change, Origin, Write, WriteOptions};
 use crate::registry::cached::Cached;
 use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
@@ -140,7 +140,7 @@ impl ApiServer {
                 .await
             }
             "list" => {
-                ListOptions::numbers(&request.query)?;
+                ListOptions::check(&request.query)?;
                 let selection = Selection::parse(resource, &info.namespace, &request.query)?;
                 let list = read::list(&self.registry, &served, &selection, &request.query, request.accept);
                 Box::pin(list).await
@@ -288,6 +288,7 @@ impl ApiServer {
                 }
                 let mut tree = decoded.value;
                 check_type(resource, &mut tree)?;
+                check_namespace(resource, &mut tree, &namespace)?;
                 check_identity(name, &tree)?;
                 let revision = match (
                     metadata::text(&tree, "resourceVersion"),
@@ -348,7 +349,7 @@ impl ApiServer {
         if let Some(repeated) = repeated {
             let error = format!("error converting YAML to JSON: {repeated}");
             if request.strict_problem(std::slice::from_ref(&error)).is_some() {
-                return Err(ApiError::bad_request(format!("error strict decoding YAML: {error}")));
+                return Err(ApiError::bad_request(format!("error strict decoding patch: {error}")));
             }
         }
         let mut config = decoded.value;
@@ -357,6 +358,7 @@ impl ApiServer {
         if nameless {
             metadata::of(&mut config)?.insert("name".into(), json!(name));
         }
+        check_namespace(resource, &mut config, write.namespace)?;
         check_identity(name, &config)?;
         let context = write.place().manager(write.options, "Apply", force);
         if served.cache.get(write.namespace, name).is_none() {
@@ -369,7 +371,6 @@ impl ApiServer {
             if nameless {
                 check_identity(name, &Value::Null)?;
             }
-            check_namespace(resource, &mut config, write.namespace)?;
             let tree = write
                 .place()
                 .apply(None, &config, &context)
@@ -453,6 +454,10 @@ impl ApiServer {
             namespace: &namespace,
             options: &write_options,
         };
+        if options.is_unsafe() {
+            return Err(write.refuse_unsafe(&request.info.name));
+        }
+        warn_of_dependents(resource, &options, &write_options);
         match self.delete_one(&write, &request.info.name, &options).await? {
             Deleted::Later(object) => {
                 resource.ready(std::slice::from_ref(&object)).await?;
@@ -475,10 +480,11 @@ impl ApiServer {
 
     async fn delete_collection(self: &Arc<Self>, served: &Served, request: &Request) -> Result<Response<Body>> {
         let resource = &served.resource;
-        let options = self.delete_options(request)?;
+        let options = self.delete_options(request)?.of_collection()?;
         let mut write_options = request.write_options()?;
         write_options.dry_run = dry_run(&options.dry_run).unwrap_or_default();
-        ListOptions::numbers(&request.query)?;
+        warn_of_dependents(resource, &options, &write_options);
+        ListOptions::check(&request.query)?;
         let selection = Selection::parse(resource, &request.info.namespace, &request.query)?;
         let list = ListOptions::parse(&request.query)?;
         let (items, meta) = read::select(&self.registry, served, &selection, &list).await?;
@@ -505,6 +511,15 @@ impl ApiServer {
             request.accept,
             crate::table::Include::parse(&request.query)?,
         )
+    }
+}
+
+/// Warns of dependents that stay though nobody said so.
+fn warn_of_dependents(resource: &Resource, options: &DeleteOptions, write: &WriteOptions) {
+    if options.leaves_dependents_open()
+        && let Some(warning) = resource.rules.open_dependents
+    {
+        write.warnings.add(warning);
     }
 }
 

@@ -7,6 +7,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::kinds::columns::{AGE, BuiltinColumn, NAME, count};
 use crate::pipeline::patch::{Patch, PatchKind};
 use crate::pipeline::{Change, View, Write};
 use crate::registry::Served;
@@ -94,6 +95,18 @@ fn scale_of(resource: &Resource, tree: &Value) -> Value {
     scale
 }
 
+const COLUMNS: &[BuiltinColumn] = &[
+    NAME,
+    ("Desired", "integer", 0, |t| json!(count(t, "/spec/replicas"))),
+    ("Available", "integer", 0, |t| json!(count(t, "/status/replicas"))),
+    AGE,
+];
+
+/// The `Scale` in the form that the client wants.
+fn shown(request: &Request, scale: &Value) -> Result<Response<Body>> {
+    body::made_response(StatusCode::OK, request.accept, scale, COLUMNS, "*autoscaling.Scale")
+}
+
 /// What admission sees of an object that is scaled.
 struct Seen(Arc<Resource>);
 
@@ -158,9 +171,9 @@ fn configuration(request: &Request) -> Result<Value> {
     let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
     if (version, kind) != (SCALE_VERSION, "Scale") {
-        let shown = if version.is_empty() { "/" } else { version };
+        let (group, version) = api::gvk::split_api_version(version);
         return Err(ApiError::bad_request(format!(
-            "invalid object type: {shown}, Kind={kind}"
+            "invalid object type: {group}/{version}, Kind={kind}"
         )));
     }
     Ok(config)
@@ -183,11 +196,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             .get(namespace, name)
             .ok_or_else(|| resource.not_found(name))?;
         let tree = resource.served(&object).await?;
-        return Ok(body::tree_response(
-            StatusCode::OK,
-            request.accept,
-            &scale_of(resource, &tree),
-        ));
+        return shown(request, &scale_of(resource, &tree));
     }
     let options = request.write_options()?;
     let write = Write {
@@ -250,6 +259,11 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 api::apply::track_update(&target, Some(&before), &mut scale, &context);
             }
             let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+            if replicas < 0 && resource.is_custom() {
+                let why = "should be a non-negative integer";
+                let error = api::field::FieldError::invalid(format!(".{replicas_at}"), json!(replicas), why);
+                return Err(resource.invalid(name, &[error]));
+            }
             if replicas < 0 {
                 let why = "must be greater than or equal to 0";
                 let error = api::field::FieldError::invalid("spec.replicas", json!(replicas), why);
@@ -277,9 +291,5 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         })
         .await?;
     let tree = resource.served(&updated).await?;
-    Ok(body::tree_response(
-        StatusCode::OK,
-        request.accept,
-        &scale_of(resource, &tree),
-    ))
+    shown(request, &scale_of(resource, &tree))
 }

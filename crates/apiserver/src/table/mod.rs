@@ -121,6 +121,18 @@ impl Rows {
         }
     }
 
+    /// The rows of what is no kind of its own but has these columns.
+    pub fn of_columns(columns: &[BuiltinColumn], version: FormVersion) -> Rows {
+        Rows {
+            columns: columns.iter().map(Column::from).collect(),
+            reads: Projection::without("metadata", &["managedFields"]),
+            completed: |_| None,
+            default: None,
+            include: Include::Metadata,
+            version,
+        }
+    }
+
     /// The rows of a list: of some kinds one object is the default among all of it.
     pub fn of_list(resource: &Resource, objects: &[Arc<Cached>], include: Include, version: FormVersion) -> Rows {
         let all = &mut objects.iter().filter_map(|object| object.tree().ok());

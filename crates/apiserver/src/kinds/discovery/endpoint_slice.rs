@@ -13,7 +13,7 @@ use crate::kinds::warnings::{address, field, items, managed_by};
 use crate::kinds::{Again, Asked, Check, Cursor, Errors, Generation, Kind};
 
 pub(in crate::kinds) const KIND: Kind = Kind {
-    generation: Generation::Counted,
+    generation: Generation::WithLabels,
     disabled: &[&["endpoints", "*", "deprecatedTopology"]],
     metadata: Asked::on_update(Again::WHOLE),
     warn: |told, new, old| warn(told, new, old.is_some()),

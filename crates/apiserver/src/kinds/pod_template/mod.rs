@@ -172,7 +172,9 @@ pub fn spec_of<'a>(errors: &mut Errors, spec: Cursor<'a>, pod_name: &str, is_pod
     if preemption.is_some() {
         one_of(errors, &preemption, &["PreemptLowerPriority", "Never"]);
     }
-    for (name, amount) in spec.get("overhead").entries() {
+    let overhead = spec.get("overhead");
+    // checked as the limits of a container
+    for (name, amount) in overhead.named(format!("{}.limits", overhead.path)).entries() {
         resources::container_name(errors, &amount, name);
         resource_quantity(errors, &amount, name);
     }

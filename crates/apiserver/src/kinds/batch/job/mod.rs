@@ -25,6 +25,10 @@ pub(in crate::kinds) const KIND: Kind = Kind {
         }
     },
     orphan_by_default: true,
+    open_dependents: Some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+         propagationPolicy=Orphan to suppress this warning",
+    ),
     columns: COLUMNS,
     ..Kind::new("batch", "jobs", validation::validate)
 };
