@@ -465,9 +465,31 @@ def impersonation(s):
     yield {"method": method, "path": path, "headers": headers, "body": body, "as": s.one("admin", "plain", *(f"client{i}" for i in range(CLIENTS)))}
 
 
+def nearly(s):
+    """Asks for what the seed's own roles grant, and for what is just beside it in one way."""
+    objects = world(s.seed)
+    rules = {(one["path"].rsplit("/", 1)[1], one["body"]["metadata"]["name"]): one["body"]["rules"] for one in objects if "rules" in one["body"]}
+    bindings = [one for one in objects if "roleRef" in one["body"]]
+    for _ in range(6):
+        binding = s.r.choice(bindings)
+        of, subject = binding["body"]["roleRef"], binding["body"]["subjects"][0]
+        granted = [one for one in rules.get((of["kind"].lower() + "s", of["name"]), []) if "resources" in one]
+        if not granted:
+            continue
+        one = s.r.choice(granted)
+        resource, _, sub = s.r.choice(one["resources"]).partition("/")
+        asked = {"verb": s.r.choice(one["verbs"]), "group": s.r.choice(one["apiGroups"]), "resource": resource, "subresource": sub, "name": s.r.choice(one.get("resourceNames") or ["", "x"]),
+                 "namespace": binding["path"].split("/namespaces/")[1].split("/")[0] if "/namespaces/" in binding["path"] else s.one("a", "b", "")}
+        other = {"verb": s.r.choice([verb for verb in VERBS if verb]), "group": s.one("", "apps", "x"), "resource": s.r.choice(RESOURCES)[2], "subresource": s.one("", "status", "log", "scale"), "name": s.one("", "absent"), "namespace": s.one("a", "b", "")}
+        for key in s.one([], ["name"], ["name"], ["subresource"], ["subresource", "name"], ["namespace"], ["verb"], ["group"], ["resource"]):
+            asked[key] = other[key]
+        name = {"User": subject["name"], "Group": "somebody", "ServiceAccount": f"system:serviceaccount:a:{subject['name']}"}[subject["kind"]]
+        yield review({"user": name, "groups": [subject["name"]] if subject["kind"] == "Group" else [], "resourceAttributes": asked})
+
+
 def questions(seed):
     made = []
-    for part in (reviews, requests, granting, creating, node_writes, others, credentials, impersonation):
+    for part in (reviews, nearly, requests, granting, creating, node_writes, others, credentials, impersonation):
         made += part(Seed(seed, part.__name__))
     for one in made:
         if "{}" in one["path"]:

@@ -40,7 +40,7 @@ def fixtures():
 
 def named(script, number):
     made, names = api.named(script, number)
-    return json.loads(json.dumps(made).replace("{bundle}", BUNDLE).replace("{other}", OTHER)), {**names, "{bundle}": BUNDLE, "{other}": OTHER}
+    return json.loads(json.dumps(made).replace("{bundle}", BUNDLE).replace("{other}", OTHER)), names
 
 
 class Script(api.Script):

@@ -107,6 +107,28 @@ class Script:
     def odd_create(self):
         self.step("POST", self.collection, odd.apply(self.object["body"], self.edits()), self.query())
 
+    def unknowns(self):
+        """Several fields at once that nobody knows or that are given twice, also in later items of lists: each is told, with its place."""
+        body = copy.deepcopy(self.object["body"])
+        for _, of, value in list(schema.walk(body, self.type)):
+            if isinstance(value, list) and value and isinstance(value[0], dict) and self.often(0.5):
+                value.append(copy.deepcopy(value[-1]))
+        places = [value for _, of, value in schema.walk(body, self.type) if isinstance(value, dict) and of.startswith("@")]
+        for _ in range(self.r.randint(2, 5)):
+            place = self.r.choice(places)
+            known = [key for key in place if not key.endswith("@twice")]
+            if known and self.often(0.4):
+                key = self.r.choice(known)
+                place[key + "@twice"] = place[key]
+            else:
+                place[self.r.choice(["unknown", "Name", "x-y", "é", "a.b", "q\"q"])] = self.r.choice([1, None, {}, "x", [1]])
+        query = ["fieldValidation=" + self.r.choice(["Warn", "Warn", "Strict"])] + ["dryRun=All"] * (self.resource in DANGEROUS or self.often(0.1))
+        if self.often(0.6):
+            self.step("POST", self.collection, body, query)
+        else:
+            self.create()
+            self.step("PUT", self.path, body, query)
+
     def update(self):
         stored = self.create()
         for _ in range(self.r.choice([1, 1, 2])):
@@ -141,6 +163,25 @@ class Script:
                 query.append("force=true")
             self.step("PATCH", self.path, part, query, headers={"Content-Type": "application/apply-patch+yaml"})
 
+    def contested(self):
+        """A few fields that several managers want, one after the other, until some have none of them left."""
+        if self.resource in DANGEROUS:
+            return self.applied()
+        self.create()
+        gv, kind = self.object["gv"], self.object["kind"]
+        for _ in range(self.r.randint(3, 6)):
+            wanted = {key: self.r.choice("12") for key in self.r.sample("abc", self.r.choice([0, 1, 1, 2]))}
+            part = {self.r.choice(["labels", "labels", "annotations"]): wanted}
+            manager = "fieldManager=" + self.r.choice(MANAGERS)
+            if self.often(0.6):
+                body = {"apiVersion": gv, "kind": kind, "metadata": {"name": self.name, **part}}
+                self.step("PATCH", self.path, body, [manager] + ["force=true"] * self.often(0.7), headers={"Content-Type": "application/apply-patch+yaml"})
+            else:
+                gone = {key: None for key in self.r.sample("abc", self.r.choice([0, 0, 1]))}
+                body = {"metadata": {name: {**values, **gone} for name, values in part.items()}}
+                self.step("PATCH", self.path, body, [manager], headers={"Content-Type": "application/merge-patch+json"})
+        self.step("GET", self.path)
+
     def some(self, body, key):
         """The object with parts of a member left out."""
         def less(value, depth):
@@ -150,16 +191,21 @@ class Script:
         return {**body, key: less(body[key], 1)} if self.often(0.5) else body
 
     def status(self):
+        if self.often(0.2):
+            # whose generation counts annotations too
+            self.take(next(one for one in OBJECTS if one["resource"] == "deployments"))
         if "status" not in SUBRESOURCES[(self.object["gv"], self.resource)]:
             return self.update()
         stored = self.create()
         made = self.edits({**self.object["body"], "status": self.object["body"].get("status", {})}, where=lambda path: path[:1] == ("status",))
+        if self.often(0.3):
+            # what a status brings with it: some of it is taken, some is left alone, and none of it counts as a change of what is wanted
+            made += self.r.choice([[[["metadata", "annotations"], "set", {"with": "status"}]], [[["metadata", "labels"], "set", {"with": "status"}]], [[["metadata", "finalizers"], "set", ["example.org/x"]]], self.edits(most=1)])
         if self.often(0.5):
             self.step("PUT", self.path + "/status", None, self.query(), **{"from": stored}, edits=[[["status"], "set", {}]] * self.often(0.2) + made)
         else:
             body = merge_patch({**self.object["body"], "status": {}}, made)
             self.step("PATCH", self.path + "/status", body, self.query(), headers={"Content-Type": f"application/{self.r.choice(['merge', 'strategic-merge'])}-patch+json"})
-
 
     # what a list may be asked for; `{n}` is a number
     ACCEPT = ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json", "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
@@ -312,7 +358,7 @@ class Script:
         self.setup()
 
 
-PARTS = [(Script.odd_create, 10), (Script.update, 4), (Script.patch, 4), (Script.applied, 3), (Script.status, 2), (Script.listed, 2), (Script.watched, 1), (Script.deleted, 2),
+PARTS = [(Script.odd_create, 10), (Script.unknowns, 2), (Script.update, 4), (Script.patch, 4), (Script.applied, 3), (Script.contested, 2), (Script.status, 2), (Script.listed, 2), (Script.watched, 1), (Script.deleted, 2),
          (Script.scaled, 1), (Script.pod_parts, 2)]
 
 

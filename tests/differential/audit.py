@@ -68,7 +68,8 @@ def named(steps, number):
 class Runner(Scripts):
     def __init__(self, rig, servers):
         super().__init__(rig, servers)
-        self.logs = {server.name: Log(server.dir / "audit.log") for server in servers}
+        self.theirs_side, self.ours_side = servers
+        self.logs = {}
 
     def first(self, script, made, ours, theirs):
         for step, sent, our, their in zip(script, made[0], ours, theirs):
@@ -79,13 +80,16 @@ class Runner(Scripts):
             # what is answered differently is shown differently
             if webhooks.normal(step, our, made[1], text) != webhooks.normal(step, their, made[1], text):
                 continue
-            a, b = (self.events(server, name, step, made[1], text) for server in ("skiff", "upstream"))
+            a, b = (self.events(side, name, step, made[1], text) for side in (self.ours_side, self.theirs_side))
             if a != b and (groups := kinds(step, a, b)):
                 return {"script": script, "step": step["n"], "question": step, "kinds": groups, "skiff": a, "upstream": b}
         return None
 
-    def events(self, server, name, step, names, asked):
-        found = self.logs[server].of(name)
+    def log(self, side):
+        return self.logs.setdefault(side.name, Log(side.dir / "audit.log"))
+
+    def events(self, side, name, step, names, asked):
+        found = json.loads(json.dumps(side.found(name, lambda: self.log(side).of(name))))
         for one in found:
             for key in ("requestReceivedTimestamp", "stageTimestamp"):
                 one.pop(key)

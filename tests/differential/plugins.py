@@ -22,6 +22,7 @@ TOLERATIONS = [
     {"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Exists", "effect": "NoSchedule"}, {"key": "a", "operator": "Equal", "value": "v", "effect": "NoSchedule"}, {"key": "a", "value": "v"},
     {"key": "b", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}, {"key": "b", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 50}, {"key": "b", "operator": "Exists", "effect": "NoExecute"},
     {"key": "c", "operator": "Exists"}, {"operator": "Exists"}, {"operator": "Exists", "effect": "NoSchedule"}, {"key": "b", "operator": "Equal", "value": "w"}]
+TIMED = [one for one in TOLERATIONS if one.get("effect") == "NoExecute"]
 LISTS = ["", "[]", "null", "{}", "x", "[1]", '[{"key":1}]', "[", '["a"]', '[{"key":"a","odd":1}]', "5", '"a"', "[null]"]
 
 
@@ -56,6 +57,9 @@ class Script(api.Script):
         return ["dryRun=All"] * self.often(0.1)
 
     def tolerations(self):
+        if self.often(0.3):
+            # of one taint, for other times
+            return json.dumps(self.some(TIMED, 2))
         return json.dumps(self.some(TOLERATIONS)) if self.often(0.75) else self.r.choice(LISTS)
 
     def annotations(self):
@@ -83,8 +87,8 @@ class Script(api.Script):
             spec["initContainers"] = [self.container("i")]
         if self.often(0.4):
             spec["nodeSelector"] = self.r.choice([{"a": "b"}, {"a": "c"}, {"default": "yes"}, {"default": "no"}, {"z": "z"}, {"a": "b", "c": "d"}])
-        if self.often(0.5):
-            spec["tolerations"] = self.some(TOLERATIONS)
+        if self.often(0.6):
+            spec["tolerations"] = self.some(TIMED, 2) if self.often(0.3) else self.some(TOLERATIONS)
         if self.often(0.3):
             spec["volumes"] = [{"name": "v", "image": {"reference": "x", **({"pullPolicy": self.r.choice(["Always", "Never", "IfNotPresent"])} if self.often(0.5) else {})}}]
         if self.often(0.3):

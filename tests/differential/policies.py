@@ -69,7 +69,19 @@ class Script(api.Script):
             made[self.r.choice(["patchType", "jsonPatch", "applyConfiguration"])] = self.r.choice(["", "x", "JSONPatch", "ApplyConfiguration", {"expression": "Object{}"}, {}, None])
         return made
 
+    def refusal(self):
+        """A validation that seldom holds, with all that its refusal says."""
+        made = {"expression": self.r.choice(["object != null && object.metadata.name == 'probe'", "object == null || object.metadata.name == 'probe' || object.metadata.name == 'b'", "request.name in ['', 'probe', 'b']"]),
+                "reason": self.r.choice(["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"])}
+        if self.often(0.7):
+            made["messageExpression"] = self.r.choice(["'refused ' + request.operation", "'  trimmed '", "''", "'a\\nb'", "string(1 / 0)"])
+        if self.often(0.6):
+            made["message"] = self.r.choice(["said", " trimmed ", "x" * 300])
+        return made
+
     def validation(self, wrong=False):
+        if not wrong and self.often(0.2):
+            return self.refusal()
         made = {"expression": self.r.choice(WRONG) if wrong and self.often(0.7) else self.expression()}
         if self.often(0.4):
             made["message"] = self.r.choice(["must be so", " trimmed "] + ["", " ", "two\nlines"] * wrong)

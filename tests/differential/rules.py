@@ -17,6 +17,7 @@ WRONG = ["", " ", "self.", "self.nope > 1", "nope(self)", "1", "self + ", "'a' =
          "duration('x') > duration('1h')", "timestamp('x') == timestamp('y')", "'%d'.format(['a']) == ''", "self.includes(1)", "int('a') > 1", "type(self) == nope", "authorizer.group('').resource('pods').check('get').allowed()", "self in self", "!self", "-self > 0", "'\\q' == ''", "true ? 1 : 'a'", "{1: 'a', 'b': 2}.size() > 0"]
 TEXTS = ["'a'", "'abc'", "''", "'b'", "'10%'", "'a b'", "\"a\"", "r'a'", "'é'", "'1.2.3.4'", "'2020-01-01T00:00:00Z'"]
 PATTERNS = ["'^a'", "'^[a-z]+$'", "r'\\d+'", "'(?i)^A'", "'a$'"]
+MERGE = {"Content-Type": "application/merge-patch+json"}
 REASONS = ["FieldValueInvalid", "FieldValueForbidden", "FieldValueRequired", "FieldValueDuplicate"]
 
 
@@ -173,6 +174,12 @@ class Rules:
         return made
 
 
+def without_rules(tree):
+    if isinstance(tree, dict):
+        return {key: without_rules(value) for key, value in tree.items() if key != KEY}
+    return [without_rules(value) for value in tree] if isinstance(tree, list) else tree
+
+
 class Script(custom.Script):
     def __init__(self, seed):
         super().__init__(seed)
@@ -219,7 +226,44 @@ class Script(custom.Script):
             self.with_rules(body["spec"]["versions"][0]["schema"]["openAPIV3Schema"], wrong=False, whole=True)
         return body
 
+    def stricter(self):
+        """A definition whose rules come when there are objects: what was stored before and does not change is only warned of."""
+        if self.namespaced:
+            self.step("POST", "/api/v1/namespaces", {"metadata": {"name": "{ns}"}}, setup=True)
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        self.subresources.pop("scale", None)
+        self.with_rules(self.spec, wrong=False)
+        after = self.definition()
+        before = without_rules(after)
+        made = self.step("POST", definitions, before)
+        self.step("GET", self.collection, needs=made, until=200)
+        stored = self.step("POST", self.collection, self.object(), needs=made)
+        # that the new schema is in force is told by a subresource that the old definition has not
+        version = after["spec"]["versions"][0]
+        version["subresources"] = {**version.get("subresources", {}), "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}
+        changed = self.step("PATCH", f"{definitions}/things.{{id}}.example.org", {"spec": {"versions": [version]}}, headers=MERGE, needs=stored)
+        self.step("GET", self.path + "/scale", needs=changed, until=200, after=True)
+        for _ in range(self.r.randint(3, 5)):
+            how, query = self.r.choice(["label", "label", "put", "one", "one", "apply", "create"]), self.query()
+            if how == "label":
+                self.step("PATCH", self.path, {"metadata": {"labels": {"l": self.r.choice("xyz")}}}, query, headers=MERGE, needs=changed)
+            elif how == "put":
+                self.step("PUT", self.path, None, query, **{"from": stored}, edits=self.edits(), needs=changed)
+            elif how == "one":
+                key = self.r.choice(sorted(self.spec["properties"]))
+                self.step("PATCH", self.path, {"spec": {key: copy.deepcopy(self.schemas.value(self.spec["properties"][key]))}}, query, headers=MERGE, needs=changed)
+            elif how == "apply":
+                self.step("PATCH", self.path, self.object(), ["fieldManager=one", "force=true"], headers={"Content-Type": "application/apply-patch+yaml"}, needs=changed)
+            else:
+                body = self.object()
+                body["metadata"]["name"] = "b"
+                self.step("POST", self.collection, body, [*query, "dryRun=All"], needs=changed)
+        self.step("DELETE", f"{definitions}/things.{{id}}.example.org", after=True)
+        return self.steps
+
     def play(self):
+        if self.often(0.25):
+            return self.stricter()
         # what is wrong in one way or another is asked of dry runs first
         definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         body = self.definition()

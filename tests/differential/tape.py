@@ -1,7 +1,7 @@
 """Upstream's answers to a sample of seeds, kept in `sample/RIG.jsonl.xz`: a run on a tape asks skiff alone.
 
-The first line of a file has the seeds and the number after which scripts count; each further line is one call: a digest of what was asked and the answers. What is generated anew
-in each run (signing requests) does not count in the digest. A rig that asks otherwise than it did is told so: its tape must be recorded again.
+The first line of a file has the seeds and the number after which scripts count; each further line is one call: a digest of what was asked and the answers, or what was found beside the
+answers, by a name. What is generated anew in each run (signing requests) does not count in the digest. A rig that asks otherwise than it did is told so: its tape must be recorded again.
 """
 import hashlib
 import json
@@ -31,6 +31,11 @@ class Recorder:
     def ask(self, requests):
         return self.play([requests])[0]
 
+    def found(self, name, find):
+        value = self.side.found(name, find)
+        self.calls.append({"found": name, "value": value})
+        return value
+
     def write(self, path, seeds, count):
         path.parent.mkdir(parents=True, exist_ok=True)
         with lzma.open(path, "wt", preset=9) as out:
@@ -40,13 +45,15 @@ class Recorder:
 
 class Tape:
     """Stands where upstream's side does, and answers as it did."""
-    name, worker, program, programs = "upstream", None, None, None
+    name, worker, program, programs, dir = "upstream", None, None, None, None
 
     def __init__(self, path):
         with lzma.open(path, "rt") as lines:
             head = json.loads(next(lines))
             self.seeds, self.count = head["seeds"], head["count"]
-            self.calls = [json.loads(line) for line in lines]
+            calls = [json.loads(line) for line in lines]
+        self.calls = [call for call in calls if "asked" in call]
+        self.beside = {call["found"]: call["value"] for call in calls if "found" in call}
         self.path, self.at = path, 0
 
     def play(self, scripts):
@@ -58,6 +65,11 @@ class Tape:
 
     def ask(self, requests):
         return self.play([requests])[0]
+
+    def found(self, name, find):
+        if name not in self.beside:
+            raise RuntimeError(f"{self.path}: {name} was not recorded: record the sample again")
+        return self.beside[name]
 
     def start(self, run):
         pass

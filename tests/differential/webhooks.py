@@ -176,13 +176,26 @@ class Script(api.Script):
     def text(how):
         return base64.urlsafe_b64decode(how + "=" * (-len(how) % 4)).decode()
 
+    def again(self):
+        """Webhooks of which one is to be asked again when a later one has changed what it saw."""
+        made = [self.hook(True) for _ in range(self.r.choice([2, 2, 3]))]
+        gv, plural = THINGS[self.things[0]][0], self.things[0].split()[0]
+        changes = base64.urlsafe_b64encode(json.dumps({"patch": [{"op": "add", "path": "/metadata/labels", "value": {"hook": self.word()}}]}).encode()).decode().rstrip("=")
+        for hook in made:
+            hook["rules"] = [{"operations": ["CREATE", "UPDATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": [plural]}]
+            hook["reinvocationPolicy"] = self.r.choice(["IfNeeded", "IfNeeded", "Never"])
+            hook.pop("matchConditions", None)
+        last = made[-1]
+        last["clientConfig"] = {"url": f"https://127.0.0.1:8443/{{ns}}/{last['name'].split('.')[0]}/{changes}", "caBundle": "{bundle}"}
+        return made
+
     def configuration(self, mutating, n):
         kind = "mutating" if mutating else "validating"
         probe = base64.urlsafe_b64encode(json.dumps({"allowed": False, "status": {"code": 418}}).encode()).decode().rstrip("=")
         name = f"{kind[0]}{n}.{{id}}"
         asked = {"name": f"probe.{{id}}.example.org", "sideEffects": "None", "admissionReviewVersions": ["v1"], "clientConfig": {"url": f"https://127.0.0.1:8443/probe/p/{probe}", "caBundle": "{bundle}"},
                  "rules": [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["limitranges"]}], "namespaceSelector": {"matchLabels": {"ns": "{ns}"}}, "objectSelector": {"matchLabels": {"probe": f"{kind[0]}{n}"}}}
-        body = {"metadata": {"name": name}, "webhooks": [self.hook(mutating) for _ in range(self.r.choice([1, 1, 2]))] + [asked]}
+        body = {"metadata": {"name": name}, "webhooks": (self.again() if mutating and self.often(0.2) else [self.hook(mutating) for _ in range(self.r.choice([1, 1, 2]))]) + [asked]}
         self.step("POST", f"{ADMISSION}/{kind}webhookconfigurations", body, setup=True)
         # once one of its webhooks is asked all are
         probe = {"metadata": {"name": "probe", "labels": {"probe": f"{kind[0]}{n}"}}, "spec": {"limits": []}}

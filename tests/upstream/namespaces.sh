@@ -129,8 +129,8 @@ down() {
   while read -r setting; do sysctl -qw "$setting"; done <"$dir/sysctls"
   for root in $(hierarchies); do
     [ -d "$root/$name" ] || continue
-    # a group that has just become empty may still be busy
-    for ((i = 0; i < 100; i++)); do
+    # a group that has just become empty may still be busy, on a machine that has much to do for long
+    for ((i = 0; i < 600; i++)); do
       find "$root/$name" -depth -type d -exec rmdir {} + 2>/dev/null && break
       sleep 0.05
     done
