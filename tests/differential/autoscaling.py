@@ -2,6 +2,7 @@
 
 Compared are autoscalers, their events, and how many replicas their targets are to have, once nothing changes any more.
 """
+import datetime
 import random
 import re
 
@@ -17,6 +18,8 @@ AUTOSCALERS = "/apis/autoscaling/v2/namespaces/{ns}/horizontalpodautoscalers"
 WIDGETS = "/apis/example.org/v1/namespaces/{ns}/widgets"
 # how many there are on the way depends on when each pod is ready
 ON_THE_WAY = {"SuccessfulRescale"}
+# seconds: an autoscaler that is looked at each second has soon told as many events as it may
+TELLING = 4
 TARGETS = ("deployments", "replicasets", "statefulsets", "replicationcontrollers")
 
 
@@ -128,9 +131,23 @@ def in_order(value):
     return re.sub(r"\(e\.g\. \[(.*?)\]\)", lambda m: f"(e.g. {sorted(m[1].split())})", value) if isinstance(value, str) else value
 
 
+def moment(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+def told(answer):
+    """The answer with those events of autoscalers alone that each told when it was new."""
+    born = {one["metadata"]["uid"]: moment(one["metadata"]["creationTimestamp"]) for resource, one in [*answer.get("objects", []), *answer.get("gone", [])] if resource == "horizontalpodautoscalers"}
+
+    def early(one):
+        of = one["involvedObject"]
+        return of["kind"] != "HorizontalPodAutoscaler" or of.get("uid") in born and moment(one["firstTimestamp"]) - born[of["uid"]] <= TELLING
+    return {**answer, "objects": [[resource, one] for resource, one in answer.get("objects", []) if resource != "events" or early(one)]} if "objects" in answer else answer
+
+
 def normal(answer, names, alone):
     """Of what the control plane rig compares, autoscalers, what is told of them, and how many replicas there are to be."""
-    made = {}
+    made, answer = {}, told(answer)
     for key, ones in control_plane.normal(answer, names, alone).items():
         kind = key.split(" ")[0]
         if key == "answer":
