@@ -202,6 +202,10 @@ impl ControllerFlags {
             large: self.large_cluster_size_threshold,
             unhealthy: self.unhealthy_zone_threshold,
         };
+        if self.horizontal_pod_autoscaler_sync_period.is_zero() {
+            let why = "--horizontal-pod-autoscaler-sync-period must be greater than 0";
+            return Err(Error::Config(why.to_owned()));
+        }
         config.autoscaler = AutoscalerSettings {
             sync_period: self.horizontal_pod_autoscaler_sync_period,
             downscale_stabilization: self.horizontal_pod_autoscaler_downscale_stabilization,
@@ -252,6 +256,7 @@ mod tests {
             "no-such-flag=1",
             "node-eviction-rate=-1",
             "concurrent-gc-syncs=0",
+            "horizontal-pod-autoscaler-sync-period=0s",
             "controllers=nobody",
         ] {
             assert!(applied(&[wrong]).is_err(), "{wrong}");
