@@ -71,6 +71,7 @@ conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)
 # Upstream's programs that a rig needs, where it is not the API server alone.
 PROGRAMS_control_plane = control-plane
 PROGRAMS_autoscaling = control-plane
+PROGRAMS_type_checking = control-plane
 PROGRAMS_node = node teller
 PROGRAMS_dns = api-server coredns
 PROGRAMS_services = api-server kube-proxy

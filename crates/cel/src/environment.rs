@@ -231,11 +231,13 @@ impl Environment {
         if let Some(t) = self.base.declarations.types.get(name) {
             return Some(t.clone());
         }
-        if self.objects.contains_key(name) {
-            return Some(Type::object(name));
-        }
-        let object = name == "Object" || name.starts_with("Object.") || name == "JSONPatch";
-        (self.mutation && object).then(|| Type::object(name))
+        self.has_object(name).then(|| Type::object(name))
+    }
+
+    /// Whether a name is that of an object type whose fields are known.
+    pub(crate) fn has_object(&self, name: &str) -> bool {
+        let built = || name == "Object" || name.starts_with("Object.") || name == "JSONPatch";
+        self.objects.contains_key(name) || self.mutation && built()
     }
 
     /// The type of a field of an object type.

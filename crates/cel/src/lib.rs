@@ -27,6 +27,7 @@
 //! ```
 #![cfg_attr(test, allow(clippy::needless_pass_by_value, clippy::unwrap_used))]
 
+pub mod admission;
 mod ast;
 mod checker;
 mod cost;

@@ -1,5 +1,8 @@
 //! Which resources the server serves, including those of custom kinds.
 
+use std::collections::HashMap;
+
+use api::gvk::GroupVersionKind;
 use client::Client;
 use serde::Deserialize;
 
@@ -112,6 +115,8 @@ struct Version {
 struct ApiResource {
     resource: String,
     #[serde(default)]
+    singular_resource: String,
+    #[serde(default)]
     scope: String,
     #[serde(default)]
     response_kind: Option<ResponseKind>,
@@ -147,36 +152,99 @@ pub(crate) async fn find(client: &Client, group: &str, plural: &str) -> Result<O
     }
 }
 
+/// All groups with all their versions.
+async fn groups(client: &Client) -> Result<Vec<Group>, Error> {
+    let mut groups = Vec::new();
+    for path in ["/api", "/apis"] {
+        let list: GroupList = client.document(path, AGGREGATED).await?;
+        groups.extend(list.items);
+    }
+    Ok(groups)
+}
+
 /// All resources, each once: in the preferred version of its group, or the first other version that has it.
 pub(crate) async fn discover(client: &Client) -> Result<Discovered, Error> {
     let mut found = Discovered::default();
     let mut seen = std::collections::HashSet::new();
-    for path in ["/api", "/apis"] {
-        let list: GroupList = client.document(path, AGGREGATED).await?;
-        for group in list.items {
-            let name = group.metadata.name;
-            for version in group.versions {
-                let api_version = api::gvk::join_api_version(&name, &version.version);
-                if version.freshness == "Stale" {
-                    let why = format!("stale GroupVersion discovery: {api_version}");
-                    found.failed.push((api_version, why));
+    for group in groups(client).await? {
+        let name = group.metadata.name;
+        for version in group.versions {
+            let api_version = api::gvk::join_api_version(&name, &version.version);
+            if version.freshness == "Stale" {
+                let why = format!("stale GroupVersion discovery: {api_version}");
+                found.failed.push((api_version, why));
+                continue;
+            }
+            for r in version.resources {
+                if !seen.insert((name.clone(), r.resource.clone())) {
                     continue;
                 }
-                for r in version.resources {
-                    if !seen.insert((name.clone(), r.resource.clone())) {
-                        continue;
-                    }
-                    found.resources.push(ServedResource {
-                        group: name.clone(),
-                        version: version.version.clone(),
-                        plural: r.resource,
-                        kind: r.response_kind.map(|k| k.kind).unwrap_or_default(),
-                        namespaced: r.scope == "Namespaced",
-                        verbs: Verbs::of(&r.verbs.unwrap_or_default()),
-                    });
-                }
+                found.resources.push(ServedResource {
+                    group: name.clone(),
+                    version: version.version.clone(),
+                    plural: r.resource,
+                    kind: r.response_kind.map(|k| k.kind).unwrap_or_default(),
+                    namespaced: r.scope == "Namespaced",
+                    verbs: Verbs::of(&r.verbs.unwrap_or_default()),
+                });
             }
         }
     }
     Ok(found)
+}
+
+/// The kinds of all resources in all versions, by what clients of upstream's may call these: the plural, the singular and the
+/// names that its mapper guesses for lists (`k8s.io/apimachinery/pkg/api/meta`, `DefaultRESTMapper`).
+#[derive(Debug, Default)]
+pub(crate) struct Kinds(HashMap<String, Vec<GroupVersionKind>>);
+
+impl Kinds {
+    fn insert(&mut self, name: String, kind: GroupVersionKind) {
+        let all = self.0.entry(name).or_default();
+        // a later resource of the version takes the name over
+        all.retain(|known| (&known.group, &known.version) != (&kind.group, &kind.version));
+        all.push(kind);
+    }
+
+    pub(crate) fn add(&mut self, kind: &GroupVersionKind, plural: &str, singular: &str) {
+        let lower = kind.kind.to_lowercase();
+        let singular = if singular.is_empty() { &lower } else { singular };
+        let list = GroupVersionKind {
+            kind: format!("{}List", kind.kind),
+            ..kind.clone()
+        };
+        for (name, kind) in [
+            (plural.to_owned(), kind),
+            (singular.to_owned(), kind),
+            (format!("{lower}lists"), &list),
+            (format!("{lower}list"), &list),
+        ] {
+            self.insert(name, kind.clone());
+        }
+    }
+
+    /// The kinds of a resource. The core group stands for all groups.
+    pub(crate) fn of(&self, group: &str, version: &str, resource: &str) -> impl Iterator<Item = &GroupVersionKind> {
+        let all = self.0.get(&resource.to_lowercase()).into_iter().flatten();
+        all.filter(move |kind| (group.is_empty() || kind.group == group) && kind.version == version)
+    }
+}
+
+/// The kinds of all resources in all versions that answer.
+pub(crate) async fn kinds(client: &Client) -> Result<Kinds, Error> {
+    let mut kinds = Kinds::default();
+    for group in groups(client).await? {
+        for version in group
+            .versions
+            .into_iter()
+            .filter(|version| version.freshness != "Stale")
+        {
+            for r in version.resources {
+                let kind = r.response_kind.map(|kind| kind.kind).unwrap_or_default();
+                let kind = GroupVersionKind::new(&group.metadata.name, &version.version, kind);
+                kinds.add(&kind, &r.resource, &r.singular_resource);
+            }
+        }
+    }
+    Ok(kinds)
 }

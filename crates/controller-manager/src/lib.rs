@@ -48,6 +48,7 @@ mod token_cleaner;
 mod trust_bundle_publisher;
 mod ttl;
 mod ttl_after_finished;
+mod validatingadmissionpolicy_status;
 mod volume_protection;
 
 pub use config::{AccountToken, ClientFor, ControllerConfig, ControllerSwitch, TokenOf};

@@ -168,6 +168,11 @@ const CONTROLLERS: &[Entry] = &[
         crate::servicecidrs::run
     ),
     entry!(
+        "validatingadmissionpolicy-status-controller",
+        "validatingadmissionpolicy-status-controller",
+        crate::validatingadmissionpolicy_status::run
+    ),
+    entry!(
         "persistentvolume-binder-controller",
         "persistent-volume-binder",
         crate::persistentvolume::run

@@ -246,7 +246,12 @@ impl Checker<'_> {
             Type::Struct(name) => match self.environment.field(name, field) {
                 Some(t) => t,
                 None => {
-                    self.error(at, format!("undefined field '{field}'"));
+                    // a type of a library has functions only
+                    let why = match self.environment.has_object(name) {
+                        true => format!("undefined field '{field}'"),
+                        false => format!("unexpected failed resolution of '{name}'"),
+                    };
+                    self.error(at, why);
                     Type::Error
                 }
             },

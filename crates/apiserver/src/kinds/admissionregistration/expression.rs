@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use api::field::{FieldError, FieldErrorKind};
-use cel::{Declared, Environment, Program, Type};
+use cel::{Environment, Program, Type, admission};
 
 use crate::expressions;
 use crate::kinds::Cursor;
@@ -24,7 +24,7 @@ pub struct Setting {
 pub fn without_authorizer(setting: Setting) -> Environment {
     static ALL: OnceLock<[Environment; 2]> = OnceLock::new();
     let all = ALL.get_or_init(|| {
-        let (request, namespace) = (Arc::new(request()), Arc::new(namespace()));
+        let (request, namespace) = (Arc::new(admission::request()), Arc::new(admission::namespace()));
         [expressions::for_new(), expressions::for_stored()].map(|base| {
             base.clone()
                 .with_variable("object", Type::Dyn)
@@ -43,7 +43,7 @@ pub fn without_authorizer(setting: Setting) -> Environment {
 /// The environment of an expression that may ask the authorizer.
 pub fn environment(setting: Setting) -> Environment {
     without_authorizer(setting)
-        .with_variable("authorizer", Type::object("kubernetes.authorization.Authorizer"))
+        .with_variable("authorizer", admission::authorizer())
         .with_variable(
             "authorizer.requestResource",
             Type::object("kubernetes.authorization.ResourceCheck"),
@@ -101,85 +101,6 @@ fn shown(of: &Type) -> String {
     }
 }
 
-fn of(of: Type) -> Declared {
-    Declared::unbounded(of)
-}
-
-/// The type of `request`: an AdmissionRequest without its uid and objects.
-fn request() -> Declared {
-    let text = || of(Type::String);
-    let named = |name: &str, last: &'static str| {
-        Declared::record(name, [("group", text()), ("version", text()), (last, text())])
-    };
-    let kind = || named("kubernetes.GroupVersionKind", "kind");
-    let resource = || named("kubernetes.GroupVersionResource", "resource");
-    let user = [
-        ("username", text()),
-        ("uid", text()),
-        ("groups", of(Type::list(Type::String))),
-        ("extra", of(Type::map(Type::String, Type::list(Type::String)))),
-    ];
-    let fields = [
-        ("kind", kind()),
-        ("resource", resource()),
-        ("subResource", text()),
-        ("requestKind", kind()),
-        ("requestResource", resource()),
-        ("requestSubResource", text()),
-        ("name", text()),
-        ("namespace", text()),
-        ("operation", text()),
-        ("userInfo", Declared::record("kubernetes.UserInfo", user)),
-        ("dryRun", of(Type::Bool)),
-        ("options", of(Type::Dyn)),
-    ];
-    Declared::record("kubernetes.AdmissionRequest", fields)
-}
-
-/// The type of `namespaceObject`: what upstream shows of a Namespace.
-fn namespace() -> Declared {
-    let text = || of(Type::String);
-    let texts = || of(Type::list(Type::String));
-    let map = || of(Type::map(Type::String, Type::String));
-    let condition = [
-        ("status", text()),
-        ("type", text()),
-        ("lastTransitionTime", of(Type::Timestamp)),
-        ("message", text()),
-        ("reason", text()),
-    ];
-    let conditions = Declared::list(Declared::record("kubernetes.NamespaceCondition", condition));
-    let metadata = [
-        ("name", text()),
-        ("generateName", text()),
-        ("namespace", text()),
-        ("labels", map()),
-        ("annotations", map()),
-        ("UID", text()),
-        ("creationTimestamp", of(Type::Timestamp)),
-        ("deletionGracePeriodSeconds", of(Type::Int)),
-        ("deletionTimestamp", of(Type::Timestamp)),
-        ("generation", of(Type::Int)),
-        ("resourceVersion", text()),
-        ("finalizers", texts()),
-    ];
-    let fields = [
-        ("metadata", Declared::record("kubernetes.NamespaceMetadata", metadata)),
-        (
-            "spec",
-            Declared::record("kubernetes.NamespaceSpec", [("finalizers", texts())]),
-        ),
-        (
-            "status",
-            Declared::record(
-                "kubernetes.NamespaceStatus",
-                [("conditions", conditions), ("phase", text())],
-            ),
-        ),
-    ];
-    Declared::record("kubernetes.Namespace", fields)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +132,9 @@ mod tests {
             why("request.x == 1"),
             "compilation failed: ERROR: <input>:1:8: undefined field 'x'\n | request.x == 1\n | .......^"
         );
+        // what a library brings has functions only
+        let failed = "unexpected failed resolution of 'kubernetes.authorization.Authorizer'";
+        assert!(why("authorizer.x == 1").contains(failed));
         let params = Setting { params: true, ..NEW };
         assert!(condition("params.a == 1", params).is_ok());
         assert!(why("params.a == 1").contains("undeclared reference to 'params'"));

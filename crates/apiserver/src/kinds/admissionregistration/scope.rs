@@ -1,15 +1,10 @@
 //! What the expressions of a policy may read: its variables, beside what all expressions of admission read
 //! (`k8s.io/apiserver/pkg/admission/plugin/cel/composition.go`).
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use cel::{Declared, Environment, Program, Type};
+use cel::admission::Variables;
+use cel::{Environment, Program, Type};
 
 use super::expression::{self, Setting};
-
-/// The name of the type of `variables`.
-const VARIABLES: &str = "kubernetes.variables";
 
 /// What an expression is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +21,8 @@ pub enum Purpose {
 #[derive(Debug, Clone)]
 pub struct Scope {
     params: bool,
-    /// The types of the variables; none when there is no `variables`.
-    variables: Option<BTreeMap<String, Type>>,
+    /// None when there is no `variables`.
+    variables: Option<Variables>,
 }
 
 impl Scope {
@@ -35,7 +30,7 @@ impl Scope {
     pub fn new(params: bool, variables: bool) -> Scope {
         Scope {
             params,
-            variables: variables.then(BTreeMap::new),
+            variables: variables.then(Variables::default),
         }
     }
 
@@ -50,10 +45,7 @@ impl Scope {
             Purpose::Mutation => expression::environment(setting).with_mutation(),
         };
         if let Some(variables) = &self.variables {
-            let fields = variables
-                .iter()
-                .map(|(name, of)| (name.clone(), Declared::unbounded(of.clone())));
-            environment = environment.with_declared("variables", &Arc::new(Declared::record(VARIABLES, fields)));
+            environment = environment.with_declared("variables", &variables.declared());
         }
         environment
     }
@@ -74,31 +66,13 @@ impl Scope {
     pub fn variable(&mut self, name: &str, text: &str, stored: bool) -> Result<Program, String> {
         let compiled = expression::compile(&self.environment(stored, Purpose::Decision), text, &[]);
         let (program, of) = match compiled {
-            Ok((program, of)) => (Ok(program), field_type(&of)),
+            Ok((program, of)) => (Ok(program), of),
             Err(why) => (Err(why), Type::Dyn),
         };
         if let Some(variables) = &mut self.variables {
-            variables.insert(name.to_owned(), of);
+            variables.add(name, &of);
         }
         program
-    }
-}
-
-/// The type that a variable has for those who read it: of what is no scalar, list or map nothing is known.
-fn field_type(of: &Type) -> Type {
-    match of {
-        Type::Bool
-        | Type::Bytes
-        | Type::Double
-        | Type::Duration
-        | Type::Int
-        | Type::Null
-        | Type::String
-        | Type::Timestamp
-        | Type::Uint => of.clone(),
-        Type::List(item) => Type::list(field_type(item)),
-        Type::Map(both) => Type::map(field_type(&both.0), field_type(&both.1)),
-        _ => Type::Dyn,
     }
 }
 
