@@ -51,7 +51,7 @@ def one_run(args, node, folder, focus, patient):
     found = {"against": against(args), "version": cluster.version(node), "revision": report.revision(), "nodes": args.nodes, "cluster": node.folder}
     before = holds.measure(node)
     suite = subprocess.Popen(node.inside(sys.executable, os.path.join(HERE, "suite.py"), folder), start_new_session=True)
-    if node.server:
+    if "skiff" in node.processes:
         threading.Thread(target=watch, args=(node, suite), daemon=True).start()
     try:
         code = suite.wait()
@@ -86,7 +86,7 @@ def interrupt(suite):
 
 def watch(node, suite):
     """A server that ends in the middle fails every test after it, each after minutes: the run ends too."""
-    code = node.server.wait()
+    code = node.processes["skiff"].wait()
     if suite.poll() is None:
         print(f"\nskiff ended with {code} in the middle of the run; its log is in {node.log}", flush=True)
         interrupt(suite)
