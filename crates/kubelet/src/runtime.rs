@@ -174,29 +174,21 @@ impl Runtime {
     }
 
     pub async fn container(&self, id: &str, sandbox: &str) -> Result<RuntimeContainer> {
-        let asked = v1::ContainerStatusRequest {
-            container_id: id.to_owned(),
-            verbose: false,
-        };
-        let status = self
-            .runtime
-            .clone()
-            .container_status(request(asked, TIMEOUT))
-            .await?
-            .into_inner()
-            .status
-            .unwrap_or_default();
-        Ok(from_status(status, sandbox))
+        Ok(from_status(self.container_status(id).await?, sandbox))
     }
 
-    /// The images that a container has as volumes.
-    pub async fn image_mounts(&self, id: &str) -> Result<Vec<String>> {
+    async fn container_status(&self, id: &str) -> Result<v1::ContainerStatus> {
         let asked = v1::ContainerStatusRequest {
             container_id: id.to_owned(),
             verbose: false,
         };
         let answer = self.runtime.clone().container_status(request(asked, TIMEOUT)).await?;
-        let mounts = answer.into_inner().status.unwrap_or_default().mounts;
+        Ok(answer.into_inner().status.unwrap_or_default())
+    }
+
+    /// The images that a container has as volumes.
+    pub async fn image_mounts(&self, id: &str) -> Result<Vec<String>> {
+        let mounts = self.container_status(id).await?.mounts;
         Ok(mounts.into_iter().filter_map(|m| m.image).map(|i| i.image).collect())
     }
 

@@ -92,11 +92,6 @@ impl Network {
         self.family
     }
 
-    /// Its prefix length.
-    pub fn prefix(self) -> u8 {
-        self.prefix
-    }
-
     fn size(self) -> u128 {
         1 << (self.family.bits() - self.prefix)
     }
