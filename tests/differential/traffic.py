@@ -6,6 +6,8 @@ A step with `probe` {from, ip, port, proto} tells who answers; `open` keeps a co
 """
 import concurrent.futures
 import ctypes
+import errno
+import itertools
 import json
 import os
 import socket
@@ -105,9 +107,24 @@ def serve_all(space, addresses):
     thread.join()
 
 
+# a UDP flow outlives the rule it was made by, so that a packet from a port that was used lately may still go where the flow goes: no port comes twice in a while
+ports = itertools.cycle(range(32768, 61000))
+
+
+def bind(peer):
+    while True:
+        try:
+            return peer.bind(("", next(ports)))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+
+
 def connected(ip, port, proto, wait):
     peer = socket.socket(socket.AF_INET, socket.SOCK_STREAM if proto == "TCP" else socket.SOCK_DGRAM)
     peer.settimeout(wait)
+    if proto == "UDP":
+        bind(peer)
     peer.connect((ip, port))
     return peer
 
