@@ -33,6 +33,8 @@ counted and not shown.
 
 --record keeps upstream's answers to those of the seeds that show no difference which is not accepted, and begins anew with these alone, as a
 tape does, until none is left out; --tape plays them to skiff alone (tape.py).
+
+--again asks everything once more, of new servers, when something differs: some answers hang on time. What differs at the same seed both times is a difference.
 """
 import argparse
 import concurrent.futures
@@ -256,6 +258,13 @@ def record(run, theirs, seeds, batch, known, path):
     return [seed for seed in seeds if seed not in differ]
 
 
+class Again(list):
+    """That all is to be asked once more of servers that have been asked nothing yet, with these seeds in a flag."""
+
+    def __init__(self, flag, seeds):
+        super().__init__([flag, ",".join(map(str, seeds))])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("rig")
@@ -266,6 +275,8 @@ def main():
     parser.add_argument("--replay")
     parser.add_argument("--record", type=Path)
     parser.add_argument("--tape", type=Path)
+    parser.add_argument("--again", action="store_true")
+    parser.add_argument("--only", help="the seeds whose differences count")
     parser.add_argument("--shrink", type=int, help="of how many groups, the largest first, the simplest case is made smaller")
     options = parser.parse_args()
     servers = []
@@ -322,11 +333,15 @@ def main():
                 raise RuntimeError("no seed is answered alike each time: there is nothing to keep")
             theirs = Recorder(sides[0])
             alike = record(made([theirs, *sides[1:]]), theirs, seeds, batch, lambda kind: any(p.search(f"{options.rig} {kind}") for p in patterns), options.record)
-            return 0 if alike == seeds else alike
+            return 0 if alike == seeds else Again("--seeds", alike)
         for start in range(0, len(seeds), batch):
             asked += run.seeds(seeds[start:start + batch], found)
             if sys.stderr.isatty() or start % (batch * 20) == 0:
                 print(f"{asked} questions in {time.monotonic() - begin:.0f} s, kinds: {len(found)}", file=sys.stderr)
+        if options.only:
+            chance = {one["seed"] for all_ in found.values() for one in all_} - {int(seed) for seed in options.only.split(",")}
+            print(f"\nseeds that differ this time alone: {sorted(chance) or 'none'}")
+            found = defaultdict(list, {kind: left for kind, all_ in found.items() if (left := [one for one in all_ if one["seed"] not in chance])})
         most_shrunk = options.shrink if options.shrink is not None else getattr(rig, "SHRINK", 150)
         known = {kind for kind in found if any(p.search(f"{options.rig} {kind}") for p in patterns)}
         (out / "groups.txt").write_text("".join(f"{len(found[kind])}\t{kind}\n" for kind in sorted(found, key=lambda kind: (-len(found[kind]), kind))))
@@ -345,7 +360,8 @@ def main():
         old = sum(len(found[kind]) for kind in known)
         print(f"\n{options.rig}: {len(seeds)} seeds, {asked} questions in {time.monotonic() - begin:.0f} s: "
               f"{new} answered differently in {len(set(found) - known)} kinds, {old} in {len(known)} accepted kinds")
-        return 1 if new else 0
+        differ = sorted({one["seed"] for kind in set(found) - known for one in found[kind]})
+        return Again("--only", differ) if differ and options.again and not options.only else 1 if new else 0
     finally:
         with contextlib.ExitStack() as stack:
             for server in servers:
@@ -355,7 +371,7 @@ def main():
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parent))
     left = main()
-    if isinstance(left, list):
-        # these alone, against servers that have been asked nothing yet
-        os.execv(sys.executable, [sys.executable, *sys.argv, "--seeds", ",".join(map(str, left))])
+    if isinstance(left, Again):
+        sys.stdout.flush()
+        os.execv(sys.executable, [sys.executable, *sys.argv, *left])
     sys.exit(left)
