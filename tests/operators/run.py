@@ -5,7 +5,7 @@ import argparse, os, shutil, signal, sys, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../conformance"), os.path.join(HERE, "../../packaging")]
 import cluster, oci
-import cert_manager, helm, metrics_server
+import cert_manager, gatekeeper, helm, metrics_server
 import world
 
 # each has `NEEDS`, programs of build.sh, `images(programs)`, and `run(world)`
@@ -14,6 +14,7 @@ OPERATORS = {
     "helm3": helm.HELM3,
     "helm4": helm.HELM4,
     "metrics-server": metrics_server,
+    "gatekeeper": gatekeeper,
 }
 
 

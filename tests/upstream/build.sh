@@ -13,6 +13,7 @@ cert_manager_version=1.11.5
 # the newest, whose definitions must work too
 cert_manager_newest=1.21.2
 helm3_version=3.22.0 helm4_version=4.3.2 metrics_server_version=0.9.0
+gatekeeper_version=3.23.1
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum; it alone names their version
@@ -122,6 +123,7 @@ version_of() {
     helm3) echo $helm3_version ;;
     helm4) echo $helm4_version ;;
     metrics-server) echo $metrics_server_version ;;
+    gatekeeper) echo $gatekeeper_version ;;
     busybox) echo debian ;;
     pause | test-images) echo "$kubernetes_version" ;;
     # whatever else the module pins is in them too
@@ -211,6 +213,11 @@ build() {
       compile "$dir" sigs.k8s.io/metrics-server/cmd/metrics-server "$out/metrics-server.part/metrics-server" -ldflags "-s -w"
       mv "$out/metrics-server.part" "$out/metrics-server"
       ;;
+    gatekeeper)
+      dir=$(operator gatekeeper github.com/open-policy-agent/gatekeeper/v3 $gatekeeper_version charts/gatekeeper demo/basic)
+      compile "$dir" github.com/open-policy-agent/gatekeeper/v3 "$out/gatekeeper.part/manager" -ldflags "-s -w"
+      mv "$out/gatekeeper.part" "$out/gatekeeper"
+      ;;
     # ours: what containers of the node rig run
     teller) compile "$(dirname "$kubernetes")/differential/teller" . "$out/teller" -ldflags "-s -w" ;;
     e2e.test | e2e_node.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/$1" "k8s.io/kubernetes/test/${1%.test}") >&2 ;;
@@ -261,7 +268,7 @@ for program; do
       installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
-    operators) set -- kubectl helm3 helm4 cert-manager metrics-server ;;
+    operators) set -- kubectl helm3 helm4 cert-manager metrics-server gatekeeper ;;
     *) set -- "$program" ;;
   esac
   for program; do build_new "$program"; done
