@@ -83,7 +83,7 @@ differential: $(if $(filter file,$(origin SKIFF)),build)
 	@python3 tests/differential/driver.py $(RIG) --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential \
 	  $(if $(REPLAY),--replay $(REPLAY),--seeds $(or $(SEEDS),1-500)) $(if $(RECORD),--record tests/differential/sample/$(RIG).jsonl.xz)
 
-# Operators that others wrote (cert-manager, Helm, metrics-server, Gatekeeper) on a cluster of one node each: NAME=helm4, or all of them.
+# Operators that others wrote (cert-manager, Helm, metrics-server, Gatekeeper, prometheus-operator) on a cluster of one node each: NAME=helm4, or all of them.
 operators: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream operators
 	@python3 tests/operators/run.py $(or $(NAME),all) --skiff $(SKIFF) --programs $(CACHE)/upstream --images $(CACHE)/operators

@@ -5,7 +5,7 @@ import argparse, os, shutil, signal, sys, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../conformance"), os.path.join(HERE, "../../packaging")]
 import cluster, oci
-import cert_manager, gatekeeper, helm, metrics_server
+import cert_manager, gatekeeper, helm, metrics_server, prometheus_operator
 import world
 
 # each has `NEEDS`, programs of build.sh, `images(programs)`, and `run(world)`
@@ -15,6 +15,7 @@ OPERATORS = {
     "helm4": helm.HELM4,
     "metrics-server": metrics_server,
     "gatekeeper": gatekeeper,
+    "prometheus-operator": prometheus_operator,
 }
 
 

@@ -13,7 +13,9 @@ cert_manager_version=1.11.5
 # the newest, whose definitions must work too
 cert_manager_newest=1.21.2
 helm3_version=3.22.0 helm4_version=4.3.2 metrics_server_version=0.9.0
-gatekeeper_version=3.23.1
+gatekeeper_version=3.23.1 prometheus_operator_version=0.85.0
+# 3.16.0: the module counts otherwise
+prometheus_version=0.316.0
 out=$(mkdir -p "$1" && cd "$1" && pwd)
 shift
 # the module of all Kubernetes' programs, pinned by its go.sum; it alone names their version
@@ -124,6 +126,8 @@ version_of() {
     helm4) echo $helm4_version ;;
     metrics-server) echo $metrics_server_version ;;
     gatekeeper) echo $gatekeeper_version ;;
+    prometheus-operator) echo $prometheus_operator_version ;;
+    prometheus) echo $prometheus_version ;;
     busybox) echo debian ;;
     pause | test-images) echo "$kubernetes_version" ;;
     # whatever else the module pins is in them too
@@ -218,6 +222,19 @@ build() {
       compile "$dir" github.com/open-policy-agent/gatekeeper/v3 "$out/gatekeeper.part/manager" -ldflags "-s -w"
       mv "$out/gatekeeper.part" "$out/gatekeeper"
       ;;
+    prometheus-operator)
+      dir=$(operator prometheus-operator github.com/prometheus-operator/prometheus-operator $prometheus_operator_version bundle.yaml example)
+      for program in operator prometheus-config-reloader admission-webhook; do
+        compile "$dir" github.com/prometheus-operator/prometheus-operator/cmd/$program "$out/prometheus-operator.part/$program" -ldflags "-s -w"
+      done
+      mv "$out/prometheus-operator.part" "$out/prometheus-operator"
+      ;;
+    # without the pages of its site, which are not in the module, and with one way to find targets of the many
+    prometheus)
+      dir=github.com/prometheus/prometheus
+      compile "$(module prometheus $dir $prometheus_version)" $dir/cmd/prometheus "$out/prometheus" -tags "remove_all_sd enable_kubernetes_sd" \
+        -ldflags "-s -w -X github.com/prometheus/common/version.Version=3.${prometheus_version:3}"
+      ;;
     # ours: what containers of the node rig run
     teller) compile "$(dirname "$kubernetes")/differential/teller" . "$out/teller" -ldflags "-s -w" ;;
     e2e.test | e2e_node.test) (cd "$kubernetes" && go test -c -mod=readonly -buildvcs=false -ldflags "$flags" -o "$out/$1" "k8s.io/kubernetes/test/${1%.test}") >&2 ;;
@@ -268,7 +285,7 @@ for program; do
       installed iproute2 nftables procps curl
       set -- e2e.test ginkgo kubectl agnhost nnp regression-issue-74839 sample-apiserver etcd etcdctl etcdutl coredns pause busybox test-images
       ;;
-    operators) set -- kubectl helm3 helm4 cert-manager metrics-server gatekeeper ;;
+    operators) set -- kubectl helm3 helm4 cert-manager metrics-server gatekeeper prometheus-operator prometheus ;;
     *) set -- "$program" ;;
   esac
   for program; do build_new "$program"; done
