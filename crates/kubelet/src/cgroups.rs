@@ -79,6 +79,15 @@ impl Cgroups {
         }
     }
 
+    /// The tree of a node whose pods have no cgroups: a version 1 without controllers, where nothing can be.
+    pub fn none() -> Cgroups {
+        Cgroups {
+            mount: PathBuf::from("/dev/null"),
+            root: String::new(),
+            controllers: Some(Vec::new()),
+        }
+    }
+
     pub fn is_v2(&self) -> bool {
         self.controllers.is_none()
     }

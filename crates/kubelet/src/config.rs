@@ -13,6 +13,7 @@ use serving::TlsSettings;
 use crate::eviction::thresholds;
 use crate::flags::FieldFlags;
 use crate::image_gc;
+use crate::machine::Machine;
 use crate::network_gate::NetworkGate;
 use crate::pull_records::VerificationPolicy;
 
@@ -34,6 +35,10 @@ pub struct KubeletConfig {
     /// `/var/log/containers`.
     pub container_log_links: PathBuf,
     pub cgroup_root: String,
+    /// Whether each pod has a cgroup.
+    pub pod_cgroups: bool,
+    /// What the node has, in place of what this machine has.
+    pub machine: Option<Machine>,
     pub cluster_dns: Vec<String>,
     pub cluster_domain: String,
     pub resolv_conf: PathBuf,
@@ -111,6 +116,8 @@ impl KubeletConfig {
             pod_log_dir: "/var/log/pods".into(),
             container_log_links: "/var/log/containers".into(),
             cgroup_root: "/".to_owned(),
+            pod_cgroups: true,
+            machine: None,
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             resolv_conf: "/etc/resolv.conf".into(),
@@ -171,6 +178,7 @@ impl KubeletConfig {
             "clusterDomain": self.cluster_domain,
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": self.cgroup_root,
+            "cgroupsPerQOS": self.pod_cgroups,
             "resolvConf": self.resolv_conf,
             "maxPods": self.max_pods,
             "podPidsLimit": self.pod_pids_limit.unwrap_or(-1),

@@ -48,5 +48,6 @@ pub use config::{ConfigError, KubeletConfig, ServerTls};
 pub use eviction::thresholds;
 pub use kernel::check_kernel;
 pub use kubelet::{KubeletError, run};
+pub use machine::Machine;
 pub use network_gate::NetworkGate;
 pub use pull_records::VerificationPolicy;

@@ -92,10 +92,14 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
         })?;
     }
     crate::check_kernel(&config).map_err(KubeletError::Kernel)?;
-    let machine = Machine::detect(&config.root_dir);
+    let machine = config.machine.clone();
+    let machine = machine.unwrap_or_else(|| Machine::detect(&config.root_dir));
     let runtime = Runtime::new(cri.0, cri.1);
     let version = wait_for(&runtime).await;
-    let cgroups = Cgroups::new(&config.cgroup_root);
+    let cgroups = match config.pod_cgroups {
+        true => Cgroups::new(&config.cgroup_root),
+        false => Cgroups::none(),
+    };
     cgroups.make_classes().map_err(KubeletError::Cgroups)?;
     let recorder = EventRecorder::limited(
         client.clone(),

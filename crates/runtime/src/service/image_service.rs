@@ -52,14 +52,15 @@ fn wanted(spec: Option<v1::ImageSpec>) -> Result<String, Status> {
 
 #[tonic::async_trait]
 impl ImageService for Service {
-    type StreamImagesStream = BoxStream<'static, Result<v1::StreamImagesResponse, Status>>;
-
     async fn list_images(&self, request: Request<v1::ListImagesRequest>) -> Answer<v1::ListImagesResponse> {
         let images = self.images(request.into_inner().filter);
         Ok(Response::new(v1::ListImagesResponse { images }))
     }
 
-    async fn stream_images(&self, request: Request<v1::StreamImagesRequest>) -> Answer<Self::StreamImagesStream> {
+    async fn stream_images(
+        &self,
+        request: Request<v1::StreamImagesRequest>,
+    ) -> Answer<BoxStream<'static, Result<v1::StreamImagesResponse, Status>>> {
         let images = self.images(request.into_inner().filter);
         let whole = v1::StreamImagesResponse { images };
         Ok(Response::new(stream::iter([Ok(whole)]).boxed()))

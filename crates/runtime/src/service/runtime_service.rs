@@ -100,13 +100,6 @@ impl Service {
 
 #[tonic::async_trait]
 impl RuntimeService for Service {
-    type StreamPodSandboxesStream = Stream<v1::StreamPodSandboxesResponse>;
-    type StreamContainersStream = Stream<v1::StreamContainersResponse>;
-    type StreamContainerStatsStream = Stream<v1::StreamContainerStatsResponse>;
-    type StreamPodSandboxStatsStream = Stream<v1::StreamPodSandboxStatsResponse>;
-    type StreamPodSandboxMetricsStream = Stream<v1::StreamPodSandboxMetricsResponse>;
-    type GetContainerEventsStream = Stream<v1::ContainerEventResponse>;
-
     async fn version(&self, _: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
         answer(v1::VersionResponse {
             version: "0.1.0".to_owned(),
@@ -172,7 +165,7 @@ impl RuntimeService for Service {
     async fn stream_pod_sandboxes(
         &self,
         request: Request<v1::StreamPodSandboxesRequest>,
-    ) -> Answer<Self::StreamPodSandboxesStream> {
+    ) -> Answer<Stream<v1::StreamPodSandboxesResponse>> {
         once(v1::StreamPodSandboxesResponse {
             pod_sandboxes: self.list_sandboxes(request.into_inner().filter),
         })
@@ -219,7 +212,7 @@ impl RuntimeService for Service {
     async fn stream_containers(
         &self,
         request: Request<v1::StreamContainersRequest>,
-    ) -> Answer<Self::StreamContainersStream> {
+    ) -> Answer<Stream<v1::StreamContainersResponse>> {
         once(v1::StreamContainersResponse {
             containers: self.list_containers(request.into_inner().filter),
         })
@@ -319,7 +312,7 @@ impl RuntimeService for Service {
     async fn stream_container_stats(
         &self,
         request: Request<v1::StreamContainerStatsRequest>,
-    ) -> Answer<Self::StreamContainerStatsStream> {
+    ) -> Answer<Stream<v1::StreamContainerStatsResponse>> {
         once(v1::StreamContainerStatsResponse {
             container_stats: self.container_stats(request.into_inner().filter).await,
         })
@@ -347,7 +340,7 @@ impl RuntimeService for Service {
     async fn stream_pod_sandbox_stats(
         &self,
         request: Request<v1::StreamPodSandboxStatsRequest>,
-    ) -> Answer<Self::StreamPodSandboxStatsStream> {
+    ) -> Answer<Stream<v1::StreamPodSandboxStatsResponse>> {
         once(v1::StreamPodSandboxStatsResponse {
             pod_sandbox_stats: self.sandbox_stats(request.into_inner().filter).await?,
         })
@@ -416,7 +409,10 @@ impl RuntimeService for Service {
         Err(unsupported("restoration of a checkpoint"))
     }
 
-    async fn get_container_events(&self, _: Request<v1::GetEventsRequest>) -> Answer<Self::GetContainerEventsStream> {
+    async fn get_container_events(
+        &self,
+        _: Request<v1::GetEventsRequest>,
+    ) -> Answer<Stream<v1::ContainerEventResponse>> {
         let events = ReceiverStream::new(self.0.subscribe());
         Ok(Response::new(events.map(Ok).boxed()))
     }
@@ -438,7 +434,7 @@ impl RuntimeService for Service {
     async fn stream_pod_sandbox_metrics(
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
-    ) -> Answer<Self::StreamPodSandboxMetricsStream> {
+    ) -> Answer<Stream<v1::StreamPodSandboxMetricsResponse>> {
         Err(unsupported("metrics"))
     }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::node::args::NodeArgs;
+use crate::node::hollow;
 
 #[derive(Debug, Args)]
 pub struct AgentArgs {
@@ -28,6 +29,10 @@ pub struct AgentArgs {
     /// Local port at which all servers of the cluster are reached.
     #[arg(long, env = "SKIFF_LB_SERVER_PORT", default_value_t = 6444)]
     pub lb_server_port: u16,
+    /// Be so many nodes, named after this one with a number, whose containers are only pretended: they show what a cluster of that size
+    /// costs its servers.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(hollow::MOST)))]
+    pub hollow: Option<u16>,
     #[command(flatten)]
     pub node: NodeArgs,
 }

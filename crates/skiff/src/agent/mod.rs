@@ -11,11 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, RotatingTransport};
+use futures::TryStreamExt;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::join::{JoinToken, TokenError};
+use crate::node::hollow::Hollow;
 use crate::node::identity::password;
 use crate::node::{Clients, ClusterSettings, KubeletIdentity, NodeError, NodeIdentity, Start, ready};
 use crate::node_paths::NodePaths;
@@ -29,6 +31,8 @@ use servers::Servers;
 /// Between attempts to join while no server answers; doubles, and no two nodes wait as long.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// How many hollow nodes join at a time.
+const JOINING: usize = 8;
 /// How long components may go on with what they do after a stop.
 const LAST_WORK: Duration = Duration::from_millis(400);
 
@@ -83,20 +87,46 @@ pub async fn run(args: AgentArgs) -> Result<(), AgentError> {
         port: args.lb_server_port,
         source,
     })?;
-    let joining = Joining {
-        url: format!("https://{}", balancer.local),
-        password: password(&paths)?,
-        token,
-        identity,
-        files,
+    let members: Vec<Option<Hollow>> = match args.hollow {
+        None => vec![None],
+        Some(nodes) => (1..=nodes).map(|number| Some(Hollow { number })).collect(),
     };
-    let joined = tokio::select! {
-        () = signalled.cancelled() => return Ok(()),
-        joined = joining.until_joined() => joined?,
-    };
-    tracing::info!(server = first, node = joining.identity.name, "joined the cluster");
-    balancer.update(&joined.servers);
-    start(&args, paths, joining, joined, balancer, &components, &stop).await?;
+    let joining = members.into_iter().map(|hollow| {
+        let (identity, paths) = match hollow {
+            None => (identity.clone(), paths.clone()),
+            Some(hollow) => hollow.of(&identity, &paths),
+        };
+        let member = Member {
+            joining: Joining {
+                url: format!("https://{}", balancer.local),
+                password: password(&paths)?,
+                token: token.clone(),
+                identity,
+                files: Files(paths.agent.clone()),
+            },
+            paths,
+            hollow,
+        };
+        Ok::<_, AgentError>(member)
+    });
+    let args = &args;
+    let start = futures::stream::iter(joining).try_for_each_concurrent(JOINING, |member| {
+        let (balancer, first, components, stop) = (balancer.clone(), &first, &components, &stop);
+        async move {
+            let joined = member.joining.until_joined().await?;
+            tracing::info!(
+                server = first,
+                node = member.joining.identity.name,
+                "joined the cluster"
+            );
+            balancer.update(&joined.servers);
+            start(args, member, joined, balancer, components, stop).await
+        }
+    });
+    tokio::select! {
+        () = signalled.cancelled() => {}
+        started = start => started?,
+    }
     signalled.cancelled().await;
     stop.cancel();
     components.close();
@@ -125,6 +155,13 @@ fn address(url: &str) -> Result<String, AgentError> {
         .filter(|h| !h.is_empty())
         .ok_or_else(|| refused("has no host"))?;
     Ok(format!("{host}:{}", uri.port_u16().unwrap_or(443)))
+}
+
+/// A node of this process.
+struct Member {
+    joining: Joining,
+    paths: NodePaths,
+    hollow: Option<Hollow>,
 }
 
 /// A node that wants to join.
@@ -192,13 +229,13 @@ impl Joining {
 
 async fn start(
     args: &AgentArgs,
-    paths: NodePaths,
-    joining: Joining,
+    member: Member,
     joined: Joined,
     balancer: LoadBalancer,
     components: &TaskTracker,
     stop: &CancellationToken,
 ) -> Result<(), AgentError> {
+    let Member { joining, paths, hollow } = member;
     let (cluster, certificates) = (joined.cluster, joined.certificates);
     let kubelet = RotatingTransport::new(&cluster.config(Some(&certificates.kubelet)))?;
     let kube_proxy = RotatingTransport::new(&cluster.config(Some(&certificates.kube_proxy)))?;
@@ -209,8 +246,10 @@ async fn start(
         kube_proxy: Client::new(Arc::new(kube_proxy.clone()), "kube-proxy"),
         controller: Client::new(Arc::new(controller.clone()), "skiff-controller"),
     };
-    // kubelets may not see endpoints, kube-proxy may
-    components.spawn(balancer.follow(clients.kube_proxy.clone(), stop.clone()));
+    // kubelets may not see endpoints, kube-proxy may; one node looks for all of a process
+    if hollow.is_none_or(|hollow| hollow.number == 1) {
+        components.spawn(balancer.follow(clients.kube_proxy.clone(), stop.clone()));
+    }
     components.spawn(ready::announce_node(
         clients.kubelet.clone(),
         joining.identity.name.clone(),
@@ -228,7 +267,10 @@ async fn start(
             client_authority: joined.client_authority.clone(),
         },
     };
-    let _: PathBuf = start.start(components, stop).await?;
+    match hollow {
+        Some(hollow) => hollow.start(start, components, stop)?,
+        None => drop::<PathBuf>(start.start(components, stop).await?),
+    }
     let renewal = Renewal {
         cluster,
         files: joining.files,

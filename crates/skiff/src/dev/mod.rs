@@ -36,6 +36,9 @@ enum DevCommand {
         /// Nodes of a new cluster, the server among them.
         #[arg(long)]
         nodes: Option<u8>,
+        /// Hollow nodes of a new cluster besides: their containers are only pretended.
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(crate::node::hollow::MOST)))]
+        hollow: Option<u16>,
         /// Servers of a new cluster.
         #[arg(long, default_value_t = 1)]
         servers: u8,
@@ -163,6 +166,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
         DevCommand::Start {
             name,
             nodes,
+            hollow,
             servers,
             images,
             ports,
@@ -177,6 +181,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
             let wanted = Wanted {
                 name,
                 nodes,
+                hollow,
                 ports,
                 images,
                 manifests,
@@ -199,6 +204,7 @@ pub async fn run(args: DevArgs) -> Result<(), DevError> {
             let wanted = Wanted {
                 name: file.name(),
                 nodes: file.nodes,
+                hollow: None,
                 ports: file.ports()?,
                 images: file.images(),
                 manifests: file.manifests()?,
@@ -218,7 +224,7 @@ fn known(home: &Path, name: &str) -> Result<Record, DevError> {
 
 /// Ends the nodes, the server last: the others may still tell it that they go.
 fn stop(home: &Path, record: &Record, patience: Duration) -> Result<(), DevError> {
-    for number in (0..record.nodes).rev() {
+    for number in record.processes().rev() {
         let folder = record.node_folder(home, number);
         node::stop(&folder, patience)?;
         clear(&record.data_dir(home, number))?;
@@ -248,15 +254,17 @@ fn delete(home: &Path, record: &Record) -> Result<(), DevError> {
 fn list(home: &Path) -> Result<(), DevError> {
     println!("{:<20} {:<6} {:<10} SERVER", "NAME", "NODES", "STATUS");
     for record in Record::all(home)? {
-        let running = (0..record.nodes)
+        let running = record
+            .processes()
             .filter(|number| node::running(&record.node_folder(home, *number)).is_some())
             .count();
         let status = match running {
             0 => "Stopped".to_owned(),
-            all if all == usize::from(record.nodes) => "Running".to_owned(),
-            some => format!("{some} of {}", record.nodes),
+            all if all == record.processes().len() => "Running".to_owned(),
+            some => format!("{some} of {}", record.processes().len()),
         };
-        println!("{:<20} {:<6} {status:<10} {}", record.name, record.nodes, record.url());
+        let nodes = u32::from(record.nodes) + u32::from(record.hollow);
+        println!("{:<20} {nodes:<6} {status:<10} {}", record.name, record.url());
     }
     Ok(())
 }

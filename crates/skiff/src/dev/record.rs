@@ -24,6 +24,9 @@ pub struct Record {
     /// The third number of the cluster's network; no two clusters share it.
     pub network: u8,
     pub nodes: u8,
+    /// Nodes besides, whose containers are only pretended; one process is all of them.
+    #[serde(default)]
+    pub hollow: u16,
     pub ports: Vec<Port>,
     pub token: String,
     /// More flags of the server.
@@ -136,12 +139,29 @@ impl Record {
         home.join(&self.name)
     }
 
-    /// The node's name: the first is the server.
+    /// The numbers of the processes that the cluster has: a node each, and one for all hollow nodes.
+    pub fn processes(&self) -> std::ops::Range<u8> {
+        0..self.nodes.saturating_add(u8::from(self.hollow > 0))
+    }
+
+    /// Whether this process is the hollow nodes.
+    pub fn is_hollow(&self, number: u8) -> bool {
+        number >= self.nodes
+    }
+
+    /// The process's name, which is its node's: the first is the server.
     pub fn node(&self, number: u8) -> String {
         match number {
             0 => format!("{}-server", self.name),
+            number if self.is_hollow(number) => format!("{}-hollow", self.name),
             number => format!("{}-agent-{number}", self.name),
         }
+    }
+
+    /// The names of all nodes, each with the process that it is in.
+    pub fn all_nodes(&self) -> impl Iterator<Item = (u8, String)> {
+        let hollow = (1..=self.hollow).map(|number| (self.nodes, format!("{}-{number}", self.node(self.nodes))));
+        (0..self.nodes).map(|number| (number, self.node(number))).chain(hollow)
     }
 
     pub fn node_folder(&self, home: &Path, number: u8) -> PathBuf {
@@ -185,6 +205,7 @@ mod tests {
             name: name.into(),
             network,
             nodes: 2,
+            hollow: 0,
             ports: Vec::new(),
             token: "secret".into(),
             server_args: Vec::new(),
@@ -238,5 +259,24 @@ mod tests {
         );
         assert_eq!(record.address(2).to_string(), "198.19.7.12");
         assert_eq!(record.url(), "https://198.19.7.10:6443");
+        assert_eq!(record.processes(), 0..2);
+    }
+
+    #[test]
+    fn hollow_nodes_share_a_process() {
+        let mut record = record("shop", 7);
+        record.hollow = 2;
+        assert_eq!(record.processes(), 0..3);
+        let nodes: Vec<(u8, String)> = record.all_nodes().collect();
+        let named = |process, name: &str| (process, name.to_owned());
+        assert_eq!(
+            nodes,
+            [
+                named(0, "shop-server"),
+                named(1, "shop-agent-1"),
+                named(2, "shop-hollow-1"),
+                named(2, "shop-hollow-2")
+            ]
+        );
     }
 }

@@ -18,6 +18,8 @@ pub struct Wanted {
     pub name: String,
     /// How many nodes; of a cluster that is there already, as many as it has.
     pub nodes: Option<u8>,
+    /// How many hollow nodes besides; likewise.
+    pub hollow: Option<u16>,
     pub ports: Vec<Port>,
     /// Archives of images that each node imports.
     pub images: Vec<PathBuf>,
@@ -44,13 +46,18 @@ pub async fn start(home: &Path, wanted: &Wanted) -> Result<(), DevError> {
     for manifest in &wanted.manifests {
         put(manifest, &record.data_dir(home, 0).join("server/manifests"))?;
     }
-    let stopped: Vec<u8> = (0..record.nodes)
+    let stopped: Vec<u8> = record
+        .processes()
         .filter(|number| node::running(&record.node_folder(home, *number)).is_none())
         .collect();
     if let Some(first) = stopped.first() {
         let part = if *first == 0 { "" } else { "the stopped nodes of " };
         let nodes = if record.nodes == 1 { "node" } else { "nodes" };
-        println!("Starting {part}{} ({} {nodes})", record.name, record.nodes);
+        let hollow = match record.hollow {
+            0 => String::new(),
+            some => format!(" and {some} hollow"),
+        };
+        println!("Starting {part}{} ({} {nodes}{hollow})", record.name, record.nodes);
     }
     network::raise(&record)?;
     // what a node has said of itself before its start does not count
@@ -84,6 +91,9 @@ fn known(record: Record, wanted: &Wanted) -> Result<Record, DevError> {
     if wanted.nodes.is_some_and(|nodes| nodes != record.nodes) {
         return other(&format!("{} nodes", record.nodes));
     }
+    if wanted.hollow.is_some_and(|hollow| hollow != record.hollow) {
+        return other(&format!("{} hollow nodes", record.hollow));
+    }
     if !wanted.ports.is_empty() && wanted.ports != record.ports {
         return other("other ports");
     }
@@ -108,6 +118,7 @@ fn new(home: &Path, wanted: &Wanted) -> Result<Record, DevError> {
         name: wanted.name.clone(),
         network,
         nodes,
+        hollow: wanted.hollow.unwrap_or(0),
         ports: wanted.ports.clone(),
         token: random.iter().map(|byte| format!("{byte:02x}")).collect(),
         server_args: wanted.server_args.clone(),
@@ -161,6 +172,9 @@ fn run(record: &Record, home: &Path, number: u8) -> Result<(), DevError> {
         format!("--node-ip={}", record.address(number)),
         format!("--resolv-conf={}", resolver.display()),
     ]);
+    if record.is_hollow(number) {
+        words.push(format!("--hollow={}", record.hollow));
+    }
     words.extend(record.node_args.iter().cloned());
     if number == 0 {
         words.extend(record.server_args.iter().cloned());
@@ -209,7 +223,9 @@ async fn ready(
     since: Timestamp,
     began: Instant,
 ) -> Result<(), DevError> {
-    let all = (0..record.nodes).map(|number| (record.node(number), started.contains(&number).then_some(since)));
+    let all = record.all_nodes();
+    let all = all.map(|(process, name)| (name, started.contains(&process).then_some(since)));
+    let mut hollow = usize::from(record.hollow);
     let mut waiting: BTreeMap<String, Option<Timestamp>> = all.collect();
     let mut nodes = client.list_watch(Client::collection::<Node>(""));
     while let Some(event) = nodes.next().await {
@@ -222,7 +238,18 @@ async fn ready(
             let name = node.metadata.name.clone().unwrap_or_default();
             if waiting.get(&name).is_some_and(|since| is_ready(&node, *since)) {
                 waiting.remove(&name);
-                println!("  {name} is Ready ({:.1} s)", began.elapsed().as_secs_f32());
+                let took = began.elapsed().as_secs_f32();
+                if record
+                    .all_nodes()
+                    .any(|(process, one)| one == name && !record.is_hollow(process))
+                {
+                    println!("  {name} is Ready ({took:.1} s)");
+                    continue;
+                }
+                hollow -= 1;
+                if hollow == 0 {
+                    println!("  {} hollow nodes are Ready ({took:.1} s)", record.hollow);
+                }
             }
         }
         if waiting.is_empty() {

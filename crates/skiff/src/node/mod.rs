@@ -1,7 +1,9 @@
-//! A node: runtime, kubelet, kube-proxy and pod network in this process. `skiff server` has one, `skiff agent` is one.
+//! A node: runtime, kubelet, kube-proxy and pod network in this process. `skiff server` has one, `skiff agent` is one, or many that are
+//! hollow.
 
 pub mod args;
 pub mod container_runtime;
+pub mod hollow;
 pub mod identity;
 mod image_folder;
 mod kubelet_settings;

@@ -201,3 +201,62 @@ fn a_cluster_for_an_hour_comes_goes_comes_back_and_leaves_nothing() {
     assert_eq!(links.lines().count(), 1, "{links}");
     assert_eq!(machine.kubectl(&["config", "get-contexts", "-o", "name"]), "mine");
 }
+
+/// Pods that no image is needed for.
+const CROWD: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: crowd }
+spec:
+  replicas: 30
+  selector: { matchLabels: { app: crowd } }
+  template:
+    metadata: { labels: { app: crowd } }
+    spec:
+      nodeSelector: { node.skiff.io/hollow: "true" }
+      containers:
+      - { name: c, image: "registry.example/crowd:1" }
+"#;
+
+#[test]
+fn hollow_nodes_take_pods_and_replace_them() {
+    let machine = Machine::new("hollow");
+    let crowd = machine.dir.join("crowd.yaml");
+    std::fs::write(&crowd, CROWD).unwrap();
+    let evict = format!("--node-arg={}", crate::cluster::EVICTION);
+    machine.must(&["start", "many", "--hollow", "5", &evict]);
+    let hollow = ["get", "nodes", "-l", "node.skiff.io/hollow=true", "-o", "name"];
+    let named: Vec<String> = (1..=5).map(|n| format!("node/many-hollow-{n}")).collect();
+    assert_eq!(machine.kubectl(&hollow), named.join("\n"));
+
+    machine.kubectl(&["apply", "-f", crowd.to_str().unwrap()]);
+    machine.kubectl(&["rollout", "status", "deployment/crowd", "--timeout=60s"]);
+    machine.kubectl(&["set", "image", "deployment/crowd", "c=registry.example/crowd:2"]);
+    machine.kubectl(&["rollout", "status", "deployment/crowd", "--timeout=60s"]);
+    let pods = ["get", "pods", "-l", "app=crowd", "-o"];
+    machine.until("the old pods are gone", || {
+        let images = machine.kubectl(&[&pods[..], &["jsonpath={.items[*].spec.containers[0].image}"]].concat());
+        let new = vec!["registry.example/crowd:2"; 30].join(" ");
+        if images == new { Ok(()) } else { Err(images) }
+    });
+    let columns = "custom-columns=NODE:.spec.nodeName,IP:.status.podIP,PHASE:.status.phase";
+    let rows = machine.kubectl(&[&pods[..], &[columns, "--no-headers"]].concat());
+    let addresses: std::collections::HashSet<&str> =
+        rows.lines().filter_map(|row| row.split_whitespace().nth(1)).collect();
+    assert_eq!(addresses.len(), 30, "{rows}");
+    assert!(rows.lines().all(|row| row.ends_with("Running")), "{rows}");
+    // the API server reaches each kubelet, which says that there is nothing to reach
+    let pod = machine.kubectl(&[&pods[..], &["jsonpath={.items[0].metadata.name}"]].concat());
+    let refused = machine.try_kubectl(&["exec", &pod, "--", "true"]).unwrap_err();
+    assert!(refused.contains("hollow node"), "{refused}");
+
+    // they come back with the cluster
+    machine.must(&["stop", "many"]);
+    machine.must(&["start", "many"]);
+    machine.kubectl(&["rollout", "status", "deployment/crowd", "--timeout=60s"]);
+    machine.must(&["delete", "many"]);
+    assert_eq!(
+        machine.run("ls", &[machine.dir.join("dev").to_str().unwrap()]),
+        Ok(String::new())
+    );
+}
