@@ -65,15 +65,15 @@ class Harness(unittest.TestCase):
             chosen = report.sample(360, 6, "a")
             self.assertEqual(chosen, report.sample(360, 6, "a"))
             self.assertNotEqual(chosen, report.sample(360, 6, "b"))
+        takes = sum(known[n] * (1 if "[Serial]" in n else 1 / 6) for n in chosen) * report.SLOWER
+        self.assertTrue(300 < takes < 361, takes)
+        self.assertNotIn("long", chosen)
 
     def test_a_sample_has_nothing_that_one_node_cannot_pass(self):
         impossible = set(report.read_reasons())
         self.assertTrue(impossible)
         for seed in range(50):
             self.assertFalse(impossible & set(report.sample(3600, 6, str(seed))))
-        takes = sum(known[n] * (1 if "[Serial]" in n else 1 / 6) for n in chosen) * report.SLOWER
-        self.assertTrue(300 < takes < 361, takes)
-        self.assertNotIn("long", chosen)
 
     def test_a_list_names_a_test_without_the_tags_that_versions_change(self):
         old = "[sig-apps] Daemon set [Serial] should run [LinuxOnly] and stop [Conformance]"
