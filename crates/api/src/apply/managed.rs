@@ -81,7 +81,12 @@ impl Entry {
     }
 
     pub fn is(&self, context: &ManagerContext) -> bool {
-        self.identity() == Entry::new(context).identity()
+        self.is_same(&Entry::new(context))
+    }
+
+    /// Whether two entries are of the same writer.
+    pub fn is_same(&self, other: &Entry) -> bool {
+        self.identity() == other.identity()
     }
 
     /// What tells entries apart. Updates of one manager are kept by version, applies are not.

@@ -27,11 +27,6 @@ fn is_known(entry: &Entry, api_version: &str) -> bool {
     split_api_version(&entry.api_version).0 == split_api_version(api_version).0
 }
 
-fn same_writer(a: &Entry, b: &Entry) -> bool {
-    let key = |e: &Entry| (e.manager.clone(), e.operation.clone(), e.subresource.clone());
-    key(a) == key(b)
-}
-
 /// Gives a Scale the managed fields of the object that it scales, whose number of replicas is at `replicas`.
 ///
 /// # Errors
@@ -52,6 +47,9 @@ pub fn to_scale(object: &Value, scale: &mut Value, api_version: &str, replicas: 
 /// Gives the object the managed fields that a written Scale has: who is no longer among those of the Scale has lost the number of
 /// replicas, who is new among them has it.
 ///
+/// Updates are told apart by their version too, and those of a Scale have its version: as with upstream who updates has the number in
+/// an entry of its own from then on, which has no time.
+///
 /// # Errors
 /// What is wrong with an entry of either.
 pub fn from_scale(object: &mut Value, scale: &Value, api_version: &str, replicas: &str) -> Result<(), String> {
@@ -63,11 +61,7 @@ pub fn from_scale(object: &mut Value, scale: &Value, api_version: &str, replicas
             continue;
         }
         if entry.fields.has(&there) {
-            let as_scale = Entry {
-                api_version: SCALE.into(),
-                ..entry.clone()
-            };
-            match of_scale.iter().position(|e| same_writer(e, &as_scale)) {
+            match of_scale.iter().position(|e| e.is_same(&entry)) {
                 Some(at) => {
                     of_scale.swap_remove(at);
                 }
@@ -80,6 +74,7 @@ pub fn from_scale(object: &mut Value, scale: &Value, api_version: &str, replicas
     let new = of_scale.into_iter().filter(|e| e.fields.has(&here)).map(|entry| Entry {
         api_version: api_version.into(),
         fields: only(&there),
+        time: String::new(),
         ..entry
     });
     kept.extend(new);
@@ -109,28 +104,41 @@ mod tests {
             (&shown["apiVersion"], &shown["fieldsV1"]),
             (&json!("autoscaling/v1"), &number)
         );
-        // nobody took it: nothing changes
-        let before = object.clone();
-        from_scale(&mut object, &scale, "apps/v1", "spec.replicas").unwrap();
-        assert_eq!(
-            object["metadata"]["managedFields"][0]["fieldsV1"],
-            before["metadata"]["managedFields"][0]["fieldsV1"]
-        );
+        let fields = |object: &Value| -> Vec<_> {
+            let entries = object["metadata"]["managedFields"].as_array().unwrap().clone();
+            let of = |e: Value| (e["manager"].as_str().unwrap().to_owned(), e["fieldsV1"].clone());
+            entries.into_iter().map(of).collect()
+        };
+        // nobody took it: who updates has it apart from then on, and again
+        for _ in 0..2 {
+            let mut again = object.clone();
+            from_scale(&mut again, &scale, "apps/v1", "spec.replicas").unwrap();
+            let paused = json!({ "f:spec": { "f:paused": {} } });
+            assert_eq!(
+                fields(&again),
+                [("a".to_owned(), number.clone()), ("a".to_owned(), paused)]
+            );
+            assert_eq!(again["metadata"]["managedFields"][0].get("time"), None);
+        }
+        // who applied it keeps it as it was
+        let mut applied = object.clone();
+        let one = applied["metadata"]["managedFields"][0].as_object_mut().unwrap();
+        one.insert("operation".into(), json!("Apply"));
+        one.remove("subresource");
+        let mut of_applied = json!({ "metadata": {} });
+        to_scale(&applied, &mut of_applied, "apps/v1", "spec.replicas").unwrap();
+        let before = applied.clone();
+        from_scale(&mut applied, &of_applied, "apps/v1", "spec.replicas").unwrap();
+        assert_eq!(applied, before);
         let mut taken = entry("b", "scale", &number);
         taken["apiVersion"] = json!("autoscaling/v1");
         scale["metadata"]["managedFields"] = json!([taken]);
         from_scale(&mut object, &scale, "apps/v1", "spec.replicas").unwrap();
         let entries = object["metadata"]["managedFields"].as_array().unwrap();
-        let fields: Vec<_> = entries
-            .iter()
-            .map(|e| (e["manager"].as_str().unwrap(), &e["fieldsV1"]))
-            .collect();
+        let paused = json!({ "f:spec": { "f:paused": {} } });
+        assert_eq!(fields(&object), [("b".to_owned(), number), ("a".to_owned(), paused)]);
         assert_eq!(
-            fields,
-            [("a", &json!({ "f:spec": { "f:paused": {} } })), ("b", &number)]
-        );
-        assert_eq!(
-            (&entries[1]["apiVersion"], &entries[1]["subresource"]),
+            (&entries[0]["apiVersion"], &entries[0]["subresource"]),
             (&json!("apps/v1"), &json!("scale"))
         );
     }

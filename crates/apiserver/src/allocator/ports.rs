@@ -96,8 +96,6 @@ impl Ports<'_> {
                     let error = FieldError::invalid(at, json!(number), why);
                     return Err(self.resource.invalid(&name, &[error]));
                 }
-            } else if let Some(port) = port.as_object_mut().filter(|_| old.is_some()) {
-                port.remove("nodePort");
             }
         }
         if needs_health_check(tree) {

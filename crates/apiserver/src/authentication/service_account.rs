@@ -99,7 +99,10 @@ impl TokenIssuer {
             kubernetes[bound.kind.to_lowercase()] = json!({ "name": bound.name, "uid": bound.uid });
         }
         if let Some((name, uid)) = &request.node {
-            kubernetes["node"] = json!({ "name": name, "uid": uid });
+            kubernetes["node"] = json!({ "name": name });
+            if !uid.is_empty() {
+                kubernetes["node"]["uid"] = json!(uid);
+            }
         }
         let claims = json!({
             "aud": request.audiences,

@@ -1,5 +1,7 @@
 //! What warnings of many kinds have in common. The words are those of upstream's strategies; paths are made only for what is told.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use api::quantity::Quantity;
 use serde_json::Value;
 
@@ -96,7 +98,12 @@ pub fn selector_term(told: &mut Vec<String>, term: &Value, values: bool, at: imp
 
 /// An IPv6 address that is not written as programs write it. Whatever else could be wrong with an address is refused.
 pub fn address(told: &mut Vec<String>, text: &str, at: impl Fn() -> String) {
-    if let Ok(ip) = text.parse::<std::net::Ipv6Addr>()
+    if let Some(plain) = nonstandard(text) {
+        told.push(format!(
+            "{}: non-standard IP address {text:?} is invalid: use \"{plain}\"",
+            at()
+        ));
+    } else if let Ok(ip) = text.parse::<Ipv6Addr>()
         && ip.to_string() != text
     {
         told.push(format!(
@@ -107,16 +114,57 @@ pub fn address(told: &mut Vec<String>, text: &str, at: impl Fn() -> String) {
     }
 }
 
-/// The same for a subnet.
+/// The standard form of an IPv4 address with leading zeros, or in the form of an IPv6 address: others read these otherwise.
+fn nonstandard(text: &str) -> Option<Ipv4Addr> {
+    if let Ok(ip) = text.parse::<Ipv6Addr>() {
+        return ip.to_ipv4_mapped();
+    }
+    let parts: Vec<u8> = text.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+    let parts: [u8; 4] = parts.try_into().ok()?;
+    let ip = Ipv4Addr::from(parts);
+    (ip.to_string() != text).then_some(ip)
+}
+
+/// The same for a subnet, which may also be an address with a length.
 pub fn subnet(told: &mut Vec<String>, text: &str, at: impl Fn() -> String) {
-    let Some((ip, length)) = text.split_once('/') else {
+    let Some((address, length)) = text.split_once('/') else {
         return;
     };
-    let Ok(ip) = ip.parse::<std::net::Ipv6Addr>() else {
+    let plain = nonstandard(address);
+    let ip = address.parse::<IpAddr>().ok().or(plain.map(IpAddr::V4));
+    let (Some(ip), Ok(bits)) = (ip, length.parse::<u32>()) else {
         return;
     };
-    let canonical = format!("{ip}/{length}");
-    if canonical != text {
+    let all = if ip.is_ipv6() { 128 } else { 32 };
+    if bits > all {
+        return;
+    }
+    let net = match ip {
+        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & u32::MAX.checked_shl(32 - bits).unwrap_or(0)).into()),
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & u128::MAX.checked_shl(128 - bits).unwrap_or(0)).into()),
+    };
+    // an IPv4 address in the form of an IPv6 one is shown as what it is
+    let shown = match net.to_canonical() {
+        IpAddr::V4(short) if net.is_ipv6() => format!("{short}/{}", bits.saturating_sub(96)),
+        _ => format!("{net}/{bits}"),
+    };
+    let before = told.len();
+    if ip != net {
+        let single = format!("{}/{all}", ip.to_canonical());
+        told.push(format!(
+            "{}: CIDR value {text:?} is ambiguous in this context (should be {shown:?} or {single:?}?)",
+            at()
+        ));
+    }
+    let padded = length.len() > 1 && length.starts_with('0');
+    if plain.is_some() || padded {
+        told.push(format!(
+            "{}: non-standard CIDR value {text:?} is invalid: use {shown:?}",
+            at()
+        ));
+    }
+    let canonical = format!("{ip}/{bits}");
+    if told.len() == before && ip.is_ipv6() && canonical != text {
         told.push(format!(
             "{}: IPv6 CIDR value {text:?} should be in RFC 5952 canonical format ({canonical:?})",
             at()
@@ -145,4 +193,58 @@ pub fn named(told: &mut Vec<String>, object: &Value, old: Option<&Value>) {
 /// Whether our own controllers wrote the object, which write addresses well.
 pub fn managed_by(object: &Value, label: &str, controllers: &[&str]) -> bool {
     text(object, &["metadata", "labels", label]).is_some_and(|by| controllers.contains(&by))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_subnets_that_others_read_otherwise_are_told() {
+        for (text, want) in [
+            ("1.2.3.4", ""),
+            ("2001:db8::1", ""),
+            (
+                "010.2.3.4",
+                "a: non-standard IP address \"010.2.3.4\" is invalid: use \"10.2.3.4\"",
+            ),
+            (
+                "::ffff:1.2.3.4",
+                "a: non-standard IP address \"::ffff:1.2.3.4\" is invalid: use \"1.2.3.4\"",
+            ),
+            (
+                "2001:DB8::1",
+                "a: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
+            ),
+        ] {
+            let mut told = Vec::new();
+            address(&mut told, text, || "a".into());
+            assert_eq!(told.join("|"), want, "{text}");
+        }
+        for (text, want) in [
+            ("10.0.0.0/8", ""),
+            ("0.0.0.0/0", ""),
+            ("::/0", ""),
+            (
+                "10.1.2.3/8",
+                "a: CIDR value \"10.1.2.3/8\" is ambiguous in this context (should be \"10.0.0.0/8\" or \"10.1.2.3/32\"?)",
+            ),
+            (
+                "10.0.0.0/08",
+                "a: non-standard CIDR value \"10.0.0.0/08\" is invalid: use \"10.0.0.0/8\"",
+            ),
+            (
+                "::ffff:1.2.3.0/120",
+                "a: non-standard CIDR value \"::ffff:1.2.3.0/120\" is invalid: use \"1.2.3.0/24\"",
+            ),
+            (
+                "FE80::/64",
+                "a: IPv6 CIDR value \"FE80::/64\" should be in RFC 5952 canonical format (\"fe80::/64\")",
+            ),
+        ] {
+            let mut told = Vec::new();
+            subnet(&mut told, text, || "a".into());
+            assert_eq!(told.join("|"), want, "{text}");
+        }
+    }
 }

@@ -66,6 +66,8 @@ pub enum Patch {
     Json(json_patch::Patch),
     /// A list whose items are no operations. That is found where it is applied: an object that is absent is told first.
     Misfit,
+    /// It is no list, or no object. That is found where it is applied, too.
+    Unreadable(String),
     Merge(Value),
     Strategic(Value),
 }
@@ -73,8 +75,7 @@ pub enum Patch {
 impl Patch {
     /// The patch, and what strict decoding objects to in its text.
     pub fn parse(kind: PatchKind, body: &[u8]) -> Result<(Patch, Vec<String>)> {
-        let document = Document::from_json(body)
-            .map_err(|_| ApiError::bad_request(format!("error decoding patch: {}", json_text::problem(body))))?;
+        let document = Document::from_json(body).map_err(|_| ApiError::bad_request("invalid JSON patch"))?;
         let repeated = document.repeated.iter();
         let mut strict: Vec<String> = repeated.map(|r| format!("duplicate field \"{}\"", r.path)).collect();
         let tree = document.value;
@@ -82,9 +83,10 @@ impl Patch {
             PatchKind::Json => {
                 let Value::Array(operations) = &tree else {
                     let found = json_text::kind(&tree);
-                    return Err(ApiError::bad_request(format!(
+                    let why = format!(
                         "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
-                    )));
+                    );
+                    return Ok((Patch::Unreadable(why), strict));
                 };
                 strict.extend(unknown_in(operations));
                 strict.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
@@ -100,6 +102,18 @@ impl Patch {
                 }
                 Patch::Json(patch)
             }
+            _ if !tree.is_object() && !tree.is_null() => {
+                let found = json_text::kind(&tree);
+                let prefix = match kind {
+                    PatchKind::Merge => "error decoding patch: ",
+                    _ => "",
+                };
+                let why =
+                    format!("{prefix}json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+                Patch::Unreadable(why)
+            }
+            // nothing is to change
+            _ if tree.is_null() => Patch::Merge(Value::Object(serde_json::Map::new())),
             PatchKind::Merge => Patch::Merge(tree),
             PatchKind::Strategic | PatchKind::Apply => Patch::Strategic(tree),
         };
@@ -109,7 +123,9 @@ impl Patch {
     /// The error of a patch that makes something else of the object than its kind.
     pub fn unfit(&self, resource: &Resource, patched: &Value, why: &str) -> ApiError {
         let shown = match self {
-            Patch::Json(_) | Patch::Misfit => resource.schema.get().go_json(resource.root, patched, &Value::Null),
+            Patch::Json(_) | Patch::Misfit | Patch::Unreadable(_) => {
+                resource.schema.get().go_json(resource.root, patched, &Value::Null)
+            }
             Patch::Merge(patch) => resource.schema.get().go_json(resource.root, patched, patch),
             Patch::Strategic(patch) => json_text::go_map(patch),
         };
@@ -121,7 +137,7 @@ impl Patch {
     pub fn voice(&self) -> Voice {
         match self {
             Patch::Strategic(_) => Voice::Converter,
-            Patch::Json(_) | Patch::Misfit | Patch::Merge(_) => Voice::Json,
+            Patch::Json(_) | Patch::Misfit | Patch::Unreadable(_) | Patch::Merge(_) => Voice::Json,
         }
     }
 
@@ -130,10 +146,8 @@ impl Patch {
         match self {
             Patch::Json(patch) => operate(old.clone(), &patch.0).map_err(|_| ApiError::unfit_patch()),
             Patch::Misfit => Err(ApiError::unfit_patch()),
+            Patch::Unreadable(why) => Err(ApiError::bad_request(why.clone())),
             Patch::Merge(patch) => {
-                if !patch.is_object() {
-                    return Err(ApiError::bad_request("merge patch must be a JSON object"));
-                }
                 let mut tree = old.clone();
                 json_patch::merge(&mut tree, patch);
                 Ok(tree)
@@ -224,11 +238,12 @@ fn why_unfit(tree: &Value, operation: &PatchOperation) -> String {
         if container(from).is_none() {
             return format!("{verb} operation does not apply: doc is missing from path: {from}: missing value");
         }
-        if tree.pointer(from).is_none() {
-            return match verb {
-                "move" => format!("error in move for path: '{}': {}", key(from), absent(from)),
-                _ => format!("error in copy for from: '{from}': {}", absent(from)),
-            };
+        // a copy of what an object does not have is null
+        match container(from) {
+            _ if tree.pointer(from).is_some() => {}
+            _ if verb == "move" => return format!("error in move for path: '{}': {}", key(from), absent(from)),
+            Some(Value::Object(_)) => {}
+            _ => return format!("error in copy for from: '{from}': {}", absent(from)),
         }
         if container(path).is_none() {
             return format!("{verb} operation does not apply: doc is missing destination path: {path}: missing value");
@@ -262,11 +277,12 @@ fn index_problem(key: &str) -> String {
 }
 
 /// What upstream's library takes though the standard does not: an object's member that is not there is replaced as if it
-/// were, and is equal to null.
+/// were, is equal to null, and is copied as null.
 fn lenient(tree: &mut Value, operation: &PatchOperation) -> bool {
     let path = match operation {
         PatchOperation::Replace(replace) => &replace.path,
         PatchOperation::Test(test) if test.value.is_null() => &test.path,
+        PatchOperation::Copy(copy) => &copy.from,
         _ => return false,
     };
     let (Some((parent, key)), None) = (path.split_back(), tree.pointer(path.as_str())) else {
@@ -275,8 +291,16 @@ fn lenient(tree: &mut Value, operation: &PatchOperation) -> bool {
     let Some(object) = tree.pointer_mut(parent.as_str()).and_then(Value::as_object_mut) else {
         return false;
     };
-    if let PatchOperation::Replace(replace) = operation {
-        object.insert(key.decoded().into_owned(), replace.value.clone());
+    match operation {
+        PatchOperation::Replace(replace) => {
+            object.insert(key.decoded().into_owned(), replace.value.clone());
+        }
+        PatchOperation::Copy(copy) => {
+            let (path, value) = (copy.path.clone(), Value::Null);
+            let add = PatchOperation::Add(json_patch::AddOperation { path, value });
+            return json_patch::patch_unsafe(tree, &[add]).is_ok();
+        }
+        _ => {}
     }
     true
 }
@@ -334,6 +358,19 @@ mod tests {
         let test = |value: Value| json!([{ "op": "test", "path": "/x", "value": value }]);
         assert!(patched(json!({}), test(Value::Null)).is_ok());
         assert!(patched(json!({}), test(json!(0))).is_err());
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_is_copied_as_null() {
+        let copy = |from: &str, path: &str| json!([{ "op": "copy", "from": from, "path": path }]);
+        let tree = json!({ "a": {}, "l": [1] });
+        let with = |member: &str| patched(tree.clone(), copy("/a/x", member)).unwrap();
+        assert_eq!(with("/a/y"), json!({ "a": { "y": null }, "l": [1] }));
+        assert_eq!(with("/l/-"), json!({ "a": {}, "l": [1, null] }));
+        let refused = |from: &str, path: &str| patched(tree.clone(), copy(from, path)).unwrap_err().to_string();
+        assert!(refused("/x/y", "/a/y").contains("missing from path"));
+        assert!(refused("/l/7", "/a/y").contains("error in copy for from"));
+        assert!(refused("/a/x", "/x/y").contains("missing destination path"));
     }
 
     #[test]

@@ -18,12 +18,15 @@ impl Write<'_> {
     /// # Errors
     /// `409` when there is one of this name, and whatever the layers refuse.
     pub async fn create(&self, mut tree: Value, origin: Origin) -> Result<Arc<Cached>> {
+        let mut versioned = false;
         if origin == Origin::Post {
             metadata::wipe(&mut tree)?;
+            let version = metadata::text(&tree, "resourceVersion").parse();
+            versioned = version.is_ok_and(|n: u64| n != 0);
+        } else {
+            // whatever its writer thought was there
+            metadata::of(&mut tree)?.remove("resourceVersion");
         }
-        let versioned = metadata::text(&tree, "resourceVersion")
-            .parse()
-            .is_ok_and(|n: u64| n != 0);
         let mut settled = self.settle(tree, Before::Nothing(origin)).await?;
         let stored = self.store_new(&mut settled, versioned).await;
         self.finish(settled, stored.is_ok()).await;
@@ -104,14 +107,7 @@ impl Write<'_> {
         if let Some(uid) = &change.uid
             && **uid != *current.object.meta.uid
         {
-            let key = resource.key(self.namespace, name);
-            let why = format!(
-                "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
-                 failed: UID in precondition: {uid}, UID in object meta: {}",
-                String::from_utf8_lossy(&key),
-                current.object.meta.uid
-            );
-            return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
+            return Err(resource.other_uid(self.namespace, name, uid, &current.object.meta.uid));
         }
         Ok(())
     }

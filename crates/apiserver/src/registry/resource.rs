@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::field::FieldErrors;
 use api::gvk::GroupVersionKind;
 use api::schema::rules::FieldPath;
 use api::schema::{Schema, TypeId};
@@ -99,7 +100,42 @@ pub struct Resource {
     pub generation: i64,
 }
 
+/// The kind of what is no resource has no rules.
+static NO_RULES: Kind = Kind::new("", "", |_| FieldErrors::new());
+
 impl Resource {
+    /// A built-in kind that is the body of a subresource alone, as the ways in which bodies are read want it.
+    pub fn of_body(kind: &GroupVersionKind) -> Option<Resource> {
+        Some(Resource {
+            group: kind.group.clone(),
+            version: kind.version.clone(),
+            kind: kind.kind.clone(),
+            list_kind: String::new(),
+            plural: String::new(),
+            singular: String::new(),
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            namespaced: true,
+            verbs: Vec::new(),
+            subresources: Vec::new(),
+            prefix: String::new(),
+            selectable: Vec::new(),
+            selectable_stored: Vec::new(),
+            schema: SchemaRef::Builtin,
+            root: Schema::builtin().type_for(kind)?,
+            rules: &NO_RULES,
+            switched_off: Vec::new(),
+            columns: None,
+            scale: None,
+            validations: None,
+            stored_as: String::new(),
+            stored_schema: None,
+            conversion: Conversion::Rename,
+            deprecation: None,
+            generation: 0,
+        })
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() {
@@ -382,6 +418,17 @@ impl Resource {
     /// The error of an object that is not there.
     pub fn not_found(&self, name: &str) -> ApiError {
         ApiError::not_found(&self.group, &self.plural, name)
+    }
+
+    /// The error of a write that insists on another uid than an object has; where there is none, `found` is empty.
+    pub fn other_uid(&self, namespace: &str, name: &str, wanted: &str, found: &str) -> ApiError {
+        let key = self.key(namespace, name);
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+             UID in precondition: {wanted}, UID in object meta: {found}",
+            String::from_utf8_lossy(&key)
+        );
+        ApiError::conflict(&self.group, &self.plural, name, &why)
     }
 
     /// The error of what may not be done to an object.

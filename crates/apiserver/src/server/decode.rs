@@ -153,14 +153,14 @@ impl Request {
     }
 }
 
-/// A YAML reader's words without the place they are about, which upstream's do not name.
 /// The warnings of an error: what a reader of YAML says has a line for each.
 fn warnings_of(error: &str) -> impl Iterator<Item = &str> {
     let lines = error.split_once("yaml: unmarshal errors:\n").map(|(_, lines)| lines);
     lines.unwrap_or(error).lines().map(str::trim)
 }
 
-fn yaml_problem(text: &str) -> &str {
+/// A YAML reader's words without the place they are about, which upstream's do not name.
+pub fn yaml_problem(text: &str) -> &str {
     let line = text.lines().next().unwrap_or_default();
     let line = line.rsplit_once("error: ").map_or(line, |(_, rest)| rest);
     match line.strip_prefix("line ").and_then(|rest| rest.split_once(": ")) {
@@ -256,24 +256,37 @@ fn other_version(wanted: &str, version: &str) -> ApiError {
 fn other_type(wanted: (&str, &str), kind: &str, version: &str) -> ApiError {
     let kind = if kind.is_empty() { wanted.1 } else { kind };
     let version = if version.is_empty() { wanted.0 } else { version };
+    match no_version_of(wanted, kind, version) {
+        None => other_version(wanted.0, version),
+        Some(why) => unfit(kind, split_api_version(version).1, wanted.1, &why),
+    }
+}
+
+/// Why a kind is no version of the wanted one.
+fn no_version_of(wanted: (&str, &str), kind: &str, version: &str) -> Option<String> {
     let known = Schema::builtin()
         .type_for(&GroupVersionKind::from_api_version(version, kind))
         .is_some();
-    if known && kind == wanted.1 {
-        return other_version(wanted.0, version);
-    }
     let (group, _) = split_api_version(wanted.0);
     let (_, short) = split_api_version(version);
-    let why = if known {
-        format!(
+    match known {
+        true if kind == wanted.1 => None,
+        true => Some(format!(
             "converting ({short}.{kind}) to ({}.{}): unknown conversion",
             internal_package(group),
             wanted.1
-        )
-    } else {
-        unregistered(kind, version)
-    };
-    unfit(kind, short, wanted.1, &why)
+        )),
+        false => Some(unregistered(kind, version)),
+    }
+}
+
+/// Why what a tree says of itself is no version of a built-in kind. What it does not say is right.
+pub fn foreign(resource: &Resource, tree: &Value) -> Option<String> {
+    let api_version = resource.api_version();
+    let text = |key: &str| tree.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let kind = text("kind").unwrap_or(&resource.kind);
+    let version = text("apiVersion").unwrap_or(&api_version);
+    no_version_of((&api_version, &resource.kind), kind, version)
 }
 
 fn unregistered(kind: &str, version: &str) -> String {

@@ -20,6 +20,7 @@ pub mod options;
 pub mod read;
 pub mod resources;
 pub mod reviews;
+pub mod sent;
 pub mod tagged;
 pub mod watch;
 pub mod websocket;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use api::apply::ApplyError;
-use api::schema::Document;
 use api::schema::json::Voice;
 use api::schema::structural::Nulls;
 use http::{Method, Response, StatusCode};
@@ -11,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::custom::follow;
 use crate::http::negotiate::Accept;
-use crate::http::status::{ApiError, META, Result};
+use crate::http::status::{ApiError, Result};
 use crate::metrics::Asked;
 use crate::pipeline::delete::{DeleteOptions, Deleted, dry_run};
 use crate::pipeline::owners::{self, Found};
-use crate::pipeline::patch::{Patch, PatchKind};
+use crate::pipeline::patch::PatchKind;
 use crate::pipeline::{Change, Origin, Write, WriteOptions};
 use crate::registry::cached::Cached;
 use crate::registry::resource::Resource;
@@ -24,6 +23,7 @@ use crate::registry::{Served, metadata};
 use crate::server::body::{self, Body};
 use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
 use crate::server::read::{self, ListOptions};
+use crate::server::sent::{self, Sent};
 use crate::server::watch;
 use crate::server::{ApiServer, Request, websocket};
 use crate::subresource;
@@ -215,35 +215,29 @@ impl ApiServer {
         check_identity(&request.info.name, &tree)?;
         let mut tree = self.complete(served, tree)?;
         owners::once(&mut tree, Found::InRequest, &options.warnings);
-        let revision = match metadata::text(&tree, "resourceVersion") {
-            "" | "0" => None,
-            text => Some(read::parse_revision(text)?),
+        let exists = served.cache.get(&namespace, &name).is_some();
+        let creates = !exists && resource.rules.create_on_update && options.subresource.is_empty();
+        let version = metadata::text(&tree, "resourceVersion");
+        let revision = match exists {
+            true => insisted(resource, &name, version)?,
+            // a new object may insist on what it likes, as long as it is a number
+            false if creates => number(version).map(|_| None)?,
+            false => None,
         };
-        if revision.is_none() && !resource.rules.unconditional_update && served.cache.get(&namespace, &name).is_some() {
-            let error = api::field::FieldError::invalid(
-                "metadata.resourceVersion",
-                json!(0),
-                "must be specified for an update",
-            );
-            return Err(ApiError::invalid(&resource.group, &resource.plural, &name, &[error]));
-        }
         let write = Write {
             pipeline: &self.pipeline,
             served,
             namespace: &namespace,
             options: &options,
         };
-        if resource.rules.create_on_update
-            && options.subresource.is_empty()
-            && served.cache.get(&namespace, &name).is_none()
-        {
-            if revision.is_some() {
-                return Err(resource.not_found(&name));
+        let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
+        if creates {
+            if let Some(uid) = uid {
+                return Err(resource.other_uid(&namespace, &name, &uid, ""));
             }
             let created = write.create(tree, Origin::Put).await?;
             return self.answer_write(StatusCode::CREATED, &write, &created, request).await;
         }
-        let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
         let updated = write
             .update(&name, |_| {
                 Ok(Change {
@@ -270,32 +264,17 @@ impl ApiServer {
         if kind == PatchKind::Apply {
             return self.apply(served, request, &write).await;
         }
-        if request.query.get("force").is_some() {
-            let error = api::field::FieldError::forbidden("force", "may not be specified for non-apply patch");
-            return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
-        }
-        let (patch, objections) = Patch::parse(kind, &request.body)?;
-        request.trail.request_patch(|| request.body.clone());
+        let sent = Sent::read(request, kind)?;
         let name = &request.info.name;
         let updated = write
             .update(name, |old| {
-                let patched = patch.apply(resource, old)?;
-                let decoded = decode_tree(resource, patched.clone(), patch.voice());
-                let decoded = decoded.map_err(|why| patch.unfit(resource, &patched, &why))?;
-                let strict = [objections.clone(), decoded.strict_errors()].concat();
-                if let Some(why) = request.strict_problem(&strict) {
-                    return Err(patch.unfit(resource, &patched, &why));
-                }
-                let mut tree = decoded.value;
-                check_type(resource, &mut tree)?;
-                check_namespace(resource, &mut tree, &namespace)?;
-                check_identity(name, &tree)?;
+                let tree = sent.patched(resource, old, &namespace)?;
                 let revision = match (
                     metadata::text(&tree, "resourceVersion"),
                     metadata::text(old, "resourceVersion"),
                 ) {
-                    (new, old) if new == old || new.is_empty() => None,
-                    (new, _) => Some(read::parse_revision(new)?),
+                    (new, old) if new == old => None,
+                    (new, _) => insisted(resource, name, new)?,
                 };
                 let tree = self.complete(served, tree)?;
                 Ok(Change {
@@ -309,28 +288,10 @@ impl ApiServer {
 
     async fn apply(self: &Arc<Self>, served: &Served, request: &Request, write: &Write<'_>) -> Result<Response<Body>> {
         let resource = &served.resource;
-        if request.query.text("fieldManager").is_none() {
-            let error = api::field::FieldError::required("fieldManager", "is required for apply patch");
-            return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
-        }
         let force = request.query.flag("force");
-        let document = Document::from_yaml(&request.body)
-            .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?;
-        let repeated = document.yaml_problem();
         let name = &request.info.name;
-        let mut tree = document.value;
-        request.trail.request_patch(|| tree.to_string().into());
-        if tree.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
-            return Err(ApiError::bad_request("metadata.managedFields must be nil"));
-        }
+        let (tree, repeated) = sent::configuration(request, resource)?;
         let decoded = if resource.is_custom() {
-            let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
-            let (api_version, kind) = (text("apiVersion"), text("kind"));
-            if (api_version, kind) != (&*resource.api_version(), &*resource.kind) {
-                let (group, version) = api::gvk::split_api_version(api_version);
-                let why = format!("invalid object type: {group}/{version}, Kind={kind}");
-                return Err(ApiError::bad_request(why));
-            }
             let schema = resource.schema.get();
             let decoded = schema.decode_custom(tree, Nulls::Kept);
             let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
@@ -339,7 +300,6 @@ impl ApiServer {
             }
             decoded
         } else {
-            check_type(resource, &mut tree)?;
             if let Some(why) = api::apply::unfit(resource.schema.get(), resource.root, &tree, &[]) {
                 return Err(unfit_configuration(resource, &tree, &why));
             }
@@ -376,6 +336,7 @@ impl ApiServer {
                 .apply(None, &config, &context)
                 .map_err(|e| refused(resource, &config, &e))?;
             let tree = self.complete(served, tree)?;
+            number(metadata::text(&config, "resourceVersion"))?;
             match write.create(tree, Origin::Apply).await {
                 // somebody was first: it is an update then
                 Err(error) if error.reason == "AlreadyExists" => {}
@@ -394,7 +355,7 @@ impl ApiServer {
                 let tree = self.complete(served, tree)?;
                 let revision = match metadata::text(&config, "resourceVersion") {
                     "" => None,
-                    text => Some(read::parse_revision(text)?),
+                    text => insisted(resource, name, text)?,
                 };
                 Ok(Change {
                     revision,
@@ -520,6 +481,30 @@ fn warn_of_dependents(resource: &Resource, options: &DeleteOptions, write: &Writ
         && let Some(warning) = resource.rules.open_dependents
     {
         write.warnings.add(warning);
+    }
+}
+
+/// Reads the resourceVersion that an object bears: 0 where it bears none.
+pub fn number(version: &str) -> Result<u64> {
+    match version {
+        "" => Ok(0),
+        text => read::parse_revision(text),
+    }
+}
+
+/// The revision that a writer insists on who sends an object with this resourceVersion.
+///
+/// # Errors
+/// When it is no number, and when there is none though the kind is not written over whatever is there.
+fn insisted(resource: &Resource, name: &str, version: &str) -> Result<Option<u64>> {
+    match number(version)? {
+        0 if resource.rules.unconditional_update => Ok(None),
+        0 => {
+            let why = "must be specified for an update";
+            let error = api::field::FieldError::invalid("metadata.resourceVersion", json!(0), why);
+            Err(ApiError::invalid(&resource.group, &resource.plural, name, &[error]))
+        }
+        revision => Ok(Some(revision)),
     }
 }
 

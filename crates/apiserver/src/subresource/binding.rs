@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::admission::Operation;
 use crate::http::status::{ApiError, Result};
 use crate::pipeline::{Change, Write};
-use crate::registry::Served;
+use crate::registry::{Served, metadata};
 use crate::server::body::{self, Body};
 use crate::server::decode::decode_kind;
 use crate::server::{ApiServer, Request};
@@ -24,7 +24,12 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         false => request.info.name.clone(),
     };
     let mut options = request.write_options()?;
-    let mut binding = recorded(server, &options, in_namespace(binding, namespace));
+    let mut binding = in_namespace(binding, namespace);
+    if direct {
+        // what a client may not say of a new object is not heard, as in every collection
+        metadata::wipe(&mut binding)?;
+    }
+    let mut binding = recorded(server, &options, binding);
     let answered = server.registry.answered("", "bindings");
     let own = answered.filter(|_| direct).map(|resource| Served {
         resource,
@@ -45,6 +50,9 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         .filter(|u| !u.is_empty())
         .map(Into::into);
     admission.validate(&attributes, &binding, None).await?;
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
     options.subresource = "binding".into();
     // it was asked of the binding
     options.admitted = true;

@@ -1,21 +1,21 @@
 //! `scale`: the number of replicas of anything that has one, as `autoscaling/v1` `Scale`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use api::schema::{Document, Schema, TypeId};
+use api::schema::json::Voice;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, count};
-use crate::pipeline::patch::{Patch, PatchKind};
+use crate::pipeline::patch::PatchKind;
 use crate::pipeline::{Change, View, Write};
 use crate::registry::Served;
 use crate::registry::metadata;
 use crate::registry::resource::Resource;
 use crate::server::body::{self, Body};
-use crate::server::decode::decode_kind;
-use crate::server::read::parse_revision;
+use crate::server::decode::{check_identity, check_namespace, decode_kind, decode_tree};
+use crate::server::sent::{self, Sent};
 use crate::server::{ApiServer, Request, resources};
 use crate::tree::at_path;
 
@@ -107,6 +107,18 @@ fn shown(request: &Request, scale: &Value) -> Result<Response<Body>> {
     body::made_response(StatusCode::OK, request.accept, scale, COLUMNS, "*autoscaling.Scale")
 }
 
+/// A Scale is of the object that it scales.
+fn same_uid(resource: &Resource, object: &Value, wanted: &str) -> Result<()> {
+    let found = metadata::text(object, "uid");
+    if wanted == found {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
+    let plural = format!("{}/scale", resource.plural);
+    let name = metadata::text(object, "name");
+    Err(ApiError::conflict(&resource.group, &plural, name, &why))
+}
+
 /// What admission sees of an object that is scaled.
 struct Seen(Arc<Resource>);
 
@@ -116,17 +128,9 @@ impl View for Seen {
     }
 
     fn put(&self, tree: &mut Value, seen: Value) -> Result<()> {
-        let uid = |tree: &Value| metadata::text(tree, "uid").to_owned();
-        if !uid(&seen).is_empty() && uid(&seen) != uid(tree) {
-            let (wanted, found) = (uid(&seen), uid(tree));
-            let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
-            let plural = format!("{}/scale", self.0.plural);
-            return Err(ApiError::conflict(
-                &self.0.group,
-                &plural,
-                metadata::text(tree, "name"),
-                &why,
-            ));
+        let uid = metadata::text(&seen, "uid");
+        if !uid.is_empty() {
+            same_uid(&self.0, tree, uid)?;
         }
         let replicas = seen.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
         set(tree, spec_path(&self.0), json!(replicas));
@@ -134,49 +138,43 @@ impl View for Seen {
     }
 }
 
+/// A `Scale` as a body is read.
+fn body() -> Result<&'static Resource> {
+    static SCALE: LazyLock<Option<Resource>> =
+        LazyLock::new(|| Resource::of_body(&api::gvk::GroupVersionKind::new("autoscaling", "v1", "Scale")));
+    SCALE.as_ref().ok_or_else(|| ApiError::internal("Scale has no schema"))
+}
+
 /// What becomes of the present `Scale`.
-enum Rescale {
+enum Rescale<'r> {
     Put(Value),
-    Patch(Patch),
+    Patch(Sent<'r>),
     /// The configuration, and whether it takes from others what they have.
     Apply(Value, bool),
 }
 
-fn patched(schema: &Schema, root: TypeId, scale: &Value, patch: &Patch) -> Result<Value> {
-    let mut scale = scale.clone();
-    match patch {
-        Patch::Strategic(tree) => {
-            let merged = schema.strategic_merge(root, &scale, tree);
-            return merged.map_err(|e| ApiError::bad_request(e.to_string()));
+fn wanted<'r>(server: &ApiServer, resource: &Resource, request: &'r Request) -> Result<Rescale<'r>> {
+    let body = body()?;
+    if request.info.verb != "patch" {
+        let mut scale = decode_kind(request, body.schema.get(), &[(SCALE_VERSION, "Scale")])?;
+        check_namespace(body, &mut scale, &request.info.namespace)?;
+        check_identity(&request.info.name, &scale)?;
+        return Ok(Rescale::Put(scale));
+    }
+    let catalog = server.registry.catalog();
+    let builtin = catalog.stored("apps", "deployments").map(|s| s.resource.clone());
+    let kind = PatchKind::of(request.header("content-type"), builtin.as_deref().unwrap_or(resource))?;
+    if kind != PatchKind::Apply {
+        return Ok(Rescale::Patch(Sent::read(request, kind)?));
+    }
+    let (config, repeated) = sent::configuration(request, body)?;
+    if let Some(repeated) = repeated {
+        let error = format!("error converting YAML to JSON: {repeated}");
+        if request.strict_problem(std::slice::from_ref(&error)).is_some() {
+            return Err(ApiError::bad_request(format!("error strict decoding patch: {error}")));
         }
-        Patch::Merge(tree) => json_patch::merge(&mut scale, tree),
-        Patch::Json(patch) => {
-            json_patch::patch(&mut scale, patch).map_err(|e| ApiError::bad_request(e.to_string()))?;
-        }
-        Patch::Misfit => return Err(ApiError::unfit_patch()),
     }
-    Ok(scale)
-}
-
-/// The applied configuration, which must say what it is.
-fn configuration(request: &Request) -> Result<Value> {
-    let document = Document::from_yaml(&request.body);
-    let config = document
-        .map_err(|e| ApiError::bad_request(format!("error decoding YAML: {e}")))?
-        .value;
-    request.trail.request_patch(|| config.to_string().into());
-    if config.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
-        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
-    }
-    let text = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (version, kind) = (text("apiVersion"), text("kind"));
-    if (version, kind) != (SCALE_VERSION, "Scale") {
-        let (group, version) = api::gvk::split_api_version(version);
-        return Err(ApiError::bad_request(format!(
-            "invalid object type: {group}/{version}, Kind={kind}"
-        )));
-    }
-    Ok(config)
+    Ok(Rescale::Apply(config, request.query.flag("force")))
 }
 
 fn set(tree: &mut Value, path: &str, value: Value) {
@@ -205,56 +203,30 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         namespace,
         options: &options,
     };
-    let schema = api::schema::Schema::builtin();
-    let gvk = api::gvk::GroupVersionKind::new("autoscaling", "v1", "Scale");
-    let root = schema
-        .type_for(&gvk)
-        .ok_or_else(|| ApiError::internal("Scale has no schema"))?;
-    let mut strict = Vec::new();
-    let wanted = if request.info.verb == "patch" {
-        let builtin = server
-            .registry
-            .catalog()
-            .stored("apps", "deployments")
-            .map(|s| s.resource.clone());
-        let kind = PatchKind::of(request.header("content-type"), builtin.as_deref().unwrap_or(resource))?;
-        if kind == PatchKind::Apply {
-            Rescale::Apply(configuration(request)?, request.query.flag("force"))
-        } else {
-            let (patch, objections) = Patch::parse(kind, &request.body)?;
-            request.trail.request_patch(|| request.body.clone());
-            strict = objections;
-            Rescale::Patch(patch)
-        }
-    } else {
-        let scale = decode_kind(request, schema, &[(SCALE_VERSION, "Scale")])?;
-        Rescale::Put(scale)
-    };
+    let (kind, wanted) = (body()?, wanted(server, resource, request)?);
     let (api_version, replicas_at) = (resource.api_version(), spec_path(resource));
     let updated = write
         .update(name, |old| {
-            let target = api::apply::Target::new(schema, root);
+            let target = api::apply::Target::new(kind.schema.get(), kind.root);
             let mut before = scale_of(resource, old);
             let unreadable = |why: String| ApiError::internal(why);
             api::apply::scale::to_scale(old, &mut before, &api_version, replicas_at).map_err(unreadable)?;
             let mut context = options.context(&server.registry, SCALE_VERSION);
-            let after = match &wanted {
+            let mut scale = match &wanted {
                 Rescale::Put(scale) => scale.clone(),
-                Rescale::Patch(patch) => patched(schema, root, &before, patch)?,
+                Rescale::Patch(sent) => sent.patched(kind, &before, namespace)?,
                 Rescale::Apply(config, force) => {
                     context.operation = "Apply".into();
                     context.force = *force;
-                    api::apply::apply(&target, Some(&before), config, &context)
-                        .map_err(|e| resources::refused(resource, config, &e))?
+                    let applied = api::apply::apply(&target, Some(&before), config, &context)
+                        .map_err(|e| resources::refused(kind, config, &e))?;
+                    let decoded = decode_tree(kind, applied, Voice::Converter).map_err(ApiError::bad_request)?;
+                    let mut scale = decoded.value;
+                    check_namespace(kind, &mut scale, namespace)?;
+                    check_identity(name, &scale)?;
+                    scale
                 }
             };
-            let decoded = schema.decode_value(root, after);
-            let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
-            let objections = [strict.clone(), decoded.strict_errors()].concat();
-            if let Some(why) = request.strict_problem(&objections) {
-                return Err(ApiError::bad_request(why));
-            }
-            let mut scale = decoded.value;
             if !matches!(wanted, Rescale::Apply(..)) {
                 api::apply::track_update(&target, Some(&before), &mut scale, &context);
             }
@@ -269,20 +241,25 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 let error = api::field::FieldError::invalid("spec.replicas", json!(replicas), why);
                 return Err(ApiError::invalid("autoscaling", "Scale", name, &[error]));
             }
-            let revision = match (
-                metadata::text(&scale, "resourceVersion"),
-                metadata::text(old, "resourceVersion"),
-            ) {
-                ("" | "0", _) => None,
-                (new, old) if new == old => None,
-                (new, _) => Some(parse_revision(new)?),
+            let uid = Some(metadata::text(&scale, "uid")).filter(|uid| !uid.is_empty());
+            if matches!(wanted, Rescale::Patch(_) | Rescale::Apply(..))
+                && let Some(wanted) = uid
+                && !resource.is_custom()
+            {
+                same_uid(resource, old, wanted)?;
+            }
+            let (new, now) = [&scale, old].map(|tree| metadata::text(tree, "resourceVersion")).into();
+            let revision = match resources::number(new)? {
+                0 => None,
+                _ if new == now => None,
+                revision => Some(revision),
             };
             let mut tree = old.clone();
             set(&mut tree, replicas_at, json!(replicas));
             api::apply::scale::from_scale(&mut tree, &scale, &api_version, replicas_at).map_err(unreadable)?;
             Ok(Change {
                 tree,
-                uid: Some(metadata::text(&scale, "uid").to_owned()).filter(|uid| !uid.is_empty()),
+                uid: uid.map(str::to_owned),
                 revision,
                 // who has the number now is written down already
                 applied: true,

@@ -1,5 +1,6 @@
 //! The objects of a request in the version that somebody wants to see them in.
 
+use api::gvk::GroupVersionKind;
 use api::schema::{Schema, TypeId};
 use serde_json::Value;
 
@@ -32,6 +33,13 @@ impl Version {
             Version::Other(resource) => Some(resource.api_version()),
         };
         name(self) == name(other)
+    }
+
+    /// The kind of what is written, where it is of another group than the resource: the body of a subresource.
+    pub fn borrowed_kind(&self, asked: &Attributes<'_>) -> Option<GroupVersionKind> {
+        let resource = self.resource(asked);
+        let kind = resource.kind_of(asked.subresource);
+        (kind.group != resource.group).then_some(kind)
     }
 
     /// The schema of what is written, and its type.

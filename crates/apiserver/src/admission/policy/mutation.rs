@@ -131,6 +131,12 @@ fn merged(made: &Cel<'_>, shown: &Shown, asked: &Attributes<'_>) -> Result<Value
     for key in ["apiVersion", "kind"] {
         config[key] = shown.object[key].clone();
     }
+    if let Some(kind) = shown.version.borrowed_kind(asked) {
+        // upstream knows the types that documents of their own group describe, and the bodies of such paths are in those of others
+        return Err(format!(
+            "error applying patch: failed to convert patch object to typed object: no corresponding type for {kind}"
+        ));
+    }
     let (schema, root) = shown.version.shape(asked).map_err(|error| error.message)?;
     if let Some(why) = apply::unfit(schema, root, &config, &[]) {
         let why = format!("failed to convert patch object to typed object: {why}");

@@ -236,7 +236,7 @@ fn conditions(errors: &mut Errors, list: &Cursor) {
             "Denied" => "Approved",
             _ => "",
         };
-        if seen.contains(other) {
+        if !other.is_empty() && seen.contains(other) {
             errors.push(list.wrong(kind.text(), "Approved and Denied conditions are mutually exclusive"));
         }
         if !seen.insert(kind.text()) {

@@ -1,6 +1,7 @@
 //! PersistentVolumeClaim. The source of a volume's first content is said in two fields that must agree: KEP-1495.
 
 use api::field::FieldError;
+use api::quantity::Quantity;
 use serde_json::{Value, json};
 
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, or, text_at};
@@ -211,14 +212,11 @@ fn claim_update(errors: &mut Errors, root: &Cursor, old: &Cursor) {
         errors.push(spec.forbidden(why));
     }
     let way = ["resources", "requests", "storage"];
-    let (size, was) = (spec.at(&way), before.at(&way));
-    if let (Some(now), Some(then)) = (size.quantity(), was.quantity())
-        && now < then
-        && old
-            .at(&["status", "capacity", "storage"])
-            .quantity()
-            .map_or_else(|| now.is_zero() || now.is_negative(), |has| now <= has)
-    {
+    let size = spec.at(&way);
+    // what is not said is nothing
+    let amount = |at: Cursor| at.quantity().unwrap_or(Quantity::ZERO);
+    let (now, then) = (amount(spec.at(&way)), amount(before.at(&way)));
+    if now < then && now <= amount(old.at(&["status", "capacity", "storage"])) {
         errors.push(size.forbidden("field can not be less than status.capacity"));
     }
     let mode = spec.get("volumeMode");

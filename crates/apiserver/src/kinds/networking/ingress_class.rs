@@ -68,8 +68,8 @@ fn validate(check: &Check) -> Errors {
     }
     let (scope, namespace) = (parameters.get("scope"), parameters.get("namespace"));
     match scope.text() {
-        "" => errors.push(scope.required("")),
-        "Namespace" if namespace.text().is_empty() => {
+        _ if !scope.is_some() => errors.push(scope.required("")),
+        "Namespace" if !namespace.is_some() => {
             errors.push(namespace.required("`parameters.scope` is set to 'Namespace'"));
         }
         "Namespace" => dns_label(&mut errors, &namespace),
