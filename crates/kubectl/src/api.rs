@@ -129,7 +129,7 @@ impl Api {
         };
         match &globals.as_user {
             Some(user) => add("impersonate-user", user)?,
-            None if !globals.as_group.is_empty() || globals.as_uid.is_some() => {
+            None if !globals.as_group.is_empty() || globals.as_uid.is_some() || !globals.as_user_extra.is_empty() => {
                 return Err(message(
                     "requesting uid, groups or user-extra for  without impersonating a user",
                 ));
@@ -141,6 +141,15 @@ impl Api {
         }
         if let Some(uid) = &globals.as_uid {
             add("impersonate-uid", uid)?;
+        }
+        for extra in &globals.as_user_extra {
+            let (key, value) = extra
+                .split_once('=')
+                .ok_or_else(|| message(format!("invalid user extra {extra:?}: it is no key=value")))?;
+            let name = format!("impersonate-extra-{}", escape(key).to_lowercase());
+            let name = HeaderName::try_from(name).map_err(|e| message(format!("{extra}: {e}")))?;
+            let value = HeaderValue::from_str(value).map_err(|e| message(format!("{extra}: {e}")))?;
+            headers.append(name, value);
         }
         let client = Client::new(
             Arc::new(transport.clone()),

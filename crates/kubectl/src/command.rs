@@ -84,8 +84,90 @@ enum Command {
     ApiResources(cmd::info::Resources),
     ApiVersions(cmd::info::Versions),
     Config(cmd::config::Args),
+    Kuberc(cmd::kuberc::Args),
     Plugin(cmd::plugin::Args),
     Version(cmd::info::Version),
+    /// Print the list of flags inherited by all commands
+    #[command(hide = true)]
+    Options,
+    /// Help about any command
+    #[command(hide = true)]
+    Help(Help),
+}
+
+#[derive(Debug, clap::Args)]
+struct Help {
+    words: Vec<String>,
+}
+
+/// The commands with their flags. As upstream has it those of every command stand under `options` alone, and what follows a flag that
+/// takes a value is its value, whatever it looks like.
+pub fn spec() -> clap::Command {
+    fn with_values(command: clap::Command) -> clap::Command {
+        let takes = |arg: &clap::Arg| arg.get_action().takes_values() && !arg.is_positional();
+        command
+            .mut_args(|arg| match takes(&arg) {
+                true => arg.allow_hyphen_values(true),
+                false => arg,
+            })
+            .mut_subcommands(with_values)
+    }
+    const SEE: &str = "Use \"kubectl options\" for a list of global command-line options (applies to all commands).";
+    fn with_end(command: clap::Command) -> clap::Command {
+        command.after_help(SEE).mut_subcommands(with_end)
+    }
+    let hidden = with_values(Cli::command()).mut_args(|arg| match arg.is_global_set() {
+        true => arg.hide(true),
+        false => arg,
+    });
+    with_end(hidden)
+}
+
+/// `options`: the flags of every command.
+fn options() -> String {
+    let spec = Cli::command();
+    let flag = |arg: &clap::Arg| {
+        let short = arg.get_short().map(|letter| format!("-{letter}, ")).unwrap_or_default();
+        let value = match arg.get_action() {
+            ArgAction::SetTrue => "false",
+            ArgAction::Append => "[]",
+            _ => "''",
+        };
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        Some(format!("    {short}--{}={value}:\n\t{help}\n", arg.get_long()?))
+    };
+    let mut flags: Vec<&clap::Arg> = spec
+        .get_arguments()
+        .filter(|arg| arg.is_global_set() && !arg.is_hide_set())
+        .collect();
+    flags.sort_by_key(|arg| arg.get_long());
+    let all: Vec<String> = flags.into_iter().filter_map(flag).collect();
+    format!(
+        "The following options can be passed to any command:\n\n{}",
+        all.join("\n")
+    )
+}
+
+/// `help`: of the command that the words name as far as they do.
+fn help(words: &[String]) -> Result<()> {
+    let mut spec = spec();
+    spec.build();
+    let known = words.first().is_none_or(|word| spec.find_subcommand(word).is_some());
+    if !known {
+        let words: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+        eprintln!("Unknown help topic [{}]", words.join(" "));
+        eprint!("{}", spec.render_help());
+        return Ok(());
+    }
+    let mut at = &spec;
+    for word in words {
+        let Some(found) = at.find_subcommand(word) else {
+            break;
+        };
+        at = found;
+    }
+    print!("{}", at.clone().render_help());
+    Ok(())
 }
 
 /// Runs one command on a runtime of its own.
@@ -105,11 +187,18 @@ pub fn main(args: Args) -> ExitCode {
 
 /// Runs one command to its end.
 pub async fn run(args: Args) -> ExitCode {
-    if let Some(code) = plugin(&args.words) {
-        return code;
-    }
     let mut words = vec![OsString::from("kubectl")];
     words.extend(args.words);
+    let words = match crate::kuberc::apply(&spec(), words) {
+        Ok(words) => words,
+        Err(error) => {
+            eprintln!("{}", error.report().unwrap_or_default());
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(code) = plugin(&words[1..]) {
+        return code;
+    }
     let cli = match parse(words) {
         Ok(parsed) => parsed,
         Err(code) => return code,
@@ -135,8 +224,8 @@ pub async fn run(args: Args) -> ExitCode {
 fn plugin(words: &[OsString]) -> Option<ExitCode> {
     let first = words.first()?.to_str()?;
     let spec = Cli::command();
-    // completion asks under these names, help is no plug-in's
-    if matches!(first, "help" | "__complete" | "__completeNoDesc") {
+    // completion asks under these names
+    if matches!(first, "__complete" | "__completeNoDesc") {
         return None;
     }
     // whoever extends `create` names two words
@@ -192,6 +281,9 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
         Command::Wait(args) => cmd::wait::run(session, args).await,
         Command::Set(args) => cmd::set::run(session, args).await,
         Command::Config(args) => cmd::config::run(session, args),
+        Command::Kuberc(args) => cmd::kuberc::run(session, args),
+        Command::Options => session.println(&options()),
+        Command::Help(args) => help(&args.words),
         Command::Plugin(args) => cmd::plugin::run(session, args, command_of),
         Command::Proxy(args) => cmd::proxy::run(session, args).await,
         Command::Debug(args) => cmd::debug::run(session, args).await,
@@ -219,7 +311,7 @@ async fn dispatch(session: &Session, command: &Command) -> Result<()> {
 
 /// The command line, and how the command is called in messages.
 fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
-    let spec = Cli::command();
+    let spec = spec();
     let words = plain_switches(&spec, words);
     let called = called(&spec, &words);
     let last = words
@@ -237,8 +329,10 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
                     | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
             );
             if help {
-                // A group of commands alone is an error; the program alone is not.
-                if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && called != "kubectl" {
+                // A group of commands alone is an error, but for one; the program alone is not.
+                if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                    && !matches!(called.as_str(), "kubectl" | "kubectl certificate")
+                {
                     eprint!("{}", error.render());
                     return Err(ExitCode::FAILURE);
                 }
@@ -406,7 +500,7 @@ mod tests {
     use super::*;
 
     fn error_of(line: &str) -> String {
-        let spec = Cli::command();
+        let spec = spec();
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let called = called(&spec, &words);
         let error = spec
@@ -417,7 +511,7 @@ mod tests {
 
     #[test]
     fn the_specification_of_flags_is_sound() {
-        Cli::command().debug_assert();
+        spec().debug_assert();
     }
 
     #[test]
@@ -445,5 +539,23 @@ mod tests {
         ];
         let plain = plain_switches(&Cli::command(), words.iter().map(OsString::from).collect());
         assert_eq!(plain, ["kubectl", "get", "--no-headers", "--", "--watch=true"]);
+    }
+
+    #[test]
+    fn what_follows_a_flag_with_a_value_is_its_value() {
+        let found = |line: &str| spec().try_get_matches_from(line.split(' '));
+        assert!(found("kubectl get pods -o -o").is_ok());
+        assert!(found("kubectl apply -f --prune").is_ok());
+        assert!(found("kubectl get pods -o").is_err());
+    }
+
+    #[test]
+    fn flags_of_every_command_stand_under_options_alone() {
+        let mut spec = spec();
+        spec.build();
+        let get = spec.find_subcommand_mut("get").unwrap().render_help().to_string();
+        assert!(!get.contains("--kubeconfig") && get.contains("--selector"), "{get}");
+        let all = options();
+        assert!(all.contains("--kubeconfig") && all.contains("-n, --namespace"), "{all}");
     }
 }

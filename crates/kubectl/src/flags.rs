@@ -14,6 +14,9 @@ pub struct Globals {
     /// Path to the kubeconfig file to use for CLI requests
     #[arg(long, global = true)]
     pub kubeconfig: Option<PathBuf>,
+    /// Path to the kuberc file to use for preferences; KUBERC=off turns them off
+    #[arg(long, global = true)]
+    pub kuberc: Option<PathBuf>,
     /// The name of the kubeconfig context to use
     #[arg(long, global = true)]
     pub context: Option<String>,
@@ -38,6 +41,9 @@ pub struct Globals {
     /// Group to impersonate for the operation
     #[arg(long, global = true)]
     pub as_group: Vec<String>,
+    /// User extras to impersonate for the operation, as key=value
+    #[arg(long, global = true)]
+    pub as_user_extra: Vec<String>,
     /// UID to impersonate for the operation
     #[arg(long, global = true)]
     pub as_uid: Option<String>,
@@ -154,7 +160,8 @@ impl DryRun {
     }
 }
 
-fn dry_run(text: &str) -> std::result::Result<DryRun, String> {
+/// Reads `--dry-run`.
+pub fn dry_run(text: &str) -> std::result::Result<DryRun, String> {
     match text {
         "none" | "false" => Ok(DryRun::None),
         "client" => Ok(DryRun::Client),

@@ -11,6 +11,7 @@ mod discovery;
 mod error;
 mod flags;
 mod image_name;
+mod kuberc;
 mod kustomize;
 pub use ::api::jsonpath;
 pub mod manifest;

@@ -38,7 +38,7 @@ pub async fn read(files: &Files) -> Result<Vec<Manifest>> {
         if !files.files.is_empty() || files.recursive {
             return fail("only one of -f or -k can be specified");
         }
-        let objects = kustomize::build(Path::new(dir), kustomize::Order::Read, &mut |text| eprintln!("{text}"))?;
+        let objects = kustomize::build(Path::new(dir), &mut |text| eprintln!("{text}"))?;
         let source = dir.clone();
         all.extend(objects.into_iter().map(|object| Manifest {
             source: source.clone(),
@@ -189,6 +189,20 @@ pub fn objects(source: &str, text: &str) -> Result<Vec<Manifest>> {
     Ok(all)
 }
 
+/// What a reader of YAML objects to, in one line, and with the line that it is about where that is not the first, as upstream has it.
+fn problem(error: &str) -> String {
+    let line = error.lines().next().unwrap_or_default();
+    let line = line.strip_prefix("error: ").unwrap_or(line);
+    let place = line.strip_prefix("line ").and_then(|rest| rest.split_once(" column "));
+    let Some((number, (_, why))) = place.and_then(|(n, rest)| Some((n, rest.split_once(": ")?))) else {
+        return line.to_owned();
+    };
+    match number {
+        "1" => why.to_owned(),
+        number => format!("line {number}: {why}"),
+    }
+}
+
 /// The documents of a text: JSON ones after each other, or YAML ones parted by `---`. A text that begins like JSON is
 /// YAML in flow style if it is no JSON, also after one document that is.
 pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
@@ -213,7 +227,8 @@ pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
     }
     for document in split(rest) {
         let read = document.and_then(|text| {
-            Document::from_yaml(text.as_bytes()).map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))
+            Document::from_yaml(text.as_bytes())
+                .map_err(|e| format!("error converting YAML to JSON: yaml: {}", problem(&e.to_string())))
         });
         match read {
             Ok(read) => found.extend(Some(read.value).filter(|v| !v.is_null())),

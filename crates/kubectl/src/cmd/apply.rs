@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::delete::propagation;
 use super::prune::{Pruner, kinds_of};
 use crate::change::{Changer, MERGE, STRATEGIC, prune_nulls};
 use crate::error::{Error, Result, all, fail, message};
@@ -10,7 +11,7 @@ use crate::patch::{Shape, apply_merge_patch, three_way};
 use crate::print::go;
 use crate::resolve::{filter_by_labels, from_files};
 use crate::select::Info;
-use crate::session::Session;
+use crate::session::{Session, duration};
 
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MANAGER: &str = "kubectl-client-side-apply";
@@ -57,6 +58,15 @@ pub struct Args {
     /// If true, wait for resources to be gone before returning
     #[arg(long)]
     wait: bool,
+    /// Must be "background", "orphan", or "foreground"
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "background", default_value = "background", hide_default_value = true)]
+    cascade: String,
+    /// Period of time in seconds given to the resource to terminate gracefully
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
+    /// The length of time to wait before giving up on a delete, zero means determine a timeout from the size of the object
+    #[arg(long, default_value = "0s", hide_default_value = true)]
+    timeout: String,
     #[command(subcommand)]
     sub: Option<Sub>,
 }
@@ -64,21 +74,29 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Sub {
     /// View the latest last-applied-configuration annotations of a resource/object
-    ViewLastApplied(super::last_applied::View),
+    #[command(name = "view-last-applied")]
+    View(super::last_applied::View),
+    /// Edit latest last-applied-configuration annotations of a resource/object
+    #[command(name = "edit-last-applied")]
+    Edit(super::last_applied::Edit),
     /// Set the last-applied-configuration annotation on a live object to match the contents of a file
-    SetLastApplied(super::last_applied::Set),
+    #[command(name = "set-last-applied")]
+    Set(super::last_applied::Set),
 }
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
-        Some(Sub::ViewLastApplied(view)) => return super::last_applied::view(session, view).await,
-        Some(Sub::SetLastApplied(set)) => return super::last_applied::set(session, set).await,
+        Some(Sub::View(view)) => return super::last_applied::view(session, view).await,
+        Some(Sub::Edit(edit)) => return super::last_applied::edit(session, edit).await,
+        Some(Sub::Set(set)) => return super::last_applied::set(session, set).await,
         None => {}
     }
     if !args.args.is_empty() {
         return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
     }
     check(args)?;
+    propagation(&args.cascade)?;
+    duration(&args.timeout)?;
     let manager = if args.server_side {
         super::server_side_apply::MANAGER
     } else {
@@ -314,7 +332,7 @@ async fn patch_until_accepted(
             continue;
         }
         if args.force && (failed.is_conflict() || failed.http_code() == Some(422)) {
-            replace(changer, info, modified).await.map_err(|e| (e, text))?;
+            replace(changer, args, info, modified).await.map_err(|e| (e, text))?;
             return Ok(false);
         }
         return Err((failed.with_source("patching", source), text));
@@ -322,10 +340,12 @@ async fn patch_until_accepted(
 }
 
 /// `--force`: what cannot be changed is made anew.
-async fn replace(changer: &Changer<'_>, info: &mut Info, modified: &Value) -> Result<()> {
+async fn replace(changer: &Changer<'_>, args: &Args, info: &mut Info, modified: &Value) -> Result<()> {
     let old = info.object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-    changer.delete(info, Some(0), "Background").await?;
-    super::delete::until_gone(changer.session, info, &old, None).await?;
+    let grace = Some(args.grace_period).filter(|seconds| *seconds >= 0);
+    changer.delete(info, grace, propagation(&args.cascade)?).await?;
+    let deadline = duration(&args.timeout)?.map(|most| tokio::time::Instant::now() + most);
+    super::delete::until_gone(changer.session, info, &old, deadline).await?;
     info.object = modified.clone();
     prune_nulls(&mut info.object);
     changer.create(info).await

@@ -1,4 +1,4 @@
-//! `auth can-i` and `auth whoami`: what we may do, and who the server thinks we are.
+//! `auth can-i` and `auth whoami`: what we may do, and who the server thinks we are. `reconcile` has a file of its own.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -44,6 +44,7 @@ enum Sub {
     CanI(CanI),
     /// Check self subject attributes
     Whoami(Whoami),
+    Reconcile(super::reconcile::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -77,6 +78,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         Sub::CanI(args) if args.list => list(session, args).await,
         Sub::CanI(args) => can_i(session, args).await,
         Sub::Whoami(args) => whoami(session, args).await,
+        Sub::Reconcile(args) => super::reconcile::run(session, args).await,
     }
 }
 

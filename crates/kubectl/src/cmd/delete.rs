@@ -50,6 +50,18 @@ pub struct Args {
     raw: Option<String>,
 }
 
+/// What `--cascade` asks to become of dependents.
+pub fn propagation(cascade: &str) -> Result<&'static str> {
+    match cascade {
+        "background" | "true" => Ok("Background"),
+        "foreground" => Ok("Foreground"),
+        "orphan" | "false" => Ok("Orphan"),
+        other => fail(format!(
+            "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
+        )),
+    }
+}
+
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let output = args.change.output.output.as_deref().unwrap_or_default();
     if !matches!(output, "" | "name") {
@@ -64,16 +76,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     let grace = grace(session, args)?;
     args.which.check()?;
-    let propagation = match args.cascade.as_str() {
-        "background" | "true" => "Background",
-        "foreground" => "Foreground",
-        "orphan" | "false" => "Orphan",
-        other => {
-            return fail(format!(
-                "invalid cascade value ({other}). Must be \"background\", \"foreground\", or \"orphan\""
-            ));
-        }
-    };
+    let propagation = propagation(&args.cascade)?;
     let changer = Changer::new(session, &args.change, "")?;
     let selects = args.which.all || args.which.selector.is_some() || args.which.field_selector.is_some();
     let forgives = args.ignore_not_found.unwrap_or(selects);

@@ -13,7 +13,7 @@ use crate::print::{go, yaml};
 use crate::select::{Info, Selection};
 use crate::session::Session;
 
-const HEADER: &str = "# Please edit the object below. Lines beginning with a '#' will be ignored,
+pub const HEADER: &str = "# Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be
 # reopened with the relevant failures.
 #
@@ -56,19 +56,50 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 }
 
 async fn edit(changer: &Changer<'_>, args: &Args, info: &mut Info, json: bool) -> Result<()> {
-    let session = changer.session;
     let mut shown = info.object.clone();
     if let Some(meta) = shown["metadata"].as_object_mut() {
         meta.remove("managedFields");
     }
-    let mut text = match json {
-        true => format!("{}\n", go::json(&shown, Some("    "))),
-        false => yaml::to_string(&shown),
+    let form = Form {
+        header: HEADER,
+        json,
+        again: true,
+    };
+    let before = shown.clone();
+    edited(changer.session, &form, &shown, async |after| {
+        save(changer, args, info, &before, after).await?;
+        changer.tell(&info.object, "edited")
+    })
+    .await
+}
+
+/// How something is edited.
+pub struct Form {
+    /// What stands above it where that may have comments.
+    pub header: &'static str,
+    pub json: bool,
+    /// Whether the editor comes up again when it cannot be saved.
+    pub again: bool,
+}
+
+/// Has somebody edit an object, until it can be saved or nothing has changed.
+///
+/// # Errors
+/// When the editor fails, when nothing valid was saved, and when saving fails for good.
+pub async fn edited(
+    session: &Session,
+    form: &Form,
+    shown: &Value,
+    mut save: impl AsyncFnMut(&Value) -> Result<()>,
+) -> Result<()> {
+    let (mut text, header) = match form.json {
+        true => (format!("{}\n", go::json(shown, Some("    "))), ""),
+        false => (yaml::to_string(shown), form.header),
     };
     let mut complaint = String::new();
     loop {
-        let before = format!("{HEADER}{complaint}{text}");
-        let after = in_editor(&before, json)?;
+        let before = format!("{header}{complaint}{text}");
+        let after = in_editor(&before, form.json)?;
         let content = without_comments(&after);
         if content.trim().is_empty() {
             session.warn("Edit cancelled, saved file was empty.");
@@ -89,12 +120,13 @@ async fn edit(changer: &Changer<'_>, args: &Args, info: &mut Info, json: bool) -
         let problem = match documents("edited-file", &content) {
             Err(error) => error,
             Ok(list) => match &list[..] {
-                [edited] if *edited == shown => {
+                [edited] if edited == shown => {
                     session.warn("Edit cancelled, no changes made.");
                     return Ok(());
                 }
-                [edited] => match save(changer, args, info, &shown, edited).await {
-                    Ok(()) => return changer.tell(&info.object, "edited"),
+                [edited] => match save(edited).await {
+                    Ok(()) => return Ok(()),
+                    Err(error) if !form.again => return Err(error),
                     Err(error) => error,
                 },
                 _ => message("one object is expected"),
@@ -160,10 +192,7 @@ fn in_editor(text: &str, json: bool) -> Result<String> {
     std::fs::remove_file(&path)?;
     match status {
         Ok(status) if status.success() => Ok(after?),
-        Ok(status) => fail(format!(
-            "there was a problem with the editor {}: {status}",
-            go::quote(&editor)
-        )),
+        Ok(_) => fail(format!("there was a problem with the editor {}", go::quote(&editor))),
         Err(e) => fail(format!("unable to launch the editor {}: {e}", go::quote(&editor))),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Result, fail, message};
-use crate::kustomize::{self, Order};
+use crate::kustomize;
 use crate::print::yaml;
 use crate::session::Session;
 
@@ -22,7 +22,7 @@ pub fn run(session: &Session, args: &Args) -> Result<()> {
         [dir] => dir,
         _ => return fail("specify one path to kustomization.yaml"),
     };
-    let objects = kustomize::build(Path::new(dir), Order::Kinds, &mut |text| session.warn(text))?;
+    let objects = kustomize::build(Path::new(dir), &mut |text| session.warn(text))?;
     let texts: Vec<String> = objects.iter().map(yaml::to_string).collect();
     let text = texts.join("---\n");
     if args.output.is_empty() {

@@ -1,15 +1,23 @@
-//! `apply view-last-applied` and `apply set-last-applied`.
+//! `apply view-last-applied`, `apply set-last-applied` and `apply edit-last-applied`.
 
 use serde_json::{Value, json};
 
-use super::apply::{annotations, last_applied, recorded};
+use super::apply::{LAST_APPLIED, annotations, last_applied, recorded};
+use super::edit::{Form, edited};
 use crate::change::{Changer, MERGE};
 use crate::error::{Result, fail, message};
-use crate::flags::{Change, Files};
+use crate::flags::{Change, Files, Validate};
+use crate::manifest::Manifest;
+use crate::print::format::items;
 use crate::print::{go, yaml};
-use crate::resolve::from_files;
+use crate::resolve::{from_files, resolve};
 use crate::select::Selection;
 use crate::session::Session;
+
+const EDITED: &str = "# Please edit the 'last-applied-configuration' annotations below.
+# Lines beginning with a '#' will be ignored, and an empty file will abort the edit.
+#
+";
 
 #[derive(Debug, clap::Args)]
 pub struct View {
@@ -36,6 +44,17 @@ pub struct Set {
     /// Will create the annotation if the current object does not have one
     #[arg(long)]
     create_annotation: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Edit {
+    args: Vec<String>,
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    validate: Validate,
 }
 
 pub async fn view(session: &Session, args: &View) -> Result<()> {
@@ -78,9 +97,9 @@ pub async fn set(session: &Session, args: &Set) -> Result<()> {
                 info.name
             ));
         }
-        let patch = json!({"metadata": {"annotations": {super::apply::LAST_APPLIED: text}}});
+        let patch = json!({"metadata": {"annotations": {LAST_APPLIED: text}}});
         if changer.is_local() {
-            annotations(&mut current)?.insert(super::apply::LAST_APPLIED.to_owned(), Value::from(text));
+            annotations(&mut current)?.insert(LAST_APPLIED.to_owned(), Value::from(text));
             info.object = current;
         } else {
             changer.patch(&mut info, MERGE, &patch).await?;
@@ -88,4 +107,53 @@ pub async fn set(session: &Session, args: &Set) -> Result<()> {
         changer.tell(&info.object, "configured")?;
     }
     crate::error::all(errors)
+}
+
+/// Has somebody edit what objects record of their last apply, as if that had been applied.
+pub async fn edit(session: &Session, args: &Edit) -> Result<()> {
+    let mut change = args.change.clone();
+    let form = Form {
+        header: EDITED,
+        json: change.output.output.take().as_deref() == Some("json"),
+        again: false,
+    };
+    let changer =
+        Changer::new(session, &change, "kubectl-client-side-apply")?.validation(args.validate.field_validation()?);
+    let mut selection = Selection::new(&args.args);
+    selection.files = Some(&args.files);
+    selection.latest = true;
+    let mut records = Vec::new();
+    for info in selection.all(session).await? {
+        if let Some(text) = last_applied(&info.object) {
+            let record: Value = serde_json::from_str(text).map_err(|e| message(format!("{}: {e}", info.name)))?;
+            records.push(record);
+        }
+    }
+    let shown = match &records[..] {
+        [] => {
+            return fail(
+                "no last-applied-configuration annotation found on resources, to create the annotation, use command `kubectl apply set-last-applied --create-annotation`",
+            );
+        }
+        [one] => one.clone(),
+        many => json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": many}),
+    };
+    edited(session, &form, &shown, async |after| {
+        for object in items(after) {
+            if records.contains(object) {
+                changer.tell(object, "skipped")?;
+                continue;
+            }
+            let source = String::new();
+            let object = object.clone();
+            let mut info = resolve(session, Manifest { source, object }).await?;
+            let patch = json!({"metadata": {"annotations": {LAST_APPLIED: recorded(&info.object)?}}});
+            if !changer.is_local() {
+                changer.patch(&mut info, MERGE, &patch).await?;
+            }
+            changer.tell(&info.object, "edited")?;
+        }
+        Ok(())
+    })
+    .await
 }

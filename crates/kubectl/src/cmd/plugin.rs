@@ -54,7 +54,7 @@ pub fn run(session: &Session, args: &Args, command_of: impl Fn(&[&str]) -> Optio
     }
     if plugins.is_empty() {
         return Err(Error::Plain(
-            "error: unable to find any kubectl plugins in your PATH\n".to_owned(),
+            "error: unable to find any kubectl plugins in your PATH".to_owned(),
         ));
     }
     session.println("The following compatible plugins are available:\n")?;

@@ -24,6 +24,9 @@ pub struct Args {
     /// Period of time in seconds given to the resource to terminate gracefully
     #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
     grace_period: i64,
+    /// Raw URI to PUT to the server
+    #[arg(long)]
+    raw: Option<String>,
 }
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
@@ -32,6 +35,9 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     if args.grace_period >= 0 && !args.force {
         return fail("--grace-period must have --force specified");
+    }
+    if let Some(path) = &args.raw {
+        return super::create::raw(session, &args.files, http::Method::PUT, path).await;
     }
     let changer = Changer::new(session, &args.common.change, "kubectl-replace")?
         .validation(args.common.validate.field_validation()?);
@@ -58,7 +64,11 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 }
 
 async fn anew(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<()> {
-    let grace = Some(args.grace_period.max(0));
+    // 0 takes whatever there is away at once, which upstream lets nobody ask for here
+    let grace = match args.grace_period {
+        0 => Some(1),
+        given => Some(given.max(0)),
+    };
     match changer.delete(info, grace, "Background").await {
         Ok(answer) => {
             let name = crate::print::go::quote(&info.name);

@@ -87,7 +87,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return session.usage("-i/--stdin is required for containers with -t/--tty=true");
     }
     if args.expose && args.port.is_none() {
-        return session.usage("--port must be set when exposing a service");
+        return fail("--port must be set when exposing a service");
     }
     let attach = args.attach.unwrap_or(args.stdin || args.tty);
     if args.rm && !attach {

@@ -67,9 +67,9 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let mut errors = Vec::new();
     for mut info in infos {
         if !info.ty.is(RBAC, "RoleBinding") && !info.ty.is(RBAC, "ClusterRoleBinding") {
-            let (resource, name) = (info.ty.group_resource(), &info.name);
+            let (resource, name) = (&info.ty.plural, &info.name);
             errors.push(message(format!(
-                "error: {resource}/{name} setting subjects is only supported for RoleBinding/ClusterRoleBinding\n"
+                "{resource}/{name} setting subjects is only supported for RoleBinding/ClusterRoleBinding"
             )));
             continue;
         }

@@ -25,10 +25,10 @@ pub const VERSION: &str = "v5.8.1";
 
 /// In which order objects come out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// As they were read; what `apply -k` uses.
+enum Order {
+    /// As they were read.
     Read,
-    /// By kinds; what `kustomize` prints.
+    /// By kinds, where the file does not ask for another.
     Kinds,
 }
 
@@ -36,11 +36,11 @@ pub enum Order {
 ///
 /// # Errors
 /// When a file cannot be read or understood, and for what is not built.
-pub fn build(dir: &Path, order: Order, warn: &mut dyn FnMut(&str)) -> Result<Vec<Value>> {
+pub fn build(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Vec<Value>> {
     let mut resources = target::accumulate(dir, warn)?;
     names::add_hashes(&mut resources)?;
     references::fix(&mut resources)?;
-    let order = target::order(dir)?.unwrap_or(order);
+    let order = target::order(dir)?.unwrap_or(Order::Kinds);
     if order == Order::Kinds {
         order::by_kinds(&mut resources);
     }

@@ -19,7 +19,7 @@ pub fn accumulate(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Vec<Resource
 }
 
 /// The order that the file of a directory asks for.
-pub fn order(dir: &Path) -> Result<Option<Order>> {
+pub(super) fn order(dir: &Path) -> Result<Option<Order>> {
     let file = Kustomization::load(&real(dir)?, &mut |_| {})?;
     match file.sort_options.as_ref().map(|options| options.order.as_str()) {
         None => Ok(None),

@@ -17,7 +17,7 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
 fn built(files: &[(&str, &str)], dir: &str) -> std::result::Result<Vec<Value>, String> {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), files);
-    build(&root.path().join(dir), Order::Kinds, &mut |_| {}).map_err(|e| e.to_string())
+    build(&root.path().join(dir), &mut |_| {}).map_err(|e| e.to_string())
 }
 
 const DEPLOYMENT: &str = "apiVersion: apps/v1

@@ -71,6 +71,9 @@ struct View {
     /// Flatten the resulting kubeconfig file into self-contained output
     #[arg(long)]
     flatten: bool,
+    /// Merge the full hierarchy of kubeconfig files
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
+    merge: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -165,6 +168,9 @@ fn push(config: &mut Value, list: &str, entry: Value) {
 }
 
 fn view(session: &Session, args: &View) -> Result<()> {
+    if !args.merge && session.globals.kubeconfig.is_none() {
+        return fail("if merge==false a precise file must be specified");
+    }
     let mut config = merged(session)?;
     if args.minify {
         if let Some(name) = &session.globals.context {

@@ -13,12 +13,14 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::apply::{last_applied, record};
+use super::edit::{Form, HEADER, edited};
 use crate::api::Call;
 use crate::change::Changer;
 use crate::error::{Result, all, fail, message};
 use crate::flags::{Change, Files, Validate};
 use crate::print::format::items;
 use crate::resolve::{filter_by_labels, from_files};
+use crate::select::Info;
 use crate::session::Session;
 
 const MANAGER: &str = "kubectl-create";
@@ -145,7 +147,7 @@ async fn finish(session: &Session, common: &Common, draft: Draft) -> Result<()> 
             namespaced,
             ..crate::discovery::ResourceType::default()
         };
-        let mut info = crate::select::Info::of(&std::sync::Arc::new(ty), object);
+        let mut info = Info::of(&std::sync::Arc::new(ty), object);
         info.namespace = if namespaced {
             session.namespace()?
         } else {
@@ -178,10 +180,10 @@ async fn files(session: &Session, args: &Args) -> Result<()> {
         return fail("must specify one of -f and -k");
     }
     if let Some(path) = &args.raw {
-        return raw(session, args, path).await;
-    }
-    if args.edit {
-        return fail("--edit is not supported; change the file and create from it");
+        if args.edit {
+            return fail("--raw and --edit are mutually exclusive");
+        }
+        return raw(session, &args.files, Method::POST, path).await;
     }
     let changer =
         Changer::new(session, &args.common.change, MANAGER)?.validation(args.common.validate.field_validation()?);
@@ -191,6 +193,10 @@ async fn files(session: &Session, args: &Args) -> Result<()> {
     }
     if infos.is_empty() && errors.is_empty() {
         return fail("no objects passed to create");
+    }
+    if args.edit {
+        all(errors)?;
+        return edit_first(&changer, args, infos).await;
     }
     for mut info in infos {
         if args.common.save_config || last_applied(&info.object).is_some() {
@@ -210,18 +216,41 @@ async fn files(session: &Session, args: &Args) -> Result<()> {
     all(errors)
 }
 
-async fn raw(session: &Session, args: &Args, path: &str) -> Result<()> {
-    if args.files.files.len() != 1 {
+/// `--edit`: each object is made as somebody leaves it in the editor.
+async fn edit_first(changer: &Changer<'_>, args: &Args, infos: Vec<Info>) -> Result<()> {
+    let form = Form {
+        header: HEADER,
+        json: args.common.change.output.output.as_deref() == Some("json"),
+        again: false,
+    };
+    for info in infos {
+        let shown = info.object.clone();
+        edited(changer.session, &form, &shown, async |after| {
+            let mut info = info.clone();
+            info.replace(after.clone());
+            if args.common.save_config || last_applied(&info.object).is_some() {
+                record(&mut info.object)?;
+            }
+            if !changer.is_local() {
+                changer.create(&mut info).await?;
+            }
+            changer.tell(&info.object, "created")
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// `--raw`: sends the one object of a file to a path, and prints what comes back.
+pub async fn raw(session: &Session, files: &Files, method: Method, path: &str) -> Result<()> {
+    if files.files.len() != 1 {
         return fail("--raw can only use a single local file or stdin");
     }
-    let objects = crate::manifest::read(&args.files).await?;
+    let objects = crate::manifest::read(files).await?;
     let [one] = &objects[..] else {
         return fail("--raw can only use a single local file or stdin");
     };
-    let body = session
-        .api()?
-        .bytes(&Call::new(Method::POST, path).json(&one.object))
-        .await?;
+    let body = session.api()?.bytes(&Call::new(method, path).json(&one.object)).await?;
     session.print(&String::from_utf8_lossy(&body))
 }
 

@@ -8,6 +8,7 @@ mod pod;
 mod policy;
 mod rbac;
 mod service;
+mod signing;
 mod storage;
 mod text;
 mod volume;
@@ -155,6 +156,8 @@ async fn describe(session: &Session, info: &Info, show_events: bool) -> Result<S
         ("", "PersistentVolumeClaim") => storage::claim(session, &mut w, object).await?,
         ("", "PersistentVolume") => storage::volume(&mut w, object),
         ("storage.k8s.io", "StorageClass") => storage::class(&mut w, object),
+        ("storage.k8s.io", "CSINode") => storage::node(&mut w, object),
+        ("certificates.k8s.io", "CertificateSigningRequest") => signing::request(&mut w, object)?,
         _ => plain::generic(&mut w, object),
     }
     if with_events {

@@ -212,6 +212,32 @@ pub fn flag(value: &Value) -> &'static str {
     }
 }
 
+/// The drivers that a node has.
+pub fn node(w: &mut Text, node: &Value) {
+    let meta = &node["metadata"];
+    w.pair(0, "Name", str_of(&meta["name"]));
+    w.labels("", "Labels", &meta["labels"]);
+    w.annotations("Annotations", &meta["annotations"]);
+    w.pair(0, "CreationTimestamp", &date(&meta["creationTimestamp"]));
+    w.line(0, "Spec:");
+    let drivers = &node["spec"]["drivers"];
+    if drivers.is_array() {
+        w.line(1, "Drivers:");
+    }
+    for driver in items(drivers) {
+        w.line(2, &format!("{}:", str_of(&driver["name"])));
+        w.pair(3, "Node ID", str_of(&driver["nodeID"]));
+        if let Some(count) = driver["allocatable"]["count"].as_i64() {
+            w.line(3, "Allocatables:");
+            w.pair(4, "Count", &count.to_string());
+        }
+        if driver["topologyKeys"].is_array() {
+            let keys: Vec<&str> = items(&driver["topologyKeys"]).map(str_of).collect();
+            w.pair(3, "Topology Keys", &format!("[{}]", keys.join(" ")));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
