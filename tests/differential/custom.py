@@ -31,6 +31,9 @@ ODD_VALUES = {"type": ["string", "integer", "object", "array", "number", "boolea
 class Schemas:
     """Makes structural schemas and objects for them."""
 
+    # what has been asked since the samples were recorded, of seeds that are none of theirs
+    newer = False
+
     def __init__(self, rng):
         self.r, self.count = rng, 0
 
@@ -120,10 +123,20 @@ class Schemas:
         return "o", made
 
     def map(self, depth):
-        made = {"type": "object", "additionalProperties": self.schema(depth + 1)[1]}
+        values = self.with_defaults(depth + 1) if self.newer and self.often(0.6) else self.schema(depth + 1)[1]
+        made = {"type": "object", "additionalProperties": values}
         if self.often(0.2):
             made["maxProperties"] = self.r.choice([1, 2])
         return "m", made
+
+    def with_defaults(self, depth):
+        """An object, or a map of such, whose members have defaults: whoever leaves them out gets them, whatever the key."""
+        made = self.object(depth)[1]
+        for one in made["properties"].values():
+            if "default" not in one and one.get("type") not in (None, "object"):
+                one["default"] = self.value(one)
+        made.pop("required", None)
+        return {"type": "object", "additionalProperties": made} if self.often(0.3) else made
 
     def list(self, letter, items, **more):
         made = {"type": "array", "items": items, **more}
@@ -221,6 +234,7 @@ class Script(api.Script):
     def __init__(self, seed):
         self.r = random.Random(f"{seed} custom")
         self.steps, self.schemas = [], Schemas(self.r)
+        self.schemas.newer = seed >= 10_000
         self.namespaced = self.often(0.8)
         self.spec = self.schemas.object(0)[1]
         self.spec.pop("x-kubernetes-map-type", None)

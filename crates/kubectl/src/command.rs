@@ -435,6 +435,18 @@ fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
             let flag = letter.map_or(flag, |l| format!("'{l}' in -{l}"));
             format!("error: flag needs an argument: {flag}\nSee '{called} --help' for usage.")
         }
+        ErrorKind::InvalidValue if flag.starts_with("--") => {
+            // what has only these values is a switch
+            let switch = matches!(error.get(ContextKind::ValidValue), Some(ContextValue::Strings(all)) if all.iter().any(|v| v == "true"));
+            let value = quote(&context(ContextKind::InvalidValue));
+            match switch {
+                true => format!(
+                    "error: invalid argument {value} for {} flag: strconv.ParseBool: parsing {value}: invalid syntax\nSee '{called} --help' for usage.",
+                    quote(&flag)
+                ),
+                false => error.render().to_string().trim_end().to_owned(),
+            }
+        }
         ErrorKind::MissingRequiredArgument => {
             let missing = match error.get(ContextKind::InvalidArg) {
                 Some(ContextValue::Strings(names)) => names.clone(),
@@ -452,6 +464,15 @@ fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
             let reason = std::error::Error::source(error)
                 .map(ToString::to_string)
                 .unwrap_or_default();
+            let reason = match reason.as_str() {
+                "invalid digit found in string" | "cannot parse integer from empty string" => {
+                    format!("strconv.ParseInt: parsing {}: invalid syntax", quote(&value))
+                }
+                "number too large to fit in target type" | "number too small to fit in target type" => {
+                    format!("strconv.ParseInt: parsing {}: value out of range", quote(&value))
+                }
+                _ => reason,
+            };
             if flag == "--dry-run" {
                 return format!("error: {reason}");
             }
@@ -520,6 +541,15 @@ mod tests {
             error_of("kubectl get --foo"),
             "error: unknown flag: --foo\nSee 'kubectl get --help' for usage."
         );
+        let bad = |flag: &str, value: &str, why: &str| {
+            format!(
+                "error: invalid argument \"{value}\" for \"{flag}\" flag: strconv.{why}: parsing \"{value}\": invalid syntax\n"
+            )
+        };
+        let told = error_of("kubectl delete pods --grace-period=x");
+        assert!(told.starts_with(&bad("--grace-period", "x", "ParseInt")), "{told}");
+        let told = error_of("kubectl delete pods --wait=y");
+        assert!(told.starts_with(&bad("--wait", "y", "ParseBool")), "{told}");
         assert!(error_of("kubectl foo").starts_with("error: unknown command \"foo\" for \"kubectl\""));
         assert_eq!(
             error_of("kubectl get pods -o"),

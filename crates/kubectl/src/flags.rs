@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::ArgAction;
 
-use crate::error::{Result, fail};
+use crate::error::{Result, fail, message};
+use crate::patch::{Shape, apply_merge_patch, operate};
 use crate::select::Selection;
 
 /// Flags of every command: which server, as whom, and where.
@@ -221,6 +222,76 @@ impl Validate {
                 "invalid - validate option {}; must be one of: strict (or true), warn, ignore (or false)",
                 crate::print::go::quote(other)
             )),
+        }
+    }
+}
+
+/// What a user changes in an object that flags describe.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Overrides {
+    /// An inline JSON override for the generated object
+    #[arg(long)]
+    pub overrides: Option<String>,
+    /// The method used to override the generated object: json, merge, or strategic
+    #[arg(long, default_value = "merge", hide_default_value = true)]
+    pub override_type: String,
+}
+
+impl Overrides {
+    /// Changes an object.
+    ///
+    /// # Errors
+    /// When the overrides are no patch of their type, or do not fit.
+    pub fn apply(&self, object: &mut serde_json::Value) -> Result<()> {
+        let Some(text) = self.overrides.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(());
+        };
+        let invalid = || message("Invalid JSON Patch");
+        let patch: serde_json::Value = serde_json::from_str(text).map_err(|_| invalid())?;
+        match self.override_type.as_str() {
+            "merge" if patch.is_object() => apply_merge_patch(object, &patch),
+            "merge" => return Err(invalid()),
+            "json" => operate(object, &patch)?,
+            "strategic" => {
+                let text = |key: &str| object[key].as_str().unwrap_or_default();
+                let shape = Shape::of(text("apiVersion"), text("kind")).ok_or_else(invalid)?;
+                *object = shape.merge(object, &patch)?;
+            }
+            other => return fail(format!("invalid override type: {other}")),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn overrides_change_an_object_as_their_type_says() {
+        let pod =
+            json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "a", "image": "b"}], "x": 1}});
+        let changed = |overrides: &str, of: &str| {
+            let mut pod = pod.clone();
+            let overrides = Overrides {
+                overrides: Some(overrides.into()),
+                override_type: of.into(),
+            };
+            overrides.apply(&mut pod).map(|()| pod["spec"].clone())
+        };
+        let containers = r#"{"spec":{"containers":[{"name":"a","tty":true}]}}"#;
+        let merged = changed(containers, "merge").unwrap();
+        assert_eq!(merged, json!({"containers": [{"name": "a", "tty": true}], "x": 1}));
+        let strategic = changed(containers, "strategic").unwrap();
+        assert_eq!(
+            strategic["containers"],
+            json!([{"name": "a", "image": "b", "tty": true}])
+        );
+        let operated = changed(r#"[{"op":"remove","path":"/spec/x"}]"#, "json").unwrap();
+        assert_eq!(operated.get("x"), None);
+        for (overrides, of) in [("[]", "merge"), ("{", "merge"), ("{}", "json"), ("{}", "other")] {
+            assert!(changed(overrides, of).is_err(), "{overrides} {of}");
         }
     }
 }

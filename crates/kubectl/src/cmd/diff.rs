@@ -17,6 +17,7 @@ use crate::session::Session;
 /// Diff the live version against a would-be applied version
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    args: Vec<String>,
     #[command(flatten)]
     files: Files,
     /// Selector (label query) to filter on
@@ -48,6 +49,9 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
 }
 
 async fn differences(session: &Session, args: &Args) -> Result<()> {
+    if !args.args.is_empty() {
+        return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
+    }
     if args.files.is_empty() {
         return fail("must specify one of -f and -k");
     }
@@ -108,7 +112,13 @@ async fn wanted(changer: &Changer<'_>, args: &Args, info: &mut Info, current: Op
         None => Value::Null,
     };
     let shape = Shape::of(&info.ty.api_version(), &info.ty.kind);
-    let patch = three_way(shape.as_ref(), &original, &modified, current)?;
+    let mut patch = three_way(shape.as_ref(), &original, &modified, current)?;
+    if patch.as_object().is_some_and(serde_json::Map::is_empty) {
+        info.replace(current.clone());
+        return Ok(());
+    }
+    // what is shown is a change of the object that was read
+    patch["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
     changer
         .patch(info, if shape.is_some() { STRATEGIC } else { MERGE }, &patch)
         .await

@@ -60,6 +60,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         args,
         format,
         headed: args.no_headers,
+        table: TabWriter::table(),
     };
     if args.watch {
         let mut events = watch::open(session.api()?, &path, query, JSON).await?;
@@ -146,6 +147,7 @@ struct Shown<'a> {
     format: Format,
     /// The head of the table has been printed, or is not wanted.
     headed: bool,
+    table: TabWriter,
 }
 
 impl Shown<'_> {
@@ -156,7 +158,7 @@ impl Shown<'_> {
             }
             return Ok(());
         }
-        let mut table = TabWriter::table();
+        let table = &mut self.table;
         let namespace = |text: &str| match self.args.all_namespaces {
             true => format!("{text}\t"),
             false => String::new(),

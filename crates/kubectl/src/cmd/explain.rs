@@ -301,7 +301,8 @@ fn wrap(text: &str, width: usize) -> String {
         // the blanks that a line starts with stay
         for (at, word) in line.split(' ').enumerate() {
             if !current.trim().is_empty() && current.chars().count() + 1 + word.chars().count() > width {
-                lines.push(std::mem::take(&mut current));
+                // of two blanks one may be left
+                lines.push(std::mem::take(&mut current).trim_end().to_owned());
             } else if at > 0 {
                 current.push(' ');
             }
@@ -320,6 +321,7 @@ mod tests {
     #[test]
     fn long_lines_are_broken_and_lists_stay_indented() {
         assert_eq!(wrap(" - a bc\nde fg", 5), " - a\nbc\nde fg");
+        assert_eq!(wrap("ab.  *s", 5), "ab.\n*s");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::cmd::apply::record;
 use crate::cmd::describe::{entries, items};
 use crate::discovery::ResourceType;
 use crate::error::{Result, all, fail};
-use crate::flags::{Change, Files};
+use crate::flags::{Change, Files, Overrides};
 use crate::select::{Info, Selection};
 use crate::session::Session;
 
@@ -55,6 +55,8 @@ pub struct Args {
     /// Session affinity: 'None' or 'ClientIP'
     #[arg(long)]
     session_affinity: Option<String>,
+    #[command(flatten)]
+    overrides: Overrides,
     /// If true, the configuration of current object will be saved in its annotation
     #[arg(long)]
     save_config: bool,
@@ -67,6 +69,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let (infos, mut errors) = selection.infos(session).await?;
     for info in infos {
         let mut service = service(args, &info)?;
+        args.overrides.apply(&mut service)?;
         if args.save_config {
             record(&mut service)?;
         }

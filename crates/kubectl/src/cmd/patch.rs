@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::change::{Changer, JSON_PATCH, MERGE, STRATEGIC};
 use crate::error::{Error, Result, all, fail, message};
 use crate::flags::{Change, Files};
-use crate::patch::{Shape, apply_merge_patch};
+use crate::patch::{Shape, apply_merge_patch, operate};
 use crate::print::go::quote;
 use crate::select::{Info, Selection};
 use crate::session::Session;
@@ -120,6 +120,9 @@ async fn remotely(
 
 fn locally(info: &mut Info, content: &str, patch: &Value) -> Result<()> {
     match content {
+        MERGE if patch.is_array() => {
+            return fail("json: cannot unmarshal array into Go value of type unstructured.detector");
+        }
         MERGE => apply_merge_patch(&mut info.object, patch),
         STRATEGIC => match Shape::of(&info.ty.api_version(), &info.ty.kind) {
             Some(shape) => info.object = shape.merge(&info.object, patch)?,
@@ -130,7 +133,7 @@ fn locally(info: &mut Info, content: &str, patch: &Value) -> Result<()> {
                 ));
             }
         },
-        _ => return fail("a JSON patch cannot be tried locally; use --dry-run=server"),
+        _ => operate(&mut info.object, patch)?,
     }
     Ok(())
 }

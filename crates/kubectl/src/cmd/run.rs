@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
+use super::apply::record;
 use super::exec::attach_to;
 use crate::change::Changer;
 use crate::discovery::ResourceType;
 use crate::error::{Error, Result, fail};
-use crate::flags::Change;
+use crate::flags::{Change, Overrides};
 use crate::print::go::quote;
 use crate::select::Info;
 use crate::session::{Session, duration};
@@ -69,6 +70,11 @@ pub struct Args {
     /// The length of time to wait until at least one pod is running
     #[arg(long, default_value = "1m0s", hide_default_value = true)]
     pod_running_timeout: String,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// If true, the configuration of current object will be saved in its annotation
+    #[arg(long)]
+    save_config: bool,
     #[arg(last = true)]
     words: Vec<String>,
 }
@@ -91,10 +97,14 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     let attach = args.attach.unwrap_or(args.stdin || args.tty);
     if args.rm && !attach {
-        return session.usage("--rm should only be used for attached containers");
+        return fail("--rm should only be used for attached containers");
     }
     let words: Vec<&String> = more.iter().chain(&args.words).collect();
-    let pod = pod(args, name, image, &words)?;
+    let mut pod = pod(args, name, image, &words)?;
+    args.overrides.apply(&mut pod)?;
+    if args.save_config && args.change.dry_run != crate::flags::DryRun::Client {
+        record(&mut pod)?;
+    }
     let changer = Changer::new(session, &args.change, "kubectl-run")?;
     if attach && changer.dry_run != crate::flags::DryRun::None {
         return fail(format!(

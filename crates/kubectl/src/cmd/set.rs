@@ -153,7 +153,7 @@ async fn image(session: &Session, flags: &Flags) -> Result<()> {
         flags,
         &resources,
         "image updated",
-        "failed to patch image update to pod template",
+        "failed to patch image update to pod template:",
         &edit,
     )
     .await
@@ -330,6 +330,6 @@ pub(super) async fn send(
     match changer.patch(info, STRATEGIC, &patch).await {
         Ok(()) => changer.tell(&info.object, done),
         Err(error) if failed.is_empty() => Err(error),
-        Err(error) => fail(format!("{failed}: {error}")),
+        Err(error) => fail(format!("{failed} {error}")),
     }
 }

@@ -87,7 +87,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             session,
             flags,
             "env updated",
-            "failed to patch env update to pod template",
+            "failed to patch env update to pod template:",
             &edit,
         )
         .await

@@ -8,6 +8,8 @@ pub use three_way::three_way;
 
 use serde_json::{Map, Value};
 
+use crate::error::{Result, fail, message};
+
 /// The JSON merge patch from one tree to another.
 pub fn merge_patch(from: &Value, to: &Value) -> Value {
     let (Value::Object(old), Value::Object(new)) = (from, to) else {
@@ -48,6 +50,21 @@ pub fn apply_merge_patch(target: &mut Value, patch: &Value) {
             apply_merge_patch(target.entry(key.clone()).or_insert(Value::Null), value);
         }
     }
+}
+
+/// Applies a JSON patch to a tree.
+///
+/// # Errors
+/// When it is none, or does not fit.
+pub fn operate(target: &mut Value, patch: &Value) -> Result<()> {
+    if !patch.is_array() {
+        let found = if patch.is_object() { "object" } else { "string" };
+        return fail(format!(
+            "json: cannot unmarshal {found} into Go value of type jsonpatch.Patch"
+        ));
+    }
+    let patch: json_patch::Patch = serde_json::from_value(patch.clone()).map_err(|e| message(e.to_string()))?;
+    json_patch::patch(target, &patch).map_err(|e| message(e.to_string()))
 }
 
 #[cfg(test)]

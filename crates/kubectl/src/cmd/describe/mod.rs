@@ -69,16 +69,18 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let (mut infos, mut errors) = selection.infos(session).await?;
     // Of several objects the events would be too much, if they are not asked for.
     let show_events = args.show_events.unwrap_or(infos.len() == 1 && errors.is_empty());
+    let mut last = "";
     if errors.len() == 1 && errors[0].is_not_found() && args.args.len() == 2 {
         let found = by_prefix(session, args).await?;
         if !found.is_empty() {
             (infos, errors) = (found, Vec::new());
+            last = "\n";
         }
     }
     for (i, info) in infos.iter().enumerate() {
         let text = describe(session, info, show_events).await?;
-        let between = if i == 0 { "" } else { "\n\n" };
-        session.print(&format!("{between}{text}"))?;
+        let between = if i == 0 || !last.is_empty() { "" } else { "\n\n" };
+        session.print(&format!("{between}{text}{last}"))?;
     }
     if infos.is_empty() && errors.is_empty() {
         session.warn(&match args.all_namespaces {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::change::{Changer, STRATEGIC};
 use crate::error::{Error, Result, all, fail, message};
-use crate::flags::{Change, Files};
+use crate::flags::{Change, Files, Output};
 use crate::print::go::quote;
 use crate::select::{Info, Selection};
 use crate::session::Session;
@@ -55,7 +55,10 @@ struct Flags {
     #[command(flatten)]
     objects: Objects,
     #[command(flatten)]
-    change: Change,
+    output: Output,
+    /// Name of the manager used to track field ownership
+    #[arg(long)]
+    field_manager: Option<String>,
 }
 
 impl Objects {
@@ -90,7 +93,12 @@ async fn change(
     done: &str,
     decide: fn(&Info) -> std::result::Result<Value, String>,
 ) -> Result<()> {
-    let changer = Changer::new(session, &flags.change, MANAGER)?;
+    let change = Change {
+        output: flags.output.clone(),
+        field_manager: flags.field_manager.clone(),
+        ..Change::default()
+    };
+    let changer = Changer::new(session, &change, MANAGER)?;
     let (infos, mut errors) = flags.objects.infos(session).await?;
     if infos.is_empty() && errors.is_empty() {
         session.warn(&format!("No resources found in {} namespace.", session.namespace()?));
@@ -105,10 +113,6 @@ async fn change(
                 continue;
             }
         };
-        if changer.is_local() {
-            changer.tell(&info.object, done)?;
-            continue;
-        }
         match changer.patch(&mut info, STRATEGIC, &patch).await {
             Ok(()) => changer.tell(&info.object, done)?,
             Err(error) => errors.push(message(format!("failed to patch: {error}"))),
