@@ -3,9 +3,9 @@
 
 It starts itself again in namespaces of its own, so that nothing of it stays, whatever ends it.
 """
-import argparse, os, re, shutil, subprocess, sys, tempfile, time
+import argparse, contextlib, fcntl, glob, os, re, shutil, subprocess, sys, tempfile, time
 
-NAME = "hollow"
+NAME, PREFIX = "hollow", "skiff-test-hollow-"
 DEPLOYMENT = """
 apiVersion: apps/v1
 kind: Deployment
@@ -157,22 +157,43 @@ class Trial:
             raise SystemExit(f"nodes: {ready.count('True')} of {self.args.nodes + 1} are Ready")
 
 
+@contextlib.contextmanager
+def held(home):
+    """Tells whether nobody else has this folder, and has it."""
+    with open(os.path.join(home, "lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield True
+        except BlockingIOError:
+            yield False
+
+
+def remove(args, home):
+    """Takes away a cluster with its cgroups, also one whose processes have ended."""
+    trial = Trial(args, home)
+    if os.path.exists(os.path.join(home, "dev", NAME)):
+        trial.skiff("delete", NAME)
+    shutil.rmtree(home)
+
+
 def main():
     args = arguments()
     if not args.inside:
         words = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private", sys.executable, os.path.abspath(__file__), *sys.argv[1:], "--inside"]
         os.execvp(words[0], words)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    home = tempfile.mkdtemp(prefix="skiff-test-hollow-")
-    trial = Trial(args, home)
-    try:
-        trial.start()
-        trial.trial()
-    finally:
+    for home in glob.glob(os.path.join(tempfile.gettempdir(), PREFIX + "*")):
+        with held(home) as free:
+            if free:
+                remove(args, home)
+    home = tempfile.mkdtemp(prefix=PREFIX)
+    with held(home):
         try:
-            trial.skiff("delete", NAME)
+            trial = Trial(args, home)
+            trial.start()
+            trial.trial()
         finally:
-            shutil.rmtree(home, ignore_errors=True)
+            remove(args, home)
 
 
 if __name__ == "__main__":

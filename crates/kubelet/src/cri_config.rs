@@ -30,6 +30,8 @@ pub struct NodeSettings {
     pub resolv_conf: String,
     /// Bytes.
     pub memory: i64,
+    /// Whether volumes of memory are mounted.
+    pub memory_volumes: bool,
     /// The resources that stand for the sizes of huge pages the node has.
     pub hugepages: Vec<String>,
     /// Never below the kubelet's own score where the kernel refuses that.

@@ -97,6 +97,7 @@ fn volumes_that_are_listed_as_refused_are_refused() {
             tokens: &Default::default(),
             projected: &Default::default(),
             claims: &Default::default(),
+            in_memory: true,
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let errors = setup.run().errors;

@@ -139,6 +139,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
             cluster_domain: config.cluster_domain.clone(),
             resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
             memory: machine.memory,
+            memory_volumes: config.memory_volumes,
             hugepages: machine.hugepages.iter().map(|(name, _)| name.clone()).collect(),
             least_oom_score_adj: config.least_oom_score_adj,
         },

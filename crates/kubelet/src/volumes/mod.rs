@@ -97,6 +97,8 @@ pub struct Setup<'a> {
     pub projected: &'a Projected,
     /// The persistent volumes of the pod's claims, by the names of the pod's volumes.
     pub claims: &'a BTreeMap<String, PersistentVolume>,
+    /// Whether volumes of memory are mounted; they are plain folders else.
+    pub in_memory: bool,
     pub now: Timestamp,
 }
 
@@ -199,7 +201,7 @@ impl Setup<'_> {
                 "" => {}
                 "Memory" => {
                     let wanted = source.size_limit.as_ref().map_or(0, resources::value);
-                    mount_tmpfs(&at, self.memory(wanted)).map_err(io)?;
+                    self.mount_tmpfs(&at, wanted).map_err(io)?;
                 }
                 other => {
                     let size = other
@@ -234,7 +236,7 @@ impl Setup<'_> {
         let at = dir(plugin);
         fs::create_dir_all(&at).map_err(io)?;
         match memory {
-            true => mount_tmpfs(&at, self.memory(0)).map_err(io)?,
+            true => self.mount_tmpfs(&at, 0).map_err(io)?,
             // as upstream's, whose wrapped emptyDir is open; containers see it read-only
             false => fs::set_permissions(&at, fs::Permissions::from_mode(0o777)).map_err(io)?,
         }
@@ -261,6 +263,13 @@ impl Setup<'_> {
             ownership::show_to_group(&at, group).map_err(io)?;
         }
         Ok(at)
+    }
+
+    fn mount_tmpfs(&self, path: &Path, wanted: i64) -> io::Result<()> {
+        match self.in_memory {
+            true => mount_tmpfs(path, self.memory(wanted)),
+            false => Ok(()),
+        }
     }
 
     /// Bytes that a file system in memory may hold: what is wanted of it, where that is less than the pod may use, or else all

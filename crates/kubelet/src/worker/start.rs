@@ -134,6 +134,7 @@ impl Worker {
                 tokens: &tokens,
                 projected: &projected,
                 claims: &claims,
+                in_memory: node.settings.memory_volumes,
                 now: Timestamp::now(),
             };
             let volumes = setup.run();

@@ -78,6 +78,8 @@ impl Hollow {
         config.node_labels.extend(BTreeMap::from(label));
         config.machine = Some(self.machine(&Machine::detect(&paths.agent)));
         config.pod_cgroups = false;
+        // so many mounts would be the process's, and each is looked at for every pod that goes
+        config.memory_volumes = false;
         config.static_pod_path = None;
         config.port = FIRST_PORT + self.number - 1;
         // what runs short is the process's, not the nodes'
