@@ -288,6 +288,7 @@ impl Api {
         request.headers_mut().extend(self.headers.clone());
         let (headers, io) = self.transport.upgrade(request).await.map_err(|e| match e {
             client::Error::Http { body, .. } => message(format!("unable to upgrade connection: {}", body.trim())),
+            refused @ client::Error::Api(_) => message(format!("unable to upgrade connection: {refused}")),
             other => self.lost(other),
         })?;
         match headers

@@ -412,6 +412,9 @@ fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
             let letter = flag.trim_start_matches('-');
             format!("error: unknown shorthand flag: '{letter}' in -{letter}\nSee '{called} --help' for usage.")
         }
+        ErrorKind::UnknownArgument => {
+            format!("error: unexpected arguments: [{argument}]\nSee '{called} -h' for help and examples")
+        }
         ErrorKind::InvalidSubcommand => {
             let name = context(ContextKind::InvalidSubcommand);
             if called == "kubectl create" {
@@ -540,6 +543,10 @@ mod tests {
         assert_eq!(
             error_of("kubectl get --foo"),
             "error: unknown flag: --foo\nSee 'kubectl get --help' for usage."
+        );
+        assert_eq!(
+            error_of("kubectl config view x"),
+            "error: unexpected arguments: [x]\nSee 'kubectl config view -h' for help and examples"
         );
         let bad = |flag: &str, value: &str, why: &str| {
             format!(

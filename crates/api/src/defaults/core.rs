@@ -86,14 +86,6 @@ fn fill(parent: &mut Object, key: &str, from: &Object) {
 
 pub fn claim_spec(spec: &mut Object) {
     set(spec, "volumeMode", "Filesystem");
-    if let Some(resources) = object(spec, "resources") {
-        let limits = resources
-            .get("limits")
-            .and_then(Value::as_object)
-            .cloned()
-            .unwrap_or_default();
-        fill(resources, "requests", &limits);
-    }
 }
 
 fn replication_controller(top: &mut Object) {

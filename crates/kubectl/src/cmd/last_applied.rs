@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::apply::{LAST_APPLIED, annotations, last_applied, recorded};
+use super::apply::{LAST_APPLIED, annotations, last_applied};
 use super::edit::{Form, edited};
 use crate::change::{Changer, MERGE};
 use crate::error::{Result, fail, message};
@@ -88,9 +88,9 @@ pub async fn set(session: &Session, args: &Set) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
     let (infos, errors) = from_files(session, &args.files).await?;
     for mut info in infos {
-        let text = recorded(&info.object)?;
+        let text = plain(&info.object);
         let current = session.api()?.get(&info.path()).await;
-        let mut current = current.map_err(|e| e.with_source("retrieving current configuration", &info.source))?;
+        let mut current = current?;
         if last_applied(&current).is_none() && !args.create_annotation {
             return fail(format!(
                 "no last-applied-configuration annotation found on resource: {}, to create the annotation, run the command with --create-annotation",
@@ -107,6 +107,18 @@ pub async fn set(session: &Session, args: &Set) -> Result<()> {
         changer.tell(&info.object, "configured")?;
     }
     crate::error::all(errors)
+}
+
+/// An object as its record has it, without the record that it bears.
+fn plain(object: &Value) -> String {
+    let mut object = object.clone();
+    if let Some(annotations) = object
+        .pointer_mut("/metadata/annotations")
+        .and_then(Value::as_object_mut)
+    {
+        annotations.remove(LAST_APPLIED);
+    }
+    format!("{}\n", go::json(&object, None))
 }
 
 /// Has somebody edit what objects record of their last apply, as if that had been applied.
@@ -147,7 +159,7 @@ pub async fn edit(session: &Session, args: &Edit) -> Result<()> {
             let source = String::new();
             let object = object.clone();
             let mut info = resolve(session, Manifest { source, object }).await?;
-            let patch = json!({"metadata": {"annotations": {LAST_APPLIED: recorded(&info.object)?}}});
+            let patch = json!({"metadata": {"annotations": {LAST_APPLIED: plain(&info.object)}}});
             if !changer.is_local() {
                 changer.patch(&mut info, MERGE, &patch).await?;
             }

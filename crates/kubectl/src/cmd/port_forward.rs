@@ -57,7 +57,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         str_of(&pod["metadata"]["namespace"]),
         crate::api::escape(str_of(&pod["metadata"]["name"]))
     );
-    let io = session.api()?.web_socket(&path, PORT_FORWARD).await?;
+    let io = session.api()?.web_socket(&path, PORT_FORWARD).await;
+    let io = io.map_err(|error| message(format!("error upgrading connection: {error}")))?;
     let connection = Arc::new(port_forward(io).await?);
     let mut gone = connection.gone();
     let mut listening = 0;

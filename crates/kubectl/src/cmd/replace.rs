@@ -1,19 +1,24 @@
 //! `replace`: objects as files have them, and nothing of what they were.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::apply::{last_applied, record};
 use super::create::Common;
-use super::delete::until_gone;
+use super::delete::{propagation, until_gone};
 use crate::change::Changer;
 use crate::cmd::describe::str_of;
 use crate::error::{Result, all, fail};
 use crate::flags::Files;
 use crate::resolve::from_files;
 use crate::select::Info;
-use crate::session::Session;
+use crate::session::{Session, duration};
 
 /// Replace a resource by file name or stdin
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    args: Vec<String>,
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
@@ -24,6 +29,12 @@ pub struct Args {
     /// Period of time in seconds given to the resource to terminate gracefully
     #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
     grace_period: i64,
+    /// Must be "background", "orphan", or "foreground"
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "background", default_value = "background", hide_default_value = true)]
+    cascade: String,
+    /// The length of time to wait before giving up on a delete, zero means determine a timeout from the size of the object
+    #[arg(long, default_value = "0s", hide_default_value = true)]
+    timeout: String,
     /// Raw URI to PUT to the server
     #[arg(long)]
     raw: Option<String>,
@@ -35,6 +46,14 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     if args.grace_period >= 0 && !args.force {
         return fail("--grace-period must have --force specified");
+    }
+    let timeout = duration(&args.timeout)?;
+    if timeout.is_some() && !args.force {
+        return fail("--timeout must have --force specified");
+    }
+    let propagation = propagation(&args.cascade)?;
+    if !args.args.is_empty() {
+        return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
     }
     if let Some(path) = &args.raw {
         return super::create::raw(session, &args.files, http::Method::PUT, path).await;
@@ -53,7 +72,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         let done = match (changer.is_local(), args.force) {
             (true, _) => Ok(()),
             (false, false) => changer.update(&mut info).await,
-            (false, true) => anew(&changer, args, &mut info).await,
+            (false, true) => anew(&changer, args, propagation, timeout, &mut info).await,
         };
         match done {
             Ok(()) => changer.tell(&info.object, "replaced")?,
@@ -63,13 +82,19 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     all(errors)
 }
 
-async fn anew(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<()> {
+async fn anew(
+    changer: &Changer<'_>,
+    args: &Args,
+    propagation: &'static str,
+    timeout: Option<Duration>,
+    info: &mut Info,
+) -> Result<()> {
     // 0 takes whatever there is away at once, which upstream lets nobody ask for here
     let grace = match args.grace_period {
         0 => Some(1),
-        given => Some(given.max(0)),
+        given => Some(given).filter(|seconds| *seconds > 0),
     };
-    match changer.delete(info, grace, "Background").await {
+    match changer.delete(info, grace, propagation).await {
         Ok(answer) => {
             let name = crate::print::go::quote(&info.name);
             let from = if info.ty.namespaced {
@@ -85,7 +110,8 @@ async fn anew(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Result<()>
             } else {
                 &answer["metadata"]["uid"]
             };
-            until_gone(changer.session, info, str_of(uid), None).await?;
+            let deadline = timeout.map(|most| Instant::now() + most);
+            until_gone(changer.session, info, str_of(uid), deadline).await?;
         }
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),

@@ -84,7 +84,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return fail("required flag(s) \"image\" not set");
     };
     let Some((name, more)) = args.names.split_first() else {
-        return session.usage("NAME is required for run");
+        return fail("NAME is required for run");
     };
     if !matches!(args.restart.as_str(), "Always" | "OnFailure" | "Never") {
         return session.usage(format!("invalid restart policy: {}", args.restart));

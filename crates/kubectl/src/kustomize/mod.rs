@@ -14,6 +14,8 @@ mod resource;
 mod tables;
 mod target;
 
+pub use names::hash;
+
 use std::path::Path;
 
 use serde_json::Value;

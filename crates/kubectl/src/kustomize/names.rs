@@ -40,7 +40,8 @@ fn rename(resources: &mut [Resource], prefix: &str, suffix: &str) {
 /// Puts digests of their content behind the names of what was generated.
 pub fn add_hashes(resources: &mut [Resource]) -> Result<()> {
     for resource in resources.iter_mut().filter(|resource| resource.needs_hash) {
-        let hash = hash(&resource.object)?;
+        // kustomize means to count the name too, and looks for it where it never is
+        let hash = hash(&resource.object, "")?;
         resource.remember();
         let name = format!("{}-{hash}", resource.name());
         resource.set_name(&name);
@@ -49,10 +50,8 @@ pub fn add_hashes(resources: &mut [Resource]) -> Result<()> {
 }
 
 /// The digest of an object's content, as kubectl and kustomize have it (`api/hasher`).
-pub fn hash(object: &Value) -> Result<String> {
+pub fn hash(object: &Value, name: &str) -> Result<String> {
     let or_empty = |field: &Value| if field.is_null() { json!("") } else { field.clone() };
-    // kustomize means to count the name too, and looks for it where it never is
-    let name = "";
     let encoded = match object["kind"].as_str() {
         Some("ConfigMap") => {
             let mut all = json!({"kind": "ConfigMap", "name": name, "data": or_empty(&object["data"])});

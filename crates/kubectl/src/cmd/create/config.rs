@@ -20,6 +20,9 @@ pub struct ConfigMap {
     sources: Sources,
     #[command(flatten)]
     pub common: Common,
+    /// Append a hash of the object to its name
+    #[arg(long)]
+    append_hash: bool,
 }
 
 /// Create a secret using a specified subcommand
@@ -47,6 +50,9 @@ struct Generic {
     of_type: String,
     #[command(flatten)]
     common: Common,
+    /// Append a hash of the object to its name
+    #[arg(long)]
+    append_hash: bool,
 }
 
 /// Create a TLS secret
@@ -61,6 +67,9 @@ struct Tls {
     key: String,
     #[command(flatten)]
     common: Common,
+    /// Append a hash of the object to its name
+    #[arg(long)]
+    append_hash: bool,
 }
 
 /// Create a secret for use with a Docker registry
@@ -77,6 +86,9 @@ struct DockerRegistry {
     docker_server: String,
     #[command(flatten)]
     common: Common,
+    /// Append a hash of the object to its name
+    #[arg(long)]
+    append_hash: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -221,6 +233,14 @@ impl Data {
     }
 }
 
+/// Gives an object a name that says what is in it.
+fn with_hash(object: &mut Value) -> Result<()> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let hash = crate::kustomize::hash(object, &name)?;
+    object["metadata"]["name"] = json!(format!("{name}-{hash}"));
+    Ok(())
+}
+
 impl ConfigMap {
     pub fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
@@ -239,6 +259,9 @@ impl ConfigMap {
         if !binary.is_empty() {
             object["binaryData"] = Value::Object(binary);
         }
+        if self.append_hash {
+            with_hash(&mut object)?;
+        }
         Ok(Draft {
             object,
             plural: "configmaps",
@@ -250,7 +273,7 @@ impl ConfigMap {
 
 impl Secret {
     pub fn draft(&self, session: &Session) -> Result<(Draft, &Common)> {
-        let secret = |name: &str, of_type: &str, data: Map<String, Value>| {
+        let secret = |name: &str, of_type: &str, data: Map<String, Value>, hashed: bool| -> Result<Draft> {
             let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
             if !data.is_empty() {
                 object["data"] = Value::Object(data);
@@ -258,18 +281,24 @@ impl Secret {
             if !of_type.is_empty() {
                 object["type"] = json!(of_type);
             }
-            Draft {
+            if hashed {
+                with_hash(&mut object)?;
+            }
+            Ok(Draft {
                 object,
                 plural: "secrets",
                 namespaced: true,
                 called: "secret".to_owned(),
-            }
+            })
         };
         match &self.sub {
             SecretSub::Generic(args) => {
                 let name = name_of(session, &args.names)?;
                 let data = Data::read("Secret", name, &args.sources)?;
-                Ok((secret(name, &args.of_type, data.encoded()), &args.common))
+                Ok((
+                    secret(name, &args.of_type, data.encoded(), args.append_hash)?,
+                    &args.common,
+                ))
             }
             SecretSub::Tls(args) => {
                 let name = name_of(session, &args.names)?;
@@ -282,7 +311,7 @@ impl Secret {
                         .map_err(|e| message(format!("Cannot read file {path}, open {path}: {}", go::io_error(&e))))?;
                     data.insert(key.to_owned(), json!(STANDARD.encode(bytes)));
                 }
-                Ok((secret(name, "kubernetes.io/tls", data), &args.common))
+                Ok((secret(name, "kubernetes.io/tls", data, args.append_hash)?, &args.common))
             }
             SecretSub::DockerRegistry(args) => {
                 let name = name_of(session, &args.names)?;
@@ -307,8 +336,24 @@ impl Secret {
                 );
                 let mut data = Map::new();
                 data.insert(".dockerconfigjson".to_owned(), json!(STANDARD.encode(config)));
-                Ok((secret(name, "kubernetes.io/dockerconfigjson", data), &args.common))
+                Ok((
+                    secret(name, "kubernetes.io/dockerconfigjson", data, args.append_hash)?,
+                    &args.common,
+                ))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_say_what_is_in_the_object() {
+        let mut object = json!({"kind": "ConfigMap", "metadata": {"name": "c1"}, "data": {"a": "b"}});
+        with_hash(&mut object).unwrap();
+        // what upstream's calls it
+        assert_eq!(object["metadata"]["name"], "c1-522f9g5kh5");
     }
 }

@@ -73,7 +73,7 @@ fn port(text: &str) -> Result<Value> {
     let (number, target) = text.split_once(':').map_or((text, None), |(n, t)| (n, Some(t)));
     let number: u16 = number.parse().map_err(|e: std::num::ParseIntError| {
         message(format!(
-            "strconv.Atoi: parsing {}: {}",
+            "strconv.ParseUint: parsing {}: {}",
             crate::print::go::quote(number),
             go_words(&e)
         ))
