@@ -78,7 +78,7 @@ def send(connection, request, answers):
         return {**answer, "shown": [response.headers.get(name, "") for name in request["show"]], "body": ""}
     try:
         return {**answer, "body": json.loads(text)}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {**answer, "body": text}
 
 

@@ -149,6 +149,18 @@ impl Managed {
         list.is_some_and(|list| list.is_empty() || matches!(list.as_slice(), [Value::Object(one)] if one.is_empty()))
     }
 
+    /// Gives an object the entries that it had before, as they were.
+    pub fn restore(before: Option<&Value>, after: &mut Value) {
+        let entries = before.and_then(|before| before.pointer("/metadata/managedFields"));
+        let Some(metadata) = after.get_mut("metadata").and_then(Value::as_object_mut) else {
+            return;
+        };
+        match entries {
+            Some(entries) => metadata.insert("managedFields".into(), entries.clone()),
+            None => metadata.remove("managedFields"),
+        };
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -60,8 +60,11 @@ pub struct ManagerContext {
 pub trait Versions {
     /// The type of the kind's objects in a version, unless it is served no more.
     fn type_in(&self, api_version: &str) -> Option<(&Schema, TypeId)>;
-    /// An object of one version in another.
-    fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value>;
+    /// An object of one version in another; `None` when one of them is served no more.
+    ///
+    /// # Errors
+    /// When who converts it cannot.
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, String>;
 }
 
 /// What is written: a type in the version of the request, and its other versions.
@@ -110,10 +113,10 @@ impl<'s> Target<'s> {
         Some(Version { place })
     }
 
-    fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value> {
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, ApplyError> {
         match self.versions {
-            Some((_, versions)) if from != to => versions.convert(tree, from, to),
-            _ => Some(tree),
+            Some((_, versions)) if from != to => versions.convert(tree, from, to).map_err(ApplyError::Unconverted),
+            _ => Ok(Some(tree)),
         }
     }
 }
@@ -143,6 +146,9 @@ pub enum ApplyError {
     Configuration(Vec<String>),
     #[error("failed to decode managed fields: {0}")]
     ManagedFields(String),
+    /// The object cannot be had in the version of a manager.
+    #[error("{0}")]
+    Unconverted(String),
 }
 
 /// Several problems in one sentence, as structured-merge-diff shows them.
@@ -154,14 +160,9 @@ pub fn several(problems: &[String]) -> String {
 }
 
 /// Says why a configuration is none of a kind: fields that the kind does not have, values of other types, items that stand twice, each
-/// with its path. `unknown` are the paths of fields that a custom resource's decoder has dropped. `None` where there is nothing.
+/// with its path. `unknown` are the paths of its fields that a custom resource's decoder drops. `None` where there is nothing.
 pub fn unfit(schema: &Schema, root: TypeId, config: &Value, unknown: &[String]) -> Option<String> {
-    let mut found = walk::problems(Place::root(schema, root), config);
-    found.extend(
-        unknown
-            .iter()
-            .map(|path| format!(".{path}: field not declared in schema")),
-    );
+    let found = walk::problems_beside(Place::root(schema, root), config, unknown);
     (!found.is_empty()).then(|| several(&found))
 }
 
@@ -231,7 +232,7 @@ fn take_over(
     context: &ManagerContext,
     writer: Option<&ManagerContext>,
     force: bool,
-) -> Result<Comparison, Vec<Conflict>> {
+) -> Result<Comparison, ApplyError> {
     let own = compare(target.place(), before, after, context.reset);
     let mut others: Vec<(String, Option<Comparison>)> = Vec::new();
     let mut conflicts = Vec::new();
@@ -244,10 +245,13 @@ fn take_over(
         let same = target.versions.is_none() || entry.api_version == context.api_version;
         if !same && !others.iter().any(|(version, _)| *version == entry.api_version) {
             let in_version = |tree: &Value| target.convert(tree.clone(), &context.api_version, &entry.api_version);
-            let found = target.version(&entry.api_version).and_then(|version| {
-                let (old, new) = (in_version(before)?, in_version(after)?);
-                Some(compare(version.place, &old, &new, context.reset))
-            });
+            let found = match target.version(&entry.api_version) {
+                None => None,
+                Some(version) => match (in_version(before)?, in_version(after)?) {
+                    (Some(old), Some(new)) => Some(compare(version.place, &old, &new, context.reset)),
+                    _ => None,
+                },
+            };
             others.push((entry.api_version.clone(), found));
         }
         let theirs = match others
@@ -271,7 +275,7 @@ fn take_over(
         taken.push(Some(gone));
     }
     if !force && !conflicts.is_empty() {
-        return Err(conflicts);
+        return Err(ApplyError::Conflicts(conflicts));
     }
     let mut taken = taken.into_iter();
     managed.0.retain_mut(|entry| match taken.next().flatten() {
@@ -299,7 +303,7 @@ pub fn forgets_managers(tree: &Value) -> bool {
 }
 
 /// Records in `after` who changed what since `before`, for every write that is not an apply. What the writer itself says
-/// of managed fields counts, unless a subresource is written.
+/// of managed fields counts, unless a subresource is written. What `before` has stays where the objects cannot be compared.
 pub fn track_update(target: &Target<'_>, before: Option<&Value>, after: &mut Value, context: &ManagerContext) {
     // entries that cannot be read count as none, as upstream has it
     let stored = || before.map(Managed::of).transpose().ok().flatten().unwrap_or_default();
@@ -318,12 +322,23 @@ pub fn track_update(target: &Target<'_>, before: Option<&Value>, after: &mut Val
         managed.write(after);
         return;
     }
-    record(target, before, after, &mut managed, context);
+    let is_unfit = |tree: &Value| target.schema.is_structural() && walk::is_unfit(target.place(), tree);
+    let compared = !before.is_some_and(is_unfit) && !is_unfit(after);
+    if !compared || record(target, before, after, &mut managed, context).is_err() {
+        // upstream does not say so either: to lose who manages what would be worse than to miss one change
+        return Managed::restore(before, after);
+    }
     managed.cap_updaters();
     managed.write(after);
 }
 
-fn record(target: &Target<'_>, before: Option<&Value>, after: &Value, managed: &mut Managed, context: &ManagerContext) {
+fn record(
+    target: &Target<'_>,
+    before: Option<&Value>,
+    after: &Value,
+    managed: &mut Managed,
+    context: &ManagerContext,
+) -> Result<(), ApplyError> {
     // what Go's empty struct has is not set by anybody: required members, as null
     let mut empty = Value::Object(Map::new());
     if before.is_none() && !target.schema.is_structural() {
@@ -331,9 +346,7 @@ fn record(target: &Target<'_>, before: Option<&Value>, after: &Value, managed: &
     }
     reconcile(target, managed);
     let trees = (before.unwrap_or(&empty), after);
-    let Ok(found) = take_over(target, trees, managed, context, None, true) else {
-        return;
-    };
+    let found = take_over(target, trees, managed, context, None, true)?;
     let mut written = found.written();
     strip(&mut written);
     if !written.is_empty() {
@@ -341,6 +354,7 @@ fn record(target: &Target<'_>, before: Option<&Value>, after: &Value, managed: &
         entry.fields.union(&written);
         entry.time.clone_from(&context.now);
     }
+    Ok(())
 }
 
 /// Who has the fields of an object that nobody tracked before its first apply.
@@ -370,11 +384,11 @@ pub fn apply(
             operation: "Update".into(),
             ..context.clone()
         };
-        record(target, None, live, &mut managed, &first);
+        record(target, None, live, &mut managed, &first)?;
     }
     reconcile(target, &mut managed);
     let (mut tree, managed) = match lay_over(target, live, config, managed.clone(), context, context.force) {
-        Err(conflicts) if context.manager == last_applied::MANAGER => {
+        Err(ApplyError::Conflicts(conflicts)) if context.manager == last_applied::MANAGER => {
             let own = live.and_then(|live| last_applied::own_fields(target.place(), live, &context.api_version));
             let Some(own) = own else {
                 return Err(ApplyError::Conflicts(conflicts));
@@ -383,9 +397,9 @@ pub fn apply(
             if !left.is_empty() {
                 return Err(ApplyError::Conflicts(left));
             }
-            lay_over(target, live, config, managed, context, true).map_err(ApplyError::Conflicts)?
+            lay_over(target, live, config, managed, context, true)?
         }
-        done => done.map_err(ApplyError::Conflicts)?,
+        done => done?,
     };
     if context.manager == last_applied::MANAGER {
         last_applied::refresh(&mut tree, config);
@@ -405,7 +419,7 @@ fn lay_over(
     mut managed: Managed,
     context: &ManagerContext,
     force: bool,
-) -> Result<(Value, Managed), Vec<Conflict>> {
+) -> Result<(Value, Managed), ApplyError> {
     let empty = Value::Object(Map::new());
     let live = live.unwrap_or(&empty);
     let place = target.place();
@@ -417,7 +431,7 @@ fn lay_over(
     entry.fields = set;
     entry.api_version.clone_from(&context.api_version);
     let mut tree = match &last {
-        Some(last) => prune::prune(target, merged, &managed, last, &context.api_version),
+        Some(last) => prune::prune(target, merged, &managed, last, &context.api_version)?,
         None => merged,
     };
     take_over(target, (live, &tree), &mut managed, context, Some(context), force)?;

@@ -1,6 +1,6 @@
 //! Walks over values by their schema: the fields that one sets, and what of one is left without some fields.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -85,25 +85,54 @@ pub fn remove(place: Place<'_>, value: &mut Value, gone: &FieldSet) {
 /// What keeps a configuration from being applied: items that stand twice, keys that are missing, values of another
 /// type, each with its path.
 pub fn problems(place: Place<'_>, value: &Value) -> Vec<String> {
-    let mut out = Problems::default();
+    problems_beside(place, value, &[])
+}
+
+/// The same of a value that still has fields which its decoder did not know: `unknown` are their paths, by the places of items.
+pub fn problems_beside(place: Place<'_>, value: &Value, unknown: &[String]) -> Vec<String> {
+    let mut out = Problems {
+        unknown: unknown.iter().map(String::as_str).collect(),
+        ..Problems::default()
+    };
     find_problems(place, value, &mut String::new(), &mut out);
     out.texts
 }
 
+/// Whether an object cannot be taken apart into fields. Items that stand twice are no hindrance.
+pub fn is_unfit(place: Place<'_>, value: &Value) -> bool {
+    let found = problems(place, value);
+    found.iter().any(|problem| !problem.contains(DUPLICATE))
+}
+
+const DUPLICATE: &str = "duplicate entries for key ";
+
 /// The problems found so far. A path may be nearly as long as the document, and each problem bears its own: what is more than
 /// anybody reads is not looked for.
 #[derive(Default)]
-struct Problems {
+struct Problems<'a> {
     texts: Vec<String>,
     bytes: usize,
+    unknown: HashSet<&'a str>,
+    /// Where the walk is, as a decoder says it.
+    decoded: String,
 }
 
-impl Problems {
+impl Problems<'_> {
     const MOST: usize = 1000;
     const MOST_BYTES: usize = 1 << 20;
 
     fn is_full(&self) -> bool {
         self.texts.len() >= Problems::MOST || self.bytes >= Problems::MOST_BYTES
+    }
+
+    /// Goes a step, and says how long the path was.
+    fn enter(&mut self, step: &str) -> usize {
+        let here = self.decoded.len();
+        if !self.unknown.is_empty() {
+            self.decoded
+                .push_str(if here == 0 { step.trim_start_matches('.') } else { step });
+        }
+        here
     }
 
     fn push(&mut self, text: String) {
@@ -112,17 +141,20 @@ impl Problems {
     }
 }
 
-fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Problems) {
+fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Problems<'_>) {
     if out.is_full() {
         return;
     }
     let parts = place.parts(Some(value));
     let here = at.len();
-    let descend = |at: &mut String, step: &str, place: Place<'_>, value: &Value, out: &mut Problems| {
-        at.push_str(step);
-        find_problems(place, value, at, out);
-        at.truncate(here);
-    };
+    let descend =
+        |at: &mut String, [shown, decoded]: [&str; 2], place: Place<'_>, value: &Value, out: &mut Problems<'_>| {
+            at.push_str(shown);
+            let before = out.enter(decoded);
+            find_problems(place, value, at, out);
+            out.decoded.truncate(before);
+            at.truncate(here);
+        };
     match (parts, value) {
         (_, Value::Null) => {}
         (Parts::Scalar, _) => {
@@ -136,20 +168,25 @@ fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Pro
                 if out.is_full() {
                     return;
                 }
-                if place.is_struct() && !place.names(name) {
-                    out.push(format!("{at}.{name}: field not declared in schema"));
+                let step = format!(".{name}");
+                let before = out.enter(&step);
+                let is_unknown = out.unknown.contains(out.decoded.as_str());
+                out.decoded.truncate(before);
+                if is_unknown || place.is_struct() && !place.names(name) {
+                    out.push(format!("{at}{step}: field not declared in schema"));
                     continue;
                 }
-                descend(at, &format!(".{name}"), place.member(name), child, out);
+                descend(at, [&step, &step], place.member(name), child, out);
             }
         }
         (Parts::Atomic, Value::Array(list)) => {
             for (i, child) in list.iter().enumerate() {
-                descend(at, &format!("[{i}]"), place.item(), child, out);
+                let step = format!("[{i}]");
+                descend(at, [&step, &step], place.item(), child, out);
             }
         }
         (Parts::Set | Parts::ListMap(_), Value::Array(list)) => {
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
             for (i, child) in list.iter().enumerate() {
                 if out.is_full() {
                     return;
@@ -182,9 +219,9 @@ fn find_problems(place: Place<'_>, value: &Value, at: &mut String, out: &mut Pro
                 }
                 let shown = step.show();
                 if !seen.insert(step) {
-                    out.push(problem(at, &format!("duplicate entries for key {shown}")));
+                    out.push(problem(at, &format!("{DUPLICATE}{shown}")));
                 }
-                descend(at, &shown, place.item(), child, out);
+                descend(at, [&shown, &format!("[{i}]")], place.item(), child, out);
             }
         }
         (Parts::Map { .. }, _) => out.push(problem(at, &format!("expected map, got {}", go_value(value)))),

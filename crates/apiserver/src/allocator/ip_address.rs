@@ -68,7 +68,7 @@ impl Claims {
         };
         let target = apply::Target::new(resource.schema.get(), resource.root);
         apply::track_update(&target, None, &mut tree, &context);
-        metadata::prepare_create(registry, resource, &mut tree, "")?;
+        metadata::prepare_create(registry, resource, &mut tree, "", |_| false)?;
         let encoded = Encoded::of(resource, &mut tree)?;
         let key = resource.key("", &address.to_string());
         self.compare.push(Compare {

@@ -5,7 +5,17 @@ use serde_json::Value;
 /// The problem of a text that is no JSON.
 pub fn problem(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) else {
+    let error = serde_json::from_slice::<serde::de::IgnoredAny>(bytes).err();
+    if let Some((at, opened)) = too_deep(bytes) {
+        let first = error
+            .as_ref()
+            .filter(|error| !error.is_eof())
+            .map(|error| offset(bytes, error));
+        if first.is_none_or(|first| at <= first) {
+            return format!("invalid character {} exceeded max depth", quoted(opened));
+        }
+    }
+    let Some(error) = error else {
         return "invalid JSON".into();
     };
     if error.is_eof() {
@@ -29,6 +39,34 @@ pub fn problem(bytes: &[u8]) -> String {
         _ => "looking for beginning of value",
     };
     format!("invalid character {} {place}", quoted(found))
+}
+
+/// Where a text nests deeper than Go reads, and by what.
+fn too_deep(bytes: &[u8]) -> Option<(usize, char)> {
+    const DEEPEST: usize = 10_000;
+    let (mut depth, mut quoted, mut escaped) = (0usize, false, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                depth += 1;
+                if depth > DEEPEST {
+                    return Some((at, char::from(*byte)));
+                }
+            }
+            b'}' | b']' if !quoted => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The byte that an error is about.
+fn offset(bytes: &[u8], error: &serde_json::Error) -> usize {
+    let lines = bytes.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+    lines.map(|line| line.len() + 1).sum::<usize>() + error.column().saturating_sub(1)
 }
 
 /// What Go calls the kind of a value.
@@ -112,5 +150,12 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(problem(text.as_bytes()), want, "{text}");
         }
+        let deep = |most: usize, after: &str| problem(format!("{}{after}", "{\"a\":[".repeat(most / 2)).as_bytes());
+        assert_eq!(deep(10_000, ""), "unexpected end of JSON input");
+        assert_eq!(deep(10_002, ""), "invalid character '{' exceeded max depth");
+        assert_eq!(
+            deep(10_000, "x{{{"),
+            "invalid character 'x' looking for beginning of value"
+        );
     }
 }

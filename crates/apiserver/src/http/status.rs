@@ -25,7 +25,8 @@ pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 /// Errors of one object that are told; what breaks the rules a thousand times is no mistake.
 const ERRORS_TOLD: usize = 1000;
 
-fn qualified(group: &str, resource: &str) -> String {
+/// A resource with its group, as errors name it.
+pub fn qualified(group: &str, resource: &str) -> String {
     if group.is_empty() {
         resource.to_owned()
     } else {
@@ -143,6 +144,16 @@ impl ApiError {
     pub fn already_exists(group: &str, resource: &str, name: &str) -> ApiError {
         let message = format!("{} {name:?} already exists", qualified(group, resource));
         ApiError::new(409, "AlreadyExists", message).about(group, resource, name)
+    }
+
+    /// The object asked for a name of the server's choice.
+    pub fn generated_name_exists(group: &str, resource: &str, name: &str) -> ApiError {
+        let mut error = ApiError::already_exists(group, resource, name);
+        error.message += ", the server was not able to generate a unique name for the object";
+        if let Some(details) = error.details.as_mut().and_then(|d| d.as_object_mut()) {
+            details.insert("retryAfterSeconds".into(), json!(1));
+        }
+        error
     }
 
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> ApiError {

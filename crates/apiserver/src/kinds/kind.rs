@@ -148,6 +148,8 @@ pub struct Kind {
     pub grace: fn(object: &Value, asked: Option<i64>) -> Option<i64>,
     /// Dependents survive the deletion unless the caller says otherwise.
     pub orphan_by_default: bool,
+    /// Nothing depends on such objects, whatever the caller says of it.
+    pub no_dependents: bool,
     /// What a client is warned of that deletes objects and does not say what becomes of their dependents.
     pub open_dependents: Option<&'static str>,
     pub hold: Option<Hold>,
@@ -203,6 +205,7 @@ impl Kind {
             selected: |_, _| None,
             grace: |_, _| None,
             orphan_by_default: false,
+            no_dependents: false,
             open_dependents: None,
             hold: None,
             returns_deleted: false,

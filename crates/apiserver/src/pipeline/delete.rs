@@ -33,6 +33,9 @@ pub struct DeleteOptions {
     pub propagation_policy: Option<String>,
     pub dry_run: Vec<String>,
     pub ignore_store_read_error_with_cluster_breaking_potential: Option<bool>,
+    /// The request is for all objects of a collection: it names none.
+    #[serde(skip)]
+    pub of_collection: bool,
 }
 
 /// What must be true of the object that is deleted.
@@ -122,7 +125,10 @@ impl DeleteOptions {
             let error = FieldError::invalid(UNSAFE, json!(true), why);
             return Err(ApiError::invalid(META, "DeleteOptions", "", &[error]));
         }
-        Ok(self)
+        Ok(DeleteOptions {
+            of_collection: true,
+            ..self
+        })
     }
 
     /// The options as admission sees them: with the seconds that an object that ends by itself gets.
@@ -202,6 +208,7 @@ impl Write<'_> {
             let current = self.place().current(name)?;
             // preconditions: the client speaks of this object and no other
             check_preconditions(self, options, &current, name)?;
+            self.served.resource.ready_one(&current).await?;
             let old = self.served.resource.served(&current).await?;
             // admission: asked of each version that is tried
             self.admit(name, options, &old).await?;
@@ -261,7 +268,7 @@ impl Write<'_> {
         let given = options.given(&self.served.resource, old);
         let attributes = Attributes {
             options: &given,
-            ..self.attributes(Operation::Delete, name, name)
+            ..self.attributes(Operation::Delete, name, if options.of_collection { "" } else { name })
         };
         let admission = &self.pipeline.admission;
         admission.admit(&attributes, &mut Value::Null, Some(old)).await?;
@@ -286,6 +293,7 @@ impl Write<'_> {
                 let others = present.iter().filter(|f| *f != own).cloned();
                 others.chain([own.to_owned()]).collect()
             }
+            None if resource.rules.no_dependents => propagation(&DeleteOptions::default(), false, &present),
             None => propagation(options, resource.rules.orphan_by_default, &present),
         };
         let graceful = (resource.rules.grace)(old, options.grace_period_seconds);

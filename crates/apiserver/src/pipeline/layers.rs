@@ -83,7 +83,10 @@ impl Write<'_> {
         // metadata: name, uid and times; first, for every other layer speaks of the object by them
         let given = metadata::text(&tree, "name").to_owned();
         match old {
-            None => metadata::prepare_create(registry, resource, &mut tree, self.namespace)?,
+            None => {
+                let taken = |name: &str| self.served.cache.get(self.namespace, name).is_some();
+                metadata::prepare_create(registry, resource, &mut tree, self.namespace, taken)?;
+            }
             Some(old) => metadata::prepare_update(&mut tree, old)?,
         }
         let name = metadata::text(&tree, "name").to_owned();

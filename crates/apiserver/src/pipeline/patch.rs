@@ -20,8 +20,8 @@ pub enum PatchKind {
     Apply,
 }
 
-/// What upstream allows one JSON Patch to hold.
-pub const MAX_OPERATIONS: usize = 10_000;
+/// What upstream allows one JSON Patch of a client to hold.
+const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that the `copy` operations of one patch may add, as upstream's.
 const MAX_COPIED: usize = MAX_BODY;
 /// Items of lists that the operations of one patch may move aside.
@@ -177,17 +177,50 @@ pub enum Unfit {
     Operation(String),
 }
 
-/// The tree after the operations. What they copy, and what they move aside in lists, is bounded: each may be far more than
-/// the patch itself.
+/// The tree after the operations.
 ///
 /// # Errors
 /// For the first operation that does not apply.
-pub fn operate(mut tree: Value, operations: &[PatchOperation]) -> std::result::Result<Value, Unfit> {
-    let (mut copied, mut moved) = (0, 0);
+pub fn operate(tree: Value, operations: &[PatchOperation]) -> std::result::Result<Value, Unfit> {
+    let mut operating = Operating::on(tree);
     for operation in operations {
+        operating.apply(operation)?;
+    }
+    Ok(operating.done())
+}
+
+/// A tree that operations change. What they copy, and what they move aside in lists, is bounded: each may be far more than the
+/// patch itself.
+#[derive(Debug)]
+pub struct Operating {
+    tree: Value,
+    copied: usize,
+    moved: usize,
+}
+
+impl Operating {
+    pub fn on(tree: Value) -> Operating {
+        Operating {
+            tree,
+            copied: 0,
+            moved: 0,
+        }
+    }
+
+    /// What has become of the tree.
+    pub fn done(self) -> Value {
+        self.tree
+    }
+
+    /// Does an operation.
+    ///
+    /// # Errors
+    /// When it does not apply, or there have been too many of its kind.
+    pub fn apply(&mut self, operation: &PatchOperation) -> std::result::Result<(), Unfit> {
+        let Operating { tree, copied, moved } = self;
         let places = match operation {
             PatchOperation::Copy(copy) => {
-                copied += tree.pointer(copy.from.as_str()).map_or(0, json_text::length);
+                *copied += tree.pointer(copy.from.as_str()).map_or(0, json_text::length);
                 [Some(&copy.path), None]
             }
             PatchOperation::Add(add) => [Some(&add.path), None],
@@ -198,21 +231,19 @@ pub fn operate(mut tree: Value, operations: &[PatchOperation]) -> std::result::R
         for place in places.into_iter().flatten() {
             let list = place.as_str().rsplit_once('/').filter(|(_, index)| *index != "-");
             let list = list.and_then(|(parent, _)| tree.pointer(parent)?.as_array());
-            moved += list.map_or(0, Vec::len);
+            *moved += list.map_or(0, Vec::len);
         }
-        if copied > MAX_COPIED {
-            return Err(Unfit::Copies(copied));
+        if *copied > MAX_COPIED {
+            return Err(Unfit::Copies(*copied));
         }
-        if moved > MAX_MOVED {
+        if *moved > MAX_MOVED {
             return Err(Unfit::Moves);
         }
-        if !lenient(&mut tree, operation)
-            && json_patch::patch_unsafe(&mut tree, std::slice::from_ref(operation)).is_err()
-        {
-            return Err(Unfit::Operation(why_unfit(&tree, operation)));
+        if !lenient(tree, operation) && json_patch::patch_unsafe(tree, std::slice::from_ref(operation)).is_err() {
+            return Err(Unfit::Operation(why_unfit(tree, operation)));
         }
+        Ok(())
     }
-    Ok(tree)
 }
 
 /// What upstream's library says of an operation that does not apply.

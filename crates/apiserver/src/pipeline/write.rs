@@ -36,7 +36,11 @@ impl Write<'_> {
     async fn store_new(&self, settled: &mut Settled, versioned: bool) -> Result<Arc<Cached>> {
         let resource = &self.served.resource;
         let name = &settled.name;
-        let exists = || ApiError::already_exists(&resource.group, &resource.plural, name);
+        let is_generated = !metadata::text(&settled.tree, "generateName").is_empty();
+        let exists = || match is_generated {
+            true => ApiError::generated_name_exists(&resource.group, &resource.plural, name),
+            false => ApiError::already_exists(&resource.group, &resource.plural, name),
+        };
         let claims = settled.allocated.claims(&self.pipeline.registry, &settled.tree, None)?;
         let mut tree = settled.tree.take();
         if resource.is_custom() {
@@ -75,7 +79,7 @@ impl Write<'_> {
         let resource = &self.served.resource;
         for _ in 0..ATTEMPTS {
             let current = self.place().current(name)?;
-            let old = resource.served(&current).await?;
+            let old = resource.changed(&current).await?;
             let change = change(&old)?;
             self.check_uid(&change, &current, name)?;
             let before = Before::Object {

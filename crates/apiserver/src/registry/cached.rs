@@ -226,7 +226,10 @@ impl Cached {
             fields: resource.selectable_values(tree),
         };
         let mut forms = self.forms.lock().unwrap_or_else(PoisonError::into_inner);
-        forms.get_or_insert_default().push(Arc::new(form));
+        let forms = forms.get_or_insert_default();
+        if forms.iter().all(|kept| kept.version != form.version) {
+            forms.push(Arc::new(form));
+        }
         Ok(())
     }
 

@@ -1,19 +1,21 @@
 //! How objects move between the versions of a resource; custom ones may be converted by a webhook of their definition
 //! (`k8s.io/apiextensions-apiserver/pkg/apiserver/conversion`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::http::status::{ApiError, Result};
 use crate::kinds::Cursor;
 use crate::kinds::rules::{self, Errors};
 use crate::registry::Registry;
+use crate::registry::cached::Cached;
 use crate::webhook::Webhook;
 
 /// How objects move between the served and the stored version.
@@ -38,8 +40,28 @@ pub struct Converter {
     way: std::result::Result<Webhook, String>,
     /// The version of reviews that both sides know.
     review: Option<&'static str>,
-    /// Objects of the cache are converted by one request at a time: others that want the same wait and find them done.
-    turn: Mutex<()>,
+    /// Objects of the cache that are being converted, and when that is over: others that want the same wait for it.
+    busy: Mutex<HashMap<Key, watch::Receiver<()>>>,
+}
+
+/// An object's place in memory, which is its own while it is being converted, and the version wanted.
+type Key = (usize, String);
+
+/// Objects that its holder converts, and nobody else meanwhile. Who waits for them learns that it is gone, not how it went.
+pub struct Claim<'a> {
+    converter: &'a Converter,
+    pub objects: Vec<Arc<Cached>>,
+    keys: Vec<Key>,
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.converter.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in &self.keys {
+            busy.remove(key);
+        }
+    }
 }
 
 impl std::fmt::Debug for Converter {
@@ -83,7 +105,7 @@ impl Converter {
                 "v1beta1" => Some("apiextensions.k8s.io/v1beta1"),
                 _ => None,
             }),
-            turn: Mutex::new(()),
+            busy: Mutex::default(),
         }
     }
 
@@ -92,13 +114,38 @@ impl Converter {
         Instant::now() + LONGEST
     }
 
-    /// A turn at converting objects of the cache.
-    ///
-    /// # Errors
-    /// When others take too long.
-    pub async fn turn(&self, deadline: Instant) -> Result<MutexGuard<'_, ()>> {
-        let turn = timeout_at(deadline, self.turn.lock()).await;
-        turn.map_err(|_| ApiError::timeout("conversions by webhook take too long", 0))
+    /// Splits the objects that lack a form: those that nobody converts yet are the caller's from now on; of the others it is said
+    /// when their conversions are over.
+    pub fn claim(
+        &self,
+        objects: &[&Arc<Cached>],
+        to: &str,
+        lacks: impl Fn(&Cached) -> bool,
+    ) -> (Claim<'_>, Vec<watch::Receiver<()>>) {
+        let (over, watched) = watch::channel(());
+        let mut claim = Claim {
+            converter: self,
+            objects: Vec::new(),
+            keys: Vec::new(),
+            _over: over,
+        };
+        let mut others: Vec<watch::Receiver<()>> = Vec::new();
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for object in objects {
+            let key = (Arc::as_ptr(object) as usize, to.to_owned());
+            match busy.get(&key) {
+                // one list converts many of them
+                Some(other) if others.last().is_some_and(|last| last.same_channel(other)) => {}
+                Some(other) => others.push(other.clone()),
+                None if lacks(object) => {
+                    busy.insert(key.clone(), watched.clone());
+                    claim.keys.push(key);
+                    claim.objects.push(Arc::clone(object));
+                }
+                None => {}
+            }
+        }
+        (claim, others)
     }
 
     /// Converts objects to a version; none is of that version already.
@@ -128,17 +175,17 @@ impl Converter {
         let body = serde_json::to_vec(&review).map_err(ApiError::internal)?;
         // every read and write would have room for it in its future, and hardly any needs it
         let posted = Box::pin(way.post(Bytes::from(body), deadline));
-        let answer = posted.await.map_err(failed)?;
+        // the room of a large answer is held until this returns
+        let (answer, _room) = posted.await.map_err(failed)?;
         let converted = converted(answer, version, &uid).map_err(failed)?;
         let (got, expected) = (converted.len(), objects.len());
         if got != expected {
             return Err(about(&format!("returned {got} objects, expected {expected}")));
         }
-        let many = expected > 1;
         let mut done = Vec::with_capacity(expected);
-        for (i, (original, converted)) in objects.iter().zip(converted).enumerate() {
-            let checked = checked(original, converted, to);
-            done.push(checked.map_err(|fault| about(&fault.told(many.then_some(i))))?);
+        for (original, converted) in objects.iter().zip(converted) {
+            // upstream asks for each object that it reads alone, and never says which of many it was
+            done.push(checked(original, converted, to).map_err(|fault| about(&fault.told()))?);
         }
         Ok(done)
     }
@@ -216,16 +263,11 @@ enum Fault {
 }
 
 impl Fault {
-    /// `at` is its place where there are several.
-    fn told(&self, at: Option<usize>) -> String {
-        match (self, at) {
-            (Fault::Type(why) | Fault::Object(why), Some(at)) => {
-                format!("returned invalid converted object at index {at}: {why}")
-            }
-            (Fault::Metadata(why), Some(at)) => format!("returned invalid metadata in object at index {at}: {why}"),
-            (Fault::Type(why), None) => format!("returned invalid object at index 0: {why}"),
-            (Fault::Object(why), None) => format!("returned invalid object: {why}"),
-            (Fault::Metadata(why), None) => format!("returned invalid metadata: {why}"),
+    fn told(&self) -> String {
+        match self {
+            Fault::Type(why) => format!("returned invalid object at index 0: {why}"),
+            Fault::Object(why) => format!("returned invalid object: {why}"),
+            Fault::Metadata(why) => format!("returned invalid metadata: {why}"),
         }
     }
 }
@@ -335,7 +377,7 @@ mod tests {
         let with = |path: &str, value: Value| {
             let mut made = object("g/v2", json!({}));
             *made.pointer_mut(path).unwrap() = value;
-            checked(&original, made, "g/v2").unwrap_err().told(None)
+            checked(&original, made, "g/v2").unwrap_err().told()
         };
         for (path, value, want) in [
             (
@@ -371,8 +413,6 @@ mod tests {
         ] {
             assert_eq!(with(path, value), want, "{path}");
         }
-        let fault = Fault::Object("x".into());
-        assert_eq!(fault.told(Some(3)), "returned invalid converted object at index 3: x");
     }
 
     #[test]

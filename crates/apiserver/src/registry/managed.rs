@@ -166,15 +166,19 @@ impl Versions for OtherVersions {
         Some((resource.schema.get(), resource.root))
     }
 
-    fn convert(&self, tree: Value, from: &str, to: &str) -> Option<Value> {
-        let (from, to) = (self.find(from)?, self.find(to)?);
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, String> {
+        let (Some(from), Some(to)) = (self.find(from), self.find(to)) else {
+            return Ok(None);
+        };
         if !matches!(from.conversion, Conversion::Webhook(_)) {
-            return Some(to.to_served(from.to_stored(tree)));
+            return Ok(Some(to.to_served(from.to_stored(tree))));
         }
         // managers of several versions are rare, and what they manage is found out by functions that do not wait
         let converting = from.to_version(to, tree);
         let done = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(converting));
-        done.inspect_err(|error| tracing::warn!(%error, "managed fields of another version cannot be converted"))
-            .ok()
+        done.map(Some).map_err(|error| {
+            tracing::warn!(%error, "managed fields of another version cannot be converted");
+            error.message
+        })
     }
 }

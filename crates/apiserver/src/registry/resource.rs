@@ -285,19 +285,101 @@ impl Resource {
             return Ok(());
         };
         let missing: Vec<&Arc<Cached>> = objects.iter().filter(|object| self.lacks(object)).collect();
-        let deadline = Converter::deadline();
         let mut rest = &missing[..];
         for length in batches(missing.iter().map(|object| object.object.bytes.len())) {
             let (batch, after) = rest.split_at(length);
             rest = after;
-            let _turn = converter.turn(deadline).await?;
-            // others may have had them converted meanwhile
-            let batch: Vec<&&Arc<Cached>> = batch.iter().filter(|object| self.lacks(object)).collect();
-            let trees = batch.iter().map(|object| object.tree()).collect::<Result<Vec<_>>>()?;
-            let done = converter.convert(&trees, &self.api_version(), deadline).await?;
-            for (object, tree) in batch.iter().zip(done) {
-                object.keep_form(self, &self.complete(self.schema.get(), self.root, tree))?;
+            let (claim, others) = converter.claim(batch, &self.version, |object| self.lacks(object));
+            self.make_forms(converter, claim.objects.iter()).await?;
+            drop(claim);
+            for mut over in others {
+                // an error says that it is over: nothing else is ever told
+                let _over = over.changed().await;
             }
+            // whose conversions failed for others is asked about again, now by each for itself: a slow webhook that fails would
+            // hold up those who wait one after the other
+            self.make_forms(converter, batch.iter().copied()).await?;
+        }
+        Ok(())
+    }
+
+    /// What is told of an object that is stored and cannot be converted, as upstream's storage tells it.
+    fn undecodable(object: &Cached, why: &ApiError) -> String {
+        format!("object not decodable revision={}: {}", object.revision(), why.message)
+    }
+
+    fn corrupt(&self, object: &Cached, within: &str, why: &ApiError) -> (String, String) {
+        let meta = &object.object.meta;
+        let key = self.key(&meta.namespace, &meta.name);
+        let key = String::from_utf8_lossy(&key).into_owned();
+        let key = key.strip_prefix(within).unwrap_or(&key).to_owned();
+        let told = Resource::undecodable(object, why);
+        let error = format!(
+            "StorageError: corrupt object, Code: 7, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: {told}"
+        );
+        (key, error)
+    }
+
+    /// An object of the cache that is changed, in the served version.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts it.
+    pub async fn changed(&self, object: &Arc<Cached>) -> Result<Value> {
+        let served = self.served(object).await;
+        served.map_err(|error| match self.is_converted() {
+            true => ApiError::plain(Resource::undecodable(object, &error)),
+            false => error,
+        })
+    }
+
+    /// Sees to it that an object that is read by its name can be presented.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts it.
+    pub async fn ready_one(&self, object: &Arc<Cached>) -> Result<()> {
+        let ready = self.ready(std::slice::from_ref(object)).await;
+        ready.map_err(|error| ApiError::internal(self.corrupt(object, "/registry", &error).1))
+    }
+
+    /// Sees to it that the objects of a list can be presented.
+    ///
+    /// # Errors
+    /// Those of a webhook that converts them.
+    pub async fn ready_list(&self, objects: &[Arc<Cached>]) -> Result<()> {
+        const TOLD: usize = 100;
+        let Err(error) = self.ready(objects).await else {
+            return Ok(());
+        };
+        let lacking = objects.iter().filter(|object| self.lacks(object)).take(TOLD);
+        let all: Vec<(String, String)> = lacking.map(|object| self.corrupt(object, "", &error)).collect();
+        let Some((_, first)) = all.first() else {
+            return Err(error);
+        };
+        let more = match all.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let of = crate::http::status::qualified(&self.group, &self.plural);
+        let message = format!("failed to read one or more {of} from the storage: {first}{more}");
+        let causes = all.iter().map(
+            |(key, why)| serde_json::json!({ "reason": "UnexpectedServerResponse", "message": why, "field": key }),
+        );
+        let causes: Vec<Value> = causes.collect();
+        let mut told = ApiError::new(500, "StorageReadError", message);
+        told.details =
+            Some(serde_json::json!({ "name": "list", "group": self.group, "kind": self.plural, "causes": causes }));
+        Err(told)
+    }
+
+    /// Has those converted that still lack a form, and keeps what they become.
+    async fn make_forms(&self, converter: &Converter, objects: impl Iterator<Item = &Arc<Cached>>) -> Result<()> {
+        let objects: Vec<&Arc<Cached>> = objects.filter(|object| self.lacks(object)).collect();
+        let trees = objects.iter().map(|object| object.tree()).collect::<Result<Vec<_>>>()?;
+        let done = converter
+            .convert(&trees, &self.api_version(), Converter::deadline())
+            .await?;
+        for (object, tree) in objects.iter().zip(done) {
+            object.keep_form(self, &self.complete(self.schema.get(), self.root, tree))?;
         }
         Ok(())
     }

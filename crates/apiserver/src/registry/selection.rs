@@ -136,7 +136,7 @@ impl Selection {
             return Ok(());
         };
         let unsure = objects.iter().filter(|object| self.is_selected(object).is_none());
-        resource.ready(&unsure.cloned().collect::<Vec<_>>()).await
+        resource.ready_list(&unsure.cloned().collect::<Vec<_>>()).await
     }
 
     /// Whether the object is selected; `None` when a webhook has to convert it first.

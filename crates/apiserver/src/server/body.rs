@@ -1,6 +1,8 @@
 //! Response bodies: single objects, lists and errors in each encoding, written from the cached bytes.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use api::gvk::GroupVersionKind;
 use api::schema::{Schema, envelope};
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, SizeHint};
 use serde_json::{Value, json};
 
 use crate::http::negotiate::{Accept, Encoding, FormVersion, Transform};
@@ -40,6 +42,52 @@ pub fn holding<T: Send + 'static>(body: Body, held: T) -> Body {
         frame
     })
     .boxed_unsync()
+}
+
+/// The body of an answer that another server gives, and what is held until it has come. What breaks off after its head reaches the
+/// client so, as Go passes it on.
+pub fn forwarded<B, H>(body: B, held: H) -> Body
+where
+    B: hyper::body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    H: Send + Unpin + 'static,
+{
+    let body = body.map_err(move |error| {
+        let _ = &held;
+        std::io::Error::other(error)
+    });
+    HeadFirst { body, ready: false }.boxed_unsync()
+}
+
+/// A body that lets the head go out before anything of it is looked at: an error that comes first would end the connection with
+/// the head unsent.
+struct HeadFirst<B> {
+    body: B,
+    ready: bool,
+}
+
+impl<B: hyper::body::Body + Unpin> hyper::body::Body for HeadFirst<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<B::Data>, B::Error>>> {
+        if !std::mem::replace(&mut self.ready, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A body whose bytes are counted as they go.
@@ -128,10 +176,19 @@ fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
 }
 
 /// `PartialObjectMetadata` of an object.
-fn metadata_of(object: &Cached, version: FormVersion) -> Bytes {
+fn metadata_of(resource: &Resource, object: &Cached, version: FormVersion) -> Result<Bytes> {
     let mut out = Vec::new();
-    table::write_metadata(&object.object.bytes, version, &mut out);
-    out.into()
+    write_metadata_of(resource, object, version, &mut out)?;
+    Ok(out.into())
+}
+
+/// Labels and annotations are what a webhook that converts the object makes of them.
+fn write_metadata_of(resource: &Resource, object: &Cached, version: FormVersion, out: &mut Vec<u8>) -> Result<()> {
+    match resource.is_converted() {
+        true => table::write_metadata(&json_of(resource, object)?, version, out),
+        false => table::write_metadata(&object.object.bytes, version, out),
+    }
+    Ok(())
 }
 
 /// The bytes of one object under a transformation and encoding.
@@ -155,7 +212,7 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
                     "you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
                 )));
             }
-            let json = metadata_of(object, accept.version);
+            let json = metadata_of(resource, object, accept.version)?;
             if accept.encoding == Encoding::Json {
                 return Ok(json);
             }
@@ -281,10 +338,16 @@ pub fn list_response(
         }
         (Transform::Metadata, Encoding::Json) => {
             let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
-            let write = move |object: &Cached, out: &mut Vec<u8>| {
-                table::write_metadata(&object.object.bytes, accept.version, out);
-                Ok(())
-            };
+            if items.is_empty() {
+                return Ok(respond(
+                    StatusCode::OK,
+                    media_type,
+                    full(encode_tree(&without_items(head), accept.encoding)?),
+                ));
+            }
+            let resource = resource.clone();
+            let write =
+                move |object: &Cached, out: &mut Vec<u8>| write_metadata_of(&resource, object, accept.version, out);
             Ok(respond(
                 StatusCode::OK,
                 media_type,
@@ -337,16 +400,28 @@ pub fn list_response(
             };
             Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
         }
-        (Transform::Metadata, Encoding::Yaml) => {
+        (Transform::Metadata, Encoding::Yaml) if !items.is_empty() => {
             let list = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
+            let resource = resource.clone();
             let tree = move |object: &Cached| -> Result<Value> {
-                serde_json::from_slice(&metadata_of(object, accept.version)).map_err(ApiError::internal)
+                let json = metadata_of(&resource, object, accept.version)?;
+                serde_json::from_slice(&json).map_err(ApiError::internal)
             };
             Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
         }
+        (Transform::Metadata, encoding) if items.is_empty() => {
+            let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
+            Ok(respond(
+                StatusCode::OK,
+                media_type,
+                full(encode_tree(&without_items(head), encoding)?),
+            ))
+        }
         (Transform::Metadata, encoding) => {
-            let tree =
-                |o: &Arc<Cached>| serde_json::from_slice(&metadata_of(o, accept.version)).map_err(ApiError::internal);
+            let tree = |o: &Arc<Cached>| {
+                let json = metadata_of(resource, o, accept.version)?;
+                serde_json::from_slice(&json).map_err(ApiError::internal)
+            };
             let items = items.iter().map(tree).collect::<Result<Vec<Value>>>()?;
             let tree = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "items": items });
             Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
@@ -362,6 +437,12 @@ pub fn list_response(
             Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
         }
     }
+}
+
+/// A list of metadata that has none: upstream's never begins one.
+fn without_items(mut head: Value) -> Value {
+    head["items"] = Value::Null;
+    head
 }
 
 /// Writes an item of a list of whole objects: the cached bytes.

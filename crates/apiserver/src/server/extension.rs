@@ -127,10 +127,7 @@ impl Forward<'_> {
             within.map_err(|_| ApiError::timeout("request did not complete within the allotted timeout", 0))?
         };
         Ok(match answer {
-            Ok(answer) => passed_on(
-                answer.map(|body| body.map_err(std::io::Error::other).boxed_unsync()),
-                server,
-            ),
+            Ok(answer) => passed_on(answer.map(|body| body::forwarded(body, ())), server),
             Err(why) => unreachable(&why),
         })
     }
@@ -286,13 +283,7 @@ async fn switch(
         remove_hops(answer.headers_mut());
     }
     // the connection lives as long as its answer is read
-    answer.map(|body| {
-        let alive = move |e: hyper::Error| {
-            let _ = &sender;
-            std::io::Error::other(e)
-        };
-        body.map_err(alive).boxed_unsync()
-    })
+    answer.map(|body| body::forwarded(body, sender))
 }
 
 #[cfg(test)]

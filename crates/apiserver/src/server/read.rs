@@ -217,7 +217,7 @@ pub async fn get(
         .cache
         .get(namespace, name)
         .ok_or_else(|| served.resource.not_found(name))?;
-    served.resource.ready(std::slice::from_ref(&object)).await?;
+    served.resource.ready_one(&object).await?;
     body::object_response(StatusCode::OK, &served.resource, &object, accept)
 }
 
@@ -246,7 +246,7 @@ pub async fn list(
 ) -> Result<Response<Body>> {
     let options = ListOptions::parse(query)?;
     let (items, meta) = select(registry, served, selection, &options).await?;
-    served.resource.ready(&items).await?;
+    served.resource.ready_list(&items).await?;
     body::list_response(&served.resource, items, &meta, accept, table::Include::parse(query)?)
 }
 

@@ -295,7 +295,15 @@ impl ApiServer {
             let schema = resource.schema.get();
             let decoded = schema.decode_custom(tree, Nulls::Kept);
             let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
-            if let Some(why) = api::apply::unfit(schema, resource.root, &decoded.value, &decoded.unknown) {
+            let why = match decoded.unknown.is_empty() {
+                true => api::apply::unfit(schema, resource.root, &decoded.value, &[]),
+                false => {
+                    // what was dropped is told beside what is wrong with the rest
+                    let (whole, _) = sent::configuration(request, resource)?;
+                    api::apply::unfit(schema, resource.root, &whole, &decoded.unknown)
+                }
+            };
+            if let Some(why) = why {
                 return Err(unfit_configuration(resource, &decoded.value, &why));
             }
             decoded
@@ -449,6 +457,8 @@ impl ApiServer {
         let selection = Selection::parse(resource, &request.info.namespace, &request.query)?;
         let list = ListOptions::parse(&request.query)?;
         let (items, meta) = read::select(&self.registry, served, &selection, &list).await?;
+        // those that cannot be read are told of before any is deleted
+        resource.ready_list(&items).await?;
         for object in &items {
             let namespace = object.object.meta.namespace.to_string();
             let write = Write {
@@ -518,7 +528,7 @@ pub fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiEr
             ApiError::apply_conflict(error.to_string(), &causes.collect::<Vec<_>>())
         }
         ApplyError::Configuration(_) => unfit_configuration(resource, config, error),
-        ApplyError::ManagedFields(_) => ApiError::plain(error.to_string()),
+        ApplyError::ManagedFields(_) | ApplyError::Unconverted(_) => ApiError::plain(error.to_string()),
     }
 }
 

@@ -170,8 +170,12 @@ impl Framer {
         let mut tree = json!({
             "kind": self.resource.kind,
             "apiVersion": self.resource.api_version(),
-            "metadata": { "resourceVersion": revision.to_string(), "creationTimestamp": null },
+            "metadata": { "resourceVersion": revision.to_string() },
         });
+        // what upstream has of one that a webhook converts is a tree with nothing that nobody set
+        if !self.resource.is_converted() {
+            tree["metadata"]["creationTimestamp"] = Value::Null;
+        }
         if ends_initial {
             tree["metadata"]["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
@@ -17,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::http::status::{ApiError, Result};
-use crate::server::body::Body;
+use crate::server::body::{self, Body};
 
 /// Opens connections to kubelets as the API server.
 #[derive(Clone)]
@@ -158,16 +157,8 @@ where
     }
     let (mut parts, body) = response.into_parts();
     parts.headers.remove(header::TRANSFER_ENCODING);
-    Ok(Response::from_parts(parts, stream_body(body, sender)))
-}
-
-/// The body as it comes; the connection lives as long as it is read.
-fn stream_body(body: Incoming, sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>) -> Body {
-    let alive = move |e: hyper::Error| {
-        let _ = &sender;
-        std::io::Error::other(e)
-    };
-    body.map_err(alive).boxed_unsync()
+    // the connection lives as long as its answer is read
+    Ok(Response::from_parts(parts, body::forwarded(body, sender)))
 }
 
 /// Passes on what comes, both ways, until one side ends.

@@ -65,6 +65,15 @@ fn spec_path(resource: &Resource) -> &str {
     resource.scale.as_ref().map_or("spec.replicas", |p| &p.spec_replicas)
 }
 
+/// What stands for replicas of a custom object that says nothing of them, as upstream has it.
+const UNSET: i64 = i32::MIN as i64;
+
+/// Whether a custom object says nothing of its replicas; those of other kinds have a default.
+fn lacks_replicas(resource: &Resource, tree: &Value) -> bool {
+    let paths = resource.scale.as_ref();
+    paths.is_some_and(|paths| at_path(tree, &paths.spec_replicas).is_none())
+}
+
 fn scale_of(resource: &Resource, tree: &Value) -> Value {
     let number = |path: &str| at_path(tree, path).and_then(Value::as_i64).unwrap_or(0);
     let status = resource
@@ -194,6 +203,12 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             .get(namespace, name)
             .ok_or_else(|| resource.not_found(name))?;
         let tree = resource.served(&object).await?;
+        if lacks_replicas(resource, &tree) {
+            let path = spec_path(resource);
+            return Err(ApiError::internal(format!(
+                "the spec replicas field \".{path}\" does not exist"
+            )));
+        }
         return shown(request, &scale_of(resource, &tree));
     }
     let options = request.write_options()?;
@@ -209,6 +224,9 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         .update(name, |old| {
             let target = api::apply::Target::new(kind.schema.get(), kind.root);
             let mut before = scale_of(resource, old);
+            if lacks_replicas(resource, old) {
+                before["spec"]["replicas"] = json!(UNSET);
+            }
             let unreadable = |why: String| ApiError::internal(why);
             api::apply::scale::to_scale(old, &mut before, &api_version, replicas_at).map_err(unreadable)?;
             let mut context = options.context(&server.registry, SCALE_VERSION);
@@ -231,6 +249,10 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 api::apply::track_update(&target, Some(&before), &mut scale, &context);
             }
             let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+            if replicas == UNSET && resource.is_custom() {
+                let why = format!("the spec replicas field \".{replicas_at}\" cannot be empty");
+                return Err(ApiError::bad_request(why));
+            }
             if replicas < 0 && resource.is_custom() {
                 let why = "should be a non-negative integer";
                 let error = api::field::FieldError::invalid(format!(".{replicas_at}"), json!(replicas), why);

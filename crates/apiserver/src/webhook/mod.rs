@@ -11,12 +11,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
@@ -29,6 +31,10 @@ use crate::registry::Registry;
 
 /// Bytes that are read of an answer: a list that was converted may be longer than what any client sends.
 const MAX_ANSWER: usize = 16 * MAX_BODY;
+/// Bytes above which an answer is long work: it is held several times over while it is read.
+const LARGE: usize = 256 << 10;
+/// Large answers of one webhook that are held at once; others are left to the network meanwhile.
+const LARGE_AT_ONCE: usize = 2;
 /// How often a webhook that asks for time is asked again.
 const RETRIES: usize = 10;
 /// Go's numbers for connections that are kept.
@@ -40,6 +46,21 @@ pub struct Webhook {
     /// `https://host[:port]/path`.
     url: String,
     pool: Client<Connector, Full<Bytes>>,
+    large: Arc<Semaphore>,
+}
+
+/// The room that a large answer takes, for as long as anything of it is held.
+#[derive(Debug)]
+pub struct Room(Option<OwnedSemaphorePermit>);
+
+impl Room {
+    /// Does work with the answer: what is long work keeps nobody waiting who has nothing to do with it.
+    pub fn work<T>(&self, work: impl FnOnce() -> T) -> T {
+        match self.0 {
+            Some(_) => tokio::task::block_in_place(work),
+            None => work(),
+        }
+    }
 }
 
 impl Webhook {
@@ -77,18 +98,19 @@ impl Webhook {
             tls: TlsConnector::from(Arc::new(trust::configuration(trust, protocols)?)),
         };
         let pool = pool(connector);
-        Ok(Webhook { url, pool })
+        let large = Arc::new(Semaphore::new(LARGE_AT_ONCE));
+        Ok(Webhook { url, pool, large })
     }
 
     /// Asks the webhook, and reads its answer. Redirects are not followed: they would lead the server anywhere.
     ///
     /// # Errors
     /// In the words of Go and `client-go`, when there is no answer in time or it is no JSON.
-    pub async fn post(&self, body: Bytes, deadline: Instant) -> Result<Value, String> {
+    pub async fn post(&self, body: Bytes, deadline: Instant) -> Result<(Value, Room), String> {
         for attempt in 0.. {
-            let answer = self.once(body.clone(), deadline).await?;
+            let (answer, room) = self.once(body.clone(), deadline).await?;
             match answer.wait().filter(|_| attempt < RETRIES) {
-                None => return answer.tree(),
+                None => return Ok((room.work(|| answer.tree())?, room)),
                 Some(seconds) => {
                     let again = Instant::now() + Duration::from_secs(seconds);
                     if again >= deadline {
@@ -102,7 +124,7 @@ impl Webhook {
         Err("the webhook was not asked".into())
     }
 
-    async fn once(&self, body: Bytes, deadline: Instant) -> Result<Answer, String> {
+    async fn once(&self, body: Bytes, deadline: Instant) -> Result<(Answer, Room), String> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err("context deadline exceeded".into());
@@ -125,18 +147,33 @@ impl Webhook {
         let text = |name: header::HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
         let unread =
             |why: &str| format!("unexpected error when reading response body. Please retry. Original error: {why}");
-        let read = timeout_at(deadline, Limited::new(body, MAX_ANSWER).collect()).await;
-        let read = read.map_err(|_| unread("context deadline exceeded"))?;
-        let read = read.map_err(|e| match e.downcast_ref::<LengthLimitError>() {
-            Some(_) => unread(&format!("the answer has more than {MAX_ANSWER} bytes")),
-            None => unread("unexpected EOF"),
-        })?;
-        Ok(Answer {
+        let read = timeout_at(deadline, self.whole(body)).await;
+        let read = read.unwrap_or_else(|_| Err("context deadline exceeded".into()));
+        let (body, room) = read.map_err(|why| unread(&why))?;
+        let answer = Answer {
             status: parts.status,
             content_type: text(header::CONTENT_TYPE).filter(|t| !t.is_empty()).map(Into::into),
             retry_after: text(header::RETRY_AFTER).and_then(|t| t.parse().ok()),
-            body: read.to_bytes(),
-        })
+            body,
+        };
+        Ok((answer, room))
+    }
+
+    /// Reads all of an answer. Before it reads more than a little of it, it waits for room.
+    async fn whole(&self, body: Incoming) -> Result<(Bytes, Room), String> {
+        let (mut body, mut read, mut room) = (Limited::new(body, MAX_ANSWER), BytesMut::new(), None);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|e| match e.downcast_ref::<LengthLimitError>() {
+                Some(_) => format!("the answer has more than {MAX_ANSWER} bytes"),
+                None => "unexpected EOF".to_owned(),
+            })?;
+            let Ok(data) = frame.into_data() else { continue };
+            if room.is_none() && read.len() + data.len() > LARGE {
+                room = Some(self.large.clone().acquire_owned().await.map_err(|e| e.to_string())?);
+            }
+            read.extend_from_slice(&data);
+        }
+        Ok((read.freeze(), Room(room)))
     }
 }
 

@@ -470,6 +470,32 @@ fn a_webhook_converts_custom_objects_many_at_once_and_each_once() {
     );
 }
 
+#[test]
+fn a_slow_conversion_holds_up_nobody_who_wants_another_object() {
+    let s = Server::start();
+    // each of two conversions is answered once both are asked for
+    let (both, asked) = (Arc::new(std::sync::Barrier::new(2)), Arc::new(Mutex::new(0)));
+    let (met, counted) = (both.clone(), asked.clone());
+    let w = Webhook::start(move |_, review| {
+        *counted.lock().unwrap() += 1;
+        met.wait();
+        convert(review)
+    });
+    s.ok_with(&["apply", "-f", "-"], &ropes(&w, "/convert", "v1"));
+    s.ok(&["wait", "--for=condition=Established", "crd/ropes.example.org"]);
+    let rope = |name: &str| json!({ "apiVersion": "example.org/v1", "kind": "Rope", "metadata": { "name": name }, "spec": { "size": 1 } });
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": [rope("a"), rope("b")] });
+    s.ok_with(&["create", "-f", "-"], &list.to_string());
+
+    let get = |name: &str| s.ok(&["get", "ropes.v2.example.org", name, "-o", "jsonpath={.spec.length}"]);
+    let found = std::thread::scope(|threads| {
+        let other = threads.spawn(|| get("a"));
+        (get("b"), other.join().unwrap())
+    });
+    assert_eq!(found, ("1".to_owned(), "1".to_owned()));
+    assert_eq!(*asked.lock().unwrap(), 2);
+}
+
 /// Splits `hostPort` of version v1 into `host` and `port` of version v2, and joins them; a label names the version.
 fn convert_place(review: &Value) -> (u16, String) {
     let to = review["request"]["desiredAPIVersion"].clone();

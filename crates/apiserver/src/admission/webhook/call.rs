@@ -10,6 +10,7 @@ use crate::admission::Attributes;
 use crate::admission::matching::{Asker, Shown, Variables, Version, request};
 use crate::audit::policy::Level;
 use crate::http::status::{ApiError, Result};
+use crate::webhook::Room;
 
 /// Why a webhook did not allow a request.
 #[derive(Debug)]
@@ -77,11 +78,16 @@ pub async fn turned<'s>(
     Ok(shown.insert(made))
 }
 
-/// Asks a webhook.
+/// Asks a webhook. The room that its answer takes is to be held until the response is done with.
 ///
 /// # Errors
 /// When it does not allow the request.
-pub async fn call(hook: &Hook, asked: &Attributes<'_>, shown: &Shown, mutating: bool) -> Result<Response, Failure> {
+pub async fn call(
+    hook: &Hook,
+    asked: &Attributes<'_>,
+    shown: &Shown,
+    mutating: bool,
+) -> Result<(Response, Room), Failure> {
     let failed = |why: String| Failure::Calling(why);
     if asked.dry_run {
         match hook.dry_run {
@@ -109,9 +115,9 @@ pub async fn call(hook: &Hook, asked: &Attributes<'_>, shown: &Shown, mutating: 
         Some(timeout) => asked.deadline.min(Instant::now() + timeout),
         None => asked.deadline,
     };
-    let decoded = webhook.post(body, deadline).await;
-    let decoded = decoded.and_then(|answer| review::decode(version, &answer));
-    let decoded = decoded.map_err(|why| failed(format!("failed to call webhook: {why}")))?;
+    let unanswered = |why: String| failed(format!("failed to call webhook: {why}"));
+    let (answer, room) = webhook.post(body, deadline).await.map_err(unanswered)?;
+    let decoded = room.work(|| review::decode(version, &answer)).map_err(unanswered)?;
     let response = review::verify(version, &uid, mutating, decoded);
     let response = response.map_err(|why| failed(format!("received invalid webhook response: {why}")))?;
     for (key, value) in &response.audit_annotations {
@@ -124,7 +130,7 @@ pub async fn call(hook: &Hook, asked: &Attributes<'_>, shown: &Shown, mutating: 
         let status = review::denial(&hook.name, response.status);
         return Err(Failure::Refused(ApiError::of_status(status)));
     }
-    Ok(response)
+    Ok((response, room))
 }
 
 /// What becomes of a request whose webhook could not be asked.

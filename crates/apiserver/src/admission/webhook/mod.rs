@@ -76,7 +76,8 @@ impl Mutating {
                 second: is_second,
                 place: *place,
             };
-            let changed = called.and_then(|response| patch::apply(hook, asked, shown, &response, round));
+            let changed =
+                called.and_then(|(response, room)| room.work(|| patch::apply(hook, asked, shown, &response, round)));
             asked.counted(hook, "admit", begun, matches!(changed, Err(Failure::Refused(_))));
             round.tell_mutation(hook, asked, matches!(changed, Ok(true)));
             dirty |= matches!(changed, Ok(true));

@@ -1,6 +1,8 @@
 //! What a webhook makes of an object: its JSON Patch applied, and the result held against the schema.
 
+use json_patch::PatchOperation;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::hook::Hook;
 use super::review::{JSON_PATCH, Response};
@@ -10,7 +12,7 @@ use crate::admission::matching::Shown;
 use crate::admission::webhook::call::Failure;
 use crate::http::json_text;
 use crate::http::status::ApiError;
-use crate::pipeline::patch;
+use crate::pipeline::patch::Operating;
 
 /// Applies the patch of a response to the object that the webhook was shown. Returns whether it has changed.
 ///
@@ -43,84 +45,65 @@ pub fn apply(
     if kind != JSON_PATCH {
         return Err(Failure::Calling(format!("unsupported patch type {kind:?}")));
     }
-    let (operations, stop) = operations(items);
-    let patched = patch::operate(shown.object.clone(), &operations).map_err(|why| internal(&why))?;
-    if let Some(why) = stop {
-        return Err(internal(&why));
+    // one at a time: there may be any number of them, and a tree of all is many times as long as their text
+    let mut object = Operating::on(shown.object.clone());
+    for item in items {
+        let operation = operation(item).map_err(|why| internal(&why))?;
+        object.apply(&operation).map_err(|why| internal(&why))?;
     }
-    let changed = shown.replace(asked, patched).map_err(Failure::Refused)?;
+    let changed = shown.replace(asked, object.done()).map_err(Failure::Refused)?;
     round.tell_patch(hook, asked, &response.patch);
     Ok(changed)
 }
 
 /// The items of a patch: objects, whatever is in them.
-fn read(text: &[u8]) -> Result<Vec<Value>, String> {
-    let tree: Value = serde_json::from_slice(text).map_err(|_| json_text::problem(text))?;
-    let items = match tree {
-        Value::Null => Vec::new(),
-        Value::Array(items) => items,
-        other => {
-            let found = json_text::kind(&other);
-            return Err(format!(
-                "json: cannot unmarshal {found} into Go value of type jsonpatch.Patch"
-            ));
-        }
+fn read(text: &[u8]) -> Result<Vec<&RawValue>, String> {
+    let whole: &RawValue = serde_json::from_slice(text).map_err(|_| json_text::problem(text))?;
+    let unfit = |text: &RawValue, wanted: &str| {
+        let found = serde_json::from_str(text.get()).map_or("value", |value| json_text::kind(&value));
+        format!("json: cannot unmarshal {found} into Go value of type jsonpatch.{wanted}")
     };
-    if let Some(other) = items.iter().find(|item| !item.is_object() && !item.is_null()) {
-        let found = json_text::kind(other);
-        return Err(format!(
-            "json: cannot unmarshal {found} into Go value of type jsonpatch.Operation"
-        ));
+    let items: Option<Vec<&RawValue>> = serde_json::from_str(whole.get()).map_err(|_| unfit(whole, "Patch"))?;
+    let items = items.unwrap_or_default();
+    let is_none = |item: &&&RawValue| !item.get().starts_with('{') && item.get() != "null";
+    match items.iter().find(is_none) {
+        Some(other) => Err(unfit(other, "Operation")),
+        None => Ok(items),
     }
-    if items.len() > patch::MAX_OPERATIONS {
-        let (most, count) = (patch::MAX_OPERATIONS, items.len());
-        return Err(format!(
-            "the allowed maximum operations in a JSON patch is {most}, got {count}"
-        ));
-    }
-    Ok(items)
 }
 
-/// The operations up to the first item that is none, and what upstream says of that one.
-fn operations(items: Vec<Value>) -> (Vec<json_patch::PatchOperation>, Option<String>) {
-    let mut operations = Vec::with_capacity(items.len());
-    for mut item in items {
-        let text = |key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
-        let op = text("op").unwrap_or_else(|| "unknown".into());
-        let has_from = matches!(op.as_str(), "move" | "copy");
-        if !has_from && !matches!(op.as_str(), "add" | "remove" | "replace" | "test") {
-            return (operations, Some(format!("Unexpected kind: {op}")));
-        }
-        if has_from && text("from").is_none() {
-            let why = format!("{op} operation failed to decode from: operation, missing from field: missing value");
-            return (operations, Some(why));
-        }
-        let Some(path) = text("path") else {
-            let why = match op.as_str() {
-                "add" | "remove" | "copy" => format!("{op} operation failed to decode path: missing value"),
-                _ => format!("{op} operation failed to decode path: operation missing path field: missing value"),
-            };
-            return (operations, Some(why));
-        };
-        if item.get("value").is_none() {
-            item["value"] = Value::Null;
-        }
-        match serde_json::from_value(item) {
-            Ok(operation) => operations.push(operation),
-            // a path that does not begin with a slash leads nowhere
-            Err(_) => {
-                let why = match op.as_str() {
-                    "replace" => {
-                        format!("replace operation does not apply: doc is missing path: {path}: missing value")
-                    }
-                    "test" => format!("test operation does not apply: is missing path: {path}: missing value"),
-                    op => format!("{op} operation does not apply: doc is missing path: \"{path}\": missing value"),
-                };
-                return (operations, Some(why));
-            }
-        }
+/// An operation of a patch.
+///
+/// # Errors
+/// When the item is none, as upstream says it where it comes to it.
+fn operation(item: &RawValue) -> Result<PatchOperation, String> {
+    let mut item: Value = serde_json::from_str(item.get()).map_err(|e| e.to_string())?;
+    let text = |key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
+    let op = text("op").unwrap_or_else(|| "unknown".into());
+    let has_from = matches!(op.as_str(), "move" | "copy");
+    if !has_from && !matches!(op.as_str(), "add" | "remove" | "replace" | "test") {
+        return Err(format!("Unexpected kind: {op}"));
     }
-    (operations, None)
+    if has_from && text("from").is_none() {
+        return Err(format!(
+            "{op} operation failed to decode from: operation, missing from field: missing value"
+        ));
+    }
+    let Some(path) = text("path") else {
+        return Err(match op.as_str() {
+            "add" | "remove" | "copy" => format!("{op} operation failed to decode path: missing value"),
+            _ => format!("{op} operation failed to decode path: operation missing path field: missing value"),
+        });
+    };
+    if item.get("value").is_none() {
+        item["value"] = Value::Null;
+    }
+    // a path that does not begin with a slash leads nowhere
+    serde_json::from_value(item).map_err(|_| match op.as_str() {
+        "replace" => format!("replace operation does not apply: doc is missing path: {path}: missing value"),
+        "test" => format!("test operation does not apply: is missing path: {path}: missing value"),
+        op => format!("{op} operation does not apply: doc is missing path: \"{path}\": missing value"),
+    })
 }
 
 #[cfg(test)]
@@ -143,12 +126,14 @@ mod tests {
                 "add operation does not apply: doc is missing path: \"a\": missing value",
             ),
         ] {
-            let good = json!({ "op": "add", "path": "/a", "value": 1 });
-            let (before, stop) = operations(vec![good, item.clone()]);
-            assert_eq!((before.len(), stop.as_deref()), (1, Some(want)), "{item}");
+            let text = serde_json::value::to_raw_value(&item).unwrap();
+            assert_eq!(operation(&text).unwrap_err(), want, "{item}");
         }
-        let (all, stop) = operations(vec![json!({ "op": "add", "path": "/a" })]);
-        assert_eq!((all.len(), stop), (1, None));
+        let without_value = RawValue::from_string(r#"{"op":"add","path":"/a"}"#.into()).unwrap();
+        assert!(operation(&without_value).is_ok());
+        assert_eq!(read(b" null ").unwrap().len(), 0);
+        assert_eq!(read(br#" [ {"op" : "x"}, null ] "#).unwrap().len(), 2);
+        assert_eq!(read(b"[{]").unwrap_err(), json_text::problem(b"[{]"));
         assert!(read(b"[1]").unwrap_err().ends_with("jsonpatch.Operation"));
         assert!(read(b"{}").unwrap_err().ends_with("jsonpatch.Patch"));
     }

@@ -14,6 +14,7 @@ pub(in crate::kinds) const KIND: Kind = Kind {
     name: names::path_segment_errors,
     stored: Some(Stored { version: "v1", convert }),
     expires: true,
+    no_dependents: true,
     selected: |stored, path| {
         if path == "source" {
             let component = text(stored, &["source", "component"]).filter(|c| !c.is_empty());
