@@ -146,7 +146,7 @@ impl Record {
 
     /// Whether this process is the hollow nodes.
     pub fn is_hollow(&self, number: u8) -> bool {
-        number >= self.nodes
+        self.hollow > 0 && number >= self.nodes
     }
 
     /// The process's name, which is its node's: the first is the server.
