@@ -108,7 +108,7 @@ class Trial:
         print(f"{'':57}{'server':>21}  {'hollow nodes':>21}")
 
     def renewed(self):
-        """The sum of the seconds at which the leases of the hollow nodes were renewed, and how many there are."""
+        """The versions of the hollow nodes' leases, each of which changes when it is renewed."""
         text = self.kubectl("get", "leases", "-n", "kube-node-lease", "-o", "jsonpath={range .items[*]}{.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}")
         return {name: version for name, version in map(str.split, text.splitlines()) if name.startswith(f"{NAME}-hollow-")}
 

@@ -31,7 +31,7 @@ pub struct AgentArgs {
     pub lb_server_port: u16,
     /// Be so many nodes, named after this one with a number, whose containers are only pretended: they show what a cluster of that size
     /// costs its servers.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=i64::from(hollow::MOST)))]
+    #[arg(long, conflicts_with = "container_runtime_endpoint", value_parser = clap::value_parser!(u16).range(1..=i64::from(hollow::MOST)))]
     pub hollow: Option<u16>,
     #[command(flatten)]
     pub node: NodeArgs,

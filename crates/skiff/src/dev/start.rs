@@ -224,9 +224,8 @@ async fn ready(
     began: Instant,
 ) -> Result<(), DevError> {
     let all = record.all_nodes();
-    let all = all.map(|(process, name)| (name, started.contains(&process).then_some(since)));
     let mut hollow = usize::from(record.hollow);
-    let mut waiting: BTreeMap<String, Option<Timestamp>> = all.collect();
+    let mut waiting: BTreeMap<String, u8> = all.map(|(process, name)| (name, process)).collect();
     let mut nodes = client.list_watch(Client::collection::<Node>(""));
     while let Some(event) = nodes.next().await {
         let objects = match event {
@@ -236,20 +235,19 @@ async fn ready(
         };
         for node in objects.iter().filter_map(|object| object.decode::<Node>().ok()) {
             let name = node.metadata.name.clone().unwrap_or_default();
-            if waiting.get(&name).is_some_and(|since| is_ready(&node, *since)) {
-                waiting.remove(&name);
-                let took = began.elapsed().as_secs_f32();
-                if record
-                    .all_nodes()
-                    .any(|(process, one)| one == name && !record.is_hollow(process))
-                {
-                    println!("  {name} is Ready ({took:.1} s)");
-                    continue;
-                }
-                hollow -= 1;
-                if hollow == 0 {
-                    println!("  {} hollow nodes are Ready ({took:.1} s)", record.hollow);
-                }
+            let Some(&process) = waiting.get(&name) else { continue };
+            if !is_ready(&node, started.contains(&process).then_some(since)) {
+                continue;
+            }
+            waiting.remove(&name);
+            let took = began.elapsed().as_secs_f32();
+            if !record.is_hollow(process) {
+                println!("  {name} is Ready ({took:.1} s)");
+                continue;
+            }
+            hollow -= 1;
+            if hollow == 0 {
+                println!("  {} hollow nodes are Ready ({took:.1} s)", record.hollow);
             }
         }
         if waiting.is_empty() {

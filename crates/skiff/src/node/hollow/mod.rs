@@ -2,6 +2,7 @@
 //! table. They show what a cluster of so many nodes costs its servers. Upstream's counterpart is kubemark.
 
 mod runtime;
+mod table;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;

@@ -1,6 +1,6 @@
 //! A CRI runtime that runs nothing: sandboxes and containers are entries of a table that begin and end when they are told to.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,44 +8,15 @@ use cri::v1::image_service_server::ImageService;
 use cri::v1::runtime_service_server::RuntimeService;
 use cri::{ImageClient, RuntimeClient, v1};
 use futures::stream::{BoxStream, StreamExt};
-use jiff::Timestamp;
 use tokio::sync::broadcast;
 use tonic::{Request, Response, Status};
+
+use super::table::{Container, Sandbox, State, absent, now};
 
 /// Events that a kubelet may be behind with. One that is further behind is told that its stream has ended, and looks at everything.
 const EVENTS: usize = 1024;
 
 type Answer<T> = Result<Response<T>, Status>;
-
-#[derive(Debug)]
-struct Sandbox {
-    config: v1::PodSandboxConfig,
-    ready: bool,
-    created_at: i64,
-    /// None on the host's network.
-    address: Option<u8>,
-}
-
-#[derive(Debug)]
-struct Container {
-    sandbox: String,
-    config: v1::ContainerConfig,
-    state: v1::ContainerState,
-    created_at: i64,
-    started_at: i64,
-    finished_at: i64,
-    resources: Option<v1::LinuxContainerResources>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    sandboxes: BTreeMap<String, Sandbox>,
-    containers: BTreeMap<String, Container>,
-    images: BTreeSet<String>,
-    /// Of those that were given out, which are in use.
-    addresses: BTreeSet<u8>,
-    made: u64,
-}
 
 #[derive(Debug)]
 struct Inner {
@@ -59,16 +30,8 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct HollowRuntime(Arc<Inner>);
 
-fn now() -> i64 {
-    i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
-}
-
 fn answer<T>(message: T) -> Answer<T> {
     Ok(Response::new(message))
-}
-
-fn absent(what: &str, id: &str) -> Status {
-    Status::not_found(format!("{what} {id:?} not found"))
 }
 
 fn nothing() -> Status {
@@ -81,129 +44,6 @@ fn labels_match(labels: &HashMap<String, String>, selector: &HashMap<String, Str
 
 fn id_matches(id: &str, wanted: &str) -> bool {
     wanted.is_empty() || id.starts_with(wanted)
-}
-
-/// An id as runtimes make them: 64 digits.
-fn id(number: u64, created_at: i64) -> String {
-    format!("{created_at:032x}{number:032x}")
-}
-
-impl Sandbox {
-    fn state(&self) -> v1::PodSandboxState {
-        match self.ready {
-            true => v1::PodSandboxState::SandboxReady,
-            false => v1::PodSandboxState::SandboxNotready,
-        }
-    }
-
-    fn entry(&self, id: &str) -> v1::PodSandbox {
-        v1::PodSandbox {
-            id: id.to_owned(),
-            metadata: self.config.metadata.clone(),
-            state: self.state().into(),
-            created_at: self.created_at,
-            labels: self.config.labels.clone(),
-            annotations: self.config.annotations.clone(),
-            ..Default::default()
-        }
-    }
-}
-
-impl Container {
-    fn image(&self) -> String {
-        self.config
-            .image
-            .as_ref()
-            .map(|image| image.image.clone())
-            .unwrap_or_default()
-    }
-
-    fn entry(&self, id: &str) -> v1::Container {
-        v1::Container {
-            id: id.to_owned(),
-            pod_sandbox_id: self.sandbox.clone(),
-            metadata: self.config.metadata.clone(),
-            image: self.config.image.clone(),
-            image_ref: self.image(),
-            image_id: self.image(),
-            state: self.state.into(),
-            created_at: self.created_at,
-            labels: self.config.labels.clone(),
-            annotations: self.config.annotations.clone(),
-        }
-    }
-
-    fn status(&self, id: &str, log_directory: &str) -> v1::ContainerStatus {
-        let ended = self.state == v1::ContainerState::ContainerExited;
-        v1::ContainerStatus {
-            id: id.to_owned(),
-            metadata: self.config.metadata.clone(),
-            state: self.state.into(),
-            created_at: self.created_at,
-            started_at: self.started_at,
-            finished_at: self.finished_at,
-            image: self.config.image.clone(),
-            image_ref: self.image(),
-            image_id: self.image(),
-            reason: if ended { "Completed".into() } else { String::new() },
-            labels: self.config.labels.clone(),
-            annotations: self.config.annotations.clone(),
-            mounts: self.config.mounts.clone(),
-            log_path: format!("{log_directory}/{}", self.config.log_path),
-            resources: self.resources.clone().map(|linux| v1::ContainerResources {
-                linux: Some(linux),
-                windows: None,
-            }),
-            ..Default::default()
-        }
-    }
-
-    fn is_running(&self) -> bool {
-        self.state == v1::ContainerState::ContainerRunning
-    }
-
-    fn stop(&mut self) -> bool {
-        let ran = self.is_running();
-        if ran || self.state == v1::ContainerState::ContainerCreated {
-            self.state = v1::ContainerState::ContainerExited;
-            self.finished_at = now();
-        }
-        ran
-    }
-}
-
-impl State {
-    fn id(&mut self) -> (String, i64) {
-        self.made += 1;
-        let now = now();
-        (id(self.made, now), now)
-    }
-
-    fn sandbox(&self, id: &str) -> Result<&Sandbox, Status> {
-        self.sandboxes.get(id).ok_or_else(|| absent("pod sandbox", id))
-    }
-
-    fn container(&mut self, id: &str) -> Result<&mut Container, Status> {
-        self.containers.get_mut(id).ok_or_else(|| absent("container", id))
-    }
-
-    /// Ends a sandbox with its containers; tells which of them ran.
-    fn stop_sandbox(&mut self, id: &str) -> Vec<String> {
-        let Some(sandbox) = self.sandboxes.get_mut(id) else {
-            return Vec::new();
-        };
-        sandbox.ready = false;
-        if let Some(address) = sandbox.address.take() {
-            self.addresses.remove(&address);
-        }
-        let inside = self
-            .containers
-            .iter_mut()
-            .filter(|(_, container)| container.sandbox == id);
-        inside
-            .filter_map(|(id, container)| container.stop().then(|| id.clone()))
-            .collect()
-    }
 }
 
 impl HollowRuntime {
@@ -627,138 +467,5 @@ impl ImageService for HollowRuntime {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pod(uid: &str, on_host: bool) -> v1::PodSandboxConfig {
-        let network = match on_host {
-            true => v1::NamespaceMode::Node,
-            false => v1::NamespaceMode::Pod,
-        };
-        v1::PodSandboxConfig {
-            metadata: Some(v1::PodSandboxMetadata {
-                uid: uid.into(),
-                ..Default::default()
-            }),
-            labels: [("uid".to_owned(), uid.to_owned())].into(),
-            linux: Some(v1::LinuxPodSandboxConfig {
-                security_context: Some(v1::LinuxSandboxSecurityContext {
-                    namespace_options: Some(v1::NamespaceOption {
-                        network: network.into(),
-                        ..Default::default()
-                    }),
-                    ..Default::default()
-                }),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }
-    }
-
-    async fn sandbox(client: &mut RuntimeClient, uid: &str, on_host: bool) -> String {
-        let asked = v1::RunPodSandboxRequest {
-            config: Some(pod(uid, on_host)),
-            ..Default::default()
-        };
-        client.run_pod_sandbox(asked).await.unwrap().into_inner().pod_sandbox_id
-    }
-
-    async fn ip(client: &mut RuntimeClient, id: &str) -> Option<String> {
-        let asked = v1::PodSandboxStatusRequest {
-            pod_sandbox_id: id.to_owned(),
-            verbose: false,
-        };
-        let status = client.pod_sandbox_status(asked).await.unwrap().into_inner().status;
-        status.unwrap().network.map(|network| network.ip)
-    }
-
-    #[tokio::test]
-    async fn an_address_is_free_again_after_its_sandbox() {
-        let (mut client, _) = HollowRuntime::new(Ipv4Addr::new(100, 64, 7, 0)).clients();
-        let first = sandbox(&mut client, "a", false).await;
-        let second = sandbox(&mut client, "b", false).await;
-        let host = sandbox(&mut client, "c", true).await;
-        assert_eq!(ip(&mut client, &first).await.as_deref(), Some("100.64.7.1"));
-        assert_eq!(ip(&mut client, &second).await.as_deref(), Some("100.64.7.2"));
-        assert_eq!(ip(&mut client, &host).await, None);
-        let stop = v1::StopPodSandboxRequest {
-            pod_sandbox_id: first.clone(),
-        };
-        client.stop_pod_sandbox(stop).await.unwrap();
-        let third = sandbox(&mut client, "d", false).await;
-        assert_eq!(ip(&mut client, &third).await.as_deref(), Some("100.64.7.1"));
-    }
-
-    #[tokio::test]
-    async fn a_container_lives_as_it_is_told_and_says_so() {
-        let (mut client, mut images) = HollowRuntime::new(Ipv4Addr::new(100, 64, 0, 0)).clients();
-        let mut events = client
-            .get_container_events(v1::GetEventsRequest {})
-            .await
-            .unwrap()
-            .into_inner();
-        let sandbox = sandbox(&mut client, "a", false).await;
-        let spec = v1::ImageSpec {
-            image: "registry.example/app:1".into(),
-            ..Default::default()
-        };
-        let pulled = v1::PullImageRequest {
-            image: Some(spec.clone()),
-            ..Default::default()
-        };
-        images.pull_image(pulled).await.unwrap();
-        let asked = v1::CreateContainerRequest {
-            pod_sandbox_id: sandbox.clone(),
-            config: Some(v1::ContainerConfig {
-                image: Some(spec),
-                ..Default::default()
-            }),
-            sandbox_config: None,
-        };
-        let id = client
-            .create_container(asked.clone())
-            .await
-            .unwrap()
-            .into_inner()
-            .container_id;
-        let run = v1::StartContainerRequest {
-            container_id: id.clone(),
-        };
-        client.start_container(run.clone()).await.unwrap();
-        assert!(client.start_container(run).await.is_err(), "it runs already");
-        let stop = v1::StopContainerRequest {
-            container_id: id.clone(),
-            timeout: 30,
-        };
-        client.stop_container(stop).await.unwrap();
-        let status = v1::ContainerStatusRequest {
-            container_id: id,
-            verbose: false,
-        };
-        let status = client
-            .container_status(status)
-            .await
-            .unwrap()
-            .into_inner()
-            .status
-            .unwrap();
-        assert_eq!(status.state(), v1::ContainerState::ContainerExited);
-        assert!(status.started_at >= status.created_at && status.finished_at >= status.started_at);
-        let mut kinds = Vec::new();
-        for _ in 0..4 {
-            kinds.push(events.message().await.unwrap().unwrap().container_event_type());
-        }
-        let (created, started, stopped) = (
-            v1::ContainerEventType::ContainerCreatedEvent,
-            v1::ContainerEventType::ContainerStartedEvent,
-            v1::ContainerEventType::ContainerStoppedEvent,
-        );
-        assert_eq!(kinds, [started, created, started, stopped]);
-        let remove = v1::RemovePodSandboxRequest {
-            pod_sandbox_id: sandbox,
-        };
-        client.remove_pod_sandbox(remove).await.unwrap();
-        let refused = client.create_container(asked).await.unwrap_err();
-        assert_eq!(refused.code(), tonic::Code::NotFound);
-    }
-}
+#[path = "tests.rs"]
+mod tests;
