@@ -158,11 +158,7 @@ async fn ensure(pipeline: &Arc<Pipeline>, served: &Served, name: String, how: &s
             "apiVersion": served.resource.api_version(), "kind": served.resource.kind,
             "metadata": { "name": name, "labels": { MANAGED: how } }, "spec": spec,
         });
-        served
-            .resource
-            .schema
-            .get()
-            .set_defaults(served.resource.root, &mut tree);
+        served.resource.set_defaults(&mut tree);
         return match write.create(tree, Origin::Post).await {
             Err(error) if error.reason != "AlreadyExists" => Err(error),
             _ => Ok(()),

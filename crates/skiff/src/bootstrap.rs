@@ -8,7 +8,8 @@ use apiserver::http::status::ApiError;
 use apiserver::pipeline::{Change, Origin, Pipeline, Write, WriteOptions};
 use serde_json::{Value, json};
 
-/// Creates an object unless it is there; of one that is there, these fields get the values they have in `tree`.
+/// Creates an object unless it is there; of one that is there, these fields get the values they have in `tree`, and what a reader adds
+/// is added: the label of a namespace's name, which clusters of older versions lack.
 async fn ensure_with(
     pipeline: &Arc<Pipeline>,
     group: &str,
@@ -32,22 +33,27 @@ async fn ensure_with(
         namespace,
         options: &options,
     };
-    if served.cache.get(namespace, name).is_some() {
-        if fields.is_empty() {
+    let resource = &served.resource;
+    let complete = |old: &Value| {
+        let mut wanted = old.clone();
+        for field in fields {
+            wanted[*field] = tree[*field].clone();
+        }
+        resource.set_defaults(&mut wanted);
+        wanted
+    };
+    if let Some(there) = served.cache.get(namespace, name) {
+        let there = there.tree()?;
+        if complete(&there) == there {
             return Ok(());
         }
-        let change = |old: &Value| {
-            let mut wanted = old.clone();
-            for field in fields {
-                wanted[*field] = tree[*field].clone();
-            }
-            Ok(Change::to(wanted))
-        };
-        return write.update(name, change).await.map(|_| ());
+        return write
+            .update(name, |old| Ok(Change::to(complete(old))))
+            .await
+            .map(|_| ());
     }
     let mut new = tree.clone();
-    let resource = &served.resource;
-    resource.schema.get().set_defaults(resource.root, &mut new);
+    resource.set_defaults(&mut new);
     match write.create(new, Origin::Post).await {
         Err(error) if error.reason == "AlreadyExists" => Ok(()),
         other => other.map(|_| ()),

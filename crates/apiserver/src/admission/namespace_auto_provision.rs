@@ -28,9 +28,7 @@ impl NamespaceAutoProvision {
             .stored("", "namespaces")
             .ok_or_else(|| ApiError::internal("namespaces are not served"))?;
         let mut namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": asked.namespace } });
-        let resource = &served.resource;
-        resource.schema.get().set_defaults(resource.root, &mut namespace);
-        (resource.rules.read)(&mut namespace);
+        served.resource.set_defaults(&mut namespace);
         let options = WriteOptions::own("");
         let write = Write {
             pipeline: &pipeline,

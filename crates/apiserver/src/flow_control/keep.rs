@@ -159,7 +159,7 @@ async fn keep(pipeline: &Arc<Pipeline>, served: &Served, wanted: &Value) -> Resu
     };
     let resource = &served.resource;
     let defaulted = |mut tree: Value| {
-        resource.schema.get().set_defaults(resource.root, &mut tree);
+        resource.set_defaults(&mut tree);
         tree
     };
     let wanted = defaulted(wanted.clone());

@@ -104,6 +104,12 @@ pub struct Resource {
 static NO_RULES: Kind = Kind::new("", "", |_| FieldErrors::new());
 
 impl Resource {
+    /// Adds what a tree of this version has though its writer did not say so: defaults, of the schema and of the kind.
+    pub fn set_defaults(&self, tree: &mut Value) {
+        self.schema.get().set_defaults(self.root, tree);
+        (self.rules.read)(tree);
+    }
+
     /// A built-in kind that is the body of a subresource alone, as the ways in which bodies are read want it.
     pub fn of_body(kind: &GroupVersionKind) -> Option<Resource> {
         Some(Resource {

@@ -76,8 +76,7 @@ impl Request {
             return Err(unfit(&resource.kind, &resource.version, &resource.kind, &why));
         }
         self.trail.request_object(&tree, |tree| {
-            schema.set_defaults(resource.root, tree);
-            (resource.rules.read)(tree);
+            resource.set_defaults(tree);
             if !resource.is_custom() {
                 schema.normalize(resource.root, tree);
             }

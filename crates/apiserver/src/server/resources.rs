@@ -199,9 +199,7 @@ impl ApiServer {
 
     /// Defaults, and for custom resources pruning.
     fn complete(&self, served: &Served, mut tree: Value) -> Result<Value> {
-        let schema = served.resource.schema.get();
-        schema.set_defaults(served.resource.root, &mut tree);
-        (served.resource.rules.read)(&mut tree);
+        served.resource.set_defaults(&mut tree);
         Ok(tree)
     }
 

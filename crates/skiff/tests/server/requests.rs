@@ -45,3 +45,15 @@ fn what_is_no_options_deletes_nothing() {
     }
     s.ok(&["get", "configmap", "c"]);
 }
+
+#[test]
+fn the_namespaces_of_a_fresh_cluster_can_be_selected_by_their_names() {
+    let s = Server::start();
+    for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+        let selector = format!("kubernetes.io/metadata.name={name}");
+        assert_eq!(
+            s.ok(&["get", "namespaces", "-l", &selector, "-o", "name"]),
+            format!("namespace/{name}")
+        );
+    }
+}
