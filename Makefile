@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential operators node-failures hollow sample docs
+.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential operators node-failures behind-nat hollow sample docs
 
 build:
 	cargo build --release -p skiff
@@ -92,6 +92,11 @@ operators: $(if $(filter file,$(origin SKIFF)),build)
 node-failures: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream kubectl
 	@python3 tests/nodes/run.py $(or $(NAME),all) --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes
+
+# Three agents behind a router that hides them, and all for which the API server connects to nodes and pods.
+behind-nat: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream kubectl
+	@python3 tests/nodes/behind_nat.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes
 
 # What a cluster of NODES=200 hollow nodes costs its server, with PODS=5000 that are all replaced once.
 hollow: $(if $(filter file,$(origin SKIFF)),build)

@@ -41,7 +41,7 @@ DUPLICATES = {
 
 # The floors of the API server, from the ground up, by the first step of a module's path.
 FLOORS = [
-    {"audit", "expressions", "http", "kinds", "metrics", "registry", "tree", "webhook"},
+    {"audit", "egress", "expressions", "http", "kinds", "metrics", "registry", "tree", "webhook"},
     {"admission", "allocator", "authentication", "authorization", "pipeline"},
     {"aggregator", "api_services", "bootstrap_policy", "custom", "flow_control", "repair"},
     {"server", "subresource", "table"},

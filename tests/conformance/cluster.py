@@ -39,6 +39,7 @@ class Cluster:
                 self.run(script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name))
             if self.agents:
                 self.run(script("namespaces.sh", "join", self.folder, *(folder for folder, _ in self.agents.values())))
+                self.wired()
             self._start_skiff() if self.skiff else self._start_upstream()
             self.wait_until_ready()
             for name, (folder, address) in self.agents.items():
@@ -61,6 +62,9 @@ class Cluster:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def wired(self):
+        """The nodes' links are there, and nothing is started yet."""
 
     def inside(self, *command):
         """A command inside that is not accounted to the cluster."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Has a node fail in every way that machines fail, and looks at what the cluster makes of it. Three nodes; a server and two agents."""
-import argparse, os, shutil, signal, sys, time
+import argparse, os, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
@@ -16,15 +16,11 @@ SERVER, FAILING = "node", "node3"
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"one of {', '.join(FAILURES)}, or all")
-    parser.add_argument("--skiff", required=True, help="skiff's binary")
-    parser.add_argument("--programs", required=True, help="the folder that `tests/upstream/build.sh` filled (`kubectl`)")
-    parser.add_argument("--out", required=True, help="clusters and logs go into new folders in it")
-    args = parser.parse_args()
+    args = world.arguments(parser)
     args.names = list(FAILURES) if "all" in args.names else args.names
     for name in args.names:
         if name not in FAILURES:
             parser.error(f"there is no {name}; there are {', '.join(FAILURES)}")
-    args.skiff, args.programs, args.out = map(os.path.abspath, (args.skiff, args.programs, args.out))
     return args
 
 
@@ -51,32 +47,14 @@ def fail_in_turn(args, machines, seen):
         seen.step("all is as before")
 
 
-def stop(*_):
-    raise KeyboardInterrupt
-
-
 def main():
     args = arguments()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    os.makedirs(args.out, exist_ok=True)
-    cluster.take_down_abandoned(args.out)
-    folder = os.path.join(args.out, time.strftime("%Y%m%d-%H%M%S"))
-    os.makedirs(folder)
-    print(f"starting a cluster; everything of this run is in {folder}", flush=True)
+    world.prepare(args.out)
     try:
-        with cluster.Cluster(os.path.join(folder, "cluster"), args.programs, archive(args), args.skiff, nodes=3) as machines:
-            seen = world.World(machines, args.programs, os.path.join(folder, "clients"))
-            try:
-                fail_in_turn(args, machines, seen)
-            except cluster.Failed:
-                with open(os.path.join(machines.log, "objects.log"), "w") as f:
-                    f.write(seen.describe())
-                raise
+        with world.started(cluster.Cluster, args, archive(args), nodes=3) as (machines, seen):
+            fail_in_turn(args, machines, seen)
     except cluster.Failed as error:
         sys.exit(f"failed: {error}")
-    finally:
-        shutil.rmtree(os.path.join(folder, "clients"), ignore_errors=True)
     print("passed", flush=True)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Runs operators that others wrote, as they wrote them, on skiff, each on a new cluster of one node, and says how it went."""
-import argparse, os, shutil, signal, sys, time
+import argparse, os, shutil, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "../conformance"), os.path.join(HERE, "../../packaging")]
@@ -22,11 +22,8 @@ OPERATORS = {
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"one of {', '.join(OPERATORS)}, or all")
-    parser.add_argument("--skiff", required=True, help="skiff's binary")
-    parser.add_argument("--programs", required=True, help="the folder that `tests/upstream/build.sh` filled (`operators`)")
-    parser.add_argument("--images", required=True, help="a folder for the archives of images that are made here")
-    parser.add_argument("--out", help="clusters and logs go into new folders in it; the images' folder unless given")
-    args = parser.parse_args()
+    parser.add_argument("--images", required=True, help="a folder for the archives of images that are made here; for all else, too, without --out")
+    args = world.arguments(parser)
     args.names = list(OPERATORS) if "all" in args.names else args.names
     for name in args.names:
         if name not in OPERATORS:
@@ -34,8 +31,8 @@ def arguments():
         for program in OPERATORS[name].NEEDS:
             if not os.path.exists(os.path.join(args.programs, "versions", program)):
                 parser.error(f"{program} is not built: tests/upstream/build.sh {args.programs} operators")
-    args.skiff, args.programs, args.images = map(os.path.abspath, (args.skiff, args.programs, args.images))
-    args.out = os.path.abspath(args.out or args.images)
+    args.images = os.path.abspath(args.images)
+    args.out = args.out or args.images
     return args
 
 
@@ -58,36 +55,17 @@ def forget_runs(out, name):
 def one_run(name, args):
     """Returns what failed, or nothing."""
     forget_runs(args.out, name)
-    folder = os.path.join(args.out, f"{time.strftime('%Y%m%d-%H%M%S')}-{name}")
-    images = archive(name, args)
-    os.makedirs(folder)
-    print(f"{name}: starting a cluster; everything of this run is in {folder}", flush=True)
     try:
-        with cluster.Cluster(os.path.join(folder, "cluster"), args.programs, images, args.skiff) as node:
-            seen = world.World(node, args.programs, os.path.join(folder, "clients"))
-            try:
-                OPERATORS[name].run(seen)
-            except cluster.Failed:
-                with open(os.path.join(node.log, "objects.log"), "w") as f:
-                    f.write(seen.describe())
-                raise
+        with world.started(cluster.Cluster, args, archive(name, args), name) as (_, seen):
+            OPERATORS[name].run(seen)
     except cluster.Failed as error:
         return str(error)
-    finally:
-        shutil.rmtree(os.path.join(folder, "clients"), ignore_errors=True)
-
-
-def stop(*_):
-    raise KeyboardInterrupt
 
 
 def main():
     args = arguments()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    for folder in (args.images, args.out):
-        os.makedirs(folder, exist_ok=True)
-    cluster.take_down_abandoned(args.out)
+    os.makedirs(args.images, exist_ok=True)
+    world.prepare(args.out)
     failed = {}
     try:
         for name in args.names:

@@ -1,5 +1,5 @@
 """A cluster as its administrator has it: kubectl, Helm, and patience. What does not come is a failure that says what was there last."""
-import json, os, subprocess, time
+import contextlib, json, os, shutil, signal, subprocess, time
 
 import cluster
 
@@ -91,3 +91,45 @@ class World:
             done = self.run("kubectl", "logs", "-n", namespace, name, "--all-containers", "--prefix", "--tail=400")
             parts.append(f"$ kubectl logs -n {namespace} {name}\n{done.stdout}{done.stderr}")
         return "\n".join(parts)
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def arguments(parser):
+    """Reads the command line, with what every cluster needs."""
+    parser.add_argument("--skiff", required=True, help="skiff's binary")
+    parser.add_argument("--programs", required=True, help="the folder that `tests/upstream/build.sh` filled")
+    parser.add_argument("--out", help="clusters and logs go into new folders in it")
+    args = parser.parse_args()
+    args.skiff, args.programs = os.path.abspath(args.skiff), os.path.abspath(args.programs)
+    args.out = args.out and os.path.abspath(args.out)
+    return args
+
+
+def prepare(out):
+    """Before the first cluster below this folder: those of runs that were killed go, and a signal takes down what is started."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    os.makedirs(out, exist_ok=True)
+    cluster.take_down_abandoned(out)
+
+
+@contextlib.contextmanager
+def started(kind, args, images, name="", **settings):
+    """A new cluster and its administrator. Whatever ends it, only the logs stay; a failure leaves there what the cluster looked like."""
+    folder = os.path.join(args.out, time.strftime("%Y%m%d-%H%M%S") + (name and "-" + name))
+    os.makedirs(folder)
+    print(f"{name + ': ' if name else ''}starting a cluster; everything of this run is in {folder}", flush=True)
+    try:
+        with kind(os.path.join(folder, "cluster"), args.programs, images, args.skiff, **settings) as machines:
+            seen = World(machines, args.programs, os.path.join(folder, "clients"))
+            try:
+                yield machines, seen
+            except cluster.Failed:
+                with open(os.path.join(machines.log, "objects.log"), "w") as f:
+                    f.write(seen.describe())
+                raise
+    finally:
+        shutil.rmtree(os.path.join(folder, "clients"), ignore_errors=True)

@@ -11,6 +11,7 @@ pub mod authentication;
 pub mod authorization;
 pub mod bootstrap_policy;
 pub mod custom;
+pub mod egress;
 pub mod expressions;
 pub mod flow_control;
 pub mod http;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
-use crate::{Body, Config, HttpsTransport, ListWatch, Result, Transport, WatchEvent, list_watch_over};
+use crate::{Body, Config, HttpsTransport, ListWatch, Result, Transport, Upgraded, WatchEvent, list_watch_over};
 
 /// Requests go over connections made with the newest certificate; answers that last end with the connection they began on, and followed
 /// collections go on over a new one.
@@ -32,6 +32,17 @@ impl RotatingTransport {
     pub fn replace(&self, config: &Config) -> Result<()> {
         self.current.store(Arc::new(HttpsTransport::new(config)?));
         Ok(())
+    }
+}
+
+impl RotatingTransport {
+    /// As [`HttpsTransport::upgrade`], with the newest certificate.
+    ///
+    /// # Errors
+    /// The server's refusal if it answers anything but 101.
+    pub async fn upgrade(&self, request: http::Request<Bytes>) -> Result<(http::HeaderMap, Upgraded)> {
+        let current = self.current.load_full();
+        current.upgrade(request).await
     }
 }
 

@@ -13,12 +13,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::api_service::Spec;
+use crate::egress;
 use crate::http::front_proxy::{FrontProxy, identify};
 use crate::http::user::User;
 use crate::registry::Registry;
@@ -129,10 +129,7 @@ impl Remote {
     /// When the Service leads nowhere, in upstream's words.
     pub fn resolve(&self) -> Result<String, String> {
         let route = self.route.as_ref().map_err(Clone::clone)?;
-        let (host, port) = match route.to_endpoints {
-            true => self.spec.service.resolve_endpoint(&route.registry)?,
-            false => self.spec.service.resolve(&route.registry)?,
-        };
+        let (host, port) = self.spec.service.route(&route.registry, route.to_endpoints)?;
         Ok(match host.contains(':') {
             true => format!("[{host}]:{port}"),
             false => format!("{host}:{port}"),
@@ -175,7 +172,7 @@ impl Remote {
     ///
     /// # Errors
     /// In Go's words, when there is none.
-    pub async fn dial(&self, authority: &str) -> Result<TlsStream<TcpStream>, String> {
+    pub async fn dial(&self, authority: &str) -> Result<TlsStream<egress::Stream>, String> {
         let route = self.route.as_ref().map_err(Clone::clone)?;
         let uri: Uri = format!("https://{authority}/")
             .parse()
@@ -242,9 +239,7 @@ impl Route {
             };
             Ok::<_, String>(Connector {
                 registry: registry.clone(),
-                target: Arc::new(Target::Asked {
-                    name: spec.service.server_name(),
-                }),
+                target: Arc::new(Target::Asked(spec.service.clone())),
                 tls: TlsConnector::from(Arc::new(trust::configuration(trust, protocols)?)),
             })
         };

@@ -21,6 +21,7 @@ use api::time::Instant;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
+use crate::egress::Egress;
 use crate::http::status::Result;
 use crate::kinds::{self, Kind};
 use crate::metrics::Metrics;
@@ -126,6 +127,8 @@ pub struct Registry {
     pub environment: Arc<dyn Environment>,
     /// What is counted while requests are answered.
     pub metrics: Arc<Metrics>,
+    /// How nodes and pods are reached.
+    pub egress: Arc<Egress>,
     pub(crate) event_lease: EventLease,
     catalog: ArcSwap<Catalog>,
     /// What is answered and never kept.
@@ -160,6 +163,7 @@ impl Registry {
             store,
             environment,
             metrics: Arc::default(),
+            egress: Arc::default(),
             event_lease: EventLease::default(),
             catalog: ArcSwap::from_pointee(catalog),
             answered,

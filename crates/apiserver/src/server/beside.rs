@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use http::Response;
 use http::request::Parts;
+use hyper::upgrade::OnUpgrade;
 
 use crate::authentication::certificate::Peer;
 use crate::server::body::Body;
@@ -15,6 +16,13 @@ pub trait Beside: Send + Sync {
     /// Whether requests for this path are answered here and not by the API.
     fn serves(&self, path: &str) -> bool;
 
-    /// Answers one request; `peer` is the other end of the connection, whose certificate has been verified.
-    fn answer(self: Arc<Self>, parts: Parts, payload: Payload, peer: Arc<Peer>) -> BoxFuture<'static, Response<Body>>;
+    /// Answers one request; `upgrade` is the connection after an answer that says 101, if the client asked for that, and `peer` its
+    /// other end, whose certificate has been verified.
+    fn answer(
+        self: Arc<Self>,
+        parts: Parts,
+        payload: Payload,
+        upgrade: Option<OnUpgrade>,
+        peer: Arc<Peer>,
+    ) -> BoxFuture<'static, Response<Body>>;
 }

@@ -134,6 +134,7 @@ impl ApiServer {
             port,
             tls: true,
             known: false,
+            way: None,
         };
         let url = format!("https://127.0.0.1:{port}/healthz");
         let asked = async {

@@ -220,7 +220,10 @@ async fn receive(
         && beside.serves(parts.uri.path())
     {
         let by = Instant::now() + server.limits.request_timeout;
-        let response = beside.clone().answer(parts, payload, shared.peer.clone()).await;
+        let response = beside
+            .clone()
+            .answer(parts, payload, upgrade, shared.peer.clone())
+            .await;
         return response.map(|body| ongoing.answer(body, None, Some(by)));
     }
     let answered = server.answer(parts, payload, upgrade, None, Some(&shared.peer)).await;

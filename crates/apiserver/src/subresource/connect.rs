@@ -21,7 +21,7 @@ fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
 }
 
 /// The kubelet of a node.
-pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
+pub fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
     let object = server
         .registry
         .get("", "nodes", "", node)
@@ -52,6 +52,7 @@ pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
         port,
         tls: true,
         known: true,
+        way: server.registry.egress.to_node(node),
     })
 }
 

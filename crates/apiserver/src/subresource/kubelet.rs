@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Uri, header};
@@ -14,7 +15,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::either::Either;
 
+use crate::egress::{self, Way};
 use crate::http::status::{ApiError, Result};
 use crate::server::body::{self, Body};
 
@@ -34,7 +37,12 @@ pub struct Endpoint {
     pub tls: bool,
     /// A kubelet, which proves who it is by its certificate. Others are taken as they come, and asked as the client did.
     pub known: bool,
+    /// The way to it, where it is not the direct one.
+    pub way: Option<Way>,
 }
+
+/// How long a connection may take, as with Go's transport.
+const DIAL: Duration = Duration::from_secs(30);
 
 /// Headers that are of one connection and not passed on.
 const HOP: [HeaderName; 7] = [
@@ -46,6 +54,20 @@ const HOP: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::TRAILER,
 ];
+
+impl Endpoint {
+    async fn dial(&self) -> std::io::Result<egress::Stream> {
+        if let Some(way) = &self.way {
+            return way.connect(&self.host, self.port).await;
+        }
+        let stream = tokio::time::timeout(DIAL, TcpStream::connect((self.host.as_str(), self.port))).await;
+        let stream = stream.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))?;
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        Ok(Either::Left(stream))
+    }
+}
 
 impl KubeletClient {
     /// All arguments are PEM: the authority of the kubelets' certificates, and our own certificate and key.
@@ -78,6 +100,17 @@ impl KubeletClient {
         })
     }
 
+    /// Connects to where a kubelet should be, and sees that it is the node's own: behind another router the same address may be
+    /// another's.
+    ///
+    /// # Errors
+    /// When it does not answer, or has not the node's name.
+    pub async fn is_at(&self, node: &str, place: &Endpoint) -> std::io::Result<()> {
+        let name = ServerName::try_from(node.to_owned()).map_err(std::io::Error::other)?;
+        let stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
+        self.tls.connect(name, stream).await.map(drop)
+    }
+
     /// Passes a request on and the answer back; both ways for good when the other side switches protocols.
     pub async fn forward(
         &self,
@@ -91,12 +124,8 @@ impl KubeletClient {
         let unreachable = |e: &dyn std::fmt::Display| {
             ApiError::internal(format!("error dialing backend: dial tcp {}:{}: {e}", to.host, to.port))
         };
-        let stream = TcpStream::connect((to.host.as_str(), to.port))
-            .await
-            .map_err(|e| unreachable(&format_args!("connect: {}", api::go::io_error(&e))))?;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot set TCP_NODELAY");
-        }
+        let stream = to.dial().await;
+        let stream = stream.map_err(|e| unreachable(&format_args!("connect: {}", api::go::io_error(&e))))?;
         let uri: Uri = path_and_query
             .parse()
             .map_err(|e| ApiError::bad_request(format!("path {path_and_query:?}: {e}")))?;

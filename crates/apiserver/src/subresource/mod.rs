@@ -10,6 +10,8 @@ mod scale;
 mod stream_options;
 mod token;
 
+pub use self::connect::kubelet;
+
 use std::sync::Arc;
 
 use http::{Method, Response};

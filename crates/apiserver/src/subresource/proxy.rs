@@ -69,7 +69,7 @@ pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -
             object()?;
             node_endpoint(server, &target).await?
         }
-        "pods" => pod_endpoint(resource, &target, &object()?)?,
+        "pods" => pod_endpoint(server, resource, &target, &object()?)?,
         // of a service only the endpoints are asked for
         _ => service_endpoint(server, namespace, &target)?,
     };
@@ -180,11 +180,12 @@ async fn node_endpoint(server: &ApiServer, target: &Target<'_>) -> Result<Endpoi
             port,
             tls: target.tls,
             known: false,
+            way: own.way,
         },
     })
 }
 
-fn pod_endpoint(resource: &Resource, target: &Target<'_>, pod: &Value) -> Result<Endpoint> {
+fn pod_endpoint(server: &ApiServer, resource: &Resource, target: &Target<'_>, pod: &Value) -> Result<Endpoint> {
     let address = pod.pointer("/status/podIPs/0/ip").and_then(Value::as_str);
     let address: IpAddr = address.unwrap_or_default().parse().map_err(|_| not_allowed())?;
     if !is_proxyable(address) {
@@ -214,6 +215,7 @@ fn pod_endpoint(resource: &Resource, target: &Target<'_>, pod: &Value) -> Result
         port,
         tls: target.tls,
         known: false,
+        way: server.registry.egress.to_pods(text(pod, "/spec/nodeName")),
     })
 }
 
@@ -249,6 +251,7 @@ fn service_endpoint(server: &ApiServer, namespace: &str, target: &Target<'_>) ->
                 port: number,
                 tls: target.tls,
                 known: false,
+                way: server.registry.egress.to_pods(text(endpoint, "/nodeName")),
             });
         }
     }

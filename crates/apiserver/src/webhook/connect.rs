@@ -15,9 +15,11 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::service::Service;
 use super::trust;
+use crate::egress::{self, Way};
 use crate::registry::Registry;
 
 /// Go's limits of time.
@@ -33,10 +35,8 @@ pub enum Target {
     },
     /// Its address is looked up for each connection.
     Service(Service),
-    /// The host of the request, which was looked up before; its server has this name.
-    Asked {
-        name: String,
-    },
+    /// The host of the request, which was looked up before: the Service or one of its endpoints.
+    Asked(Service),
 }
 
 /// Opens connections to one webhook or extension server.
@@ -54,7 +54,7 @@ pub struct ConnectError(String);
 
 /// One connection, as hyper wants it.
 pub struct Io {
-    stream: TokioIo<TlsStream<TcpStream>>,
+    stream: TokioIo<TlsStream<egress::Stream>>,
     used: Used,
 }
 
@@ -80,20 +80,24 @@ impl Connector {
     ///
     /// # Errors
     /// In Go's words.
-    pub async fn dial(self, to: Uri) -> Result<TlsStream<TcpStream>, ConnectError> {
+    pub async fn dial(self, to: Uri) -> Result<TlsStream<egress::Stream>, ConnectError> {
         let (host, port, name) = match &*self.target {
-            Target::Asked { name } => {
+            Target::Asked(service) => {
                 let host = to.host().unwrap_or_default();
                 let host = host.trim_start_matches('[').trim_end_matches(']');
-                (host.to_owned(), to.port_u16().unwrap_or(443), name.clone())
+                (host.to_owned(), to.port_u16().unwrap_or(443), service.server_name())
             }
             Target::Host { host, port } => (host.clone(), *port, host.clone()),
             Target::Service(service) => {
-                let (host, port) = service.resolve(&self.registry).map_err(ConnectError)?;
+                let (host, port) = service.route(&self.registry, false).map_err(ConnectError)?;
                 (host, port, service.server_name())
             }
         };
-        let stream = dial(&host, port).await.map_err(ConnectError)?;
+        let stream = match self.way(&host) {
+            Some(way) => through(&way, &host, port).await,
+            None => dial(&host, port).await.map(Either::Left),
+        };
+        let stream = stream.map_err(ConnectError)?;
         let server = ServerName::try_from(name.clone()).map_err(|e| ConnectError(e.to_string()))?;
         let shaken = timeout(HANDSHAKE, self.tls.connect(server, stream));
         let shaken = shaken
@@ -102,12 +106,36 @@ impl Connector {
         shaken.map_err(|e| ConnectError(trust::problem(&e, &name)))
     }
 
+    /// The way to an endpoint, where it is not the direct one.
+    fn way(&self, address: &str) -> Option<Way> {
+        let egress = &self.registry.egress;
+        let (Target::Asked(service) | Target::Service(service)) = &*self.target else {
+            return None;
+        };
+        if !egress.has_pods() {
+            return None;
+        }
+        egress.to_pods(&service.node_of(&self.registry, address)?)
+    }
+
     async fn connect(self, to: Uri) -> Result<Io, ConnectError> {
         Ok(Io {
             stream: TokioIo::new(self.dial(to).await?),
             used: Used::default(),
         })
     }
+}
+
+async fn through(way: &Way, host: &str, port: u16) -> Result<egress::Stream, String> {
+    let why = match timeout(DIAL, way.connect(host, port)).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(error)) => format!("connect: {}", api::go::io_error(&error)),
+        Err(_) => "i/o timeout".to_owned(),
+    };
+    Err(match host.contains(':') {
+        true => format!("dial tcp [{host}]:{port}: {why}"),
+        false => format!("dial tcp {host}:{port}: {why}"),
+    })
 }
 
 async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {

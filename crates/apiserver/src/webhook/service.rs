@@ -21,11 +21,40 @@ impl Service {
         format!("{}.{}.svc", self.name, self.namespace)
     }
 
-    /// The host and port to connect to.
+    /// The host and port to connect to: the Service's own, or one of its endpoints', which it is in any case while there are pods that
+    /// packets to the Service may not reach.
+    ///
+    /// # Errors
+    /// When there is no such Service, port, address or endpoint.
+    pub fn route(&self, registry: &Registry, to_endpoints: bool) -> Result<(String, u16), String> {
+        match to_endpoints || registry.egress.has_pods() {
+            true => self.resolve_endpoint(registry),
+            false => self.resolve(registry),
+        }
+    }
+
+    /// The node of the endpoint that has this address.
+    pub fn node_of(&self, registry: &Registry, address: &str) -> Option<String> {
+        let trees = self.slices(registry);
+        let mut endpoints = trees.iter().flat_map(|slice| list(slice, "/endpoints"));
+        let has = |endpoint: &&Value| list(endpoint, "/addresses").any(|own| own == address);
+        let node = endpoints.find(has)?.get("nodeName")?.as_str()?;
+        Some(node.to_owned())
+    }
+
+    fn slices(&self, registry: &Registry) -> Vec<Value> {
+        let slices = registry.list("discovery.k8s.io", "endpointslices", &self.namespace);
+        let own = slices
+            .iter()
+            .filter(|slice| slice.object.meta.label(SERVICE_NAME) == Some(&*self.name));
+        own.filter_map(|slice| slice.tree().ok()).collect()
+    }
+
+    /// The Service's own host and port.
     ///
     /// # Errors
     /// When there is no such Service, port or address.
-    pub fn resolve(&self, registry: &Registry) -> Result<(String, u16), String> {
+    fn resolve(&self, registry: &Registry) -> Result<(String, u16), String> {
         let found = registry.get("", "services", &self.namespace, &self.name);
         let found = found.ok_or_else(|| format!("service {:?} not found", self.name))?;
         let tree = found.tree().map_err(|e| e.to_string())?;
@@ -54,7 +83,7 @@ impl Service {
     ///
     /// # Errors
     /// When there is no such Service or port, or no endpoint.
-    pub fn resolve_endpoint(&self, registry: &Registry) -> Result<(String, u16), String> {
+    fn resolve_endpoint(&self, registry: &Registry) -> Result<(String, u16), String> {
         let found = registry.get("", "services", &self.namespace, &self.name);
         let found = found.ok_or_else(|| format!("service {:?} not found", self.name))?;
         let service = found.tree().map_err(|e| e.to_string())?;
@@ -74,11 +103,7 @@ impl Service {
             .pointer("/spec/ipFamilies/0")
             .and_then(Value::as_str)
             .unwrap_or_default();
-        let slices = registry.list("discovery.k8s.io", "endpointslices", &self.namespace);
-        let own = slices
-            .iter()
-            .filter(|slice| slice.object.meta.label(SERVICE_NAME) == Some(&*self.name));
-        let trees: Vec<Value> = own.filter_map(|slice| slice.tree().ok()).collect();
+        let trees = self.slices(registry);
         let (first, second): (Vec<&Value>, Vec<&Value>) =
             trees.iter().partition(|slice| slice["addressType"] == family);
         for slices in [first, second] {

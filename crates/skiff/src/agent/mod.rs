@@ -5,9 +5,10 @@ mod certificates;
 pub mod cluster;
 mod load_balancer;
 mod servers;
+mod tunnel;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use client::{Client, RotatingTransport};
@@ -27,6 +28,7 @@ use certificates::{Certificates, Files, Renewal, chance};
 use cluster::{Cluster, ClusterError, Named};
 use load_balancer::LoadBalancer;
 use servers::Servers;
+use tunnel::{Reach, Tunnel};
 
 /// Between attempts to join while no server answers; doubles, and no two nodes wait as long.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -256,10 +258,24 @@ async fn start(
         stop.clone(),
     ));
     let networks = joined.settings.networks()?;
+    let identity = joining.identity.clone().in_cluster(&args.node, &networks)?;
+    // nothing is asked of hollow nodes' pods
+    if hollow.is_none() {
+        let tunnel = Tunnel {
+            transport: kubelet.clone(),
+            reach: Reach {
+                node: identity.name.clone(),
+                addresses: identity.ips.clone(),
+                client: clients.kubelet.clone(),
+                pods: OnceLock::new(),
+            },
+        };
+        components.spawn(tunnel.run(stop.clone()));
+    }
     let start = Start {
         args: &args.node,
         paths,
-        identity: joining.identity.clone().in_cluster(&args.node, &networks)?,
+        identity,
         cluster: joined.settings,
         clients,
         shown: KubeletIdentity {

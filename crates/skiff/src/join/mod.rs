@@ -21,6 +21,8 @@ pub const SERVER_CA: &str = "/v1-skiff/server-ca.crt";
 pub const API_SERVERS: &str = "/v1-skiff/apiservers";
 /// The cluster's settings, as JSON.
 pub const CONFIG: &str = "/v1-skiff/config";
+/// Becomes the tunnel of the node that asks, if the server needs one.
+pub const CONNECT: &str = "/v1-skiff/connect";
 pub const READYZ: &str = "/v1-skiff/readyz";
 /// Takes a new token, by PUT.
 pub const TOKEN: &str = "/v1-skiff/token";

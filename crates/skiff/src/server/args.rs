@@ -14,6 +14,7 @@ use crate::node::ClusterSettings;
 use crate::node::args::NodeArgs;
 
 pub use super::config_file::with_config;
+pub use super::supervisor::EgressSelectorMode;
 
 #[derive(Debug, Args)]
 pub struct ServerArgs {
@@ -70,6 +71,10 @@ pub struct ServerArgs {
     /// How pods on different nodes reach each other: vxlan, host-gw, or none for a network of your own.
     #[arg(long, default_value_t)]
     pub flannel_backend: cni::overlay::Backend,
+    /// How the API server reaches agents and their pods: auto is directly, and through a tunnel that the agent opens where that is not
+    /// possible; agent and pod always go through tunnels.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub egress_selector_mode: EgressSelectorMode,
     /// The cluster's secret, by which servers and agents join; made on first start unless given, and kept in
     /// `<data-dir>/server/token`.
     #[arg(short = 't', long, env = "SKIFF_TOKEN", hide_env_values = true)]

@@ -235,6 +235,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
             own_names,
             service_networks,
             lifetime: time::Duration::try_from(args.node_certificate_lifetime).unwrap_or(time::Duration::MAX),
+            egress: args.egress_selector_mode,
             seats: Seats::default(),
         })
     });

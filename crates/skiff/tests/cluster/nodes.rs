@@ -34,6 +34,13 @@ metadata: { name: web }
 spec: { selector: { app: web }, ports: [{ port: 80, targetPort: 8080 }] }
 "#;
 
+/// No connection comes in.
+const FIREWALL: &str = r#"
+table inet firewall {
+    chain in { type filter hook input priority filter; iifname "node0" ct state new tcp dport 10250 drop; }
+}
+"#;
+
 fn agent_flags<'a>(resolv_conf: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut flags = vec![
         "agent",
@@ -75,7 +82,8 @@ fn ready_nodes(c: &Cluster) -> usize {
 fn run_pod(c: &Cluster, name: &str) {
     c.apply(&POD.replace("NAME", name));
     c.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=60s"]);
-    assert_eq!(c.kubectl(&["logs", name]), "said");
+    // its command has begun, and may not have said it yet
+    c.until("the pod's log is read", |c| c.kubectl(&["logs", name]) == "said");
     assert_eq!(c.exec(name, &["echo", "inside"]).unwrap(), "inside");
 }
 
@@ -219,6 +227,22 @@ fn a_node_joins_by_a_token_keeps_its_name_and_comes_back_after_its_server() {
     );
     assert_eq!(c.kubectl(&["logs", "first"]), "said");
     assert_eq!(ready_nodes(&c), 2);
+
+    // a firewall lets nobody in: the server reaches the node through a tunnel that the node opens
+    agent.stop();
+    let rules = agent.dir.join("firewall.nft");
+    std::fs::write(&rules, FIREWALL).unwrap();
+    result(&agent.inside("nft").arg("-f").arg(&rules).output().unwrap()).unwrap();
+    agent.run(&flags);
+    agent.until_logged("the server reaches this node through a tunnel", 1);
+    run_pod(&c, "hidden");
+    let metrics = c.kubectl(&["get", "--raw", "/api/v1/nodes/agent/proxy/metrics"]);
+    assert!(metrics.contains("kubelet_running_pods"), "{metrics}");
+    let lifted = agent
+        .inside("nft")
+        .args(["delete", "table", "inet", "firewall"])
+        .output();
+    result(&lifted.unwrap()).unwrap();
 
     // the token is changed: the old one is nobody's any more
     let rotate = [

@@ -3,6 +3,7 @@
 
 pub mod node_password;
 mod sign;
+mod tunnel;
 
 use cni::link::Net;
 use std::collections::HashSet;
@@ -22,10 +23,12 @@ use client::Client;
 use futures::future::BoxFuture;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use hyper::upgrade::OnUpgrade;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+pub use self::tunnel::EgressSelectorMode;
 use super::token::{Role, Tokens};
 use crate::certificates::Certificates;
 use crate::join::{self, BOOTSTRAPPERS};
@@ -35,6 +38,8 @@ const NODES: &str = "system:nodes";
 /// Requests that are answered at a time, those that make certificates and others, as k3s has it. Agents try again.
 const SIGNING: usize = 10;
 const OTHERS: usize = 20;
+/// The same of those for a tunnel, which wait for whether there is a direct way.
+const CONNECTING: usize = 50;
 /// Seconds after which an agent that was one too many may ask again.
 const AGAIN: u32 = 1;
 
@@ -55,6 +60,8 @@ pub struct Supervisor {
     pub service_networks: Vec<Net>,
     /// How long certificates of nodes are valid.
     pub lifetime: time::Duration,
+    /// How agents are reached.
+    pub egress: EgressSelectorMode,
     pub seats: Seats,
 }
 
@@ -62,6 +69,7 @@ pub struct Supervisor {
 pub struct Seats {
     signing: Semaphore,
     others: Semaphore,
+    connecting: Semaphore,
 }
 
 impl Default for Seats {
@@ -69,6 +77,7 @@ impl Default for Seats {
         Seats {
             signing: Semaphore::new(SIGNING),
             others: Semaphore::new(OTHERS),
+            connecting: Semaphore::new(CONNECTING),
         }
     }
 }
@@ -86,9 +95,15 @@ impl Beside for Supervisor {
         path == join::CA_CERTS || path == join::PING || path.starts_with(join::PREFIX)
     }
 
-    fn answer(self: Arc<Self>, parts: Parts, payload: Payload, peer: Arc<Peer>) -> BoxFuture<'static, Response<Body>> {
+    fn answer(
+        self: Arc<Self>,
+        parts: Parts,
+        payload: Payload,
+        upgrade: Option<OnUpgrade>,
+        peer: Arc<Peer>,
+    ) -> BoxFuture<'static, Response<Body>> {
         Box::pin(async move {
-            let answered = self.respond(&parts, payload, &peer).await;
+            let answered = self.respond(&parts, payload, upgrade, &peer).await;
             answered.unwrap_or_else(|error| {
                 if error.code >= 500 || error.code == 403 {
                     tracing::warn!(%error, path = parts.uri.path(), from = %peer.address, "an agent's request failed");
@@ -100,7 +115,13 @@ impl Beside for Supervisor {
 }
 
 impl Supervisor {
-    async fn respond(&self, parts: &Parts, payload: Payload, peer: &Peer) -> Result<Response<Body>> {
+    async fn respond(
+        &self,
+        parts: &Parts,
+        payload: Payload,
+        upgrade: Option<OnUpgrade>,
+        peer: &Peer,
+    ) -> Result<Response<Body>> {
         let path = parts.uri.path();
         match path {
             join::PING => return Ok(text("pong")),
@@ -122,7 +143,11 @@ impl Supervisor {
             path,
             join::SERVING_KUBELET | join::CLIENT_KUBELET | join::CLIENT_KUBE_PROXY | join::CLIENT_CONTROLLER
         );
-        let seats = if signs { &self.seats.signing } else { &self.seats.others };
+        let seats = match path {
+            _ if signs => &self.seats.signing,
+            join::CONNECT => &self.seats.connecting,
+            _ => &self.seats.others,
+        };
         let too_many = |_| ApiError::too_many_requests("too many agents ask at a time, please try again later", AGAIN);
         let _seat = seats.try_acquire().map_err(too_many)?;
         let wanted = match path {
@@ -139,6 +164,7 @@ impl Supervisor {
             join::CLIENT_CA => Ok(text(self.certificates.client_authority.certificate())),
             join::SERVER_CA => Ok(text(self.certificates.server_authority.certificate())),
             join::READYZ => Ok(text("ok")),
+            join::CONNECT => self.connect(&asker, upgrade).await,
             join::CONFIG => {
                 let settings = serde_json::to_value(&self.settings).map_err(ApiError::internal)?;
                 Ok(body::json_response(StatusCode::OK, &settings))
