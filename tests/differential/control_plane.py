@@ -24,7 +24,7 @@ REPEATED = {"FailedScheduling", "WaitForFirstConsumer", "FailedBinding", "Provis
 FOREIGN = re.compile(r"\d+ node\(s\) (?:didn't match Pod's node affinity/selector|had untolerated taint\(s\)|were unschedulable)(?:, |(?=\.))|: (?=\. )")
 # scripts in which it matters where a pod is
 PLACED = {"scheduling", "daemon_set", "nodes"}
-UNORDERED = {"conditions", "endpoints", "addresses", "notReadyAddresses", "finalizers", "taints", "ownerReferences", "ports"}
+UNORDERED = {"conditions", "endpoints", "addresses", "notReadyAddresses", "finalizers", "taints", "ownerReferences", "ports", "managedFields"}
 
 
 def fixtures():
@@ -107,7 +107,7 @@ class Names:
 
 def tree(value, names, key=""):
     if isinstance(value, dict):
-        made = {names.of(k): tree(v, names, k) for k, v in value.items() if k not in ("managedFields", "resourceVersion", "selfLink")}
+        made = {names.of(k): tree(v, names, k) for k, v in value.items() if k not in ("time", "resourceVersion", "selfLink")}
         for key in ("token", "ca.crt"):
             if len(made.get(key) or "") > 100:
                 made[key] = f"<{key}>"

@@ -15,6 +15,8 @@ use crate::context::Context;
 use crate::error::decode;
 use crate::meta::selects;
 
+const MANAGER: &str = "clusterrole-aggregation-controller";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Role {
@@ -140,9 +142,15 @@ async fn sync(client: &client::Client, roles: &Cache, name: &str) -> Result<Opti
     if rules_of(&object)? == rules {
         return Ok(None);
     }
-    let version = object.meta.resource_version.to_string();
-    let patch = json!({"metadata": {"resourceVersion": version}, "rules": rules});
-    let _: ClusterRole = client.patch("", name, &Patch::Merge(patch)).await?;
+    let patch = Patch::Apply {
+        manager: MANAGER.into(),
+        force: true,
+        object: json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": { "name": name }, "rules": rules,
+        }),
+    };
+    let _: ClusterRole = client.patch("", name, &patch).await?;
     Ok(None)
 }
 

@@ -62,7 +62,10 @@ pub async fn ensure(pipeline: &Arc<Pipeline>) -> Result<()> {
         let current = served.cache.get("", DEFAULT);
         let tree = current.as_ref().map(|c| c.tree()).transpose()?;
         let step = step(tree.as_ref(), &networks);
-        let options = options(if step == Step::SetReady { "status" } else { "" });
+        let options = match step {
+            Step::SetReady => options("status"),
+            _ => WriteOptions::own(""),
+        };
         match step {
             Step::Create => {
                 let write = Write {

@@ -74,6 +74,15 @@ fn lacks_replicas(resource: &Resource, tree: &Value) -> bool {
     paths.is_some_and(|paths| at_path(tree, &paths.spec_replicas).is_none())
 }
 
+/// A Scale of no replicas says nothing of them, and nobody manages their number.
+fn without_zero(scale: &mut Value) {
+    if let Some(spec) = scale.get_mut("spec").and_then(Value::as_object_mut)
+        && spec.get("replicas").and_then(Value::as_i64) == Some(0)
+    {
+        spec.remove("replicas");
+    }
+}
+
 fn scale_of(resource: &Resource, tree: &Value) -> Value {
     let number = |path: &str| at_path(tree, path).and_then(Value::as_i64).unwrap_or(0);
     let status = resource
@@ -92,11 +101,7 @@ fn scale_of(resource: &Resource, tree: &Value) -> Value {
             scale["metadata"][key] = value.clone();
         }
     }
-    if number(spec_path(resource)) == 0
-        && let Some(spec) = scale["spec"].as_object_mut()
-    {
-        spec.remove("replicas");
-    }
+    without_zero(&mut scale);
     let selector = selector_text(resource, tree);
     if !selector.is_empty() {
         scale["status"]["selector"] = json!(selector);
@@ -246,6 +251,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 }
             };
             if !matches!(wanted, Rescale::Apply(..)) {
+                without_zero(&mut scale);
                 api::apply::track_update(&target, Some(&before), &mut scale, &context);
             }
             let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);

@@ -24,6 +24,7 @@ use controller_manager::ControllerFlags;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::GIT_VERSION;
 use crate::in_process;
 use crate::node::identity::default_address;
 use crate::node::{NodeError, NodeIdentity, ready};
@@ -207,7 +208,9 @@ fn start_components(
         let client_for = move |account: &str| {
             let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
             let user = User::new(User::service_account_name("kube-system", account), &groups);
-            in_process::client(&api, user, account)
+            // what stands before the slash is the manager of the fields that they write, the same for all
+            let agent = format!("kube-controller-manager/{GIT_VERSION} (linux/amd64) kubernetes/{}", user.name);
+            in_process::client(&api, user, &agent)
         };
         let tokens = plane.api.authenticator.tokens.clone();
         let account_token = move |of: &controller_manager::TokenOf<'_>| {
