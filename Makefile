@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential operators node-failures behind-nat hollow sample docs
+.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat hollow sample docs
 
 build:
 	cargo build --release -p skiff
@@ -102,6 +102,11 @@ behind-nat: $(if $(filter file,$(origin SKIFF)),build)
 hollow: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream kubectl
 	@python3 tests/nodes/hollow.py --skiff $(SKIFF) --programs $(CACHE)/upstream --nodes $(or $(NODES),200) --pods $(or $(PODS),5000)
+
+# What a fresh cluster has of itself, beside upstream's: objects, pages, OpenAPI.
+fresh: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream control-plane
+	@python3 tests/differential/fresh.py --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential/fresh
 
 # A fixed sample of the rigs' questions, to skiff alone: upstream's answers are recorded.
 sample:

@@ -143,6 +143,25 @@ func facts(p map[string]any) []string {
 	return out
 }
 
+// inlined has for structs without a definition that of a type that they are a part of.
+var inlined = map[reflect.Type]map[string]any{}
+
+func inline(t reflect.Type) {
+	_, open := packageName(t)
+	def := definitions[open+"."+t.Name()]
+	if def == nil {
+		def = inlined[t]
+	}
+	for i := 0; i < t.NumField(); i++ {
+		if f := t.Field(i); f.Anonymous || strings.Contains(f.Tag.Get("json"), ",inline") {
+			if f.Type.Kind() == reflect.Struct {
+				inlined[f.Type] = def
+				inline(f.Type)
+			}
+		}
+	}
+}
+
 func emit(t reflect.Type) {
 	_, open := packageName(t)
 	def := definitions[open+"."+t.Name()]
@@ -156,6 +175,9 @@ func emit(t reflect.Type) {
 		line += " kind=" + k
 	}
 	fmt.Println(line)
+	if def == nil {
+		def = inlined[t]
+	}
 	props, _ := def["properties"].(map[string]any)
 	required := map[string]bool{}
 	if r, ok := def["required"].([]any); ok {
@@ -297,6 +319,9 @@ func main() {
 		} else if packages[short] != open {
 			panic("two packages named " + short)
 		}
+	}
+	for _, t := range all {
+		inline(t)
 	}
 	for _, t := range all {
 		emit(t)

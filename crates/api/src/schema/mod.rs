@@ -130,6 +130,8 @@ pub struct Field {
     pub inline: bool,
     pub required: bool,
     pub list: ListType,
+    /// Whether it is said that the list is atomic, which all are of which nothing is said.
+    pub says_atomic: bool,
     /// `x-kubernetes-map-type` at the field; `None` leaves it to the type.
     pub atomic: Option<bool>,
     pub patch: PatchStrategy,

@@ -71,6 +71,7 @@ impl<'t> Reader<'t> {
             inline: flags.contains('i'),
             required: flags.contains('r'),
             list: ListType::Atomic,
+            says_atomic: false,
             atomic: None,
             patch: PatchStrategy::default(),
             merge_key: None,
@@ -81,6 +82,7 @@ impl<'t> Reader<'t> {
             let (key, value) = fact.split_once('=')?;
             match key {
                 "list" if value == "set" => field.list = ListType::Set,
+                "list" => field.says_atomic = value == "atomic",
                 "keys" => field.list = ListType::Map(value.split(',').map(Into::into).collect()),
                 "map" => field.atomic = Some(value == "atomic"),
                 "patch" => {

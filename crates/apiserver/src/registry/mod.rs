@@ -184,6 +184,11 @@ impl Registry {
             .cloned()
     }
 
+    /// All of these.
+    pub fn all_answered(&self) -> &[Arc<Resource>] {
+        &self.answered
+    }
+
     /// Lets the caches forget what the store was told to forget.
     pub fn compact(&self, revision: u64) {
         for served in self.catalog().all() {

@@ -114,7 +114,11 @@ fn entry(resource: &Resource) -> Entry<'_> {
         verbs: strings(&resource.verbs),
         short_names: strings(&resource.short_names),
         categories: strings(&resource.categories),
-        hash: storage_hash(&resource.stored_as, &resource.kind),
+        // what is looked up anew for each question is not stored, and cannot be watched
+        hash: match resource.verbs.iter().any(|verb| verb == "watch") {
+            true => storage_hash(&resource.stored_as, &resource.kind),
+            false => String::new(),
+        },
         subresources: resource
             .subresources
             .iter()
@@ -241,7 +245,12 @@ fn list_document(group_version: &str, entries: &[Entry<'_>]) -> Value {
             resources.push(one);
         }
     }
-    json!({ "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": resources })
+    let mut list = json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": resources });
+    // the oldest group's says nothing of its version
+    if group_version.contains('/') {
+        list["apiVersion"] = json!("v1");
+    }
+    list
 }
 
 fn group_document<'a>(name: &str, versions: impl Iterator<Item = &'a str>) -> Value {

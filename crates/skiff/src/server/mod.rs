@@ -209,7 +209,10 @@ fn start_components(
             let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
             let user = User::new(User::service_account_name("kube-system", account), &groups);
             // what stands before the slash is the manager of the fields that they write, the same for all
-            let agent = format!("kube-controller-manager/{GIT_VERSION} (linux/amd64) kubernetes/{}", user.name);
+            let agent = format!(
+                "kube-controller-manager/{GIT_VERSION} (linux/amd64) kubernetes/{}",
+                user.name
+            );
             in_process::client(&api, user, &agent)
         };
         let tokens = plane.api.authenticator.tokens.clone();

@@ -91,3 +91,72 @@ async fn a_document_changes_with_the_definitions_and_not_otherwise() {
     let (code, tag, _) = get(&client, "/openapi/v2", "").await;
     assert_eq!((code, tag), (StatusCode::OK, before));
 }
+
+#[test]
+fn documents_say_what_can_be_asked_and_with_which_values() {
+    let s = Server::start();
+    let document = |place: &str| -> serde_json::Value {
+        serde_json::from_str(&s.ok(&["get", "--raw", &format!("/openapi/v3/{place}")])).unwrap()
+    };
+    let core = document("api/v1");
+    let log = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/log"];
+    assert_eq!(log["get"]["operationId"], "readCoreV1NamespacedPodLog");
+    let names = |parameters: &serde_json::Value| -> Vec<String> {
+        let all = parameters.as_array().unwrap().iter();
+        all.map(|p| p["name"].as_str().unwrap().to_owned()).collect()
+    };
+    // one operation: all parameters are the path's, those of its options among them
+    assert_eq!(
+        names(&log["parameters"]),
+        [
+            "container",
+            "follow",
+            "insecureSkipTLSVerifyBackend",
+            "limitBytes",
+            "name",
+            "namespace",
+            "pretty",
+            "previous",
+            "sinceSeconds",
+            "stream",
+            "tailLines",
+            "timestamps"
+        ]
+    );
+    let pods = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"];
+    assert_eq!(names(&pods["parameters"]), ["name", "namespace", "pretty"]);
+    let patch = ["dryRun", "fieldManager", "fieldValidation", "force"];
+    assert_eq!(names(&pods["patch"]["parameters"]), patch);
+    let schemas = &core["components"]["schemas"];
+    let container = &schemas["io.k8s.api.core.v1.Container"]["properties"];
+    assert_eq!(
+        container["imagePullPolicy"]["enum"],
+        serde_json::json!(["Always", "IfNotPresent", "Never"])
+    );
+    // the fields of an embedded struct are said as those of the whole
+    let ephemeral = &schemas["io.k8s.api.core.v1.EphemeralContainer"]["properties"]["env"];
+    assert_eq!(ephemeral["x-kubernetes-list-map-keys"], serde_json::json!(["name"]));
+    let time = &schemas["io.k8s.apimachinery.pkg.apis.meta.v1.Time"];
+    assert_eq!(
+        (&time["type"], &time["format"]),
+        (&"string".into(), &"date-time".into())
+    );
+
+    let reviews = document("apis/authorization.k8s.io/v1");
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    assert_eq!(
+        reviews["paths"][path]["post"]["operationId"],
+        "createAuthorizationV1SubjectAccessReview"
+    );
+    for (place, path) in [("apis/apps", "/apis/apps/"), ("version", "/version/"), ("api", "/api/")] {
+        assert!(document(place)["paths"][path]["get"].is_object(), "{place}");
+    }
+    assert!(
+        s.ok(&["explain", "pod.spec.restartPolicy"])
+            .contains("ENUM:\n    Always\n    Never\n    OnFailure")
+    );
+    assert!(
+        s.ok(&["explain", "subjectaccessreview.spec"])
+            .contains("resourceAttributes")
+    );
+}

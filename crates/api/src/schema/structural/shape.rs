@@ -128,6 +128,7 @@ fn field(name: &str, ty: TypeId) -> Field {
         inline: false,
         required: false,
         list: ListType::Atomic,
+        says_atomic: false,
         atomic: None,
         patch: PatchStrategy::default(),
         merge_key: None,

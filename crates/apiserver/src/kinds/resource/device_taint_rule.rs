@@ -17,7 +17,6 @@ pub(in crate::kinds) const KIND: Kind = Kind {
     prepare_create: |rule, writer| date(rule, writer.now),
     prepare_update: date_again,
     parts: &[STATUS_ALONE],
-    returns_deleted: true,
     columns: COLUMNS,
     ..Kind::new(GROUP, "devicetaintrules", validate)
 };

@@ -50,6 +50,9 @@ pub fn add_components(
         if plain {
             super::v2::simplify(&mut schema);
         }
+        if !plain {
+            name_types(&mut schema);
+        }
         embed(prose, &mut schema);
         of_every_object(prose, &mut schema);
         schema
@@ -71,8 +74,8 @@ pub fn add_components(
         "properties": {
             "apiVersion": { "type": "string", "description": prose.of(OBJECT, "apiVersion") },
             "kind": { "type": "string", "description": prose.of(OBJECT, "kind") },
-            "metadata": { "$ref": format!("{REFERENCE}{META}ListMeta") },
-            "items": { "type": "array", "items": { "$ref": format!("{REFERENCE}{name}") } },
+            "metadata": { "allOf": [{ "$ref": format!("{REFERENCE}{META}ListMeta") }] },
+            "items": { "type": "array", "items": { "$ref": format!("{REFERENCE}{name}") }, "description": format!("List of {}", r.plural) },
         },
         "x-kubernetes-group-version-kind": [{ "group": r.group, "version": r.version, "kind": r.list_kind }],
     });
@@ -91,6 +94,22 @@ fn of_every_object(prose: &Prose, schema: &mut Value) {
     }
     let reference = json!({ "$ref": format!("{REFERENCE}{META}ObjectMeta") });
     schema["properties"]["metadata"] = json!({ "allOf": [reference], "description": prose.of(OBJECT, "metadata") });
+}
+
+/// An integer or a string is either.
+fn name_types(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    if object.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) && !object.contains_key("anyOf") {
+        object.insert("anyOf".into(), json!([{ "type": "integer" }, { "type": "string" }]));
+    }
+    for key in ["items", "additionalProperties"] {
+        if let Some(inner) = object.get_mut(key) {
+            name_types(inner);
+        }
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(name_types);
+    }
 }
 
 /// Objects within the object have what every object has.

@@ -1,11 +1,9 @@
 //! The index of version 3: a path for each group version, with a hash by which clients know that what they keep is still right.
 
-use std::collections::BTreeMap;
-
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::place;
+use super::{place, places};
 use crate::custom::{GROUP, PLURAL};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Catalog;
@@ -18,13 +16,7 @@ const FOREVER: i64 = 365 * 24 * 3600;
 
 /// The index, without what other servers have.
 pub fn paths(server: &ApiServer, catalog: &Catalog) -> Map<String, Value> {
-    let mut places: BTreeMap<String, Vec<&Resource>> = BTreeMap::new();
-    for served in catalog.all() {
-        places
-            .entry(place(&served.resource))
-            .or_default()
-            .push(&served.resource);
-    }
+    let places = places::all(server, catalog);
     let url = |(place, resources): (String, Vec<&Resource>)| {
         let url = url(&place, &hash(server, &place, &resources));
         (place, json!({ "serverRelativeURL": url }))
@@ -60,8 +52,7 @@ pub fn by_hash(
     asked: &str,
     mut answer: Response<Body>,
 ) -> Result<Response<Body>> {
-    let all = catalog.all().map(|served| &*served.resource);
-    let resources: Vec<&Resource> = all.filter(|r| place(r) == wanted).collect();
+    let resources = places::resources(server, catalog, |r| place(r) == wanted);
     let right = hash(server, wanted, &resources);
     if asked != right {
         let mut elsewhere = Response::new(body::full(""));

@@ -14,49 +14,94 @@ pub fn document(v3: &Value) -> Value {
     let mut paths = Map::new();
     for (path, operations) in v3["paths"].as_object().into_iter().flatten() {
         let mut converted = Map::new();
-        for (method, operation) in operations.as_object().into_iter().flatten() {
-            converted.insert(method.clone(), operation_of(operation));
+        for (method, of) in operations.as_object().into_iter().flatten() {
+            let of = match method.as_str() {
+                "parameters" => parameters_of(of).into(),
+                _ => operation_of(of),
+            };
+            converted.insert(method.clone(), of);
         }
-        let names = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
-        let parameters: Vec<Value> = names
-            .map(|name| json!({ "name": name, "in": "path", "required": true, "type": "string", "uniqueItems": true }))
-            .collect();
-        converted.insert("parameters".into(), parameters.into());
         paths.insert(path.clone(), Value::Object(converted));
     }
-    json!({ "swagger": "2.0", "info": v3["info"], "paths": paths, "definitions": definitions })
+    json!({
+        "swagger": "2.0",
+        "info": v3["info"],
+        "paths": paths,
+        "definitions": definitions,
+        "securityDefinitions": v3["components"]["securitySchemes"],
+        "security": [{ "BearerToken": [] }],
+    })
 }
 
-const CONTENT_SCHEMA: &str = "/content/application~1json/schema";
+fn parameters_of(v3: &Value) -> Vec<Value> {
+    let one = |v3: &Value| {
+        let mut parameter = v3.clone();
+        if let Some(members) = parameter.as_object_mut()
+            && let Some(Value::Object(schema)) = members.remove("schema")
+        {
+            members.extend(schema);
+        }
+        parameter
+    };
+    v3.as_array().into_iter().flatten().map(one).collect()
+}
+
+/// The media types of a body, and its schema.
+fn body_of(v3: &Value) -> (Vec<&str>, Option<Value>) {
+    let content = v3["content"].as_object();
+    let media = content.into_iter().flatten().map(|(media, _)| media.as_str()).collect();
+    let schema = content
+        .and_then(|content| content.values().next())
+        .map(|body| schema_of(&body["schema"]));
+    (media, schema)
+}
 
 fn operation_of(v3: &Value) -> Value {
-    let mut parameters = Vec::new();
-    if let Some(schema) = v3["requestBody"].pointer(CONTENT_SCHEMA) {
-        parameters.push(json!({ "name": "body", "in": "body", "required": true, "schema": schema_of(schema) }));
-    }
-    for parameter in v3["parameters"].as_array().into_iter().flatten() {
-        parameters.push(json!({
-            "name": parameter["name"], "in": parameter["in"],
-            "type": parameter["schema"]["type"], "uniqueItems": true,
-        }));
+    let (mut consumes, sent) = body_of(&v3["requestBody"]);
+    let mut parameters = parameters_of(&v3["parameters"]);
+    if let Some(schema) = sent {
+        let mut body = json!({ "name": "body", "in": "body", "schema": schema });
+        if v3["requestBody"]["required"] == true {
+            body["required"] = json!(true);
+        }
+        parameters.insert(0, body);
     }
     let mut responses = Map::new();
+    let mut produces = Vec::new();
     for (code, response) in v3["responses"].as_object().into_iter().flatten() {
         let mut converted = json!({ "description": response["description"] });
-        if let Some(schema) = response.pointer(CONTENT_SCHEMA) {
-            converted["schema"] = schema_of(schema);
+        let (media, schema) = body_of(response);
+        if let Some(schema) = schema {
+            converted["schema"] = schema;
+            produces = media;
         }
         responses.insert(code.clone(), converted);
     }
-    json!({
+    let action = v3.get("x-kubernetes-action");
+    if consumes.is_empty() {
+        consumes = match action {
+            Some(_) => vec!["*/*"],
+            None => produces.clone(),
+        };
+    }
+    let mut out = json!({
+        "description": v3["description"],
+        "consumes": consumes,
+        "produces": produces,
+        "schemes": ["https"],
+        "tags": v3["tags"],
         "operationId": v3["operationId"],
-        "consumes": ["application/json", "application/yaml"],
-        "produces": ["application/json", "application/yaml"],
-        "parameters": parameters,
         "responses": responses,
-        "x-kubernetes-action": v3["x-kubernetes-action"],
-        "x-kubernetes-group-version-kind": v3["x-kubernetes-group-version-kind"],
-    })
+    });
+    if !parameters.is_empty() {
+        out["parameters"] = parameters.into();
+    }
+    for key in ["x-kubernetes-action", "x-kubernetes-group-version-kind"] {
+        if let Some(value) = v3.get(key) {
+            out[key] = value.clone();
+        }
+    }
+    out
 }
 
 fn schema_of(v3: &Value) -> Value {
@@ -78,6 +123,8 @@ fn schema_of(v3: &Value) -> Value {
                     out.extend(inner);
                 }
             }
+            // version 2 names no defaults
+            ("default", _) => {}
             // quantities and integers that may be strings: strings
             ("oneOf", _) => {
                 out.insert("type".into(), "string".into());
@@ -190,7 +237,7 @@ mod tests {
             json!({ "properties": {
                 "q": { "type": "string" },
                 "p": { "format": "int-or-string", "type": "string" },
-                "r": { "default": {}, "$ref": "#/definitions/x.Y" },
+                "r": { "$ref": "#/definitions/x.Y" },
             }})
         );
     }
