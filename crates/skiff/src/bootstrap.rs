@@ -147,7 +147,7 @@ async fn own_service(
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
         "spec": {
-            "type": "ClusterIP", "clusterIP": service_ip.to_string(),
+            "type": "ClusterIP", "clusterIP": service_ip.to_string(), "ipFamilyPolicy": "SingleStack",
             "ports": [{ "name": "https", "port": 443, "targetPort": port, "protocol": "TCP" }],
         },
     });

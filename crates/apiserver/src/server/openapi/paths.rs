@@ -94,14 +94,20 @@ impl Paths<'_> {
         };
         let base = format!("/{place}/{home}{}", r.plural);
         let named = [&within[..], &[parameters::name(&r.kind)]].concat();
-        put(paths, base.clone(), &self.tag(), self.of_collection(), &within);
-        put(paths, format!("{base}/{{name}}"), &self.tag(), self.of_object(), &named);
+        put(paths, base.clone(), &self.tag(), &self.of_collection(), &within);
+        put(
+            paths,
+            format!("{base}/{{name}}"),
+            &self.tag(),
+            &self.of_object(),
+            &named,
+        );
         if r.namespaced && self.can("list") {
             put(
                 paths,
                 format!("/{place}/{}", r.plural),
                 &self.tag(),
-                vec![self.list("ForAllNamespaces", "")],
+                &[self.list("ForAllNamespaces", "")],
                 &[],
             );
         }
@@ -111,14 +117,14 @@ impl Paths<'_> {
                 paths,
                 watched(&home),
                 &self.tag(),
-                vec![self.watch_list(self.home(), "")],
+                &[self.watch_list(self.home(), "")],
                 &within,
             );
             put(
                 paths,
                 format!("{}/{{name}}", watched(&home)),
                 &self.tag(),
-                vec![self.watch()],
+                &[self.watch()],
                 &named,
             );
             if r.namespaced {
@@ -126,7 +132,7 @@ impl Paths<'_> {
                     paths,
                     watched(""),
                     &self.tag(),
-                    vec![self.watch_list("", "ForAllNamespaces")],
+                    &[self.watch_list("", "ForAllNamespaces")],
                     &[],
                 );
             }
@@ -135,10 +141,10 @@ impl Paths<'_> {
             let named = [&within[..], &[parameters::name(&body.kind)]].concat();
             let at = format!("{base}/{{name}}/{}", sub.name);
             let (operations, through) = self.of_subresource(schema, sub, body);
-            put(paths, at.clone(), &self.tag(), operations, &named);
+            put(paths, at.clone(), &self.tag(), &operations, &named);
             if let Some(operations) = through {
                 let named = [&named[..], &[parameters::path()]].concat();
-                put(paths, format!("{at}/{{path}}"), &self.tag(), operations, &named);
+                put(paths, format!("{at}/{{path}}"), &self.tag(), &operations, &named);
             }
         }
     }
@@ -462,12 +468,12 @@ impl Paths<'_> {
 }
 
 /// Enters the operations on a path. A parameter that all of them have is the path's.
-fn put(paths: &mut Map<String, Value>, at: String, tag: &str, operations: Vec<Operation>, in_path: &[Parameter]) {
+fn put(paths: &mut Map<String, Value>, at: String, tag: &str, operations: &[Operation], in_path: &[Parameter]) {
     let Some(first) = operations.first() else { return };
     let everywhere = |p: &Parameter| operations.iter().all(|o| o.parameters.contains(p));
     let mut common: Vec<Parameter> = first.parameters.iter().filter(|p| everywhere(p)).cloned().collect();
     let mut item = Map::new();
-    for operation in &operations {
+    for operation in operations {
         let mut own: Vec<Parameter> = operation
             .parameters
             .iter()
