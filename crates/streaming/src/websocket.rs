@@ -103,10 +103,25 @@ pub fn tunnel<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(socket: Socket
             }
             write.shutdown().await
         };
-        let (outward, inward): (io::Result<()>, io::Result<()>) = tokio::join!(outward, inward);
-        if let Err(error) = outward.and(inward) {
+        // a client may leave without a word: what reads of it and writes to it then both end
+        let ended: io::Result<((), ())> = tokio::try_join!(outward, inward);
+        if let Err(error) = ended {
             tracing::debug!(%error, "tunnel ended");
         }
     });
     theirs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tunnel_ends_with_a_client_that_leaves_without_a_word() {
+        let (client, server) = tokio::io::duplex(64);
+        let mut tunnel = tunnel(super::server(server).await);
+        drop(client);
+        let ended = tokio::time::timeout(GOODBYE, tunnel.read(&mut [0; 8])).await;
+        assert_eq!(ended.unwrap().unwrap(), 0);
+    }
 }

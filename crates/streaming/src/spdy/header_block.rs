@@ -68,12 +68,12 @@ impl Decompressor {
         let mut plain = Vec::with_capacity(1024);
         let mut taken = 0;
         loop {
-            let before = self.0.total_in();
+            let before = (self.0.total_in(), plain.len());
             plain.reserve(1024);
             let result = self
                 .0
                 .decompress_vec(&block[taken..], &mut plain, FlushDecompress::Sync);
-            taken += usize::try_from(self.0.total_in() - before).map_err(io::Error::other)?;
+            taken += usize::try_from(self.0.total_in() - before.0).map_err(io::Error::other)?;
             match result {
                 Ok(_) => {}
                 Err(error) if error.needs_dictionary().is_some() => {
@@ -87,6 +87,10 @@ impl Decompressor {
             }
             if taken == block.len() && plain.len() < plain.capacity() {
                 break;
+            }
+            // a peer may say that its compressed stream has ended, and go on
+            if (self.0.total_in(), plain.len()) == before {
+                return Err(bad("it goes on after its end"));
             }
         }
         parse(&plain)
@@ -134,6 +138,21 @@ mod tests {
         }
         let empty = compressor.encode(&Vec::new()).unwrap();
         assert!(decompressor.decode(&empty).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_block_that_goes_on_after_its_end_is_refused() {
+        let mut whole = Compress::new(Compression::fast(), true);
+        whole.set_dictionary(DICTIONARY).unwrap();
+        let mut block = Vec::with_capacity(64);
+        whole
+            .compress_vec(&[0; 4], &mut block, flate2::FlushCompress::Finish)
+            .unwrap();
+        let mut decompressor = Decompressor::default();
+        assert!(decompressor.decode(&block).unwrap().is_empty());
+        assert!(decompressor.decode(&block).is_err());
+        block.push(0);
+        assert!(Decompressor::default().decode(&block).is_err());
     }
 
     #[test]
