@@ -6,6 +6,8 @@
 
 pub mod disk;
 pub mod embedded;
+#[doc(hidden)]
+pub mod fuzzing;
 mod lease;
 mod log;
 pub mod mvcc;

@@ -30,6 +30,9 @@ pub enum Entry {
     },
 }
 
+/// The highest revision, and the highest number of a segment: etcd's are signed.
+pub const MOST: u64 = i64::MAX as u64;
+
 /// Length and checksum, four bytes each.
 pub const HEADER: usize = 8;
 

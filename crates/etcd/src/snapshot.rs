@@ -6,12 +6,12 @@ use bytes::{Buf, BufMut, Bytes};
 
 use crate::disk::{Disk, DiskFile};
 use crate::log::read_all;
-use crate::record::{self, Entry};
+use crate::record::{self, Entry, MOST};
 use crate::store::KeyValue;
 
-const NAME: &str = "snapshot";
+pub(crate) const NAME: &str = "snapshot";
 const UNFINISHED: &str = "snapshot.new";
-const MAGIC: &[u8; 8] = b"SKIFSNP1";
+pub(crate) const MAGIC: &[u8; 8] = b"SKIFSNP1";
 
 /// Why a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +123,10 @@ pub fn read(disk: &dyn Disk) -> Result<Option<Snapshot>, SnapshotError> {
         kvs: Vec::new(),
         size: bytes.len() as u64,
     };
+    // numbers that no store has counted to, and from which it could not count on
+    if snapshot.revision > MOST || snapshot.first_segment > MOST {
+        return Err(SnapshotError::Damaged(MAGIC.len()));
+    }
     while head.has_remaining() {
         snapshot.leases.push((head.get_i64_le(), head.get_i64_le()));
     }

@@ -63,7 +63,7 @@ pub struct Log {
     buffer: Vec<u8>,
 }
 
-fn name(sequence: u64) -> String {
+pub(crate) fn name(sequence: u64) -> String {
     format!("{sequence:016x}.wal")
 }
 
@@ -284,11 +284,7 @@ impl Log {
         let mut file = disk.open(&name(sequence))?;
         let allocated = FIRST_ALLOCATION.min(self.segment_size);
         file.allocate(allocated)?;
-        let mut header = Vec::with_capacity(64);
-        header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&sequence.to_le_bytes());
-        header.extend_from_slice(&self.sum.to_le_bytes());
-        header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+        let mut header = header(sequence, self.sum);
         let start = record::begin(&mut header);
         Entry::Begin { revision }.encode(&mut header);
         let sum = record::seal(&mut header, start, self.sum);
@@ -326,6 +322,16 @@ impl Log {
         }
         disk.sync_names()
     }
+}
+
+/// The header of a segment that continues a record with this checksum.
+pub(crate) fn header(sequence: u64, continued: u32) -> Vec<u8> {
+    let mut header = Vec::with_capacity(64);
+    header.extend_from_slice(MAGIC);
+    header.extend_from_slice(&sequence.to_le_bytes());
+    header.extend_from_slice(&continued.to_le_bytes());
+    header.extend_from_slice(&crc32c::crc32c(&header).to_le_bytes());
+    header
 }
 
 fn check_header(bytes: &Bytes, sequence: u64) -> Option<u32> {

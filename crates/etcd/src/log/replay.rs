@@ -161,6 +161,10 @@ impl Reader<'_> {
             let (mut body, sum) = record::open(&bytes.slice(place.offset as usize..), place.sum)?;
             let len = (record::HEADER + body.len()) as u64;
             while let Some(entry) = Entry::decode(&mut body) {
+                if entry.revision() > record::MOST {
+                    let why = "an entry is of a revision that no store reaches";
+                    return Some(damaged(place.sequence, place.offset, why));
+                }
                 self.has_head |= matches!(entry, Entry::Begin { .. });
                 self.revision = self.revision.max(entry.revision());
                 (self.each)(entry);
