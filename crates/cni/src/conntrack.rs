@@ -56,7 +56,7 @@ pub fn flush(v6: bool, gone: impl Fn(&Flow) -> bool) -> Result<usize, netlink::E
     Ok(count)
 }
 
-fn parse(body: &[u8]) -> Option<Flow> {
+pub(crate) fn parse(body: &[u8]) -> Option<Flow> {
     let family = *body.first()?;
     let rest = body.get(4..)?;
     let original = find(rest, CTA_TUPLE_ORIG)?;

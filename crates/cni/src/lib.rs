@@ -9,6 +9,8 @@ pub mod conntrack;
 mod default_network;
 mod ethtool;
 mod exec;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod link;
 mod neighbour;
 pub mod netlink;

@@ -93,11 +93,15 @@ impl Net {
     pub fn network(&self) -> IpAddr {
         match self.ip {
             IpAddr::V4(ip) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = u32::MAX
+                    .checked_shl(32u32.saturating_sub(u32::from(self.prefix)))
+                    .unwrap_or(0);
                 IpAddr::V4((u32::from(ip) & mask).into())
             }
             IpAddr::V6(ip) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                let mask = u128::MAX
+                    .checked_shl(128u32.saturating_sub(u32::from(self.prefix)))
+                    .unwrap_or(0);
                 IpAddr::V6((u128::from(ip) & mask).into())
             }
         }
@@ -425,7 +429,7 @@ pub(crate) fn parse_link(reply: &Reply) -> Option<Link> {
     Some(link)
 }
 
-fn parse_address(reply: &Reply, index: i32) -> Option<Net> {
+pub(crate) fn parse_address(reply: &Reply, index: i32) -> Option<Net> {
     if reply.kind != NEWADDR || int(reply.body.get(4..8)?)? != index {
         return None;
     }

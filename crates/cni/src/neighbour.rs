@@ -89,7 +89,7 @@ fn gone(done: Result<(), Error>) -> Result<(), Error> {
     }
 }
 
-fn parse(reply: &Reply, index: i32) -> Option<Neighbour> {
+pub(crate) fn parse(reply: &Reply, index: i32) -> Option<Neighbour> {
     let state = u16::from_ne_bytes(reply.body.get(8..10)?.try_into().ok()?);
     if reply.kind != NEWNEIGH || int(reply.body.get(4..8)?)? != index || state & NUD_PERMANENT == 0 {
         return None;

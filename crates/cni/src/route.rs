@@ -81,7 +81,7 @@ impl Links {
     }
 }
 
-fn parse(reply: &Reply, protocol: u8) -> Option<OwnedRoute> {
+pub(crate) fn parse(reply: &Reply, protocol: u8) -> Option<OwnedRoute> {
     let [_, prefix, _, _, table, of, _, _] = *reply.body.get(..8)? else {
         return None;
     };

@@ -5,4 +5,5 @@ mod message;
 mod socket;
 
 pub use message::{ACK, APPEND, Attributes, CREATE, DUMP, EXCL, Message, REPLACE, attributes};
+pub(crate) use socket::replies;
 pub use socket::{Error, Protocol, Reply, Socket, find};

@@ -151,73 +151,23 @@ impl Socket {
     }
 
     fn receive(&mut self, first: u32, count: usize, dump: bool) -> Result<Answer, Error> {
-        let mut answer = Answer::default();
-        let mut acknowledged = false;
-        let mut refused: Option<Error> = None;
+        let mut gathered = Gathered::new(first, count, dump);
         let mut buffer = vec![0u8; 64 * 1024];
-        loop {
+        while !gathered.complete {
             // A dump is made in pieces as the queue is read; anything else is there already.
             let flags = if dump {
                 MsgFlags::empty()
             } else {
                 MsgFlags::MSG_DONTWAIT
             };
-            let len = match recv(self.fd.as_raw_fd(), &mut buffer, flags) {
-                Ok(len) => len,
-                Err(Errno::EINTR) => continue,
+            match recv(self.fd.as_raw_fd(), &mut buffer, flags) {
+                Ok(len) => gathered.add(buffer.get(..len).unwrap_or_default()),
+                Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => break,
-                Err(source) => {
-                    return Err(refused.unwrap_or(Error::Socket {
-                        what: "receive",
-                        source,
-                    }));
-                }
-            };
-            let mut rest = buffer.get(..len).unwrap_or_default();
-            while let Some((header, body, next)) = split(rest) {
-                rest = next;
-                let index = header.sequence.wrapping_sub(first) as usize;
-                if index >= count {
-                    continue;
-                }
-                answer.interrupted |= dump && header.flags & INTERRUPTED != 0;
-                match header.kind {
-                    ERROR => match error_of(header.flags, body) {
-                        (0, _) => acknowledged = true,
-                        (errno, message) => {
-                            refused.get_or_insert(Error::Refused {
-                                index,
-                                message,
-                                source: Errno::from_raw(errno),
-                            });
-                        }
-                    },
-                    DONE => {
-                        let errno = body
-                            .get(..4)
-                            .and_then(|b| b.try_into().ok())
-                            .map_or(0, i32::from_ne_bytes);
-                        if errno < 0 {
-                            let source = Errno::from_raw(-errno);
-                            return Err(Error::Socket { what: "dump", source });
-                        }
-                        return refused.map_or(Ok(answer), Err);
-                    }
-                    kind => answer.replies.push(Reply {
-                        kind,
-                        body: body.to_vec(),
-                    }),
-                }
-            }
-            if dump && refused.is_some() {
-                break;
+                Err(source) => return gathered.broken(source),
             }
         }
-        match refused {
-            Some(refused) => Err(refused),
-            None if acknowledged => Ok(answer),
-            None => Err(Error::NoAnswer),
-        }
+        gathered.finish()
     }
 }
 
@@ -227,6 +177,96 @@ struct Answer {
     replies: Vec<Reply>,
     /// A list that may lack something.
     interrupted: bool,
+}
+
+/// The datagrams of an answer, put together.
+struct Gathered {
+    /// The sequence number of the first message that was sent.
+    first: u32,
+    /// How many messages were sent.
+    count: usize,
+    dump: bool,
+    answer: Answer,
+    acknowledged: bool,
+    refused: Option<Error>,
+    /// Nothing more comes.
+    complete: bool,
+}
+
+impl Gathered {
+    fn new(first: u32, count: usize, dump: bool) -> Gathered {
+        Gathered {
+            first,
+            count,
+            dump,
+            answer: Answer::default(),
+            acknowledged: false,
+            refused: None,
+            complete: false,
+        }
+    }
+
+    /// Adds the messages of a datagram.
+    fn add(&mut self, datagram: &[u8]) {
+        let mut rest = datagram;
+        while let Some((header, body, next)) = split(rest) {
+            rest = next;
+            let index = header.sequence.wrapping_sub(self.first) as usize;
+            if index >= self.count {
+                continue;
+            }
+            self.answer.interrupted |= self.dump && header.flags & INTERRUPTED != 0;
+            match header.kind {
+                ERROR => match error_of(header.flags, body) {
+                    (0, _) => self.acknowledged = true,
+                    (errno, message) => {
+                        self.refused.get_or_insert(Error::Refused {
+                            index,
+                            message,
+                            source: Errno::from_raw(errno),
+                        });
+                    }
+                },
+                DONE => {
+                    let errno = errno_of(body);
+                    self.acknowledged = true;
+                    if errno > 0 {
+                        let source = Errno::from_raw(errno);
+                        self.refused = Some(Error::Socket { what: "dump", source });
+                    }
+                    self.complete = true;
+                    return;
+                }
+                kind => self.answer.replies.push(Reply {
+                    kind,
+                    body: body.to_vec(),
+                }),
+            }
+        }
+        self.complete |= self.dump && self.refused.is_some();
+    }
+
+    fn broken(self, source: Errno) -> Result<Answer, Error> {
+        Err(self.refused.unwrap_or(Error::Socket {
+            what: "receive",
+            source,
+        }))
+    }
+
+    fn finish(self) -> Result<Answer, Error> {
+        match self.refused {
+            Some(refused) => Err(refused),
+            None if self.acknowledged => Ok(self.answer),
+            None => Err(Error::NoAnswer),
+        }
+    }
+}
+
+/// Reads one datagram as the whole answer to a message with the sequence number 1.
+pub(crate) fn replies(datagram: &[u8], dump: bool) -> Result<Vec<Reply>, Error> {
+    let mut gathered = Gathered::new(1, 1, dump);
+    gathered.add(datagram);
+    gathered.finish().map(|answer| answer.replies)
 }
 
 struct Header {
@@ -247,12 +287,14 @@ fn split(bytes: &[u8]) -> Option<(Header, &[u8], &[u8])> {
     Some((header, bytes.get(16..len)?, next))
 }
 
+/// The errno that a message begins with, 0 for success: the kernel writes its negative.
+fn errno_of(body: &[u8]) -> i32 {
+    let number = body.first_chunk::<4>();
+    number.map_or(0, |bytes| i32::from_ne_bytes(*bytes).saturating_neg())
+}
+
 /// The errno and the kernel's explanation.
 fn error_of(flags: u16, body: &[u8]) -> (i32, String) {
-    let errno = body
-        .get(..4)
-        .and_then(|b| b.try_into().ok())
-        .map_or(0, i32::from_ne_bytes);
     let mut message = String::new();
     if flags & ACK_TLVS != 0 {
         let echoed = body
@@ -270,7 +312,7 @@ fn error_of(flags: u16, body: &[u8]) -> (i32, String) {
             }
         }
     }
-    (-errno, message)
+    (errno_of(body), message)
 }
 
 /// Attributes are often read one by one: the payload of attribute `kind` in `bytes`.

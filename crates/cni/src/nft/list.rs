@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use crate::netlink::{Message, Protocol, Socket};
+use crate::netlink::{Message, Protocol, Reply, Socket};
 
 use super::{Error, Family, kind};
 
@@ -24,28 +24,27 @@ pub fn list_rules(family: Family, table: &str) -> Result<Vec<ListedRule>, Error>
         Err(e) if e.errno() == Some(Errno::ENOENT) => return Ok(Vec::new()),
         Err(e) => return Err(e.into()),
     };
-    let mut rules = Vec::new();
-    for reply in &replies {
-        let mut rule = ListedRule {
-            chain: String::new(),
-            handle: 0,
-            comment: String::new(),
-        };
-        let mut of = String::new();
-        for (kind, data) in reply.attributes(4) {
-            let text = |d: &[u8]| String::from_utf8_lossy(d).trim_end_matches('\0').to_owned();
-            match kind {
-                1 => of = text(data),
-                2 => rule.chain = text(data),
-                3 => rule.handle = data.try_into().map_or(0, u64::from_be_bytes),
-                // Type 0 of nft's notes is the comment.
-                7 if data.first() == Some(&0) => rule.comment = text(data.get(2..).unwrap_or_default()),
-                _ => {}
-            }
-        }
-        if of == table {
-            rules.push(rule);
+    Ok(replies.iter().filter_map(|reply| listed(reply, table)).collect())
+}
+
+/// The rule that a message tells of, if it is one of the table.
+pub(crate) fn listed(reply: &Reply, table: &str) -> Option<ListedRule> {
+    let mut rule = ListedRule {
+        chain: String::new(),
+        handle: 0,
+        comment: String::new(),
+    };
+    let mut of = String::new();
+    for (kind, data) in reply.attributes(4) {
+        let text = |d: &[u8]| String::from_utf8_lossy(d).trim_end_matches('\0').to_owned();
+        match kind {
+            1 => of = text(data),
+            2 => rule.chain = text(data),
+            3 => rule.handle = data.try_into().map_or(0, u64::from_be_bytes),
+            // Type 0 of nft's notes is the comment.
+            7 if data.first() == Some(&0) => rule.comment = text(data.get(2..).unwrap_or_default()),
+            _ => {}
         }
     }
-    Ok(rules)
+    (of == table).then_some(rule)
 }

@@ -18,6 +18,7 @@ mod set;
 
 pub use batch::{Batch, Chain, Error, Hook};
 pub use expr::{Expr, Verdict};
+pub(crate) use list::listed;
 pub use list::{ListedRule, list_rules};
 pub use rule::{Rule, ct_state};
 pub use set::{Field, Key, Set};
