@@ -14,6 +14,8 @@ pub mod custom;
 pub mod egress;
 pub mod expressions;
 pub mod flow_control;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http;
 pub mod kinds;
 pub mod metrics;

@@ -4,6 +4,8 @@
 mod client;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod https;
 mod informer;
 mod kubeconfig;

@@ -153,7 +153,7 @@ async fn list(call: &CallFn, request: &ListWatch, from_cache: bool) -> Result<(V
     parse_list(&body).map_err(|source| Error::Decode { path: uri, source })
 }
 
-fn parse_list(body: &[u8]) -> std::result::Result<(Vec<Arc<Object>>, String), serde_json::Error> {
+pub(crate) fn parse_list(body: &[u8]) -> std::result::Result<(Vec<Arc<Object>>, String), serde_json::Error> {
     let list: RawList = serde_json::from_slice(body)?;
     let kind = list.kind.strip_suffix("List").unwrap_or_default();
     let mut objects = Vec::new();

@@ -8,6 +8,8 @@ mod answer;
 mod cache;
 pub mod command;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod metrics;
 mod request;

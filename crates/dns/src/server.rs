@@ -276,7 +276,7 @@ fn asked(request: &Request, client: SocketAddr, tcp: bool) -> Asked {
 }
 
 /// Passes on what an upstream said.
-fn add(answer: &mut Answer, reply: Reply, authenticity: bool) {
+pub(crate) fn add(answer: &mut Answer, reply: Reply, authenticity: bool) {
     let message = &mut answer.message;
     message.metadata.response_code = reply.code;
     message.metadata.authoritative = reply.authoritative;

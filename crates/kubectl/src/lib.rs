@@ -10,6 +10,8 @@ pub mod command;
 mod discovery;
 mod error;
 mod flags;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image_name;
 mod kuberc;
 mod kustomize;

@@ -11,6 +11,8 @@ mod env;
 mod eviction;
 mod figures;
 mod flags;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handlers;
 mod image_credentials;
 mod image_gc;

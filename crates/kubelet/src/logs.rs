@@ -154,7 +154,7 @@ async fn rotated(path: &Path, open: &File) -> bool {
     now.ino() != then.ino()
 }
 
-fn format_line(line: &[u8], options: &LogOptions, continued: &mut bool) -> Option<Vec<u8>> {
+pub(crate) fn format_line(line: &[u8], options: &LogOptions, continued: &mut bool) -> Option<Vec<u8>> {
     let Line {
         time,
         stream,

@@ -16,7 +16,7 @@ use crate::pod::{HASH_ANNOTATION, SEEN_ANNOTATION, SOURCE_ANNOTATION};
 
 /// Why a file is no static pod.
 #[derive(Debug, thiserror::Error)]
-enum ManifestError {
+pub(crate) enum ManifestError {
     #[error(transparent)]
     Read(#[from] std::io::Error),
     #[error("{0}")]
@@ -91,7 +91,7 @@ fn read_dir(dir: &Path, node: &str) -> std::io::Result<BTreeMap<String, Pod>> {
     Ok(pods)
 }
 
-fn parse(text: &str, node: &str) -> Result<(String, Pod), ManifestError> {
+pub(crate) fn parse(text: &str, node: &str) -> Result<(String, Pod), ManifestError> {
     let read = Document::from_yaml(text.as_bytes()).map_err(|e| ManifestError::Parse(e.to_string()))?;
     let value = read.value;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();

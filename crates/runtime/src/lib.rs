@@ -3,6 +3,8 @@
 pub mod capabilities;
 pub mod cgroup;
 mod device_filter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 pub mod registry;
 mod sealed_program;

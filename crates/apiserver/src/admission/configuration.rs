@@ -129,13 +129,13 @@ fn parse(text: &str) -> Result<Value, String> {
 
 /// Where a plugin's configuration is.
 #[derive(Debug, PartialEq)]
-enum Configured {
+pub(crate) enum Configured {
     Inline(Value),
     File(PathBuf),
 }
 
 /// The plugins that an AdmissionConfiguration configures.
-fn plugins_of(text: &str) -> Result<Vec<(String, Configured)>, String> {
+pub(crate) fn plugins_of(text: &str) -> Result<Vec<(String, Configured)>, String> {
     let tree = parse(text)?;
     let own = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (own("apiVersion"), own("kind"));

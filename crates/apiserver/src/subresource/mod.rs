@@ -7,7 +7,7 @@ pub mod kubelet;
 mod proxy;
 mod rewrite;
 mod scale;
-mod stream_options;
+pub mod stream_options;
 mod token;
 
 pub use self::connect::kubelet;

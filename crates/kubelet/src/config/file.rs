@@ -188,11 +188,16 @@ impl KubeletConfig {
     /// Applies a file. The runtime endpoint it names, if any.
     pub fn apply_file(&mut self, path: &Path) -> Result<Option<String>, ConfigError> {
         let text = String::from_utf8_lossy(&read(path)?).into_owned();
+        self.apply_text(path, &text)
+    }
+
+    /// Applies the text of a file. The runtime endpoint it names, if any.
+    pub(crate) fn apply_text(&mut self, path: &Path, text: &str) -> Result<Option<String>, ConfigError> {
         let parse = |reason: String| ConfigError::Parse {
             path: path.to_owned(),
             reason,
         };
-        let file: File = serde_saphyr::from_str(&text).map_err(|e| parse(e.to_string()))?;
+        let file: File = serde_saphyr::from_str(text).map_err(|e| parse(e.to_string()))?;
         if file.kind != "KubeletConfiguration" || file.api_version != "kubelet.config.k8s.io/v1beta1" {
             return Err(parse(format!(
                 "expected kubelet.config.k8s.io/v1beta1 KubeletConfiguration, got {} {}",

@@ -58,13 +58,13 @@ impl Credentials {
 
 /// `WWW-Authenticate`: the scheme in lower case and its parameters.
 #[derive(Debug, PartialEq, Eq)]
-struct Challenge {
+pub(crate) struct Challenge {
     scheme: String,
-    parameters: Vec<(String, String)>,
+    pub(crate) parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, mut rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
         if scheme.is_empty() {
             return None;

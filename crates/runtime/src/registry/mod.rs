@@ -1,6 +1,6 @@
 //! Images from registries: which endpoints serve a name, the way there, and the pull itself.
 
-mod auth;
+pub(crate) mod auth;
 mod connect;
 mod download;
 mod error;

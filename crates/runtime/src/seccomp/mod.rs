@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 mod default_profile;
-mod json_profile;
+pub(crate) mod json_profile;
 #[cfg(target_arch = "aarch64")]
 #[path = "numbers_aarch64.rs"]
 mod numbers;

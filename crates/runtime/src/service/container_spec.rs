@@ -79,7 +79,7 @@ pub fn environment(config: &v1::ContainerConfig, image: &Settings, hostname: &st
 }
 
 /// `user[:group]` as the pod wants it, else as the image says.
-fn user_text(security: &v1::LinuxContainerSecurityContext, image: &Settings) -> Result<String> {
+pub(crate) fn user_text(security: &v1::LinuxContainerSecurityContext, image: &Settings) -> Result<String> {
     let user = if security.run_as_username.is_empty() {
         security.run_as_user.as_ref().map(|u| u.value.to_string())
     } else {
@@ -134,7 +134,7 @@ pub fn resources(r: &v1::LinuxContainerResources) -> Resources {
     }
 }
 
-fn seccomp(security: &v1::LinuxContainerSecurityContext) -> Result<Seccomp> {
+pub(crate) fn seccomp(security: &v1::LinuxContainerSecurityContext) -> Result<Seccomp> {
     use v1::security_profile::ProfileType;
     let Some(profile) = security.seccomp.as_ref().filter(|_| !security.privileged) else {
         return Ok(Seccomp::Unconfined);
@@ -155,7 +155,7 @@ fn seccomp(security: &v1::LinuxContainerSecurityContext) -> Result<Seccomp> {
     })
 }
 
-fn apparmor(security: &v1::LinuxContainerSecurityContext) -> Result<()> {
+pub(crate) fn apparmor(security: &v1::LinuxContainerSecurityContext) -> Result<()> {
     use v1::security_profile::ProfileType;
     match &security.apparmor {
         Some(profile) if profile.profile_type() == ProfileType::Localhost && !security.privileged => {

@@ -2,7 +2,7 @@
 
 mod connection;
 mod container;
-mod container_spec;
+pub(crate) mod container_spec;
 mod devices;
 mod error;
 mod exec;
@@ -15,7 +15,7 @@ mod record;
 mod restore;
 mod runtime;
 mod runtime_service;
-mod sandbox;
+pub(crate) mod sandbox;
 mod server;
 mod signals;
 mod stats;

@@ -107,7 +107,7 @@ pub fn has_own_network(config: &v1::PodSandboxConfig) -> bool {
 }
 
 /// resolv.conf(5) of the pod; without settings it is the node's.
-fn resolv_conf(config: Option<&v1::DnsConfig>, node: &str) -> String {
+pub(crate) fn resolv_conf(config: Option<&v1::DnsConfig>, node: &str) -> String {
     let Some(dns) = config.filter(|d| !d.servers.is_empty() || !d.searches.is_empty() || !d.options.is_empty()) else {
         return node.to_owned();
     };
@@ -124,7 +124,7 @@ fn resolv_conf(config: Option<&v1::DnsConfig>, node: &str) -> String {
     text
 }
 
-fn shim_spec(id: &str, config: &v1::PodSandboxConfig) -> Result<SandboxSpec> {
+pub(crate) fn shim_spec(id: &str, config: &v1::PodSandboxConfig) -> Result<SandboxSpec> {
     let options = namespaces(config);
     if options
         .userns_options

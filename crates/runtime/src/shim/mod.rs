@@ -4,7 +4,7 @@
 
 mod container;
 mod launch;
-mod log;
+pub(crate) mod log;
 pub mod message;
 pub mod rootfs;
 mod sandbox;

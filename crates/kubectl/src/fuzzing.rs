@@ -1,0 +1,3 @@
+//! The doors of the fuzz targets to parsers that are private otherwise. Not a part of what the crate offers.
+
+pub use crate::template::Template;
