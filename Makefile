@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat hollow sample docs
+.PHONY: up down test fuzz lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat hollow sample docs
 
 build:
 	cargo build --release -p skiff
@@ -40,6 +40,7 @@ test: lint images $(CONFORMANCE_IMAGES)
 	K8S_API_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream)" SKIFF_TEST_KUBECTL=$(CACHE)/upstream/kubectl \
 	  POD_SECURITY_TESTDATA="$$(tests/upstream/build.sh $(CACHE)/upstream pod-security)" \
 	  SKIFF_TEST_CEL="$$(tests/upstream/build.sh $(CACHE)/upstream cel)" \
+	  FUZZ_SEED=$$(printf '%d' 0x$$(git rev-parse --short=8 HEAD)) FUZZ_CHANGES=1000 \
 	  SKIFF_TEST_UPSTREAM=$(CACHE)/upstream SKIFF_TEST_IMAGES=$(CACHE)/images python3 packaging/test.py
 	python3 -m unittest discover -s tests/conformance
 	$(MAKE) --no-print-directory sample SKIFF=$(BIN)/debug/skiff
@@ -107,6 +108,11 @@ hollow: $(if $(filter file,$(origin SKIFF)),build)
 fresh: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream control-plane
 	@python3 tests/differential/fresh.py --programs $(CACHE)/upstream --skiff $(SKIFF) --out $(CACHE)/differential/fresh
+
+# Every parser of foreign bytes under libFuzzer, SECONDS=60 each: TARGET=yaml, or all of them. What is found becomes a seed in fuzz/seeds, which
+# each `cargo test` tries.
+fuzz:
+	@CARGO_TARGET_DIR=$(CACHE)/fuzz/target python3 fuzz/run.py $(TARGET) --seconds $(or $(SECONDS),60)
 
 # A fixed sample of the rigs' questions, to skiff alone: upstream's answers are recorded.
 sample:
