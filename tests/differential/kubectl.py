@@ -123,6 +123,8 @@ NORMAL = [(re.compile(pattern), by) for pattern, by in [
     (r"[EIW][0-9]{4} [0-9:.]+ +[0-9]+ ", "LOG "),
     (r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+( [+-][0-9]{4}( \w+)?|Z|[+-][0-9:]+)?", "TIME"),
     (r"\w{3}, [0-9]{2} \w{3} [0-9]{4} [0-9:]+ [+-][0-9]{4}", "TIME"),
+    # of an event that lies long back: it is a day more tomorrow
+    (r"(?<![\w.])[0-9]{3}d(?![\w])", "DAYS"),
     (r"<invalid>|(?<![\w.])[0-9]+m?[0-9]*s(?![\w])", "AGE"),
     (r"\b10\.96\.[0-9]+\.[0-9]+\b *", "IP "), (r"CLUSTER-IP +", "CLUSTER-IP "),
     (r"((?i:node-?port)\W.*?)3[0-9]{4}", r"\1PORT"), (r":3[0-9]{4}/", ":PORT/"),
