@@ -21,6 +21,10 @@ fn check(input: &[u8]) {
                 let Some((channel, data)) = coding.decode(&message) else {
                     continue;
                 };
+                // a text names its channel by one character, which from here on is two bytes
+                if coding == Coding::Base64 && channel >= 0x80 - b'0' {
+                    continue;
+                }
                 let sent = coding.encode(&streaming::channels::message(channel, &data));
                 let again = coding.decode(&sent.into_data());
                 assert_eq!(Some((channel, data)), again, "decoding what was encoded");
