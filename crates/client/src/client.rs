@@ -40,9 +40,13 @@ impl std::fmt::Debug for Client {
 /// Which objects to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListParams {
+    /// Only objects whose labels this selects.
     pub label_selector: Option<String>,
+    /// Only objects whose fields this selects.
     pub field_selector: Option<String>,
+    /// How many objects at most.
     pub limit: Option<u32>,
+    /// Where the list before this one ended.
     pub continue_: Option<String>,
     /// `Some("0")` accepts the server's cache; `None` asks for the newest state.
     pub resource_version: Option<String>,
@@ -68,11 +72,13 @@ impl ListParams {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeleteParams {
+    /// Seconds that the object has to end by itself; 0 for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_seconds: Option<i64>,
     /// `Foreground`, `Background` or `Orphan`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation_policy: Option<String>,
+    /// Nothing is deleted where these do not hold.
     #[serde(skip_serializing_if = "Preconditions::is_empty")]
     pub preconditions: Preconditions,
 }
@@ -81,8 +87,10 @@ pub struct DeleteParams {
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Preconditions {
+    /// The object's uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// The object's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
 }
@@ -102,6 +110,7 @@ impl DeleteParams {
         }
     }
 
+    /// Deletes only the object with this uid.
     pub fn uid(uid: impl Into<String>) -> DeleteParams {
         DeleteParams {
             preconditions: Preconditions {
@@ -112,6 +121,7 @@ impl DeleteParams {
         }
     }
 
+    /// Deletes what depends on the object in this way.
     pub fn propagation(policy: &str) -> DeleteParams {
         DeleteParams {
             propagation_policy: Some(policy.to_owned()),
@@ -123,13 +133,19 @@ impl DeleteParams {
 /// A change of an object, of one of the four kinds.
 #[derive(Debug, Clone)]
 pub enum Patch<T> {
+    /// A list of operations (RFC 6902).
     Json(T),
+    /// A part of the object, whose nulls remove (RFC 7386).
     Merge(T),
+    /// A part of the object, whose lists are merged as the kind has it.
     Strategic(T),
     /// Server-side apply in the name of a field manager.
     Apply {
+        /// The field manager.
         manager: String,
+        /// Takes fields over that other managers have set.
         force: bool,
+        /// The fields that the manager wants.
         object: T,
     },
 }
@@ -153,7 +169,9 @@ impl<T: Serialize> Patch<T> {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(bound = "T: DeserializeOwned")]
 pub struct ApiList<T> {
+    /// The list's resource version, and where it goes on.
     pub metadata: ListMeta,
+    /// The objects.
     #[serde(default = "Vec::new", deserialize_with = "null_as_empty")]
     pub items: Vec<T>,
 }
@@ -178,6 +196,7 @@ fn collection<K: Resource>(namespace: &str) -> String {
 }
 
 impl Client {
+    /// A client that talks through `transport` and calls itself `user_agent`.
     pub fn new(transport: Arc<dyn Transport>, user_agent: &str) -> Client {
         Client {
             transport,
@@ -193,6 +212,7 @@ impl Client {
         }
     }
 
+    /// What the client calls itself.
     pub fn user_agent(&self) -> &str {
         &self.user_agent
     }
@@ -275,6 +295,10 @@ impl Client {
         })
     }
 
+    /// Returns an object.
+    ///
+    /// # Errors
+    /// Those of [`Error`]; `is_not_found` when there is none.
     pub async fn get<K: Resource + DeserializeOwned>(&self, namespace: &str, name: &str) -> Result<K> {
         self.json(
             Method::GET,
@@ -285,6 +309,7 @@ impl Client {
         .await
     }
 
+    /// Returns the objects of a collection.
     pub async fn list<K: Resource + DeserializeOwned>(
         &self,
         namespace: &str,
@@ -312,6 +337,7 @@ impl Client {
         self.json(Method::PUT, &path_of(object)?, &[], Some(object)).await
     }
 
+    /// Replaces the object's status.
     pub async fn update_status<K>(&self, object: &K) -> Result<K>
     where
         K: Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned,
@@ -320,6 +346,7 @@ impl Client {
             .await
     }
 
+    /// Patches an object, and returns what became of it.
     pub async fn patch<K: Resource + DeserializeOwned>(
         &self,
         namespace: &str,
@@ -330,6 +357,7 @@ impl Client {
             .await
     }
 
+    /// Patches an object's status, and returns what became of it.
     pub async fn patch_status<K: Resource + DeserializeOwned>(
         &self,
         namespace: &str,
@@ -351,11 +379,13 @@ impl Client {
         })
     }
 
+    /// Deletes an object, or begins to.
     pub async fn delete<K: Resource>(&self, namespace: &str, name: &str, params: &DeleteParams) -> Result<()> {
         self.delete_path(&format!("{}/{name}", collection::<K>(namespace)), params)
             .await
     }
 
+    /// Deletes whatever is at a path.
     pub async fn delete_path(&self, path: &str, params: &DeleteParams) -> Result<()> {
         let body = serde_json::to_vec(params).map_err(|source| Error::Encode {
             what: "delete options",

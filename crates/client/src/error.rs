@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 
+/// The answer to a request, or why there is none.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a request did not give an answer that can be used.
@@ -13,31 +14,49 @@ pub enum Error {
     /// The server answered something that is no `Status`.
     #[error("{method} {path}: http status {code}: {body}")]
     Http {
+        /// The method of the request.
         method: String,
+        /// The path of the request.
         path: String,
+        /// The answer's status.
         code: u16,
+        /// The beginning of the answer's body.
         body: String,
     },
     /// No connection, or it broke.
     #[error("{path}: {source}")]
     Connection {
+        /// The path of the request.
         path: String,
+        /// What the connection failed with.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The answer is not the JSON of what was asked for.
     #[error("{path}: the answer cannot be decoded: {source}")]
-    Decode { path: String, source: serde_json::Error },
-    #[error("{what} cannot be encoded: {source}")]
-    Encode {
-        what: &'static str,
+    Decode {
+        /// The path of the request.
+        path: String,
+        /// Where it is wrong.
         source: serde_json::Error,
     },
+    /// What is to be sent has no JSON.
+    #[error("{what} cannot be encoded: {source}")]
+    Encode {
+        /// The kind of what is to be sent.
+        what: &'static str,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// The object to be written has no name.
     #[error("{0} has no metadata.name")]
     NoName(&'static str),
+    /// The request cannot be made: its path is no URI.
     #[error("invalid request: {0}")]
     Request(#[from] http::Error),
     /// Kubeconfig, certificates and other settings that cannot be used.
     #[error("{0}")]
     Config(String),
+    /// The settings of TLS do not fit each other.
     #[error("tls: {0}")]
     Tls(#[from] rustls::Error),
 }
@@ -74,26 +93,32 @@ impl Error {
         self.status().and_then(|s| s.reason.as_deref()) == Some(reason)
     }
 
+    /// Returns whether the server answered 404.
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(404)
     }
 
+    /// Returns whether an object of the name is there already.
     pub fn is_already_exists(&self) -> bool {
         self.has_reason("AlreadyExists")
     }
 
+    /// Returns whether the object has changed since it was read.
     pub fn is_conflict(&self) -> bool {
         self.has_reason("Conflict")
     }
 
+    /// Returns whether the server answered 403.
     pub fn is_forbidden(&self) -> bool {
         self.code() == Some(403)
     }
 
+    /// Returns whether the server answered 401.
     pub fn is_unauthorized(&self) -> bool {
         self.code() == Some(401)
     }
 
+    /// Returns whether the object breaks the rules of its kind.
     pub fn is_invalid(&self) -> bool {
         self.has_reason("Invalid")
     }

@@ -54,10 +54,12 @@ impl EventRecorder {
         EventRecorder { sender }
     }
 
+    /// Records what users may like to know of an object.
     pub fn normal(&self, object: &ObjectReference, reason: &str, message: impl Into<String>) {
         self.report(object, "Normal", reason, message.into());
     }
 
+    /// Records what users should look at.
     pub fn warning(&self, object: &ObjectReference, reason: &str, message: impl Into<String>) {
         self.report(object, "Warning", reason, message.into());
     }

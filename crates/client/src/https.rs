@@ -25,9 +25,13 @@ use crate::{Body, Error, ListWatch, Result, Transport, WatchEvent, list_watch_ov
 /// Trust and identity of the client's side of a connection, as PEM.
 #[derive(Debug, Clone, Default)]
 pub struct TlsConfig {
+    /// The authorities that sign the server's certificate; `None` trusts nobody.
     pub ca_pem: Option<Vec<u8>>,
+    /// The client's certificate.
     pub cert_pem: Option<Vec<u8>>,
+    /// The certificate's key.
     pub key_pem: Option<Vec<u8>>,
+    /// The name in the server's certificate, where it is not the host.
     pub server_name: Option<String>,
     /// Accept any certificate of the server.
     pub insecure: bool,
@@ -265,6 +269,10 @@ impl TokenSource {
 }
 
 impl HttpsTransport {
+    /// A way to the server of a configuration; connects with the first request.
+    ///
+    /// # Errors
+    /// `Config` and `Tls` for settings that cannot be used.
     pub fn new(config: &Config) -> Result<HttpsTransport> {
         let base: Uri = config
             .server

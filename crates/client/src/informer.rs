@@ -23,6 +23,7 @@ pub struct Indexer {
 }
 
 impl Indexer {
+    /// An index of a name.
     pub fn new(name: &'static str, keys: impl Fn(&Object) -> Vec<String> + Send + Sync + 'static) -> Indexer {
         Indexer {
             name,
@@ -34,7 +35,9 @@ impl Indexer {
 /// One object's change. At least one side is there.
 #[derive(Debug, Clone)]
 pub struct Change {
+    /// What the object was; `None` for a new one.
     pub old: Option<Arc<Object>>,
+    /// What it is; `None` for one that is gone.
     pub new: Option<Arc<Object>>,
 }
 
@@ -231,10 +234,12 @@ impl Cache {
         self.read().objects.values().cloned().collect()
     }
 
+    /// How many objects there are.
     pub fn len(&self) -> usize {
         self.read().objects.len()
     }
 
+    /// Returns whether there is no object.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -264,6 +269,7 @@ impl Cache {
         receiver
     }
 
+    /// Returns whether the first complete list has come.
     pub fn is_synced(&self) -> bool {
         *self.shared.synced.borrow()
     }

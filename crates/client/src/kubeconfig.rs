@@ -11,7 +11,9 @@ use crate::{Client, Error, HttpsTransport, Result, TlsConfig};
 /// A bearer token, or where it is kept.
 #[derive(Debug, Clone)]
 pub enum Token {
+    /// The token itself.
     Value(String),
+    /// A file with the token, which is read again as it changes.
     File(PathBuf),
 }
 
@@ -20,7 +22,9 @@ pub enum Token {
 pub struct Config {
     /// `https://host:port`, optionally with a path prefix.
     pub server: String,
+    /// Trust and identity.
     pub tls: TlsConfig,
+    /// What is sent with each request.
     pub token: Option<Token>,
     /// The namespace of the context, if it names one.
     pub namespace: Option<String>,
@@ -55,10 +59,14 @@ impl Config {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Kubeconfig {
+    /// The name of the context that is used unless another is asked for.
     #[serde(rename = "current-context")]
     pub current_context: String,
+    /// Servers by name.
     pub clusters: Vec<Named<Cluster>>,
+    /// Pairs of a cluster and a user by name.
     pub contexts: Vec<Named<Context>>,
+    /// Credentials by name.
     pub users: Vec<Named<User>>,
     /// Relative paths in the file start here.
     #[serde(skip)]
@@ -68,41 +76,63 @@ pub struct Kubeconfig {
 /// An entry of one of the three lists.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Named<T> {
+    /// The entry's name.
     pub name: String,
+    /// The entry's content.
     #[serde(alias = "cluster", alias = "context", alias = "user")]
     pub value: T,
 }
 
+/// A server, and how it is trusted.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Cluster {
+    /// `https://host:port`, with or without a path.
     pub server: String,
+    /// The name in the server's certificate, where it is not the host.
     pub tls_server_name: Option<String>,
+    /// Any certificate is right.
     pub insecure_skip_tls_verify: bool,
+    /// A file with the certificates that sign the server's, as PEM.
     pub certificate_authority: Option<PathBuf>,
+    /// The same in base64, before the file.
     pub certificate_authority_data: Option<String>,
 }
 
+/// A cluster with a user of it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Context {
+    /// The cluster's name.
     pub cluster: String,
+    /// The user's name.
     pub user: String,
+    /// The namespace of commands that name none.
     pub namespace: Option<String>,
 }
 
+/// Credentials.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct User {
+    /// A file with a certificate, as PEM.
     pub client_certificate: Option<PathBuf>,
+    /// The same in base64, before the file.
     pub client_certificate_data: Option<String>,
+    /// A file with the certificate's key, as PEM.
     pub client_key: Option<PathBuf>,
+    /// The same in base64, before the file.
     pub client_key_data: Option<String>,
+    /// A bearer token.
     pub token: Option<String>,
+    /// A file with a bearer token, which is read again as it changes.
     #[serde(rename = "tokenFile")]
     pub token_file: Option<PathBuf>,
+    /// Of basic authentication, which is refused.
     pub username: Option<String>,
+    /// A program that gives credentials, which is refused here.
     pub exec: Option<serde_json::Value>,
+    /// A plugin that gives credentials, which is refused.
     #[serde(rename = "auth-provider")]
     pub auth_provider: Option<serde_json::Value>,
 }
@@ -152,6 +182,10 @@ impl Kubeconfig {
         }
     }
 
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// `Config` for what is no kubeconfig.
     pub fn parse(text: &str) -> Result<Kubeconfig> {
         serde_saphyr::from_str(text).map_err(|e| Error::Config(e.to_string()))
     }

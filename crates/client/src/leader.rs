@@ -15,6 +15,7 @@ use crate::{Client, Error};
 /// Why an elected instance stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaderError {
+    /// The lease was not renewed in time, or another instance has it.
     #[error("lease {0} was lost")]
     Lost(String),
 }
@@ -22,13 +23,19 @@ pub enum LeaderError {
 /// Takes part in the election for one lease.
 #[derive(Debug, Clone)]
 pub struct LeaderElector {
+    /// The way to the lease.
     pub client: Client,
+    /// The lease's namespace.
     pub namespace: String,
+    /// The lease's name.
     pub name: String,
     /// Unique to this instance.
     pub identity: String,
+    /// How long others wait for a leader that says nothing.
     pub lease_duration: Duration,
+    /// How long a leader tries to renew before it gives up.
     pub renew_deadline: Duration,
+    /// Time between tries.
     pub retry_period: Duration,
 }
 

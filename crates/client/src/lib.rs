@@ -1,5 +1,6 @@
 //! What every component talks to the API through: requests in process or over HTTPS, caches that follow a
 //! resource, work queues, leader election and events.
+#![deny(missing_docs)]
 
 mod client;
 mod error;

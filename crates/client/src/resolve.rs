@@ -10,16 +10,23 @@ use tokio::net::UdpSocket;
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
+    /// The text is no name.
     #[error("host {0:?} is not a valid name")]
     Name(String),
+    /// There is no such name.
     #[error("host {0} not found")]
     NotFound(String),
+    /// A name server does not answer, or refuses.
     #[error("host {host}: name server {server}: {reason}")]
     Server {
+        /// The name.
         host: String,
+        /// The name server.
         server: IpAddr,
+        /// What it did.
         reason: String,
     },
+    /// Nobody can be asked.
     #[error("host {0}: /etc/resolv.conf names no server")]
     NoServers(String),
 }

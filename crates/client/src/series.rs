@@ -29,9 +29,11 @@ pub struct SeriesRecorder {
 pub struct Told<'a> {
     /// `Normal` or `Warning`.
     pub type_: &'static str,
+    /// Why, in one word.
     pub reason: &'static str,
     /// What was done or tried.
     pub action: &'static str,
+    /// Another object that had part in it.
     pub related: Option<&'a ObjectReference>,
 }
 
@@ -55,6 +57,7 @@ impl SeriesRecorder {
         SeriesRecorder { sender }
     }
 
+    /// Records what happened to an object, in words of at most 1024 characters.
     pub fn tell(&self, regarding: &ObjectReference, what: &Told<'_>, note: impl Into<String>) {
         let mut note = note.into();
         if let Some((end, _)) = note.char_indices().nth(LONGEST_NOTE) {

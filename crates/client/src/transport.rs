@@ -24,11 +24,14 @@ pub fn body_of(bytes: Bytes) -> Body {
 pub struct ListWatch {
     /// The collection, as `/api/v1/pods` or `/api/v1/namespaces/x/pods`.
     pub path: String,
+    /// As the query has it; `None` selects all.
     pub label_selector: Option<String>,
+    /// As the query has it; `None` selects all.
     pub field_selector: Option<String>,
 }
 
 impl ListWatch {
+    /// All objects of a collection.
     pub fn path(path: impl Into<String>) -> ListWatch {
         ListWatch {
             path: path.into(),
@@ -36,6 +39,7 @@ impl ListWatch {
         }
     }
 
+    /// Only objects whose fields a selector selects.
     pub fn fields(mut self, selector: impl Into<String>) -> ListWatch {
         self.field_selector = Some(selector.into());
         self
@@ -62,6 +66,7 @@ impl ListWatch {
         uri
     }
 
+    /// Only objects whose labels a selector selects.
     pub fn labels(mut self, selector: impl Into<String>) -> ListWatch {
         self.label_selector = Some(selector.into());
         self
@@ -73,6 +78,7 @@ impl ListWatch {
 pub enum WatchEvent {
     /// The whole collection, at the start and whenever continuity was lost.
     Restarted(Vec<Arc<Object>>),
+    /// An object is new, has changed, or is selected now.
     Applied(Arc<Object>),
     /// The last state of an object that is gone, or no longer selected.
     Deleted(Arc<Object>),

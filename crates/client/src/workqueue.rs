@@ -15,7 +15,9 @@ use crate::queue_metrics::{Busy, Counted, QueueMetrics};
 /// How long a failing key waits: `base` doubled with every failure, at most `max`.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
+    /// The wait after the first failure.
     pub base: Duration,
+    /// The longest wait.
     pub max: Duration,
 }
 
@@ -82,6 +84,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> Default for WorkQueue<K> {
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
+    /// An empty queue that counts nothing.
     pub fn new(backoff: Backoff) -> WorkQueue<K> {
         WorkQueue::with(backoff, Counted::default())
     }
@@ -213,6 +216,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
         }
     }
 
+    /// Says that the work on a key has ended; a key that was added meanwhile is in line again.
     pub fn done(&self, key: &K) {
         let mut state = self.state();
         if let Some(since) = state.processing.remove(key) {
@@ -229,10 +233,12 @@ impl<K: Eq + Hash + Clone + Send + 'static> WorkQueue<K> {
         }
     }
 
+    /// How many keys are in line.
     pub fn len(&self) -> usize {
         self.state().line.len()
     }
 
+    /// Returns whether no key is in line.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

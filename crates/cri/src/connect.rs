@@ -19,12 +19,15 @@ pub struct ChannelError(#[from] tonic::transport::Error);
 
 /// What carries a client's messages.
 pub type Channel = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, ChannelError>;
+/// Calls the `RuntimeService` of a runtime.
 pub type RuntimeClient = RuntimeServiceClient<Channel>;
+/// Calls the `ImageService` of a runtime.
 pub type ImageClient = ImageServiceClient<Channel>;
 
 /// Why an endpoint cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// The endpoint is no `unix:///path`.
     #[error("runtime endpoint {0:?}: only unix:///path is supported")]
     Scheme(String),
 }

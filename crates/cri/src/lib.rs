@@ -1,10 +1,12 @@
 //! CRI v1: messages, client and server stubs, and the two ways to a runtime: over a unix socket and in process.
+#![deny(missing_docs)]
 
 mod connect;
 
 /// `runtime.v1`.
 #[allow(
     clippy::all,
+    missing_docs,
     clippy::needless_pass_by_value,
     clippy::semicolon_if_nothing_returned,
     clippy::wildcard_imports

@@ -14,7 +14,9 @@ pub trait Disk: Send + Sync + 'static {
     fn list(&self) -> io::Result<Vec<String>>;
     /// Opens a file for reading and writing, making it if it is not there.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives a file another name, in place of the file that had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
     fn sync_names(&self) -> io::Result<()>;
@@ -22,8 +24,11 @@ pub trait Disk: Send + Sync + 'static {
 
 /// One open file.
 pub trait DiskFile: Send {
+    /// The file's length in bytes.
     fn size(&self) -> io::Result<u64>;
+    /// Reads from `offset` on; returns how many bytes, 0 at the end.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `data` at `offset`.
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()>;
     /// Reserves room for `len` bytes, so that a later write cannot find the disk full.
     fn allocate(&mut self, len: u64) -> io::Result<()>;

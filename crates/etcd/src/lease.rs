@@ -18,6 +18,7 @@ pub struct Leases {
 }
 
 impl Leases {
+    /// Returns whether there is such a lease.
     pub fn contains(&self, id: i64) -> bool {
         self.by_id.contains_key(&id)
     }
@@ -30,6 +31,7 @@ impl Leases {
         self.last_id
     }
 
+    /// Makes a lease of `ttl` seconds, in place of one that has the id.
     pub fn grant(&mut self, id: i64, ttl: i64, now: Duration) {
         self.revoke(id);
         let ends = now + Duration::from_secs(ttl.max(1).unsigned_abs());

@@ -3,6 +3,7 @@
 //!
 //! [`Store`] is what the API server sees; [`Embedded`] is the store inside this process. The core,
 //! [`mvcc::Mvcc`], does no I/O: the [`committer`](embedded) thread around it appends, syncs and answers.
+#![deny(missing_docs)]
 
 pub mod disk;
 pub mod embedded;

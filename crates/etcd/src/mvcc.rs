@@ -40,11 +40,14 @@ pub struct Mvcc {
 /// What a transaction did: the answer and the changes in order.
 #[derive(Debug)]
 pub struct Applied {
+    /// The answer.
     pub result: TxnResult,
+    /// The changes, in order; all of one revision.
     pub events: Vec<Event>,
 }
 
 impl Mvcc {
+    /// An empty store at revision 1.
     pub fn new() -> Mvcc {
         // etcd's first revision is 1, with nothing in it
         Mvcc {
@@ -58,6 +61,7 @@ impl Mvcc {
         self.revision
     }
 
+    /// Up to this revision history is forgotten.
     pub fn compacted(&self) -> u64 {
         self.compacted
     }
@@ -67,6 +71,7 @@ impl Mvcc {
         self.live
     }
 
+    /// Returns whether no key exists.
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }

@@ -44,6 +44,7 @@ const COMPACT: u8 = 5;
 const BEGIN: u8 = 6;
 
 impl Entry {
+    /// The entry that repeats a change.
     pub fn of(event: &Event) -> Entry {
         match event.kind {
             EventKind::Put => Entry::Put(event.kv.clone()),
@@ -54,6 +55,7 @@ impl Entry {
         }
     }
 
+    /// Appends the entry's bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Entry::Put(kv) => {

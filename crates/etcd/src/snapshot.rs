@@ -42,6 +42,7 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Begins a snapshot of a revision, whose log continues in a segment, with the ids and seconds of all leases.
     pub fn begin(disk: &dyn Disk, revision: u64, first_segment: u64, leases: &[(i64, i64)]) -> io::Result<Writer> {
         if disk.list()?.iter().any(|n| n == UNFINISHED) {
             disk.remove(UNFINISHED)?;
@@ -65,6 +66,7 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Appends a record of keys.
     pub fn add(&mut self, kvs: Vec<KeyValue>) -> io::Result<()> {
         let mut out = Vec::new();
         let start = record::begin(&mut out);

@@ -16,15 +16,25 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 pub enum StoreError {
     /// The revision asked for is older than the history kept (etcd's `ErrCompacted`).
     #[error("mvcc: required revision has been compacted (compacted at {compacted})")]
-    Compacted { compacted: u64 },
+    Compacted {
+        /// Up to this revision history is forgotten.
+        compacted: u64,
+    },
     /// The revision asked for does not exist yet (etcd's `ErrFutureRev`).
     #[error("mvcc: required revision {asked} is a future revision (current {current})")]
-    FutureRevision { asked: u64, current: u64 },
+    FutureRevision {
+        /// The revision that was asked for.
+        asked: u64,
+        /// The newest revision.
+        current: u64,
+    },
     /// The log could not grow. Reads go on; writes are refused until there is room.
     #[error("no space left for the write-ahead log: {0}")]
     NoSpace(String),
+    /// No lease has this id.
     #[error("requested lease not found: {0}")]
     LeaseNotFound(i64),
+    /// A lease has this id already.
     #[error("lease already exists: {0}")]
     LeaseExists(i64),
     /// The store is stopped or has failed; whether the write was made is not known.
@@ -35,11 +45,14 @@ pub enum StoreError {
 /// The bytes of a put.
 #[derive(Clone)]
 pub enum Value {
+    /// Bytes as they are.
     Plain(Bytes),
     /// The transaction's revision is written in decimal at `at` when it is assigned: this is how an object's
     /// JSON carries its own `resourceVersion` without being encoded twice.
     Stamped {
+        /// Everything but the revision.
         bytes: Bytes,
+        /// Where the revision comes, in bytes from the start.
         at: usize,
     },
 }
@@ -78,19 +91,26 @@ pub type Hint = Arc<dyn Any + Send + Sync>;
 /// One put of a transaction.
 #[derive(Clone)]
 pub struct Put {
+    /// The key.
     pub key: Bytes,
+    /// The new value.
     pub value: Value,
     /// 0 for none.
     pub lease: i64,
+    /// What the sinks are told beside it.
     pub hint: Option<Hint>,
 }
 
 /// Keys from `start` (inclusive) to `end` (exclusive).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyRange {
+    /// One key.
     One(Bytes),
+    /// Keys at or after `start` and before `end`.
     Span {
+        /// The first key.
         start: Bytes,
+        /// The key behind the last.
         end: Bytes,
     },
     /// All keys at or after `start`.
@@ -113,6 +133,7 @@ impl KeyRange {
         KeyRange::From(Bytes::copy_from_slice(prefix))
     }
 
+    /// Returns whether a key is in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             KeyRange::One(k) => k == key,
@@ -127,56 +148,90 @@ impl KeyRange {
 pub enum CompareTarget {
     /// 0 when the key does not exist.
     ModRevision(u64),
+    /// The revision at which the key was created; 0 when it does not exist.
     CreateRevision(u64),
+    /// Writes since the key was created; 0 when it does not exist.
     Version(u64),
 }
 
 /// `key`'s target must equal the value given.
 #[derive(Debug, Clone)]
 pub struct Compare {
+    /// The key that is looked at.
     pub key: Bytes,
+    /// What has to be true of it.
     pub target: CompareTarget,
 }
 
 /// One operation of a transaction.
 #[derive(Clone)]
 pub enum Op {
+    /// Writes a key.
     Put(Put),
+    /// Deletes keys.
     Delete(KeyRange),
-    Range { range: KeyRange, limit: usize },
+    /// Reads keys.
+    Range {
+        /// The keys.
+        range: KeyRange,
+        /// How many at most; 0 for all.
+        limit: usize,
+    },
 }
 
 /// If every comparison holds, `success` is done, else `failure`; all at one revision.
 #[derive(Clone, Default)]
 pub struct Txn {
+    /// What has to be true, all of it.
     pub compare: Vec<Compare>,
+    /// What is done then.
     pub success: Vec<Op>,
+    /// What is done otherwise.
     pub failure: Vec<Op>,
 }
 
 /// A key with one of its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyValue {
+    /// The key.
     pub key: Bytes,
+    /// Its value.
     pub value: Bytes,
+    /// The revision at which the key was created.
     pub create_revision: u64,
+    /// The revision of this value.
     pub mod_revision: u64,
     /// Writes since creation; 1 for a new key.
     pub version: u64,
+    /// The lease that the key ends with; 0 for none.
     pub lease: i64,
 }
 
+/// What an operation of a transaction did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpResponse {
-    Put { previous: Option<KeyValue>, value: Bytes },
-    Delete { deleted: Vec<KeyValue> },
+    /// A key was written.
+    Put {
+        /// What the key was before; `None` for a new key.
+        previous: Option<KeyValue>,
+        /// The bytes that are stored, with the revision in its place.
+        value: Bytes,
+    },
+    /// Keys were deleted.
+    Delete {
+        /// What they were before.
+        deleted: Vec<KeyValue>,
+    },
+    /// Keys were read.
     Range(RangeResult),
 }
 
+/// Keys that were read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeResult {
     /// The revision the answer is of.
     pub revision: u64,
+    /// The keys with their values, sorted by key.
     pub kvs: Vec<KeyValue>,
     /// Whether `limit` cut the answer.
     pub more: bool,
@@ -184,27 +239,36 @@ pub struct RangeResult {
     pub count: usize,
 }
 
+/// What a transaction did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TxnResult {
+    /// Whether every comparison held.
     pub succeeded: bool,
     /// The store's revision after the transaction.
     pub revision: u64,
+    /// What each operation did, in order.
     pub responses: Vec<OpResponse>,
 }
 
+/// What a change did to its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
+    /// The key was written.
     Put,
+    /// The key was deleted.
     Delete,
 }
 
 /// One change of one key.
 #[derive(Clone)]
 pub struct Event {
+    /// What was done.
     pub kind: EventKind,
     /// For a delete: the key, the delete's revision, an empty value.
     pub kv: KeyValue,
+    /// What the key was before; `None` for a new key.
     pub previous: Option<KeyValue>,
+    /// What the writer handed over beside the value.
     pub hint: Option<Hint>,
 }
 
@@ -222,6 +286,10 @@ pub trait Sink: Send + Sync {
 
 /// A store with etcd's semantics. An answer to a write means it is durable.
 pub trait Store: Send + Sync + 'static {
+    /// Evaluates a transaction and makes what it writes durable.
+    ///
+    /// # Errors
+    /// `NoSpace` and `LeaseNotFound` when nothing was written; `Unavailable` when that is not known.
     fn txn(&self, txn: Txn) -> StoreFuture<'_, TxnResult>;
 
     /// Reads a range as of `revision`, or of now.

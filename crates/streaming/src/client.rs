@@ -15,6 +15,7 @@ use crate::websocket;
 
 /// The newest protocol of remote commands: its end of a stream is a message.
 pub const REMOTE_COMMAND: &str = "v5.channel.k8s.io";
+/// The protocol of forwarded ports: SPDY in the messages of a WebSocket.
 pub const PORT_FORWARD: &str = "SPDY/3.1+portforward.k8s.io";
 
 const STDIN: u8 = 0;
@@ -27,9 +28,13 @@ const CLOSE: u8 = 255;
 /// What goes into a remote command and where its output goes.
 #[derive(Debug)]
 pub struct Streams<I, O, E> {
+    /// What the command reads; `None` for nothing.
     pub stdin: Option<I>,
+    /// Where its output goes.
     pub stdout: O,
+    /// Where its errors go.
     pub stderr: E,
+    /// The sizes of the terminal, as it changes.
     pub resize: Option<mpsc::Receiver<TerminalSize>>,
 }
 

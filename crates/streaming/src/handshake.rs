@@ -11,6 +11,7 @@ const ACCEPTED_PROTOCOLS: HeaderName = HeaderName::from_static("x-accepted-strea
 pub enum Kind {
     /// exec and attach.
     RemoteCommand,
+    /// Forwarding of ports.
     PortForward,
     /// One stream of bytes to the client, by WebSocket alone.
     Bytes,
@@ -18,9 +19,12 @@ pub enum Kind {
     Messages,
 }
 
+/// What carries the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
+    /// SPDY/3.1.
     Spdy,
+    /// WebSocket (RFC 6455).
     WebSocket,
 }
 
@@ -41,12 +45,14 @@ const REMOTE_COMMAND_WEBSOCKET: [&str; 5] = [
 const PORT_FORWARD_SPDY: [&str; 1] = ["portforward.k8s.io"];
 const TUNNEL: &str = "SPDY/3.1+portforward.k8s.io";
 const PORT_FORWARD_WEBSOCKET: [&str; 3] = [TUNNEL, "v4.channel.k8s.io", "v4.base64.channel.k8s.io"];
+/// The protocol of clients that take no bytes: each message is text in base64.
 pub const BASE64: &str = "base64.binary.k8s.io";
 const BYTES_WEBSOCKET: [&str; 2] = ["binary.k8s.io", BASE64];
 
 /// An upgrade that both sides can do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
+    /// What carries the streams.
     pub transport: Transport,
     /// Empty where the client named none.
     pub protocol: String,
@@ -57,7 +63,9 @@ pub struct Accepted {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct Refused {
+    /// The answer's status: 400 or 403.
     pub status: StatusCode,
+    /// The answer's body.
     pub text: String,
     supported: Vec<&'static str>,
 }
@@ -92,10 +100,15 @@ fn wants(headers: &HeaderMap, transport: &str) -> bool {
         && words(headers, &header::UPGRADE).any(|w| w.eq_ignore_ascii_case(transport))
 }
 
+/// Returns whether a client asks for a WebSocket.
 pub fn is_websocket(headers: &HeaderMap) -> bool {
     wants(headers, "websocket")
 }
 
+/// Agrees on a transport and a protocol: of those that the client offers the first that is known.
+///
+/// # Errors
+/// When the client asks for no upgrade, for one that is not right, or offers no protocol that is known.
 pub fn negotiate(kind: Kind, headers: &HeaderMap) -> Result<Accepted, Refused> {
     if is_websocket(headers) {
         let bad = |text: &str| Refused {
@@ -181,6 +194,7 @@ impl Accepted {
 }
 
 impl Refused {
+    /// The answer that says so, with the protocols that are known.
     pub fn response<B: From<String>>(&self) -> Response<B> {
         let mut response = Response::new(B::from(self.text.clone()));
         *response.status_mut() = self.status;

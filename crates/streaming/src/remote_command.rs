@@ -22,17 +22,23 @@ const WAITING: usize = 32;
 /// Which streams there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
+    /// The client sends input.
     pub stdin: bool,
+    /// The client takes output.
     pub stdout: bool,
     /// Never with a tty.
     pub stderr: bool,
+    /// The command has a terminal, whose size the client tells.
     pub tty: bool,
 }
 
+/// A terminal's size in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct TerminalSize {
+    /// Columns.
     #[serde(rename = "Width")]
     pub width: u16,
+    /// Rows.
     #[serde(rename = "Height")]
     pub height: u16,
 }
@@ -48,6 +54,10 @@ enum Way {
 }
 
 impl Output {
+    /// Sends bytes, once there is room.
+    ///
+    /// # Errors
+    /// When the connection is closed.
     pub async fn write(&self, bytes: Bytes) -> io::Result<()> {
         match &self.0 {
             Way::Spdy(writer) => writer.write(bytes).await,
@@ -69,9 +79,13 @@ impl Output {
 /// A client's streams. What it sends ends with its stream or its connection.
 #[derive(Debug)]
 pub struct Session {
+    /// What the client sends; ends with its input.
     pub stdin: Option<mpsc::Receiver<Bytes>>,
+    /// To the client's output.
     pub stdout: Option<Output>,
+    /// To the client's errors.
     pub stderr: Option<Output>,
+    /// The sizes of the client's terminal, as it changes.
     pub resize: Option<mpsc::Receiver<TerminalSize>>,
     /// Ends when the client is gone.
     pub gone: Gone,
@@ -87,6 +101,7 @@ pub struct Session {
 pub struct Gone(watch::Receiver<bool>);
 
 impl Gone {
+    /// Waits until the client is gone.
     pub async fn wait(&mut self) {
         // An error is the end of the sender: the connection's.
         let _ = self.0.wait_for(|gone| *gone).await;
@@ -94,6 +109,10 @@ impl Gone {
 }
 
 impl Session {
+    /// Takes a connection that was upgraded, and waits until all its streams are there.
+    ///
+    /// # Errors
+    /// When the client leaves, opens other streams than it asked for, or takes longer than 30 seconds.
     pub async fn open<T>(accepted: &Accepted, io: T, options: Options) -> io::Result<Self>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,

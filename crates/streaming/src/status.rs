@@ -2,16 +2,21 @@
 
 use serde::Serialize;
 
+/// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     metadata: Metadata,
+    /// `Success` or `Failure`.
     pub status: &'static str,
+    /// What a user is told.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+    /// `NonZeroExitCode` or `InternalError`; empty for success.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<Details>,
+    /// The code of an HTTP answer that says the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
 }
@@ -31,6 +36,7 @@ struct Cause {
 }
 
 impl Status {
+    /// The command ended with exit code 0.
     pub fn success() -> Self {
         Self {
             metadata: Metadata {},
@@ -71,6 +77,7 @@ impl Status {
         }
     }
 
+    /// Returns whether the command ended with exit code 0.
     pub fn is_success(&self) -> bool {
         self.status == "Success"
     }

@@ -14,12 +14,15 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, Role};
 /// What a tunnel may hold in each direction. Bytes.
 const TUNNEL: usize = 64 * 1024;
 
+/// A WebSocket over any connection.
 pub type Socket<T> = WebSocketStream<T>;
 
+/// The server's side of a connection that was upgraded.
 pub async fn server<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Socket<T> {
     WebSocketStream::from_raw_socket(io, Role::Server, None).await
 }
 
+/// The client's side of a connection that was upgraded.
 pub async fn client<T: AsyncRead + AsyncWrite + Unpin>(io: T) -> Socket<T> {
     WebSocketStream::from_raw_socket(io, Role::Client, None).await
 }
@@ -55,6 +58,10 @@ where
     }
 }
 
+/// Sends a message of bytes.
+///
+/// # Errors
+/// When the connection is closed or breaks.
 pub async fn send<S>(sink: &mut S, bytes: Bytes) -> io::Result<()>
 where
     S: futures::Sink<Message, Error = tokio_tungstenite::tungstenite::Error> + Unpin,
@@ -62,6 +69,10 @@ where
     sink.send(Message::Binary(bytes)).await.map_err(|e| failed(&e))
 }
 
+/// Sends a message of text.
+///
+/// # Errors
+/// When the connection is closed or breaks.
 pub async fn send_text<S>(sink: &mut S, text: Utf8Bytes) -> io::Result<()>
 where
     S: futures::Sink<Message, Error = tokio_tungstenite::tungstenite::Error> + Unpin,

@@ -62,10 +62,13 @@ pub fn truncate(disk: &dyn Disk, config: &EmbeddedConfig) -> Result<Option<Trunc
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The snapshot cannot be read.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// The system gave no thread.
     #[error("cannot start the store's thread: {0}")]
     Thread(std::io::Error),
 }

@@ -56,6 +56,7 @@ impl Head {
         Ok((Head { file, count }, Some(place)))
     }
 
+    /// Returns whether the file is there.
     pub fn is_made(&self) -> bool {
         self.file.is_some()
     }
@@ -90,6 +91,7 @@ impl Head {
         file.write_at(self.count % 2 * PAGE, &out)
     }
 
+    /// Makes the marks durable.
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.as_mut().map_or(Ok(()), |file| file.sync())
     }

@@ -16,12 +16,16 @@ const MARGIN: u64 = 1_000_000;
 /// Why a log was not cut. Nothing that can be read was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum TruncateError {
+    /// The log cannot be read for another reason than damage.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The snapshot is damaged, not the log.
     #[error("{0}; a snapshot cannot be cut: put back a backup, or move the directory away to begin with nothing")]
     Snapshot(#[from] crate::snapshot::SnapshotError),
+    /// The disk refused.
     #[error("cutting the write-ahead log: {0}")]
     Io(#[from] io::Error),
+    /// The damage is at the log's beginning.
     #[error("{0}; nothing before it can be read: put back a backup, or move the directory away to begin with nothing")]
     NothingLeft(LogError),
 }

@@ -31,9 +31,12 @@ impl Open {
 /// A stream of either side.
 #[derive(Debug)]
 pub struct Stream {
+    /// Odd for streams of the client, even for the server's.
     pub id: u32,
     headers: Headers,
+    /// What the peer sends; ends with its half of the stream.
     pub reader: mpsc::Receiver<Bytes>,
+    /// The own half.
     pub writer: Writer,
 }
 
@@ -57,6 +60,10 @@ fn closed() -> io::Error {
 }
 
 impl Writer {
+    /// Sends bytes, once there is room.
+    ///
+    /// # Errors
+    /// When the connection is closed.
     pub async fn write(&self, bytes: Bytes) -> io::Result<()> {
         let frame = Frame::Data {
             id: self.id,
@@ -90,6 +97,10 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Speaks SPDY on a connection that was upgraded.
+    ///
+    /// # Errors
+    /// When the compression of headers cannot begin.
     pub fn new<T: AsyncRead + AsyncWrite + Send + 'static>(io: T) -> io::Result<Self> {
         let (read, write) = tokio::io::split(io);
         let (frames, outgoing) = mpsc::channel(WAITING);

@@ -7,34 +7,54 @@ use bytes::Bytes;
 use super::header_block::{Compressor, Decompressor, Headers};
 
 const VERSION: u16 = 3;
+/// The flag of a sender's last frame of a stream.
 pub const FIN: u8 = 1;
 /// Frames say their length in 24 bits; nothing sane sends more than this. Bytes.
 pub const LARGEST: usize = 16 << 20;
 
+/// A frame as far as Kubernetes' peers use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
+    /// A peer opens a stream.
     SynStream {
+        /// The stream's number.
         id: u32,
+        /// The peer sends nothing on it.
         fin: bool,
+        /// What the stream is for.
         headers: Headers,
     },
+    /// A peer knows of a stream that the other has opened.
     SynReply {
+        /// The stream's number.
         id: u32,
+        /// Empty between Kubernetes' peers.
         headers: Headers,
     },
+    /// Bytes of a stream.
     Data {
+        /// The stream's number.
         id: u32,
+        /// They are the last that the peer sends on it.
         fin: bool,
+        /// The bytes; may be none.
         bytes: Bytes,
     },
+    /// A stream ends at once, in both directions.
     RstStream {
+        /// The stream's number.
         id: u32,
+        /// Why, as the protocol numbers it; 5 is `CANCEL`.
         status: u32,
     },
+    /// The peer wants the same frame back.
     Ping {
+        /// Odd where the client asks, even where the server does.
         id: u32,
     },
+    /// The peer takes no more streams.
     GoAway {
+        /// The last stream that it has taken.
         last: u32,
     },
     /// SETTINGS, HEADERS, WINDOW_UPDATE and what is not known: peers of Kubernetes do without them.
@@ -46,6 +66,7 @@ pub enum Frame {
 pub struct Head(pub [u8; 8]);
 
 impl Head {
+    /// Bytes that follow the head.
     pub fn length(self) -> usize {
         u32::from_be_bytes([0, self.0[5], self.0[6], self.0[7]]) as usize
     }
@@ -65,6 +86,10 @@ fn word(payload: &[u8], at: usize) -> io::Result<u32> {
     Ok(u32::from_be_bytes(*bytes))
 }
 
+/// Reads a frame. Headers are one compressed stream over a connection: `decompressor` is the connection's.
+///
+/// # Errors
+/// `InvalidData` for another version than 3, a frame that is cut short, and headers that are not right.
 pub fn decode(head: Head, payload: Bytes, decompressor: &mut Decompressor) -> io::Result<Frame> {
     let fin = head.flags() & FIN != 0;
     if !head.is_control() {
@@ -116,6 +141,10 @@ fn control(kind: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Writes a frame; `compressor` is the connection's. `Other` gives no bytes.
+///
+/// # Errors
+/// Those of the compression.
 pub fn encode(frame: &Frame, compressor: &mut Compressor) -> io::Result<Vec<u8>> {
     let flag = |fin: &bool| if *fin { FIN } else { 0 };
     Ok(match frame {

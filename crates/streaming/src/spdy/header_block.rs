@@ -6,6 +6,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 use super::dictionary::DICTIONARY;
 
+/// Names and values, in order.
 pub type Headers = Vec<(String, String)>;
 
 /// The most that a block may hold once it is unpacked. Bytes.
@@ -15,16 +16,25 @@ fn bad(text: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("spdy header block: {text}"))
 }
 
+/// The sending half of a connection's compression.
 #[derive(Debug)]
 pub struct Compressor(Compress);
 
 impl Compressor {
+    /// Begins the stream, with SPDY's dictionary.
+    ///
+    /// # Errors
+    /// Those of the compression.
     pub fn new() -> io::Result<Self> {
         let mut compress = Compress::new(Compression::best(), true);
         compress.set_dictionary(DICTIONARY).map_err(io::Error::other)?;
         Ok(Self(compress))
     }
 
+    /// Compresses the headers of one frame.
+    ///
+    /// # Errors
+    /// Those of the compression.
     pub fn encode(&mut self, headers: &Headers) -> io::Result<Vec<u8>> {
         let mut plain = Vec::new();
         let mut put = |bytes: &[u8]| {
@@ -54,6 +64,7 @@ impl Compressor {
     }
 }
 
+/// The receiving half of a connection's compression.
 #[derive(Debug)]
 pub struct Decompressor(Decompress);
 
@@ -64,6 +75,10 @@ impl Default for Decompressor {
 }
 
 impl Decompressor {
+    /// Reads the headers of one frame.
+    ///
+    /// # Errors
+    /// `InvalidData` for what is no block of headers, or one of more than 256 KiB.
     pub fn decode(&mut self, block: &[u8]) -> io::Result<Headers> {
         let mut plain = Vec::with_capacity(1024);
         let mut taken = 0;
