@@ -252,7 +252,8 @@ impl Environment {
         match (of, field) {
             ("JSONPatch", "op" | "from" | "path") if self.mutation => Some(Type::String),
             ("JSONPatch", "value") if self.mutation => Some(Type::Dyn),
-            ("JSONPatch", _) => None,
+            // upstream has every field, but no type for these
+            ("JSONPatch", _) if self.mutation => Some(Type::Opaque("".into(), [].into())),
             _ if self.mutation && self.type_named(of).is_some() => Some(Type::Dyn),
             _ => None,
         }

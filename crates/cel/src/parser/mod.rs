@@ -223,7 +223,7 @@ impl Parser {
         let yes = self.binary(1);
         self.enclosing.pop();
         let yes = yes?;
-        self.expect(Token::Colon)?;
+        self.expect_colon()?;
         let enclosing = self.enclosing.last().copied().unwrap_or(Enclosing::Whole);
         let no = self.expr(enclosing)?;
         let below = condition.height.max(yes.height).max(no.height);

@@ -57,6 +57,17 @@ impl Parser {
 
     /// Takes a token that must stand here.
     pub(super) fn expect(&mut self, token: Token) -> Parsed<()> {
+        self.expect_in(token, true)
+    }
+
+    /// Takes the colon of a choice, which is no part of an operand: nothing that follows operands goes on after it, but for those around.
+    pub(super) fn expect_colon(&mut self) -> Parsed<()> {
+        let outside = |e: &Enclosing| matches!(e, Enclosing::Whole | Enclosing::Choice);
+        let in_operand = !self.enclosing.iter().all(outside);
+        self.expect_in(Token::Colon, in_operand)
+    }
+
+    fn expect_in(&mut self, token: Token, in_operand: bool) -> Parsed<()> {
         if self.peek() == token {
             self.take();
             return Ok(());
@@ -74,7 +85,7 @@ impl Parser {
             return Ok(());
         }
         self.syntax_error(&format!("mismatched input {found} expecting {}", token.name()));
-        self.leave_out()
+        self.leave_out_in(in_operand)
     }
 
     /// Whether the token that stands here could follow one that is missing.
@@ -155,12 +166,16 @@ impl Parser {
 
     /// Leaves tokens out up to one that something around can go on with.
     fn leave_out(&mut self) -> Parsed<()> {
+        self.leave_out_in(true)
+    }
+
+    fn leave_out_in(&mut self, in_operand: bool) -> Parsed<()> {
         if self.last_error == Some(self.at) && self.peek() != Token::End {
             self.at += 1;
         }
         self.last_error = Some(self.at);
         let mut left_out = 0;
-        while !self.goes_on(self.peek()) {
+        while !self.goes_on(self.peek(), in_operand) {
             left_out += 1;
             if left_out > MAX_LEFT_OUT {
                 let message = format!("error recovery token lookahead limit exceeded: {MAX_LEFT_OUT}");
@@ -172,10 +187,11 @@ impl Parser {
         Ok(())
     }
 
-    fn goes_on(&self, token: Token) -> bool {
+    fn goes_on(&self, token: Token, in_operand: bool) -> bool {
+        let after_operand =
+            || operator(token).is_some() || matches!(token, Token::Dot | Token::OpenBracket | Token::Question);
         token == Token::End
-            || operator(token).is_some()
-            || matches!(token, Token::Dot | Token::OpenBracket | Token::Question)
+            || in_operand && after_operand()
             || self.enclosing.iter().any(|e| follow(*e).contains(&token))
     }
 }
