@@ -159,7 +159,8 @@ impl FieldError {
         if let Some(bad) = &self.bad_value {
             out.push_str(": ");
             match bad {
-                Value::Object(_) | Value::Array(_) | Value::Null | Value::Number(_) | Value::Bool(_) => {
+                Value::Number(_) => out.push_str(&go::sprint(bad)),
+                Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) => {
                     out.push_str(&go::json(bad, None));
                 }
                 Value::String(s) => out.push_str(&go::quote(s)),
@@ -305,6 +306,10 @@ mod tests {
             (
                 FieldError::invalid("spec.n", json!(-1), "why"),
                 "spec.n: Invalid value: -1: why",
+            ),
+            (
+                FieldError::invalid("spec.n", json!(0.00001), "why"),
+                "spec.n: Invalid value: 1e-05: why",
             ),
             (
                 FieldError::not_supported("spec.t", json!("z"), &["b", "a"]),

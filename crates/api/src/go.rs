@@ -7,8 +7,9 @@ pub fn sprint(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".to_owned(),
         Value::Bool(b) => b.to_string(),
+        // what is beyond 64 bits with a sign has none
         Value::Number(n) => match n.as_f64() {
-            Some(f) if n.is_f64() => float(f),
+            Some(f) if !n.is_i64() => float(f),
             _ => n.to_string(),
         },
         Value::String(s) => s.clone(),
@@ -28,8 +29,8 @@ pub fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
+        Value::Number(n) if n.is_i64() => "int64",
+        Value::Number(_) => "float64",
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",
@@ -82,7 +83,8 @@ pub fn json_number(number: &Number) -> String {
     }
 }
 
-fn json_float(f: f64) -> String {
+/// A number with a fraction or an exponent as Go's JSON encoder writes it.
+pub fn json_float(f: f64) -> String {
     let size = f.abs();
     if size != 0.0 && !(1e-6..1e21).contains(&size) {
         let text = format!("{f:e}");
@@ -98,6 +100,11 @@ fn json_float(f: f64) -> String {
 pub fn json(value: &Value, indent: Option<&str>) -> String {
     let mut text = String::new();
     write_json(&mut text, value, indent, 0);
+    html_escaped(text)
+}
+
+/// JSON without what a page would read as its own.
+pub fn html_escaped(text: String) -> String {
     if !text.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
         return text;
     }
@@ -199,6 +206,7 @@ mod tests {
     fn values_print_as_go_prints_them() {
         assert_eq!(sprint(&json!({"b": [1, "x"], "a": null})), "map[a:<nil> b:[1 x]]");
         assert_eq!(sprint(&json!(1.5)), "1.5");
+        assert_eq!(sprint(&json!(9_223_372_036_854_775_808_u64)), "9.223372036854776e+18");
         assert_eq!(
             syntax(&json!({"a": [null, "x", 1]})),
             "map[string]interface {}{\"a\":[]interface {}{interface {}(nil), \"x\", 1}}"

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 use serde_json::{Map, Value};
 use serde_saphyr::{DuplicateKeyPolicy, Spanned};
 
-use crate::schema::json::{OBJECTIONS, text_of};
+use crate::schema::json::{OBJECTIONS, real, text_of};
 use crate::schema::path::Path;
 use crate::schema::weight::Weight;
 
@@ -50,7 +50,23 @@ impl Document {
             duplicate_keys: DuplicateKeyPolicy::LastWins,
             legacy_octal_numbers: true,
         };
-        serde_saphyr::with_deserializer_from_slice_with_options(bytes, options, |d| read::<Spanned<String>, _>(d))
+        let read = |bytes: &[u8]| {
+            serde_saphyr::with_deserializer_from_slice_with_options(bytes, options.clone(), |d| {
+                read::<Spanned<String>, _>(d)
+            })
+        };
+        let mut mended: Option<Vec<u8>> = None;
+        for _ in 0..MOST_BEYOND {
+            let text = mended.as_deref().unwrap_or(bytes);
+            match read(text) {
+                Err(error) => match beyond_all_as_text(text, &error) {
+                    Some(next) => mended = Some(next),
+                    None => return Err(error),
+                },
+                done => return done,
+            }
+        }
+        read(mended.as_deref().unwrap_or(bytes))
     }
 
     /// What Go's YAML reader says of repeated keys when it is strict.
@@ -59,6 +75,24 @@ impl Document {
         let lines: String = self.repeated.iter().map(line).collect();
         (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:{lines}"))
     }
+}
+
+/// How many numbers of a text may be beyond all numbers.
+const MOST_BEYOND: usize = 20;
+
+/// The text with a number that is beyond all numbers in quotes: to Go's reader such a word is a text.
+fn beyond_all_as_text(text: &[u8], mut error: &serde_saphyr::Error) -> Option<Vec<u8>> {
+    while let serde_saphyr::Error::WithSnippet { error: inner, .. } = error {
+        error = inner;
+    }
+    let serde_saphyr::Error::NonFiniteFloat { value, location } = error else {
+        return None;
+    };
+    let at = usize::try_from(location.span().byte_offset()?).ok()?;
+    let (before, rest) = text.split_at_checked(at)?;
+    let rest = rest.strip_prefix(value.as_bytes())?;
+    let is_decimal = value.bytes().any(|byte| byte.is_ascii_digit());
+    is_decimal.then(|| [before, b"'", value.as_bytes(), b"'", rest].concat())
 }
 
 fn read<'de, K: Key, D: Deserializer<'de>>(deserializer: D) -> Result<Document, D::Error> {
@@ -152,7 +186,7 @@ impl<'de, K: Key> Visitor<'de> for Tree<'_, K> {
         if K::WHOLE_NUMBERS && value.fract() == 0.0 && value.abs() < LARGEST_WHOLE {
             return Ok((value as i64).into());
         }
-        Ok(value.into())
+        Ok(real(value))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
@@ -252,18 +286,23 @@ mod tests {
             ("off", json!(false)),
             ("2024-01-01", json!("2024-01-01")),
             ("1.2.3", json!("1.2.3")),
+            ("[1e400, -2e999]", json!(["1e400", "-2e999"])),
             ("~", json!(null)),
         ] {
             let document = Document::from_yaml(format!("v: {text}").as_bytes()).unwrap();
             assert_eq!(document.value["v"], want, "{text}");
         }
-        assert_eq!(Document::from_json(b"{\"v\": 1.0}").unwrap().value, json!({ "v": 1.0 }));
+        assert_eq!(
+            Document::from_json(b"{\"v\": 1.0, \"w\": -0}").unwrap().value,
+            json!({ "v": 1.0, "w": 0 })
+        );
     }
 
     #[test]
     fn text_that_is_no_document_is_refused() {
         assert!(Document::from_json(b"{} {}").is_err());
         assert!(Document::from_yaml(b"a: [").is_err());
+        assert!(Document::from_yaml(b"a: .inf").is_err());
         assert_eq!(Document::from_yaml(b"a: 1").unwrap().yaml_problem(), None);
     }
 }

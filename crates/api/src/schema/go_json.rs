@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
+use crate::go;
 use crate::schema::{Field, Schema, Shape, TypeId};
 
 impl Schema {
-    /// Writes a tree of a kind. Where a merge patch has touched an object its keys are sorted, as those of the whole
+    /// Writes a tree of a kind; `<`, `>` and `&` are escaped. Where a merge patch has touched an object its keys are sorted, as those of the whole
     /// object are.
     pub fn go_json(&self, root: TypeId, tree: &Value, patch: &Value) -> String {
         let mut out = String::new();
@@ -15,7 +16,7 @@ impl Schema {
             Value::Object(serde_json::Map::new())
         };
         self.write_go(Some(root), tree, Some(&touched), &mut out);
-        out
+        go::html_escaped(out)
     }
 
     fn write_go(&self, ty: Option<TypeId>, tree: &Value, touched: Option<&Value>, out: &mut String) {

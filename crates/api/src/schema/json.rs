@@ -39,6 +39,14 @@ impl Decoded {
         let duplicate = known.map(|p| format!("duplicate field {}", quote(p)));
         self.text.clone().into_iter().chain(unknown).chain(duplicate).collect()
     }
+
+    /// The same of a custom object, whose text and whose fields are looked at one after the other: a field that nobody knows may
+    /// stand twice, too.
+    pub fn strict_errors_of_custom(&self) -> Vec<String> {
+        let duplicate = self.duplicate.iter().map(|p| format!("duplicate field {}", quote(p)));
+        let unknown = self.unknown.iter().map(|p| format!("unknown field {}", quote(p)));
+        self.text.clone().into_iter().chain(duplicate).chain(unknown).collect()
+    }
 }
 
 /// Which of upstream's two decoders speaks where a value is not of its type: the one that reads JSON, or the one that makes a typed
@@ -96,9 +104,13 @@ impl Schema {
             path: &Path::Root,
             unseen: false,
         };
-        match seed.deserialize(deserializer) {
+        let read = seed.deserialize(deserializer);
+        let found = context.found.into_inner();
+        match read {
             Ok(value) => {
-                let found = context.found.into_inner();
+                if let Some(misfit) = found.misfit {
+                    return Err(DecodeError(misfit));
+                }
                 Ok(Decoded {
                     value,
                     unknown: found.unknown,
@@ -107,9 +119,7 @@ impl Schema {
                 })
             }
             // The text of serde's error has a position appended, which upstream's has not.
-            Err(e) => Err(DecodeError(
-                context.found.into_inner().error.unwrap_or_else(|| e.to_string()),
-            )),
+            Err(e) => Err(DecodeError(found.error.unwrap_or_else(|| e.to_string()))),
         }
     }
 }
@@ -122,7 +132,10 @@ struct Found {
     unknown: Vec<String>,
     duplicate: Vec<String>,
     told: HashSet<String>,
+    /// What ended the reading.
     error: Option<String>,
+    /// The first value that is not of its type. Go reads on, and says so if nothing worse comes.
+    misfit: Option<String>,
 }
 
 impl Found {
@@ -155,7 +168,7 @@ struct Context<'s> {
 impl Context<'_> {
     fn weigh<E: serde::de::Error>(&self, weighed: Result<(), TooHeavy>) -> Result<(), E> {
         weighed.map_err(|error| {
-            self.found.borrow_mut().error.get_or_insert(error.to_string());
+            self.found.borrow_mut().error = Some(error.to_string());
             E::custom(error)
         })
     }
@@ -184,18 +197,41 @@ impl<'a> Seed<'a> {
         }
     }
 
+    /// Ends the reading: a type that reads itself does not know the value.
     fn fail<E: serde::de::Error>(&self, message: String) -> E {
         let error = E::custom(&message);
-        self.context.found.borrow_mut().error.get_or_insert(message);
+        self.context.found.borrow_mut().error = Some(message);
         error
     }
 
+    /// Notes a value that is not of its type, and reads on.
+    fn misfit<E: serde::de::Error>(&self, message: String) -> Result<Value, E> {
+        if self.context.voice == Voice::Converter {
+            return Err(self.fail(message));
+        }
+        self.context.found.borrow_mut().misfit.get_or_insert(message);
+        Ok(Value::Null)
+    }
+
+    /// Reads what reads itself in Go: what does not fit in there ends the reading.
+    fn reads_itself<E: serde::de::Error>(&self, read: impl FnOnce() -> Result<Value, E>) -> Result<Value, E> {
+        let outside = self.context.found.borrow_mut().misfit.take();
+        let value = read()?;
+        let inside = std::mem::replace(&mut self.context.found.borrow_mut().misfit, outside);
+        match inside {
+            Some(message) => Err(self.fail(message)),
+            None => Ok(value),
+        }
+    }
+
     /// The value is of another type: what JSON calls it, and what Go calls it.
-    fn mismatch<E: serde::de::Error>(&self, found: &str, kind: &str) -> E {
+    fn mismatch<E: serde::de::Error>(&self, found: &str, kind: &str) -> Result<Value, E> {
         let schema = self.context.schema;
         match self.scalar() {
-            Some(Scalar::Quantity) => return self.fail(crate::quantity::FORMAT.to_owned()),
-            Some(Scalar::SchemaOrBool) => return self.fail("boolean or JSON schema expected".to_owned()),
+            Some(Scalar::Quantity) => return Err(self.fail(crate::quantity::FORMAT.to_owned())),
+            Some(Scalar::SchemaOrBool) => return Err(self.fail("boolean or JSON schema expected".to_owned())),
+            // these look for a brace or a bracket, and find nothing in what has neither
+            Some(Scalar::SchemaOrArray | Scalar::SchemaOrStrings) => return Ok(Value::Null),
             _ => {}
         }
         let (expected, special) = match self.scalar() {
@@ -205,7 +241,7 @@ impl<'a> Seed<'a> {
             _ => (schema.go_name(self.ty), false),
         };
         if self.context.voice == Voice::Converter {
-            return self.fail(match self.shape() {
+            return Err(self.fail(match self.shape() {
                 _ if special => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
                 Shape::List { .. } | Shape::WrappedList { .. } | Shape::Scalar(Scalar::Bytes) => {
                     format!("cannot restore slice from {kind}")
@@ -218,7 +254,7 @@ impl<'a> Seed<'a> {
                     format!("cannot convert float64 to {expected}")
                 }
                 Shape::Scalar(_) => format!("unrecognized type: {expected}"),
-            });
+            }));
         }
         let place = match self.owner {
             Some(owner) => {
@@ -228,9 +264,11 @@ impl<'a> Seed<'a> {
             }
             None => "value".to_owned(),
         };
-        self.fail(format!(
-            "json: cannot unmarshal {found} into Go {place} of type {expected}"
-        ))
+        let message = format!("json: cannot unmarshal {found} into Go {place} of type {expected}");
+        match special {
+            true => Err(self.fail(message)),
+            false => self.misfit(message),
+        }
     }
 
     /// A number that is too large for its field, as Go's conversion leaves it: the low bits of it.
@@ -260,9 +298,9 @@ impl<'a> Seed<'a> {
             Some(Scalar::Double | Scalar::Quantity | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(number),
             Some(Scalar::Int32 | Scalar::Int64) if let Some(cut) = self.cut(&number) => Ok(cut),
             Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString) => {
-                Err(self.mismatch(&format!("number {number}"), go_kind(&number)))
+                self.mismatch(&format!("number {number}"), go_kind(&number))
             }
-            _ => Err(self.mismatch("number", go_kind(&number))),
+            _ => self.mismatch("number", go_kind(&number)),
         }
     }
 }
@@ -283,6 +321,14 @@ const WHOLE: f64 = 9e15;
 /// What Go calls the type of a number in a tree.
 fn go_kind(number: &Value) -> &'static str {
     if number.is_f64() { "float64" } else { "int64" }
+}
+
+/// A number with a fraction or an exponent. A zero with a sign is an integer to Go.
+pub(super) fn real(v: f64) -> Value {
+    if v == 0.0 && v.is_sign_negative() {
+        return Value::from(0);
+    }
+    v.into()
 }
 
 /// Bytes of a text.
@@ -324,7 +370,7 @@ impl<'de> Visitor<'de> for Free<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        Ok(v.into())
+        Ok(real(v))
     }
 
     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Value, E> {
@@ -383,7 +429,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
         match self.scalar() {
             Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::SchemaOrBool) => Ok(v.into()),
-            _ => Err(self.mismatch("bool", "bool")),
+            _ => self.mismatch("bool", "bool"),
         }
     }
 
@@ -402,7 +448,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         if is_integer && (whole || v == 0.0) {
             return self.visit_i64(v as i64);
         }
-        self.integer(false, false, v.into())
+        self.integer(false, false, real(v))
     }
 
     fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Value, E> {
@@ -418,10 +464,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     Err(message) if s == Scalar::Bytes && self.context.voice == Voice::Converter => {
                         Err(self.fail(format!("error decoding from json: {message}")))
                     }
+                    Err(message) if s == Scalar::Bytes => self.misfit(message),
                     Err(message) => Err(self.fail(message)),
                 }
             }
-            _ => Err(self.mismatch("string", "string")),
+            _ => self.mismatch("string", "string"),
         }
     }
 
@@ -443,30 +490,40 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Shape::Scalar(Scalar::SchemaOrArray) => schema
                 .json_schema
                 .ok_or_else(|| A::Error::custom("no type for JSON schemas"))?,
-            _ => return Err(self.mismatch("array", "slice")),
+            _ => {
+                let told = self.mismatch("array", "slice")?;
+                while items.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                return Ok(told);
+            }
         };
-        let mut out = Vec::new();
-        while let Some(item) = {
-            let path = Path::Index(self.path, out.len());
-            items.next_element_seed(Seed {
-                ty: item_type,
-                path: &path,
-                unseen: self.unseen || self.scalar() == Some(Scalar::SchemaOrArray),
-                ..self
-            })?
-        } {
-            self.context.weigh(self.context.weight.value(text_of(&item)))?;
-            out.push(item);
+        let itself = self.scalar() == Some(Scalar::SchemaOrArray);
+        let mut read = || {
+            let mut out = Vec::new();
+            while let Some(item) = {
+                let path = Path::Index(self.path, out.len());
+                items.next_element_seed(Seed {
+                    ty: item_type,
+                    path: &path,
+                    unseen: self.unseen || itself,
+                    ..self
+                })?
+            } {
+                self.context.weigh(self.context.weight.value(text_of(&item)))?;
+                out.push(item);
+            }
+            Ok(Value::Array(out))
+        };
+        match itself {
+            true => self.reads_itself(read),
+            false => read(),
         }
-        Ok(Value::Array(out))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let schema = self.context.schema;
-        let mut unseen = self.unseen;
-        let (structure, value_type) = match self.shape() {
-            Shape::Struct(_) => (Some(self.ty), None),
-            Shape::Map { value } => (None, Some(*value)),
+        match self.shape() {
+            Shape::Struct(_) => self.members(entries, Some(self.ty), None, self.unseen),
+            Shape::Map { value } => self.members(entries, None, Some(*value), self.unseen),
             Shape::Scalar(Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1) => {
                 return Free {
                     context: self.context,
@@ -475,11 +532,30 @@ impl<'de> Visitor<'de> for Seed<'_> {
                 .visit_map(entries);
             }
             Shape::Scalar(Scalar::SchemaOrArray | Scalar::SchemaOrBool | Scalar::SchemaOrStrings) => {
-                unseen = true;
-                (schema.json_schema, None)
+                self.reads_itself(|| self.members(entries, schema.json_schema, None, true))
             }
-            _ => return Err(self.mismatch("object", "map")),
-        };
+            _ => {
+                let told = self.mismatch("object", "map")?;
+                while entries
+                    .next_entry::<serde::de::IgnoredAny, serde::de::IgnoredAny>()?
+                    .is_some()
+                {}
+                Ok(told)
+            }
+        }
+    }
+}
+
+impl Seed<'_> {
+    /// The members of a struct, or of a map of values of one type.
+    fn members<'de, A: MapAccess<'de>>(
+        self,
+        mut entries: A,
+        structure: Option<TypeId>,
+        value_type: Option<TypeId>,
+        unseen: bool,
+    ) -> Result<Value, A::Error> {
+        let schema = self.context.schema;
         let mut out = Map::new();
         let mut ignored: HashSet<String> = HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
@@ -552,6 +628,37 @@ mod tests {
         assert_eq!(converted(json!(1.5)), Err("cannot convert float64 to int32".to_owned()));
         let read = schema.decode_value(root, json!({ "spec": { "replicas": 4_294_967_297_i64 } }));
         assert!(read.is_err());
+    }
+
+    /// `encoding/json` keeps the first value that is not of its type and reads on; a type that reads itself ends it.
+    #[test]
+    fn what_a_type_does_not_know_is_told_before_a_value_of_another_type() {
+        let schema = Schema::builtin();
+        let pod = schema.type_for(&GroupVersionKind::new("", "v1", "Pod")).unwrap();
+        let why = |spec: &str| {
+            let text = format!(r#"{{"spec":{spec}}}"#);
+            schema.decode_json(pod, text.as_bytes()).unwrap_err().to_string()
+        };
+        let two = why(r#"{"nodeName":1,"hostname":[{"a":1}]}"#);
+        assert!(two.ends_with("spec.nodeName of type string"), "{two}");
+        let one = why(r#"{"hostname":[{"a":[1]}],"subdomain":{"b":{}},"nodeName":"a"}"#);
+        assert!(one.ends_with("spec.hostname of type string"), "{one}");
+        assert_eq!(why(r#"{"nodeName":1,"overhead":{"cpu":"x"}}"#), crate::quantity::FORMAT);
+        let kind = GroupVersionKind::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
+        let definition = schema.type_for(&kind).unwrap();
+        let read = |schema_of_v1: &str| {
+            let text = format!(r#"{{"spec":{{"versions":[{{"schema":{{"openAPIV3Schema":{schema_of_v1}}}}}]}}}}"#);
+            schema
+                .decode_json(definition, text.as_bytes())
+                .map_err(|e| e.to_string())
+        };
+        let inner = read(r#"{"title":1,"items":{"maximum":"x"}}"#).unwrap_err();
+        assert!(inner.contains("cannot unmarshal string"), "{inner}");
+        assert_eq!(
+            read(r#"{"title":1,"additionalProperties":[]}"#).unwrap_err(),
+            "boolean or JSON schema expected"
+        );
+        assert!(read(r#"{"items":-1}"#).is_ok());
     }
 
     #[test]

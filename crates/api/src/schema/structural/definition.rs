@@ -66,7 +66,9 @@ pub fn errors(schema: &Value, at: &str, status: bool) -> Findings {
         invariants.sort_by_key(ToString::to_string);
         if invariants.is_empty() {
             let before = found.len();
-            defaults(&Node::compile(schema), true, false, at, &mut found);
+            let mut node = Node::compile(schema);
+            node.forget_unions();
+            defaults(&node, true, false, at, &mut found);
             structural_schema = true;
             bad_defaults = found.len() > before;
         } else {
@@ -115,6 +117,17 @@ fn list<'v>(schema: &'v Value, key: &str) -> &'v [Value] {
         .unwrap_or_default()
 }
 
+/// Whether Go's type has something else than nothing there, be it an empty text.
+fn is_given(schema: &Value, key: &str) -> bool {
+    // the type points to these
+    const POINTERS: [&str; 3] = ["$ref", "x-kubernetes-list-type", "x-kubernetes-map-type"];
+    schema.get(key).is_some_and(|v| match v {
+        Value::String(s) => !s.is_empty() || POINTERS.contains(&key),
+        Value::Array(_) | Value::Object(_) => true,
+        _ => is_set(schema, key),
+    })
+}
+
 fn is_set(schema: &Value, key: &str) -> bool {
     schema.get(key).is_some_and(|v| match v {
         Value::Null => false,
@@ -148,13 +161,7 @@ pub fn unknown_formats(schema: &Value) -> Vec<String> {
     let mut found = Vec::new();
     each(schema, &mut |s| {
         let format = text(s, "format");
-        let known = match text(s, "type") {
-            "" | "string" => formats::is_known(format),
-            "integer" => matches!(format, "int32" | "int64"),
-            "number" => matches!(format, "float" | "double"),
-            _ => false,
-        };
-        if !format.is_empty() && !known {
+        if !format.is_empty() && !formats::is_known_of(text(s, "type"), format) {
             found.push(format.to_owned());
         }
     });
@@ -217,7 +224,7 @@ fn root_with_status(schema: &Value, at: &str, errors: &mut Errors) {
     }
     let known = |key: &str| ALLOWED.iter().any(|(_, name)| *name == key);
     let keys = schema.as_object().into_iter().flatten().map(|(key, _)| key);
-    if keys.into_iter().any(|key| is_set(schema, key) && !known(key)) {
+    if keys.into_iter().any(|key| is_given(schema, key) && !known(key)) {
         let names: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
         let why = format!(
             "only [{}] fields are allowed at the root of the schema if the status subresource is enabled",
@@ -335,7 +342,9 @@ fn names_alone(metadata: &Value) -> bool {
                 .collect();
             names.iter().all(|name| matches!(*name, "name" | "generateName"))
         }
-        key => !is_set(metadata, key),
+        // what has no items comes to the same
+        "enum" | "allOf" | "anyOf" | "oneOf" => !is_set(metadata, key),
+        key => !is_given(metadata, key),
     })
 }
 
@@ -459,7 +468,12 @@ fn defaults(node: &Node, root: bool, meta: bool, at: &str, errors: &mut Errors) 
                 "must not have unknown fields",
             ));
         }
-        let of_objects = embedded::errors(node, default, &Path::Key(&Path::Root, &under), node.embedded);
+        let place = Path::Key(&Path::Root, &under);
+        let coerced = embedded::coerce(node, &mut default.clone(), &place, &mut Vec::new());
+        let of_objects = match coerced {
+            Err(error) if !meta => vec![error],
+            _ => embedded::errors(node, default, &place, node.embedded),
+        };
         if of_objects.is_empty() {
             errors.extend(node.check_part(default, None, &under));
         } else {

@@ -67,6 +67,35 @@ fn coerce_object(map: &mut Map<String, Value>, at: &Path<'_>, unknown: &mut Vec<
     Ok(())
 }
 
+/// The paths of what the metadata of whole objects has and metadata does not, where it cannot be read for other reasons. `whole` says
+/// that the value is an object itself.
+pub fn undeclared(node: &Node, value: &Value, at: &Path<'_>, whole: bool, found: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            if whole || node.embedded {
+                let schema = Schema::builtin();
+                let meta = schema.type_named("meta.v1.ObjectMeta");
+                let metadata = map.get("metadata").and_then(Value::as_object).into_iter().flatten();
+                let unknown = metadata.filter(|(key, _)| meta.is_some_and(|meta| schema.field(meta, key).is_none()));
+                let at = Path::Key(at, "metadata");
+                found.extend(unknown.map(|(key, _)| Path::Key(&at, key).text(true)));
+            }
+            for (key, inner) in map {
+                if let Some(child) = node.child(key) {
+                    undeclared(child, inner, &Path::Key(at, key), false, found);
+                }
+            }
+        }
+        Value::Array(list) => {
+            let Some(items) = &node.items else { return };
+            for (i, inner) in list.iter().enumerate() {
+                undeclared(items, inner, &Path::Index(at, i), false, found);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Everything that is wrong with embedded objects. `whole` says that the value is one itself.
 pub fn errors(node: &Node, value: &Value, at: &Path<'_>, whole: bool) -> Vec<FieldError> {
     let mut found = Vec::new();

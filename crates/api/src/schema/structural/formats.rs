@@ -35,6 +35,16 @@ pub fn holds(format: &str, text: &str) -> bool {
     }
 }
 
+/// Whether a format is checked of values of a type.
+pub fn is_known_of(kind: &str, format: &str) -> bool {
+    match kind {
+        "" | "string" => is_known(format),
+        "integer" => matches!(format, "int32" | "int64"),
+        "number" => matches!(format, "float" | "double"),
+        _ => false,
+    }
+}
+
 /// Whether a schema's format is checked at all.
 pub fn is_known(format: &str) -> bool {
     const KNOWN: [&str; 26] = [

@@ -10,6 +10,8 @@ pub mod pattern;
 mod rules;
 mod shape;
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::field::FieldError;
@@ -41,7 +43,7 @@ pub enum Nulls {
 impl Schema {
     /// Compiles the `openAPIV3Schema` of a CRD version that was found to be right by [`definition::errors`].
     pub fn from_crd(openapi: &Value) -> (Schema, TypeId) {
-        let node = Node::compile(openapi);
+        let mut node = Node::compile(openapi);
         let mut schema = Schema::default();
         let root = Node {
             kind: "object".into(),
@@ -49,6 +51,7 @@ impl Schema {
         };
         let root = shape::add(&mut schema, &root, true);
         table::flatten(&mut schema);
+        node.forget_unknown_formats();
         schema.structural = Some(Box::new(node));
         (schema, root)
     }
@@ -86,8 +89,26 @@ impl Schema {
             unknown.sort();
             decoded.unknown.extend(unknown);
         }
-        whole_numbers(&mut decoded.value);
         Ok(decoded)
+    }
+
+    /// The paths of fields that metadata does not have, in an object that [`Schema::decode_custom`] cannot read.
+    pub fn undeclared_metadata(&self, value: &Value) -> Vec<String> {
+        let mut found = Vec::new();
+        if let Some(node) = &self.structural {
+            embedded::undeclared(node, value, &Path::Root, true, &mut found);
+        }
+        found
+    }
+
+    /// The paths of fields that [`Schema::decode_custom`] drops though who applies may declare them: an object around them keeps what
+    /// its schema does not specify.
+    pub fn loose(&self, value: &Value) -> HashSet<String> {
+        let mut found = HashSet::new();
+        if let Some(node) = &self.structural {
+            node.loose(value, false, &Path::Root, &mut found);
+        }
+        found
     }
 
     /// Takes out of a custom object what the schema does not specify.
@@ -134,8 +155,9 @@ impl Schema {
     }
 }
 
-/// Writes numbers without a fraction as Go writes them: `3.0` is `3`.
-fn whole_numbers(value: &mut Value) {
+/// Makes numbers without a fraction integers, as they are once Go has written them: `3.0` is `3`. Until then rules see them as they
+/// were sent.
+pub fn whole_numbers(value: &mut Value) {
     match value {
         Value::Number(n) if n.is_f64() => {
             if let Some(whole) = n.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e18) {
@@ -145,6 +167,16 @@ fn whole_numbers(value: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(whole_numbers),
         Value::Object(map) => map.values_mut().for_each(whole_numbers),
         _ => {}
+    }
+}
+
+/// Whether there is a number that [`whole_numbers`] would make an integer.
+pub fn has_whole_reals(value: &Value) -> bool {
+    match value {
+        Value::Number(n) => n.is_f64() && n.as_f64().is_some_and(|f| f.fract() == 0.0),
+        Value::Array(list) => list.iter().any(has_whole_reals),
+        Value::Object(map) => map.values().any(has_whole_reals),
+        _ => false,
     }
 }
 

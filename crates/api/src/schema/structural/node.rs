@@ -1,9 +1,10 @@
 //! A structural schema: what the `openAPIV3Schema` of a definition says of each value, compiled once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use super::formats;
 use super::pattern::Pattern;
 use crate::schema::ListType;
 use crate::schema::json::OBJECTIONS;
@@ -98,12 +99,66 @@ impl Node {
         }
     }
 
+    /// Takes out the formats that nothing is held against: objects are not, though the defaults of a schema are.
+    pub fn forget_unknown_formats(&mut self) {
+        if let Some(checks) = &mut self.checks {
+            // a value that may be of either type is held against formats of texts
+            let kind = if self.int_or_string { "" } else { &*self.kind };
+            if !formats::is_known_of(kind, &checks.format) {
+                checks.format = Box::default();
+            }
+            let lists = [&mut checks.all_of, &mut checks.any_of, &mut checks.one_of];
+            lists.into_iter().flatten().for_each(Node::forget_unknown_formats);
+            checks.not.iter_mut().for_each(|not| not.forget_unknown_formats());
+        }
+        self.properties.values_mut().for_each(Node::forget_unknown_formats);
+        self.items.iter_mut().for_each(|items| items.forget_unknown_formats());
+        if let Additional::Schema(node) = &mut self.additional {
+            node.forget_unknown_formats();
+        }
+    }
+
+    /// Lets values that may be an integer or a string be of any type: defaults are held against nothing more.
+    pub fn forget_unions(&mut self) {
+        self.int_or_string = false;
+        self.properties.values_mut().for_each(Node::forget_unions);
+        self.items.iter_mut().for_each(|items| items.forget_unions());
+        if let Additional::Schema(node) = &mut self.additional {
+            node.forget_unions();
+        }
+    }
+
     /// The schema of one key of an object.
     pub fn child(&self, key: &str) -> Option<&Node> {
         match (self.properties.get(key), &self.additional) {
             (Some(node), _) => Some(node),
             (None, Additional::Schema(node)) => Some(node),
             _ => None,
+        }
+    }
+
+    /// The fields of a value that are not specified, below a node that keeps such; `open` says that this one is.
+    pub fn loose(&self, value: &Value, open: bool, at: &Path<'_>, found: &mut HashSet<String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, inner) in map {
+                    let below = Path::Key(at, key);
+                    match (self.child(key), &self.additional) {
+                        (Some(child), _) => child.loose(inner, open || self.preserve_unknown, &below, found),
+                        (None, Additional::Absent) if open && !self.preserve_unknown && found.len() < OBJECTIONS => {
+                            found.insert(below.text(true));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Value::Array(list) => {
+                let Some(items) = &self.items else { return };
+                for (i, inner) in list.iter().enumerate() {
+                    items.loose(inner, open || self.preserve_unknown, &Path::Index(at, i), found);
+                }
+            }
+            _ => {}
         }
     }
 

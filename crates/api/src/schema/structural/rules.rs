@@ -21,8 +21,17 @@ struct Outcome {
 
 impl Outcome {
     fn merge(&mut self, other: Outcome) {
-        self.errors.extend(other.errors);
+        other.errors.into_iter().for_each(|error| self.tell(error));
         self.matches += other.matches;
+    }
+
+    /// Adds an error, unless one that reads the same is there: several alternatives may say it.
+    fn tell(&mut self, error: FieldError) {
+        let same =
+            |other: &FieldError| other.kind == error.kind && other.detail == error.detail && other.field == error.field;
+        if !self.errors.iter().any(same) {
+            self.errors.push(error);
+        }
     }
 }
 
@@ -38,8 +47,9 @@ impl Node {
         let mut errors = self.check(value, old, &Path::Root);
         for error in &mut errors {
             error.field = match error.field.as_str() {
-                "<nil>" => under.to_owned(),
-                field => format!("{under}.{}", field.trim_start_matches('.')),
+                "<nil>" | "." => under.to_owned(),
+                // one dot goes; a key without a name leaves another
+                field => format!("{under}.{}", field.strip_prefix('.').unwrap_or(field)),
             };
         }
         errors
@@ -222,7 +232,7 @@ impl Node {
             };
             let shown = match (whole, &error) {
                 (Some(_), None) => (bound as i64).to_string(),
-                _ => bound.to_string(),
+                _ => go::float(bound),
             };
             out.errors.extend(error);
             if beyond {
@@ -340,7 +350,7 @@ fn beyond<T: PartialOrd>(value: &T, bound: &T, upper: bool, exclusive: bool) -> 
 fn multiple_of(value: f64, step: f64) -> Option<String> {
     let times = if step < 1.0 { 1.0 / step * value } else { value / step };
     let whole = (times - times.round()).abs() < 1e-9 * times.abs().max(1.0);
-    (step > 0.0 && !whole).then(|| format!("should be a multiple of {step}"))
+    (step > 0.0 && !whole).then(|| format!("should be a multiple of {}", go::float(step)))
 }
 
 /// `anyOf`, `oneOf`, `allOf` and `not`.

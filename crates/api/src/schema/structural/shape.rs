@@ -21,6 +21,8 @@ pub fn add(schema: &mut Schema, node: &Node, root: bool) -> TypeId {
         "string" if node.checks.as_ref().is_none_or(|c| matches!(&*c.format, "" | "byte")) => {
             scalar(schema, Scalar::String)
         }
+        // a text with a format is any scalar
+        "string" => scalar(schema, Scalar::IntOrString),
         _ => scalar(schema, Scalar::Any),
     }
 }
@@ -78,7 +80,8 @@ fn object(schema: &mut Schema, node: &Node, root: bool) -> TypeId {
 /// The shape of `ObjectMeta` as server-side apply needs it.
 fn metadata(schema: &mut Schema) -> TypeId {
     let any = scalar(schema, Scalar::Any);
-    let strings = push(schema, Shape::Map { value: any });
+    let text = scalar(schema, Scalar::String);
+    let strings = push(schema, Shape::Map { value: text });
     let list = ListType::Set;
     let set = push(schema, Shape::List { item: any, list });
     let reference = push(

@@ -16,7 +16,31 @@ fn stored(openapi: &Value, spec: Value) -> (Value, Vec<String>) {
     schema.set_defaults(root, &mut decoded.value);
     let errors = schema.validate_structural(&decoded.value, None, Written::Whole);
     let errors = errors.iter().map(ToString::to_string).collect();
+    whole_numbers(&mut decoded.value);
     (decoded.value["spec"].take(), errors)
+}
+
+/// `StripUnsupportedFormatsPostProcessorForVersion` and `ToKubeOpenAPI`.
+#[test]
+fn formats_that_nobody_knows_count_for_defaults_alone_and_the_types_of_a_union_for_objects_alone() {
+    let mut openapi = spec(json!({
+        "i": { "type": "integer", "format": "float" }, "x": { "x-kubernetes-int-or-string": true },
+        "m": { "type": "object", "additionalProperties": { "type": "object", "properties": { "n": { "type": "number", "maximum": 1 } } } },
+    }));
+    let unfit = "spec.i: Invalid value: \"number\": spec.i in body must be of type integer: \"number\"";
+    assert_eq!(stored(&openapi, json!({ "i": 1.5 })).1[0], unfit);
+    assert_eq!(stored(&openapi, json!({ "x": true })).1.len(), 1);
+    openapi["properties"]["spec"]["default"] = json!({ "i": 1.5, "x": true, "m": { "": { "n": 1e6 } } });
+    let refused = refused(&openapi);
+    let at = "schema.properties[spec].default";
+    let wanted = [
+        format!("{at}.i: Invalid value: \"float64\": i in body must be of type float: \"float64\""),
+        format!("{at}.m..n: Invalid value: 1e+06: m..n in body should be less than or equal to 1"),
+    ];
+    for want in wanted {
+        assert!(refused.contains(&want), "{want} in {refused:?}");
+    }
+    assert!(!refused.iter().any(|error| error.contains(".x")), "{refused:?}");
 }
 
 fn refused(openapi: &Value) -> Vec<String> {
