@@ -4,7 +4,7 @@ pub mod backend;
 pub mod batch;
 mod event;
 pub mod log_file;
-mod objects;
+pub mod objects;
 pub mod policy;
 pub mod policy_file;
 mod source;

@@ -24,6 +24,11 @@ pub struct Peer {
 pub struct Expired;
 
 impl Peer {
+    /// Whether the client has shown a certificate that was signed for clients.
+    pub fn has_certificate(&self) -> bool {
+        self.shown.is_some()
+    }
+
     /// `shown` is what the client's verified certificate says, and when that ends, in seconds since 1970.
     pub fn new(address: IpAddr, shown: Option<(Proof, i64)>) -> Peer {
         Peer { address, shown }

@@ -10,10 +10,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
+use serde_json::{Value, json};
 
 use crate::audit::Trail;
 use crate::authentication::certificate::{Expired, Peer, Proof};
 use crate::http::front_proxy::FrontProxy;
+use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
 use crate::http::user::User;
 use crate::registry::Registry;
@@ -146,6 +148,34 @@ fn bearer_token(headers: &HeaderMap) -> Result<Option<String>> {
     let token = parts.next().unwrap_or_default();
     let presented = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty();
     Ok(presented.then(|| token.to_owned()))
+}
+
+/// How a client has tried in vain to say who it is, as the record of its request shows it (`getAuthMethods`).
+pub fn failed(headers: &HeaderMap, query: &Query, peer: Option<&Peer>) -> Value {
+    let text = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let (scheme, rest) = text.unwrap_or_default().trim().split_once(' ').unwrap_or_default();
+    let tried = [
+        ("basic", scheme.eq_ignore_ascii_case("basic") && is_basic(rest)),
+        ("bearer", scheme.eq_ignore_ascii_case("bearer")),
+        (
+            "access_token",
+            query.text("access_token").is_some_and(|token| !token.trim().is_empty()),
+        ),
+        ("x509", peer.is_some_and(Peer::has_certificate)),
+    ];
+    let tried: Vec<&str> = tried.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    let message = match tried.is_empty() {
+        true => "Authentication failed, no credentials provided".to_owned(),
+        false => format!("Authentication failed, attempted: {}", tried.join(", ")),
+    };
+    json!({ "message": message })
+}
+
+/// Whether these are a name and a password.
+fn is_basic(credentials: &str) -> bool {
+    use base64::Engine;
+    let decoded = base64::engine::general_purpose::STANDARD.decode(credentials);
+    decoded.is_ok_and(|text| text.contains(&b':'))
 }
 
 /// The token among the subprotocols of a WebSocket.

@@ -41,6 +41,25 @@ pub fn problem(bytes: &[u8]) -> String {
     format!("invalid character {} {place}", quoted(found))
 }
 
+/// The number of a text that is none that a computer reckons with, if that is all that is wrong with the text up to there.
+pub fn beyond_float(bytes: &[u8]) -> Option<&str> {
+    let error = serde_json::from_slice::<Value>(bytes).err()?;
+    if !error.to_string().starts_with("number out of range") {
+        return None;
+    }
+    let of_number = |byte: &u8| byte.is_ascii_digit() || b"+-.eE".contains(byte);
+    let at = offset(bytes, &error).min(bytes.len().checked_sub(1)?);
+    let before = bytes[..at].iter().rev().take_while(|byte| of_number(byte)).count();
+    let after = bytes[at..].iter().take_while(|byte| of_number(byte)).count();
+    let number = std::str::from_utf8(&bytes[at - before..at + after]).ok()?;
+    number.parse::<f64>().is_ok_and(f64::is_infinite).then_some(number)
+}
+
+/// What Go says of such a number.
+pub fn no_float(number: &str) -> String {
+    format!("json: cannot unmarshal number {number} into Go value of type float64")
+}
+
 /// Where a text nests deeper than Go reads, and by what.
 fn too_deep(bytes: &[u8]) -> Option<(usize, char)> {
     const DEEPEST: usize = 10_000;
@@ -132,6 +151,15 @@ fn quoted(c: char) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_beyond_all_numbers_is_found() {
+        for text in [r#"{"a":[1, -2.5e400]}"#, "-2.5e400", "[-2.5e400\n,1]"] {
+            assert_eq!(beyond_float(text.as_bytes()), Some("-2.5e400"), "{text}");
+        }
+        assert_eq!(beyond_float(br#"{"a":1e300,}"#), None);
+        assert_eq!(beyond_float(b""), None);
+    }
 
     #[test]
     fn problems_read_as_gos() {

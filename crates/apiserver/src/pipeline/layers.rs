@@ -3,6 +3,7 @@
 
 use api::field::{FieldError, FieldErrorKind};
 use api::schema::rules::Rules;
+use api::schema::structural::whole_numbers;
 use serde_json::Value;
 
 use crate::admission::{Attributes, Charge, Operation};
@@ -97,7 +98,15 @@ impl Write<'_> {
             Before::Object { applied, .. } => applied,
         };
         if !recorded && !bound {
-            self.place().track(self.options, old, &mut tree);
+            match &status {
+                // an object that cannot be taken apart has no managers, be it for what it loses
+                Some(status) if resource.is_custom() => {
+                    tree["status"] = status.clone();
+                    self.place().track(self.options, old, &mut tree);
+                    take(&mut tree, "status");
+                }
+                _ => self.place().track(self.options, old, &mut tree),
+            }
         }
 
         // mutating admission: it reads what was asked for, before the path undoes what it may not change
@@ -154,8 +163,16 @@ impl Write<'_> {
         self.warn(&tree, old);
 
         // validating admission: last, of what will be stored; quotas are charged for nothing that is refused
-        let attributes = self.attributes(operation, &name, &name);
+        // by the name that was asked for, whatever became of it
+        let told = match old {
+            None if !given.is_empty() => &given,
+            _ => &name,
+        };
+        let attributes = self.attributes(operation, told, told);
         let charges = self.validate(&attributes, &tree, old, seen).await?;
+        if resource.is_custom() {
+            whole_numbers(&mut tree);
+        }
         Ok(Settled {
             name,
             tree,
@@ -218,8 +235,11 @@ impl Write<'_> {
         old: &Value,
         view: &dyn View,
     ) -> Result<()> {
-        let mut shown = view.of(tree)?;
-        let (before, old) = (shown.clone(), view.of(old)?);
+        let (mut shown, old) = match view.sent() {
+            Some(sent) => sent,
+            None => (view.of(tree)?, view.of(old)?),
+        };
+        let before = shown.clone();
         let admission = &self.pipeline.admission;
         admission.admit(attributes, &mut shown, Some(&old)).await?;
         match shown == before {

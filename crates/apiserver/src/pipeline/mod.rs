@@ -75,6 +75,11 @@ pub trait View: Send + Sync {
     /// When it cannot be made of the object.
     fn of(&self, tree: &Value) -> Result<Value>;
 
+    /// What was sent, and what it replaces, where mutating admission sees more than can be seen of the objects.
+    fn sent(&self) -> Option<(Value, Value)> {
+        None
+    }
+
     /// Brings back into the object what has become of what was seen.
     ///
     /// # Errors

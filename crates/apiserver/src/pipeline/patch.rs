@@ -75,7 +75,19 @@ pub enum Patch {
 impl Patch {
     /// The patch, and what strict decoding objects to in its text.
     pub fn parse(kind: PatchKind, body: &[u8]) -> Result<(Patch, Vec<String>)> {
-        let document = Document::from_json(body).map_err(|_| ApiError::bad_request("invalid JSON patch"))?;
+        let document = match Document::from_json(body) {
+            Ok(document) => document,
+            Err(_) => match json_text::beyond_float(body) {
+                Some(number) => {
+                    let mut why = format!("error decoding patch: {}", json_text::no_float(number));
+                    if kind == PatchKind::Json {
+                        why = why.replace("Go value", "Go struct field jsonPatchOp.value");
+                    }
+                    return Ok((Patch::Unreadable(why), Vec::new()));
+                }
+                None => return Err(ApiError::bad_request("invalid JSON patch")),
+            },
+        };
         let repeated = document.repeated.iter();
         let mut strict: Vec<String> = repeated.map(|r| format!("duplicate field \"{}\"", r.path)).collect();
         let tree = document.value;
@@ -90,6 +102,12 @@ impl Patch {
                 };
                 strict.extend(unknown_in(operations));
                 strict.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
+                // what is put in is read once more, as it was written
+                let inside = document
+                    .repeated
+                    .iter()
+                    .filter_map(|r| repeated_inside(operations, &r.path));
+                strict.extend(inside.map(|path| format!("duplicate field \"{path}\"")));
                 let Ok(patch) = serde_json::from_value::<json_patch::Patch>(tree) else {
                     return Ok((Patch::Misfit, strict));
                 };
@@ -149,7 +167,7 @@ impl Patch {
             Patch::Unreadable(why) => Err(ApiError::bad_request(why.clone())),
             Patch::Merge(patch) => {
                 let mut tree = old.clone();
-                json_patch::merge(&mut tree, patch);
+                merge(&mut tree, patch);
                 Ok(tree)
             }
             Patch::Strategic(patch) => resource
@@ -161,6 +179,66 @@ impl Patch {
                     PatchError::Unfit(why) => ApiError::plain(why),
                 }),
         }
+    }
+}
+
+/// Where a key that an operation's value has twice, such as `[0].value.a`, stands in the object.
+fn repeated_inside(operations: &[Value], path: &str) -> Option<String> {
+    let (place, rest) = path.strip_prefix('[')?.split_once("].value")?;
+    let operation = operations.get(place.parse::<usize>().ok()?)?;
+    let text = |key: &str| operation.get(key).and_then(Value::as_str);
+    if !matches!(text("op")?, "add" | "replace") {
+        return None;
+    }
+    let mut at = String::new();
+    for step in text("path")?.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        match step.parse::<usize>() {
+            Ok(index) => at.push_str(&format!("[{index}]")),
+            Err(_) if at.is_empty() => at.push_str(&step),
+            Err(_) => at.push_str(&format!(".{step}")),
+        }
+    }
+    at.push_str(rest);
+    Some(at)
+}
+
+/// Merges a patch into a tree as upstream's library does: beyond RFC 7386, no object of a list that is put in keeps a null.
+fn merge(tree: &mut Value, patch: &Value) {
+    let Value::Object(members) = patch else {
+        let keeps = tree.is_object();
+        *tree = patch.clone();
+        if !keeps {
+            drop_nulls(tree);
+        }
+        return;
+    };
+    let Value::Object(object) = tree else {
+        *tree = patch.clone();
+        return drop_nulls(tree);
+    };
+    for (key, value) in members {
+        match object.get_mut(key) {
+            _ if value.is_null() => drop(object.remove(key)),
+            Some(there) if !there.is_null() => merge(there, value),
+            _ => {
+                let mut value = value.clone();
+                drop_nulls(&mut value);
+                object.insert(key.clone(), value);
+            }
+        }
+    }
+}
+
+/// Takes out the members that are null, at any depth.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.retain(|_, inner| {
+            drop_nulls(inner);
+            !inner.is_null()
+        }),
+        Value::Array(list) => list.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -369,6 +447,33 @@ mod tests {
         let list = json!({ "l": ["x".repeat(64)] });
         let append = json!({ "op": "copy", "from": "/l", "path": "/l/-" });
         assert!(matches!(patched(list, vec![append; 30].into()), Err(Unfit::Copies(_))));
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_in_a_value_is_told_where_it_comes_to_stand() {
+        let body = br#"[{"op":"add","path":"/spec/l/0","value":{"a":{"b":1,"b":2}}}]"#;
+        let (_, strict) = Patch::parse(PatchKind::Json, body).unwrap();
+        let wanted = [
+            "json patch duplicate field \"[0].value.a.b\"",
+            "duplicate field \"spec.l[0].a.b\"",
+        ];
+        assert_eq!(strict, wanted);
+    }
+
+    /// `evanphx/json-patch`.
+    #[test]
+    fn a_merge_leaves_no_null_in_what_it_puts_in() {
+        let merged = |mut tree: Value, patch: Value| {
+            merge(&mut tree, &patch);
+            tree
+        };
+        let patch = json!({ "a": null, "l": [{ "x": null, "y": 1 }, null], "n": { "x": null, "y": { "z": null } } });
+        let want = json!({ "l": [{ "y": 1 }, null], "n": { "y": {} } });
+        assert_eq!(merged(json!({ "a": 1, "l": [5] }), patch.clone()), want);
+        assert_eq!(merged(json!({}), patch), want);
+        // what was an object takes a list as it is
+        let list = json!({ "a": [{ "x": null }] });
+        assert_eq!(merged(json!({ "a": {} }), list.clone()), list);
     }
 
     #[test]

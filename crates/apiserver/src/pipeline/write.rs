@@ -111,7 +111,8 @@ impl Write<'_> {
         if let Some(uid) = &change.uid
             && **uid != *current.object.meta.uid
         {
-            return Err(resource.other_uid(self.namespace, name, uid, &current.object.meta.uid));
+            let uids = (&**uid, &*current.object.meta.uid);
+            return Err(resource.other_uid(self.namespace, name, uids, self.options.dry_run));
         }
         Ok(())
     }

@@ -1,11 +1,15 @@
 //! One stored version of an object as the watch cache holds it, and its encodings.
 
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use api::go;
 use api::object::{Meta, Object};
 use api::schema::structural::Nulls;
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::Value;
+use serde_json::ser::Formatter;
 use smallvec::SmallVec;
 
 use crate::http::status::{ApiError, Result};
@@ -121,10 +125,27 @@ pub fn write_canonical(tree: &Value, out: &mut Vec<u8>) -> Result<()> {
         }
         serde_json::to_writer(&mut *out, key).map_err(ApiError::internal)?;
         out.push(b':');
-        serde_json::to_writer(&mut *out, value).map_err(ApiError::internal)?;
+        let mut writer = serde_json::Serializer::with_formatter(&mut *out, GoNumbers);
+        value.serialize(&mut writer).map_err(ApiError::internal)?;
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Compact JSON whose numbers are written as Go writes them.
+struct GoNumbers;
+
+impl Formatter for GoNumbers {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
+        writer.write_all(go::json_float(value).as_bytes())
+    }
+
+    fn write_u64<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
+        match i64::try_from(value) {
+            Ok(value) => self.write_i64(writer, value),
+            Err(_) => self.write_f64(writer, value as f64),
+        }
+    }
 }
 
 /// `metadata` stands before every field of the kind, and within it only maps of strings can hold the same text, escaped.

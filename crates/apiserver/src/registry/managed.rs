@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::apply::{self, ManagerContext, Target, Versions};
 use api::gvk::split_api_version;
+use api::schema::structural::{has_whole_reals, whole_numbers};
 use api::schema::{Schema, TypeId};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -134,7 +135,18 @@ impl Place<'_> {
         }
         let context = self.manager(options, "Update", false);
         let versions = OtherVersions::of(self.registry, self.served);
-        apply::track_update(&self.target(&versions, &context.api_version), old, tree, &context);
+        let target = self.target(&versions, &context.api_version);
+        if resource.is_custom() && has_whole_reals(tree) {
+            // fields are compared as they will be stored
+            let mut whole = tree.clone();
+            whole_numbers(&mut whole);
+            apply::track_update(&target, old, &mut whole, &context);
+            if let (Some(metadata), Some(whole)) = (tree.get_mut("metadata"), whole.get_mut("metadata")) {
+                *metadata = whole.take();
+            }
+            return;
+        }
+        apply::track_update(&target, old, tree, &context);
     }
 }
 

@@ -509,12 +509,17 @@ impl Resource {
     }
 
     /// The error of a write that insists on another uid than an object has; where there is none, `found` is empty.
-    pub fn other_uid(&self, namespace: &str, name: &str, wanted: &str, found: &str) -> ApiError {
+    /// A dry run is checked before the store that knows where it keeps objects.
+    pub fn other_uid(&self, namespace: &str, name: &str, (wanted, found): (&str, &str), dry_run: bool) -> ApiError {
         let key = self.key(namespace, name);
+        let key = String::from_utf8_lossy(&key);
+        let key = match dry_run {
+            true => key.strip_prefix("/registry").unwrap_or(&key),
+            false => &key,
+        };
         let why = format!(
-            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
-             UID in precondition: {wanted}, UID in object meta: {found}",
-            String::from_utf8_lossy(&key)
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+             UID in precondition: {wanted}, UID in object meta: {found}"
         );
         ApiError::conflict(&self.group, &self.plural, name, &why)
     }

@@ -2,7 +2,7 @@
 
 use api::gvk::{GroupVersionKind, split_api_version};
 use api::schema::json::Voice;
-use api::schema::structural::Nulls;
+use api::schema::structural::{Nulls, whole_numbers};
 use api::schema::weight::TOO_HEAVY;
 use api::schema::{Decoded, Document, Schema, envelope};
 use serde_json::{Value, json};
@@ -66,7 +66,10 @@ impl Request {
                 }
             }
         };
-        let strict = decoded.strict_errors();
+        let strict = match resource.is_custom() {
+            true => decoded.strict_errors_of_custom(),
+            false => decoded.strict_errors(),
+        };
         let mut tree = decoded.value;
         if resource.is_custom() {
             self.check_kind(resource, &tree)?;
@@ -77,8 +80,9 @@ impl Request {
         }
         self.trail.request_object(&tree, |tree| {
             resource.set_defaults(tree);
-            if !resource.is_custom() {
-                schema.normalize(resource.root, tree);
+            match resource.is_custom() {
+                true => whole_numbers(tree),
+                false => schema.normalize(resource.root, tree),
             }
         });
         Ok(tree)
@@ -100,15 +104,19 @@ impl Request {
 
     /// A custom resource says what it is: upstream reads its kind from the body.
     fn check_kind(&self, resource: &Resource, tree: &Value) -> Result<()> {
+        let misfit = |key: &'static str| {
+            let found = tree.get(key).filter(|found| !found.is_string() && !found.is_null())?;
+            Some((key, json_text::kind(found)))
+        };
+        if let Some((key, found)) = misfit("apiVersion").or_else(|| misfit("kind")) {
+            let why = format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go struct field .{key} of type string"
+            );
+            return Err(self.unrecognized(resource, &why));
+        }
         let why = match tree.get("kind") {
             Some(Value::String(kind)) if !kind.is_empty() => return Ok(()),
-            None | Some(Value::Null | Value::String(_)) => {
-                format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&self.body))
-            }
-            Some(other) => format!(
-                "couldn't get version/kind; json parse error: json: cannot unmarshal {} into Go struct field .kind of type string",
-                json_text::kind(other)
-            ),
+            _ => format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&self.body)),
         };
         Err(self.unrecognized(resource, &why))
     }
@@ -136,12 +144,23 @@ impl Request {
             Encoding::Protobuf => Some(Value::Null),
         };
         match (head, encoding) {
+            (None, Encoding::Json) if let Some(number) = json_text::beyond_float(&self.body) => unfit(
+                &resource.kind,
+                &resource.version,
+                &resource.kind,
+                &json_text::no_float(number),
+            ),
             (None, Encoding::Json) => {
                 let why = json_text::problem(&self.body);
                 self.unrecognized(resource, &format!("couldn't get version/kind; json parse error: {why}"))
             }
             (None, _) => self.unrecognized(resource, &format!("yaml: {}", yaml_problem(&error.to_string()))),
             (Some(head), _) => {
+                if resource.is_custom()
+                    && let Err(other) = self.check_kind(resource, &head)
+                {
+                    return other;
+                }
                 let mut typed = json!({ "kind": head.get("kind"), "apiVersion": head.get("apiVersion") });
                 if let Err(other) = check_type(resource, &mut typed) {
                     return other;

@@ -66,7 +66,8 @@ const CORS: [&str; 4] = [
 pub struct Forward<'a> {
     pub remote: &'a Remote,
     pub parts: http::request::Parts,
-    pub payload: Payload,
+    /// Taken once the other server is asked.
+    pub payload: &'a mut Option<Payload>,
     pub upgrade: Option<OnUpgrade>,
     pub info: &'a RequestInfo,
     pub query: &'a Query,
@@ -114,7 +115,7 @@ impl Forward<'_> {
         if let Some(upgrade) = upgrade {
             return Ok(switch(self.remote, &authority, request, upgrade).await);
         }
-        *request.body_mut() = outgoing(self.payload);
+        *request.body_mut() = outgoing(self.payload.take().unwrap_or_default());
         let discovery = !self.info.is_resource && self.info.path.trim_matches('/').split('/').count() == 3;
         let sent = self.remote.send(request);
         let answer = if discovery {

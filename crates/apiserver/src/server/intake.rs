@@ -96,7 +96,51 @@ pub enum Payload {
     Coming { body: Incoming, connection: Arc<Budget> },
 }
 
+impl Default for Payload {
+    fn default() -> Payload {
+        Payload::Whole(Bytes::new())
+    }
+}
+
+/// Whether a body that nobody reads is passed over before its request is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leave(bool);
+
+impl Leave {
+    /// As Go's server has it: one connection after the other in HTTP/1, unless the client waits to be told to send, or sends more than
+    /// is worth it.
+    pub fn of(parts: &http::request::Parts) -> Leave {
+        let told = parts.headers.contains_key(http::header::EXPECT);
+        let length = parts.headers.get(http::header::CONTENT_LENGTH);
+        let length: Option<usize> = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        Leave(parts.version <= http::Version::HTTP_11 && !told && length.is_none_or(|length| length < PASSED_OVER))
+    }
+}
+
+/// Bytes of a body that are passed over, and how long they are waited for.
+const PASSED_OVER: usize = 256 << 10;
+const PASSING: Duration = Duration::from_secs(2);
+
 impl Payload {
+    /// Lets the rest of a short body go by: a connection that is closed while its client sends takes the answer with it.
+    pub async fn pass_over(self, leave: Leave) {
+        let Payload::Coming { mut body, .. } = self else { return };
+        if !leave.0 {
+            return;
+        }
+        let passing = async {
+            let mut passed = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                passed += frame.data_ref().map_or(0, Bytes::len);
+                if passed > PASSED_OVER {
+                    return;
+                }
+            }
+        };
+        // who is slower than that reads the answer or does not
+        let _ = tokio::time::timeout(PASSING, passing).await;
+    }
+
     /// Reads all of it.
     ///
     /// # Errors

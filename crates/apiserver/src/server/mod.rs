@@ -38,7 +38,7 @@ use crate::aggregator::Aggregator;
 use crate::audit::policy::Level;
 use crate::audit::{AUDIT_ID, Audit, Trail};
 use crate::authentication::certificate::Peer;
-use crate::authentication::{Authenticator, impersonation};
+use crate::authentication::{self, Authenticator, impersonation};
 use crate::authorization::Attributes;
 use crate::flow_control::Asked;
 use crate::http::negotiate::{Accept, Transform};
@@ -52,7 +52,7 @@ use crate::registry::Registry;
 use crate::server::body::Body;
 use crate::server::extension::Forward;
 use crate::server::in_flight::{Entry, InFlight, Place, is_long_running};
-use crate::server::intake::{Held, Payload};
+use crate::server::intake::{Held, Leave, Payload};
 use crate::server::limits::Limits;
 use crate::subresource::kubelet::KubeletClient;
 
@@ -141,6 +141,8 @@ impl ApiServer {
         peer: Option<&Peer>,
     ) -> Answered {
         let begun = Instant::now();
+        let leave = Leave::of(&parts);
+        let mut payload = Some(payload);
         let (counted, told) = (&self.registry.metrics.requests, Told::default());
         let query = Query::parse(parts.uri.query());
         let read = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
@@ -184,6 +186,8 @@ impl ApiServer {
                         Ok(user) => Arc::new(user),
                         Err(error) => {
                             trail.refused(&info);
+                            // what stands in the record where the answer cannot be told in it
+                            trail.status(&authentication::failed(&parts.headers, &query, peer));
                             return Err(error);
                         }
                     }
@@ -242,7 +246,7 @@ impl ApiServer {
                 let forward = Forward {
                     remote: &remote,
                     parts,
-                    payload,
+                    payload: &mut payload,
                     upgrade,
                     info: &info,
                     query: &query,
@@ -257,6 +261,7 @@ impl ApiServer {
                 _ => None,
             };
             // with what: nothing is read of those who may not
+            let payload = payload.take().unwrap_or_default();
             let (body, held) = payload.read(&self.limits.bodies, self.limits.request_timeout).await?;
             let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
             let content = headers
@@ -287,7 +292,12 @@ impl ApiServer {
             }
             self.dispatch(request, negotiated).await
         };
-        let mut response = match done.await {
+        let done = done.await;
+        // whoever still sends reads no answer before he is done
+        if let Some(payload) = payload {
+            payload.pass_over(leave).await;
+        }
+        let mut response = match done {
             Ok(response) => {
                 // what another server answers is that one's to record
                 shows &= !forwarded;

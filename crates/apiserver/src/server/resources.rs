@@ -231,7 +231,7 @@ impl ApiServer {
         let uid = Some(metadata::text(&tree, "uid").to_owned()).filter(|u| !u.is_empty());
         if creates {
             if let Some(uid) = uid {
-                return Err(resource.other_uid(&namespace, &name, &uid, ""));
+                return Err(resource.other_uid(&namespace, &name, (&uid, ""), write.options.dry_run));
             }
             let created = write.create(tree, Origin::Put).await?;
             return self.answer_write(StatusCode::CREATED, &write, &created, request).await;
@@ -291,8 +291,21 @@ impl ApiServer {
         let (tree, repeated) = sent::configuration(request, resource)?;
         let decoded = if resource.is_custom() {
             let schema = resource.schema.get();
-            let decoded = schema.decode_custom(tree, Nulls::Kept);
-            let decoded = decoded.map_err(|e| ApiError::bad_request(e.to_string()))?;
+            let loose = schema.loose(&tree);
+            let decoded = match schema.decode_custom(tree, Nulls::Kept) {
+                Ok(mut decoded) => {
+                    decoded.unknown.retain(|path| !loose.contains(path));
+                    decoded
+                }
+                Err(error) => {
+                    let (whole, _) = sent::configuration(request, resource)?;
+                    let unknown = schema.undeclared_metadata(&whole);
+                    return Err(match api::apply::unfit(schema, resource.root, &whole, &unknown) {
+                        Some(why) => unfit_configuration(resource, &whole, &why),
+                        None => ApiError::bad_request(error.to_string()),
+                    });
+                }
+            };
             let why = match decoded.unknown.is_empty() {
                 true => api::apply::unfit(schema, resource.root, &decoded.value, &[]),
                 false => {

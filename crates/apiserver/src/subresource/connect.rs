@@ -20,12 +20,12 @@ fn text<'a>(tree: &'a Value, path: &str) -> &'a str {
     tree.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The kubelet of a node.
-pub fn kubelet(server: &ApiServer, node: &str) -> Result<Endpoint> {
+/// The kubelet of a node. One that is not there is told as one of `plural`, which the request is about.
+pub fn kubelet(server: &ApiServer, node: &str, plural: &str) -> Result<Endpoint> {
     let object = server
         .registry
         .get("", "nodes", "", node)
-        .ok_or_else(|| ApiError::not_found("", "nodes", node))?;
+        .ok_or_else(|| ApiError::not_found("", plural, node))?;
     let tree = object.tree()?;
     let addresses = tree
         .pointer("/status/addresses")
@@ -97,7 +97,7 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, mut request: Request)
             return Ok(response);
         }
         let path = format!("/containerLogs/{}/{}/{container}?{asked}", info.namespace, info.name);
-        let to = kubelet(server, node)?;
+        let to = kubelet(server, node, "pods")?;
         let response = server
             .kubelets
             .forward(&to, Method::GET, &path, &request.headers, request.body, None)
@@ -121,7 +121,7 @@ pub async fn pod(server: &Arc<ApiServer>, served: &Served, mut request: Request)
     if node.is_empty() {
         return Err(unplaced());
     }
-    let to = kubelet(server, node)?;
+    let to = kubelet(server, node, "pods")?;
     if request.upgrade.is_none() {
         return Err(ApiError::bad_request("Upgrade request required"));
     }

@@ -158,7 +158,7 @@ fn not_allowed() -> ApiError {
 }
 
 async fn node_endpoint(server: &ApiServer, target: &Target<'_>) -> Result<Endpoint> {
-    let own = kubelet(server, target.name)?;
+    let own = kubelet(server, target.name, "nodes")?;
     let addresses: Vec<IpAddr> = match own.host.parse() {
         Ok(address) => vec![address],
         Err(_) => {

@@ -134,20 +134,28 @@ fn same_uid(resource: &Resource, object: &Value, wanted: &str) -> Result<()> {
 }
 
 /// What admission sees of an object that is scaled.
-struct Seen(Arc<Resource>);
+struct Seen {
+    resource: Arc<Resource>,
+    /// The `Scale` as it was sent, and the one before.
+    sent: (Value, Value),
+}
 
 impl View for Seen {
     fn of(&self, tree: &Value) -> Result<Value> {
-        Ok(scale_of(&self.0, tree))
+        Ok(scale_of(&self.resource, tree))
+    }
+
+    fn sent(&self) -> Option<(Value, Value)> {
+        Some(self.sent.clone())
     }
 
     fn put(&self, tree: &mut Value, seen: Value) -> Result<()> {
         let uid = metadata::text(&seen, "uid");
         if !uid.is_empty() {
-            same_uid(&self.0, tree, uid)?;
+            same_uid(&self.resource, tree, uid)?;
         }
         let replicas = seen.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-        set(tree, spec_path(&self.0), json!(replicas));
+        set(tree, spec_path(&self.resource), json!(replicas));
         Ok(())
     }
 }
@@ -291,7 +299,10 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                 revision,
                 // who has the number now is written down already
                 applied: true,
-                seen: Some(Box::new(Seen(served.resource.clone()))),
+                seen: Some(Box::new(Seen {
+                    resource: served.resource.clone(),
+                    sent: (scale, before),
+                })),
             })
         })
         .await?;

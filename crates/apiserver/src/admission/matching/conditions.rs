@@ -133,7 +133,7 @@ impl Asker {
                 resource: asked.resource.plural.clone(),
                 subresource: asked.subresource.to_owned(),
                 namespace: asked.namespace_asked().to_owned(),
-                name: asked.name.to_owned(),
+                name: asked.known_name.to_owned(),
                 ..cel::Check::default()
             },
         }

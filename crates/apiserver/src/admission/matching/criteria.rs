@@ -142,7 +142,7 @@ fn target<'a>(asked: &'a Attributes<'_>, resource: &'a Resource) -> Asked<'a> {
         resource: &resource.plural,
         subresource: asked.subresource,
         namespace: asked.namespace_asked(),
-        name: asked.name,
+        name: asked.known_name,
     }
 }
 

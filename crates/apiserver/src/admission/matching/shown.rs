@@ -1,6 +1,7 @@
 //! The objects of a request in the version that somebody wants to see them in.
 
 use api::gvk::GroupVersionKind;
+use api::schema::structural::whole_numbers;
 use api::schema::{Schema, TypeId};
 use serde_json::Value;
 
@@ -73,11 +74,11 @@ impl Shown {
 
     fn normalize(&mut self, asked: &Attributes<'_>) -> Result<()> {
         let (schema, root) = self.version.shape(asked)?;
-        if !schema.is_structural() {
-            for tree in [&mut self.object, &mut self.old] {
-                if tree.is_object() {
-                    schema.normalize(root, tree);
-                }
+        for tree in [&mut self.object, &mut self.old] {
+            if schema.is_structural() {
+                whole_numbers(tree);
+            } else if tree.is_object() {
+                schema.normalize(root, tree);
             }
         }
         Ok(())
@@ -140,6 +141,8 @@ impl Shown {
         schema.normalize(root, &mut object);
         let changed = object != self.object;
         schema.set_defaults(root, &mut object);
+        // defaults take fields that are not set out, and others are asked of this object too
+        schema.normalize(root, &mut object);
         self.object = object;
         Ok(changed)
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::go;
 use serde::Serialize;
 
 use super::compiled::{Binding, Policy};
@@ -128,7 +129,7 @@ impl Told {
         }
         let shown = &self.failures[..self.failures.len().min(MOST_FAILURES)];
         match serde_json::to_string(shown) {
-            Ok(text) => asked.annotate(Level::Metadata, || (FAILURES.to_owned(), text)),
+            Ok(text) => asked.annotate(Level::Metadata, || (FAILURES.to_owned(), go::html_escaped(text))),
             Err(error) => tracing::error!(%error, "failures of policies cannot be recorded"),
         }
     }

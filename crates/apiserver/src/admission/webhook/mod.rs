@@ -43,6 +43,16 @@ fn own((place, hook): (usize, &Arc<Hook>)) -> (usize, Arc<Hook>) {
     (place, hook.clone())
 }
 
+/// Whether managed fields bear the time of this request, which is exact until somebody has read it from JSON.
+fn times_are_exact(tree: &Value, old: Option<&Value>) -> bool {
+    let managed = |tree: &Value| tree.pointer("/metadata/managedFields").cloned();
+    let now = managed(tree);
+    now.as_ref()
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty())
+        && now != old.and_then(managed)
+}
+
 impl Mutating {
     const NAME: &'static str = "MutatingAdmissionWebhook";
 
@@ -60,6 +70,7 @@ impl Mutating {
     ) -> Result<()> {
         let hooks: Vec<(usize, Arc<Hook>)> = self.0.current().candidates(asked).map(own).collect();
         let is_second = passes.is_second;
+        let mut exact = !is_second && times_are_exact(tree, old);
         let mut kept = passes.begin(Self::NAME, tree);
         let (mut shown, mut dirty) = (None, false);
         for (place, hook) in &hooks {
@@ -78,6 +89,11 @@ impl Mutating {
             };
             let changed =
                 called.and_then(|(response, room)| room.work(|| patch::apply(hook, asked, shown, &response, round)));
+            let changed = changed.map(|patched| match patched {
+                // the first patch cuts the time of what was just recorded to seconds, which counts as a change
+                Some(changed) => changed | std::mem::take(&mut exact),
+                None => false,
+            });
             asked.counted(hook, "admit", begun, matches!(changed, Err(Failure::Refused(_))));
             round.tell_mutation(hook, asked, matches!(changed, Ok(true)));
             dirty |= matches!(changed, Ok(true));

@@ -14,7 +14,8 @@ use crate::http::json_text;
 use crate::http::status::ApiError;
 use crate::pipeline::patch::Operating;
 
-/// Applies the patch of a response to the object that the webhook was shown. Returns whether it has changed.
+/// Applies the patch of a response to the object that the webhook was shown. Returns whether it has changed; `None` where the
+/// response has no patch.
 ///
 /// # Errors
 /// When the patch is none, does not fit, or makes no object of the kind.
@@ -24,15 +25,15 @@ pub fn apply(
     shown: &mut Shown,
     response: &Response,
     round: Round,
-) -> Result<bool, Failure> {
+) -> Result<Option<bool>, Failure> {
     let internal = |why: &dyn std::fmt::Display| Failure::Refused(ApiError::internal(why));
     if response.patch.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     let items = read(&response.patch)
         .map_err(|why| Failure::Calling(format!("received undecodable patch in webhook response: {why}")))?;
     if items.is_empty() {
-        return Ok(false);
+        return Ok(None);
     }
     if shown.object.is_null() {
         let why = format!(
@@ -53,7 +54,7 @@ pub fn apply(
     }
     let changed = shown.replace(asked, object.done()).map_err(Failure::Refused)?;
     round.tell_patch(hook, asked, &response.patch);
-    Ok(changed)
+    Ok(Some(changed))
 }
 
 /// The items of a patch: objects, whatever is in them.

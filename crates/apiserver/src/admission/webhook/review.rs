@@ -220,7 +220,17 @@ fn status(tree: &Value) -> Result<Value, String> {
     let schema = Schema::builtin();
     let root = schema.type_for(&GroupVersionKind::new("", "v1", "Status"));
     let root = root.ok_or("Status has no schema")?;
-    let decoded = schema.decode_value(root, tree.clone()).map_err(|e| e.to_string())?;
+    // it stands in the review, and is told with the path to it
+    let placed = |why: String| match why
+        .split_once("Go struct field ")
+        .map(|(head, rest)| (head, rest.split_once('.')))
+    {
+        Some((head, Some((owner, field)))) => format!("{head}Go struct field {owner}.response.status.{field}"),
+        _ => why,
+    };
+    let decoded = schema
+        .decode_value(root, tree.clone())
+        .map_err(|e| placed(e.to_string()))?;
     let mut status = decoded.value;
     schema.normalize(root, &mut status);
     Ok(status)
@@ -365,6 +375,11 @@ mod tests {
                 true,
                 with(json!({ "allowed": "yes" })),
                 "json: cannot unmarshal string into Go struct field AdmissionResponse.response.allowed of type bool",
+            ),
+            (
+                true,
+                with(json!({ "status": { "code": "x" } })),
+                "json: cannot unmarshal string into Go struct field Status.response.status.code of type int32",
             ),
         ] {
             assert_eq!(read(mutating, &answer), Err(want.into()), "{answer}");

@@ -1,10 +1,12 @@
 //! What the record of a request shows of the webhooks that were asked (`mutating/dispatcher.go`, `webhookAnnotator`).
 
+use api::go;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::hook::Hook;
 use crate::admission::Attributes;
+use crate::audit::objects;
 use crate::audit::policy::Level;
 
 /// Which call of a webhook: in the first pass or the second, and the webhook's place.
@@ -23,7 +25,7 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     mutated: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    patch: Option<Value>,
+    patch: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     patch_type: Option<&'a str>,
 }
@@ -40,7 +42,7 @@ impl<'a> Told<'a> {
     }
 
     fn text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        go::html_escaped(serde_json::to_string(self).unwrap_or_default())
     }
 }
 
@@ -64,8 +66,10 @@ impl Round {
     /// Shows how it has changed it.
     pub fn tell_patch(self, hook: &Hook, asked: &Attributes<'_>, patch: &[u8]) {
         asked.annotate(Level::Request, || {
+            // as it was sent, but for blanks
+            let compact = objects::compact(patch);
             let told = Told {
-                patch: serde_json::from_slice(patch).ok(),
+                patch: serde_json::from_slice(&compact).ok(),
                 patch_type: Some("JSONPatch"),
                 ..Told::of(hook)
             };

@@ -72,7 +72,7 @@ impl Documents {
             let forward = Forward {
                 remote: &remote,
                 parts,
-                payload: Payload::Whole(request.body.clone()),
+                payload: &mut Some(Payload::Whole(request.body.clone())),
                 upgrade: None,
                 info: &request.info,
                 query: &request.query,
