@@ -194,7 +194,7 @@ def kinds(step, ours, theirs):
         for where, how in api.difference(ours["body"], theirs["body"]):
             made.append(f"{step['method']} {path}: {'.'.join(where)} {how}: {api.masked(str(theirs['body'])) if not where else ''}")
             break
-    for name in ("type", "location", "retry", "warnings"):
+    for name in ("type", "location", "retry", "warnings") if ours["code"] == theirs["code"] else ():
         if ours.get(name) != theirs.get(name):
             made.append(f"{step['method']}: {name}: {ours.get(name)} not {theirs.get(name)}")
     return made or ["?"]

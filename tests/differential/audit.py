@@ -5,8 +5,9 @@ with different codes are left to the other rigs.
 """
 import json
 import random
+import re
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import api
@@ -19,6 +20,8 @@ BATCH = 40
 WORKER = webhooks.WORKER
 POLICY = Path(__file__).parent / "audit_policy.yaml"
 LAST = ("ResponseComplete", "Panic")
+# of requests that change something: the level and the stages that our log has of them
+ASKED = Counter()
 PATIENCE = 10
 
 
@@ -80,11 +83,14 @@ class Runner(Scripts):
             # also of what is answered otherwise: a recording is for when that is mended
             b = self.events(self.theirs_side, name, step, made[1], text)
             if our["code"] != their["code"] or our.get("body") == "not asked":
+                ASKED["answered otherwise"] += step["method"] != "GET"
                 continue
             # what is answered differently is shown differently
             if webhooks.normal(step, our, made[1], text) != webhooks.normal(step, their, made[1], text):
                 continue
             a = self.events(self.ours_side, name, step, made[1], text)
+            if step["method"] != "GET":
+                ASKED[" ".join([a[0]["level"], *(one["stage"] for one in a)]) if a else "nothing, as the policy has it" if not b else "nothing"] += 1
             if a != b and (groups := kinds(step, a, b)):
                 return {"script": script, "step": step["n"], "question": step, "kinds": groups, "skiff": a, "upstream": b}
         return None
@@ -99,11 +105,25 @@ class Runner(Scripts):
                 one.pop(key)
             # how long the parts of a slow request took
             annotations = {k: v for k, v in (one.get("annotations") or {}).items() if not k.startswith("apiserver.latency.k8s.io/")}
-            one["annotations"] = annotations
+            one["annotations"] = placed(annotations)
+            # revisions are the servers' own
+            one["requestURI"] = re.sub(r"(?<=resourceVersion=)\d+", "<revision>", one["requestURI"])
             for column in (one.get("responseObject") or {}).get("columnDefinitions") or []:
                 column["description"] = ""
         answer = {"code": 200, "body": {"items": found}, "warnings": [], "type": None, "location": None, "retry": None}
-        return api.normal({**step, "path": "/events"}, answer, names, asked)["body"]["items"]
+        return webhooks.normal({**step, "path": "/events"}, answer, names, asked)["body"]["items"]
+
+
+def placed(annotations):
+    """Annotations whose webhooks are counted among those of their event: upstream counts all that there are, also of other scripts."""
+    place = re.compile(r"(?<=/)round_(\d+)_index_(\d+)$")
+    known = sorted({(int(m[1]), int(m[2])) for key in annotations if (m := place.search(key))})
+    rank = lambda m: f"round_{m[1]}_index_{sum(one[0] == int(m[1]) for one in known[:known.index((int(m[1]), int(m[2])))])}"
+    return {place.sub(rank, key): value for key, value in annotations.items()}
+
+
+def report():
+    return "\n".join(["requests that change something, by level and stages in our log:", *(f"{count}\t{what}" for what, count in ASKED.most_common())])
 
 
 class Log:

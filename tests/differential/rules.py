@@ -7,7 +7,6 @@ import copy
 import json
 import re
 
-import api
 import custom
 from custom import certificates, named, places, at, fixtures  # noqa: F401 (the driver's)
 
@@ -278,7 +277,7 @@ def script(seed):
 
 def normal(step, answer, names, asked):
     """The object types of a rule have a name of the moment."""
-    return json.loads(re.sub(r"selfType\d+", "selfType", json.dumps(api.normal(step, answer, names, asked))))
+    return json.loads(re.sub(r"selfType\d+", "selfType", json.dumps(custom.normal(step, answer, names, asked))))
 
 
 def kinds(step, ours, theirs):
