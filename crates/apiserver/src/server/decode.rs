@@ -115,6 +115,10 @@ impl Request {
             return Err(self.unrecognized(resource, &why));
         }
         let why = match tree.get("kind") {
+            Some(Value::String(kind)) if !kind.is_empty() && tree.get("apiVersion") == Some(&Value::Null) => {
+                let why = ".apiVersion accessor error: <nil> is of the type <nil>, expected string";
+                return Err(unfit(kind, "", &resource.kind, why));
+            }
             Some(Value::String(kind)) if !kind.is_empty() => return Ok(()),
             _ => format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&self.body)),
         };

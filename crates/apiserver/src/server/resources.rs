@@ -299,7 +299,8 @@ impl ApiServer {
                 }
                 Err(error) => {
                     let (whole, _) = sent::configuration(request, resource)?;
-                    let unknown = schema.undeclared_metadata(&whole);
+                    let mut unknown = schema.undeclared(&whole);
+                    unknown.retain(|path| !loose.contains(path));
                     return Err(match api::apply::unfit(schema, resource.root, &whole, &unknown) {
                         Some(why) => unfit_configuration(resource, &whole, &why),
                         None => ApiError::bad_request(error.to_string()),

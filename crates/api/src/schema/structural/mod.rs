@@ -92,10 +92,11 @@ impl Schema {
         Ok(decoded)
     }
 
-    /// The paths of fields that metadata does not have, in an object that [`Schema::decode_custom`] cannot read.
-    pub fn undeclared_metadata(&self, value: &Value) -> Vec<String> {
+    /// The paths of fields that nobody knows, in an object that [`Schema::decode_custom`] cannot read.
+    pub fn undeclared(&self, value: &Value) -> Vec<String> {
         let mut found = Vec::new();
         if let Some(node) = &self.structural {
+            node::prune(Some(node), &mut value.clone(), true, &Path::Root, &mut found);
             embedded::undeclared(node, value, &Path::Root, true, &mut found);
         }
         found
