@@ -41,7 +41,7 @@ impl Supervisor {
         };
         let node = node.ok_or_else(|| ApiError::forbidden("", "", "", "only nodes have tunnels"))?;
         // whose Node is gone is no node; one that is new is there in a moment
-        let place = subresource::kubelet(&self.api, node)?;
+        let place = subresource::kubelet(&self.api, node, "nodes")?;
         let carries = match self.egress {
             EgressSelectorMode::Disabled => None,
             EgressSelectorMode::Agent => Some(Carries::Node),
