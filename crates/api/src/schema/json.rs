@@ -525,11 +525,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Shape::Struct(_) => self.members(entries, Some(self.ty), None, self.unseen),
             Shape::Map { value } => self.members(entries, None, Some(*value), self.unseen),
             Shape::Scalar(Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1) => {
-                return Free {
+                let free = Free {
                     context: self.context,
                     path: self.path,
-                }
-                .visit_map(entries);
+                };
+                free.visit_map(entries)
             }
             Shape::Scalar(Scalar::SchemaOrArray | Scalar::SchemaOrBool | Scalar::SchemaOrStrings) => {
                 self.reads_itself(|| self.members(entries, schema.json_schema, None, true))
