@@ -7,7 +7,7 @@ use component::{Check, Page, Server, ServingFlags};
 use tokio_util::sync::CancellationToken;
 
 use crate::flags::ControllerFlags;
-use crate::{ControllerConfig, Error};
+use crate::{ControllerConfig, Error, Signing};
 
 /// Where health and metrics are served unless flags say another port.
 const PORT: u16 = 10257;
@@ -59,7 +59,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), Error> {
         return Err(Error::Config(message.to_owned()));
     }
     let signing = match (&args.cluster_signing_cert_file, &args.cluster_signing_key_file) {
-        (Some(certificate), Some(key)) => Some(Arc::new(pki::Authority::from_pem(read(certificate)?, &read(key)?)?)),
+        (Some(certificate), Some(key)) => Some(Signing::by(Arc::new(pki::Authority::from_pem(
+            read(certificate)?,
+            &read(key)?,
+        )?))),
         _ => None,
     };
     let mut config = ControllerConfig {

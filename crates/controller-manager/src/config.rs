@@ -77,8 +77,8 @@ pub struct ControllerConfig {
     pub node_cidr_mask_size_ipv6: u8,
     /// PEM of the authority that pods trust; published to every namespace if not empty.
     pub root_ca: String,
-    /// Signs certificate requests; without one none is signed.
-    pub signing: Option<Arc<pki::Authority>>,
+    /// Sign certificate requests; without them none is signed.
+    pub signing: Option<crate::Signing>,
     pub cluster_signing_duration: Duration,
     /// Without it Secrets of type `kubernetes.io/service-account-token` stay empty.
     pub account_token: Option<AccountToken>,

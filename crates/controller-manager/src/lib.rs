@@ -51,6 +51,7 @@ mod ttl_after_finished;
 mod validatingadmissionpolicy_status;
 mod volume_protection;
 
+pub use certificates::Signing;
 pub use config::{AccountToken, ClientFor, ControllerConfig, ControllerSwitch, TokenOf};
 pub use error::Error;
 pub use flags::ControllerFlags;

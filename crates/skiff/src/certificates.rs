@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 /// What the API server needs of the files.
 pub struct Certificates {
     dir: PathBuf,
-    pub server_authority: Authority,
+    pub server_authority: Arc<Authority>,
     pub client_authority: Arc<Authority>,
     /// Vouches for proxies that name users in headers.
     pub request_header_authority: Authority,
@@ -34,7 +34,7 @@ impl Certificates {
     pub fn prepare(dir: &Path, names: Vec<String>, now: OffsetDateTime) -> Result<Certificates, PkiError> {
         let certificates = Certificates {
             dir: dir.to_owned(),
-            server_authority: Authority::load_or_create(dir, "server-ca", now)?,
+            server_authority: Arc::new(Authority::load_or_create(dir, "server-ca", now)?),
             client_authority: Arc::new(Authority::load_or_create(dir, "client-ca", now)?),
             request_header_authority: Authority::load_or_create(dir, "request-header-ca", now)?,
             names,

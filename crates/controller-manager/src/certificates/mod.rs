@@ -20,7 +20,9 @@ use crate::Error;
 use crate::context::Context;
 use crate::error::{decode, tree};
 use crate::meta::{name, uid};
-use requests::{KUBELET_CLIENT, has, has_certificate, is_kubelet_client, may_sign, usages};
+use requests::{
+    KUBELET_CLIENT, KUBELET_SERVING, LEGACY_UNKNOWN, has, has_certificate, is_kubelet_client, may_sign, usages,
+};
 
 /// How long requests are kept: approved and denied ones, and those nobody decided.
 const DECIDED_SECONDS: f64 = 3600.0;
@@ -76,6 +78,32 @@ where
 
 pub(crate) async fn run_approving(ctx: Context) -> Result<(), Error> {
     each(ctx, 5, approve).await
+}
+
+/// Who signs certificate requests.
+#[derive(Clone)]
+pub struct Signing {
+    /// Signs what clients of the API show.
+    pub clients: Arc<pki::Authority>,
+    /// Signs what kubelets show to the API server, and what was asked for before there were signers, as k3s has it.
+    pub servers: Arc<pki::Authority>,
+}
+
+impl Signing {
+    /// The same authority for all signers.
+    pub fn by(authority: Arc<pki::Authority>) -> Signing {
+        Signing {
+            clients: authority.clone(),
+            servers: authority,
+        }
+    }
+
+    fn of(&self, signer: &str) -> &pki::Authority {
+        match signer {
+            KUBELET_SERVING | LEGACY_UNKNOWN => &self.servers,
+            _ => &self.clients,
+        }
+    }
 }
 
 pub(crate) async fn run_signing(ctx: Context) -> Result<(), Error> {
@@ -159,7 +187,7 @@ async fn allowed(ctx: &Context, csr: &CertificateSigningRequest, subresource: &s
 
 async fn sign(ctx: Context, object: Arc<Object>) -> Result<Option<Duration>, Error> {
     let csr: CertificateSigningRequest = decode(&object)?;
-    let Some(authority) = ctx.config.signing.clone() else {
+    let Some(signing) = &ctx.config.signing else {
         return Ok(None);
     };
     if !has(&csr, "Approved") || has(&csr, "Denied") || has(&csr, "Failed") || has_certificate(&csr) {
@@ -184,6 +212,7 @@ async fn sign(ctx: Context, object: Arc<Object>) -> Result<Option<Duration>, Err
             let longest = i64::try_from(ctx.config.cluster_signing_duration.as_secs()).unwrap_or(i64::MAX);
             let wanted = csr.spec.expiration_seconds.map_or(longest, i64::from).max(600);
             let lifetime = time::Duration::seconds(wanted.min(longest));
+            let authority = signing.of(&csr.spec.signer_name);
             let pem = authority.sign(request, lifetime, time::OffsetDateTime::now_utc())?;
             status.certificate = Some(ByteString(pem.into_bytes()));
         }
@@ -248,5 +277,26 @@ mod tests {
         let denied =
             json!({"conditions": [{"type": "Denied", "status": "True", "lastUpdateTime": "1970-01-01T00:00:00Z"}]});
         assert_eq!(seconds_left(&csr(denied), at), Some(0.0));
+    }
+
+    #[test]
+    fn what_kubelets_serve_with_is_of_the_servers_authority() {
+        let dir = std::env::temp_dir().join(format!("skiff-signing-{}", std::process::id()));
+        let now = time::OffsetDateTime::now_utc();
+        let make = |name: &str| Arc::new(pki::Authority::load_or_create(&dir, name, now).unwrap());
+        let signing = Signing {
+            clients: make("clients"),
+            servers: make("servers"),
+        };
+        std::fs::remove_dir_all(&dir).unwrap();
+        for (signer, authority) in [
+            ("kubernetes.io/kube-apiserver-client", &signing.clients),
+            (KUBELET_CLIENT, &signing.clients),
+            (KUBELET_SERVING, &signing.servers),
+            (LEGACY_UNKNOWN, &signing.servers),
+        ] {
+            let by = signing.of(signer).certificate();
+            assert_eq!(by, authority.certificate(), "{signer}");
+        }
     }
 }

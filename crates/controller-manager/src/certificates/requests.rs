@@ -7,6 +7,7 @@ use pki::Request;
 
 pub(super) const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+pub(super) const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
 pub(super) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
 pub(super) fn usages(csr: &CertificateSigningRequest) -> BTreeSet<&str> {
@@ -76,7 +77,7 @@ pub(super) fn may_sign(signer: &str, request: &Request, usages: &BTreeSet<&str>)
         CLIENT => Some(is_client(usages)),
         KUBELET_CLIENT => Some(is_kubelet_client(request, usages)),
         KUBELET_SERVING => Some(is_kubelet_serving(request, usages)),
-        "kubernetes.io/legacy-unknown" => Some(Ok(())),
+        LEGACY_UNKNOWN => Some(Ok(())),
         _ => None,
     }
 }

@@ -235,7 +235,10 @@ fn start_components(
             allocate_node_cidrs: true,
             root_ca: plane.certificates.server_authority.certificate().to_owned(),
             metrics: plane.api.others.clone(),
-            signing: Some(plane.certificates.client_authority.clone()),
+            signing: Some(controller_manager::Signing {
+                clients: plane.certificates.client_authority.clone(),
+                servers: plane.certificates.server_authority.clone(),
+            }),
             ..controller_manager::ControllerConfig::default()
         };
         controlling.apply(&mut config).map_err(ServerError::ControllerArg)?;
