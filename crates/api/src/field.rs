@@ -163,6 +163,8 @@ impl FieldError {
                 Value::Object(_) | Value::Array(_) | Value::Null | Value::Bool(_) => {
                     out.push_str(&go::json(bad, None));
                 }
+                // the values that a field may have are of a type of their own, which Go prints as JSON
+                Value::String(_) if self.kind == FieldErrorKind::NotSupported => out.push_str(&go::json(bad, None)),
                 Value::String(s) => out.push_str(&go::quote(s)),
             }
         }

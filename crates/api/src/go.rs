@@ -24,6 +24,14 @@ pub fn sprint(value: &Value) -> String {
     }
 }
 
+/// `%s` of the type of a decoded JSON value, as of `reflect.TypeOf`.
+pub fn type_shown(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        other => type_of(other),
+    }
+}
+
 /// `%T` of a decoded JSON value.
 pub fn type_of(value: &Value) -> &'static str {
     match value {

@@ -18,8 +18,10 @@ pub enum Format {
 /// A fixed-point number with nine decimals, and the way it was written.
 #[derive(Debug, Clone, Copy)]
 pub struct Quantity {
-    /// Billionths. Bounded by upstream to 2^63-1 units, so sums of many fit.
+    /// Billionths, times ten to the power of `power`.
     nanos: i128,
+    /// Is zero for all amounts whose billionths fit. Upstream has a bound, 2^63-1, for binary suffixes alone.
+    power: i32,
     format: Format,
 }
 
@@ -57,12 +59,14 @@ const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 impl Quantity {
     pub const ZERO: Quantity = Quantity {
         nanos: 0,
+        power: 0,
         format: Format::DecimalSi,
     };
 
     pub fn new(value: i64, format: Format) -> Self {
         Self {
             nanos: i128::from(value) * NANO,
+            power: 0,
             format,
         }
     }
@@ -70,6 +74,7 @@ impl Quantity {
     pub fn from_milli(milli: i64, format: Format) -> Self {
         Self {
             nanos: i128::from(milli) * 1_000_000,
+            power: 0,
             format,
         }
     }
@@ -87,6 +92,9 @@ impl Quantity {
     }
 
     fn scaled_up(&self, unit: i128) -> i64 {
+        if self.power > 0 {
+            return if self.nanos < 0 { i64::MIN } else { i64::MAX };
+        }
         let quotient = self.nanos / unit;
         let away = (self.nanos % unit).signum();
         (quotient + away).clamp(i64::MIN.into(), i64::MAX.into()) as i64
@@ -104,29 +112,45 @@ impl Quantity {
 
     /// Units as a float, for ratios.
     pub fn as_f64(&self) -> f64 {
-        self.nanos as f64 / NANO as f64
+        self.nanos as f64 / NANO as f64 * 10f64.powi(self.power)
     }
 
-    /// The sum; a zero takes over the other's format.
+    /// The sum; a zero takes over the other's format. Beside an amount whose billionths do not fit any other is nothing.
     pub fn add(&self, other: &Quantity) -> Quantity {
         let format = if self.is_zero() { other.format } else { self.format };
+        let sum = match self.power.cmp(&other.power) {
+            Ordering::Greater => *self,
+            Ordering::Less => *other,
+            Ordering::Equal => Quantity {
+                nanos: self.nanos.saturating_add(other.nanos),
+                ..*self
+            },
+        };
+        Quantity { format, ..sum }
+    }
+
+    /// Rounded away from zero to thousandths.
+    #[must_use]
+    pub fn round_up_to_milli(&self) -> Quantity {
+        const MILLI: i128 = 1_000_000;
+        let rest = if self.power > 0 { 0 } else { self.nanos % MILLI };
         Quantity {
-            nanos: self.nanos.saturating_add(other.nanos),
-            format,
+            nanos: self.nanos - rest + rest.signum() * MILLI,
+            ..*self
         }
     }
 
     pub fn sub(&self, other: &Quantity) -> Quantity {
         self.add(&Quantity {
             nanos: -other.nanos,
-            format: other.format,
+            ..*other
         })
     }
 }
 
 impl PartialEq for Quantity {
     fn eq(&self, other: &Self) -> bool {
-        self.nanos == other.nanos
+        self.cmp(other) == Ordering::Equal
     }
 }
 
@@ -140,7 +164,8 @@ impl PartialOrd for Quantity {
 
 impl Ord for Quantity {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.nanos.cmp(&other.nanos)
+        let rank = |q: &Quantity| (if q.nanos < 0 { -q.power } else { q.power }, q.nanos);
+        rank(self).cmp(&rank(other))
     }
 }
 
@@ -154,8 +179,9 @@ fn suffix(text: &str) -> Result<(Format, i32, i32), QuantityError> {
     }
     match text.as_bytes() {
         [b'e' | b'E', digits @ ..] if !digits.is_empty() => {
-            let exponent = text[1..].parse::<i32>().map_err(|_| QuantityError::Suffix)?;
-            Ok((Format::DecimalExponent, 10, exponent))
+            let exponent = text[1..].parse::<i64>().map_err(|_| QuantityError::Suffix)?;
+            // as upstream cuts it
+            Ok((Format::DecimalExponent, 10, exponent as i32))
         }
         _ => Err(QuantityError::Suffix),
     }
@@ -170,44 +196,46 @@ impl FromStr for Quantity {
             b'+' => (false, &text[1..]),
             _ => (false, text),
         };
-        let end = unsigned
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(unsigned.len());
-        let (number, tail) = unsigned.split_at(end);
-        let letters = tail.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
-        let digits = letters.strip_prefix(['+', '-']).unwrap_or(letters);
-        if number.is_empty() || !digits.bytes().all(|c| c.is_ascii_digit()) {
+        // Upstream's scanner: digits, a point and digits, letters of suffixes, a sign and digits. None of them must be there.
+        let (whole, rest) = cut(unsigned, |c| c.is_ascii_digit());
+        let (fraction, tail) = match rest.strip_prefix('.') {
+            Some(rest) => cut(rest, |c| c.is_ascii_digit()),
+            None => ("", rest),
+        };
+        let (_, exponent) = cut(tail, |c| "eEinumkKMGTP".contains(c));
+        let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+        if !digits.bytes().all(|c| c.is_ascii_digit()) {
             return Err(QuantityError::Format);
         }
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        if fraction.contains('.') || (whole.is_empty() && fraction.is_empty()) {
-            return Err(QuantityError::Numeric);
-        }
         let (format, base, exponent) = suffix(tail)?;
-        // Digits beyond what any amount below 2^63 with nine decimals needs only decide the rounding.
+        // Digits beyond what an amount can hold only decide the rounding.
+        let most = if base == 2 { 28 } else { 37 };
         let mut digits = whole.trim_start_matches('0').to_owned();
         digits.push_str(fraction);
         let mut scale = -(fraction.len() as i64) + 9 + if base == 10 { i64::from(exponent) } else { 0 };
         let significant = digits.trim_start_matches('0').trim_end_matches('0');
         scale += (digits.len() - digits.trim_end_matches('0').len()) as i64;
         if significant.is_empty() {
-            return Ok(Quantity { nanos: 0, format });
+            return Ok(Quantity {
+                format,
+                ..Quantity::ZERO
+            });
         }
         let mut round_up = false;
-        let kept = if significant.len() > 28 {
+        let kept = if significant.len() > most {
             round_up = true;
-            scale += (significant.len() - 28) as i64;
-            &significant[..28]
+            scale += (significant.len() - most) as i64;
+            &significant[..most]
         } else {
             significant
         };
         let mut value: i128 = kept.parse().map_err(|_| QuantityError::Numeric)?;
-        let huge = i128::MAX / 4;
+        let huge = i128::MAX / 10;
         if base == 2 {
             value = value.checked_mul(1i128 << exponent).unwrap_or(huge);
         }
-        while scale > 0 && value < huge {
-            value = value.checked_mul(10).unwrap_or(huge);
+        while scale > 0 && value <= huge {
+            value *= 10;
             scale -= 1;
         }
         while scale < 0 && value > 0 {
@@ -215,13 +243,23 @@ impl FromStr for Quantity {
             value /= 10;
             scale += 1;
         }
+        let mut power = i32::try_from(scale.max(0)).unwrap_or(i32::MAX);
         // A non-zero amount is never rounded to nothing.
-        let nanos = (value + i128::from(round_up)).min(MAX);
+        let mut nanos = value + i128::from(round_up && power == 0);
+        if base == 2 && (power > 0 || nanos > MAX) {
+            (nanos, power) = (MAX, 0);
+        }
         Ok(Quantity {
             nanos: if negative { -nanos } else { nanos },
+            power,
             format,
         })
     }
+}
+
+/// The characters at the beginning that are wanted, and the rest.
+fn cut(text: &str, wanted: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !wanted(c)).unwrap_or(text.len()))
 }
 
 impl fmt::Display for Quantity {
@@ -229,7 +267,7 @@ impl fmt::Display for Quantity {
         if self.nanos == 0 {
             return f.write_str("0");
         }
-        let whole = self.nanos % NANO == 0;
+        let whole = self.nanos % NANO == 0 || self.power > 0;
         let small = self.nanos.abs() < 1024 * NANO;
         if self.format == Format::BinarySi && whole && !small {
             let mut value = self.nanos / NANO;
@@ -241,11 +279,19 @@ impl fmt::Display for Quantity {
             return write!(f, "{value}{}", BINARY[power]);
         }
         let mut value = self.nanos;
-        let mut exponent = -9;
-        while value % 1000 == 0 && exponent < 18 {
-            value /= 1000;
-            exponent += 3;
+        let mut exponent = self.power - 9;
+        while value % 10 == 0 {
+            value /= 10;
+            exponent += 1;
         }
+        // There is no suffix above `E`.
+        let most = match self.format {
+            Format::DecimalExponent => i32::MAX,
+            _ => 18,
+        };
+        let zeros = exponent - (exponent.div_euclid(3) * 3).min(most);
+        exponent -= zeros;
+        let value = format!("{value}{:0>1$}", "", zeros as usize);
         if self.format == Format::DecimalExponent {
             return if exponent == 0 {
                 write!(f, "{value}")
@@ -279,8 +325,23 @@ mod tests {
             ("1023", "1023"),
             ("512Ki", "512Ki"),
             ("1e3", "1e3"),
-            ("100E", "9223372036854775807"),
+            ("100E", "100E"),
+            ("100Ei", "9223372036854775807"),
             ("1E", "1E"),
+            ("1.23456789E", "1234567890G"),
+            ("1e19", "10e18"),
+            ("1e99", "1e99"),
+            ("-1e99", "-1e99"),
+            ("10e-10", "1e-9"),
+            ("1e-300", "1e-9"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            // nothing is missing that upstream's scanner wants
+            (".", "0"),
+            ("+", "0"),
+            ("-", "0"),
+            ("m", "0"),
+            ("Ki", "0"),
+            ("E5", "0"),
             ("-1.5", "-1500m"),
             ("1.0000000001", "1000000001n"),
             ("+3", "3"),
@@ -296,11 +357,11 @@ mod tests {
             ("", QuantityError::Format),
             ("x", QuantityError::Format),
             ("1 Gi", QuantityError::Format),
-            ("1.1.1", QuantityError::Numeric),
+            ("1.1.1", QuantityError::Format),
+            ("--1", QuantityError::Suffix),
             ("1Kib", QuantityError::Format),
             ("1mm", QuantityError::Suffix),
             ("1e", QuantityError::Suffix),
-            (".", QuantityError::Numeric),
         ] {
             assert_eq!(text.parse::<Quantity>(), Err(error), "{text:?}");
         }
@@ -316,5 +377,23 @@ mod tests {
         assert_eq!(q("0").add(&q("1Gi")).to_string(), "1Gi");
         assert_eq!(q("2Gi").sub(&q("1Gi")).to_string(), "1Gi");
         assert!(q("1Gi") > q("1G") && q("1000m") == q("1"));
+        assert!(q("1e99") > q("1e98") && q("-1e99") < q("1") && q("1e99").add(&q("1")) == q("1e99"));
+        assert_eq!(q("1e99").value(), i64::MAX);
+    }
+
+    #[test]
+    fn amounts_round_up_to_thousandths() {
+        let rounded = |s: &str| s.parse::<Quantity>().unwrap().round_up_to_milli().to_string();
+        for (text, round) in [
+            ("1u", "1m"),
+            ("-0.1u", "-1m"),
+            ("1.0000000001", "1001m"),
+            ("1500m", "1500m"),
+            ("0.0001Ki", "103m"),
+            ("1e99", "1e99"),
+            ("1e-9", "1e-3"),
+        ] {
+            assert_eq!(rounded(text), round, "{text}");
+        }
     }
 }

@@ -380,9 +380,25 @@ fn is_timestamp(text: &str) -> bool {
             .all(|p| (1..=2).contains(&p.len()) && p.parse::<u8>().is_ok())
 }
 
+/// Why Go's YAML reader does not take a text, whatever it says: a character that YAML does not allow.
+pub fn unreadable(bytes: &[u8]) -> Option<&'static str> {
+    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.chars().all(allowed)).then_some("control characters are not allowed")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `yaml_parser_update_buffer` of go-yaml.
+    #[test]
+    fn characters_that_yaml_does_not_allow_are_refused() {
+        for text in ["a: \u{7f}", "\u{0}", "a: \u{ffff}"] {
+            assert!(unreadable(text.as_bytes()).is_some(), "{text:?}");
+        }
+        assert_eq!(unreadable("a: é\t\u{85}😀\n".as_bytes()), None);
+    }
     use serde_json::json;
 
     #[test]

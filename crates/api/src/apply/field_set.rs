@@ -110,6 +110,12 @@ impl FieldSet {
         }
     }
 
+    /// Whether an item of a list stands in the set without any of its keys.
+    pub fn has_keyless(&self) -> bool {
+        let mut steps = self.children.iter();
+        steps.any(|(step, inner)| &*step.0 == "k:{}" || inner.has_keyless())
+    }
+
     /// Puts one path into the set.
     pub fn insert(&mut self, path: &[Step]) {
         let mut at = self;

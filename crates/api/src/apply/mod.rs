@@ -348,6 +348,11 @@ fn record(
     let trees = (before.unwrap_or(&empty), after);
     let found = take_over(target, trees, managed, context, None, true)?;
     let mut written = found.written();
+    if written.has_keyless() {
+        return Err(ApplyError::Configuration(vec![
+            "an item of a list has no key".to_owned(),
+        ]));
+    }
     strip(&mut written);
     if !written.is_empty() {
         let entry = managed.entry(context);

@@ -219,16 +219,79 @@ pub fn pod_spec(spec: &mut Object) {
     items(spec, "volumes").for_each(volume);
 }
 
-/// `Always` for an image without a tag or with `latest`.
+/// `Always` for an image whose tag is `latest`, which one without a tag and a digest has; what names no image has none.
 fn pull_policy(image: &str) -> &'static str {
-    if image.contains('@') {
-        return "IfNotPresent";
+    match tag(image) {
+        Some("latest") => "Always",
+        _ => "IfNotPresent",
     }
-    let last = image.rsplit('/').next().unwrap_or(image);
-    match last.split_once(':') {
-        None | Some((_, "latest")) => "Always",
-        Some(_) => "IfNotPresent",
+}
+
+/// The tag of an image's name, by the grammar of `distribution/reference`.
+fn tag(image: &str) -> Option<&str> {
+    let (named, digest) = match image.split_once('@') {
+        Some((named, digest)) => (named, Some(digest)),
+        None => (image, None),
+    };
+    // a port stands before the last part
+    let at = named.rfind('/').map_or(0, |at| at + 1);
+    let (name, tag) = match named[at..].split_once(':') {
+        Some((last, tag)) => (&named[..at + last.len()], Some(tag)),
+        None => (named, None),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_tag = |tag: &str| {
+        (1..=128).contains(&tag.len())
+            && tag.starts_with(word)
+            && tag.chars().all(|c| word(c) || matches!(c, '.' | '-'))
+    };
+    let is_digest = |text: &str| {
+        text.split_once(':')
+            .is_some_and(|(_, hex)| hex.len() >= 32 && hex.bytes().all(|c| c.is_ascii_hexdigit()))
+    };
+    // the first part is a host where it looks like one
+    let host = name.split_once('/').filter(|(host, _)| {
+        host.contains(['.', ':']) || *host == "localhost" || host.bytes().any(|c| c.is_ascii_uppercase())
+    });
+    let path = host.map_or(name, |(_, path)| path);
+    let identifier = image.len() == 64 && image.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let fits = !identifier
+        && name.len() <= 255
+        && host.is_none_or(|(host, _)| is_host(host))
+        && path.split('/').all(is_part)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest);
+    match (tag, digest) {
+        _ if !fits => None,
+        (None, None) => Some("latest"),
+        (tag, _) => tag,
     }
+}
+
+fn is_host(host: &str) -> bool {
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, "0"));
+    let label = |label: &str| {
+        let ends = label.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && label.ends_with(|c: char| c.is_ascii_alphanumeric());
+        ends && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    };
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let named = match address {
+        Some(address) => address.bytes().all(|c| c.is_ascii_hexdigit() || c == b':'),
+        None => name.split('.').all(label),
+    };
+    named && !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// Small letters and digits with `.`, `_`, `__` or dashes between them.
+fn is_part(part: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let between = part.split(plain).filter(|between| !between.is_empty());
+    part.starts_with(plain)
+        && part.ends_with(plain)
+        && between
+            .into_iter()
+            .all(|b| matches!(b, "." | "_" | "__") || b.bytes().all(|c| c == b'-'))
 }
 
 fn container(c: &mut Object) {
@@ -332,5 +395,47 @@ fn volume(v: &mut Object) {
         .and_then(|t| object(t, "spec"))
     {
         claim_spec(spec);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `ParseImageName` of `pkg/util/parsers`.
+    #[test]
+    fn images_without_a_tag_are_pulled_always_and_what_names_no_image_is_not() {
+        let digest = format!("i@sha256:{}", "a".repeat(64));
+        let (both, hex) = (format!("i:latest@sha256:{}", "a".repeat(64)), "a".repeat(64));
+        for image in [
+            "i",
+            "a/b",
+            "localhost:5000/i",
+            "r.example.org/a/b:latest",
+            "[::1]:5000/a",
+            "a__b--c.d",
+            &both,
+        ] {
+            assert_eq!(pull_policy(image), "Always", "{image}");
+        }
+        for image in [
+            "",
+            " i",
+            "I",
+            "i:1",
+            "a:b:c",
+            "a..b",
+            "-a",
+            "a/",
+            "/a",
+            "a b",
+            "i:",
+            "i@sha256:x",
+            "-x.y/a",
+            &digest,
+            &hex,
+        ] {
+            assert_eq!(pull_policy(image), "IfNotPresent", "{image}");
+        }
     }
 }

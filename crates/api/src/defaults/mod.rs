@@ -10,6 +10,7 @@ mod workloads;
 
 use serde_json::{Map, Value};
 
+use crate::quantity::Quantity;
 use crate::schema::{Field, Scalar, Schema, Shape, TypeId};
 
 /// Puts a default where nothing is.
@@ -43,7 +44,29 @@ fn items<'a>(parent: &'a mut Map<String, Value>, key: &str) -> impl Iterator<Ite
         .filter_map(Value::as_object_mut)
 }
 
+/// Nothing finer than a thousandth is kept of a resource.
+fn round_up(quantity: &mut Value) {
+    let text = match &*quantity {
+        Value::String(text) => text.trim().parse::<Quantity>(),
+        Value::Number(number) => number.to_string().parse(),
+        _ => return,
+    };
+    if let Ok(exact) = text
+        && let rounded = exact.round_up_to_milli()
+        && rounded != exact
+    {
+        *quantity = Value::from(rounded.to_string());
+    }
+}
+
 impl Schema {
+    /// Whether a field of a type is a `ResourceList`, which the core group alone has.
+    fn is_resource_list(&self, owner: TypeId, field: &Field) -> bool {
+        let quantities = |value: &TypeId| matches!(self.shape(*value), Shape::Scalar(Scalar::Quantity));
+        matches!(self.shape(field.ty), Shape::Map { value } if quantities(value))
+            && self.get(owner).name.starts_with("core.v1.")
+    }
+
     /// Sets the defaults of an object and everything in it.
     pub fn set_defaults(&self, root: TypeId, tree: &mut Value) {
         if let Some(node) = &self.structural {
@@ -112,6 +135,14 @@ impl Schema {
                 }
                 for (key, inner) in object.iter_mut().filter(|(_, v)| v.is_object() || v.is_array()) {
                     if let Some(field) = self.field(ty, key) {
+                        if self.is_resource_list(ty, field) {
+                            inner
+                                .as_object_mut()
+                                .into_iter()
+                                .flatten()
+                                .for_each(|(_, v)| round_up(v));
+                            continue;
+                        }
                         self.default_declared(field.ty, inner);
                     }
                 }

@@ -72,8 +72,9 @@ pub fn default(kind: &str, top: &mut Object) {
                 set(policy, "whenScaled", "Retain");
             }
             for claim in items(spec, "volumeClaimTemplates") {
-                set(claim, "apiVersion", "v1");
-                set(claim, "kind", "PersistentVolumeClaim");
+                // whatever it says of itself
+                claim.insert("apiVersion".to_owned(), "v1".into());
+                claim.insert("kind".to_owned(), "PersistentVolumeClaim".into());
                 if let Some(spec) = made(claim, "spec") {
                     claim_spec(spec);
                 }

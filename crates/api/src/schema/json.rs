@@ -61,7 +61,7 @@ impl Schema {
     /// Decodes a JSON document.
     pub fn decode_json(&self, root: TypeId, bytes: &[u8]) -> Result<Decoded, DecodeError> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let decoded = self.decode_with(root, &mut deserializer, Voice::Json)?;
+        let decoded = self.decode_with(root, &mut deserializer, Voice::Json, false)?;
         deserializer.end().map_err(|e| DecodeError(e.to_string()))?;
         Ok(decoded)
     }
@@ -77,12 +77,14 @@ impl Schema {
 
     /// Checks a tree against the schema and drops what the schema does not know: for the result of a patch.
     pub fn decode_value(&self, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
-        self.decode_with(root, value, Voice::Json)
+        self.decode_with(root, value, Voice::Json, false)
     }
 
     /// As `decode_value`, for the result of a merge of trees.
-    pub fn convert_value(&self, root: TypeId, value: Value) -> Result<Decoded, DecodeError> {
-        self.decode_with(root, value, Voice::Converter)
+    pub fn convert_value(&self, root: TypeId, value: &Value) -> Result<Decoded, DecodeError> {
+        // Go goes through the fields of a struct: which of several mistakes it meets first hangs on that
+        self.decode_with(root, value, Voice::Converter, false)
+            .or_else(|_| self.decode_with(root, value, Voice::Converter, true))
     }
 
     fn decode_with<'de, D: Deserializer<'de>>(
@@ -90,10 +92,12 @@ impl Schema {
         root: TypeId,
         deserializer: D,
         voice: Voice,
+        declared: bool,
     ) -> Result<Decoded, DecodeError> {
         let context = Context {
             schema: self,
             voice,
+            declared,
             found: RefCell::default(),
             weight: Weight::default(),
         };
@@ -161,6 +165,8 @@ impl Found {
 struct Context<'s> {
     schema: &'s Schema,
     voice: Voice,
+    /// Fields are read in the order in which their struct declares them, and not in that of the document.
+    declared: bool,
     found: RefCell<Found>,
     weight: Weight,
 }
@@ -295,7 +301,14 @@ impl<'a> Seed<'a> {
             Some(Scalar::Int32) if fits32 => Ok(number),
             Some(Scalar::Int64) if fits64 => Ok(number),
             Some(Scalar::IntOrString) if fits32 => Ok(number),
-            Some(Scalar::Double | Scalar::Quantity | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(number),
+            Some(
+                Scalar::Double
+                | Scalar::Quantity
+                | Scalar::Any
+                | Scalar::Json
+                | Scalar::Raw
+                | Scalar::FieldsV1,
+            ) => Ok(number),
             Some(Scalar::Int32 | Scalar::Int64) if let Some(cut) = self.cut(&number) => Ok(cut),
             Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString) => {
                 self.mismatch(&format!("number {number}"), go_kind(&number))
@@ -428,7 +441,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
         match self.scalar() {
-            Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::SchemaOrBool) => Ok(v.into()),
+            Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1 | Scalar::SchemaOrBool) => Ok(v.into()),
             _ => self.mismatch("bool", "bool"),
         }
     }
@@ -457,7 +470,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_string<E: serde::de::Error>(self, v: String) -> Result<Value, E> {
         match self.scalar() {
-            Some(Scalar::String | Scalar::IntOrString | Scalar::Any | Scalar::Json | Scalar::Raw) => Ok(v.into()),
+            Some(Scalar::String | Scalar::IntOrString | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1) => Ok(v.into()),
             Some(s @ (Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::Quantity)) => {
                 match scalar::check_text(s, &v) {
                     Ok(()) => Ok(v.into()),
@@ -480,7 +493,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let schema = self.context.schema;
         let item_type = match self.shape() {
             Shape::List { item, .. } | Shape::WrappedList { item } => *item,
-            Shape::Scalar(Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::SchemaOrStrings) => {
+            Shape::Scalar(Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1 | Scalar::SchemaOrStrings) => {
                 return Free {
                     context: self.context,
                     path: self.path,
@@ -556,6 +569,9 @@ impl Seed<'_> {
         unseen: bool,
     ) -> Result<Value, A::Error> {
         let schema = self.context.schema;
+        if let (true, Some(ty)) = (self.context.declared, structure) {
+            return self.in_declared_order(ty, entries);
+        }
         let mut out = Map::new();
         let mut ignored: HashSet<String> = HashSet::new();
         while let Some(key) = entries.next_key::<String>()? {
@@ -597,9 +613,77 @@ impl Seed<'_> {
             }
             let size = key.len() + text_of(&value);
             self.context.weigh(self.context.weight.member(out.len(), size))?;
+            let value = match (out.remove(&key), structure.and_then(|s| schema.field(s, &key))) {
+                // entries of a map are made anew
+                (Some(before), Some(field)) => schema.read_over(ty, field.pointer, before, value),
+                _ => value,
+            };
             out.insert(key, value);
         }
         Ok(Value::Object(out))
+    }
+
+    /// Reads a struct's fields in the order in which it declares them.
+    fn in_declared_order<'de, A: MapAccess<'de>>(self, ty: TypeId, mut entries: A) -> Result<Value, A::Error> {
+        let schema = self.context.schema;
+        let mut members: Map<String, Value> = Map::new();
+        while let Some((key, value)) = entries.next_entry()? {
+            members.insert(key, value);
+        }
+        let (mut out, mut fields) = (Map::new(), Vec::new());
+        schema.declared(ty, &mut |field| fields.push(field));
+        for field in fields {
+            let Some((key, value)) = members.remove_entry(&*field.name) else {
+                continue;
+            };
+            let seed = Seed {
+                ty: field.ty,
+                owner: Some(ty),
+                path: &Path::Key(self.path, &key),
+                ..self
+            };
+            let value = seed.deserialize(value).map_err(A::Error::custom)?;
+            out.insert(key, value);
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+impl Schema {
+    /// What Go's reader makes of a value that it reads where it has read another one, as of a field that is given twice: structs,
+    /// maps and the items of lists are not made anew.
+    fn read_over(&self, ty: TypeId, pointer: bool, before: Value, value: Value) -> Value {
+        match (self.shape(ty), before, value) {
+            (Shape::Struct(_), before, Value::Null) if !pointer => before,
+            (
+                Shape::Scalar(Scalar::String | Scalar::Bool | Scalar::Int32 | Scalar::Int64 | Scalar::Double),
+                before,
+                Value::Null,
+            ) if !pointer => before,
+            (Shape::Struct(_), Value::Object(mut all), Value::Object(members)) => {
+                for (key, value) in members {
+                    let value = match (all.remove(&key), self.field(ty, &key)) {
+                        (Some(before), Some(field)) => self.read_over(field.ty, field.pointer, before, value),
+                        _ => value,
+                    };
+                    all.insert(key, value);
+                }
+                Value::Object(all)
+            }
+            (Shape::Map { .. }, Value::Object(mut all), Value::Object(entries)) => {
+                all.extend(entries);
+                Value::Object(all)
+            }
+            (Shape::List { item, .. } | Shape::WrappedList { item }, Value::Array(before), Value::Array(items)) => {
+                let mut before = before.into_iter();
+                let read = items.into_iter().map(|value| match before.next() {
+                    Some(before) => self.read_over(*item, false, before, value),
+                    None => value,
+                });
+                Value::Array(read.collect())
+            }
+            (_, _, value) => value,
+        }
     }
 }
 
@@ -618,7 +702,7 @@ mod tests {
             .type_for(&GroupVersionKind::new("apps", "v1", "Deployment"))
             .unwrap();
         let converted = |replicas: Value| {
-            let decoded = schema.convert_value(root, json!({ "spec": { "replicas": replicas } }));
+            let decoded = schema.convert_value(root, &json!({ "spec": { "replicas": replicas } }));
             decoded
                 .map(|decoded| decoded.value["spec"]["replicas"].clone())
                 .map_err(|e| e.to_string())
@@ -659,6 +743,67 @@ mod tests {
             "boolean or JSON schema expected"
         );
         assert!(read(r#"{"items":-1}"#).is_ok());
+    }
+
+    fn read(kind: (&str, &str), text: &str) -> Result<Value, String> {
+        let schema = Schema::builtin();
+        let root = schema
+            .type_for(&GroupVersionKind::from_api_version(kind.0, kind.1))
+            .unwrap();
+        let decoded = schema.decode_json(root, text.as_bytes());
+        decoded.map(|decoded| decoded.value).map_err(|e| e.to_string())
+    }
+
+    /// `decodeState` of `encoding/json`: a value of another type is kept for the end, an error of a value that reads itself is not.
+    #[test]
+    fn of_several_mistakes_the_first_is_told_but_what_reads_itself_goes_first() {
+        let told = |text: &str| read(("v1", "Pod"), text).unwrap_err();
+        let first = told(r#"{"spec": {"hostPID": "x", "containers": 5, "hostIPC": [1, {}]}, "kind": {"a": 1}}"#);
+        assert!(
+            first.starts_with("json: cannot unmarshal string into Go struct field PodSpec.spec.hostPID"),
+            "{first}"
+        );
+        let time = told(r#"{"spec": {"hostPID": "x"}, "metadata": {"creationTimestamp": "now"}}"#);
+        assert!(time.starts_with("parsing time"), "{time}");
+        let quantity = told(r#"{"spec": {"overhead": {"cpu": ""}, "hostPID": 1}}"#);
+        assert!(quantity.starts_with("quantities must match"), "{quantity}");
+    }
+
+    #[test]
+    fn managed_fields_are_any_json_until_they_are_looked_into() {
+        for fields in [r#""x""#, "5", "true", "[1]", "{}"] {
+            let text = format!(r#"{{"metadata": {{"managedFields": [{{"fieldsV1": {fields}}}]}}}}"#);
+            assert!(read(("v1", "Pod"), &text).is_ok(), "{fields}");
+        }
+    }
+
+    /// `decodeState` of `encoding/json` reads into what is there.
+    #[test]
+    fn a_field_that_is_given_twice_is_read_over_what_it_was() {
+        let map = read(
+            ("v1", "ConfigMap"),
+            r#"{"data": {"a": "1"}, "data": {"b": "2"}, "immutable": true, "immutable": null}"#,
+        );
+        assert_eq!(
+            map.unwrap(),
+            json!({ "data": { "a": "1", "b": "2" }, "immutable": null })
+        );
+        let pod = r#"{"spec": {"hostname": "a", "containers": [{"name": "c", "tty": true}, {"name": "d"}]},
+                      "spec": {"hostname": null, "containers": [{"name": "e"}]}}"#;
+        let want = json!({ "spec": { "hostname": "a", "containers": [{ "name": "e", "tty": true }] } });
+        assert_eq!(read(("v1", "Pod"), pod).unwrap(), want);
+    }
+
+    /// `structFromUnstructured` of `apimachinery/pkg/runtime/converter.go`.
+    #[test]
+    fn a_tree_is_converted_in_the_order_of_the_struct() {
+        let schema = Schema::builtin();
+        let root = schema
+            .type_for(&GroupVersionKind::new("autoscaling", "v1", "HorizontalPodAutoscaler"))
+            .unwrap();
+        let tree = json!({ "spec": { "maxReplicas": 1.5, "scaleTargetRef": { "kind": [{}] } } });
+        let told = schema.convert_value(root, &tree).unwrap_err().to_string();
+        assert_eq!(told, "unrecognized type: string");
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub enum Shape {
 pub struct Struct {
     /// In the order of protobuf tags.
     pub fields: Vec<Field>,
+    /// Of `fields`, in the order in which Go declares them.
+    declared: Box<[u16]>,
     /// Every JSON name, those of inlined structs included, sorted: where its field is.
     flat: Vec<(Box<str>, TypeId, u16)>,
     /// Of `flat`, those that Go writes also when they are empty.

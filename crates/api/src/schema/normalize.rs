@@ -40,7 +40,11 @@ impl Schema {
     /// Items of lists and maps have no absence: null is the zero value.
     fn normalize_element(&self, ty: TypeId, value: &mut Value) {
         if value.is_null() {
-            *value = self.zero(ty);
+            *value = match self.shape(ty) {
+                // storage does not tell no bytes from none
+                Shape::Scalar(Scalar::Bytes) => Value::from(""),
+                _ => self.zero(ty),
+            };
         }
         self.normalize(ty, value);
     }

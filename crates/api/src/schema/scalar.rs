@@ -67,8 +67,6 @@ fn unbroken(text: &str) -> Cow<'_, str> {
 /// Why a text is not of the type; upstream's words where it has some.
 pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), String> {
     match scalar {
-        // Upstream trims and takes the empty string for zero.
-        Scalar::Quantity if text.trim().is_empty() => Ok(()),
         Scalar::Quantity => text.trim().parse::<Quantity>().map(drop).map_err(|e| e.to_string()),
         Scalar::Time | Scalar::MicroTime => Instant::read(text, scalar == Scalar::MicroTime).map(drop),
         Scalar::Duration if time::parse_duration(text).is_none() => Err(format!("time: invalid duration {text:?}")),
@@ -93,7 +91,6 @@ pub(crate) fn canonicalize(scalar: Scalar, value: &mut Value) {
     };
     let canonical = match scalar {
         Scalar::Bytes if text.contains(['\n', '\r']) => Some(unbroken(&text).into_owned()),
-        Scalar::Quantity if text.trim().is_empty() => Some("0".to_owned()),
         Scalar::Quantity => text.trim().parse::<Quantity>().ok().map(|q| q.to_string()),
         Scalar::Time => Instant::parse(&text).map(|t| t.to_rfc3339()),
         Scalar::MicroTime => Instant::parse(&text).map(|t| t.to_rfc3339_micro()),

@@ -66,7 +66,20 @@ impl Schema {
         if let Some(keys) = patch.get(RETAIN) {
             let keys = keys.as_array().ok_or(BAD_RETAIN)?;
             let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+            // what a patch sets it must retain
+            let set = patch.iter().filter(|(key, value)| {
+                let of_list = key.starts_with(DELETE_PRIMITIVES) || key.starts_with(SET_ORDER);
+                !value.is_null() && *key != RETAIN && *key != DIRECTIVE && !of_list
+            });
+            if !set.map(|(key, _)| key.as_str()).all(|key| keys.contains(key)) {
+                return Err(BAD_RETAIN);
+            }
             out.retain(|key, _| keys.contains(key.as_str()));
+        }
+        for (key, order) in patch {
+            if let Some(key) = key.strip_prefix(SET_ORDER) {
+                self.check_order(ty, key, order, out.get(key), patch.get(key))?;
+            }
         }
         for (key, value) in patch {
             if key == DIRECTIVE || key == RETAIN {
@@ -88,7 +101,7 @@ impl Schema {
                 (Value::Object(p), Some(Value::Object(o))) => {
                     let (field, inner) = self.patched_member(ty, key);
                     if field.is_some_and(|f| f.patch.replace) {
-                        Value::Object(strip_map(p))
+                        Value::Object(p.clone())
                     } else {
                         Value::Object(self.merge_map(inner, o, p)?)
                     }
@@ -123,6 +136,101 @@ impl Schema {
         Ok(out)
     }
 
+    /// Holds the order of a list against the list, in the object and in the patch: both name items in the same order.
+    fn check_order(
+        &self,
+        ty: Option<TypeId>,
+        key: &str,
+        order: &Value,
+        original: Option<&Value>,
+        patch: Option<&Value>,
+    ) -> Result<()> {
+        let list = |value: Option<&Value>| -> Result<Vec<Value>> {
+            match value {
+                None => Ok(Vec::new()),
+                Some(Value::Array(list)) => Ok(list.clone()),
+                Some(other) => Err(unlike("[]interface {}", other)),
+            }
+        };
+        let order = list(Some(order))?;
+        list(original)?;
+        let patch = list(patch)?;
+        let (field, inner) = self.patched_member(ty, key);
+        let list_type = inner.is_some_and(|inner| matches!(self.shape(inner), Shape::List { .. }));
+        if let (None, Some(ty)) = (field, ty)
+            && let Shape::Struct(_) = self.shape(ty)
+        {
+            let name = self.go_name(ty);
+            let name = name.rsplit('.').next().unwrap_or_default();
+            return Err(PatchError::Unfit(format!(
+                "unable to find api field in struct {name} for the json field {}",
+                go::quote(key)
+            )));
+        }
+        let Some(field) = field.filter(|_| list_type) else {
+            return match ty.map(|ty| self.shape(ty)) {
+                Some(Shape::Struct(_)) => Err(PatchError::Unfit(
+                    "expected slice or array type, but got: struct".to_owned(),
+                )),
+                _ => Err(PatchError::Unfit(
+                    "merging an object in json but data type is not struct, instead is: map".to_owned(),
+                )),
+            };
+        };
+        let merge_key = field.merge_key.as_deref();
+        let mut wanted = order.iter();
+        for item in &patch {
+            // what is deleted has no place
+            if item.get(DIRECTIVE).is_some() {
+                continue;
+            }
+            loop {
+                let Some(next) = wanted.next() else {
+                    if order.is_empty() {
+                        return Ok(());
+                    }
+                    let [patch, order] = [patch, order].map(|list| go::sprint(&Value::Array(list)));
+                    return Err(PatchError::Unfit(format!(
+                        "The order in patch list:\n{patch}\n doesn't match {} list:\n{order}\n",
+                        SET_ORDER.trim_end_matches('/')
+                    )));
+                };
+                let [here, there] = [item, next].map(|one| key_of(one, merge_key));
+                if here? == there? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A patch as a merge leaves it, which is what an error shows: what it could not merge has lost its nulls.
+    pub fn spent_patch(&self, root: TypeId, original: &Value, patch: &Value) -> Value {
+        let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
+            return patch.clone();
+        };
+        let spent = patch
+            .iter()
+            .filter(|(key, _)| *key != RETAIN && !key.starts_with(SET_ORDER));
+        let spent = spent.map(|(key, value)| {
+            let (field, inner) = self.patched_member(Some(root), key);
+            let left = match (value, original.get(key), inner) {
+                (Value::Object(_), Some(old @ Value::Object(_)), Some(inner))
+                    if !field.is_some_and(|f| f.patch.replace) =>
+                {
+                    self.spent_patch(inner, old, value)
+                }
+                (Value::Object(_), Some(Value::Object(_)), _) | (Value::Array(_), Some(Value::Array(_)), _) => {
+                    value.clone()
+                }
+                (Value::Null, _, _) => Value::Null,
+                _ => without_nulls(value),
+            };
+            (key.clone(), left)
+        });
+        Value::Object(spent.collect())
+    }
+
     /// The field called `key` of a struct, and the type of its value; of a map the type of its values.
     fn patched_member(&self, ty: Option<TypeId>, key: &str) -> (Option<&Field>, Option<TypeId>) {
         let Some(ty) = ty else { return (None, None) };
@@ -147,14 +255,12 @@ impl Schema {
         let merges = field.is_some_and(|f| f.patch.merge);
         let is_replace = |item: &Value| item.get(DIRECTIVE).and_then(Value::as_str) == Some("replace");
         if !merges || patch.iter().any(is_replace) {
-            let items = patch
+            // what takes the place of another list is taken as it is
+            return Ok(patch
                 .iter()
-                .filter(|i| !is_replace(i) || i.as_object().is_some_and(|o| o.len() > 1));
-            let plain = items.filter_map(|item| match item {
-                Value::Object(map) => Some(Value::Object(strip_map(map))),
-                other => strip(other),
-            });
-            return Ok(plain.collect());
+                .filter(|item| !merges || item.get(DIRECTIVE).is_none())
+                .cloned()
+                .collect());
         }
         let item_type = inner.and_then(|t| match self.shape(t) {
             Shape::List { item, .. } => Some(*item),
@@ -213,20 +319,50 @@ impl Schema {
     }
 }
 
-/// A map without nulls and directives.
-fn strip_map(map: &Map<String, Value>) -> Map<String, Value> {
-    let kept = map
-        .iter()
-        .filter(|(key, value)| !key.starts_with('$') && !value.is_null());
-    kept.filter_map(|(key, value)| Some((key.clone(), strip(value)?)))
-        .collect()
+/// The error of a value of another type than a patch must have there.
+fn unlike(expected: &str, found: &Value) -> PatchError {
+    PatchError::Unfit(format!(
+        "expected a {expected}, but received a {}",
+        go::type_shown(found)
+    ))
 }
 
-/// A value without nulls and directives; a map with a directive of its own goes as a whole.
+/// What an item of a list is known by.
+fn key_of<'v>(item: &'v Value, merge_key: Option<&str>) -> Result<&'v Value> {
+    let Some(merge_key) = merge_key else { return Ok(item) };
+    let map = item
+        .as_object()
+        .ok_or_else(|| unlike("map[string]interface {}", item))?;
+    map.get(merge_key).ok_or_else(|| {
+        PatchError::Unfit(format!(
+            "map: {} does not contain declared merge key: {merge_key}",
+            go::sprint(item)
+        ))
+    })
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect())
+        }
+        Value::Array(list) => list.iter().map(without_nulls).collect(),
+        other => other.clone(),
+    }
+}
+
+/// A value without nulls; a map with a directive goes as a whole.
 fn strip(value: &Value) -> Option<Value> {
     match value {
         Value::Object(map) if map.contains_key(DIRECTIVE) => None,
-        Value::Object(map) => Some(Value::Object(strip_map(map))),
+        Value::Object(map) => {
+            let kept = map.iter().filter(|(_, value)| !value.is_null());
+            Some(Value::Object(
+                kept.filter_map(|(key, value)| Some((key.clone(), strip(value)?)))
+                    .collect(),
+            ))
+        }
         Value::Array(list) => Some(list.iter().filter_map(strip).collect()),
         other => Some(other.clone()),
     }
@@ -345,6 +481,60 @@ mod tests {
             after["spec"]["volumes"],
             json!([{ "name": "v", "hostPath": { "path": "/" } }])
         );
+    }
+
+    fn refused(original: Value, patch: Value) -> String {
+        let schema = Schema::builtin();
+        let pod = schema.type_for(&GroupVersionKind::new("", "v1", "Pod")).unwrap();
+        schema.strategic_merge(pod, &original, &patch).unwrap_err().to_string()
+    }
+
+    /// `validatePatchWithSetOrderList` and `applyRetainKeysDirective` of `strategicpatch`.
+    #[test]
+    fn an_order_and_what_is_retained_must_fit_the_patch() {
+        let pod = json!({ "spec": { "containers": [{ "name": "a" }], "hostname": "x" } });
+        let spec = |patch: Value| refused(pod.clone(), json!({ "spec": patch }));
+        let containers = json!([{ "name": "b" }]);
+        assert_eq!(
+            spec(json!({ "containers": containers, "$setElementOrder/containers": ["b"] })),
+            "expected a map[string]interface {}, but received a string"
+        );
+        assert_eq!(
+            spec(json!({ "$setElementOrder/hostname": ["b"] })),
+            "expected a []interface {}, but received a string"
+        );
+        let other = spec(json!({ "containers": containers, "$setElementOrder/containers": [{ "name": "a" }] }));
+        assert!(
+            other.starts_with("The order in patch list:\n[map[name:b]]\n doesn't match $setElementOrder list:"),
+            "{other}"
+        );
+        assert_eq!(
+            spec(json!({ "hostname": "y", "$retainKeys": ["containers"] })),
+            "invalid patch format of retainKeys"
+        );
+        let nobody = spec(json!({ "$setElementOrder/nope": [] }));
+        assert_eq!(
+            nobody,
+            "unable to find api field in struct PodSpec for the json field \"nope\""
+        );
+    }
+
+    #[test]
+    fn what_takes_the_place_of_a_list_is_taken_as_it_is() {
+        let before = json!({ "spec": { "containers": [{ "name": "a", "args": ["x"] }] } });
+        let patch = json!({ "spec": { "containers": [{ "name": "a", "args": [{ "$retainKeys": [] }, null] }] } });
+        let args = &merge(before, patch)["spec"]["containers"][0]["args"];
+        assert_eq!(*args, json!([{ "$retainKeys": [] }, null]));
+    }
+
+    #[test]
+    fn an_error_shows_a_patch_without_the_nulls_of_what_was_not_there() {
+        let schema = Schema::builtin();
+        let service = schema.type_for(&GroupVersionKind::new("", "v1", "Service")).unwrap();
+        let old = json!({ "spec": { "selector": { "a": "b" } } });
+        let patch = json!({ "spec": { "externalIPs": { "a": null }, "selector": { "a": null }, "type": null } });
+        let want = json!({ "spec": { "externalIPs": {}, "selector": { "a": null }, "type": null } });
+        assert_eq!(schema.spent_patch(service, &old, &patch), want);
     }
 
     #[test]

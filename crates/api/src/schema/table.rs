@@ -201,6 +201,13 @@ pub(super) fn parse(text: &str) -> Schema {
     }
     for ty in &mut reader.schema.types {
         if let Shape::Struct(s) = &mut ty.shape {
+            let mut places: Vec<u16> = (0..).take(s.fields.len()).collect();
+            places.sort_by_key(|at| s.fields[usize::from(*at)].tag);
+            let mut declared = vec![0; places.len()];
+            for (sorted, at) in (0..).zip(&places) {
+                declared[usize::from(*at)] = sorted;
+            }
+            s.declared = declared.into();
             s.fields.sort_by_key(|f| f.tag);
         }
     }
