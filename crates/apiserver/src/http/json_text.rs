@@ -132,7 +132,7 @@ pub fn go_map(value: &Value) -> String {
             let entries: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go_map(v))).collect();
             format!("map[{}]", entries.join(" "))
         }
-        other => other.to_string(),
+        other => api::go::sprint(other),
     }
 }
 

@@ -83,6 +83,7 @@ pub mod discovery {
     //! Endpoints of Services.
     pub mod endpoint_slice;
 }
+pub mod external_volume;
 pub mod flowcontrol;
 pub mod kind;
 pub mod metadata;

@@ -142,7 +142,13 @@ pub fn template_metadata(errors: &mut Errors, at: &Cursor) {
     for (key, value) in at.map().into_iter().flatten() {
         let empty = value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty);
         if !matches!(key.as_str(), "annotations" | "labels") && !empty {
-            errors.push(at.get(key).forbidden("cannot be set"));
+            // upstream names the field as Go does, but for the first letter
+            let shown = if key == "uid" { "uID" } else { key.as_str() };
+            errors.push(
+                at.get(key)
+                    .named(format!("{}.{shown}", at.path))
+                    .forbidden("cannot be set"),
+            );
         }
     }
 }

@@ -93,7 +93,8 @@ impl Patch {
         let tree = document.value;
         let patch = match kind {
             PatchKind::Json => {
-                let Value::Array(operations) = &tree else {
+                let mut tree = tree;
+                let Value::Array(operations) = &mut tree else {
                     let found = json_text::kind(&tree);
                     let why = format!(
                         "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
@@ -101,6 +102,7 @@ impl Patch {
                     return Ok((Patch::Unreadable(why), strict));
                 };
                 strict.extend(unknown_in(operations));
+                operations.iter_mut().for_each(escape_pointers);
                 strict.iter_mut().for_each(|error| error.insert_str(0, "json patch "));
                 // what is put in is read once more, as it was written
                 let inside = document
@@ -139,13 +141,13 @@ impl Patch {
     }
 
     /// The error of a patch that makes something else of the object than its kind.
-    pub fn unfit(&self, resource: &Resource, patched: &Value, why: &str) -> ApiError {
+    pub fn unfit(&self, resource: &Resource, old: &Value, patched: &Value, why: &str) -> ApiError {
         let shown = match self {
             Patch::Json(_) | Patch::Misfit | Patch::Unreadable(_) => {
                 resource.schema.get().go_json(resource.root, patched, &Value::Null)
             }
             Patch::Merge(patch) => resource.schema.get().go_json(resource.root, patched, patch),
-            Patch::Strategic(patch) => json_text::go_map(patch),
+            Patch::Strategic(patch) => json_text::go_map(&resource.schema.get().spent_patch(resource.root, old, patch)),
         };
         let error = api::field::FieldError::invalid("patch", Value::String(shown), why);
         ApiError::invalid("", "", "", &[error])
@@ -239,6 +241,23 @@ fn drop_nulls(value: &mut Value) {
         }),
         Value::Array(list) => list.iter_mut().for_each(drop_nulls),
         _ => {}
+    }
+}
+
+/// Makes pointers of the paths of an operation in which a `~` stands for itself: upstream's library reads `~0` and `~1` and takes
+/// any other as it is.
+fn escape_pointers(operation: &mut Value) {
+    for key in ["path", "from"] {
+        let Some(Value::String(path)) = operation.get_mut(key) else {
+            continue;
+        };
+        let parts: Vec<&str> = path.split('~').collect();
+        let mut escaped = parts[0].to_owned();
+        for part in &parts[1..] {
+            escaped.push_str(if part.starts_with(['0', '1']) { "~" } else { "~0" });
+            escaped.push_str(part);
+        }
+        *path = escaped;
     }
 }
 
@@ -435,6 +454,18 @@ mod tests {
     fn patched(tree: Value, operations: Value) -> std::result::Result<Value, Unfit> {
         let patch: json_patch::Patch = serde_json::from_value(operations).unwrap();
         operate(tree, &patch.0)
+    }
+
+    #[test]
+    fn a_tilde_that_escapes_nothing_is_one() {
+        let patch = br#"[{"op": "add", "path": "/a/~2~1~", "value": 1}]"#;
+        let Patch::Json(patch) = Patch::parse(PatchKind::Json, patch).unwrap().0 else {
+            panic!("no patch")
+        };
+        assert_eq!(
+            operate(json!({ "a": {} }), &patch.0).unwrap(),
+            json!({ "a": { "~2/~": 1 } })
+        );
     }
 
     #[test]

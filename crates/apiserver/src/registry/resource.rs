@@ -510,7 +510,23 @@ impl Resource {
 
     /// The error of a write that insists on another uid than an object has; where there is none, `found` is empty.
     /// A dry run is checked before the store that knows where it keeps objects.
-    pub fn other_uid(&self, namespace: &str, name: &str, (wanted, found): (&str, &str), dry_run: bool) -> ApiError {
+    pub fn other_uid(&self, namespace: &str, name: &str, uids: (&str, &str), dry_run: bool) -> ApiError {
+        self.unlike_wanted(namespace, name, "UID", uids, dry_run)
+    }
+
+    /// The error of a write that insists on another version than an object has.
+    pub fn other_version(&self, namespace: &str, name: &str, wanted: &str, found: &str) -> ApiError {
+        self.unlike_wanted(namespace, name, "ResourceVersion", (wanted, found), false)
+    }
+
+    fn unlike_wanted(
+        &self,
+        namespace: &str,
+        name: &str,
+        what: &str,
+        (wanted, found): (&str, &str),
+        dry_run: bool,
+    ) -> ApiError {
         let key = self.key(namespace, name);
         let key = String::from_utf8_lossy(&key);
         let key = match dry_run {
@@ -519,7 +535,7 @@ impl Resource {
         };
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
-             UID in precondition: {wanted}, UID in object meta: {found}"
+             {what} in precondition: {wanted}, {what} in object meta: {found}"
         );
         ApiError::conflict(&self.group, &self.plural, name, &why)
     }

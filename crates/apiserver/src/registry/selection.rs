@@ -26,6 +26,10 @@ pub struct Selection {
     impossible: bool,
 }
 
+fn unknown_field(field: &str) -> String {
+    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+}
+
 impl Selection {
     /// Reads `labelSelector` and `fieldSelector`.
     ///
@@ -74,12 +78,16 @@ impl Selection {
             field => {
                 let at = resource.selectable_at(field).ok_or_else(|| {
                     // a kind that has fields of its own says less of those it has not
-                    ApiError::bad_request(if resource.selectable.is_empty() && !resource.is_custom() {
-                        format!(
-                            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                        )
-                    } else {
-                        format!("field label not supported: {field}")
+                    ApiError::bad_request(match (&*resource.group, &*resource.kind) {
+                        ("batch", "Job") => format!("field label {field:?} not supported for Job"),
+                        ("resource.k8s.io", "ResourceSlice") => {
+                            let version = resource.api_version();
+                            format!("field label not supported for {version}, Kind=ResourceSlice: {field}")
+                        }
+                        // upstream selects by fields of these that it has no name for
+                        ("apps", "ReplicaSet") => unknown_field(field),
+                        _ if resource.selectable.is_empty() && !resource.is_custom() => unknown_field(field),
+                        _ => format!("field label not supported: {field}"),
                     })
                 })?;
                 self.fields.push((at, value.to_owned(), equal));

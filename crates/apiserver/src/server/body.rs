@@ -193,6 +193,11 @@ fn write_metadata_of(resource: &Resource, object: &Cached, version: FormVersion,
 
 /// The bytes of one object under a transformation and encoding.
 pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Result<Bytes> {
+    encode_object_with(resource, object, accept, table::Include::Metadata)
+}
+
+/// The same; `include` says what a row of a table has of the object.
+fn encode_object_with(resource: &Resource, object: &Cached, accept: Accept, include: table::Include) -> Result<Bytes> {
     let tree = match accept.transform {
         Transform::Whole => match accept.encoding {
             Encoding::Json => return json_of(resource, object),
@@ -218,11 +223,10 @@ pub fn encode_object(resource: &Resource, object: &Cached, accept: Accept) -> Re
             }
             serde_json::from_slice(&json).map_err(ApiError::internal)?
         }
-        Transform::Table => table::of(
-            resource,
-            std::slice::from_ref(&json_of(resource, object)?),
-            accept.version,
-        )?,
+        Transform::Table => {
+            let rows = table::Rows::of(resource, include, accept.version);
+            table::of_included(&rows, std::slice::from_ref(&json_of(resource, object)?), true)?
+        }
     };
     encode_tree(&tree, accept.encoding)
 }
@@ -281,6 +285,17 @@ pub fn object_response(
 ) -> Result<Response<Body>> {
     let body = encode_object(resource, object, accept)?;
     Ok(respond(code, accept.encoding.media_type(), full(body)))
+}
+
+/// An object that is read; `include` says what the row of a table has of it.
+pub fn read_response(
+    resource: &Resource,
+    object: &Cached,
+    accept: Accept,
+    include: table::Include,
+) -> Result<Response<Body>> {
+    let body = encode_object_with(resource, object, accept, include)?;
+    Ok(respond(StatusCode::OK, accept.encoding.media_type(), full(body)))
 }
 
 /// What stands in a list's metadata.

@@ -223,7 +223,7 @@ pub fn decode_tree(resource: &Resource, tree: Value, voice: Voice) -> std::resul
     let decoded = match voice {
         _ if resource.is_custom() => schema.decode_custom(tree, Nulls::Dropped),
         Voice::Json => schema.decode_value(resource.root, tree),
-        Voice::Converter => schema.convert_value(resource.root, tree),
+        Voice::Converter => schema.convert_value(resource.root, &tree),
     };
     decoded.map_err(|e| e.to_string())
 }

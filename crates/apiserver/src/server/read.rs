@@ -5,11 +5,11 @@ use std::sync::Arc;
 use api::field::FieldError;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{Response, StatusCode};
+use http::Response;
 use serde::{Deserialize, Serialize};
 
 use crate::http::json_text;
-use crate::http::negotiate::Accept;
+use crate::http::negotiate::{Accept, Transform};
 use crate::http::request_info::Query;
 use crate::http::status::META;
 use crate::http::status::{ApiError, Result};
@@ -218,7 +218,11 @@ pub async fn get(
         .get(namespace, name)
         .ok_or_else(|| served.resource.not_found(name))?;
     served.resource.ready_one(&object).await?;
-    body::object_response(StatusCode::OK, &served.resource, &object, accept)
+    let include = match accept.transform {
+        Transform::Table => table::Include::parse(query)?,
+        _ => table::Include::default(),
+    };
+    body::read_response(&served.resource, &object, accept, include)
 }
 
 fn not_in_the_future(registry: &Registry, revision: u64) -> Result<()> {

@@ -324,7 +324,23 @@ impl ApiServer {
                 return Err(unfit_configuration(resource, &tree, &why));
             }
             let called = ["namespace", "name"].map(|key| metadata::text(&tree, key).to_owned());
-            decode_tree(resource, tree, Voice::Converter).map_err(|why| unconverted(resource, &called, &why))?
+            match decode_tree(resource, tree, Voice::Converter) {
+                Ok(decoded) => decoded,
+                // what others have is told before what is wrong with the object
+                Err(why) => {
+                    let (whole, _) = sent::configuration(request, resource)?;
+                    let context = write.place().manager(write.options, "Apply", force);
+                    if let Some(object) = served.cache.get(write.namespace, name) {
+                        let old = resource.served(&object).await?;
+                        if let Err(conflict @ ApplyError::Conflicts(_)) =
+                            write.place().apply(Some(&old), &whole, &context)
+                        {
+                            return Err(refused(resource, &whole, &conflict));
+                        }
+                    }
+                    return Err(unconverted(resource, &called, &why));
+                }
+            }
         };
         if let Some(repeated) = repeated {
             let error = format!("error converting YAML to JSON: {repeated}");
@@ -355,7 +371,8 @@ impl ApiServer {
                 .place()
                 .apply(None, &config, &context)
                 .map_err(|e| refused(resource, &config, &e))?;
-            let tree = self.complete(served, tree)?;
+            let mut tree = self.complete(served, tree)?;
+            metadata::wipe(&mut tree)?;
             number(metadata::text(&config, "resourceVersion"))?;
             match write.create(tree, Origin::Apply).await {
                 // somebody was first: it is an update then
@@ -442,7 +459,12 @@ impl ApiServer {
         match self.delete_one(&write, &request.info.name, &options).await? {
             Deleted::Later(object) => {
                 resource.ready(std::slice::from_ref(&object)).await?;
-                body::object_response(StatusCode::OK, resource, &object, request.accept)
+                // who asked for dependents to go too, in the old way, is told that they have not gone yet
+                let code = match options.orphan_dependents {
+                    Some(false) => StatusCode::ACCEPTED,
+                    _ => StatusCode::OK,
+                };
+                body::object_response(code, resource, &object, request.accept)
             }
             Deleted::Now(object) => {
                 if resource.rules.returns_deleted {
@@ -545,7 +567,7 @@ pub fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiEr
 }
 
 /// Why what an applied configuration makes of an object is none of the resource.
-fn unconverted(resource: &Resource, [namespace, name]: &[String; 2], why: &str) -> ApiError {
+pub fn unconverted(resource: &Resource, [namespace, name]: &[String; 2], why: &str) -> ApiError {
     let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
     ApiError::plain(format!(
         "failed to convert new object ({namespace}/{name}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}"

@@ -50,14 +50,14 @@ impl Sent<'_> {
                 patched["kind"] = json!(resource.kind);
                 patched["apiVersion"] = json!(resource.api_version());
             } else if let Some(why) = foreign(resource, &patched) {
-                return Err(patch.unfit(resource, &patched, &why));
+                return Err(patch.unfit(resource, old, &patched, &why));
             }
         }
         let decoded = decode_tree(resource, patched.clone(), patch.voice());
-        let decoded = decoded.map_err(|why| patch.unfit(resource, &patched, &why))?;
+        let decoded = decoded.map_err(|why| patch.unfit(resource, old, &patched, &why))?;
         let strict = [self.objections.clone(), decoded.strict_errors()].concat();
         if let Some(why) = self.request.strict_problem(&strict) {
-            return Err(patch.unfit(resource, &patched, &why));
+            return Err(patch.unfit(resource, old, &patched, &why));
         }
         let mut tree = decoded.value;
         check_type(resource, &mut tree)?;
@@ -76,13 +76,18 @@ pub fn configuration(request: &Request, resource: &Resource) -> Result<(Value, O
         let error = api::field::FieldError::required("fieldManager", "is required for apply patch");
         return Err(ApiError::invalid(META, "PatchOptions", "", &[error]));
     }
-    let document = Document::from_yaml(&request.body).map_err(|error| {
-        let why = error.to_string();
-        let why = yaml_problem(&why);
+    let unreadable = |why: &str| {
+        // a text that begins as JSON does is only read when it is applied
+        let json = request.body.trim_ascii_start().starts_with(b"{");
+        let what = if json { "decoding" } else { "encoding" };
         ApiError::bad_request(format!(
-            "error encoding patch: error converting YAML to JSON: yaml: {why}"
+            "error {what} patch: error converting YAML to JSON: yaml: {why}"
         ))
-    })?;
+    };
+    if let Some(why) = api::yaml::unreadable(&request.body) {
+        return Err(unreadable(why));
+    }
+    let document = Document::from_yaml(&request.body).map_err(|error| unreadable(yaml_problem(&error.to_string())))?;
     let repeated = document.yaml_problem();
     let tree = document.value;
     request.trail.request_patch(|| tree.to_string().into());

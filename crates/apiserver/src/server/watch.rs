@@ -167,6 +167,9 @@ impl Framer {
 
     /// An object of the kind with nothing but a resourceVersion.
     fn bookmark(&self, revision: u64, ends_initial: bool) -> Result<Bytes> {
+        if self.accept.of_list == Some(true) {
+            return Err(ApiError::plain("a bookmark is not a list"));
+        }
         let mut tree = json!({
             "kind": self.resource.kind,
             "apiVersion": self.resource.api_version(),
@@ -247,9 +250,9 @@ pub async fn watch(
     accept: Accept,
 ) -> Result<Response<Body>> {
     let options = WatchOptions::parse(query)?;
-    // each object is told by itself, however the form of the collection is named
+    // each object is told by itself; who wants each as a list is told nothing, and the first that comes ends the watch
     let accept = Accept {
-        of_list: None,
+        of_list: accept.of_list.filter(|list| *list),
         ..accept
     };
     let mut stream = Stream::open(registry, served, selection, &options, accept).await?;
@@ -321,8 +324,15 @@ impl Stream {
                     changes: backlog.into_iter(),
                 };
                 // what cannot be written in the form that was asked for is refused before the answer begins
-                let first = stream.replay().await?;
-                stream.pending.extend(first);
+                match stream.replay().await {
+                    Ok(first) => stream.pending.extend(first),
+                    // the answer has begun by then with upstream
+                    Err(_) if accept.of_list == Some(true) => {
+                        stream.subscription = None;
+                        stream.past = Past::default();
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             // a watch that cannot go on is told so inside the stream
             Err(error) => stream.pending.push_back(stream.framer.tree("ERROR", &error.status())?),
@@ -465,6 +475,9 @@ impl Stream {
     /// The last frame: why the watch ends.
     fn fail(&mut self, error: &ApiError) -> Option<Bytes> {
         self.subscription = None;
+        if self.framer.accept.of_list == Some(true) {
+            return None;
+        }
         self.framer.tree("ERROR", &error.status()).ok()
     }
 }

@@ -64,8 +64,13 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
     };
     let now = server.registry.timestamp();
     let conflict = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
+    let wanted = text(&binding, &["metadata", "resourceVersion"]).unwrap_or_default();
     write
         .update(name, |old| {
+            let version = metadata::text(old, "resourceVersion");
+            if !wanted.is_empty() && wanted != version {
+                return Err(served.resource.other_version(namespace, name, wanted, version));
+            }
             if text(old, &["metadata", "deletionTimestamp"]).is_some() {
                 return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
             }

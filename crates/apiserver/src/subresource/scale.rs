@@ -251,7 +251,9 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
                     context.force = *force;
                     let applied = api::apply::apply(&target, Some(&before), config, &context)
                         .map_err(|e| resources::refused(kind, config, &e))?;
-                    let decoded = decode_tree(kind, applied, Voice::Converter).map_err(ApiError::bad_request)?;
+                    let called = ["namespace", "name"].map(|key| metadata::text(config, key).to_owned());
+                    let decoded = decode_tree(kind, applied, Voice::Converter);
+                    let decoded = decoded.map_err(|why| resources::unconverted(kind, &called, &why))?;
                     let mut scale = decoded.value;
                     check_namespace(kind, &mut scale, namespace)?;
                     check_identity(name, &scale)?;

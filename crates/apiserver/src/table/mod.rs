@@ -124,7 +124,14 @@ impl Rows {
     /// The rows of what is no kind of its own but has these columns.
     pub fn of_columns(columns: &[BuiltinColumn], version: FormVersion) -> Rows {
         Rows {
-            columns: columns.iter().map(Column::from).collect(),
+            // what is not stored has a name like any other text
+            columns: columns
+                .iter()
+                .map(|column| Column {
+                    format: String::new(),
+                    ..Column::from(column)
+                })
+                .collect(),
             reads: Projection::without("metadata", &["managedFields"]),
             completed: |_| None,
             default: None,
@@ -223,7 +230,7 @@ pub fn of_included(rows: &Rows, objects: &[Bytes], with_columns: bool) -> Result
     Ok(json!({
         "kind": "Table", "apiVersion": rows.version.api_version(),
         "metadata": { "resourceVersion": revision },
-        "columnDefinitions": if with_columns { rows.definitions() } else { json!([]) }, "rows": all,
+        "columnDefinitions": if with_columns { rows.definitions() } else { Value::Null }, "rows": all,
     }))
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use api::field::FieldError;
 use api::names;
 use serde_json::{Value, json};
 
@@ -170,9 +171,17 @@ fn validate(check: &Check) -> Errors {
     }
     let (provider, was) = (spec.get("providerID"), before.get("providerID"));
     if !was.text().is_empty() && provider.text() != was.text() {
-        errors.push(provider.forbidden("node updates may not change providerID except from \"\" to valid"));
+        let why = match provider.text() {
+            "" => "field cannot be cleared once set",
+            _ => "field cannot be modified once set",
+        };
+        errors.push(FieldError::invalid(&provider.path, Value::Null, why).shown("null"));
     }
     taints(&mut errors, &spec.get("taints"));
+    let (external, was) = (spec.get("externalID"), before.get("externalID"));
+    if external.text() != was.text() {
+        errors.push(external.forbidden("may not be updated"));
+    }
     errors
 }
 

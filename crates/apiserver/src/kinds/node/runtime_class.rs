@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, text_at};
 use crate::kinds::pod_template::{placement, resources};
-use crate::kinds::rules::{dns_label, immutable, labels, require, resource_quantity};
+use crate::kinds::rules::{dns_label, immutable, labels, require};
 use crate::kinds::warnings::{deprecated_label, keys};
 use crate::kinds::{Again, Asked, Check, Errors, Kind};
 
@@ -34,11 +34,8 @@ fn validate(check: &Check) -> Errors {
     if require(&mut errors, &handler) {
         dns_label(&mut errors, &handler);
     }
-    for (name, amount) in root.at(&["overhead", "podFixed"]).entries() {
-        let at = amount.named(format!("overhead.limits[{name}]"));
-        resources::container_name(&mut errors, &at, name);
-        resource_quantity(&mut errors, &at, name);
-    }
+    let overhead = root.get("overhead");
+    resources::overhead(&mut errors, &overhead, &overhead.get("podFixed"));
     let scheduling = root.get("scheduling");
     labels(&mut errors, &scheduling.get("nodeSelector"));
     let tolerations = scheduling.get("tolerations");

@@ -16,9 +16,7 @@ use std::collections::HashSet;
 
 use api::names;
 
-use crate::kinds::rules::{
-    annotations, dns_label, dns_subdomain, ip, labels, one_of, problems, qualified_name, resource_quantity,
-};
+use crate::kinds::rules::{annotations, dns_label, dns_subdomain, ip, labels, one_of, problems, qualified_name};
 use crate::kinds::{Cursor, Errors};
 
 /// What a system's resolver takes.
@@ -173,11 +171,7 @@ pub fn spec_of<'a>(errors: &mut Errors, spec: Cursor<'a>, pod_name: &str, is_pod
         one_of(errors, &preemption, &["PreemptLowerPriority", "Never"]);
     }
     let overhead = spec.get("overhead");
-    // checked as the limits of a container
-    for (name, amount) in overhead.named(format!("{}.limits", overhead.path)).entries() {
-        resources::container_name(errors, &amount, name);
-        resource_quantity(errors, &amount, name);
-    }
+    resources::overhead(errors, &overhead, &overhead);
     security::operating_system(errors, &pod);
     env::file_volumes(errors, spec);
     pod

@@ -30,7 +30,8 @@ pub fn known(errors: &mut Errors, at: &Cursor, name: &str) -> bool {
         return false;
     }
     let standard = QUOTA_RESOURCES.contains(&name) || name == "storage";
-    if !name.contains('/') && !standard && !is_huge_page(name) {
+    let huge_page = is_huge_page(name) || name.starts_with("requests.hugepages-");
+    if !name.contains('/') && !standard && !huge_page {
         errors.push(at.wrong(name, "must be a standard resource type or fully qualified"));
         return false;
     }
@@ -59,13 +60,33 @@ fn pod_name(errors: &mut Errors, at: &Cursor, name: &str) {
 
 /// A huge page amount must be made of whole pages.
 fn pages(errors: &mut Errors, at: &Cursor, name: &str, amount: &Quantity) {
-    let Some(size) = name.strip_prefix("hugepages-").and_then(|s| s.parse::<Quantity>().ok()) else {
-        return;
-    };
-    let (size, total) = (size.value(), amount.value());
-    if size <= 0 || total % size != 0 {
+    let size = name
+        .strip_prefix("hugepages-")
+        .and_then(|size| size.parse::<Quantity>().ok());
+    // what is no size has no pages
+    let size = size
+        .filter(|size| size.milli_value() % 1000 == 0)
+        .map_or(0, |size| size.value());
+    if size <= 0 || amount.value() % size != 0 {
         let why = format!("{amount} is not positive integer multiple of {name}");
         errors.push(at.wrong(amount.to_string(), why));
+    }
+}
+
+/// What a pod costs besides its containers, which is checked as the limits of one.
+pub fn overhead(errors: &mut Errors, at: &Cursor, list: &Cursor) {
+    let (mut compute, mut huge) = (false, false);
+    for (name, amount) in list.named(format!("{}.limits", at.path)).entries() {
+        container_name(errors, &amount, name);
+        resource_quantity(errors, &amount, name);
+        if let (true, Some(total)) = (is_huge_page(name), amount.quantity()) {
+            huge = true;
+            pages(errors, &amount, name, &total);
+        }
+        compute |= matches!(name, "cpu" | "memory");
+    }
+    if huge && !compute {
+        errors.push(at.forbidden("HugePages require cpu or memory"));
     }
 }
 

@@ -7,10 +7,11 @@ use api::names;
 use crate::kinds::certificates::cluster_trust_bundle::reference_problems;
 use crate::kinds::certificates::signer::{is_kubernetes, signer_name, user_annotations};
 use crate::kinds::core::persistent_volume_claim;
+use crate::kinds::external_volume::{Owner, external};
 use crate::kinds::pod_template::{Pod, env};
 use crate::kinds::rules::{
-    dns_label, file_mode, label_selector, local_descending_path, local_free_path, no_backsteps, one_of_or_none,
-    problems, require, template_metadata,
+    dns_label, file_mode, label_selector, local_descending_path, local_free_path, no_backsteps, problems, require,
+    template_metadata,
 };
 use crate::kinds::{Cursor, Errors, volume};
 
@@ -164,7 +165,7 @@ fn one(errors: &mut Errors, kind: &str, at: &Cursor, volume: &Cursor, pod_name: 
             let policy = at.get("pullPolicy");
             crate::kinds::rules::one_of(errors, &policy, &["Always", "IfNotPresent", "Never"]);
         }
-        other => external(errors, other, at),
+        other => external(errors, other, at, Owner::Pod),
     }
 }
 
@@ -353,57 +354,6 @@ fn csi(errors: &mut Errors, at: &Cursor) {
             let found = names::dns1123_subdomain_errors(name.text());
             problems(errors, &name.named(format!("{}.name", at.path)), found);
         }
-    }
-}
-
-/// Sources of storage systems: what each cannot do without.
-fn external(errors: &mut Errors, kind: &str, at: &Cursor) {
-    let needed: &[&str] = match kind {
-        "gcePersistentDisk" => &["pdName"],
-        "awsElasticBlockStore" => &["volumeID"],
-        "iscsi" => &["targetPortal", "iqn"],
-        "glusterfs" => &["endpoints", "path"],
-        "cinder" => &["volumeID"],
-        "flexVolume" => &["driver"],
-        "azureFile" => &["secretName", "shareName"],
-        "vsphereVolume" => &["volumePath"],
-        "photonPersistentDisk" => &["pdID"],
-        "portworxVolume" => &["volumeID"],
-        "azureDisk" => &["diskName", "diskURI"],
-        "scaleIO" => &["gateway", "system", "volumeName"],
-        "quobyte" => &["registry", "volume"],
-        "rbd" => &["image"],
-        _ => &[],
-    };
-    if matches!(kind, "rbd" | "cephfs") && at.get("monitors").list().is_empty() {
-        errors.push(at.get("monitors").required(""));
-    }
-    for field in needed {
-        require(errors, &at.get(field));
-    }
-    if kind == "azureDisk" {
-        azure_disk(errors, at);
-    }
-}
-
-/// A disk that Azure manages is named in another way than a blob.
-fn azure_disk(errors: &mut Errors, at: &Cursor) {
-    let (kind, uri) = (at.get("kind"), at.get("diskURI"));
-    let modes = ["None", "ReadOnly", "ReadWrite"];
-    one_of_or_none(errors, &at.get("cachingMode"), &modes);
-    one_of_or_none(errors, &kind, &["Dedicated", "Managed", "Shared"]);
-    let (start, form) = match kind.text() {
-        "Managed" => (
-            "/subscriptions/",
-            "/subscriptions/{sub-id}/resourcegroups/{group-name}/providers/microsoft.compute/disks/{disk-id}",
-        ),
-        _ => (
-            "https://",
-            "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd",
-        ),
-    };
-    if kind.is_some() && !uri.text().starts_with(start) {
-        errors.push(uri.not_supported(&[form]));
     }
 }
 

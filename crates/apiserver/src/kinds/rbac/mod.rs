@@ -85,10 +85,10 @@ pub fn binding(check: &Check, kinds: &[&str], namespaced: bool) -> Errors {
     let reference = root.get("roleRef");
     let [group, kind, name] = ["apiGroup", "kind", "name"].map(|field| reference.get(field));
     if group.text() != GROUP {
-        errors.push(group.not_supported(&[GROUP]));
+        errors.push(unlike(&group, &[GROUP]));
     }
     if !kinds.contains(&kind.text()) {
-        errors.push(kind.not_supported(kinds));
+        errors.push(unlike(&kind, kinds));
     }
     if require(&mut errors, &name) {
         problems(&mut errors, &name, api::names::path_segment_errors(name.text()));
@@ -114,6 +114,11 @@ pub fn binding(check: &Check, kinds: &[&str], namespaced: bool) -> Errors {
     errors
 }
 
+/// The error of a text that is none of these: it is of no type of its own, and so is quoted as a text.
+fn unlike(at: &Cursor, supported: &[&str]) -> FieldError {
+    at.not_supported(supported).shown(&api::go::quote(at.text()))
+}
+
 fn binding_subject(errors: &mut Errors, subject: &Cursor, namespaced: bool) {
     let [kind, name, group, namespace] = ["kind", "name", "apiGroup", "namespace"].map(|field| subject.get(field));
     require(errors, &name);
@@ -123,7 +128,7 @@ fn binding_subject(errors: &mut Errors, subject: &Cursor, namespaced: bool) {
                 dns_subdomain(errors, &name);
             }
             if !group.text().is_empty() {
-                errors.push(group.not_supported(&[""]));
+                errors.push(unlike(&group, &[""]));
             }
             if !namespaced && namespace.text().is_empty() {
                 errors.push(namespace.required(""));
@@ -131,9 +136,9 @@ fn binding_subject(errors: &mut Errors, subject: &Cursor, namespaced: bool) {
         }
         "User" | "Group" => {
             if group.text() != GROUP {
-                errors.push(FieldError::not_supported(&group.path, group.text().into(), &[GROUP]));
+                errors.push(unlike(&group, &[GROUP]));
             }
         }
-        _ => errors.push(kind.not_supported(&["ServiceAccount", "User", "Group"])),
+        _ => errors.push(unlike(&kind, &["ServiceAccount", "User", "Group"])),
     }
 }

@@ -17,15 +17,10 @@ pub(in crate::kinds) const KIND: Kind = Kind {
 fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let spec = check.root().get("spec");
-    match check.before() {
-        Some(old) => {
-            immutable(&mut errors, &spec, &old.get("spec"));
-            devices(&mut errors, &spec.at(&["spec", "devices"]));
-        }
-        None => {
-            template_metadata(&mut errors, &spec.get("metadata"));
-            devices(&mut errors, &spec.at(&["spec", "devices"]));
-        }
+    template_metadata(&mut errors, &spec.get("metadata"));
+    if let Some(old) = check.before() {
+        immutable(&mut errors, &spec, &old.get("spec"));
     }
+    devices(&mut errors, &spec.at(&["spec", "devices"]));
     errors
 }

@@ -167,8 +167,10 @@ fn whole_spec(errors: &mut Errors, spec: &Cursor, before: &Before) {
         errors.push(versions.invalid("must contain unique version names"));
     }
     if versions.items().filter(|v| v.get("storage").is_true()).count() != 1 {
-        let shown = Value::Array(versions.list().to_vec());
-        errors.push(versions.wrong(shown, "must have exactly one version marked as storage version"));
+        errors.push(versions.wrong(
+            versions.value.clone(),
+            "must have exactly one version marked as storage version",
+        ));
     }
     resource_names(errors, &spec.get("names"));
     if let Some(first) = versions.items().next() {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::kinds::core::persistent_volume_claim::basic;
+use crate::kinds::external_volume::{Owner, csi_secret, external};
 use crate::kinds::pod_template::{placement, volume};
 use crate::kinds::rules::{dns_subdomain, immutable, no_backsteps, one_of_or_none, require};
 use crate::kinds::volume::{VOLUME_MODES, access_modes, driver_name, known_modes, positive_quantity};
@@ -113,7 +114,7 @@ fn whole(errors: &mut Errors, root: &Cursor) {
             errors.push(required.required("must specify required node constraints"));
         }
     }
-    source(errors, &spec);
+    source(errors, &spec, root.at(&["metadata", "name"]).text());
     recycled(errors, &spec);
     let class = spec.get("storageClassName");
     if !class.text().is_empty() {
@@ -153,7 +154,7 @@ pub fn inline(errors: &mut Errors, spec: &Cursor) {
         errors.push(policy.forbidden(format!("may only be Retain {context}")));
     }
     refuse(errors, "nodeAffinity", has("nodeAffinity"));
-    source(errors, spec);
+    source(errors, spec, "");
     recycled(errors, spec);
     refuse(
         errors,
@@ -204,7 +205,7 @@ fn attributes(errors: &mut Errors, spec: &Cursor) {
     }
 }
 
-fn source(errors: &mut Errors, spec: &Cursor) {
+fn source(errors: &mut Errors, spec: &Cursor, name: &str) {
     let mut found = false;
     for kind in SOURCES {
         let Some(at) = spec.get(kind).present() else { continue };
@@ -227,6 +228,14 @@ fn source(errors: &mut Errors, spec: &Cursor) {
             "csi" => {
                 driver_name(errors, &at.get("driver"));
                 require(errors, &at.get("volumeHandle"));
+                for secret in [
+                    "controllerPublishSecretRef",
+                    "controllerExpandSecretRef",
+                    "nodePublishSecretRef",
+                    "nodeExpandSecretRef",
+                ] {
+                    csi_secret(errors, &at.get(secret));
+                }
             }
             "nfs" => {
                 require(errors, &at.get("server"));
@@ -236,7 +245,7 @@ fn source(errors: &mut Errors, spec: &Cursor) {
                     errors.push(path.wrong(path.text(), "must be an absolute path"));
                 }
             }
-            _ => {}
+            other => external(errors, other, &at, Owner::PersistentVolume(name)),
         }
     }
     if !found {

@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 
 use crate::kinds::pod_template::app_armor::app_armor_annotations;
 use crate::kinds::warnings::hostname;
-use crate::kinds::{Generation, Kind, Writer, pod_template};
+use crate::kinds::{Again, Asked, Generation, Kind, Writer, pod_template};
 use crate::tree::text;
 
 pub(in crate::kinds) const KIND: Kind = Kind {
+    metadata: Asked::on_update(Again::BOTH),
     generation: Generation::Counted,
     read: |pod| {
         // in templates it stays, with a warning
