@@ -160,6 +160,15 @@ impl<'a> Changer<'a> {
 
     /// Prints what was done, or the object where a format is asked for.
     pub fn tell(&self, object: &Value, operation: &str) -> Result<()> {
+        self.tell_as(object, operation, Format::object)
+    }
+
+    /// The same of an object that flags describe: upstream has it as a struct.
+    pub fn tell_typed(&self, object: &Value, operation: &str) -> Result<()> {
+        self.tell_as(object, operation, Format::typed)
+    }
+
+    fn tell_as(&self, object: &Value, operation: &str, text: fn(&Format, &Value) -> Result<String>) -> Result<()> {
         let text = match &self.format {
             Format::Human { .. } => {
                 let operation = if operation.is_empty() {
@@ -170,7 +179,7 @@ impl<'a> Changer<'a> {
                 format!("{}{operation}{}\n", reference(object), self.dry_run.suffix())
             }
             format => {
-                let text = format.object(object)?;
+                let text = text(format, object)?;
                 let again = self.shown.replace(self.shown.get() + 1) > 0;
                 match format {
                     Format::Yaml { .. } if again => format!("---\n{text}"),

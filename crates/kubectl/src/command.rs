@@ -241,7 +241,14 @@ fn plugin(words: &[OsString]) -> Option<ExitCode> {
         Some(_) => return None,
     };
     if first.starts_with('-') {
-        return None;
+        // flags before what is no command: a plug-in has its name first
+        let plain: Vec<&str> = words.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+        let place = first_plain(&switches(&[&spec]), &plain)?;
+        if spec.find_subcommand(plain[place]).is_some() {
+            return None;
+        }
+        eprintln!("Error: flags cannot be placed before plugin name: {first}");
+        return Some(ExitCode::FAILURE);
     }
     let error = cmd::plugin::become_plugin(words, least).err()?;
     eprintln!("{}", error.report().unwrap_or_default());
@@ -314,11 +321,10 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
     let spec = spec();
     let words = plain_switches(&spec, words);
     let called = called(&spec, &words);
-    let last = words
-        .last()
-        .map(|w| w.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let parsed = spec.try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m));
+    let parsed = spec
+        .clone()
+        .try_get_matches_from(&words)
+        .and_then(|m| Cli::from_arg_matches(&m));
     match parsed {
         Ok(cli) => Ok((cli, called)),
         Err(error) => {
@@ -339,7 +345,7 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
                 print!("{}", error.render());
                 return Err(ExitCode::SUCCESS);
             }
-            eprintln!("{}", in_upstreams_words(&error, &called, &last));
+            eprintln!("{}", in_upstreams_words(&error, &spec, &words, &called));
             Err(ExitCode::FAILURE)
         }
     }
@@ -377,17 +383,58 @@ fn plain_switches(spec: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
 /// The commands that the words name, from the program on.
 fn path_of<'a>(spec: &'a clap::Command, words: &[OsString]) -> Vec<&'a clap::Command> {
     let mut path = vec![spec];
-    for word in words
+    let mut rest: Vec<&str> = words
         .iter()
         .skip(1)
-        .filter_map(|w| w.to_str())
-        .take_while(|w| *w != "--")
-    {
-        if let Some(found) = path.last().and_then(|at| at.find_subcommand(word)) {
-            path.push(found);
-        }
+        .map(|word| word.to_str().unwrap_or_default())
+        .collect();
+    loop {
+        let at = path[path.len() - 1];
+        let Some(place) = first_plain(&switches(&path), &rest) else {
+            break;
+        };
+        let Some(found) = at.find_subcommand(rest[place]) else {
+            break;
+        };
+        rest.remove(place);
+        path.push(found);
     }
     path
+}
+
+/// The flags that take no value, of the last of these commands and of all.
+fn switches(path: &[&clap::Command]) -> Vec<String> {
+    let root = path
+        .first()
+        .into_iter()
+        .flat_map(|root| root.get_arguments().filter(|arg| arg.is_global_set()));
+    let own = path.last().into_iter().flat_map(|command| command.get_arguments());
+    let plain = root.chain(own).filter(|arg| {
+        !arg.get_action().takes_values() || arg.get_num_args().is_some_and(|count| count.min_values() == 0)
+    });
+    let names = plain.flat_map(|arg| {
+        let short = arg.get_short().map(|letter| format!("-{letter}"));
+        arg.get_long().map(|name| format!("--{name}")).into_iter().chain(short)
+    });
+    names.chain(["--help", "-h"].map(str::to_owned)).collect()
+}
+
+/// Where the first word stands that is no flag and, as far as one can tell before the flags are known, no value of one: what
+/// follows a flag that is not known counts as its value.
+fn first_plain(switches: &[String], words: &[&str]) -> Option<usize> {
+    let mut at = 0;
+    while at < words.len() {
+        let word = words[at];
+        let takes = word.starts_with('-') && !word.contains('=') && !switches.iter().any(|s| s == word);
+        match word {
+            "--" => return None,
+            _ if takes && (word.starts_with("--") || word.len() == 2) => at += 2,
+            "" => at += 1,
+            _ if word.starts_with('-') => at += 1,
+            _ => return Some(at),
+        }
+    }
+    None
 }
 
 /// `kubectl rollout undo`.
@@ -396,8 +443,51 @@ fn called(spec: &clap::Command, words: &[OsString]) -> String {
     names.join(" ")
 }
 
-/// `last` is the last word of the command line, which may be a flag without its value.
-fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
+/// The first flag that the group of commands which the words name does not have, without its value; and the words that are left.
+fn of_group<'w>(spec: &clap::Command, words: &'w [OsString]) -> (Option<&'w str>, Vec<&'w str>) {
+    let path = path_of(spec, words);
+    let mut rest: Vec<&str> = words
+        .iter()
+        .skip(1)
+        .map(|word| word.to_str().unwrap_or_default())
+        .collect();
+    for depth in 1..path.len() {
+        if let Some(place) = first_plain(&switches(&path[..depth]), &rest) {
+            rest.remove(place);
+        }
+    }
+    let switches = switches(&path);
+    let known = |word: &str| {
+        let arguments = path[0]
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .chain(path[path.len() - 1].get_arguments());
+        let name = word.trim_start_matches('-');
+        let mut named = arguments.filter(|arg| match word.starts_with("--") {
+            true => arg.get_long() == Some(name),
+            false => arg.get_short() == name.chars().next(),
+        });
+        named.next().is_some() || matches!(word, "--help" | "-h")
+    };
+    let (mut unknown, mut plain, mut at) = (None, Vec::new(), 0);
+    while at < rest.len() {
+        let word = rest[at];
+        let flag = word.split('=').next().unwrap_or_default();
+        if !word.starts_with('-') || word.len() == 1 {
+            plain.push(word);
+        } else if !known(flag) {
+            unknown.get_or_insert(flag);
+        } else if !word.contains('=') && !switches.iter().any(|s| s == word) {
+            at += 1;
+        }
+        at += 1;
+    }
+    (unknown, plain)
+}
+
+/// `words` are the command line; its last may be a flag without its value.
+fn in_upstreams_words(error: &clap::Error, spec: &clap::Command, words: &[OsString], called: &str) -> String {
+    let last = words.last().and_then(|word| word.to_str()).unwrap_or_default();
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
         _ => String::new(),
@@ -417,13 +507,23 @@ fn in_upstreams_words(error: &clap::Error, called: &str, last: &str) -> String {
         }
         ErrorKind::InvalidSubcommand => {
             let name = context(ContextKind::InvalidSubcommand);
-            if called == "kubectl create" {
-                return format!("error: Unexpected args: [{name}]\nSee '{called} -h' for help and examples");
-            }
+            // a group of commands reads its flags, and then tells of all words
+            let (unknown, plain) = of_group(spec, words);
             if called != "kubectl" {
+                if let Some(flag) = unknown {
+                    let told = match flag.starts_with("--") {
+                        true => format!("unknown flag: {flag}"),
+                        false => format!("unknown shorthand flag: '{}' in {flag}", &flag[1..2]),
+                    };
+                    return format!("error: {told}\nSee '{called} --help' for usage.");
+                }
+                if called == "kubectl create" {
+                    let all = plain.join(" ");
+                    return format!("error: Unexpected args: [{all}]\nSee '{called} -h' for help and examples");
+                }
                 return format!(
                     "error: unknown command {}\nSee '{called} -h' for help and examples",
-                    quote(&name)
+                    quote(&plain.join(" "))
                 );
             }
             let text = format!("error: unknown command {} for \"kubectl\"", quote(&name));
@@ -527,10 +627,9 @@ mod tests {
         let spec = spec();
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         let called = called(&spec, &words);
-        let error = spec
-            .try_get_matches_from(plain_switches(&Cli::command(), words))
-            .unwrap_err();
-        in_upstreams_words(&error, &called, line.rsplit(' ').next().unwrap_or_default())
+        let words = plain_switches(&Cli::command(), words);
+        let error = spec.clone().try_get_matches_from(&words).unwrap_err();
+        in_upstreams_words(&error, &spec, &words, &called)
     }
 
     #[test]
@@ -562,6 +661,32 @@ mod tests {
             error_of("kubectl get pods -o"),
             "error: flag needs an argument: 'o' in -o\nSee 'kubectl get --help' for usage."
         );
+    }
+
+    /// `Find` of cobra, and `DefaultSubCommandRun`.
+    #[test]
+    fn a_group_of_commands_tells_of_its_flags_and_then_of_all_words() {
+        let see = "\nSee 'kubectl rollout -h' for help and examples";
+        assert_eq!(
+            error_of("kubectl rollout rollout undo"),
+            format!("error: unknown command \"rollout undo\"{see}")
+        );
+        assert_eq!(
+            error_of("kubectl rollout deploy/web --dry-run=client"),
+            "error: unknown flag: --dry-run\nSee 'kubectl rollout --help' for usage."
+        );
+        assert_eq!(
+            error_of("kubectl set set resources -f a.yaml"),
+            "error: unknown shorthand flag: 'f' in -f\nSee 'kubectl set --help' for usage."
+        );
+        assert_eq!(
+            error_of("kubectl create create create -f a.yaml"),
+            "error: Unexpected args: [create create]\nSee 'kubectl create -h' for help and examples"
+        );
+        let of = |line: &str| called(&spec(), &line.split(' ').map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(of("kubectl cordon cordon node"), "kubectl cordon");
+        assert_eq!(of("kubectl -n get get pods"), "kubectl get");
+        assert_eq!(of("kubectl --warnings-as-errors rollout undo"), "kubectl rollout undo");
     }
 
     #[test]

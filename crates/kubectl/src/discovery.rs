@@ -207,7 +207,6 @@ impl Discovery {
             None => (name, None),
         };
         self.best(resource, group, None)
-            .or_else(|| group.and_then(|version| self.best(resource, Some(""), Some(version))))
     }
 
     /// A resource's own names count more than a short name, and that more than a kind.
@@ -274,8 +273,15 @@ fn has_objects(t: &ResourceType) -> bool {
 }
 
 fn no_type(name: &str) -> Error {
-    let resource = name.split('.').next().unwrap_or(name);
-    message(format!("the server doesn't have a resource type {}", quote(resource)))
+    let (resource, group) = name.split_once('.').unwrap_or((name, ""));
+    let of = match group {
+        "" => String::new(),
+        group => format!(" in group {}", quote(group)),
+    };
+    message(format!(
+        "the server doesn't have a resource type {}{of}",
+        quote(resource)
+    ))
 }
 
 fn entry(group: &str, version: &str, entry: Entry) -> ResourceType {
@@ -336,7 +342,10 @@ mod tests {
         assert_eq!(discovery.find("events").unwrap().group, "");
         assert_eq!(discovery.find("events.events.k8s.io").unwrap().group, "events.k8s.io");
         let error = discovery.require("nope.apps").unwrap_err();
-        assert_eq!(error.to_string(), "the server doesn't have a resource type \"nope\"");
+        assert_eq!(
+            error.to_string(),
+            "the server doesn't have a resource type \"nope\" in group \"apps\""
+        );
     }
 
     #[test]

@@ -137,18 +137,18 @@ impl<'a> Selection<'a> {
     /// What is to be asked for, in the order of the command line.
     pub async fn targets(&self, session: &Session) -> Result<Vec<Target>> {
         if let Some(files) = self.files.filter(|f| !f.is_empty()) {
-            if let Some(name) = self.args.first() {
-                return match self.args.len() {
-                    1 if !name.contains('/') => fail(
-                        "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
-                    ),
-                    _ => fail("name cannot be provided when a path is specified"),
-                };
-            }
             let (infos, errors) = match self.local {
                 true => from_files_alone(files).await?,
                 false => from_files(session, files).await?,
             };
+            if let [first, rest @ ..] = &self.args {
+                return match first.contains('/') && rest.is_empty() {
+                    true => fail("name cannot be provided when a path is specified"),
+                    false => fail(
+                        "when paths, URLs, or stdin is provided as input, you may not specify resource arguments as well",
+                    ),
+                };
+            }
             all(errors)?;
             return Ok(infos.into_iter().map(Target::Named).collect());
         }

@@ -77,7 +77,7 @@ fn lacks_replicas(resource: &Resource, tree: &Value) -> bool {
 /// A Scale of no replicas says nothing of them, and nobody manages their number.
 fn without_zero(scale: &mut Value) {
     if let Some(spec) = scale.get_mut("spec").and_then(Value::as_object_mut)
-        && spec.get("replicas").and_then(Value::as_i64) == Some(0)
+        && spec.get("replicas").is_some_and(|count| count.is_null() || *count == 0)
     {
         spec.remove("replicas");
     }

@@ -139,7 +139,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             1 => applied.remove(0),
             _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": applied}),
         };
-        changer.tell(&whole, "")?;
+        changer.tell_typed(&whole, "")?;
     }
     // what could not be applied would be taken for what is not wanted
     if let Some(pruner) = pruner.filter(|_| errors.is_empty()) {

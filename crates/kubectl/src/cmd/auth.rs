@@ -295,7 +295,7 @@ async fn whoami(session: &Session, args: &Whoami) -> Result<()> {
         _ => e,
     })?;
     if !format.is_human() {
-        return session.print(&format.object(&answer)?);
+        return session.print(&format.typed(&answer)?);
     }
     let info = &answer["status"]["userInfo"];
     let mut out = TabWriter::table();

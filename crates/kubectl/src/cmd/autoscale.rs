@@ -100,7 +100,7 @@ async fn autoscale(
         object["metadata"]["namespace"] = json!(session.namespace()?);
     }
     if changer.is_local() {
-        return changer.tell(&object, "created");
+        return changer.tell_typed(&object, "created");
     }
     if args.save_config {
         record(&mut object)?;
@@ -113,7 +113,7 @@ async fn autoscale(
     let mut created = Info::of(&std::sync::Arc::new(ty), object);
     created.namespace = session.namespace()?;
     changer.create(&mut created).await?;
-    changer.tell(&created.object, "autoscaled")
+    changer.tell_typed(&created.object, "autoscaled")
 }
 
 fn autoscaler(args: &Args, metrics: &[Value], info: &Info) -> Value {

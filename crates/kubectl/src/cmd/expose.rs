@@ -90,7 +90,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             changer.create(&mut created).await
         };
         match done {
-            Ok(()) => changer.tell(&created.object, "exposed")?,
+            Ok(()) => changer.tell_typed(&created.object, "exposed")?,
             Err(error) => errors.push(error),
         }
     }

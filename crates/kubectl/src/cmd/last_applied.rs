@@ -65,6 +65,10 @@ pub async fn view(session: &Session, args: &View) -> Result<()> {
     selection.latest = true;
     for info in selection.all(session).await? {
         let Some(text) = last_applied(&info.object) else {
+            // of what no file names nothing is said, as upstream's error is lost
+            if args.files.is_empty() {
+                continue;
+            }
             return fail(format!(
                 "no last-applied-configuration annotation found on resource: {}",
                 info.name

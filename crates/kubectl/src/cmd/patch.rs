@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::change::{Changer, JSON_PATCH, MERGE, STRATEGIC};
 use crate::error::{Error, Result, all, fail, message};
-use crate::flags::{Change, Files};
+use crate::flags::{Change, DryRun, Files};
 use crate::patch::{Shape, apply_merge_patch, operate};
 use crate::print::go::quote;
 use crate::select::{Info, Selection};
@@ -69,6 +69,14 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             .map_err(|e| message(format!("unable to parse {}: yaml: {e}", quote(&args.patch))))?,
     };
     let changer = Changer::new(session, &args.change, "kubectl-patch")?;
+    let plain = Changer::new(
+        session,
+        &Change {
+            dry_run: DryRun::None,
+            ..args.change.clone()
+        },
+        "kubectl-patch",
+    )?;
     let mut selection = Selection::new(&args.args);
     selection.files = Some(&args.files);
     selection.local = args.local;
@@ -79,15 +87,23 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     for mut info in infos {
         let before = info.object.clone();
-        let done = if changer.is_local() || args.local {
+        let locally_done = changer.is_local() || args.local;
+        let done = if locally_done {
             locally(&mut info, content, &patch)
         } else {
             remotely(&changer, args, &mut info, content, &patch).await
         };
         match done {
             Err(error) => errors.push(error),
-            Ok(()) if before == info.object => changer.tell(&info.object, "patched (no change)")?,
-            Ok(()) => changer.tell(&info.object, "patched")?,
+            Ok(()) => {
+                let said = match before == info.object {
+                    true => "patched (no change)",
+                    false => "patched",
+                };
+                // what is tried here is told as if it were done
+                let teller = if locally_done { &plain } else { &changer };
+                teller.tell(&info.object, said)?;
+            }
         }
     }
     all(errors)

@@ -10,7 +10,7 @@ use super::delete::{propagation, until_gone};
 use crate::change::Changer;
 use crate::cmd::describe::str_of;
 use crate::error::{Result, all, fail};
-use crate::flags::Files;
+use crate::flags::{DryRun, Files};
 use crate::resolve::from_files;
 use crate::select::Info;
 use crate::session::{Session, duration};
@@ -43,6 +43,9 @@ pub struct Args {
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.files.is_empty() {
         return fail("must specify one of -f and -k");
+    }
+    if args.force && args.common.change.dry_run != DryRun::None {
+        return fail("--dry-run can not be used when --force is set");
     }
     if args.grace_period >= 0 && !args.force {
         return fail("--grace-period must have --force specified");

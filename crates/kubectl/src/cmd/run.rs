@@ -87,7 +87,10 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return fail("NAME is required for run");
     };
     if !matches!(args.restart.as_str(), "Always" | "OnFailure" | "Never") {
-        return session.usage(format!("invalid restart policy: {}", args.restart));
+        return fail(format!(
+            "invalid restart policy: {}, valid values are: Always, OnFailure, Never",
+            args.restart
+        ));
     }
     if args.tty && !args.stdin {
         return session.usage("-i/--stdin is required for containers with -t/--tty=true");
@@ -114,7 +117,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
     let mut info = made(session, &changer, "pods", pod).await?;
     if !attach || !changer.format.is_human() {
-        changer.tell(&info.object, "created")?;
+        changer.tell_typed(&info.object, "created")?;
     }
     if args.expose {
         let port = args.port.unwrap_or_default();
@@ -124,7 +127,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             "status": {"loadBalancer": {}},
         });
         let service = made(session, &changer, "services", service).await?;
-        changer.tell(&service.object, "created")?;
+        changer.tell_typed(&service.object, "created")?;
     }
     if !attach {
         return Ok(());

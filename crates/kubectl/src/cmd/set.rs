@@ -1,6 +1,8 @@
 //! `set image`, `set resources` and `set serviceaccount`: fields of the pods a workload makes.
 
+use api::gvk::GroupVersionKind;
 use api::quantity::Quantity;
+use api::schema::Schema;
 use serde_json::{Map, Value, json};
 
 use crate::change::{Changer, STRATEGIC};
@@ -136,7 +138,11 @@ async fn image(session: &Session, flags: &Flags) -> Result<()> {
         for (name, image) in &pairs {
             let mut found = false;
             for container in containers(spec).filter(|c| name == "*" || c["name"] == name.as_str()) {
-                container["image"] = json!(image);
+                // Go does not write the empty text
+                match (image.is_empty(), container.as_object_mut()) {
+                    (true, Some(container)) => drop(container.remove("image")),
+                    _ => container["image"] = json!(image),
+                }
                 found = true;
             }
             if !found {
@@ -164,7 +170,7 @@ fn quantities(text: &str) -> Result<Map<String, Value>> {
     let mut found = Map::new();
     for pair in text.split(',').filter(|_| !text.is_empty()) {
         let Some((name, amount)) = pair.split_once('=').filter(|(_, a)| !a.contains('=')) else {
-            return fail(format!("Invalid argument syntax {pair}, expected <resource>=<value>"));
+            return fail(format!("invalid argument syntax {pair}, expected <resource>=<value>"));
         };
         match amount.parse::<Quantity>() {
             Ok(amount) => found.insert(name.to_owned(), json!(amount.to_string())),
@@ -320,7 +326,17 @@ pub(super) async fn send(
     if after == info.object {
         return Ok(());
     }
-    if changer.is_local() || local {
+    if local {
+        // what stands in a file is read into a struct, and has all of its fields
+        let mut whole = after;
+        let schema = Schema::builtin();
+        let text = |key: &str| whole[key].as_str().unwrap_or_default();
+        if let Some(root) = schema.type_for(&GroupVersionKind::from_api_version(text("apiVersion"), text("kind"))) {
+            schema.normalize(root, &mut whole);
+        }
+        return changer.tell(&whole, done);
+    }
+    if changer.is_local() {
         return changer.tell(&after, done);
     }
     let Some(shape) = Shape::of(&info.ty.api_version(), &info.ty.kind) else {

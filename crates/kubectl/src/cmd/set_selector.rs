@@ -53,7 +53,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         let mut after = info.object.clone();
         after["spec"]["selector"] = labels.clone();
         if changer.is_local() || args.local {
-            changer.tell(&after, "selector updated")?;
+            changer.tell_typed(&after, "selector updated")?;
             continue;
         }
         let Some(shape) = Shape::of("v1", "Service") else {
@@ -64,7 +64,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             patch["metadata"]["resourceVersion"] = json!(args.resource_version);
         }
         match changer.patch(&mut info, STRATEGIC, &patch).await {
-            Ok(()) => changer.tell(&info.object, "selector updated")?,
+            Ok(()) => changer.tell_typed(&info.object, "selector updated")?,
             Err(error) => errors.push(error),
         }
     }
@@ -82,6 +82,13 @@ fn labels(text: &str) -> Result<Value> {
         let pair = term.split_once("==").or_else(|| term.split_once('='));
         match pair.filter(|(key, _)| !key.trim().contains(['!', ' ', '('])) {
             Some((key, value)) => labels.insert(key.trim().to_owned(), json!(value.trim())),
+            // a word alone asks for a label of any value
+            None if !term.trim().contains(['!', ' ', '(', ',']) => {
+                return fail(format!(
+                    "match expression [{{{} Exists []}}] not supported on this object",
+                    term.trim()
+                ));
+            }
             None => return fail(format!("match expression {term} not supported on this object")),
         };
     }

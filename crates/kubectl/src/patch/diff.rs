@@ -231,13 +231,25 @@ impl Differ {
     }
 
     fn combine(&self, ty: Option<TypeId>, mut a: Map<String, Value>, b: Map<String, Value>) -> Map<String, Value> {
+        let order = |key: &str| {
+            b.get(&format!("{ORDER}{key}"))
+                .or_else(|| a.get(&format!("{ORDER}{key}")))
+                .cloned()
+        };
+        let orders: Map<String, Value> = b.keys().filter_map(|key| Some((key.clone(), order(key)?))).collect();
         for (key, new) in b {
             let (field, inner) = self.member(ty, &key);
+            let order = orders.get(&key).and_then(Value::as_array);
             let merged = match (a.remove(&key), new) {
                 (Some(Value::Object(old)), Value::Object(new)) => Value::Object(self.combine(inner, old, new)),
                 (Some(Value::Array(old)), Value::Array(new)) if field.is_some_and(|f| f.patch.merge) => {
                     let merge_key = field.and_then(|f| f.merge_key.as_deref());
-                    Value::Array(self.combine_lists(self.item(inner), old, new, merge_key))
+                    let before = old.clone();
+                    let all = self.combine_lists(self.item(inner), old, new, merge_key);
+                    Value::Array(match order {
+                        Some(order) => arranged(all, &before, order, merge_key),
+                        None => all,
+                    })
                 }
                 (_, new) => new,
             };
@@ -267,6 +279,28 @@ impl Differ {
         }
         all
     }
+}
+
+/// Items that `order` names, in that order, and between them the others, whose places among them are as they were before; one without
+/// such a place comes last.
+fn arranged(all: Vec<Value>, before: &[Value], order: &[Value], merge_key: Option<&str>) -> Vec<Value> {
+    let id = |item: &Value| merge_key.map_or_else(|| item.clone(), |key| item[key].clone());
+    let place = |list: &[Value], item: &Value| list.iter().position(|one| id(one) == id(item));
+    let (mut named, others): (Vec<Value>, Vec<Value>) = all.into_iter().partition(|item| place(order, item).is_some());
+    named.sort_by_key(|item| place(order, item));
+    let mut out = Vec::with_capacity(named.len() + others.len());
+    let mut others = others.into_iter().peekable();
+    for item in named {
+        while let Some(other) = others.peek() {
+            match (place(before, &item), place(before, other)) {
+                (Some(here), Some(there)) if there < here => out.extend(others.next()),
+                _ => break,
+            }
+        }
+        out.push(item);
+    }
+    out.extend(others);
+    out
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ mod tests {
                 "metadata": {"labels": {"y": null}},
                 "spec": {
                     "$setElementOrder/containers": [{"name": "a"}],
-                    "containers": [{"name": "b", "$patch": "delete"}, {"name": "a", "image": "2"}],
+                    "containers": [{"name": "a", "image": "2"}, {"name": "b", "$patch": "delete"}],
                 }
             })
         );

@@ -1,5 +1,7 @@
 //! `-o`: the formats that objects can be printed in.
 
+use api::gvk::GroupVersionKind;
+use api::schema::Schema;
 use serde_json::{Value, json};
 
 use super::columns::CustomColumns;
@@ -116,6 +118,22 @@ impl Format {
 
     pub fn is_human(&self) -> bool {
         matches!(self, Format::Human { .. })
+    }
+
+    /// The text of an object that upstream has as a struct of Go's, whose JSON has the order of its fields; of a `List` the items are
+    /// trees.
+    pub fn typed(&self, object: &Value) -> Result<String> {
+        let Format::Json { managed_fields } = self else {
+            return self.object(object);
+        };
+        let shown = without_managed(object, *managed_fields);
+        let text = |key: &str| shown[key].as_str().unwrap_or_default();
+        let schema = Schema::builtin();
+        let kind = if text("kind") == "List" { "Status" } else { text("kind") };
+        match schema.type_for(&GroupVersionKind::from_api_version(text("apiVersion"), kind)) {
+            Some(root) => Ok(format!("{}\n", schema.go_text(root, &shown, "    "))),
+            None => self.object(object),
+        }
     }
 
     /// The text of one object, or of a `List` of several. Tables are not made here.

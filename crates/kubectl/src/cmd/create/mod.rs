@@ -164,7 +164,7 @@ async fn finish(session: &Session, common: &Common, draft: Draft) -> Result<()> 
         }
         object = info.object;
     }
-    changer.tell(&object, "created")
+    changer.tell_typed(&object, "created")
 }
 
 /// The one NAME of the command line.

@@ -85,7 +85,7 @@ impl Token {
             other => other,
         })?;
         if !format.is_human() {
-            return session.print(&format.object(&answer)?);
+            return session.print(&format.typed(&answer)?);
         }
         match answer["status"]["token"].as_str().filter(|t| !t.is_empty()) {
             None => fail("failed to create token: no token in server response"),
