@@ -4,7 +4,8 @@ In: {"id", "steps"}; a step: method, path, headers (each character of a value is
 certificate in the folder given, or null for none). With `from` the body is the answer of the step with that `n`, with `edits` made in it;
 `{{uid:N}}`, `{{rv:N}}` and `{{continue:N}}` in any text stand for what step N was answered. In trees "@raw:1e400" is written as 1e400
 and a member `name@twice` as a second one of that name. A step that `needs` another is asked only where that was answered well;
-one with `until` is asked until it is answered with that code, for ten seconds at most. Scripts run beside each other, the steps of one in order. A step
+one with `until` is asked until it is answered with that code, one with `holds` until that stands in the answer, for ten seconds at most. The body of one that is `canonical` has no blanks,
+and what it is made of an answer stands in one order. Scripts run beside each other, the steps of one in order. A step
 with `words` is a program that is run (commands.py), one with `dns` a query that is asked of `port` (resolver.py).
 Out: {"id", "answers"}; an answer: code, body (a tree where it is JSON), and what headers mean something.
 """
@@ -36,12 +37,19 @@ def connect(name):
     return http.client.HTTPSConnection("198.51.100.10", 6443, timeout=20, context=context)
 
 
-def written(body, plain=False):
-    """The text of a body; `plain` has no escapes but those that JSON must have."""
+def written(body, plain=False, canonical=False):
+    """The text of a body; `plain` has no escapes but those that JSON must have, `canonical` no blanks, as Go's clients write it."""
     if isinstance(body, str):
         return body
-    text = re.sub(r'"@raw:([^"]*)"', r"\1", json.dumps(body, ensure_ascii=not plain))
+    blanks = {"separators": (",", ":")} if canonical else {}
+    text = re.sub(r'"@raw:([^"]*)"', r"\1", json.dumps(body, ensure_ascii=not plain, **blanks))
     return text.replace('@twice":', '":')
+
+
+def in_order(value):
+    if isinstance(value, dict):
+        return {key: in_order(value[key]) for key in sorted(value)}
+    return [in_order(one) for one in value] if isinstance(value, list) else value
 
 
 def known(text, answers):
@@ -57,12 +65,14 @@ def send(connection, request, answers):
     body = request.get("body")
     if "from" in request:
         body = odd.apply(answers.get(request["from"], {}).get("body"), request["edits"])
+        # of several mistakes the first one is told: what an answer is made of stands in one order
+        body = in_order(body) if request.get("canonical") else body
     headers = dict(request.get("headers") or {})
     if body is not None:
         headers.setdefault("Content-Type", "application/json")
         # YAML has no pairs of escapes for one character
         plain = headers["Content-Type"] == "application/apply-patch+yaml"
-        body = known(written(body, plain), answers).encode("utf-8", "surrogatepass")
+        body = known(written(body, plain, request.get("canonical")), answers).encode("utf-8", "surrogatepass")
     connection.putrequest(request["method"], known(request["path"], answers), skip_accept_encoding=True)
     for name, value in headers.items():
         for one in value if isinstance(value, list) else [value]:
@@ -104,6 +114,10 @@ def ask(request, answers):
     return answer
 
 
+def ready(step, answer):
+    return answer["code"] == step.get("until", answer["code"]) and step.get("holds", "") in json.dumps(answer.get("body"))
+
+
 def play(line):
     script, answers, lines = json.loads(line), {}, None
     for at, step in enumerate(script["steps"]):
@@ -117,7 +131,7 @@ def play(line):
                 continue
             end = time.monotonic() + 10
             answer = ask(step, answers)
-            while "until" in step and answer["code"] != step["until"] and time.monotonic() < end:
+            while not ready(step, answer) and time.monotonic() < end:
                 time.sleep(0.02)
                 answer = ask(step, answers)
             answers[step.get("n", at)] = answer
