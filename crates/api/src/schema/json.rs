@@ -301,14 +301,9 @@ impl<'a> Seed<'a> {
             Some(Scalar::Int32) if fits32 => Ok(number),
             Some(Scalar::Int64) if fits64 => Ok(number),
             Some(Scalar::IntOrString) if fits32 => Ok(number),
-            Some(
-                Scalar::Double
-                | Scalar::Quantity
-                | Scalar::Any
-                | Scalar::Json
-                | Scalar::Raw
-                | Scalar::FieldsV1,
-            ) => Ok(number),
+            Some(Scalar::Double | Scalar::Quantity | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1) => {
+                Ok(number)
+            }
             Some(Scalar::Int32 | Scalar::Int64) if let Some(cut) = self.cut(&number) => Ok(cut),
             Some(Scalar::Int32 | Scalar::Int64 | Scalar::IntOrString) => {
                 self.mismatch(&format!("number {number}"), go_kind(&number))
@@ -441,7 +436,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
         match self.scalar() {
-            Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1 | Scalar::SchemaOrBool) => Ok(v.into()),
+            Some(Scalar::Bool | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1 | Scalar::SchemaOrBool) => {
+                Ok(v.into())
+            }
             _ => self.mismatch("bool", "bool"),
         }
     }
@@ -470,7 +467,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_string<E: serde::de::Error>(self, v: String) -> Result<Value, E> {
         match self.scalar() {
-            Some(Scalar::String | Scalar::IntOrString | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1) => Ok(v.into()),
+            Some(
+                Scalar::String | Scalar::IntOrString | Scalar::Any | Scalar::Json | Scalar::Raw | Scalar::FieldsV1,
+            ) => Ok(v.into()),
             Some(s @ (Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::Quantity)) => {
                 match scalar::check_text(s, &v) {
                     Ok(()) => Ok(v.into()),
