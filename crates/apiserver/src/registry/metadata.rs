@@ -206,7 +206,8 @@ pub fn bump_generation(kind: &Kind, subresource: &str, new: &mut Value, old: &Va
     };
     if counts_too || counted(new) != counted(old) {
         let before = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
-        of(new)?.insert("generation".into(), json!(before + 1));
+        // Go's counter wraps, too
+        of(new)?.insert("generation".into(), json!(before.wrapping_add(1)));
     }
     Ok(())
 }
