@@ -32,9 +32,17 @@ const REPORT: Duration = Duration::from_secs(300);
 /// Upstream's `nodeStatusMaxImages`.
 const MOST_IMAGES: usize = 50;
 /// What this kubelet does that older ones do not and that pods may need (KEP-5328), sorted.
-const DECLARED_FEATURES: [&str; 2] = [
+const DECLARED_FEATURES: [&str; 3] = [
     "InPlacePodLevelResourcesVerticalScaling",
     "InPlacePodVerticalScalingInitContainers",
+    "RestartAllContainersOnContainerExits",
+];
+
+/// The pressures of a node, with the reasons of the events that tell of their end and their beginning.
+const PRESSURES: [(&str, &str, &str); 3] = [
+    ("MemoryPressure", "NodeHasSufficientMemory", "NodeHasInsufficientMemory"),
+    ("DiskPressure", "NodeHasNoDiskPressure", "NodeHasDiskPressure"),
+    ("PIDPressure", "NodeHasSufficientPID", "NodeHasInsufficientPID"),
 ];
 
 /// The reporter of one node.
@@ -107,9 +115,31 @@ fn quantities(amounts: &BTreeMap<String, i64>) -> BTreeMap<String, Quantity> {
         .collect()
 }
 
+/// The reasons of the events that a new status is worth: pressures also when nothing was known before, readiness when it changes.
+fn news(old: Option<&NodeStatus>, new: &NodeStatus) -> Vec<&'static str> {
+    let mut news = Vec::new();
+    for (pressure, gone, come) in PRESSURES {
+        let now = is_true(new, pressure);
+        if old.map(|old| is_true(old, pressure)) != Some(now) {
+            news.push(if now { come } else { gone });
+        }
+    }
+    match (old.map(is_ready), is_ready(new)) {
+        (Some(false) | None, true) => news.push("NodeReady"),
+        (Some(true), false) => news.push("NodeNotReady"),
+        // a node that begins is not ready yet, as all are
+        (Some(false) | None, false) | (Some(true), true) => {}
+    }
+    news
+}
+
+fn is_true(status: &NodeStatus, condition: &str) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|c| c.type_ == condition && c.status == "True")
+}
+
 fn is_ready(status: &NodeStatus) -> bool {
-    let conditions = status.conditions.iter().flatten();
-    conditions.clone().any(|c| c.type_ == "Ready" && c.status == "True")
+    is_true(status, "Ready")
 }
 
 impl NodeReporter {
@@ -183,7 +213,7 @@ impl NodeReporter {
             }
             match self.send(&status).await {
                 Ok(()) => {
-                    self.tell_ready(last.as_ref(), &status);
+                    self.tell(last.as_ref(), &status);
                     last = Some(status);
                     sent = tokio::time::Instant::now();
                 }
@@ -193,10 +223,8 @@ impl NodeReporter {
         }
     }
 
-    fn tell_ready(&self, old: Option<&NodeStatus>, new: &NodeStatus) {
-        let now = is_ready(new);
-        if old.map(is_ready) != Some(now) {
-            let reason = if now { "NodeReady" } else { "NodeNotReady" };
+    fn tell(&self, old: Option<&NodeStatus>, new: &NodeStatus) {
+        for reason in news(old, new) {
             let text = format!("Node {} status is now: {reason}", self.config.node_name);
             self.context.recorder.normal(&self.context.reference(), reason, text);
         }
@@ -462,4 +490,33 @@ fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
         s
     };
     still(a) == still(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_status_is_told_as_far_as_it_is_news() {
+        let status = |ready: &str, memory: &str| -> NodeStatus {
+            let condition = |kind: &str, status: &str| serde_json::json!({ "type": kind, "status": status });
+            let conditions = [condition("MemoryPressure", memory), condition("Ready", ready)];
+            serde_json::from_value(serde_json::json!({ "conditions": conditions })).unwrap()
+        };
+        let (begins, ready) = (status("False", "False"), status("True", "False"));
+        let pressures = [
+            "NodeHasSufficientMemory",
+            "NodeHasNoDiskPressure",
+            "NodeHasSufficientPID",
+        ];
+        assert_eq!(news(None, &begins), pressures);
+        assert_eq!(news(None, &ready), [&pressures[..], &["NodeReady"]].concat());
+        assert_eq!(news(Some(&begins), &ready), ["NodeReady"]);
+        assert_eq!(news(Some(&ready), &ready), [""; 0]);
+        assert_eq!(
+            news(Some(&ready), &status("True", "True")),
+            ["NodeHasInsufficientMemory"]
+        );
+        assert_eq!(news(Some(&ready), &begins), ["NodeNotReady"]);
+    }
 }
