@@ -14,7 +14,8 @@ pub fn settle(service: &mut Value, old: Option<&Value>, configured: &[Family]) -
     if old.is_some_and(|old| stays(service, old)) {
         return FieldErrors::new();
     }
-    if policy(service).is_empty() {
+    // an empty policy is one, which the rules refuse
+    if service.pointer("/spec/ipFamilyPolicy").is_none_or(Value::is_null) {
         let before = old.map(policy).unwrap_or_default();
         service["spec"]["ipFamilyPolicy"] = json!(match before {
             "" if serves_itself(service) => "RequireDualStack",
@@ -244,6 +245,7 @@ mod tests {
         let (spec, errors) = settled(json!({ "ipFamilyPolicy": "PreferDualStack" }), None);
         assert_eq!((&spec["ipFamilies"], errors.len()), (&json!(["IPv4"]), 0));
         let refused = |spec: Value| settled(spec, None).1.join("; ");
+        assert!(refused(json!({ "ipFamilyPolicy": "" })).starts_with("spec.ipFamilyPolicy: Unsupported value: \"\""));
         assert_eq!(
             refused(json!({ "ipFamilies": ["IPv6"] })),
             "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster"

@@ -14,6 +14,7 @@ use api::field::FieldError;
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, Result};
+use crate::kinds::core::service::has_node_ports;
 use crate::registry::Registry;
 use crate::registry::commit::Claims;
 use crate::registry::metadata;
@@ -47,7 +48,7 @@ pub struct Allocator {
 #[derive(Default)]
 struct InFlight {
     addresses: HashSet<IpAddr>,
-    ports: HashSet<ports::Port>,
+    ports: HashSet<u16>,
 }
 
 impl Allocator {
@@ -68,7 +69,7 @@ impl Allocator {
 pub struct Reservation {
     of: Arc<Allocator>,
     addresses: Vec<IpAddr>,
-    ports: Vec<ports::Port>,
+    ports: Vec<u16>,
 }
 
 impl Reservation {
@@ -197,18 +198,34 @@ impl Allocator {
             hold(dry_run, &mut state.addresses, &mut reservation.addresses, address);
             set_address(tree, place, address);
         }
-        let mut ports = ports::Ports {
-            registry,
-            resource,
-            range: &self.ranges.node_ports,
-            state: &mut state,
-            reservation: &mut reservation,
-            dry_run,
-        };
-        let result = ports.allocate(tree, old);
+        let ports = self.ports(registry, resource, tree, old, (&state.ports, dry_run));
+        let held = ports.map(|ports| {
+            for port in ports {
+                hold(dry_run, &mut state.ports, &mut reservation.ports, port);
+            }
+        });
         // a reservation that is dropped asks for the same lock
         drop(state);
-        result.map(|()| reservation)
+        held.map(|()| reservation)
+    }
+
+    /// Gives a Service its node ports; those that it had not.
+    fn ports(
+        &self,
+        registry: &Registry,
+        resource: &Resource,
+        tree: &mut Value,
+        old: Option<&Value>,
+        (in_flight, dry_run): (&HashSet<u16>, bool),
+    ) -> Result<Vec<u16>> {
+        if !has_node_ports(tree) {
+            return Ok(Vec::new());
+        }
+        let mut used = ports::used(registry)?;
+        used.extend(in_flight);
+        let mut operation = ports::Operation::new(&self.ranges.node_ports, used, random(registry), dry_run);
+        operation.allocate(resource, tree, old)?;
+        Ok(operation.taken().collect())
     }
 }
 

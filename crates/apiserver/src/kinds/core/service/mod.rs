@@ -142,7 +142,8 @@ fn kind(service: &Value) -> &str {
     text(service, &["spec", "type"]).unwrap_or("ClusterIP")
 }
 
-fn has_node_ports(service: &Value) -> bool {
+/// Whether each node leads a port of its own to this Service.
+pub fn has_node_ports(service: &Value) -> bool {
     matches!(kind(service), "NodePort" | "LoadBalancer")
 }
 
