@@ -33,6 +33,7 @@ pub mod authorization {
 pub mod autoscaling {
     //! Workloads that grow and shrink.
     pub mod horizontal_pod_autoscaler;
+    mod round_trip;
 }
 pub mod batch {
     //! Work that ends.

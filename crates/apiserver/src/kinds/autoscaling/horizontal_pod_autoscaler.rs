@@ -3,6 +3,7 @@
 use api::names;
 use serde_json::{Value, json};
 
+use crate::kinds::autoscaling::round_trip::{self, Kept};
 use crate::kinds::columns::{AGE, BuiltinColumn, NAME, count, int_or, list_at, or, text_at};
 use crate::kinds::pod_template::resources;
 use crate::kinds::rules::{dns_label, non_negative, one_of_or_none, problems};
@@ -15,6 +16,7 @@ pub(in crate::kinds) const KIND: Kind = Kind {
         version: "autoscaling/v2",
         convert,
     }),
+    read,
     columns: COLUMNS,
     ..Kind::new("autoscaling", "horizontalpodautoscalers", validate)
 };
@@ -34,6 +36,21 @@ const COLUMNS: &[BuiltinColumn] = &[
     ("Replicas", "string", 0, |h| json!(count(h, "/status/currentReplicas"))),
     AGE,
 ];
+
+/// No version but v1 has annotations for parts of an autoscaler, and v1 shows the metric that one without any has.
+fn read(tree: &mut Value) {
+    if tree["apiVersion"] != "autoscaling/v1" {
+        return round_trip::drop_from(tree);
+    }
+    if tree
+        .pointer("/spec/targetCPUUtilizationPercentage")
+        .is_none_or(Value::is_null)
+        && Kept::metrics_of(tree).is_none_or(|metrics| metrics.is_empty())
+        && tree.get("spec").is_some_and(Value::is_object)
+    {
+        tree["spec"]["targetCPUUtilizationPercentage"] = json!(CPU);
+    }
+}
 
 /// What an autoscaler measures, each as now/target.
 fn metrics(autoscaler: &Value) -> Value {
@@ -92,80 +109,76 @@ fn metrics(autoscaler: &Value) -> Value {
     })
 }
 
-/// `autoscaling/v1` knows one metric, CPU utilization; v2 knows all. What v1 has no field for travels in annotations,
-/// as upstream keeps it.
+/// Whether `autoscaling/v1` has a field for the metric.
+fn is_cpu(metric: &Value) -> bool {
+    metric["type"] == "Resource"
+        && metric["resource"]["name"] == "cpu"
+        && metric
+            .pointer("/resource/target/averageUtilization")
+            .is_some_and(|percent| !percent.is_null())
+}
+
+/// `autoscaling/v1` knows one metric, CPU utilization; v2 knows all. The parts that v1 has no field for travel in annotations.
 fn convert(mut tree: Value, to: &str) -> Value {
-    const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-    const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
-    const CURRENT: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
-    const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
-    let is_cpu = |metric: &Value| {
-        metric["type"] == "Resource"
-            && metric["resource"]["name"] == "cpu"
-            && metric.pointer("/resource/target/averageUtilization").is_some()
-    };
     if to == "autoscaling/v1" {
-        let mut annotate = Vec::new();
+        let mut kept = Kept::default();
         if let Some(spec) = tree.get_mut("spec") {
-            if let Some(Value::Array(mut metrics)) = take(spec, "metrics") {
-                if let Some(at) = metrics.iter().position(is_cpu) {
-                    let cpu = metrics.remove(at);
-                    let target = cpu.pointer("/resource/target/averageUtilization").cloned();
-                    put(spec, "targetCPUUtilizationPercentage", target);
-                }
-                if !metrics.is_empty() {
-                    annotate.push((METRICS, Value::Array(metrics)));
-                }
+            if let Some(Value::Array(metrics)) = take(spec, "metrics") {
+                let (cpu, others) = metrics.into_iter().partition::<Vec<_>, _>(is_cpu);
+                let target = cpu
+                    .first()
+                    .and_then(|cpu| cpu.pointer("/resource/target/averageUtilization"));
+                put(spec, "targetCPUUtilizationPercentage", target.cloned());
+                kept.metrics = Some(others);
             }
-            annotate.extend(take(spec, "behavior").map(|b| (BEHAVIOR, b)));
+            kept.behavior = take(spec, "behavior");
         }
         if let Some(status) = tree.get_mut("status") {
             if let Some(Value::Array(current)) = take(status, "currentMetrics") {
-                let cpu = current
-                    .iter()
-                    .find(|m| m["type"] == "Resource" && m["resource"]["name"] == "cpu");
-                let used = cpu
-                    .and_then(|m| m.pointer("/resource/current/averageUtilization"))
-                    .cloned();
-                put(status, "currentCPUUtilizationPercentage", used);
-                if !current.is_empty() {
-                    annotate.push((CURRENT, Value::Array(current)));
-                }
+                let used = current.iter().rev().find_map(|metric| {
+                    let is_cpu = metric["type"] == "Resource" && metric["resource"]["name"] == "cpu";
+                    metric
+                        .pointer("/resource/current/averageUtilization")
+                        .filter(|_| is_cpu)
+                });
+                put(status, "currentCPUUtilizationPercentage", used.cloned());
+                kept.current = Some(current);
             }
-            annotate.extend(take(status, "conditions").map(|c| (CONDITIONS, c)));
+            kept.conditions = take(status, "conditions");
         }
-        for (key, value) in annotate {
-            tree["metadata"]["annotations"][key] = json!(value.to_string());
-        }
+        kept.write(&mut tree);
     } else {
-        let mut back = |key: &str| -> Option<Value> {
-            let annotations = tree.pointer_mut("/metadata/annotations")?;
-            let text = take(annotations, key)?;
-            if annotations.as_object().is_some_and(serde_json::Map::is_empty) {
-                take(tree.get_mut("metadata")?, "annotations");
-            }
-            serde_json::from_str(text.as_str()?).ok()
-        };
-        let (metrics, behavior, current, conditions) = (back(METRICS), back(BEHAVIOR), back(CURRENT), back(CONDITIONS));
+        let kept = Kept::take(&mut tree);
         if let Some(spec) = tree.get_mut("spec") {
-            let mut all = metrics.and_then(|m| m.as_array().cloned()).unwrap_or_default();
+            let mut all = kept.metrics.unwrap_or_default();
             if let Some(percent) = take(spec, "targetCPUUtilizationPercentage") {
-                let target = json!({ "type": "Utilization", "averageUtilization": percent });
-                all.push(json!({ "type": "Resource", "resource": { "name": "cpu", "target": target } }));
+                all.push(cpu_utilization(&percent));
             }
-            if !all.is_empty() {
-                put(spec, "metrics", Some(Value::Array(all)));
+            if all.is_empty() {
+                all.push(cpu_utilization(&json!(CPU)));
             }
-            put(spec, "behavior", behavior);
+            put(spec, "metrics", Some(Value::Array(all)));
+            put(spec, "behavior", kept.behavior);
         }
         if let Some(status) = tree.get_mut("status") {
-            take(status, "currentCPUUtilizationPercentage");
-            put(status, "currentMetrics", current);
-            put(status, "conditions", conditions);
+            let used = take(status, "currentCPUUtilizationPercentage").map(|used| {
+                let current = json!({ "averageUtilization": used });
+                vec![json!({ "type": "Resource", "resource": { "name": "cpu", "current": current } })]
+            });
+            put(status, "currentMetrics", kept.current.or(used).map(Value::Array));
+            put(status, "conditions", kept.conditions);
         }
     }
     tree["apiVersion"] = json!(to);
     tree
+}
+
+/// The utilization, in percent, that an autoscaler without metrics aims at.
+const CPU: i64 = 80;
+
+fn cpu_utilization(percent: &Value) -> Value {
+    let target = json!({ "type": "Utilization", "averageUtilization": percent });
+    json!({ "type": "Resource", "resource": { "name": "cpu", "target": target } })
 }
 
 const WINDOW: i64 = 3600;
@@ -174,7 +187,19 @@ const PERIOD: i64 = 1800;
 
 const METRICS: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Resource"];
 
+/// The rules of an autoscaler, which are those of v2 in any version.
 fn validate(check: &Check) -> Errors {
+    if check.new["apiVersion"] == "autoscaling/v1" {
+        let in_v2 = |tree: &Value| convert(tree.clone(), "autoscaling/v2");
+        let (new, old) = (in_v2(check.new), check.old.map(in_v2));
+        return validate(&Check {
+            new: &new,
+            old: old.as_ref(),
+            subresource: check.subresource,
+            custom: None,
+            now: check.now,
+        });
+    }
     let mut errors = Errors::new();
     let root = check.root();
     if check.is_status() {
@@ -434,17 +459,69 @@ fn scaling_rules(errors: &mut Errors, rules: &Cursor) {
 mod tests {
     use super::*;
 
+    fn autoscaler(spec: Value, status: Value) -> Value {
+        json!({ "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "a" },
+            "spec": spec, "status": status })
+    }
+
+    fn annotation<'a>(v1: &'a Value, name: &str) -> &'a str {
+        let annotation = &v1["metadata"]["annotations"][format!("autoscaling.alpha.kubernetes.io/{name}")];
+        annotation.as_str().unwrap_or_default()
+    }
+
+    /// `pkg/apis/autoscaling/v1/conversion.go`
     #[test]
     fn an_autoscaler_survives_the_way_to_v1_and_back() {
-        let v2 = json!({
-            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": { "name": "a" },
-            "spec": { "maxReplicas": 3, "metrics": [
-                { "type": "Pods", "pods": { "metric": { "name": "x" } } },
-                { "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 80 } } },
-            ] },
-        });
+        let selector = json!({ "matchExpressions": [{ "key": "k", "operator": "In", "values": ["v"] }], "matchLabels": { "a": "b" } });
+        let policies = json!([{ "type": "Pods", "value": 4, "periodSeconds": 15 }]);
+        let v2 = autoscaler(
+            json!({ "maxReplicas": 3, "behavior": { "scaleUp": { "selectPolicy": "Max", "policies": policies, "tolerance": "100m" } },
+                "metrics": [
+                    { "type": "Pods", "pods": { "metric": { "name": "x", "selector": selector },
+                        "target": { "type": "AverageValue", "averageValue": "1k" } } },
+                    { "type": "Object", "object": { "metric": { "name": "o" }, "describedObject": { "kind": "Pod", "name": "p" },
+                        "target": { "type": "Value", "value": "5" } } },
+                    { "type": "Resource", "resource": { "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 70 } } },
+                ] }),
+            json!({ "conditions": [{ "type": "AbleToScale", "status": "True", "lastTransitionTime": null, "message": "<m>" }],
+                "currentMetrics": [{ "type": "Resource", "resource": { "name": "cpu",
+                    "current": { "averageValue": "2", "averageUtilization": 9 } } }] }),
+        );
         let v1 = convert(v2.clone(), "autoscaling/v1");
-        assert_eq!(v1["spec"]["targetCPUUtilizationPercentage"], 80);
+        assert_eq!(
+            v1["spec"],
+            json!({ "maxReplicas": 3, "targetCPUUtilizationPercentage": 70 })
+        );
+        assert_eq!(v1["status"], json!({ "currentCPUUtilizationPercentage": 9 }));
+        assert_eq!(
+            annotation(&v1, "metrics"),
+            r#"[{"type":"Pods","pods":{"metricName":"x","targetAverageValue":"1k","selector":{"matchLabels":{"a":"b"},"matchExpressions":[{"key":"k","operator":"In","values":["v"]}]}}},{"type":"Object","object":{"target":{"kind":"Pod","name":"p"},"metricName":"o","targetValue":"5"}}]"#
+        );
+        assert_eq!(
+            annotation(&v1, "behavior"),
+            r#"{"ScaleUp":{"StabilizationWindowSeconds":null,"SelectPolicy":"Max","Policies":[{"Type":"Pods","Value":4,"PeriodSeconds":15}],"Tolerance":"100m"},"ScaleDown":null}"#
+        );
+        assert_eq!(
+            annotation(&v1, "conditions"),
+            r#"[{"type":"AbleToScale","status":"True","lastTransitionTime":null,"message":"\u003cm\u003e"}]"#
+        );
+        assert_eq!(
+            annotation(&v1, "current-metrics"),
+            r#"[{"type":"Resource","resource":{"name":"cpu","currentAverageUtilization":9,"currentAverageValue":"2"}}]"#
+        );
         assert_eq!(convert(v1, "autoscaling/v2"), v2);
+    }
+
+    #[test]
+    fn an_annotation_that_is_not_of_its_form_counts_as_none() {
+        let mut v1 = autoscaler(json!({ "maxReplicas": 3 }), json!({}));
+        v1["metadata"]["annotations"] = json!({ "autoscaling.alpha.kubernetes.io/metrics": "[{\"type\":5}]",
+            "autoscaling.alpha.kubernetes.io/behavior": "{}", "a": "b" });
+        let v2 = convert(v1, "autoscaling/v2");
+        assert_eq!(v2["metadata"]["annotations"], json!({ "a": "b" }));
+        assert_eq!(
+            v2["spec"],
+            json!({ "maxReplicas": 3, "metrics": [cpu_utilization(&json!(80))] })
+        );
     }
 }
