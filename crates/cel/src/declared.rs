@@ -46,6 +46,19 @@ impl Declared {
         Declared::simple(of, MAX_REQUEST, 0)
     }
 
+    /// A type whose values have at most so many characters, items or entries.
+    pub fn bounded(of: Type, max_elements: i64) -> Declared {
+        Declared::simple(of, max_elements, 0)
+    }
+
+    /// A map with at most so many entries.
+    pub fn map(key: Declared, value: Declared, max_elements: i64) -> Declared {
+        let mut declared = Declared::bounded(Type::map(key.of.clone(), value.of.clone()), max_elements);
+        declared.key = Some(Arc::new(key));
+        declared.element = Some(Arc::new(value));
+        declared
+    }
+
     /// A list of values of a type.
     pub fn list(item: Declared) -> Declared {
         let mut declared = Declared::unbounded(Type::list(item.of.clone()));

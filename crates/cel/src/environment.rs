@@ -131,6 +131,8 @@ pub struct Environment {
     pub(crate) bounds: Option<Arc<Declared>>,
     /// `Object{...}` and `JSONPatch{...}` may be built.
     mutation: bool,
+    /// `cel.bind(name, value, inside)` may be used.
+    bindings: bool,
 }
 
 /// The part of an environment that all of a version share.
@@ -156,6 +158,7 @@ impl Environment {
             optional: has(Library::Optional),
             two_variables: has(Library::TwoVariables),
             sort_by: has(Library::ExtendedLists),
+            bindings: false,
         };
         Environment {
             base: Arc::new(Base {
@@ -168,6 +171,7 @@ impl Environment {
             objects: HashMap::new(),
             bounds: None,
             mutation: false,
+            bindings: false,
         }
     }
 
@@ -205,6 +209,13 @@ impl Environment {
         self
     }
 
+    /// Allows `cel.bind(name, value, inside)`, as selectors of devices have it.
+    #[must_use]
+    pub fn with_bindings(mut self) -> Environment {
+        self.bindings = true;
+        self
+    }
+
     /// Parses and checks an expression.
     ///
     /// # Errors
@@ -215,7 +226,11 @@ impl Environment {
     }
 
     fn parse(&self, text: &str) -> Result<Ast, Issues> {
-        parser::parse(text, self.base.syntax)
+        let syntax = Syntax {
+            bindings: self.bindings,
+            ..self.base.syntax
+        };
+        parser::parse(text, syntax)
     }
 
     pub(crate) fn validates(&self) -> bool {

@@ -106,6 +106,10 @@ impl Issues {
         let Some((line, column)) = issue.location else {
             return write!(f, "ERROR: <input>:-1:0: {}", issue.message);
         };
+        // in no text there is no place
+        if self.source().is_empty() {
+            return write!(f, "ERROR: <input>:{line}:0: {}", issue.message);
+        }
         write!(f, "ERROR: <input>:{line}:{}: {}", column + 1, issue.message)?;
         let snippet = self.shown.as_ref().and_then(|source| source.line(line));
         let Some(snippet) = snippet.filter(|s| s.len() <= MAX_SNIPPET) else {

@@ -43,6 +43,9 @@ impl Parser {
             ("transformMapEntry", 3 | 4) if syntax.two_variables => Fold::TransformMapEntry,
             ("optMap", 2) if syntax.optional => return Ok(self.opt_map(at, function, target, args)),
             ("optFlatMap", 2) if syntax.optional => return Ok(self.opt_map(at, function, target, args)),
+            ("bind", 3) if syntax.bindings && matches!(&target.kind, Kind::Ident(name) if &**name == "cel") => {
+                return Ok(self.bind(at, args));
+            }
             ("sortBy", 2) if syntax.sort_by => return Ok(self.sort_by(at, target, args)),
             _ => return Err((Some(target), args)),
         };
@@ -120,6 +123,19 @@ impl Parser {
         }
         let none = self.call(at, "optional.none", Vec::new());
         self.call(at, "_?_:_", vec![has_value, present, none])
+    }
+
+    /// `cel.bind(name, value, inside)`.
+    fn bind(&mut self, at: u32, args: Vec<Expr>) -> Expr {
+        let Ok([variable, value, inside]) = <[Expr; 3]>::try_from(args) else {
+            return self.refuse(at, "cel.bind() takes three arguments".into());
+        };
+        let Kind::Ident(name) = variable.kind else {
+            let at = self.offset_of(variable.id);
+            return self.refuse(at, "cel.bind() variable names must be simple identifiers".into());
+        };
+        let ident = self.ident(at, name.clone());
+        self.bound(at, name, value, ident, inside)
     }
 
     /// `target.sortBy(name, key)`.

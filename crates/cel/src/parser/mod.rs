@@ -30,6 +30,8 @@ pub(crate) struct Syntax {
     pub two_variables: bool,
     /// `sortBy`.
     pub sort_by: bool,
+    /// `cel.bind(name, value, inside)`.
+    pub bindings: bool,
 }
 
 /// Parses a text.

@@ -4,6 +4,7 @@ const ALL: Syntax = Syntax {
     optional: true,
     two_variables: true,
     sort_by: true,
+    bindings: true,
 };
 
 fn errors(text: &str) -> String {

@@ -20,7 +20,11 @@ pub(in crate::kinds) const KIND: Kind = Kind {
 fn validate(check: &Check) -> Errors {
     let mut errors = Errors::new();
     let spec = check.root().get("spec");
-    selectors(&mut errors, &spec.get("selectors"));
+    let list = spec.get("selectors");
+    let stored = check
+        .before()
+        .is_some_and(|old| old.at(&["spec", "selectors"]).value == list.value);
+    selectors(&mut errors, &list, stored);
     let configs = spec.get("config");
     if fits(&mut errors, &configs, MANY) {
         configs.items().for_each(|config| configuration(&mut errors, &config));

@@ -1,5 +1,4 @@
-//! Rules of dynamic resource allocation: claims, their templates, classes and the slices that drivers publish. KEP-4381. The
-//! expressions of selectors are not compiled.
+//! Rules of dynamic resource allocation: claims, their templates, classes and the slices that drivers publish. KEP-4381.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,6 +6,7 @@ use api::field::FieldError;
 use api::names;
 use serde_json::Value;
 
+use crate::kinds::resource::selector;
 use crate::kinds::rules::{dns_label, dns_subdomain, problems, qualified_name, require};
 use crate::kinds::{Check, Cursor, Errors, volume};
 
@@ -23,8 +23,6 @@ const IDENTIFIER: usize = 32;
 const POOL: usize = 253;
 
 const PARAMETERS: usize = 10 << 10;
-
-const EXPRESSION: usize = 10 << 10;
 
 /// The effects of taints of devices.
 pub const EFFECTS: [&str; 3] = ["NoExecute", "NoSchedule", "None"];
@@ -141,7 +139,7 @@ fn wanted(errors: &mut Errors, at: &Cursor) {
     if require(errors, &class) {
         dns_subdomain(errors, &class);
     }
-    selectors(errors, &at.get("selectors"));
+    selectors(errors, &at.get("selectors"), false);
     let (mode, count) = (at.get("allocationMode"), at.get("count"));
     let number = count.int().unwrap_or(0);
     match mode.text() {
@@ -172,18 +170,17 @@ fn tolerate(errors: &mut Errors, at: &Cursor) {
     }
 }
 
-/// The rules of selectors of devices.
-pub fn selectors(errors: &mut Errors, list: &Cursor) {
+/// The rules of selectors of devices. Expressions that are stored already were right once, and stay so.
+pub fn selectors(errors: &mut Errors, list: &Cursor, stored: bool) {
     if !fits(errors, list, MANY) {
         return;
     }
     for selector in list.items() {
         let cel = selector.get("cel");
-        let expression = cel.get("expression");
         if !cel.is_some() {
             errors.push(cel.required(""));
-        } else if expression.text().len() > EXPRESSION {
-            errors.push(FieldError::too_long(&expression.path, EXPRESSION));
+        } else if !stored {
+            selector::expression(errors, &cel.get("expression"));
         }
     }
 }

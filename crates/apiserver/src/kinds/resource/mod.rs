@@ -7,5 +7,6 @@ mod devices;
 pub mod resource_claim;
 pub mod resource_claim_template;
 pub mod resource_slice;
+mod selector;
 
 const GROUP: &str = "resource.k8s.io";

@@ -248,8 +248,6 @@ fn on_nodes(errors: &mut Errors, at: &Cursor) {
 }
 
 fn attribute(errors: &mut Errors, at: &Cursor) {
-    let kinds = ["bool", "int", "string", "version"];
-    let set = kinds.iter().filter(|kind| at.get(kind).is_some()).count();
     let (text, version) = (at.get("string"), at.get("version"));
     if version.is_some() && !is_semantic_version(version.text()) {
         errors.push(version.invalid("must be a string compatible with semver.org spec 2.0.0"));
@@ -258,11 +256,6 @@ fn attribute(errors: &mut Errors, at: &Cursor) {
         if value.text().len() > TEXT {
             errors.push(FieldError::too_long(&value.path, TEXT));
         }
-    }
-    match set {
-        0 => errors.push(at.wrong("", "exactly one value must be specified")),
-        1 => {}
-        _ => errors.push(at.invalid("exactly one value must be specified")),
     }
 }
 
