@@ -78,6 +78,55 @@ impl Schema {
         }
     }
 
+    /// The empty lists and maps in fields that Go always writes, where it tells them from none until they are stored: their places as
+    /// JSON pointers, and the values.
+    pub fn empty_always_written(&self, root: TypeId, value: &Value) -> Vec<(String, Value)> {
+        let mut found = Vec::new();
+        self.find_empty(root, value, &mut String::new(), &mut found);
+        found
+    }
+
+    fn find_empty(&self, ty: TypeId, value: &Value, at: &mut String, found: &mut Vec<(String, Value)>) {
+        let length = at.len();
+        let below = |at: &mut String, step: &str| {
+            at.truncate(length);
+            at.push('/');
+            at.push_str(&step.replace('~', "~0").replace('/', "~1"));
+        };
+        match (self.shape(ty), value) {
+            (Shape::Struct(_), Value::Object(object)) => {
+                for (key, inner) in object {
+                    let Some(field) = self.field(ty, key) else { continue };
+                    below(at, key);
+                    let is_empty = match inner {
+                        Value::Array(list) => list.is_empty(),
+                        Value::Object(map) => map.is_empty() && matches!(self.shape(field.ty), Shape::Map { .. }),
+                        _ => false,
+                    };
+                    if !is_empty {
+                        self.find_empty(field.ty, inner, at, found);
+                    } else if !field.pointer && self.always_written(ty).any(|always| always.name == field.name) {
+                        found.push((at.clone(), inner.clone()));
+                    }
+                }
+            }
+            (Shape::List { item, .. } | Shape::WrappedList { item }, Value::Array(list)) => {
+                for (index, inner) in list.iter().enumerate() {
+                    below(at, &index.to_string());
+                    self.find_empty(*item, inner, at, found);
+                }
+            }
+            (Shape::Map { value: ty }, Value::Object(map)) => {
+                for (key, inner) in map {
+                    below(at, key);
+                    self.find_empty(*ty, inner, at, found);
+                }
+            }
+            _ => {}
+        }
+        at.truncate(length);
+    }
+
     /// Whether Go counts the value as that of a field that is not set.
     fn is_empty(&self, field: &Field, value: &Value) -> bool {
         match (self.shape(field.ty), value) {
@@ -107,5 +156,30 @@ impl Schema {
             _ => false,
         };
         field.omit_zero || (field.omit_empty && (field.pointer || !go_struct))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::gvk::GroupVersionKind;
+
+    #[test]
+    fn an_empty_list_is_found_where_go_writes_it_always() {
+        let schema = Schema::builtin();
+        let found = |kind: &str, tree: Value| {
+            let root = schema.type_for(&GroupVersionKind::from_api_version(
+                "rbac.authorization.k8s.io/v1",
+                kind,
+            ));
+            schema.empty_always_written(root.unwrap(), &tree)
+        };
+        let role = json!({ "metadata": { "labels": {} }, "rules": [] });
+        assert_eq!(found("Role", role), [("/rules".to_owned(), json!([]))]);
+        let rules = json!({ "rules": [{ "verbs": ["get"], "apiGroups": [] }, { "verbs": [] }] });
+        assert_eq!(found("Role", rules), [("/rules/1/verbs".to_owned(), json!([]))]);
+        assert_eq!(found("RoleBinding", json!({ "subjects": [] })), []);
     }
 }

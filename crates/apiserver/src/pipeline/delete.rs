@@ -19,7 +19,8 @@ use crate::registry::{ATTEMPTS, format_time, metadata};
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
-const UNSAFE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
+/// The option to delete what cannot be read.
+pub const UNSAFE: &str = "ignoreStoreReadErrorWithClusterBreakingPotential";
 /// What takes a right of its own beside that to delete.
 const UNSAFE_VERB: &str = "unsafe-delete-ignore-read-errors";
 
@@ -55,12 +56,15 @@ fn without_nulls(mut tree: Value) -> Value {
 }
 
 impl DeleteOptions {
+    /// The options that a tree has, whatever they say.
+    pub fn of(tree: Value) -> Result<DeleteOptions> {
+        serde_json::from_value(without_nulls(tree)).map_err(|e| ApiError::bad_request(e.to_string()))
+    }
+
     /// Reads the body, or the query where there is no body.
     pub fn read(body: Option<Value>, query: &Query) -> Result<DeleteOptions> {
         let mut options = match body {
-            Some(tree) => {
-                serde_json::from_value(without_nulls(tree)).map_err(|e| ApiError::bad_request(e.to_string()))?
-            }
+            Some(tree) => DeleteOptions::of(tree)?,
             None => DeleteOptions {
                 grace_period_seconds: query.number("gracePeriodSeconds")?,
                 propagation_policy: query.text("propagationPolicy").map(Into::into),
@@ -346,6 +350,10 @@ impl Write<'_> {
     fn mark(&self, old: &Value, finalizers: &[String], grace: i64, hold: Option<Hold>) -> Result<Option<Value>> {
         let mut tree = old.clone();
         let marked = !metadata::text(old, "deletionTimestamp").is_empty();
+        // a namespace waits for what is in it, whatever is asked meanwhile
+        if marked && hold.is_some_and(|hold| hold.finalizer.is_none()) {
+            return Ok(None);
+        }
         let now = self.pipeline.registry.environment.now();
         let metadata = metadata::of(&mut tree)?;
         let before = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
@@ -377,7 +385,10 @@ impl Write<'_> {
     }
 }
 
-fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cached, name: &str) -> Result<()> {
+///
+/// # Errors
+/// `409` when it is another object, or another version of it.
+pub fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cached, name: &str) -> Result<()> {
     let Some(wanted) = &options.preconditions else {
         return Ok(());
     };
@@ -387,7 +398,8 @@ fn check_preconditions(write: &Write<'_>, options: &DeleteOptions, current: &Cac
             "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might \
              have been {fate}"
         );
-        Err(ApiError::conflict(&resource.group, &resource.kind, name, &why))
+        let group = resource.rules.error_group.unwrap_or(&resource.group);
+        Err(ApiError::conflict(group, &resource.kind, name, &why))
     };
     let meta = &current.object.meta;
     if let Some(uid) = &wanted.uid

@@ -29,7 +29,7 @@ pub enum Before<'a> {
     Nothing(Origin),
     Object {
         old: &'a Value,
-        /// Server-side apply has written the managed fields already.
+        /// The managed fields stay as the tree has them.
         applied: bool,
         /// What admission sees in place of the object.
         seen: Option<&'a dyn View>,
@@ -367,8 +367,8 @@ impl Write<'_> {
 
     fn warn(&self, tree: &Value, old: Option<&Value>) {
         let resource = &self.served.resource;
-        // upstream warns of built-in kinds by the writes of the objects themselves alone
-        if resource.is_custom() || self.options.subresource.is_empty() {
+        // upstream warns of built-in kinds by the writes of the objects themselves alone, of which a scale is one
+        if resource.is_custom() || matches!(self.options.subresource.as_str(), "" | "scale") {
             let mut told = Vec::new();
             (resource.rules.warn)(&mut told, tree, old);
             self.tell(told);

@@ -6,6 +6,7 @@ pub mod delete;
 mod layers;
 pub mod owners;
 pub mod patch;
+pub mod patch_text;
 pub mod write;
 
 use std::sync::Arc;
@@ -61,7 +62,7 @@ pub struct Change {
     pub uid: Option<String>,
     /// Must be the object's resourceVersion.
     pub revision: Option<u64>,
-    /// Server-side apply has written the managed fields already.
+    /// The managed fields stay as the tree has them: server-side apply has written them, or nobody is to manage the change.
     pub applied: bool,
     /// What admission sees in place of the object.
     pub seen: Option<Box<dyn View>>,

@@ -37,9 +37,16 @@ impl Write<'_> {
         let resource = &self.served.resource;
         let name = &settled.name;
         let is_generated = !metadata::text(&settled.tree, "generateName").is_empty();
-        let exists = || match is_generated {
-            true => ApiError::generated_name_exists(&resource.group, &resource.plural, name),
-            false => ApiError::already_exists(&resource.group, &resource.plural, name),
+        let exists = || {
+            let mut error = match is_generated {
+                true => ApiError::generated_name_exists(&resource.group, &resource.plural, name),
+                false => ApiError::already_exists(&resource.group, &resource.plural, name),
+            };
+            let there = self.served.cache.get(self.namespace, name);
+            if there.is_some_and(|there| there.object.meta.deleting) {
+                error.message.insert_str(0, "object is being deleted: ");
+            }
+            error
         };
         let claims = settled.allocated.claims(&self.pipeline.registry, &settled.tree, None)?;
         let mut tree = settled.tree.take();

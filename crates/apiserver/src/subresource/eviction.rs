@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use api::field::FieldError;
 use api::selectors::LabelSelector;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::admission::Operation;
 use crate::http::status::{ApiError, Result};
-use crate::pipeline::delete::DeleteOptions;
+use crate::pipeline::delete::{DeleteOptions, UNSAFE, check_preconditions};
 use crate::pipeline::{Change, Write, WriteOptions};
 use crate::registry::Served;
 use crate::registry::metadata;
@@ -47,8 +48,15 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         let why = "name in URL does not match name in Eviction object";
         return Err(ApiError::bad_request(why));
     }
-    let options = match eviction.get("deleteOptions").filter(|o| !o.is_null()) {
-        Some(tree) => DeleteOptions::read(Some(tree.clone()), &request.query)?,
+    let given = eviction.get("deleteOptions").filter(|options| !options.is_null());
+    if given.is_some_and(|options| options[UNSAFE] == true) {
+        let why = "can not be set for pod eviction, try after removing the option";
+        let error = FieldError::invalid(format!("deleteOptions.{UNSAFE}"), json!(true), why);
+        return Err(ApiError::invalid("policy", "Eviction", name, &[error]));
+    }
+    let options = match given {
+        // nobody asks whether they fit together
+        Some(tree) => DeleteOptions::of(tree.clone())?,
         None => DeleteOptions::default(),
     };
     admission.validate(&attributes, &eviction, None).await?;
@@ -79,7 +87,14 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
             None => !disrupts(&tree) && !is_over(&tree),
             Some(budget) if may_go_unhealthy(&tree, budget) => true,
             Some(budget) => {
-                spend(server, namespace, metadata::text(budget, "name"), name, &write_options).await?;
+                spend(
+                    server,
+                    namespace,
+                    metadata::text(budget, "name"),
+                    name,
+                    write_options.dry_run,
+                )
+                .await?;
                 false
             }
         };
@@ -136,6 +151,7 @@ fn number(tree: &Value, path: &str) -> i64 {
 
 /// Says on the pod that it is a disruption that ends it, and deletes it.
 async fn mark_and_delete(write: &Write<'_>, name: &str, mut options: DeleteOptions) -> Result<()> {
+    check_preconditions(write, &options, &*write.place().current(name)?, name)?;
     if !write.options.dry_run {
         let mut status_options = write.options.clone();
         status_options.subresource = "status".into();
@@ -158,7 +174,8 @@ async fn mark_and_delete(write: &Write<'_>, name: &str, mut options: DeleteOptio
                     tree: marked(old, &now),
                     uid: wanted.uid.clone(),
                     revision,
-                    applied: false,
+                    // nobody comes to manage the mark
+                    applied: true,
                     seen: None,
                 })
             })
@@ -208,14 +225,8 @@ fn budget_of(server: &ApiServer, pod: &api::object::Meta, namespace: &str) -> Re
     Ok(found)
 }
 
-/// Takes one disruption of the budget.
-async fn spend(
-    server: &Arc<ApiServer>,
-    namespace: &str,
-    budget: &str,
-    pod: &str,
-    options: &WriteOptions,
-) -> Result<()> {
+/// Takes one disruption of the budget, as the server's own write.
+async fn spend(server: &Arc<ApiServer>, namespace: &str, budget: &str, pod: &str, dry_run: bool) -> Result<()> {
     let now = server.registry.timestamp();
     let spent = Own {
         registry: &server.registry,
@@ -224,8 +235,8 @@ async fn spend(
         namespace,
         name: budget,
         options: WriteOptions {
-            subresource: "status".into(),
-            ..options.clone()
+            dry_run,
+            ..WriteOptions::own("status")
         },
     };
     let spent = spent.swap(|tree| {
@@ -271,7 +282,30 @@ fn spend_of(budget: &Value, pod: &str, now: &str) -> Result<Value> {
     let mut tree = budget.clone();
     tree["status"]["disruptionsAllowed"] = json!(allowed - 1);
     tree["status"]["disruptedPods"][pod] = json!(now);
+    if allowed == 1 {
+        say_insufficient(&mut tree["status"], now);
+    }
     Ok(tree)
+}
+
+/// Says in the status of a budget that it allows no disruption any more.
+fn say_insufficient(status: &mut Value, now: &str) {
+    let mut condition = json!({
+        "type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
+        "lastTransitionTime": now, "observedGeneration": number(status, "/observedGeneration"),
+    });
+    let list = status.get("conditions").and_then(Value::as_array);
+    let mut conditions = list.cloned().unwrap_or_default();
+    match conditions.iter_mut().find(|old| old["type"] == condition["type"]) {
+        Some(old) => {
+            if old["status"] == condition["status"] {
+                condition["lastTransitionTime"] = old["lastTransitionTime"].clone();
+            }
+            *old = condition;
+        }
+        None => conditions.push(condition),
+    }
+    status["conditions"] = json!(conditions);
 }
 
 fn why_refused(budget: &Value) -> String {
@@ -334,6 +368,11 @@ mod tests {
         let spent_once = spend_of(&budget(1, 2, 1), "p", "now").unwrap();
         assert_eq!(spent_once["status"]["disruptionsAllowed"], 0);
         assert_eq!(spent_once["status"]["disruptedPods"], json!({ "p": "now" }));
+        let said = json!([{ "type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
+            "lastTransitionTime": "now", "observedGeneration": 1 }]);
+        assert_eq!(spent_once["status"]["conditions"], said);
+        let twice = spend_of(&budget(2, 2, 1), "p", "now").unwrap();
+        assert!(twice["status"].get("conditions").is_none());
         let error = spend_of(&spent_once, "q", "now").unwrap_err();
         let why = "The disruption budget b does not allow evicting pods currently";
         assert_eq!(
