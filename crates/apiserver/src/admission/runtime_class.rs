@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::admission::{Attributes, Operation, Plugin};
-use crate::http::status::Result;
+use crate::http::status::{ApiError, Result};
 use crate::tree::text;
 
 /// Applies the runtime classes of pods.
@@ -22,6 +22,12 @@ impl Plugin for RuntimeClass {
                 return Err(asked.resource.forbidden(asked.name, why));
             }
             return Ok(());
+        }
+        // a name that no path can have is nobody's to ask for
+        let unfit = api::names::path_segment_errors(&name);
+        if !unfit.is_empty() {
+            let why = format!("invalid resource name {}: [{}]", api::go::quote(&name), unfit.join(" "));
+            return Err(ApiError::plain(why));
         }
         let Some(class) = asked.registry.get("node.k8s.io", "runtimeclasses", "", &name) else {
             let why = format!("pod rejected: RuntimeClass {name:?} not found");

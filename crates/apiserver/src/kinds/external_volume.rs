@@ -15,6 +15,15 @@ const REGISTRY: &str = "must be a host:port pair or multiple pairs separated by 
 
 /// The rules of one kind of volume.
 pub fn external(errors: &mut Errors, kind: &str, at: &Cursor, owner: Owner<'_>) {
+    // errors name it as upstream's own type does
+    let renamed;
+    let at = match at.path.to_string().strip_suffix("gcePersistentDisk") {
+        Some(before) => {
+            renamed = at.named(format!("{before}persistentDisk"));
+            &renamed
+        }
+        None => at,
+    };
     let needed: &[&str] = match kind {
         "gcePersistentDisk" => &["pdName"],
         "awsElasticBlockStore" | "cinder" | "portworxVolume" => &["volumeID"],
@@ -56,7 +65,7 @@ pub fn external(errors: &mut Errors, kind: &str, at: &Cursor, owner: Owner<'_>) 
         "gcePersistentDisk" | "awsElasticBlockStore" => {
             let partition = at.get("partition");
             if !(0..=255).contains(&partition.int().unwrap_or(0)) {
-                errors.push(partition.invalid("must be an integer between 0 and 255 inclusive"));
+                errors.push(partition.invalid("must be between 1 and 255, inclusive"));
             }
         }
         "flexVolume" => {

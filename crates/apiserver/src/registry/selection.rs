@@ -31,6 +31,20 @@ fn unknown_field(field: &str) -> String {
 }
 
 impl Selection {
+    /// Whether the selectors of a query are selectors, which is looked at before what the other options mean.
+    ///
+    /// # Errors
+    /// `400` when one is not.
+    pub fn readable(query: &Query) -> Result<()> {
+        if let Some(text) = query.text("labelSelector") {
+            LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
+        }
+        if let Some(text) = query.text("fieldSelector") {
+            FieldSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
+        }
+        Ok(())
+    }
+
     /// Reads `labelSelector` and `fieldSelector`.
     ///
     /// # Errors

@@ -93,6 +93,7 @@ impl ListOptions {
     /// `400` for a number that is none, `422` for options that do not go together.
     pub fn check(query: &Query) -> Result<()> {
         ListOptions::numbers(query)?;
+        Selection::readable(query)?;
         const MATCH: &str = "resourceVersionMatch";
         let version = query.text("resourceVersion");
         let mut errors = Vec::new();

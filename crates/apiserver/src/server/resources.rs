@@ -38,10 +38,6 @@ impl ApiServer {
         let info = &request.info;
         let catalog = self.registry.catalog();
         let found = catalog.find(&info.group, &info.version, &info.resource).cloned();
-        if let Some(text) = found.as_ref().and_then(|served| served.resource.deprecation.as_ref()) {
-            request.warnings.add(text);
-            request.trail.annotate("k8s.io/deprecated", || "true".into());
-        }
         // nobody negotiates about a group that is not there
         if found.is_none() {
             let known = api::resources::all().iter().any(|row| row.group == info.group);
@@ -58,6 +54,10 @@ impl ApiServer {
                 Err(_) if found.as_ref().is_some_and(|s| s.resource.is_custom()) => return Err(Accept::no_such_form()),
                 other => other?,
             };
+        }
+        if let Some(text) = found.as_ref().and_then(|served| served.resource.deprecation.as_ref()) {
+            request.warnings.add(text);
+            request.trail.annotate("k8s.io/deprecated", || "true".into());
         }
         let Some(served) = found else {
             return Box::pin(self.review(&request)).await;
@@ -88,6 +88,11 @@ impl ApiServer {
             return Err(ApiError::no_such_path());
         }
         let by_path = matches!(info.verb, "watch" | "proxy") && request.method != Method::GET;
+        let nowhere =
+            !info.subresource.is_empty() || resource.namespaced && info.namespace.is_empty() && !info.name.is_empty();
+        if by_path && info.verb == "watch" && nowhere && !resource.is_custom() {
+            return Err(ApiError::no_such_path());
+        }
         if by_path || request.method == Method::HEAD && !proxied {
             return Err(ApiError::method_not_allowed());
         }

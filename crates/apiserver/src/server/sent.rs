@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, META, Result};
 use crate::pipeline::patch::{Patch, PatchKind};
+use crate::pipeline::patch_text;
 use crate::registry::resource::Resource;
 use crate::server::Request;
 use crate::server::decode::{check_identity, check_namespace, check_type, decode_tree, foreign, yaml_problem};
@@ -54,7 +55,10 @@ impl Sent<'_> {
             }
         }
         let decoded = decode_tree(resource, patched.clone(), patch.voice());
-        let decoded = decoded.map_err(|why| patch.unfit(resource, old, &patched, &why))?;
+        let decoded = decoded.map_err(|why| {
+            let why = self.first_mistake(resource, &patched).unwrap_or(why);
+            patch.unfit(resource, old, &patched, &why)
+        })?;
         let strict = [self.objections.clone(), decoded.strict_errors()].concat();
         if let Some(why) = self.request.strict_problem(&strict) {
             return Err(patch.unfit(resource, old, &patched, &why));
@@ -64,6 +68,16 @@ impl Sent<'_> {
         check_namespace(resource, &mut tree, namespace)?;
         check_identity(&self.request.info.name, &tree)?;
         Ok(tree)
+    }
+
+    /// Returns the first mistake in the text of what a JSON patch makes of a built-in object.
+    fn first_mistake(&self, resource: &Resource, patched: &Value) -> Option<String> {
+        if resource.is_custom() || !matches!(self.patch, Patch::Json(_)) {
+            return None;
+        }
+        let text = patch_text::written(&self.request.body, patched).ok()?;
+        let decoded = resource.schema.get().decode_json(resource.root, text.as_bytes());
+        decoded.err().map(|error| error.to_string())
     }
 }
 
@@ -91,7 +105,7 @@ pub fn configuration(request: &Request, resource: &Resource) -> Result<(Value, O
     let repeated = document.yaml_problem();
     let tree = document.value;
     request.trail.request_patch(|| tree.to_string().into());
-    if tree.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
+    if tree.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();

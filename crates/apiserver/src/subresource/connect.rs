@@ -39,7 +39,14 @@ pub fn kubelet(server: &ApiServer, node: &str, plural: &str) -> Result<Endpoint>
             .and_then(|a| a["address"].as_str())
     };
     let host = of("InternalIP").or_else(|| of("Hostname")).or_else(|| of("ExternalIP"));
-    let host = host.ok_or_else(|| ApiError::internal(format!("no preferred addresses found for node {node:?}")))?;
+    let host = host.ok_or_else(|| {
+        let shown = |a: &Value| format!("{{{} {}}}", text(a, "/type"), text(a, "/address"));
+        let known: Vec<String> = addresses.iter().map(shown).collect();
+        ApiError::plain(format!(
+            "no preferred addresses found; known addresses: [{}]",
+            known.join(" ")
+        ))
+    })?;
     let port = tree
         .pointer("/status/daemonEndpoints/kubeletEndpoint/Port")
         .and_then(Value::as_u64);

@@ -431,11 +431,7 @@ fn token_issuer(dir: &Path, domain: &str) -> Result<TokenIssuer, ServerError> {
         detail: e.to_string(),
     })?;
     let issuer = format!("https://kubernetes.default.svc.{domain}");
-    Ok(TokenIssuer::new(
-        key.secret_pkcs8_der(),
-        issuer.clone(),
-        vec![issuer, "skiff".into()],
-    )?)
+    Ok(TokenIssuer::new(key.secret_pkcs8_der(), issuer.clone(), vec![issuer])?)
 }
 
 /// `: port 6443 is in use by pid 12 (nginx)`, if it can be found out.

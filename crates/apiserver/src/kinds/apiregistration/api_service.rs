@@ -69,7 +69,8 @@ fn validate(check: &Check) -> Errors {
     let (group, version, name) = (spec.get("group"), spec.get("version"), root.at(&["metadata", "name"]));
     let wanted = format!("{}.{}", version.text(), group.text());
     if !name.text().is_empty() && name.text() != wanted && names::path_segment_errors(name.text()).is_empty() {
-        errors.push(name.invalid(format!("must be `spec.version+\".\"+spec.group`: {wanted:?}")));
+        let wanted = api::go::quote(&wanted);
+        errors.push(name.invalid(format!("must be `spec.version+\".\"+spec.group`: {wanted}")));
     }
     if !group.text().is_empty() {
         dns_subdomain(&mut errors, &group);

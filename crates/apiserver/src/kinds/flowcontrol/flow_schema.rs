@@ -99,7 +99,8 @@ fn schema_spec(errors: &mut Errors, spec: &Cursor, name: &str) {
         const METHODS: [&str; 2] = ["ByNamespace", "ByUser"];
         let kind = method.get("type");
         if !METHODS.contains(&kind.text()) {
-            let shown = json!({ "type": kind.text() });
+            // upstream shows its own struct, which has no names for JSON
+            let shown = json!({ "Type": kind.text() });
             errors.push(api::field::FieldError::not_supported(
                 kind.path.to_string(),
                 shown,
