@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -247,21 +249,25 @@ impl TokenSource {
     fn header(&self) -> Result<header::HeaderValue> {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, value)) = &*read
-            && (matches!(self.token, Token::Value(_)) || at.elapsed() < Duration::from_secs(60))
+            && (!matches!(self.token, Token::File(_)) || at.elapsed() < Duration::from_secs(60))
         {
             return Ok(value.clone());
         }
         let text = match &self.token {
-            Token::Value(text) => text.clone(),
+            Token::Value(text) => format!("Bearer {}", text.trim()),
+            Token::Password { username, password } => {
+                format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
+            }
             Token::File(path) => match (std::fs::read_to_string(path), &*read) {
-                (Ok(text), _) => text,
+                (Ok(text), _) => format!("Bearer {}", text.trim()),
                 // The last one may still be good for a while.
                 (Err(_), Some((_, value))) => return Ok(value.clone()),
                 (Err(error), None) => return Err(Error::Config(format!("token file {}: {error}", path.display()))),
             },
         };
-        let mut value = header::HeaderValue::from_str(&format!("Bearer {}", text.trim()))
-            .map_err(|_| Error::Config("the bearer token has characters that no header can carry".to_owned()))?;
+        let mut value = header::HeaderValue::from_str(&text).map_err(|_| {
+            Error::Config("the token or the password has characters that no header can carry".to_owned())
+        })?;
         value.set_sensitive(true);
         *read = Some((Instant::now(), value.clone()));
         Ok(value)

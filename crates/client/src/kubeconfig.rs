@@ -8,13 +8,20 @@ use serde::Deserialize;
 
 use crate::{Client, Error, HttpsTransport, Result, TlsConfig};
 
-/// A bearer token, or where it is kept.
+/// What `Authorization` says with each request: a bearer token, where it is kept, or a name and a password.
 #[derive(Debug, Clone)]
 pub enum Token {
     /// The token itself.
     Value(String),
     /// A file with the token, which is read again as it changes.
     File(PathBuf),
+    /// Basic authentication, which proxies before a server may ask for.
+    Password {
+        /// The user's name.
+        username: String,
+        /// The user's password.
+        password: String,
+    },
 }
 
 /// What is needed to reach one API server.
@@ -97,6 +104,8 @@ pub struct Cluster {
     pub certificate_authority: Option<PathBuf>,
     /// The same in base64, before the file.
     pub certificate_authority_data: Option<String>,
+    /// A proxy before the server, which is refused.
+    pub proxy_url: Option<String>,
 }
 
 /// A cluster with a user of it.
@@ -128,8 +137,10 @@ pub struct User {
     /// A file with a bearer token, which is read again as it changes.
     #[serde(rename = "tokenFile")]
     pub token_file: Option<PathBuf>,
-    /// Of basic authentication, which is refused.
+    /// The name of basic authentication.
     pub username: Option<String>,
+    /// The password of basic authentication.
+    pub password: Option<String>,
     /// A program that gives credentials, which is refused here.
     pub exec: Option<serde_json::Value>,
     /// A plugin that gives credentials, which is refused.
@@ -220,22 +231,31 @@ impl Kubeconfig {
             .find(|c| c.name == context.cluster)
             .ok_or_else(|| find_error("cluster", &context.cluster))?;
         let cluster = &cluster.value;
+        if cluster.proxy_url.as_ref().is_some_and(|proxy| !proxy.is_empty()) {
+            return Err(Error::Config(format!(
+                "cluster {:?}: proxies are not supported",
+                context.cluster
+            )));
+        }
         let none = User::default();
         let user = match self.users.iter().find(|u| u.name == context.user) {
             Some(user) => &user.value,
             None if context.user.is_empty() => &none,
             None => return Err(find_error("user", &context.user)),
         };
-        if user.exec.is_some() || user.auth_provider.is_some() || user.username.is_some() {
+        if user.exec.is_some() || user.auth_provider.is_some() {
             return Err(Error::Config(format!(
-                "user {:?}: exec plugins, auth providers and passwords are not supported",
+                "user {:?}: exec plugins and auth providers are not supported",
                 context.user
             )));
         }
         let token = match (&user.token_file, &user.token) {
             (Some(path), _) => Some(Token::File(self.dir.join(path))),
             (None, Some(text)) => Some(Token::Value(text.clone())),
-            (None, None) => None,
+            (None, None) => user.username.clone().map(|username| Token::Password {
+                username,
+                password: user.password.clone().unwrap_or_default(),
+            }),
         };
         Ok(Config {
             server: cluster.server.clone(),

@@ -33,9 +33,18 @@ pub struct Globals {
     /// The address and port of the Kubernetes API server
     #[arg(long, short, global = true)]
     pub server: Option<String>,
+    /// A proxy before the API server; none can be used, but it can be written to kubeconfig
+    #[arg(long, global = true)]
+    pub proxy_url: Option<String>,
     /// Bearer token for authentication to the API server
     #[arg(long, global = true)]
     pub token: Option<String>,
+    /// Username for basic authentication to the API server
+    #[arg(long, global = true)]
+    pub username: Option<String>,
+    /// Password for basic authentication to the API server
+    #[arg(long, global = true)]
+    pub password: Option<String>,
     /// Username to impersonate for the operation
     #[arg(long = "as", global = true)]
     pub as_user: Option<String>,
@@ -67,17 +76,45 @@ pub struct Globals {
     #[arg(long, global = true, default_value = "0", hide_default_value = true)]
     pub request_timeout: String,
     /// Number for the log level verbosity; nothing is logged
-    #[arg(long, short, global = true)]
-    pub v: Option<String>,
+    #[arg(long, short, global = true, allow_negative_numbers = true)]
+    pub v: Option<i32>,
     /// Treat warnings received from the server as errors
     #[arg(long, global = true)]
     pub warnings_as_errors: bool,
     /// Default cache directory; nothing is cached
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, global = true)]
     pub cache_dir: Option<PathBuf>,
-    /// Accepted, and without meaning here
-    #[arg(long, global = true, hide = true)]
+    /// Require server version to match client version; without meaning here, as it has become for others
+    #[arg(long, global = true)]
     pub match_server_version: bool,
+    /// If true, opt-out of response compression for all requests to the server; none is ever asked for
+    #[arg(long, global = true)]
+    pub disable_compression: bool,
+    /// Maximum number of seconds between log flushes; nothing is logged
+    #[arg(long, global = true)]
+    pub log_flush_frequency: Option<String>,
+    /// Log levels of single files; nothing is logged
+    #[arg(long, global = true)]
+    pub vmodule: Option<String>,
+    /// Name of profile to capture; none can be
+    #[arg(long, global = true, default_value = "none", hide_default_value = true)]
+    pub profile: String,
+    /// Name of the file to write the profile to
+    #[arg(long, global = true)]
+    pub profile_output: Option<PathBuf>,
+}
+
+impl Globals {
+    /// Refuses to capture a profile of the program, which it cannot.
+    pub fn refuse_profile(&self) -> Result<()> {
+        match self.profile.as_str() {
+            "" | "none" => Ok(()),
+            known @ ("cpu" | "heap" | "goroutine" | "threadcreate" | "allocs" | "block" | "mutex" | "trace") => {
+                fail(format!("capturing the profile {known:?} is not supported"))
+            }
+            unknown => fail(format!("unknown profile '{unknown}'")),
+        }
+    }
 }
 
 /// Which files hold the objects.

@@ -26,3 +26,4 @@ mod session;
 mod template;
 mod terminal;
 mod watch;
+mod words;

@@ -263,7 +263,8 @@ impl<'a> Selection<'a> {
         Ok(infos)
     }
 
-    async fn fetch(&self, session: &Session, target: Target, infos: &mut Vec<Info>) -> Result<()> {
+    /// Asks for what a target means; lists are taken apart.
+    pub async fn fetch(&self, session: &Session, target: Target, infos: &mut Vec<Info>) -> Result<()> {
         match target {
             Target::Named(mut info) => {
                 if (info.source.is_empty() && self.fetch_named) || self.latest {
@@ -349,7 +350,8 @@ fn distinct_types(targets: &[Target]) -> usize {
     seen.len()
 }
 
-fn nothing_meant() -> Error {
+/// Says that a command line names no objects.
+pub fn nothing_meant() -> Error {
     message(
         "You must provide one or more resources by argument or filename.\nExample resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
     )

@@ -46,6 +46,12 @@ impl Session {
         })
     }
 
+    /// A wrong use of a command that shows its help then.
+    pub fn usage_with_help<T>(&self, message: impl Into<String>) -> Result<T> {
+        crate::command::print_help(&self.command);
+        fail(message)
+    }
+
     pub fn config(&self) -> Result<&Config> {
         if self.config.get().is_none() {
             let config = load(&self.globals)?;
@@ -194,6 +200,9 @@ fn load(globals: &Globals) -> Result<Config> {
         }
         None => Config::default(),
     };
+    if globals.proxy_url.as_ref().is_some_and(|proxy| !proxy.is_empty()) {
+        return fail("--proxy-url is not supported");
+    }
     if let Some(server) = &globals.server {
         config.server.clone_from(server);
     }
@@ -210,6 +219,11 @@ fn load(globals: &Globals) -> Result<Config> {
     }
     if let Some(token) = &globals.token {
         config.token = Some(Token::Value(token.clone()));
+    } else if let Some(username) = &globals.username {
+        config.token = Some(Token::Password {
+            username: username.clone(),
+            password: globals.password.clone().unwrap_or_default(),
+        });
     }
     let read = |path: &PathBuf| {
         std::fs::read(path)

@@ -134,12 +134,14 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             Err(error) => errors.push(error),
         }
     }
-    if !applied.is_empty() {
-        let whole = match applied.len() {
-            1 => applied.remove(0),
-            _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": applied}),
-        };
-        changer.tell_typed(&whole, "")?;
+    match applied.len() {
+        0 => {}
+        1 => changer.tell(&applied.remove(0), "")?,
+        // upstream has a struct for several alone
+        _ => changer.tell_typed(
+            &json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": applied}),
+            "",
+        )?,
     }
     // what could not be applied would be taken for what is not wanted
     if let Some(pruner) = pruner.filter(|_| errors.is_empty()) {
@@ -244,7 +246,11 @@ async fn client_side(changer: &Changer<'_>, args: &Args, info: &mut Info) -> Res
     let source = info.source.clone();
     let mut modified = info.object.clone();
     record(&mut modified)?;
-    let current = match changer.session.api()?.get(&info.path()).await {
+    let asked = match info.name.as_str() {
+        "" => fail("resource name may not be empty"),
+        _ => changer.session.api()?.get(&info.path()).await,
+    };
+    let current = match asked {
         Ok(current) => current,
         Err(error) if error.is_not_found() => {
             info.object = modified;

@@ -5,7 +5,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::change::Changer;
 use crate::error::{Error, Result, all, fail, message};
-use crate::flags::{Change, DryRun, Files, Selecting};
+use crate::flags::{Change, DryRun, Files, Output, Selecting, dry_run};
 use crate::print::go::quote;
 use crate::select::Info;
 use crate::session::{Session, duration};
@@ -17,8 +17,12 @@ pub struct Args {
     args: Vec<String>,
     #[command(flatten)]
     files: Files,
-    #[command(flatten)]
-    change: Change,
+    /// Output mode. Use "-o name" for shorter output (resource/name)
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    output: String,
+    /// Must be "none", "server", or "client"
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "unchanged", default_value = "none", hide_default_value = true, value_parser = dry_run)]
+    dry_run: DryRun,
     #[command(flatten)]
     which: Selecting,
     /// Must be "background", "orphan", or "foreground"
@@ -63,12 +67,20 @@ pub fn propagation(cascade: &str) -> Result<&'static str> {
 }
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
-    let output = args.change.output.output.as_deref().unwrap_or_default();
+    let output = args.output.as_str();
     if !matches!(output, "" | "name") {
         return fail(format!(
             "unexpected -o output mode: {output}. We only support '-o name'"
         ));
     }
+    let change = Change {
+        output: Output {
+            output: Some(args.output.clone()).filter(|output| !output.is_empty()),
+            ..Output::default()
+        },
+        dry_run: args.dry_run,
+        field_manager: None,
+    };
     if let Some(path) = &args.raw {
         let call = crate::api::Call::new(http::Method::DELETE, path.as_str());
         let body = session.api()?.bytes(&call).await?;
@@ -77,7 +89,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let grace = grace(session, args)?;
     args.which.check()?;
     let propagation = propagation(&args.cascade)?;
-    let changer = Changer::new(session, &args.change, "")?;
+    let changer = Changer::new(session, &change, "")?;
     let selects = args.which.all || args.which.selector.is_some() || args.which.field_selector.is_some();
     let forgives = args.ignore_not_found.unwrap_or(selects);
     let mut selection = args.which.selection(&args.args, &args.files);
@@ -95,7 +107,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             session.warn("Warning: deleting cluster-scoped resources, not scoped to the provided namespace");
             warns = false;
         }
-        if args.change.dry_run == DryRun::Client {
+        if args.dry_run == DryRun::Client {
             tell(session, args, &info, grace)?;
             continue;
         }
@@ -118,7 +130,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if found == 0 || found == missing && selects {
         return session.print("No resources found\n");
     }
-    if !args.wait || args.change.dry_run != DryRun::None {
+    if !args.wait || args.dry_run != DryRun::None {
         return Ok(());
     }
     let deadline = duration(&args.timeout)?.map(|limit| Instant::now() + limit);
@@ -168,7 +180,7 @@ fn confirmed(session: &Session, infos: &[Info]) -> Result<bool> {
 }
 
 fn tell(session: &Session, args: &Args, info: &Info, grace: Option<i64>) -> Result<()> {
-    if args.change.output.output.is_some() {
+    if !args.output.is_empty() {
         return session.print(&format!("{}\n", info.shown()));
     }
     let forced = if grace == Some(0) { "force " } else { "" };
@@ -181,7 +193,7 @@ fn tell(session: &Session, args: &Args, info: &Info, grace: Option<i64>) -> Resu
         "{} {} {forced}deleted{from}{}\n",
         info.ty.group_kind(),
         quote(&info.name),
-        args.change.dry_run.suffix()
+        args.dry_run.suffix()
     ))
 }
 

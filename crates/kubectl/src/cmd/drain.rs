@@ -94,7 +94,8 @@ fn judge(pod: &Value, args: &Args) -> Verdict {
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
-    let (mut infos, mut errors) = nodes(session, &args.nodes, args.selector.as_deref()).await?;
+    let mut infos = nodes(session, &args.nodes, args.selector.as_deref()).await?;
+    let mut errors = Vec::new();
     for info in &mut infos {
         set_unschedulable(&changer, info, true).await?;
     }

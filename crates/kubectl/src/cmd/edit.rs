@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::change::{Changer, MERGE, STRATEGIC};
+use crate::cmd::apply::record;
 use crate::error::{Result, fail, message};
 use crate::flags::{Change, Files};
 use crate::manifest::documents;
@@ -30,6 +31,12 @@ pub struct Args {
     /// If specified, edit will operate on the subresource of the requested object
     #[arg(long)]
     subresource: Option<String>,
+    /// If true, the configuration of current object will be saved in its annotation
+    #[arg(long)]
+    save_config: bool,
+    /// Whether lines end as on Windows
+    #[arg(long)]
+    windows_line_endings: bool,
 }
 
 pub async fn run(session: &Session, args: &Args) -> Result<()> {
@@ -64,6 +71,7 @@ async fn edit(changer: &Changer<'_>, args: &Args, info: &mut Info, json: bool) -
         header: HEADER,
         json,
         again: true,
+        windows: args.windows_line_endings,
     };
     let before = shown.clone();
     edited(changer.session, &form, &shown, async |after| {
@@ -80,6 +88,8 @@ pub struct Form {
     pub json: bool,
     /// Whether the editor comes up again when it cannot be saved.
     pub again: bool,
+    /// Whether its lines end as on Windows.
+    pub windows: bool,
 }
 
 /// Has somebody edit an object, until it can be saved or nothing has changed.
@@ -98,7 +108,10 @@ pub async fn edited(
     };
     let mut complaint = String::new();
     loop {
-        let before = format!("{header}{complaint}{text}");
+        let mut before = format!("{header}{complaint}{text}");
+        if form.windows {
+            before = before.replace('\n', "\r\n");
+        }
         let after = in_editor(&before, form.json)?;
         let content = without_comments(&after);
         if content.trim().is_empty() {
@@ -156,6 +169,11 @@ async fn save(changer: &Changer<'_>, args: &Args, info: &mut Info, before: &Valu
             return fail(format!("At least one of apiVersion, kind and name was changed: {what}"));
         }
     }
+    let mut after = after.clone();
+    if args.save_config {
+        record(&mut after)?;
+    }
+    let after = &after;
     let (content, patch) = match Shape::of(&info.ty.api_version(), &info.ty.kind) {
         Some(shape) => (STRATEGIC, two_way(&shape, before, after)?),
         None => (MERGE, merge_patch(before, after)),

@@ -85,7 +85,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         return shown.events(&found);
     }
     let list = json!({"apiVersion": "v1", "kind": "EventList", "metadata": {}, "items": found});
-    session.print(&shown.format.object(&list)?)
+    // upstream has a struct for it
+    session.print(&shown.format.typed(&list)?)
 }
 
 fn is(given: &str, kind: &str) -> bool {

@@ -1,8 +1,11 @@
 //! `explain`: what the fields of a resource are, from the server's OpenAPI v3.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::cmd::describe::{items, str_of};
+use crate::discovery::{Discovery, ResourceType};
 use crate::error::{Error, Result, fail};
 use crate::print::go::quote;
 use crate::session::Session;
@@ -49,7 +52,10 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     // The fields begin where the name of the resource ends: `deployments.apps.spec` has a group.
     let mut fields: Vec<&str> = parts.collect();
     let mut found = discovery.find(name);
-    for used in (1..=fields.len()).rev() {
+    let wanted = args.api_version.as_deref().filter(|wanted| !wanted.is_empty());
+    // with a version of its own a resource has no group in its name
+    let longest = if wanted.is_some() { 0 } else { fields.len() };
+    for used in (1..=longest).rev() {
         let longer = format!("{name}.{}", fields[..used].join("."));
         if let Some(ty) = discovery
             .find(&longer)
@@ -64,16 +70,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
         let text = format!("the server doesn't have a resource type {}", quote(name));
         return Err(Error::Plain(text));
     };
-    if let Some(wanted) = &args.api_version {
-        match discovery.kind(wanted, &ty.kind) {
-            Some(other) => ty = other,
-            None => {
-                return fail(format!(
-                    "GVR ({wanted}, Resource={}) not found in OpenAPI schema",
-                    ty.plural
-                ));
-            }
-        }
+    if let Some(wanted) = wanted {
+        ty = in_version(discovery, &ty, wanted)?;
     }
     let document = match ty.group.as_str() {
         "" => format!("/openapi/v3/api/{}", ty.version),
@@ -117,6 +115,24 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
                 quote(fields.last().copied().unwrap_or_default())
             ))
         }
+    }
+}
+
+/// The resource in another version, maybe of another group.
+fn in_version(discovery: &Discovery, ty: &ResourceType, wanted: &str) -> Result<Arc<ResourceType>> {
+    if wanted.matches('/').count() > 1 {
+        return fail(format!("unexpected GroupVersion string: {wanted}"));
+    }
+    let (group, version) = api::gvk::split_api_version(wanted);
+    let shown = format!("{group}/{version}, Resource={}", ty.plural);
+    let of_version = |other: &&Arc<ResourceType>| other.group == group && other.version == version;
+    let mut all = discovery.types.iter().filter(of_version).peekable();
+    if all.peek().is_none() {
+        return fail(format!("couldn't find resource for {}", quote(&shown)));
+    }
+    match all.find(|other| other.plural == ty.plural) {
+        Some(other) => Ok(other.clone()),
+        None => fail(format!("GVR ({shown}) not found in OpenAPI schema")),
     }
 }
 

@@ -142,7 +142,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if infos.is_empty() && args.ignore_not_found {
         return all(errors);
     }
-    if let Some(path) = &args.sort_by {
+    if let Some(path) = args.sort_by.as_deref().filter(|_| !(single && infos.len() == 1)) {
         sort_by(&mut infos, path, |i| &i.object)?;
     }
     let text = match (single, infos.len()) {
@@ -171,9 +171,15 @@ fn printer(args: &Args, wide: bool, ty: &ResourceType, with_kind: bool) -> Table
 }
 
 fn human(session: &Session, args: &Args, wide: bool, mut infos: Vec<Info>, errors: Vec<Error>) -> Result<()> {
+    // answers are sorted as they are, be they tables: in these there is no field of an object
+    if let Some(path) = args.sort_by.as_deref().filter(|_| infos.len() > 1) {
+        sort_by(&mut infos, path, |info| &info.object)?;
+    }
     for info in &mut infos {
         as_table(info);
-        if let (Some(path), Some(rows)) = (&args.sort_by, info.object["rows"].as_array_mut()) {
+        if let (Some(path), Some(rows)) = (&args.sort_by, info.object["rows"].as_array_mut())
+            && rows.len() > 1
+        {
             sort_by(rows, path, |row| &row["object"])?;
         }
     }
@@ -235,22 +241,14 @@ async fn follow(session: &Session, args: &Args, format: &Format, mut selection: 
     }
     let mut targets = selection.targets(session).await?;
     if targets.len() != 1 {
-        return fail("watch is only supported on individual resources and resource collections");
+        return show_several(session, args, format, selection).await;
     }
     let target = targets.remove(0);
     let ty = match &target {
         Target::Named(info) => info.ty.clone(),
         Target::Collection { ty, .. } => ty.clone(),
     };
-    let mut show = Show {
-        session,
-        args,
-        format,
-        table: printer(args, matches!(format, Format::Human { wide: true }), &ty, false),
-        out: TabWriter::table(),
-        shown: 0,
-        ty: ty.clone(),
-    };
+    let mut show = Show::of(session, args, format, ty);
     let (path, mut query, version) = match target {
         Target::Collection { ty, namespace } => {
             let mut next = String::new();
@@ -302,6 +300,27 @@ async fn follow(session: &Session, args: &Args, format: &Format, mut selection: 
     Ok(())
 }
 
+/// Shows several objects, which cannot be watched at once.
+async fn show_several(session: &Session, args: &Args, format: &Format, selection: Selection<'_>) -> Result<()> {
+    let infos = match selection.all(session).await {
+        Err(error) if error.is_not_found() && args.ignore_not_found => return Ok(()),
+        infos => infos?,
+    };
+    let found = infos.len();
+    if let Some(first) = infos.first() {
+        let mut show = Show::of(session, args, format, first.ty.clone());
+        for info in infos.into_iter().filter(|_| !args.watch_only) {
+            show.one(info.object, "ADDED")?;
+        }
+    }
+    match args.files.files.len() {
+        1 => fail(format!(
+            "watch is only supported on individual resources and resource collections - {found} resources were found"
+        )),
+        _ => fail("you may only watch a single resource or type of resource at a time"),
+    }
+}
+
 /// Prints objects as they come.
 struct Show<'a> {
     session: &'a Session,
@@ -313,7 +332,19 @@ struct Show<'a> {
     ty: Arc<ResourceType>,
 }
 
-impl Show<'_> {
+impl<'a> Show<'a> {
+    fn of(session: &'a Session, args: &'a Args, format: &'a Format, ty: Arc<ResourceType>) -> Show<'a> {
+        Show {
+            session,
+            args,
+            format,
+            table: printer(args, matches!(format, Format::Human { wide: true }), &ty, false),
+            out: TabWriter::table(),
+            shown: 0,
+            ty,
+        }
+    }
+
     fn page(&mut self, mut page: Value) -> Result<()> {
         if page["kind"] == "Table" {
             return self.one(page, "ADDED");

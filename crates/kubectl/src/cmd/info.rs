@@ -64,7 +64,9 @@ pub struct Version {
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct ClusterInfo {
-    args: Vec<String>,
+    /// Upstream takes any, and heeds none
+    #[arg(hide = true)]
+    _rest: Vec<String>,
     #[command(subcommand)]
     sub: Option<ClusterInfoSub>,
 }
@@ -193,9 +195,6 @@ fn go_arch() -> &'static str {
 pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
     if let Some(ClusterInfoSub::Dump(args)) = &args.sub {
         return cluster_info_dump::run(session, args).await;
-    }
-    if let Some(word) = args.args.first() {
-        return session.usage(format!("unknown command {}", go::quote(word)));
     }
     let types = ["services".to_owned()];
     let mut selection = Selection::new(&types);

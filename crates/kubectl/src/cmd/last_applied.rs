@@ -11,7 +11,7 @@ use crate::manifest::Manifest;
 use crate::print::format::items;
 use crate::print::{go, yaml};
 use crate::resolve::{from_files, resolve};
-use crate::select::Selection;
+use crate::select::{Selection, nothing_meant};
 use crate::session::Session;
 
 const EDITED: &str = "# Please edit the 'last-applied-configuration' annotations below.
@@ -55,6 +55,9 @@ pub struct Edit {
     change: Change,
     #[command(flatten)]
     validate: Validate,
+    /// Whether lines end as on Windows
+    #[arg(long)]
+    windows_line_endings: bool,
 }
 
 pub async fn view(session: &Session, args: &View) -> Result<()> {
@@ -90,6 +93,9 @@ pub async fn view(session: &Session, args: &View) -> Result<()> {
 
 pub async fn set(session: &Session, args: &Set) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
+    if args.files.is_empty() {
+        return Err(nothing_meant());
+    }
     let (infos, errors) = from_files(session, &args.files).await?;
     for mut info in infos {
         let text = plain(&info.object);
@@ -132,6 +138,7 @@ pub async fn edit(session: &Session, args: &Edit) -> Result<()> {
         header: EDITED,
         json: change.output.output.take().as_deref() == Some("json"),
         again: false,
+        windows: args.windows_line_endings,
     };
     let changer =
         Changer::new(session, &change, "kubectl-client-side-apply")?.validation(args.validate.field_validation()?);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::change::{Changer, STRATEGIC};
 use crate::cmd::describe::{items, str_of};
-use crate::error::{Error, Result, all, fail, message};
+use crate::error::{Result, all, fail, message};
 use crate::flags::{Change, Validate};
 use crate::patch::{Shape, two_way};
 use crate::print::go::quote;
@@ -42,7 +42,10 @@ pub struct Taint {
 }
 
 /// The nodes of a command line, by their names or a selector.
-pub async fn nodes(session: &Session, names: &[String], selector: Option<&str>) -> Result<(Vec<Info>, Vec<Error>)> {
+///
+/// # Errors
+/// When one of them cannot be had: then nothing is done to the others.
+pub async fn nodes(session: &Session, names: &[String], selector: Option<&str>) -> Result<Vec<Info>> {
     if names.is_empty() && selector.is_none() {
         return session.usage(format!(
             "USAGE: {} NODE [flags]",
@@ -63,16 +66,15 @@ pub async fn nodes(session: &Session, names: &[String], selector: Option<&str>) 
     }
     let mut selection = Selection::new(&args);
     selection.labels = selector;
-    selection.infos(session).await
+    selection.all(session).await
 }
 
 pub async fn cordon(session: &Session, args: &Cordon, unschedulable: bool) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
-    let (mut infos, errors) = nodes(session, &args.nodes, args.selector.as_deref()).await?;
-    for info in &mut infos {
+    for info in &mut nodes(session, &args.nodes, args.selector.as_deref()).await? {
         set_unschedulable(&changer, info, unschedulable).await?;
     }
-    all(errors)
+    Ok(())
 }
 
 /// What cannot be changed is said, and does not keep the other nodes.
@@ -109,10 +111,13 @@ fn parse(text: &str) -> Result<Value> {
         (_, [key, value]) => (*key, *value),
         _ => return fail(format!("invalid taint spec: {text}")),
     };
-    let mut wrong = api::names::label_value_errors(value);
-    wrong.extend(api::names::qualified_name_errors(key));
-    if !wrong.is_empty() {
-        return fail(format!("invalid taint spec: {text}, {}", wrong.join("; ")));
+    for wrong in [
+        api::names::label_value_errors(value),
+        api::names::qualified_name_errors(key),
+    ] {
+        if !wrong.is_empty() {
+            return fail(format!("invalid taint spec: {text}, {}", wrong.join("; ")));
+        }
     }
     let mut taint = json!({"key": key});
     if !value.is_empty() {
@@ -122,6 +127,45 @@ fn parse(text: &str) -> Result<Value> {
         taint["effect"] = json!(effect);
     }
     Ok(taint)
+}
+
+/// The taints to add and those to remove.
+fn changes(words: &[String]) -> Result<(Vec<Value>, Vec<Value>)> {
+    let (mut add, mut remove) = (Vec::new(), Vec::new());
+    for word in words {
+        if let Some(gone) = word.strip_suffix('-') {
+            remove.push(parse(gone)?);
+            continue;
+        }
+        let taint = parse(word)?;
+        if taint["effect"].is_null() {
+            return fail(format!("invalid taint spec: {word}"));
+        }
+        if add.iter().any(|other| same(other, &taint)) {
+            let shown = ["key", "value", "effect"].map(|field| str_of(&taint[field])).join(" ");
+            return fail(format!(
+                "duplicated taints with the same key and effect: {{{shown} <nil>}}"
+            ));
+        }
+        add.push(taint);
+    }
+    Ok((add, remove))
+}
+
+fn refuse_both(add: &[Value], remove: &[Value]) -> Result<()> {
+    let mut both = Vec::new();
+    for taint in add {
+        let meant = |gone: &&Value| gone["key"] == taint["key"] && (gone["effect"].is_null() || same(gone, taint));
+        let shown = |gone: &Value| format!("{}={}", str_of(&gone["key"]), str_of(&gone["effect"]));
+        both.extend(remove.iter().filter(meant).map(shown));
+    }
+    match both.is_empty() {
+        true => Ok(()),
+        false => fail(format!(
+            "can not both modify and remove the following taint(s) in the same command: {}",
+            both.join(", ")
+        )),
+    }
 }
 
 fn same(a: &Value, b: &Value) -> bool {
@@ -141,26 +185,16 @@ pub async fn taint(session: &Session, args: &Taint) -> Result<()> {
     if words.is_empty() {
         return fail("at least one taint update is required");
     }
-    let (mut add, mut remove) = (Vec::new(), Vec::new());
-    for word in words {
-        let parsed = match word.strip_suffix('-') {
-            Some(gone) => parse(gone).map(|t| remove.push(t)),
-            None => parse(word).and_then(|t| match t["effect"].is_null() {
-                true => fail(format!("invalid taint spec: {word}")),
-                false => {
-                    add.push(t);
-                    Ok(())
-                }
-            }),
-        };
-        if let Err(error) = parsed {
-            return session.usage(error.to_string());
-        }
-    }
+    let (add, remove) = match changes(words) {
+        Ok(changes) => changes,
+        Err(error) => return session.usage(error.to_string()),
+    };
+    let kind = &kind.to_lowercase();
     let ty = session.resources().await?.require(kind)?;
     if !ty.is("", "Node") {
         return fail(format!("invalid resource type {kind}, only node types are supported"));
     }
+    refuse_both(&add, &remove)?;
     if args.all && args.selector.is_some() {
         return fail("setting 'all' parameter with a non empty selector is prohibited");
     }
@@ -258,5 +292,21 @@ mod tests {
         assert_eq!((taints.len(), said), (0, "untainted"));
         let error = reorganize(&old, &[], &[taint("x:NoExecute")], false).unwrap_err();
         assert_eq!(error.to_string(), "taint \"x:NoExecute\" not found");
+    }
+
+    /// `pkg/cmd/taint` of kubectl.
+    #[test]
+    fn a_taint_is_named_once() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let told = |all: &[&str]| changes(&words(all)).unwrap_err().to_string();
+        assert_eq!(
+            told(&["a=b:NoSchedule", "a:NoSchedule"]),
+            "duplicated taints with the same key and effect: {a  NoSchedule <nil>}"
+        );
+        let (add, remove) = changes(&words(&["a=b:NoSchedule", "a-", "a:NoExecute-"])).unwrap();
+        assert_eq!(
+            refuse_both(&add, &remove).unwrap_err().to_string(),
+            "can not both modify and remove the following taint(s) in the same command: a="
+        );
     }
 }

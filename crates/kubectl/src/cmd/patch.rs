@@ -69,7 +69,8 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
             .map_err(|e| message(format!("unable to parse {}: yaml: {e}", quote(&args.patch))))?,
     };
     let changer = Changer::new(session, &args.change, "kubectl-patch")?;
-    let plain = Changer::new(
+    // what is tried is told as if it were done
+    let teller = Changer::new(
         session,
         &Change {
             dry_run: DryRun::None,
@@ -81,30 +82,28 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     selection.files = Some(&args.files);
     selection.local = args.local;
     selection.subresource = args.subresource.as_deref().unwrap_or_default();
-    let (infos, mut errors) = selection.infos(session).await?;
-    if infos.is_empty() && errors.is_empty() {
-        return fail("no objects passed to patch");
-    }
-    for mut info in infos {
-        let before = info.object.clone();
-        let locally_done = changer.is_local() || args.local;
-        let done = if locally_done {
-            locally(&mut info, content, &patch)
-        } else {
-            remotely(&changer, args, &mut info, content, &patch).await
-        };
-        match done {
-            Err(error) => errors.push(error),
-            Ok(()) => {
-                let said = match before == info.object {
-                    true => "patched (no change)",
-                    false => "patched",
-                };
-                // what is tried here is told as if it were done
-                let teller = if locally_done { &plain } else { &changer };
-                teller.tell(&info.object, said)?;
+    let (mut errors, mut visited) = (Vec::new(), 0);
+    for target in selection.targets(session).await? {
+        let mut infos = Vec::new();
+        if let Err(error) = selection.fetch(session, target, &mut infos).await {
+            errors.push(error);
+        }
+        for mut info in infos {
+            visited += 1;
+            let before = info.object.clone();
+            let done = match changer.is_local() || args.local {
+                true => locally(&mut info, content, &patch),
+                false => remotely(&changer, args, &mut info, content, &patch).await,
+            };
+            match done {
+                Err(error) => errors.push(error),
+                Ok(()) if before == info.object => teller.tell(&info.object, "patched (no change)")?,
+                Ok(()) => teller.tell(&info.object, "patched")?,
             }
         }
+    }
+    if visited == 0 && errors.is_empty() {
+        return fail("no objects passed to patch");
     }
     all(errors)
 }
@@ -140,6 +139,8 @@ fn locally(info: &mut Info, content: &str, patch: &Value) -> Result<()> {
             return fail("json: cannot unmarshal array into Go value of type unstructured.detector");
         }
         MERGE => apply_merge_patch(&mut info.object, patch),
+        STRATEGIC if patch.is_null() => {}
+        STRATEGIC if !patch.is_object() => return fail("invalid JSON document"),
         STRATEGIC => match Shape::of(&info.ty.api_version(), &info.ty.kind) {
             Some(shape) => info.object = shape.merge(&info.object, patch)?,
             None => {

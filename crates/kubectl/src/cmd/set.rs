@@ -10,7 +10,7 @@ use crate::error::{Error, Result, all, fail, message};
 use crate::flags::{Change, DryRun, Files};
 use crate::patch::{Shape, two_way};
 use crate::print::go::quote;
-use crate::select::{Info, Selection};
+use crate::select::{Info, Selection, nothing_meant};
 use crate::session::Session;
 
 pub(super) const MANAGER: &str = "kubectl-set";
@@ -115,6 +115,9 @@ async fn image(session: &Session, flags: &Flags) -> Result<()> {
             Some((name, image)) => pairs.push((name.to_owned(), image.to_owned())),
             None => return fail(format!("invalid image format: {word}")),
         }
+    }
+    if flags.local && flags.files.is_empty() && resources.is_empty() {
+        return Err(nothing_meant());
     }
     let mut wrong = Vec::new();
     if flags.all && flags.selector.is_some() {

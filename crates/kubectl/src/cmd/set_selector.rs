@@ -7,7 +7,7 @@ use crate::change::{Changer, STRATEGIC};
 use crate::error::{Result, all, fail};
 use crate::flags::{Change, Files};
 use crate::patch::{Shape, two_way};
-use crate::select::Selection;
+use crate::select::{Selection, nothing_meant};
 use crate::session::Session;
 
 /// Set the selector on a resource
@@ -33,10 +33,13 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let Some((text, resources)) = args.args.split_last() else {
         return fail("one selector is required");
     };
-    let labels = labels(text)?;
     if args.local && !resources.is_empty() {
         return fail(LOCAL);
     }
+    if resources.is_empty() && args.files.is_empty() {
+        return Err(nothing_meant());
+    }
+    let labels = labels(text)?;
     let changer = Changer::new(session, &args.change, MANAGER)?;
     let mut selection = Selection::new(resources);
     selection.files = Some(&args.files);

@@ -179,53 +179,78 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if creates {
         appear(session, &selection, deadline).await?;
     }
-    let (infos, mut errors) = selection.infos(session).await?;
-    errors.retain(|e| !(deletes && e.is_not_found()));
-    if infos.is_empty() && errors.is_empty() && !deletes {
-        return fail("no matching resources found");
-    }
-    for mut info in infos {
-        for condition in &conditions {
-            let done = met(session, &mut info, condition, deadline, once).await;
-            match done {
-                Ok(()) => changer.tell(&info.object, "condition met")?,
-                Err(error) => errors.push(error),
+    let (mut errors, mut visited) = (Vec::new(), 0);
+    // each is asked for when those before it are as they are wanted, or too late
+    for target in selection.targets(session).await? {
+        let mut infos = Vec::new();
+        if let Err(error) = selection.fetch(session, target, &mut infos).await {
+            errors.push(error);
+        }
+        for mut info in infos {
+            visited += 1;
+            for condition in &conditions {
+                match met(session, &mut info, condition, deadline, once).await {
+                    Ok(()) => changer.tell(&info.object, "condition met")?,
+                    Err(error) => {
+                        errors.push(error);
+                        break;
+                    }
+                }
             }
         }
+    }
+    errors.retain(|error| !(deletes && error.is_not_found()));
+    if visited == 0 && errors.is_empty() && !deletes {
+        return fail("no matching resources found");
     }
     all(errors)
 }
 
-/// Until what is named is there.
+/// Until what is named is there. Upstream waits while one object alone is missing, and tells of several that are.
 async fn appear(session: &Session, selection: &Selection<'_>, deadline: Instant) -> Result<()> {
-    for target in selection.targets(session).await? {
-        let there = async {
-            match &target {
-                Target::Named(info) => watch::follow(session, info, |o| Ok(o.map(drop))).await,
-                Target::Collection { ty, namespace } => {
-                    let page = selection.page(session, ty, namespace, "").await?;
-                    if page["items"].as_array().is_some_and(|i| !i.is_empty()) {
-                        return Ok(());
-                    }
-                    let mut query = selection.selectors();
-                    let version = page["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-                    query.push(("resourceVersion", version.to_owned()));
-                    let mut events =
-                        watch::open(session.api()?, &ty.collection(namespace), query, crate::api::JSON).await?;
-                    while let Some(event) = events.next().await? {
-                        if event.kind == "ADDED" {
-                            return Ok(());
-                        }
-                    }
-                    fail("the server ended the watch")
-                }
+    let targets = selection.targets(session).await?;
+    loop {
+        let (mut errors, mut missing, mut found) = (Vec::new(), targets.first(), 0);
+        for target in &targets {
+            let mut infos = Vec::new();
+            if let Err(error) = selection.fetch(session, target.clone(), &mut infos).await {
+                missing = Some(target);
+                errors.push(error);
             }
+            found += infos.len();
+        }
+        let awaited = match (&errors[..], missing) {
+            ([], _) if found > 0 => return Ok(()),
+            ([], Some(target)) => target,
+            ([one], Some(target)) if one.is_not_found() => target,
+            _ => return all(errors),
         };
-        timeout_at(deadline, there)
+        timeout_at(deadline, appears(session, selection, awaited))
             .await
             .unwrap_or_else(|_| fail("timed out waiting for the condition"))?;
     }
-    Ok(())
+}
+
+/// Until one target is there, or the first object of it.
+async fn appears(session: &Session, selection: &Selection<'_>, target: &Target) -> Result<()> {
+    let (ty, namespace) = match target {
+        Target::Named(info) => return watch::follow(session, info, |object| Ok(object.map(drop))).await,
+        Target::Collection { ty, namespace } => (ty, namespace),
+    };
+    let page = selection.page(session, ty, namespace, "").await?;
+    if page["items"].as_array().is_some_and(|items| !items.is_empty()) {
+        return Ok(());
+    }
+    let mut query = selection.selectors();
+    let version = page["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+    query.push(("resourceVersion", version.to_owned()));
+    let mut events = watch::open(session.api()?, &ty.collection(namespace), query, crate::api::JSON).await?;
+    while let Some(event) = events.next().await? {
+        if event.kind == "ADDED" {
+            return Ok(());
+        }
+    }
+    fail("the server ended the watch")
 }
 
 async fn met(session: &Session, info: &mut Info, condition: &Condition, deadline: Instant, once: bool) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::error::{Result, fail, message};
 
 /// The objects of a directory, with names that are not yet settled.
 pub fn accumulate(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Vec<Resource>> {
-    let dir = real(dir)?;
+    let dir = root(dir)?;
     let mut target = Target { warn, open: Vec::new() };
     let mut resources = Vec::new();
     target.directory(&dir, &mut resources, false)?;
@@ -20,13 +20,26 @@ pub fn accumulate(dir: &Path, warn: &mut dyn FnMut(&str)) -> Result<Vec<Resource
 
 /// The order that the file of a directory asks for.
 pub(super) fn order(dir: &Path) -> Result<Option<Order>> {
-    let file = Kustomization::load(&real(dir)?, &mut |_| {})?;
+    let file = Kustomization::load(&root(dir)?, &mut |_| {})?;
     match file.sort_options.as_ref().map(|options| options.order.as_str()) {
         None => Ok(None),
         Some("fifo") => Ok(Some(Order::Read)),
         Some("legacy") => Ok(Some(Order::Kinds)),
         Some(_) => fail("the field 'sortOptions.order' must be one of [fifo, legacy]"),
     }
+}
+
+/// The directory of a kustomization that is named from outside.
+fn root(dir: &Path) -> Result<PathBuf> {
+    if let Err(error) = std::fs::canonicalize(dir) {
+        let (shown, why) = (dir.display(), crate::print::go::io_error(&error));
+        let absolute = std::path::absolute(dir)?;
+        return fail(format!(
+            "must build at directory: not a valid directory: evalsymlink failure on '{shown}' : lstat {}: {why}",
+            absolute.display()
+        ));
+    }
+    real(dir)
 }
 
 /// A directory without links and dots in its path.

@@ -24,15 +24,7 @@ pub struct SetContext {
 pub struct SetCluster {
     names: Vec<String>,
     /// Embed-certs for the cluster entry in kubeconfig
-    #[arg(long)]
-    embed_certs: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct SetCredentials {
-    names: Vec<String>,
-    /// Embed client cert/key for the user entry in kubeconfig
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
     embed_certs: bool,
 }
 
@@ -83,7 +75,7 @@ pub(super) fn save(path: &Path, config: &Value) -> Result<()> {
 fn one<'a>(session: &Session, names: &'a [String]) -> Result<&'a str> {
     match names {
         [name] => Ok(name),
-        other => session.usage(format!("Unexpected args: [{}]", other.join(" "))),
+        other => session.usage_with_help(format!("Unexpected args: [{}]", other.join(" "))),
     }
 }
 
@@ -130,7 +122,8 @@ pub(super) fn upsert(
     Ok(was_there)
 }
 
-fn put(map: &mut Map<String, Value>, field: &str, value: Option<&str>) {
+/// Sets a field to a text that is given; an empty one takes it away.
+pub(super) fn put(map: &mut Map<String, Value>, field: &str, value: Option<&str>) {
     match value {
         Some("") => drop(map.remove(field)),
         Some(value) => drop(map.insert(field.to_owned(), json!(value))),
@@ -159,13 +152,32 @@ pub fn set_context(session: &Session, args: &SetContext) -> Result<()> {
     session.println(&format!("Context {} {done}.", quote(&name)))
 }
 
+/// Whether a file that is to be embedded is there.
+pub(super) fn embeddable(flag: &str, path: Option<&PathBuf>) -> Result<()> {
+    let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(());
+    };
+    match path.exists() {
+        true => Ok(()),
+        false => fail(format!(
+            "could not stat {flag} file {}: stat {}: no such file or directory",
+            path.display(),
+            path.display()
+        )),
+    }
+}
+
 /// A file's name, absolute, or its content for the `-data` field.
-fn file_or_data(map: &mut Map<String, Value>, field: &str, path: Option<&PathBuf>, embed: bool) -> Result<()> {
+pub(super) fn file_or_data(
+    map: &mut Map<String, Value>,
+    field: &str,
+    path: Option<&PathBuf>,
+    embed: bool,
+) -> Result<()> {
     let Some(path) = path else { return Ok(()) };
     let data = format!("{field}-data");
     if embed {
-        let bytes =
-            std::fs::read(path).map_err(|e| message(format!("could not stat {field} file {}: {e}", path.display())))?;
+        let bytes = std::fs::read(path)?;
         let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes);
         map.remove(field);
         map.insert(data, json!(text));
@@ -179,14 +191,37 @@ fn file_or_data(map: &mut Map<String, Value>, field: &str, path: Option<&PathBuf
 pub fn set_cluster(session: &Session, args: &SetCluster) -> Result<()> {
     let name = one(session, &args.names)?;
     let flags = &session.globals;
+    if name.is_empty() {
+        return fail("you must specify a non-empty cluster name");
+    }
+    let authority = flags
+        .certificate_authority
+        .as_ref()
+        .filter(|path| !path.as_os_str().is_empty());
+    if flags.insecure_skip_tls_verify && authority.is_some() {
+        return fail("you cannot specify a certificate authority and insecure mode at the same time");
+    }
+    if args.embed_certs {
+        if authority.is_none() {
+            return fail("you must specify a --certificate-authority to embed");
+        }
+        embeddable("certificate-authority", authority)?;
+    }
     let mut done = Ok(());
     upsert(session, "clusters", "cluster", name, |cluster| {
         put(cluster, "server", flags.server.as_deref());
+        // another server has another name
+        if flags.server.is_some() {
+            cluster.remove("tls-server-name");
+        }
+        put(cluster, "proxy-url", flags.proxy_url.as_deref());
         put(cluster, "tls-server-name", flags.tls_server_name.as_deref());
         if flags.insecure_skip_tls_verify {
             cluster.insert("insecure-skip-tls-verify".to_owned(), json!(true));
             cluster.remove("certificate-authority");
             cluster.remove("certificate-authority-data");
+        } else if authority.is_some() {
+            cluster.remove("insecure-skip-tls-verify");
         }
         done = file_or_data(
             cluster,
@@ -200,27 +235,9 @@ pub fn set_cluster(session: &Session, args: &SetCluster) -> Result<()> {
     session.println(&format!("Cluster {} set.", quote(name)))
 }
 
-pub fn set_credentials(session: &Session, args: &SetCredentials) -> Result<()> {
-    let name = one(session, &args.names)?;
-    let flags = &session.globals;
-    let mut done = Ok(());
-    upsert(session, "users", "user", name, |user| {
-        put(user, "token", flags.token.as_deref());
-        done = file_or_data(
-            user,
-            "client-certificate",
-            flags.client_certificate.as_ref(),
-            args.embed_certs,
-        )
-        .and_then(|()| file_or_data(user, "client-key", flags.client_key.as_ref(), args.embed_certs));
-    })?;
-    done?;
-    session.println(&format!("User {} set.", quote(name)))
-}
-
 pub fn rename(session: &Session, names: &[String]) -> Result<()> {
     let [old, new] = names else {
-        return session.usage(format!("Unexpected args: [{}]", names.join(" ")));
+        return session.usage_with_help(format!("Unexpected args: [{}]", names.join(" ")));
     };
     let path = target(session, "contexts", old)?;
     let mut config = load(&path)?;

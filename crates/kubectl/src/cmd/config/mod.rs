@@ -1,11 +1,14 @@
 //! `config`: kubeconfig files, shown and changed.
 
 mod change;
+mod credentials;
 mod property;
 
 use std::path::Path;
 
 use api::schema::Document;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::cmd::describe::{items, str_of};
@@ -14,7 +17,8 @@ use crate::flags::Output;
 use crate::print::go::quote;
 use crate::print::{Format, tabwriter::TabWriter};
 use crate::session::{Session, kubeconfig_paths};
-use change::{SetCluster, SetContext, SetCredentials};
+use change::{SetCluster, SetContext};
+use credentials::SetCredentials;
 
 /// Modify kubeconfig files
 #[derive(Debug, clap::Args)]
@@ -112,7 +116,7 @@ pub fn run(session: &Session, args: &Args) -> Result<()> {
         Sub::Unset(args) => property::unset(session, args),
         Sub::SetContext(args) => change::set_context(session, args),
         Sub::SetCluster(args) => change::set_cluster(session, args),
-        Sub::SetCredentials(args) => change::set_credentials(session, args),
+        Sub::SetCredentials(args) => credentials::set(session, args),
         Sub::RenameContext(args) => change::rename(session, &args.names),
         Sub::DeleteContext(args) => change::delete(session, &args.names, "context"),
         Sub::DeleteCluster(args) => change::delete(session, &args.names, "cluster"),
@@ -132,11 +136,34 @@ fn load(path: &Path) -> Result<Value> {
         ))
     })?;
     let value = Some(read.value).filter(|value| !value.is_null());
-    Ok(value.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"})))
+    let mut config = value.unwrap_or_else(|| json!({"apiVersion": "v1", "kind": "Config"}));
+    let users = config.get_mut("users").and_then(Value::as_array_mut);
+    for entry in users.into_iter().flatten() {
+        if let Some(exec) = entry.pointer_mut("/user/exec") {
+            default_mode(exec);
+        }
+    }
+    Ok(config)
+}
+
+/// What old versions of credential plugins leave open about terminals has a default.
+fn default_mode(exec: &mut Value) {
+    const OLD: [&str; 2] = [
+        "client.authentication.k8s.io/v1beta1",
+        "client.authentication.k8s.io/v1alpha1",
+    ];
+    if OLD.contains(&str_of(&exec["apiVersion"])) && str_of(&exec["interactiveMode"]).is_empty() {
+        exec["interactiveMode"] = json!("IfAvailable");
+    }
 }
 
 /// The files as one: of entries with the same name the first counts.
 fn merged(session: &Session) -> Result<Value> {
+    merged_with(session, |_, _, _| Ok(()))
+}
+
+/// The same, once `each` has changed the entries of a list in a file.
+fn merged_with(session: &Session, each: impl Fn(&mut Value, &str, &Path) -> Result<()>) -> Result<Value> {
     let mut all = json!({"apiVersion": "v1", "kind": "Config", "current-context": "",
         "clusters": null, "contexts": null, "users": null});
     for path in kubeconfig_paths(&session.globals).iter().filter(|p| p.exists()) {
@@ -147,7 +174,9 @@ fn merged(session: &Session) -> Result<Value> {
         for list in ["clusters", "contexts", "users"] {
             for entry in items(&file[list]) {
                 if !items(&all[list]).any(|e| e["name"] == entry["name"]) {
-                    push(&mut all, list, entry.clone());
+                    let mut entry = entry.clone();
+                    each(&mut entry, list, path)?;
+                    push(&mut all, list, entry);
                 }
             }
         }
@@ -171,19 +200,55 @@ fn view(session: &Session, args: &View) -> Result<()> {
     if !args.merge && session.globals.kubeconfig.is_none() {
         return fail("if merge==false a precise file must be specified");
     }
-    let mut config = merged(session)?;
+    let mut config = match args.flatten {
+        true => merged_with(session, flatten)?,
+        false => merged(session)?,
+    };
     if args.minify {
         if let Some(name) = &session.globals.context {
             config["current-context"] = json!(name);
         }
         minify(&mut config)?;
     }
-    if !args.raw {
+    if !args.raw && !args.flatten {
         redact(&mut config);
     }
     let mut output = args.output.clone();
     output.output.get_or_insert_with(|| "yaml".to_owned());
     session.print(&Format::for_get(&output, false)?.object(&config)?)
+}
+
+/// Puts the content of files into an entry that names them.
+fn flatten(entry: &mut Value, list: &str, kubeconfig: &Path) -> Result<()> {
+    let (inner, fields): (&str, &[&str]) = match list {
+        "clusters" => ("cluster", &["certificate-authority"]),
+        "users" => ("user", &["client-certificate", "client-key"]),
+        _ => return Ok(()),
+    };
+    let folder = std::path::absolute(kubeconfig)?;
+    let folder = folder.parent().unwrap_or(Path::new("/"));
+    let Some(of) = entry[inner].as_object_mut() else {
+        return Ok(());
+    };
+    for field in fields {
+        let Some(named) = of.get(*field).map(str_of).filter(|named| !named.is_empty()) else {
+            continue;
+        };
+        let (path, data) = (folder.join(named), format!("{field}-data"));
+        if of.get(&data).is_some_and(|data| !str_of(data).is_empty()) {
+            return fail("cannot have values for both path and contents");
+        }
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let why = api::go::io_error(&error);
+                return fail(format!("open {}: {why}", path.display()));
+            }
+        };
+        of.remove(*field);
+        of.insert(data, json!(STANDARD.encode(bytes)));
+    }
+    Ok(())
 }
 
 fn minify(config: &mut Value) -> Result<()> {

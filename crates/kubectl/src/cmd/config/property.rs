@@ -140,7 +140,7 @@ fn value_of(kind: Kind, text: &str, raw: bool) -> Result<Value> {
 
 pub fn set(session: &Session, args: &Set) -> Result<()> {
     let [path, text] = &args.args[..] else {
-        return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
+        return session.usage_with_help(format!("Unexpected args: [{}]", args.args.join(" ")));
     };
     match place(path)? {
         Place::CurrentContext => {
@@ -167,7 +167,7 @@ pub fn set(session: &Session, args: &Set) -> Result<()> {
 
 pub fn unset(session: &Session, args: &Unset) -> Result<()> {
     let [path] = &args.args[..] else {
-        return session.usage(format!("Unexpected args: [{}]", args.args.join(" ")));
+        return session.usage_with_help(format!("Unexpected args: [{}]", args.args.join(" ")));
     };
     let at = place(path)?;
     let file = match &at {

@@ -84,12 +84,19 @@ struct DockerRegistry {
     docker_email: String,
     #[arg(long, default_value = "https://index.docker.io/v1/", hide_default_value = true)]
     docker_server: String,
+    /// Key files can be specified using their file path, in which case a default name of .dockerconfigjson will be given to them
+    #[arg(long, value_delimiter = ',')]
+    from_file: Vec<String>,
     #[command(flatten)]
     common: Common,
     /// Append a hash of the object to its name
     #[arg(long)]
     append_hash: bool,
 }
+
+/// The type of a secret for registries, and its one key.
+const DOCKER_TYPE: &str = "kubernetes.io/dockerconfigjson";
+const DOCKER_KEY: &str = ".dockerconfigjson";
 
 #[derive(Debug, Clone, clap::Args)]
 struct Sources {
@@ -315,6 +322,19 @@ impl Secret {
             }
             SecretSub::DockerRegistry(args) => {
                 let name = name_of(session, &args.names)?;
+                if !args.from_file.is_empty() {
+                    let named = |source: &String| match source.contains('=') {
+                        true => source.clone(),
+                        false => format!("{DOCKER_KEY}={source}"),
+                    };
+                    let sources = Sources {
+                        from_file: args.from_file.iter().map(named).collect(),
+                        from_literal: Vec::new(),
+                        from_env_file: Vec::new(),
+                    };
+                    let data = Data::read("Secret", name, &sources)?.encoded();
+                    return Ok((secret(name, DOCKER_TYPE, data, args.append_hash)?, &args.common));
+                }
                 if args.docker_username.is_empty() || args.docker_password.is_empty() || args.docker_server.is_empty() {
                     return fail(
                         "either --from-file or the combination of --docker-username, --docker-password and --docker-server is required",
@@ -335,11 +355,8 @@ impl Secret {
                     text(&login)
                 );
                 let mut data = Map::new();
-                data.insert(".dockerconfigjson".to_owned(), json!(STANDARD.encode(config)));
-                Ok((
-                    secret(name, "kubernetes.io/dockerconfigjson", data, args.append_hash)?,
-                    &args.common,
-                ))
+                data.insert(DOCKER_KEY.to_owned(), json!(STANDARD.encode(config)));
+                Ok((secret(name, DOCKER_TYPE, data, args.append_hash)?, &args.common))
             }
         }
     }

@@ -41,6 +41,9 @@ pub struct Args {
     /// Edit the API resource before creating
     #[arg(long)]
     edit: bool,
+    /// Only with --edit: whether lines end as on Windows
+    #[arg(long)]
+    windows_line_endings: bool,
     #[command(subcommand)]
     sub: Option<Sub>,
 }
@@ -222,6 +225,7 @@ async fn edit_first(changer: &Changer<'_>, args: &Args, infos: Vec<Info>) -> Res
         header: HEADER,
         json: args.common.change.output.output.as_deref() == Some("json"),
         again: false,
+        windows: args.windows_line_endings,
     };
     for info in infos {
         let shown = info.object.clone();

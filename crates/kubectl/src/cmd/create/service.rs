@@ -146,7 +146,9 @@ impl Service {
 
 /// `service:port`, the port a number or a name.
 fn backend(text: &str) -> Option<Value> {
-    let (service, port) = text.split_once(':')?;
+    let mut parts = text.split(':');
+    // what follows a second colon is nobody's
+    let (service, port) = (parts.next()?, parts.next()?);
     let port = match port.parse::<u16>() {
         Ok(number) => json!({"number": number}),
         Err(_) => json!({"name": port}),

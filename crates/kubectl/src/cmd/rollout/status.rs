@@ -1,7 +1,9 @@
 //! `rollout status`: says how far a rollout is until it is done.
 
+use std::time::Duration;
+
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::{Objects, group_kind};
 use crate::error::{Result, all, fail};
@@ -32,33 +34,40 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.revision < 0 {
         return fail(format!("revision must be a positive integer: {}", args.revision));
     }
-    let (infos, errors) = args.objects.infos(session).await?;
+    let (infos, mut errors) = args.objects.infos(session).await?;
     if infos.is_empty() && errors.is_empty() {
         session.warn(&format!("No resources found in {} namespace.", session.namespace()?));
     }
-    let deadline = duration(&args.timeout)?.map(|limit| Instant::now() + limit);
+    let limit = duration(&args.timeout)?;
     for info in &infos {
-        let viewer: fn(&Value, &str, i64) -> Result<Progress> = match info.ty.kind.as_str() {
-            "Deployment" => deployment,
-            "DaemonSet" => daemon_set,
-            "StatefulSet" => stateful_set,
-            _ => {
-                return fail(format!(
-                    "no status viewer has been implemented for {}",
-                    group_kind(info)
-                ));
-            }
-        };
-        let following = follow(session, args, info, viewer);
-        match deadline {
-            None => following.await?,
-            Some(deadline) => match timeout_at(deadline, following).await {
-                Ok(done) => done?,
-                Err(_) => return fail("timed out waiting for the condition"),
-            },
+        if let Err(error) = one(session, args, info, limit).await {
+            errors.push(error);
         }
     }
     all(errors)
+}
+
+/// Follows one rollout, which has the whole time for itself.
+async fn one(session: &Session, args: &Args, info: &Info, limit: Option<Duration>) -> Result<()> {
+    let viewer: fn(&Value, &str, i64) -> Result<Progress> = match info.ty.kind.as_str() {
+        "Deployment" => deployment,
+        "DaemonSet" => daemon_set,
+        "StatefulSet" => stateful_set,
+        _ => {
+            return fail(format!(
+                "no status viewer has been implemented for {}",
+                group_kind(info)
+            ));
+        }
+    };
+    let following = follow(session, args, info, viewer);
+    match limit {
+        None => following.await,
+        Some(limit) => match timeout(limit, following).await {
+            Ok(done) => done,
+            Err(_) => fail("timed out waiting for the condition"),
+        },
+    }
 }
 
 async fn follow(
