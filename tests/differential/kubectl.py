@@ -131,6 +131,7 @@ NORMAL = [(re.compile(pattern), by) for pattern, by in [
     (r"(LIVE|MERGED|edit)-[0-9a-zA-Z]+", r"\1"),
     (r"/tmp/[\w.-]+", "TEMPORARY"),
     (r"kube-api-access-\w+", "kube-api-access-X"),
+    (r"debugger-\w{5}\b", "debugger-X"),
     (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN"),
 ]]
 
@@ -146,9 +147,9 @@ def normal(step, answer, name, text):
     if answer.get("code") == -1:
         return {"code": answer["body"]}
     out, err = plain(answer["stdout"], name), plain(answer["stderr"], name)
-    if any(word in ("--help", "-h", "options") for word in step["words"]):
-        # the prose is each program's own
-        out = " ".join(sorted(set(re.findall(r"--[a-z][\w-]*", out)) - {"--help", "--version"})) if answer["code"] == 0 else ""
+    if any(word in ("--help", "-h", "options") for word in step["words"]) or re.search(r"(?m)^Usage:", out):
+        # the prose is each program's own, also where a wrong use is answered with it
+        out = " ".join(sorted(set(re.findall(r"--[a-z][\w-]*", out)) - {"--help", "--version"})) if answer["code"] == 0 or re.search(r"(?m)^Usage:", out) else ""
     # how often and in which order it reads is a program's own affair; what it reads shows in what it says
     asked = [f"{method} {path}?{'&'.join('='.join(pair) for pair in query)} {sorted_text(method, body)}"
              for method, path, query, body in answer["requests"] if method != "GET"]
