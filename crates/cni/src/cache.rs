@@ -11,7 +11,7 @@ use crate::types::Error;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub(crate) struct Entry {
     pub kind: String,
     pub container_id: String,
     /// libcni keeps the configuration as base64.
@@ -39,23 +39,23 @@ fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::E
     serde_json::from_slice(&bytes).map_err(D::Error::custom)
 }
 
-pub struct Cache {
+pub(crate) struct Cache {
     dir: PathBuf,
 }
 
 impl Cache {
-    pub fn new(dir: &Path) -> Cache {
+    pub(crate) fn new(dir: &Path) -> Cache {
         Cache {
             dir: dir.join("results"),
         }
     }
 
-    pub fn path(&self, entry: &Entry) -> PathBuf {
+    pub(crate) fn path(&self, entry: &Entry) -> PathBuf {
         let name = format!("{}-{}-{}", entry.network_name, entry.container_id, entry.if_name);
         self.dir.join(name)
     }
 
-    pub fn save(&self, entry: &Entry) -> Result<(), Error> {
+    pub(crate) fn save(&self, entry: &Entry) -> Result<(), Error> {
         let path = self.path(entry);
         let write = || {
             std::fs::create_dir_all(&self.dir)?;
@@ -64,7 +64,7 @@ impl Cache {
         write().map_err(|source| failed(&path, source))
     }
 
-    pub fn remove(&self, entry: &Entry) -> Result<(), Error> {
+    pub(crate) fn remove(&self, entry: &Entry) -> Result<(), Error> {
         let path = self.path(entry);
         match std::fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(&path, e)),
@@ -72,13 +72,13 @@ impl Cache {
         }
     }
 
-    pub fn of_container(&self, id: &str) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn of_container(&self, id: &str) -> Result<Vec<Entry>, Error> {
         let mut entries = self.named(&format!("-{id}-"))?;
         entries.retain(|e| e.container_id == id);
         Ok(entries)
     }
 
-    pub fn all(&self) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn all(&self) -> Result<Vec<Entry>, Error> {
         self.named("")
     }
 

@@ -13,6 +13,7 @@ use crate::conf::{self, ConfError, NetworkConf};
 use crate::exec::{Command, Invocation, run};
 use crate::types::{AddResult, Error, PluginError, at_least};
 
+/// Where a [`Cni`] finds configuration and plugins, and where it keeps what it must remember.
 #[derive(Debug, Clone)]
 pub struct CniConfig {
     /// `/etc/cni/net.d` and its like.
@@ -26,35 +27,51 @@ pub struct CniConfig {
 /// A pod sandbox as the network sees it.
 #[derive(Debug, Clone, Default)]
 pub struct PodNetwork {
+    /// The CRI id of the sandbox, `CNI_CONTAINERID` of the specification.
     pub sandbox_id: String,
     /// A file that is the network namespace. Gone or empty is fine for DEL.
     pub netns: PathBuf,
+    /// The pod's namespace; plugins read it as `K8S_POD_NAMESPACE` of `CNI_ARGS`.
     pub namespace: String,
+    /// The pod's name, `K8S_POD_NAME`.
     pub name: String,
+    /// The pod's UID, `K8S_POD_UID`.
     pub uid: String,
+    /// Ports of the host that lead to the pod, for plugins with the capability `portMappings`.
     pub port_mappings: Vec<PortMapping>,
+    /// Limits on traffic, for plugins with the capability `bandwidth`.
     pub bandwidth: Option<Bandwidth>,
+    /// The pod's resolver settings, for plugins with the capability `dns`.
     pub dns: Option<DnsConfig>,
     /// Addresses asked for, with or without prefix length.
     pub ips: Vec<String>,
 }
 
+/// The transport protocol of a [`PortMapping`]; lower case in JSON, as the capability `portMappings` has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
+    /// TCP, which a mapping without a protocol means.
     #[default]
     Tcp,
+    /// UDP.
     Udp,
+    /// SCTP.
     Sctp,
 }
 
+/// A port of the host that leads to a port of the pod: an entry of the capability `portMappings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PortMapping {
+    /// The port on the host.
     pub host_port: u16,
+    /// The port in the pod's network namespace.
     pub container_port: u16,
+    /// The protocol whose ports are meant.
     #[serde(default)]
     pub protocol: Protocol,
+    /// The only address of the host on which the port is taken. Without it every address of the host is.
     #[serde(rename = "hostIP", default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<IpAddr>,
 }
@@ -63,16 +80,24 @@ pub struct PortMapping {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bandwidth {
+    /// Bits a second towards the pod.
     pub ingress_rate: u64,
+    /// Bits towards the pod that may exceed the rate at once.
     pub ingress_burst: u64,
+    /// Bits a second from the pod.
     pub egress_rate: u64,
+    /// Bits from the pod that may exceed the rate at once.
     pub egress_burst: u64,
 }
 
+/// Resolver settings in the shape of the capability `dns`, each list in the order of resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsConfig {
+    /// Addresses of name servers.
     pub servers: Vec<String>,
+    /// Domains in which short names are looked up.
     pub searches: Vec<String>,
+    /// Options of resolv.conf, as `ndots:5`.
     pub options: Vec<String>,
 }
 
@@ -137,6 +162,7 @@ struct Inner {
 type Stamp = Vec<(PathBuf, SystemTime, u64)>;
 
 impl Cni {
+    /// A caller with this configuration. It reads nothing until the first call, so the folders need not exist yet.
     pub fn new(config: CniConfig) -> Cni {
         let cache = Cache::new(&config.cache_dir);
         Cni {

@@ -7,19 +7,34 @@ use serde_json::{Map, Value};
 
 use crate::types::{VERSIONS, at_least};
 
+/// Why a folder gives no network configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfError {
+    /// The folder is not there or has no file with the suffix `conf`, `conflist` or `json`. The runtime reports the
+    /// node as not ready for this until an add-on installs its file.
     #[error("no network configuration in {0}")]
     None(PathBuf),
+    /// The file is not JSON, or not a configuration as the specification has it.
     #[error("{path}: {message}")]
-    Invalid { path: PathBuf, message: String },
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The file or folder cannot be read.
     #[error("{path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
 }
 
 /// A network: the plugins that make it, in order.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NetworkConf {
+pub(crate) struct NetworkConf {
     pub name: String,
     pub cni_version: String,
     pub disable_check: bool,
@@ -31,7 +46,7 @@ pub struct NetworkConf {
 
 /// The first usable configuration of `dir`, in the order of the files' names. A file that cannot be used is
 /// given to `passed_over`; if nothing is left, the first one's fault is the answer.
-pub fn load(dir: &Path, mut passed_over: impl FnMut(&ConfError)) -> Result<NetworkConf, ConfError> {
+pub(crate) fn load(dir: &Path, mut passed_over: impl FnMut(&ConfError)) -> Result<NetworkConf, ConfError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(ConfError::None(dir.to_owned())),
@@ -122,7 +137,7 @@ fn plugin(value: Value) -> Result<Map<String, Value>, String> {
 
 impl NetworkConf {
     /// Reads a list, or a single plugin as a list of one.
-    pub fn parse(raw: Value) -> Result<NetworkConf, String> {
+    pub(crate) fn parse(raw: Value) -> Result<NetworkConf, String> {
         let Value::Object(map) = &raw else {
             return Err("not an object".into());
         };
@@ -153,7 +168,7 @@ impl NetworkConf {
 
     /// What plugin number `index` reads: its own part with name, version, the capabilities it asked for and
     /// the result so far.
-    pub fn input(&self, index: usize, capabilities: &Map<String, Value>, previous: Option<&Value>) -> Value {
+    pub(crate) fn input(&self, index: usize, capabilities: &Map<String, Value>, previous: Option<&Value>) -> Value {
         let mut conf = self.plugins.get(index).cloned().unwrap_or_default();
         conf.insert("name".into(), self.name.clone().into());
         conf.insert("cniVersion".into(), self.cni_version.clone().into());
@@ -174,7 +189,7 @@ impl NetworkConf {
         Value::Object(conf)
     }
 
-    pub fn plugin_type(&self, index: usize) -> &str {
+    pub(crate) fn plugin_type(&self, index: usize) -> &str {
         let kind = self.plugins.get(index).and_then(|p| p.get("type"));
         kind.and_then(Value::as_str).unwrap_or_default()
     }

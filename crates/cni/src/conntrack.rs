@@ -17,17 +17,24 @@ const CTA_ID: u16 = 12;
 /// One direction of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple {
+    /// The sender's address.
     pub source: IpAddr,
+    /// The receiver's address.
     pub destination: IpAddr,
+    /// The IP protocol's number: 6 is TCP, 17 UDP, 132 SCTP.
     pub protocol: u8,
+    /// The sender's port. Zero for protocols without ports.
     pub source_port: u16,
+    /// The receiver's port. Zero for protocols without ports.
     pub destination_port: u16,
 }
 
 /// A tracked connection. After DNAT the source of `reply` is the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flow {
+    /// The direction of the first packet, before any NAT.
     pub original: Tuple,
+    /// The direction of the answers, with the addresses that NAT put in.
     pub reply: Tuple,
     family: u8,
     original_bytes: Vec<u8>,

@@ -26,6 +26,8 @@ pub struct DefaultNetwork {
 const FILE: &str = "99-skiff.conflist";
 
 impl DefaultNetwork {
+    /// The configuration list: a bridge, which is every pod's gateway and gets its addresses from host-local, and
+    /// portmap for host ports. The network's name is `cbr0`, as flannel's manifests have it.
     pub fn conf_list(&self) -> Value {
         let ranges: Vec<Value> = self
             .pod_cidrs

@@ -14,7 +14,7 @@ use crate::types::{PluginError, code};
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
+pub(crate) enum Command {
     Add,
     Del,
     Check,
@@ -24,7 +24,7 @@ pub enum Command {
 }
 
 impl Command {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Command::Add => "ADD",
             Command::Del => "DEL",
@@ -35,7 +35,7 @@ impl Command {
         }
     }
 
-    pub fn parse(name: &str) -> Option<Command> {
+    pub(crate) fn parse(name: &str) -> Option<Command> {
         use Command::{Add, Check, Del, Gc, Status, Version};
         [Add, Del, Check, Gc, Status, Version]
             .into_iter()
@@ -45,7 +45,7 @@ impl Command {
 
 /// The specification's `CNI_*` parameters.
 #[derive(Debug, Clone)]
-pub struct Invocation {
+pub(crate) struct Invocation {
     pub command: Command,
     pub container_id: String,
     pub netns: Option<PathBuf>,
@@ -55,7 +55,7 @@ pub struct Invocation {
 }
 
 impl Invocation {
-    pub fn with(&self, command: Command) -> Invocation {
+    pub(crate) fn with(&self, command: Command) -> Invocation {
         Invocation {
             command,
             ..self.clone()
@@ -64,7 +64,7 @@ impl Invocation {
 }
 
 /// Runs plugin `kind` and gives its answer, `Null` where the command has none. Blocks.
-pub fn run(kind: &str, invocation: &Invocation, conf: &Value) -> Result<Value, PluginError> {
+pub(crate) fn run(kind: &str, invocation: &Invocation, conf: &Value) -> Result<Value, PluginError> {
     let program = invocation.path.iter().map(|dir| dir.join(kind)).find(|p| p.is_file());
     match program {
         Some(program) => execute(program, invocation, conf),

@@ -1,6 +1,8 @@
 //! The CNI caller, the default plugins (bridge, host-local, portmap, loopback), and the netlink under them:
 //! links and routes, nftables, connection tracking. `overlay` joins the pod networks of the nodes.
 
+#![deny(missing_docs)]
+
 mod bridged;
 mod cache;
 mod caller;

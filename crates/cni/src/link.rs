@@ -37,19 +37,26 @@ const IFF_PROMISC: u32 = 0x100;
 /// A link as the kernel describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
+    /// The kernel's number of the link in its namespace, from 1.
     pub index: i32,
+    /// The link's name in its namespace, 15 bytes at most.
     pub name: String,
+    /// The hardware address; zeros where the link has none.
     pub mac: [u8; 6],
+    /// The largest packet the link takes, in bytes.
     pub mtu: u32,
+    /// The administrator's switch (`IFF_UP`). It says nothing of a cable or a peer.
     pub up: bool,
     /// The other end of a veth pair: an index in the peer's namespace.
     pub peer: Option<i32>,
+    /// The index of the bridge that the link is a port of.
     pub master: Option<i32>,
     /// "bridge", "veth" and so on; empty for hardware.
     pub kind: String,
 }
 
 impl Link {
+    /// The hardware address as `02:42:ac:11:00:02`.
     pub fn mac_text(&self) -> String {
         let parts: Vec<String> = self.mac.iter().map(|b| format!("{b:02x}")).collect();
         parts.join(":")
@@ -59,7 +66,9 @@ impl Link {
 /// An address with the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Net {
+    /// The address. Host bits may be set; [`Net::network`] clears them.
     pub ip: IpAddr,
+    /// Bits of the network's prefix: at most 32, or 128 for IPv6.
     pub prefix: u8,
 }
 
@@ -85,6 +94,7 @@ impl std::str::FromStr for Net {
 }
 
 impl Net {
+    /// Bits of an address of this family.
     pub fn width(ip: IpAddr) -> u8 {
         if ip.is_ipv4() { 32 } else { 128 }
     }
@@ -107,6 +117,7 @@ impl Net {
         }
     }
 
+    /// Returns whether the address is in the network. An address of the other family never is.
     pub fn contains(&self, ip: IpAddr) -> bool {
         let of = Net {
             ip,
@@ -116,6 +127,7 @@ impl Net {
     }
 }
 
+/// The address in network order: 4 bytes, or 16 for IPv6.
 pub fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -142,18 +154,30 @@ pub(crate) fn ifinfo(index: i32, flags: u32, change: u32) -> Vec<u8> {
 }
 
 impl Links {
+    /// Opens a netlink socket in the network namespace of this thread.
+    ///
+    /// # Errors
+    /// When the kernel gives no such socket.
     pub fn open() -> Result<Links, Error> {
         Ok(Links {
             socket: Socket::open(Protocol::Route)?,
         })
     }
 
+    /// Returns the link of this name, or none.
+    ///
+    /// # Errors
+    /// What the kernel answers other than that there is none.
     pub fn by_name(&mut self, name: &str) -> Result<Option<Link>, Error> {
         let mut message = Message::new(GETLINK, 0, &ifinfo(0, 0, 0));
         message.body.text(IFLA_IFNAME, name);
         self.one(message)
     }
 
+    /// Returns the link of this index, or none.
+    ///
+    /// # Errors
+    /// What the kernel answers other than that there is none.
     pub fn by_index(&mut self, index: i32) -> Result<Option<Link>, Error> {
         self.one(Message::new(GETLINK, 0, &ifinfo(index, 0, 0)))
     }
@@ -166,11 +190,19 @@ impl Links {
         }
     }
 
+    /// Returns every link of the namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the list changed a hundred times while it was read.
     pub fn all(&mut self) -> Result<Vec<Link>, Error> {
         let replies = self.socket.dump(Message::new(GETLINK, 0, &ifinfo(0, 0, 0)))?;
         Ok(replies.iter().filter_map(parse_link).collect())
     }
 
+    /// Makes a bridge. An `mtu` of zero leaves the kernel's default.
+    ///
+    /// # Errors
+    /// `EEXIST` if a link has the name.
     pub fn add_bridge(&mut self, name: &str, mtu: u32, vlan_filtering: bool) -> Result<(), Error> {
         let mut message = Message::new(NEWLINK, CREATE | EXCL, &ifinfo(0, 0, 0));
         message.body.text(IFLA_IFNAME, name);
@@ -219,6 +251,10 @@ impl Links {
         self.socket.request(message).map(drop)
     }
 
+    /// Deletes the link, or finds it gone. The other end of a veth pair goes with it.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` for links that cannot be deleted, as hardware.
     pub fn del(&mut self, index: i32) -> Result<(), Error> {
         match self.socket.request(Message::new(DELLINK, 0, &ifinfo(index, 0, 0))) {
             Err(e) if e.errno() == Some(Errno::ENODEV) => Ok(()),
@@ -226,10 +262,18 @@ impl Links {
         }
     }
 
+    /// Switches the link on.
+    ///
+    /// # Errors
+    /// `ENODEV` if the link is gone.
     pub fn set_up(&mut self, index: i32) -> Result<(), Error> {
         self.flags(index, IFF_UP, IFF_UP)
     }
 
+    /// Has the link take frames that are for others, or no longer.
+    ///
+    /// # Errors
+    /// `ENODEV` if the link is gone.
     pub fn set_promiscuous(&mut self, index: i32, on: bool) -> Result<(), Error> {
         self.flags(index, if on { IFF_PROMISC } else { 0 }, IFF_PROMISC)
     }
@@ -239,6 +283,10 @@ impl Links {
         self.socket.request(message).map(drop)
     }
 
+    /// Makes the link a port of the bridge with the index `master`; zero takes it out of the bridge it is in.
+    ///
+    /// # Errors
+    /// What the kernel refuses: `ENODEV` if either is gone.
     pub fn set_master(&mut self, index: i32, master: i32) -> Result<(), Error> {
         let mut message = Message::new(NEWLINK, 0, &ifinfo(index, 0, 0));
         message.body.put(IFLA_MASTER, &master.to_ne_bytes());
@@ -252,6 +300,10 @@ impl Links {
         self.socket.request(message).map(drop)
     }
 
+    /// Changes the hardware address.
+    ///
+    /// # Errors
+    /// What the kernel refuses: `EADDRNOTAVAIL` for an address that no single link may have.
     pub fn set_mac(&mut self, index: i32, mac: [u8; 6]) -> Result<(), Error> {
         let mut message = Message::new(NEWLINK, 0, &ifinfo(index, 0, 0));
         message.body.put(IFLA_ADDRESS, &mac);
@@ -279,6 +331,10 @@ impl Links {
         self.socket.request(message).map(drop)
     }
 
+    /// Returns the link's addresses of both families.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or the list changed a hundred times while it was read.
     pub fn addresses(&mut self, index: i32) -> Result<Vec<Net>, Error> {
         let replies = self.socket.dump(Message::new(GETADDR, 0, &[0u8; 8]))?;
         Ok(replies.iter().filter_map(|r| parse_address(r, index)).collect())
@@ -302,6 +358,10 @@ impl Links {
         self.address(NEWADDR, CREATE | REPLACE, index, net, flags)
     }
 
+    /// Takes the address from the link.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL` if the link does not have it.
     pub fn del_address(&mut self, index: i32, net: Net) -> Result<(), Error> {
         self.address(DELADDR, 0, index, net, 0)
     }
@@ -367,18 +427,27 @@ impl Links {
     }
 }
 
+/// A route as plugins may ask for one (`routes` of a CNI result), for [`Links::add_route`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteSpec {
+    /// The destination. A prefix of zero is the default route.
     pub to: Net,
+    /// The next hop, which must be reachable on the link. None: the destination is on the link.
     pub gateway: Option<IpAddr>,
+    /// The largest packet on this route, in bytes. Zero is the link's.
     pub mtu: u32,
+    /// The segment size that TCP announces, in bytes. Zero is the kernel's choice.
     pub advmss: u32,
+    /// Among routes to the same destination the lowest wins. Zero is the kernel's default.
     pub priority: u32,
+    /// The routing table's number. None is the main table.
     pub table: Option<u32>,
+    /// The kernel's scope of the destination (`RT_SCOPE_*`). None: the whole world behind a gateway, else the link.
     pub scope: Option<u8>,
 }
 
 impl RouteSpec {
+    /// A route in the main table with the kernel's defaults.
     pub fn new(to: Net, gateway: Option<IpAddr>) -> RouteSpec {
         RouteSpec {
             to,

@@ -18,7 +18,7 @@ const NTF_SELF: u8 = 2;
 
 /// An address or, in a forwarding database, an outer address; and a MAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Neighbour {
+pub(crate) struct Neighbour {
     pub ip: IpAddr,
     pub mac: [u8; 6],
 }

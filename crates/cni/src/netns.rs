@@ -5,14 +5,33 @@ use std::path::Path;
 
 use nix::sched::{CloneFlags, setns};
 
+/// Why work could not be done inside a network namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
+    /// The file of the namespace cannot be opened.
     #[error("opening network namespace {path}: {source}")]
-    Open { path: String, source: std::io::Error },
+    Open {
+        /// The file.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The kernel refuses to enter: the file is no network namespace, or `CAP_SYS_ADMIN` is missing.
     #[error("entering network namespace {path}: {source}")]
-    Enter { path: String, source: nix::Error },
+    Enter {
+        /// The file.
+        path: String,
+        /// The system's error.
+        source: nix::Error,
+    },
+    /// No thread could be started, or the work panicked on it.
     #[error("a thread for network namespace {path}: {message}")]
-    Thread { path: String, message: String },
+    Thread {
+        /// The file of the namespace.
+        path: String,
+        /// What happened to the thread.
+        message: String,
+    },
 }
 
 /// Runs `work` in the network namespace at `path`.

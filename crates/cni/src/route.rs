@@ -20,7 +20,7 @@ const ONLINK: u32 = 4;
 
 /// A route through a gateway, in the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct OwnedRoute {
+pub(crate) struct OwnedRoute {
     pub to: Net,
     pub via: IpAddr,
     /// The link. Zero: the one that leads to the gateway.

@@ -6,34 +6,38 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The versions spoken, oldest first.
-pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+pub(crate) const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 /// Error codes that the specification names.
-pub mod code {
-    pub const INCOMPATIBLE_VERSION: u32 = 1;
-    pub const UNSUPPORTED_FIELD: u32 = 2;
-    pub const INVALID_ENVIRONMENT: u32 = 4;
-    pub const IO_FAILURE: u32 = 5;
-    pub const DECODING_FAILURE: u32 = 6;
-    pub const INVALID_CONFIG: u32 = 7;
-    pub const TRY_AGAIN: u32 = 11;
+pub(crate) mod code {
+    pub(crate) const INCOMPATIBLE_VERSION: u32 = 1;
+    pub(crate) const UNSUPPORTED_FIELD: u32 = 2;
+    pub(crate) const INVALID_ENVIRONMENT: u32 = 4;
+    pub(crate) const IO_FAILURE: u32 = 5;
+    pub(crate) const DECODING_FAILURE: u32 = 6;
+    pub(crate) const INVALID_CONFIG: u32 = 7;
+    pub(crate) const TRY_AGAIN: u32 = 11;
     /// The first code that is a plugin's own.
-    pub const PLUGIN: u32 = 100;
+    pub(crate) const PLUGIN: u32 = 100;
 }
 
 /// What a plugin says when it fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{msg}{}", if details.is_empty() { String::new() } else { format!(": {details}") })]
 pub struct PluginError {
+    /// The specification's number of the fault, below 100, or the plugin's own.
     #[serde(default)]
     pub code: u32,
+    /// A short sentence.
     #[serde(default)]
     pub msg: String,
+    /// More of it, or empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub details: String,
 }
 
 impl PluginError {
+    /// An error without details.
     pub fn new(code: u32, msg: impl Into<String>) -> PluginError {
         PluginError {
             code,
@@ -42,6 +46,7 @@ impl PluginError {
         }
     }
 
+    /// An error of the system, with the specification's code 5.
     pub fn io(what: impl std::fmt::Display, error: impl std::fmt::Display) -> PluginError {
         PluginError::new(code::IO_FAILURE, format!("{what}: {error}"))
     }
@@ -50,23 +55,49 @@ impl PluginError {
 /// Why a network could not be set up, taken down or judged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No usable configuration.
     #[error(transparent)]
     Conf(#[from] crate::conf::ConfError),
+    /// A plugin failed, or could not be run.
     #[error("plugin {plugin} of network {network}: {command} failed: {source}")]
     Plugin {
+        /// The plugin's type.
         plugin: String,
+        /// The network's name.
         network: String,
+        /// `ADD`, `DEL`, `CHECK`, `GC` or `STATUS`.
         command: &'static str,
+        /// What the plugin said, or why it could not be run.
         source: PluginError,
     },
+    /// What the plugins answered is no result of theirs, or the sandbox is not as CHECK wants it.
     #[error("network {network}: {message}")]
-    Result { network: String, message: String },
+    Result {
+        /// The network's name.
+        network: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The pod's network namespace cannot be prepared.
     #[error("network namespace {path}: {message}")]
-    Netns { path: String, message: String },
+    Netns {
+        /// The file of the namespace.
+        path: String,
+        /// Why not.
+        message: String,
+    },
+    /// A kept result cannot be read, written or removed.
     #[error("{path}: {source}")]
-    Cache { path: String, source: std::io::Error },
+    Cache {
+        /// The file.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The kernel refused to take down a link or a table.
     #[error("what the node had made cannot be taken down: {0}")]
     Cleanup(String),
+    /// The thread that ran the plugins ended without an answer.
     #[error("the network task ended early: {0}")]
     Task(String),
 }
@@ -75,14 +106,18 @@ pub enum Error {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AddResult {
+    /// The version of the specification that the result is written in.
     pub cni_version: String,
+    /// The links that were made, of the host and of the pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub interfaces: Vec<Interface>,
     /// `ips` of the message: addresses with prefix length.
     #[serde(rename = "ips", skip_serializing_if = "Vec::is_empty")]
     pub ip_configs: Vec<IpConfig>,
+    /// Routes in the pod's namespace.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Resolver settings that the network recommends.
     #[serde(skip_serializing_if = "Dns::is_empty")]
     pub dns: Dns,
     /// The addresses of the pod's interface alone, in the order of the result.
@@ -90,31 +125,42 @@ pub struct AddResult {
     pub ips: Vec<IpAddr>,
 }
 
+/// A link that ADD made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Interface {
+    /// The link's name in its namespace.
     pub name: String,
+    /// The hardware address, or empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub mac: String,
+    /// Bytes; zero if the plugin did not say. Since 1.1.0.
     #[serde(skip_serializing_if = "is_zero")]
     pub mtu: u32,
+    /// The file of the network namespace it is in; empty for the host's.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
+    /// The vhost-user socket, for links that are no link of the kernel. Since 1.1.0.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub socket_path: String,
+    /// The PCI address of the device behind it, or empty. Since 1.1.0.
     #[serde(rename = "pciID", skip_serializing_if = "String::is_empty")]
     pub pci_id: String,
 }
 
+/// An address that ADD gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct IpConfig {
     /// Only before 1.0.0: "4" or "6".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The link that has it: an index into [`AddResult::interfaces`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
+    /// The address with its prefix length, as `10.42.0.5/24`.
     pub address: String,
+    /// The subnet's gateway, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
 }
@@ -126,38 +172,52 @@ impl IpConfig {
     }
 }
 
+/// A route in the pod's namespace. Fields beside `dst` and `gw` are of 1.1.0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Route {
+    /// The destination as `0.0.0.0/0`.
     pub dst: String,
+    /// The next hop. None: the gateway of the address of the same family.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
+    /// The largest packet on this route, in bytes. Zero is the link's.
     #[serde(skip_serializing_if = "is_zero")]
     pub mtu: u32,
+    /// The segment size that TCP announces, in bytes. Zero is the kernel's choice.
     #[serde(skip_serializing_if = "is_zero")]
     pub advmss: u32,
+    /// Among routes to the same destination the lowest wins.
     #[serde(skip_serializing_if = "is_zero")]
     pub priority: u32,
+    /// The routing table's number. None is the main table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub table: Option<u32>,
+    /// The kernel's scope of the destination (`RT_SCOPE_*`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<u8>,
 }
 
+/// Resolver settings of a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Dns {
+    /// Addresses of name servers, the preferred one first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
+    /// The domain of short names, or empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: String,
+    /// Domains in which short names are looked up, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
+    /// Options of resolv.conf.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
 
 impl Dns {
+    /// Returns whether nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == Dns::default()
     }
@@ -222,7 +282,7 @@ impl AddResult {
 }
 
 /// Whether version `a` is `b` or newer. What is not a version is the oldest.
-pub fn at_least(a: &str, b: &str) -> bool {
+pub(crate) fn at_least(a: &str, b: &str) -> bool {
     let parts = |v: &str| -> Vec<u32> { v.split('.').map(|p| p.parse().unwrap_or(0)).collect() };
     parts(a) >= parts(b)
 }

@@ -18,7 +18,7 @@ const IFLA_VXLAN_LOCAL6: u16 = 17;
 
 /// What a device is made with and cannot change later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vxlan {
+pub(crate) struct Vxlan {
     pub id: u32,
     /// The link that outer packets go through.
     pub link: i32,

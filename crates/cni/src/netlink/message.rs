@@ -4,12 +4,18 @@
 const NESTED: u16 = 0x8000;
 const TYPE_MASK: u16 = 0x3fff;
 
-pub const REQUEST: u16 = 1;
+pub(crate) const REQUEST: u16 = 1;
+/// `NLM_F_ACK`: the kernel is to say when the message is done.
 pub const ACK: u16 = 4;
+/// `NLM_F_DUMP`: the answer is a list.
 pub const DUMP: u16 = 0x300;
+/// `NLM_F_REPLACE`: what is there is replaced.
 pub const REPLACE: u16 = 0x100;
+/// `NLM_F_EXCL`: it is an error that the thing is there.
 pub const EXCL: u16 = 0x200;
+/// `NLM_F_CREATE`: what is not there is made.
 pub const CREATE: u16 = 0x400;
+/// `NLM_F_APPEND`: the new thing goes behind those that are there.
 pub const APPEND: u16 = 0x800;
 
 /// A message being written: `nlmsghdr`, the family's header, attributes. Also used for the inside of nested
@@ -20,6 +26,8 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Adds an attribute of any bytes, padded to a multiple of four. Lengths have 16 bits: more than 65,531 bytes do
+    /// not fit.
     pub fn put(&mut self, kind: u16, data: &[u8]) {
         let len = u16::try_from(data.len() + 4).unwrap_or(u16::MAX);
         self.bytes.extend(len.to_ne_bytes());
@@ -32,26 +40,32 @@ impl Attributes {
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
     }
 
+    /// Adds a byte.
     pub fn u8(&mut self, kind: u16, value: u8) {
         self.put(kind, &[value]);
     }
 
+    /// Adds 16 bits in the host's order.
     pub fn u16(&mut self, kind: u16, value: u16) {
         self.put(kind, &value.to_ne_bytes());
     }
 
+    /// Adds 32 bits in the host's order.
     pub fn u32(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_ne_bytes());
     }
 
+    /// Adds 16 bits in network order.
     pub fn be16(&mut self, kind: u16, value: u16) {
         self.put(kind, &value.to_be_bytes());
     }
 
+    /// Adds 32 bits in network order.
     pub fn be32(&mut self, kind: u16, value: u32) {
         self.put(kind, &value.to_be_bytes());
     }
 
+    /// Adds 64 bits in network order.
     pub fn be64(&mut self, kind: u16, value: u64) {
         self.put(kind, &value.to_be_bytes());
     }
@@ -63,6 +77,7 @@ impl Attributes {
         self.put(kind, &bytes);
     }
 
+    /// Adds an attribute that is made of those that `write` adds.
     pub fn nest(&mut self, kind: u16, write: impl FnOnce(&mut Attributes)) {
         let start = self.bytes.len();
         self.bytes.extend([0, 0]);
@@ -80,14 +95,17 @@ impl Attributes {
         self.pad();
     }
 
+    /// Bytes written so far, with padding.
     pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
+    /// Returns whether nothing is written yet.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
+    /// What is written so far.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -96,8 +114,11 @@ impl Attributes {
 /// A whole message but for its sequence number, which the socket gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// `nlmsg_type`: the family's number of the command.
     pub kind: u16,
+    /// `nlmsg_flags`.
     pub flags: u16,
+    /// The family's header and the attributes after it.
     pub body: Attributes,
 }
 
@@ -113,6 +134,7 @@ impl Message {
         }
     }
 
+    /// Appends the message with its netlink header, as sent by port 0 (the kernel fills in the socket's own).
     pub fn encode(&self, sequence: u32, out: &mut Vec<u8>) {
         let len = u32::try_from(self.body.len() + 16).unwrap_or(u32::MAX);
         out.extend(len.to_ne_bytes());

@@ -12,28 +12,43 @@ use nix::sys::socket::{
 
 use super::message::{ACK, Attributes, DUMP, Message, attributes};
 
+/// Which part of the kernel a socket speaks to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// Links, addresses, routes and neighbours (`NETLINK_ROUTE`).
     Route,
+    /// nftables and connection tracking (`NETLINK_NETFILTER`).
     Netfilter,
 }
 
+/// Why a request to the kernel did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A system call on the socket failed, or a dump ended with an error.
     #[error("netlink {what}: {source}")]
-    Socket { what: &'static str, source: Errno },
+    Socket {
+        /// What was tried: `socket`, `bind`, `send`, `receive`, `dump` or `send buffer`.
+        what: &'static str,
+        /// The system's error.
+        source: Errno,
+    },
     /// `index` counts the messages of the request; `message` is the kernel's own explanation, if it gave one.
     #[error("{}{source}", if message.is_empty() { String::new() } else { format!("{message}: ") })]
     Refused {
+        /// Which message was refused, from 0.
         index: usize,
+        /// The kernel's explanation (`NLMSGERR_ATTR_MSG`), or empty.
         message: String,
+        /// The system's error.
         source: Errno,
     },
+    /// The kernel took the messages and acknowledged none.
     #[error("netlink: the kernel did not answer")]
     NoAnswer,
 }
 
 impl Error {
+    /// The system's error, if there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Socket { source, .. } | Error::Refused { source, .. } => Some(*source),
@@ -45,7 +60,9 @@ impl Error {
 /// A message of the kernel: its type, and what follows the netlink header.
 #[derive(Debug, Clone)]
 pub struct Reply {
+    /// `nlmsg_type`: the family's number of what the message tells.
     pub kind: u16,
+    /// The family's header and the attributes after it.
     pub body: Vec<u8>,
 }
 
@@ -56,6 +73,7 @@ impl Reply {
     }
 }
 
+/// A socket to the kernel, bound to the network namespace it was opened in. Its calls block.
 pub struct Socket {
     fd: OwnedFd,
     sequence: u32,

@@ -13,15 +13,24 @@ pub(super) const INLINE: &str = "__map%d";
 /// Elements go into one attribute, whose length is 16 bits.
 const ELEMENTS_BYTES: usize = 48 * 1024;
 
+/// Why a transaction or a listing did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The kernel refused one command, and with it the whole transaction.
     #[error("nftables: {command}: {source}")]
-    Command { command: String, source: netlink::Error },
+    Command {
+        /// Verb, table and object of that command.
+        command: String,
+        /// What the kernel said.
+        source: netlink::Error,
+    },
+    /// The socket failed, or the refusal belongs to no command.
     #[error("nftables: {0}")]
     Netlink(#[from] netlink::Error),
 }
 
 impl Error {
+    /// The system's error, if there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Command { source, .. } | Error::Netlink(source) => source.errno(),
@@ -29,12 +38,18 @@ impl Error {
     }
 }
 
+/// Where in the packet's way a base chain sits. The numbers are the kernel's (`NF_INET_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
+    /// Every packet that arrives, before routing decides.
     Prerouting = 0,
+    /// Packets for this host.
     Input = 1,
+    /// Packets that are routed through this host.
     Forward = 2,
+    /// Packets of this host's own processes.
     Output = 3,
+    /// Every packet that leaves, after routing decided.
     Postrouting = 4,
 }
 
@@ -46,16 +61,19 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// A chain that only jumps lead to.
     pub fn regular() -> Chain {
         Chain::default()
     }
 
+    /// A chain of type filter at a hook, with the policy accept. Lower priorities come first.
     pub fn filter(hook: Hook, priority: i32) -> Chain {
         Chain {
             base: Some(("filter", hook, priority)),
         }
     }
 
+    /// A chain of type nat at a hook: it sees the first packet of each connection. Lower priorities come first.
     pub fn nat(hook: Hook, priority: i32) -> Chain {
         Chain {
             base: Some(("nat", hook, priority)),
@@ -75,6 +93,7 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A transaction without commands.
     pub fn new(family: Family, table: &str) -> Batch {
         Batch {
             family,
@@ -85,10 +104,13 @@ impl Batch {
         }
     }
 
+    /// Returns whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
+    /// The number of netlink messages, which may exceed that of calls: long lists of elements and rules with maps take
+    /// several.
     pub fn len(&self) -> usize {
         self.messages.len()
     }
@@ -290,6 +312,11 @@ impl Batch {
         self.commit_on(&mut socket)
     }
 
+    /// Sends it on a socket of [`Protocol::Netfilter`], in the namespace of that socket. Nothing is sent of an empty
+    /// batch.
+    ///
+    /// # Errors
+    /// As [`Batch::commit`].
     pub fn commit_on(mut self, socket: &mut Socket) -> Result<(), Error> {
         const BEGIN: u16 = 0x10;
         const END: u16 = 0x11;

@@ -8,10 +8,15 @@ use super::set::Key;
 /// What becomes of the packet.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
+    /// The packet is gone, and the sender hears nothing.
     Drop,
+    /// The packet passes this base chain. Others at the same or later hooks may still drop it.
     Accept,
+    /// Goes on after the jump that led here. In a base chain its policy decides.
     Return,
+    /// Goes on in the named chain, and comes back at its end.
     Jump(String),
+    /// Goes on in the named chain, and at its end returns to where this chain was jumped to from.
     Goto(String),
 }
 
@@ -44,89 +49,139 @@ impl Verdict {
 pub enum Expr {
     /// Bytes of the network (1) or transport (2) header.
     Payload {
+        /// The first register that is filled.
         to: u32,
+        /// The header: 1 network, 2 transport.
         base: u32,
+        /// Bytes from the header's begin.
         offset: u32,
+        /// How many bytes.
         len: u32,
     },
+    /// A fact about the packet that is not in its headers.
     Meta {
+        /// The register that is filled.
         to: u32,
+        /// `NFT_META_*`: 3 is the mark, 6 and 7 the names of the links in and out, 16 the transport protocol.
         key: u32,
     },
+    /// Changes such a fact.
     SetMeta {
+        /// The register that has the new value.
         from: u32,
+        /// `NFT_META_*`.
         key: u32,
     },
+    /// A fact about the packet's connection.
     Ct {
+        /// The register that is filled.
         to: u32,
+        /// `NFT_CT_*`: 0 is the state, 2 the status.
         key: u32,
     },
     /// Operations 0 to 5: equal, not equal, less, less or equal, greater, greater or equal.
     Compare {
+        /// The first register that is compared.
         from: u32,
+        /// Which comparison.
         op: u32,
+        /// The other side, in the bytes' order of the register.
         data: Vec<u8>,
     },
     /// `to = (from & mask) ^ xor`.
     Bitwise {
+        /// The first register that is read.
         from: u32,
+        /// The first register that is filled.
         to: u32,
+        /// Bits that stay, as many bytes as there are to change.
         mask: Vec<u8>,
+        /// Bits that are turned over after it, as many bytes as the mask.
         xor: Vec<u8>,
     },
+    /// Puts bytes into registers.
     Immediate {
+        /// The first register that is filled.
         to: u32,
+        /// The bytes.
         data: Vec<u8>,
     },
+    /// Ends the rule with a verdict.
     Verdict(Verdict),
     /// Goes on only if the key is (with `inverted`: is not) in the set.
     Lookup {
+        /// The first register of the key.
         from: u32,
+        /// The set's name in the table.
         set: String,
+        /// Goes on if the key is not there.
         inverted: bool,
     },
     /// The verdict that the map has for the key; goes on if there is none.
     Vmap {
+        /// The first register of the key.
         from: u32,
+        /// The map's name in the table.
         map: String,
     },
     /// A verdict map that belongs to this rule alone.
     InlineVmap {
+        /// The register of the key.
         from: u32,
+        /// What the keys are.
         field: super::Field,
+        /// The verdict of each key.
         elements: Vec<(Key, Verdict)>,
     },
     /// A map of this rule alone from a number to an address and port, which fill registers from 0 on.
     InlineEndpoints {
+        /// The register of the number.
         from: u32,
+        /// What the numbers 0, 1 and so on lead to, all of one family.
         endpoints: Vec<(std::net::IpAddr, u16)>,
     },
     /// Adds the key to a dynamic set, or starts its timeout again. Milliseconds.
     Update {
+        /// The first register of the key.
         from: u32,
+        /// The set's name in the table.
         set: String,
+        /// How long the element stays. None is the set's own timeout.
         timeout: Option<u64>,
     },
     /// A random number below `modulus`.
     Random {
+        /// The register that is filled.
         to: u32,
+        /// The first number that does not come.
         modulus: u32,
     },
     /// The type of the destination (or source) address as routing has it: `RTN_LOCAL` and so on.
     FibType {
+        /// The register that is filled.
         to: u32,
+        /// Asks about the source.
         source: bool,
     },
+    /// Changes the destination of the packet's connection.
     Dnat {
+        /// What the new address is.
         family: super::Family,
+        /// The first register of the new address.
         address: u32,
+        /// The register of the new port. None leaves the port.
         port: Option<u32>,
     },
+    /// Changes the source of the packet's connection.
     Snat {
+        /// What the new address is.
         family: super::Family,
+        /// The first register of the new address.
         address: u32,
     },
+    /// Changes the source to the address of the link that the packet leaves by.
     Masquerade {
+        /// Ports are chosen at random, so that two connections at the same time do not meet.
         fully_random: bool,
     },
     /// ICMP port unreachable.
@@ -135,13 +190,19 @@ pub enum Expr {
     RejectReset,
     /// So many packets a second.
     Limit {
+        /// Packets a second.
         rate: u64,
+        /// Packets above the rate that may come at once.
         burst: u32,
     },
+    /// Writes the packet into the kernel's log.
     Log {
+        /// What the line begins with.
         prefix: String,
     },
+    /// Counts packets and bytes.
     Counter,
+    /// Leaves the packet's connection untracked; only before connection tracking sees it.
     Notrack,
 }
 

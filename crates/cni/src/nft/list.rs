@@ -6,10 +6,14 @@ use crate::netlink::{Message, Protocol, Reply, Socket};
 
 use super::{Error, Family, kind};
 
+/// A rule of the kernel's, as far as it takes to find and remove it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedRule {
+    /// The chain it stands in.
     pub chain: String,
+    /// The kernel's number of the rule in its table, for [`Batch::del_rule`](super::Batch::del_rule).
     pub handle: u64,
+    /// The comment it was made with, or empty.
     pub comment: String,
 }
 

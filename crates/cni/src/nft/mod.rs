@@ -26,23 +26,26 @@ pub use set::{Field, Key, Set};
 /// The protocol family of a table. `Inet` sees IPv4 and IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
+    /// Both (`NFPROTO_INET`): rules that look at addresses first ask for the family.
     Inet = 1,
+    /// IPv4 alone.
     Ipv4 = 2,
+    /// IPv6 alone.
     Ipv6 = 10,
 }
 
 /// The kernel's numbers: `include/uapi/linux/netfilter/nf_tables.h`.
 mod kind {
-    pub const SUBSYSTEM: u16 = 10;
-    pub const NEWTABLE: u16 = 0;
-    pub const DELTABLE: u16 = 2;
-    pub const NEWCHAIN: u16 = 3;
-    pub const DELCHAIN: u16 = 5;
-    pub const NEWRULE: u16 = 6;
-    pub const GETRULE: u16 = 7;
-    pub const DELRULE: u16 = 8;
-    pub const NEWSET: u16 = 9;
-    pub const DELSET: u16 = 11;
-    pub const NEWSETELEM: u16 = 12;
-    pub const DELSETELEM: u16 = 14;
+    pub(super) const SUBSYSTEM: u16 = 10;
+    pub(super) const NEWTABLE: u16 = 0;
+    pub(super) const DELTABLE: u16 = 2;
+    pub(super) const NEWCHAIN: u16 = 3;
+    pub(super) const DELCHAIN: u16 = 5;
+    pub(super) const NEWRULE: u16 = 6;
+    pub(super) const GETRULE: u16 = 7;
+    pub(super) const DELRULE: u16 = 8;
+    pub(super) const NEWSET: u16 = 9;
+    pub(super) const DELSET: u16 = 11;
+    pub(super) const NEWSETELEM: u16 = 12;
+    pub(super) const DELSETELEM: u16 = 14;
 }

@@ -9,7 +9,9 @@ use super::{Expr, Family, Field, Key, Verdict};
 /// What is looked at and done, in order, and an optional comment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
+    /// The steps. A step that does not hold ends the rule.
     pub exprs: Vec<Expr>,
+    /// What `nft list` shows behind the rule, cut at 127 bytes.
     pub comment: Option<String>,
 }
 
@@ -27,9 +29,13 @@ const AT_LEAST: u32 = 5;
 
 /// States of `ct state`, as bits.
 pub mod ct_state {
+    /// The packet belongs to no connection that can be tracked.
     pub const INVALID: u32 = 1;
+    /// Packets went in both directions.
     pub const ESTABLISHED: u32 = 2;
+    /// A connection that another one caused, or an ICMP error about one.
     pub const RELATED: u32 = 4;
+    /// The first packet of a connection.
     pub const NEW: u32 = 8;
 }
 
@@ -53,15 +59,18 @@ fn words(family: Family) -> u32 {
 }
 
 impl Rule {
+    /// A rule without steps, which holds for every packet and does nothing.
     pub fn new() -> Rule {
         Rule::default()
     }
 
+    /// Gives the rule its comment.
     pub fn comment(mut self, text: impl Into<String>) -> Rule {
         self.comment = Some(text.into());
         self
     }
 
+    /// Adds a step at the end.
     pub fn expr(mut self, expr: Expr) -> Rule {
         self.exprs.push(expr);
         self
@@ -84,22 +93,27 @@ impl Rule {
         .compare(EQ, [family as u8])
     }
 
+    /// `ip saddr net`, of the family that `net` has.
     pub fn saddr(self, net: Net) -> Rule {
         self.in_net(true, net, EQ)
     }
 
+    /// `ip saddr != net`.
     pub fn not_saddr(self, net: Net) -> Rule {
         self.in_net(true, net, NE)
     }
 
+    /// `ip daddr net`, of the family that `net` has.
     pub fn daddr(self, net: Net) -> Rule {
         self.in_net(false, net, EQ)
     }
 
+    /// `ip daddr != net`.
     pub fn not_daddr(self, net: Net) -> Rule {
         self.in_net(false, net, NE)
     }
 
+    /// `ip saddr address`.
     pub fn saddr_is(self, ip: IpAddr) -> Rule {
         self.saddr(Net {
             ip,
@@ -107,6 +121,7 @@ impl Rule {
         })
     }
 
+    /// `ip daddr address`.
     pub fn daddr_is(self, ip: IpAddr) -> Rule {
         self.daddr(Net {
             ip,
@@ -141,6 +156,7 @@ impl Rule {
         .compare(op, octets(net.network()))
     }
 
+    /// `meta l4proto protocol`: 6 is TCP, 17 UDP, 132 SCTP.
     pub fn l4proto(self, protocol: u8) -> Rule {
         self.expr(Expr::Meta {
             to: 0,
@@ -186,10 +202,12 @@ impl Rule {
             .compare(AT_MOST, [last])
     }
 
+    /// `iifname name`: the packet came in by this link.
     pub fn iifname(self, name: &str) -> Rule {
         self.ifname(META_IIFNAME, name)
     }
 
+    /// `oifname name`: the packet leaves by this link.
     pub fn oifname(self, name: &str) -> Rule {
         self.ifname(META_OIFNAME, name)
     }
@@ -212,10 +230,12 @@ impl Rule {
         self.expr(Expr::Ct { to: 0, key: STATUS }).any_bit(DST_NAT)
     }
 
+    /// `meta mark & bit != 0`.
     pub fn mark_has(self, bit: u32) -> Rule {
         self.expr(Expr::Meta { to: 0, key: META_MARK }).any_bit(bit)
     }
 
+    /// `meta mark & bit == 0`.
     pub fn mark_lacks(self, bit: u32) -> Rule {
         self.expr(Expr::Meta { to: 0, key: META_MARK })
             .masked(bit)
@@ -240,6 +260,7 @@ impl Rule {
         self.change_mark(!bit, bit)
     }
 
+    /// Clears a bit of the packet's mark.
     pub fn clear_mark(self, bit: u32) -> Rule {
         self.change_mark(!bit, 0)
     }
@@ -416,6 +437,7 @@ impl Rule {
         })
     }
 
+    /// `dnat to address`, with a port `dnat to address:port`.
     pub fn dnat(self, ip: IpAddr, port: Option<u16>) -> Rule {
         let family = if ip.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 };
         let at = words(family);
@@ -437,6 +459,7 @@ impl Rule {
         })
     }
 
+    /// `snat to address`.
     pub fn snat(self, ip: IpAddr) -> Rule {
         let family = if ip.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 };
         self.expr(Expr::Immediate {
@@ -446,18 +469,22 @@ impl Rule {
         .expr(Expr::Snat { family, address: 0 })
     }
 
+    /// `masquerade fully-random`.
     pub fn masquerade(self) -> Rule {
         self.expr(Expr::Masquerade { fully_random: true })
     }
 
+    /// `reject`: the sender gets an ICMP message that nobody listens on the port.
     pub fn reject(self) -> Rule {
         self.expr(Expr::Reject)
     }
 
+    /// Ends the rule with the verdict.
     pub fn verdict(self, verdict: Verdict) -> Rule {
         self.expr(Expr::Verdict(verdict))
     }
 
+    /// `jump chain`.
     pub fn jump(self, chain: &str) -> Rule {
         self.verdict(Verdict::Jump(chain.to_owned()))
     }

@@ -9,10 +9,13 @@ use super::expr::Verdict;
 /// One field of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
+    /// An IPv4 address.
     Ipv4,
+    /// An IPv6 address.
     Ipv6,
     /// A layer-4 protocol number.
     Protocol,
+    /// A port, in network order.
     Port,
     /// A 32-bit number in the host's order.
     Number,
@@ -45,14 +48,17 @@ impl Field {
 pub struct Key(pub Vec<u8>);
 
 impl Key {
+    /// An address alone.
     pub fn ip(ip: IpAddr) -> Key {
         Key(octets(ip))
     }
 
+    /// A number alone.
     pub fn number(n: u32) -> Key {
         Key(n.to_ne_bytes().to_vec())
     }
 
+    /// A port alone.
     pub fn port(port: u16) -> Key {
         Key(port.to_be_bytes().to_vec())
     }
@@ -64,6 +70,7 @@ impl Key {
         Key(bytes)
     }
 
+    /// Protocol, port.
     pub fn protocol_port(protocol: u8, port: u16) -> Key {
         let [high, low] = port.to_be_bytes();
         Key(vec![protocol, 0, 0, 0, high, low, 0, 0])
@@ -80,7 +87,9 @@ impl Key {
 /// A set (`verdicts` false) or a verdict map, without its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
+    /// What a key is made of.
     pub fields: Vec<Field>,
+    /// Each element has a verdict.
     pub verdicts: bool,
     /// A map to values of these fields. Only rules' own maps are so.
     pub(super) values: Vec<Field>,
@@ -115,6 +124,7 @@ fn type_of(fields: &[Field]) -> u32 {
 }
 
 impl Set {
+    /// A set of keys of these fields, without limit or timeout.
     pub fn new(fields: &[Field]) -> Set {
         Set {
             fields: fields.to_vec(),
@@ -127,6 +137,7 @@ impl Set {
         }
     }
 
+    /// A map from keys of these fields to verdicts.
     pub fn vmap(fields: &[Field]) -> Set {
         Set {
             verdicts: true,

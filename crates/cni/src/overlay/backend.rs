@@ -17,8 +17,10 @@ pub enum Backend {
 /// Why a back end cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
+    /// Not a name of `--flannel-backend`.
     #[error("unknown flannel backend {0:?}: there are vxlan, host-gw and none")]
     Unknown(String),
+    /// A name of k3s's that skiff does not have.
     #[error("flannel backend {0:?} is not built: there are vxlan, host-gw and none")]
     NotBuilt(String),
 }

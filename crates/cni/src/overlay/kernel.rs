@@ -29,12 +29,15 @@ const LARGEST_MTU: u32 = 65535;
 /// What the overlay of a node is made with.
 #[derive(Debug, Clone)]
 pub struct OverlayConfig {
+    /// This node's name.
     pub node: String,
     /// Where the other nodes reach this one, the first of each family.
     pub node_ips: Vec<IpAddr>,
+    /// How packets travel between the nodes.
     pub backend: Backend,
     /// The pod networks of all nodes together.
     pub cluster_cidrs: Vec<Net>,
+    /// The bridge of this node's pods, 15 bytes at most.
     pub bridge: String,
     /// Where the addresses given to pods are kept.
     pub addresses: PathBuf,
@@ -42,16 +45,32 @@ pub struct OverlayConfig {
     pub conf_dir: PathBuf,
 }
 
+/// Why the overlay cannot be made or taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum OverlayError {
+    /// The kernel refused a link, a route or a neighbour.
     #[error("{what}: {source}")]
-    Link { what: String, source: netlink::Error },
+    Link {
+        /// What was to be done.
+        what: String,
+        /// What the kernel said.
+        source: netlink::Error,
+    },
+    /// The CNI configuration cannot be written or removed.
     #[error("{path}: {source}")]
-    File { path: String, source: std::io::Error },
+    File {
+        /// The file or its folder.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The kernel refused the rules that masquerade.
     #[error(transparent)]
     Nftables(#[from] crate::nft::Error),
+    /// A device that was made a moment ago is not there.
     #[error("{0}: it went away while it was set up")]
     Vanished(&'static str),
+    /// The thread that spoke to the kernel ended without an answer.
     #[error("the work on the overlay ended early: {0}")]
     Task(String),
 }
@@ -139,6 +158,10 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Finds the links that have the node's addresses. Changes nothing yet.
+    ///
+    /// # Errors
+    /// When the links cannot be read.
     pub fn open(config: OverlayConfig) -> Result<Overlay, OverlayError> {
         let mut links = Links::open().map_err(at("links"))?;
         let mut sides: Vec<Side> = Vec::new();

@@ -9,12 +9,12 @@ const HOOK: &str = "postrouting";
 const FROM_PODS: &str = "from-pods";
 const TO_PODS: &str = "to-pods";
 
-pub fn table(bridge: &str) -> String {
+pub(crate) fn table(bridge: &str) -> String {
     format!("{bridge}-masquerade")
 }
 
 /// The rules of one family, in place of those there were. `cluster` are the pod networks of all nodes, `own` those of this one.
-pub fn batch(bridge: &str, v6: bool, cluster: &[Net], own: &[Net]) -> Batch {
+pub(crate) fn batch(bridge: &str, v6: bool, cluster: &[Net], own: &[Net]) -> Batch {
     let of_family = |net: &&Net| net.ip.is_ipv6() == v6;
     let own: Vec<Net> = own.iter().filter(of_family).copied().collect();
     let mut cluster: Vec<Net> = cluster.iter().filter(of_family).copied().collect();
@@ -49,7 +49,7 @@ pub fn batch(bridge: &str, v6: bool, cluster: &[Net], own: &[Net]) -> Batch {
 }
 
 /// Removes the rules of both families.
-pub fn cleanup(bridge: &str) -> Result<(), crate::nft::Error> {
+pub(crate) fn cleanup(bridge: &str) -> Result<(), crate::nft::Error> {
     for family in [Family::Ipv4, Family::Ipv6] {
         let mut batch = Batch::new(family, &table(bridge));
         batch.add_table();

@@ -11,18 +11,18 @@ use crate::link::Net;
 
 const PREFIX: &str = "flannel.alpha.coreos.com/";
 /// The VXLAN network's number, flannel's default.
-pub const VNI: u32 = 1;
+pub(crate) const VNI: u32 = 1;
 
 /// The part of a Node that the overlay reads.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct NodeFacts {
+pub(crate) struct NodeFacts {
     pub metadata: Metadata,
     #[serde(default)]
     spec: Option<Spec>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-pub struct Metadata {
+pub(crate) struct Metadata {
     pub name: String,
     #[serde(default)]
     pub annotations: Option<BTreeMap<String, String>>,
@@ -48,7 +48,7 @@ struct BackendData {
 
 /// Where a node's pods of one family are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub pods: Net,
     /// Where the node receives packets for them.
     pub at: IpAddr,
@@ -63,7 +63,7 @@ impl NodeFacts {
     }
 
     /// The node's pod networks that can be read.
-    pub fn pod_cidrs(&self) -> Vec<Net> {
+    pub(crate) fn pod_cidrs(&self) -> Vec<Net> {
         let Some(spec) = &self.spec else { return Vec::new() };
         let all = match &spec.pod_cidrs {
             Some(all) if !all.is_empty() => all.as_slice(),
@@ -78,7 +78,7 @@ impl NodeFacts {
     }
 
     /// Where the node's pods of a family are; none until the node has said all that the back end needs, or if it has another.
-    pub fn peer(&self, backend: Backend, v6: bool) -> Option<Peer> {
+    pub(crate) fn peer(&self, backend: Backend, v6: bool) -> Option<Peer> {
         if self.annotation("backend-type")? != backend.name() {
             return None;
         }
@@ -105,7 +105,7 @@ impl NodeFacts {
 
     /// The annotations by which the others find this node, of those that it has not yet or otherwise. `sides` are its addresses
     /// and, of VXLAN devices, MACs.
-    pub fn missing(&self, backend: Backend, sides: &[(IpAddr, [u8; 6])]) -> BTreeMap<String, String> {
+    pub(crate) fn missing(&self, backend: Backend, sides: &[(IpAddr, [u8; 6])]) -> BTreeMap<String, String> {
         let mut wanted = vec![
             ("backend-type", backend.name().to_owned()),
             ("kube-subnet-manager", "true".to_owned()),
@@ -134,7 +134,7 @@ impl NodeFacts {
 
 /// The MAC of a node's VXLAN device: the same after every restart, so that nobody has to learn a new one, and known before there
 /// is a device.
-pub fn mac_of(node: &str, v6: bool) -> [u8; 6] {
+pub(crate) fn mac_of(node: &str, v6: bool) -> [u8; 6] {
     let digest = Sha256::digest(format!("{node}\n{}", if v6 { "vxlan6" } else { "vxlan" }));
     let mut mac = [0; 6];
     for (to, from) in mac.iter_mut().zip(digest) {

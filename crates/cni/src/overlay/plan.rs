@@ -9,7 +9,7 @@ use crate::neighbour::Neighbour;
 
 /// An entry of the kernel's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// The outer address behind which a MAC of the overlay is.
     Forwarding(Neighbour),
     /// The MAC of a gateway on the overlay.
@@ -38,13 +38,13 @@ impl Entry {
 
 /// A step. Adding replaces what has the same key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     Add(Entry),
     Remove(Entry),
 }
 
 /// What a peer needs.
-pub fn entries(peer: &Peer) -> Vec<Entry> {
+pub(crate) fn entries(peer: &Peer) -> Vec<Entry> {
     let to = Net {
         ip: peer.pods.network(),
         prefix: peer.pods.prefix,
@@ -62,7 +62,7 @@ pub fn entries(peer: &Peer) -> Vec<Entry> {
 
 /// The entries of all nodes, of one family.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     nodes: HashMap<String, Vec<Entry>>,
     /// Who wants an entry. Two nodes may want the same for a while, as one that comes back under another name: the first by name
     /// has it, and the other one when that goes.
@@ -70,16 +70,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    pub fn node_names(&self) -> Vec<String> {
+    pub(crate) fn node_names(&self) -> Vec<String> {
         self.nodes.keys().cloned().collect()
     }
 
     /// Whether there is a way to this network.
-    pub fn leads_to(&self, to: Net) -> bool {
+    pub(crate) fn leads_to(&self, to: Net) -> bool {
         self.owners.contains_key(&Key::Route(to))
     }
 
@@ -88,7 +88,7 @@ impl Plan {
     }
 
     /// Gives a node these entries, or with none forgets it.
-    pub fn set(&mut self, node: &str, entries: Vec<Entry>) -> Vec<Change> {
+    pub(crate) fn set(&mut self, node: &str, entries: Vec<Entry>) -> Vec<Change> {
         let old = self.nodes.remove(node).unwrap_or_default();
         if old == entries {
             if !entries.is_empty() {
@@ -121,7 +121,7 @@ impl Plan {
     }
 
     /// What makes this plan of what there is.
-    pub fn difference(&self, there: &[Entry]) -> Vec<Change> {
+    pub(crate) fn difference(&self, there: &[Entry]) -> Vec<Change> {
         let there: BTreeMap<Key, Entry> = there.iter().map(|e| (e.key(), *e)).collect();
         let gone = there.iter().filter(|(k, _)| !self.owners.contains_key(*k));
         let gone = gone.map(|(_, e)| (Some(*e), None));

@@ -11,7 +11,7 @@ use crate::netns::{NetnsError, inside};
 use crate::types::{AddResult, Interface, IpConfig, PluginError, code};
 
 #[derive(Debug, thiserror::Error)]
-pub enum LoopbackError {
+pub(crate) enum LoopbackError {
     #[error(transparent)]
     Netns(#[from] NetnsError),
     #[error("bringing up lo: {0}")]
@@ -23,7 +23,7 @@ pub enum LoopbackError {
 }
 
 /// Brings up `lo` in the namespace at `netns`.
-pub fn up(netns: &Path) -> Result<(), LoopbackError> {
+pub(crate) fn up(netns: &Path) -> Result<(), LoopbackError> {
     inside(netns, || {
         let mut links = Links::open()?;
         let lo = links.by_name("lo")?.ok_or(LoopbackError::Missing)?;

@@ -32,7 +32,7 @@ fn number(ip: IpAddr) -> u128 {
 }
 
 impl Range {
-    pub fn of(conf: &RangeConf) -> Result<Range, String> {
+    pub(crate) fn of(conf: &RangeConf) -> Result<Range, String> {
         let net: Net = conf.subnet.parse()?;
         if net.network() != net.ip {
             return Err(format!("subnet {} has host bits set", conf.subnet));
@@ -62,7 +62,7 @@ impl Range {
         Ok(range)
     }
 
-    pub fn contains(&self, ip: IpAddr) -> bool {
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         self.subnet.contains(ip) && (self.first..=self.last).contains(&number(ip))
     }
 
