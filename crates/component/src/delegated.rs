@@ -20,7 +20,9 @@ const REMEMBERED: usize = 1024;
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct User {
+    /// The user's name, as RBAC knows it.
     pub name: String,
+    /// The groups that the user is in.
     pub groups: Vec<String>,
 }
 
@@ -31,9 +33,13 @@ pub enum Question {
     Path { verb: &'static str, path: String },
     /// A verb on a part of a cluster-wide object of the core group.
     Object {
+        /// The verb, `get` or another of the API's.
         verb: &'static str,
+        /// The resource's plural, as `nodes`.
         resource: &'static str,
+        /// The part, as `proxy` or `metrics`; empty is the object itself.
         subresource: &'static str,
+        /// The object's name.
         name: String,
     },
 }

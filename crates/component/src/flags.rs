@@ -10,6 +10,7 @@ use serving::TlsSettings;
 
 use crate::delegated::Delegated;
 
+/// Where and with what a component serves, and whom it lets ask; a part of the component's own flags.
 #[derive(Debug, Clone, Args)]
 pub struct ServingFlags {
     /// Address to serve health and metrics on
@@ -51,12 +52,21 @@ pub struct ServingFlags {
 /// Why flags cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FlagError {
+    /// A file that a flag names cannot be read.
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A cipher suite or version of TLS that is unknown, unsafe or not to be had together.
     #[error("--tls-cipher-suites, --tls-min-version: {0}")]
     Tls(String),
+    /// A path has its `*` elsewhere than at the end.
     #[error("--authorization-always-allow-paths: {0:?} has a * that is not at its end")]
     Pattern(String),
+    /// A kubeconfig that a flag names cannot be used.
     #[error(transparent)]
     Client(#[from] client::Error),
 }

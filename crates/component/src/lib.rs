@@ -1,5 +1,6 @@
 //! What a component serves of itself over HTTPS (`k8s.io/apiserver/pkg/server/options` as the scheduler and the controller manager
 //! use it): `/healthz`, `/livez`, `/readyz` and `/metrics`, to whom the API server lets ask.
+#![deny(missing_docs)]
 
 mod delegated;
 mod flags;

@@ -23,13 +23,16 @@ const MASTERS: &str = "system:masters";
 
 /// A health check.
 pub struct Check {
+    /// The check's name, in the answer's text and below the path: `/readyz/name`.
     pub name: &'static str,
+    /// Returns whether it passes now. Called for every request, so it must not block.
     pub passes: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// What a component shows of itself.
 #[derive(Default)]
 pub struct Page {
+    /// Whose metrics `/metrics` shows.
     pub metrics: Registry,
     /// `/metrics/resources`, where a component has it.
     pub resources: Option<Arc<dyn Source>>,
@@ -40,15 +43,21 @@ pub struct Page {
 /// Why a component cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The flags cannot be used.
     #[error(transparent)]
     Flags(#[from] FlagError),
+    /// The port cannot be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {
+        /// Where the component should listen.
         address: SocketAddr,
+        /// The system's error.
         source: std::io::Error,
     },
+    /// The certificate or key in the files is none, or none could be made.
     #[error("serving certificate: {0}")]
     Certificate(String),
+    /// Certificate and key do not fit each other, or TLS cannot be set up.
     #[error("serving certificate: {0}")]
     Tls(#[from] rustls::Error),
 }

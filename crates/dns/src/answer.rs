@@ -11,14 +11,14 @@ const LEAST: u16 = 512;
 /// Where the header counts additional records.
 const ADDITIONALS: usize = 10;
 
-pub struct Answer {
+pub(crate) struct Answer {
     pub message: Message,
     edns: Option<Edns>,
 }
 
 impl Answer {
     /// An answer without records yet.
-    pub fn to(request: &Request) -> Answer {
+    pub(crate) fn to(request: &Request) -> Answer {
         let op_code = OpCode::from_u8(request.op_code());
         let mut message = Message::new(request.id, MessageType::Response, op_code);
         if op_code == OpCode::Query {
@@ -35,14 +35,14 @@ impl Answer {
     }
 
     /// An answer that says what went wrong.
-    pub fn failed(request: &Request, code: ResponseCode) -> Answer {
+    pub(crate) fn failed(request: &Request, code: ResponseCode) -> Answer {
         let mut answer = Answer::to(request);
         answer.message.metadata.response_code = code;
         answer
     }
 
     /// The answer to a version of EDNS that is not known.
-    pub fn bad_version(request: &Request) -> Answer {
+    pub(crate) fn bad_version(request: &Request) -> Answer {
         let mut answer = Answer::failed(request, ResponseCode::BADVERS);
         answer.edns = Some(Edns {
             size: 0,
@@ -55,7 +55,7 @@ impl Answer {
 
     /// Encodes the answer. Records that the client has no room for are left out, the last ones first, and the client is told to ask by
     /// TCP; nothing where no answer can be made.
-    pub fn encode(&self, limit: u16) -> Option<Vec<u8>> {
+    pub(crate) fn encode(&self, limit: u16) -> Option<Vec<u8>> {
         let edns = self.edns_record();
         let room = limit.max(LEAST) - u16::try_from(edns.len()).unwrap_or(u16::MAX).min(LEAST / 2);
         let mut bytes = Vec::with_capacity(usize::from(LEAST));

@@ -12,7 +12,7 @@ const SHORTEST: u32 = 5;
 const MOST: usize = 10_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
+pub(crate) struct Key {
     /// Lower case.
     pub name: String,
     pub kind: RecordType,
@@ -23,7 +23,7 @@ pub struct Key {
 
 /// What an upstream said, without what belongs to one exchange.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reply {
+pub(crate) struct Reply {
     pub code: ResponseCode,
     /// That of a reply from the cache always is: some resolvers discard others.
     pub authoritative: bool,
@@ -37,7 +37,7 @@ pub struct Reply {
 
 impl Reply {
     /// Reads a reply. All its records hold as long as the shortest of them, within the bounds of the cache.
-    pub fn of(message: Message) -> Reply {
+    pub(crate) fn of(message: Message) -> Reply {
         let metadata = &message.metadata;
         let mut reply = Reply {
             code: metadata.response_code,
@@ -100,13 +100,13 @@ struct Kept {
 }
 
 #[derive(Default)]
-pub struct Cache {
+pub(crate) struct Cache {
     kept: HashMap<Key, Kept>,
 }
 
 impl Cache {
     /// With the times that are left.
-    pub fn get(&self, key: &Key, now: Instant) -> Option<Reply> {
+    pub(crate) fn get(&self, key: &Key, now: Instant) -> Option<Reply> {
         let kept = self.kept.get(key).filter(|k| now < k.until)?;
         let age = now.saturating_duration_since(kept.since).as_secs();
         let age = u32::try_from(age).unwrap_or(u32::MAX);
@@ -118,7 +118,7 @@ impl Cache {
         Some(reply)
     }
 
-    pub fn put(&mut self, key: Key, reply: Reply, now: Instant) {
+    pub(crate) fn put(&mut self, key: Key, reply: Reply, now: Instant) {
         if !reply.is_kept() {
             return;
         }

@@ -34,15 +34,21 @@ pub struct Args {
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// The kubeconfig cannot be read or used.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// The server ended with an error.
     #[error(transparent)]
     Dns(#[from] DnsError),
+    /// The flag is not an address with a port.
     #[error("--metrics-bind-address {text:?}: {source}")]
     Address {
+        /// What was given.
         text: String,
+        /// Why it is none.
         source: std::net::AddrParseError,
     },
+    /// The metrics cannot be served.
     #[error(transparent)]
     Serve(#[from] component::ServeError),
 }

@@ -21,7 +21,7 @@ const ROUNDS: usize = 2;
 const UDP_PAYLOAD: u16 = 1232;
 
 #[derive(Debug, thiserror::Error)]
-pub enum ForwardError {
+pub(crate) enum ForwardError {
     #[error("there is no upstream name server")]
     NoServer,
     #[error("{server}: {source}")]
@@ -39,7 +39,7 @@ pub enum ForwardError {
 
 /// What matters of a client's question to an upstream.
 #[derive(Debug, Clone, Copy)]
-pub struct Wish {
+pub(crate) struct Wish {
     pub op_code: OpCode,
     pub tcp: bool,
     pub dnssec: bool,
@@ -51,14 +51,14 @@ pub struct Wish {
 /// A question on its way: number, name, type.
 type OnTheWay = (u16, String, RecordType);
 
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     servers: Servers,
     cache: Mutex<Cache>,
     on_the_way: Mutex<HashSet<OnTheWay>>,
 }
 
 impl Forwarder {
-    pub fn new(servers: Servers) -> Forwarder {
+    pub(crate) fn new(servers: Servers) -> Forwarder {
         Forwarder {
             servers,
             cache: Mutex::default(),
@@ -67,12 +67,12 @@ impl Forwarder {
     }
 
     /// Whether this is a question of ours come back: then an upstream leads here.
-    pub fn is_ours(&self, id: u16, query: &Query) -> bool {
+    pub(crate) fn is_ours(&self, id: u16, query: &Query) -> bool {
         let asked = self.on_the_way.lock().unwrap_or_else(PoisonError::into_inner);
         !asked.is_empty() && asked.contains(&(id, lower(query), query.query_type()))
     }
 
-    pub async fn ask(&self, query: &Query, wish: Wish) -> Result<Reply, ForwardError> {
+    pub(crate) async fn ask(&self, query: &Query, wish: Wish) -> Result<Reply, ForwardError> {
         let key = Key {
             name: lower(query),
             kind: query.query_type(),

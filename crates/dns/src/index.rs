@@ -11,7 +11,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
+pub(crate) struct Port {
     /// Lower case; empty for a port without a name.
     pub name: String,
     /// "tcp", "udp", "sctp"; empty where nothing has ports.
@@ -22,7 +22,7 @@ pub struct Port {
 
 /// An endpoint of a Service.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub ip: IpAddr,
     /// Its label below the Service: the pod's hostname, else the address with dashes.
     pub host: String,
@@ -30,7 +30,7 @@ pub struct Endpoint {
 
 /// The ready endpoints of an EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slice {
+pub(crate) struct Slice {
     /// `namespace/name` of its Service.
     pub service: String,
     pub endpoints: Vec<Endpoint>,
@@ -39,7 +39,7 @@ pub struct Slice {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
+pub(crate) enum Entry {
     /// At least one port.
     ClusterIp {
         ips: Vec<IpAddr>,
@@ -57,7 +57,7 @@ enum Owner {
 }
 
 #[derive(Debug, Default)]
-pub struct Index {
+pub(crate) struct Index {
     /// By `namespace/name`, as slices.
     services: HashMap<String, Entry>,
     slices: HashMap<String, Slice>,
@@ -71,23 +71,23 @@ pub struct Index {
 
 impl Index {
     /// Returns what a Service's name stands for.
-    pub fn service(&self, key: &str) -> Option<&Entry> {
+    pub(crate) fn service(&self, key: &str) -> Option<&Entry> {
         self.services.get(key)
     }
 
     /// Returns the slices of a Service `namespace/name`.
-    pub fn slices(&self, service: &str) -> impl Iterator<Item = &Slice> {
+    pub(crate) fn slices(&self, service: &str) -> impl Iterator<Item = &Slice> {
         let keys = self.slices_of.get(service).into_iter().flatten();
         keys.filter_map(|key| self.slices.get(key))
     }
 
-    pub fn has_namespace(&self, name: &str) -> bool {
+    pub(crate) fn has_namespace(&self, name: &str) -> bool {
         self.namespaces.contains(name)
     }
 
     /// Returns the Services (`namespace/name`) that an address belongs to: the one whose cluster address it is, else those that have
     /// it as an endpoint, with the endpoint's label.
-    pub fn by_ip(&self, ip: IpAddr) -> Vec<(&str, Option<&str>)> {
+    pub(crate) fn by_ip(&self, ip: IpAddr) -> Vec<(&str, Option<&str>)> {
         let owners = || self.by_ip.get(&ip).into_iter().flatten();
         let of_service = owners().find_map(|owner| match owner {
             Owner::Service(key) => Some((key.as_str(), None)),
@@ -107,7 +107,7 @@ impl Index {
         hosts.collect()
     }
 
-    pub fn set_namespace(&mut self, name: &str, there: bool) {
+    pub(crate) fn set_namespace(&mut self, name: &str, there: bool) {
         if there {
             self.namespaces.insert(name.to_owned());
         } else {
@@ -116,7 +116,7 @@ impl Index {
     }
 
     /// Puts in, changes or removes a Service.
-    pub fn set_service(&mut self, key: &str, entry: Option<Entry>) {
+    pub(crate) fn set_service(&mut self, key: &str, entry: Option<Entry>) {
         let owner = Owner::Service(key.to_owned());
         if let Some(Entry::ClusterIp { ips, .. }) = self.services.remove(key) {
             self.disown(&ips, &owner);
@@ -130,7 +130,7 @@ impl Index {
     }
 
     /// Puts in, changes or removes a slice.
-    pub fn set_slice(&mut self, key: &str, slice: Option<Slice>) {
+    pub(crate) fn set_slice(&mut self, key: &str, slice: Option<Slice>) {
         let owner = Owner::Slice(key.to_owned());
         if let Some(old) = self.slices.remove(key) {
             self.disown(&old.addresses(), &owner);
@@ -174,7 +174,7 @@ impl Slice {
 
     /// Reads a slice; nothing of one that belongs to no Service. Endpoints of a Service that publishes all its addresses are marked
     /// ready by who writes the slices.
-    pub fn of(slice: &EndpointSlice) -> Option<Slice> {
+    pub(crate) fn of(slice: &EndpointSlice) -> Option<Slice> {
         let metadata = &slice.metadata;
         let service = metadata
             .labels
@@ -204,7 +204,7 @@ impl Slice {
 
 impl Entry {
     /// Reads a Service; nothing while it has no address.
-    pub fn of(service: &Service) -> Option<Entry> {
+    pub(crate) fn of(service: &Service) -> Option<Entry> {
         let spec = service.spec.as_ref()?;
         if spec.type_.as_deref() == Some("ExternalName") {
             let name = spec.external_name.as_ref()?.trim_end_matches('.').to_lowercase();
@@ -247,7 +247,7 @@ fn dashed(ip: IpAddr) -> String {
 }
 
 /// Returns the address that a label of a pod record names.
-pub fn undashed(label: &str) -> Option<IpAddr> {
+pub(crate) fn undashed(label: &str) -> Option<IpAddr> {
     let is_v4 = label.matches('-').count() == 3 && !label.contains("--");
     match is_v4 {
         true => label.replace('-', ".").parse().map(IpAddr::V4).ok(),

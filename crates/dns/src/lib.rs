@@ -3,6 +3,7 @@
 //!
 //! `request` reads what clients send, `index` holds what the API says, `zone` answers from it, `answer` makes the message (all pure),
 //! `forward` and `cache` ask others, `server` speaks UDP and TCP, `run` follows the API.
+#![deny(missing_docs)]
 
 mod answer;
 mod cache;
@@ -25,12 +26,14 @@ use std::path::PathBuf;
 
 pub use run::{DnsError, run};
 
+/// What the DNS server answers, where, and whom it asks for the rest.
 #[derive(Debug, Clone)]
 pub struct DnsConfig {
     /// Without trailing dot.
     pub cluster_domain: String,
     /// UDP and TCP on each.
     pub listen: Vec<SocketAddr>,
+    /// Who is asked for names outside the cluster.
     pub upstreams: Upstreams,
     /// Addresses that lead to this server, as the cluster address of its Service: never an upstream.
     pub own_addresses: Vec<IpAddr>,
@@ -45,10 +48,13 @@ pub struct DnsConfig {
 pub enum Upstreams {
     /// The name servers of a resolv.conf, read again when it changes.
     ResolvConf(PathBuf),
+    /// These servers, in this order.
     Servers(Vec<SocketAddr>),
 }
 
 impl DnsConfig {
+    /// The configuration of a cluster's domain, with the resolvers of `/etc/resolv.conf` for other names and answers
+    /// that are good for five seconds.
     pub fn new(cluster_domain: &str, listen: Vec<SocketAddr>) -> DnsConfig {
         DnsConfig {
             cluster_domain: cluster_domain.trim_end_matches('.').to_lowercase(),

@@ -36,7 +36,7 @@ const RESPONSES: Metric = Metric::foreign(
 
 /// How a request came.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
+pub(crate) struct Asked {
     pub tcp: bool,
     pub client: IpAddr,
     pub kind: RecordType,
@@ -45,7 +45,7 @@ pub struct Asked {
 }
 
 /// What is counted of all requests at one port.
-pub struct DnsMetrics {
+pub(crate) struct DnsMetrics {
     server: String,
     requests: Family<6, Counter>,
     durations: Family<3, Histogram>,
@@ -56,7 +56,7 @@ pub struct DnsMetrics {
 
 impl DnsMetrics {
     /// Of a server at this port.
-    pub fn new(port: u16) -> DnsMetrics {
+    pub(crate) fn new(port: u16) -> DnsMetrics {
         let sizes = ["proto", "server", "view", "zone"];
         DnsMetrics {
             server: format!("dns://:{port}"),
@@ -69,7 +69,7 @@ impl DnsMetrics {
     }
 
     /// A request was answered by so many bytes.
-    pub fn answered(&self, asked: Asked, code: ResponseCode, forwarded: bool, size: usize, took: Duration) {
+    pub(crate) fn answered(&self, asked: Asked, code: ResponseCode, forwarded: bool, size: usize, took: Duration) {
         let proto = if asked.tcp { "tcp" } else { "udp" };
         let family = if asked.client.is_ipv4() { "1" } else { "2" };
         let plugin = if forwarded { "forward" } else { "kubernetes" };

@@ -3,19 +3,19 @@
 use hickory_proto::rr::{Name, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
 
-pub const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 const OPT: u16 = 41;
 const QUERY: u8 = 0;
 const NOTIFY: u8 = 4;
 
 /// Bits of the header's second word.
-pub mod bit {
-    pub const RESPONSE: u16 = 0x8000;
-    pub const AUTHORITATIVE: u16 = 0x0400;
-    pub const RECURSION_DESIRED: u16 = 0x0100;
-    pub const RESERVED: u16 = 0x0040;
-    pub const AUTHENTIC: u16 = 0x0020;
-    pub const CHECKING_DISABLED: u16 = 0x0010;
+pub(crate) mod bit {
+    pub(crate) const RESPONSE: u16 = 0x8000;
+    pub(crate) const AUTHORITATIVE: u16 = 0x0400;
+    pub(crate) const RECURSION_DESIRED: u16 = 0x0100;
+    pub(crate) const RESERVED: u16 = 0x0040;
+    pub(crate) const AUTHENTIC: u16 = 0x0020;
+    pub(crate) const CHECKING_DISABLED: u16 = 0x0010;
 }
 
 /// Response codes that this file gives.
@@ -24,7 +24,7 @@ const NOT_IMPLEMENTED: u16 = 4;
 
 /// What a datagram or a frame holds.
 #[derive(Debug, PartialEq)]
-pub enum Received {
+pub(crate) enum Received {
     /// Too short, or an answer: an answer to it could be answered for ever.
     Nothing,
     /// A request that is not understood, and the message that says so.
@@ -34,7 +34,7 @@ pub enum Received {
 
 /// The one question of a request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Question {
+pub(crate) struct Question {
     /// As the client wrote it: answers keep its case.
     pub name: Name,
     pub kind: RecordType,
@@ -43,7 +43,7 @@ pub struct Question {
 
 /// The client's EDNS record (RFC 6891).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edns {
+pub(crate) struct Edns {
     /// Bytes that the client takes in a datagram, as it wrote them.
     pub size: u16,
     pub version: u8,
@@ -54,13 +54,13 @@ pub struct Edns {
 }
 
 impl Edns {
-    pub fn dnssec(&self) -> bool {
+    pub(crate) fn dnssec(&self) -> bool {
         self.flags & 0x8000 != 0
     }
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Request {
+pub(crate) struct Request {
     pub id: u16,
     /// The header's second word.
     pub bits: u16,
@@ -70,16 +70,16 @@ pub struct Request {
 }
 
 impl Request {
-    pub fn op_code(&self) -> u8 {
+    pub(crate) fn op_code(&self) -> u8 {
         op_code(self.bits)
     }
 
-    pub fn has(&self, bit: u16) -> bool {
+    pub(crate) fn has(&self, bit: u16) -> bool {
         self.bits & bit != 0
     }
 
     /// Whether the client wants to know whether data is authentic.
-    pub fn asks_for_authenticity(&self) -> bool {
+    pub(crate) fn asks_for_authenticity(&self) -> bool {
         self.has(bit::AUTHENTIC) || self.edns.as_ref().is_some_and(Edns::dnssec)
     }
 }
@@ -89,7 +89,7 @@ fn op_code(bits: u16) -> u8 {
 }
 
 /// Reads a request.
-pub fn read(bytes: &[u8]) -> Received {
+pub(crate) fn read(bytes: &[u8]) -> Received {
     let Some(header) = header(bytes) else {
         return Received::Nothing;
     };

@@ -19,16 +19,23 @@ use crate::server::Server;
 use crate::upstreams::Servers;
 use crate::zone::Zone;
 
+/// Why the server cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum DnsError {
+    /// A UDP or TCP socket cannot be had.
     #[error("listening on {address} for DNS: {source}")]
     Listen {
+        /// Where it should listen.
         address: SocketAddr,
+        /// The system's error.
         source: std::io::Error,
     },
+    /// The cluster's domain is not a name that DNS can carry.
     #[error("cluster domain {domain:?}: {source}")]
     Domain {
+        /// The domain, as [`DnsConfig`] has it.
         domain: String,
+        /// What is wrong with it.
         source: hickory_proto::ProtoError,
     },
 }

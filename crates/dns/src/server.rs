@@ -24,7 +24,7 @@ use crate::zone::{Lookup, Zone};
 const AT_ONCE: usize = 1000;
 const TCP_IDLE: Duration = Duration::from_secs(10);
 
-pub struct Server {
+pub(crate) struct Server {
     zone: Zone,
     index: Arc<RwLock<Index>>,
     forwarder: Forwarder,
@@ -42,7 +42,7 @@ enum Step {
 }
 
 impl Server {
-    pub fn new(zone: Zone, index: Arc<RwLock<Index>>, forwarder: Forwarder, counted: Arc<DnsMetrics>) -> Server {
+    pub(crate) fn new(zone: Zone, index: Arc<RwLock<Index>>, forwarder: Forwarder, counted: Arc<DnsMetrics>) -> Server {
         Server {
             zone,
             index,
@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// Answers on a socket for good. The cluster's own names are answered on the spot.
-    pub async fn serve_udp(self: Arc<Self>, socket: UdpSocket) {
+    pub(crate) async fn serve_udp(self: Arc<Self>, socket: UdpSocket) {
         let socket = Arc::new(socket);
         let mut buffer = vec![0; 4096];
         loop {
@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
         loop {
             let (stream, client) = match listener.accept().await {
                 Ok(accepted) => accepted,

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use crate::{DnsConfig, Upstreams};
 
-pub struct Servers {
+pub(crate) struct Servers {
     file: Option<PathBuf>,
     own: Vec<IpAddr>,
     own_sockets: Vec<SocketAddr>,
@@ -23,7 +23,7 @@ struct Known {
 }
 
 impl Servers {
-    pub fn new(config: &DnsConfig) -> Servers {
+    pub(crate) fn new(config: &DnsConfig) -> Servers {
         let mut servers = Servers {
             file: None,
             own: config.own_addresses.clone(),
@@ -49,7 +49,7 @@ impl Servers {
     }
 
     /// In the order in which they are to be asked.
-    pub fn ordered(&self) -> Vec<SocketAddr> {
+    pub(crate) fn ordered(&self) -> Vec<SocketAddr> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(path) = &self.file {
             let modified = std::fs::metadata(path).and_then(|m| m.modified()).ok();
@@ -75,7 +75,7 @@ impl Servers {
     }
 
     /// Remembers who answered.
-    pub fn answered(&self, server: SocketAddr) {
+    pub(crate) fn answered(&self, server: SocketAddr) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = known.servers.iter().position(|s| *s == server) {
             known.first = at;

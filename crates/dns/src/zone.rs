@@ -18,7 +18,7 @@ const WEIGHTS: usize = 100;
 const ALIASES: usize = 10;
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     Found {
         answers: Vec<Record>,
         additionals: Vec<Record>,
@@ -35,7 +35,7 @@ pub enum Lookup {
     Elsewhere,
 }
 
-pub struct Zone {
+pub(crate) struct Zone {
     apex: Name,
     /// in-addr.arpa and ip6.arpa.
     reverse: [Name; 2],
@@ -68,7 +68,7 @@ impl Zone {
     ///
     /// # Errors
     /// When the domain is none.
-    pub fn new(domain: &str, ttl: u32, local: Vec<IpAddr>) -> Result<Zone> {
+    pub(crate) fn new(domain: &str, ttl: u32, local: Vec<IpAddr>) -> Result<Zone> {
         let domain = domain.trim_matches('.').to_lowercase();
         Ok(Zone {
             apex: Name::from_ascii(format!("{domain}."))?,
@@ -83,7 +83,7 @@ impl Zone {
     ///
     /// # Errors
     /// When names become too long.
-    pub fn lookup(&self, index: &Index, name: &Name, kind: RecordType) -> Result<Lookup> {
+    pub(crate) fn lookup(&self, index: &Index, name: &Name, kind: RecordType) -> Result<Lookup> {
         let Some(zone) = self.zone_of(name) else {
             return Ok(Lookup::Elsewhere);
         };

@@ -27,6 +27,7 @@ pub struct Family<const N: usize, M> {
 
 /// What a family is of.
 pub trait Value: Sized {
+    /// The word behind `# TYPE`.
     const KIND: Kind;
 
     /// The value before anything was counted.
@@ -74,18 +75,21 @@ impl Value for Histogram {
 }
 
 impl<const N: usize> Family<N, Counter> {
+    /// A family of counters. With labels it is empty until the first value is asked for.
     pub fn counters(metric: Metric, labels: [&'static str; N]) -> Self {
         Family::of(metric, labels, &[])
     }
 }
 
 impl<const N: usize> Family<N, Gauge> {
+    /// A family of gauges. With labels it is empty until the first value is asked for.
     pub fn gauges(metric: Metric, labels: [&'static str; N]) -> Self {
         Family::of(metric, labels, &[])
     }
 }
 
 impl<const N: usize> Family<N, Histogram> {
+    /// A family of histograms with buckets of these bounds. With labels it is empty until the first value is asked for.
     pub fn histograms(metric: Metric, labels: [&'static str; N], bounds: Bounds) -> Self {
         Family::of(metric, labels, bounds)
     }

@@ -1,5 +1,6 @@
 //! What components count of their work, and the text that Prometheus scrapes it in. A component owns what it counts; a
 //! registry knows the owners.
+#![deny(missing_docs)]
 
 mod family;
 mod page;

@@ -8,8 +8,11 @@ use crate::value::{Counter, Gauge, Histogram};
 /// Kinds of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// A number that only grows while the process runs.
     Counter,
+    /// A number that goes up and down.
     Gauge,
+    /// Observations counted in buckets, with their sum.
     Histogram,
 }
 
@@ -26,22 +29,26 @@ impl Kind {
 /// What a metric is called, how stable it is (KEP-1209), and what it says.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
+    /// The name, with its unit as suffix where it has one (`_seconds`, `_bytes`).
     pub name: &'static str,
     stability: &'static str,
     help: &'static str,
 }
 
 impl Metric {
+    /// A metric whose name and labels upstream keeps (`STABLE`).
     pub const fn stable(name: &'static str, help: &'static str) -> Metric {
         let stability = "[STABLE] ";
         Metric { name, stability, help }
     }
 
+    /// A metric whose labels may become more (`BETA`).
     pub const fn beta(name: &'static str, help: &'static str) -> Metric {
         let stability = "[BETA] ";
         Metric { name, stability, help }
     }
 
+    /// A metric that may change or go with any version (`ALPHA`).
     pub const fn alpha(name: &'static str, help: &'static str) -> Metric {
         let stability = "[ALPHA] ";
         Metric { name, stability, help }
@@ -158,6 +165,7 @@ impl Samples<'_> {
         let _ = writeln!(self.out, " {value}");
     }
 
+    /// A number that need not be whole.
     pub fn number(&mut self, labels: &[(&str, &str)], value: f64) {
         self.series("", labels, None);
         let _ = writeln!(self.out, " {}", number(value));
@@ -172,6 +180,7 @@ impl Samples<'_> {
         let _ = writeln!(self.out, " {} {at}", number(value));
     }
 
+    /// A histogram: a line a bucket (`_bucket`, with the label `le`), then `_sum` and `_count`.
     pub fn histogram(&mut self, labels: &[(&str, &str)], value: &Histogram) {
         let counts = value.counts();
         let bounds = value.bounds().iter().map(|bound| number(*bound));

@@ -24,6 +24,7 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
+    /// Adds somebody whose metrics every page shows from now on. Nobody is removed again.
     pub fn add(&self, source: Arc<dyn Source>) {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }

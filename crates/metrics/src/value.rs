@@ -23,14 +23,17 @@ pub const fn exponential<const N: usize>(start: f64, factor: f64) -> [f64; N] {
 pub struct Counter(AtomicU64);
 
 impl Counter {
+    /// Counts one.
     pub fn increment(&self) {
         self.add(1);
     }
 
+    /// Counts so many.
     pub fn add(&self, more: u64) {
         self.0.fetch_add(more, Relaxed);
     }
 
+    /// What was counted so far.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -41,6 +44,7 @@ impl Counter {
 pub struct Gauge(AtomicI64);
 
 impl Gauge {
+    /// Replaces the number.
     pub fn set(&self, value: i64) {
         self.0.store(value, Relaxed);
     }
@@ -50,6 +54,7 @@ impl Gauge {
         self.0.fetch_add(more, Relaxed);
     }
 
+    /// The number now.
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
     }
@@ -66,6 +71,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
+    /// A histogram without observations.
     pub fn new(bounds: Bounds) -> Histogram {
         Histogram {
             bounds,
@@ -74,6 +80,8 @@ impl Histogram {
         }
     }
 
+    /// Counts the value in the lowest bucket whose bound is not below it, and adds it to the sum. Safe from many
+    /// threads; a reader at the same time may see one without the other.
     pub fn observe(&self, value: f64) {
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get(bucket) {
@@ -91,6 +99,7 @@ impl Histogram {
         self.observe(time.as_secs_f64());
     }
 
+    /// The bounds it was made with.
     pub fn bounds(&self) -> Bounds {
         self.bounds
     }
@@ -105,6 +114,7 @@ impl Histogram {
         counts.collect()
     }
 
+    /// The sum of all observations.
     pub fn sum(&self) -> f64 {
         f64::from_bits(self.sum.load(Relaxed))
     }

@@ -6,13 +6,13 @@ use cni::link::Net;
 
 /// `ipBlock` of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Block {
+pub(crate) struct Block {
     pub cidr: Net,
     pub except: Vec<Net>,
 }
 
 /// First and last address.
-pub type Range = (IpAddr, IpAddr);
+pub(crate) type Range = (IpAddr, IpAddr);
 
 type Numbers = (u128, u128);
 
@@ -39,7 +39,7 @@ fn address(v6: bool, number: u128) -> IpAddr {
 }
 
 /// What is in any of the blocks of one family: in order, with a gap between any two.
-pub fn ranges(blocks: &[Block], v6: bool) -> Vec<Range> {
+pub(crate) fn ranges(blocks: &[Block], v6: bool) -> Vec<Range> {
     let of_family = blocks.iter().filter(|b| b.cidr.ip.is_ipv6() == v6);
     let mut all: Vec<Numbers> = of_family.flat_map(without_exceptions).collect();
     all.sort_unstable();

@@ -12,13 +12,13 @@ use crate::policy::{self, Direction, Namespaces, Peer, Policy, Port, Selection};
 use crate::rules::{PeerTest, PortTest, test};
 
 /// A name of the kernel's: short, and the same for the same text.
-pub fn name(prefix: &str, text: &str) -> Arc<str> {
+pub(crate) fn name(prefix: &str, text: &str) -> Arc<str> {
     let digest = Sha256::digest(text.as_bytes());
     let hash: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
     format!("{prefix}-{hash}").into()
 }
 
-pub fn set_name(source: &Source) -> Arc<str> {
+pub(crate) fn set_name(source: &Source) -> Arc<str> {
     name("s", &source.text())
 }
 
@@ -40,7 +40,7 @@ struct Parts {
 
 /// What a policy's direction needs.
 #[derive(Debug, Default, PartialEq)]
-pub struct Compiled {
+pub(crate) struct Compiled {
     pub sources: Vec<Source>,
     /// Sets of address ranges, by name; of IPv4 and IPv6.
     pub blocks: Vec<(Arc<str>, Vec<Range>, Vec<Range>)>,
@@ -48,14 +48,14 @@ pub struct Compiled {
     chain: Option<(Direction, Arc<str>)>,
 }
 
-pub fn chain_name(direction: Direction, policy: &str) -> Arc<str> {
+pub(crate) fn chain_name(direction: Direction, policy: &str) -> Arc<str> {
     match direction {
         Direction::Ingress => name("i", policy),
         Direction::Egress => name("e", policy),
     }
 }
 
-pub fn compile(policy: &Policy, direction: Direction) -> Compiled {
+pub(crate) fn compile(policy: &Policy, direction: Direction) -> Compiled {
     let mut compiled = Compiled {
         chain: Some((direction, chain_name(direction, &policy.key))),
         ..Compiled::default()
@@ -189,7 +189,7 @@ impl Compiled {
     }
 
     /// The chains of one family, the policy's own first.
-    pub fn chains(&self, family: Family) -> Vec<(Arc<str>, Vec<Rule>)> {
+    pub(crate) fn chains(&self, family: Family) -> Vec<(Arc<str>, Vec<Rule>)> {
         let Some((direction, own)) = &self.chain else {
             return Vec::new();
         };

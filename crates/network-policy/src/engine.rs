@@ -21,11 +21,14 @@ const MOST_NAMESPACES: usize = 64;
 /// Pods of which namespaces have to be known, besides those of this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
+    /// Pods of every namespace.
     All,
+    /// Pods of these namespaces.
     Namespaces(BTreeSet<String>),
 }
 
 impl Scope {
+    /// Returns whether pods of the namespace have to be known.
     pub fn holds(&self, namespace: &str) -> bool {
         match self {
             Scope::All => true,
@@ -56,6 +59,7 @@ struct Judged {
     ips: Vec<IpAddr>,
 }
 
+/// The state of a node's policies: what is known of pods, namespaces and policies, and the tables that follow from it.
 #[derive(Debug)]
 pub struct Engine {
     node: String,
@@ -138,6 +142,7 @@ impl Engine {
         self.tables.iter_mut().for_each(Table::lost);
     }
 
+    /// The pod with the key `namespace/name`, if it is known and some policy can be about it.
     pub fn pod(&self, key: &str) -> Option<&Pod> {
         self.pods.get(key)
     }
@@ -158,15 +163,18 @@ impl Engine {
         }
     }
 
+    /// Keys (`namespace/name`) of this node's pods that are known.
     pub fn local_pods(&self) -> Vec<String> {
         let local = self.pods.iter().filter(|(_, p)| p.node == self.node);
         local.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Keys (`namespace/name`) of the policies that are known.
     pub fn policy_keys(&self) -> Vec<String> {
         self.policies.keys().cloned().collect()
     }
 
+    /// Names of the namespaces whose labels are known.
     pub fn namespace_names(&self) -> Vec<String> {
         self.namespaces.keys().cloned().collect()
     }

@@ -6,6 +6,7 @@
 //!
 //! Only policies that select a pod of this node cost it anything, and pods of other nodes are followed only in namespaces that
 //! such a policy's peers are in.
+#![deny(missing_docs)]
 
 mod blocks;
 mod compile;

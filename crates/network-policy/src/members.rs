@@ -11,7 +11,7 @@ use crate::table::Kind;
 
 /// What is looked up of the selected pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
+pub(crate) enum Wanted {
     Addresses,
     /// The addresses with the numbers of their ports of this name.
     Port {
@@ -22,7 +22,7 @@ pub enum Wanted {
 
 /// Says what a set is for; sets of the same text are one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Source {
+pub(crate) struct Source {
     pub selection: Selection,
     pub wanted: Wanted,
     /// Pods of other nodes are of no interest.
@@ -30,18 +30,18 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         format!("{:?} {} {}", self.wanted, self.local, self.selection.text)
     }
 
-    pub fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         match self.wanted {
             Wanted::Addresses => Kind::Addresses,
             Wanted::Port { .. } => Kind::Services,
         }
     }
 
-    pub fn is_in_namespace(&self, name: &str, labels: Option<&Labels>) -> bool {
+    pub(crate) fn is_in_namespace(&self, name: &str, labels: Option<&Labels>) -> bool {
         match &self.selection.namespaces {
             Namespaces::One(one) => one == name,
             // a namespace that is not known has no labels that could be right
@@ -77,13 +77,13 @@ impl Source {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Element {
+pub(crate) struct Element {
     pub ip: IpAddr,
     pub port: Option<(u8, u16)>,
 }
 
 impl Element {
-    pub fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key {
         match self.port {
             None => Key::ip(self.ip),
             Some((protocol, port)) => Key::service(self.ip, protocol, port),
@@ -93,7 +93,7 @@ impl Element {
 
 /// A set in use.
 #[derive(Debug)]
-pub struct Members {
+pub(crate) struct Members {
     pub source: Source,
     pub users: usize,
     /// Namespaces whose labels are selected.
@@ -103,10 +103,10 @@ pub struct Members {
 }
 
 /// An element that came or went.
-pub type Step = (Element, bool);
+pub(crate) type Step = (Element, bool);
 
 impl Members {
-    pub fn new(source: Source) -> Members {
+    pub(crate) fn new(source: Source) -> Members {
         Members {
             source,
             users: 0,
@@ -115,12 +115,12 @@ impl Members {
         }
     }
 
-    pub fn elements(&self) -> impl Iterator<Item = Element> {
+    pub(crate) fn elements(&self) -> impl Iterator<Item = Element> {
         self.counts.keys().copied()
     }
 
     /// A pod of a selected namespace came, changed or went.
-    pub fn change(&mut self, old: Option<&Pod>, new: Option<&Pod>, node: &str) -> Vec<Step> {
+    pub(crate) fn change(&mut self, old: Option<&Pod>, new: Option<&Pod>, node: &str) -> Vec<Step> {
         let of = |pod: Option<&Pod>| pod.map(|p| self.source.elements(p, node)).unwrap_or_default();
         let (old, new) = (of(old), of(new));
         let mut steps = Vec::new();

@@ -17,12 +17,17 @@ pub fn label<'a>(labels: &'a Labels, key: &str) -> Option<&'a str> {
 /// What is kept of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
+    /// The pod's namespace.
     pub namespace: String,
+    /// The pod's name.
     pub name: String,
+    /// The pod's UID: a pod that is made again under its name has another.
     pub uid: String,
+    /// The pod's labels, which policies select by.
     pub labels: Labels,
     /// Empty until it is scheduled.
     pub node: String,
+    /// The pod's addresses, one of each family at most.
     pub ips: Vec<IpAddr>,
     /// Protocol, name and number of the containers' named ports.
     pub ports: Vec<(u8, String, u16)>,
@@ -86,6 +91,7 @@ pub fn protocol_number(name: &str) -> Option<u8> {
 }
 
 impl Pod {
+    /// The pod's key, `namespace/name`.
     pub fn key(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }

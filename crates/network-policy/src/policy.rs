@@ -14,7 +14,7 @@ pub enum Direction {
     Egress,
 }
 
-pub const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+pub(crate) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 /// Which namespaces' pods.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,26 +57,37 @@ pub struct Rule {
 /// A policy; a direction without rules is none that it is about.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
+    /// The policy's key, `namespace/name`.
     pub key: String,
+    /// The policy's namespace: its pods and those of peers without a namespace selector are of it.
     pub namespace: String,
+    /// The pods that the policy is about.
     pub pods: Selection,
+    /// What may reach the pods. With no rules at all nothing may; `None`: the policy says nothing of it.
     pub ingress: Option<Vec<Rule>>,
+    /// What the pods may reach, in the same way.
     pub egress: Option<Vec<Rule>>,
 }
 
 /// Why an object is no policy. The API server lets none through.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
+    /// The object is not the JSON of an object.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// A label selector cannot be understood.
     #[error(transparent)]
     Selector(#[from] SelectorError),
+    /// A protocol other than TCP, UDP and SCTP.
     #[error("unknown protocol {0:?}")]
     Protocol(String),
+    /// A port's number, or the end of a range, is not one from 0 to 65535.
     #[error("port {0} is out of range")]
     Port(String),
+    /// A block, or one of its exceptions, is not an address with a prefix length.
     #[error("ipBlock {0:?} is no network")]
     Block(String),
+    /// A peer has neither a block nor a selector.
     #[error("a peer that names nobody")]
     Peer,
 }
@@ -86,6 +97,7 @@ fn items(of: &Value) -> &[Value] {
 }
 
 impl Policy {
+    /// The rules of a direction, if the policy is about it.
     pub fn rules(&self, direction: Direction) -> Option<&Vec<Rule>> {
         match direction {
             Direction::Ingress => self.ingress.as_ref(),

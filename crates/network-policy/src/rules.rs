@@ -12,21 +12,21 @@ use cni::nft::{Batch, Chain, Family, Field, Hook, Rule, Set, Verdict, ct_state};
 use crate::policy::Direction;
 
 /// Pods' addresses to the chains of the policies that select them.
-pub const INGRESS_PODS: &str = "ingress-pods";
-pub const EGRESS_PODS: &str = "egress-pods";
+pub(crate) const INGRESS_PODS: &str = "ingress-pods";
+pub(crate) const EGRESS_PODS: &str = "egress-pods";
 /// Pairs of one address twice: a pod always reaches itself, also through a Service.
-pub const SELVES: &str = "selves";
+pub(crate) const SELVES: &str = "selves";
 /// Address, protocol and port of what every pod may reach: the cluster's DNS where it is a part of a node and no pod that a policy
 /// could name.
-pub const NODE_SERVICES: &str = "node-services";
-pub const BASE_SETS: [&str; 4] = [INGRESS_PODS, EGRESS_PODS, SELVES, NODE_SERVICES];
+pub(crate) const NODE_SERVICES: &str = "node-services";
+pub(crate) const BASE_SETS: [&str; 4] = [INGRESS_PODS, EGRESS_PODS, SELVES, NODE_SERVICES];
 
 /// Types of ICMPv6: router and neighbour solicitation and advertisement, redirection.
 const NEIGHBOUR_DISCOVERY: (u8, u8) = (133, 137);
 const EGRESS_HOOK: &str = "egress";
 const INGRESS_HOOK: &str = "ingress";
 
-pub fn map_of(direction: Direction) -> &'static str {
+pub(crate) fn map_of(direction: Direction) -> &'static str {
     match direction {
         Direction::Ingress => INGRESS_PODS,
         Direction::Egress => EGRESS_PODS,
@@ -34,7 +34,7 @@ pub fn map_of(direction: Direction) -> &'static str {
 }
 
 /// Empties the table, or makes it, and writes what does not depend on any policy.
-pub fn base(batch: &mut Batch, family: Family) {
+pub(crate) fn base(batch: &mut Batch, family: Family) {
     batch.add_table();
     batch.del_table();
     batch.add_table();
@@ -72,14 +72,14 @@ pub fn base(batch: &mut Batch, family: Family) {
 
 /// Who may be at the other end, as a test of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PeerTest {
+pub(crate) enum PeerTest {
     Anybody,
     In(Arc<str>),
 }
 
 /// Where a packet may go to, as a test of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PortTest {
+pub(crate) enum PortTest {
     Any,
     All {
         protocol: u8,
@@ -94,13 +94,13 @@ pub enum PortTest {
 }
 
 /// The chain of all policies that select a pod.
-pub fn group(policies: &[(Arc<str>, String)]) -> Vec<Rule> {
+pub(crate) fn group(policies: &[(Arc<str>, String)]) -> Vec<Rule> {
     let jump = |(chain, policy): &(Arc<str>, String)| Rule::new().jump(chain).comment(policy.clone());
     policies.iter().map(jump).chain([Rule::new().reject()]).collect()
 }
 
 /// Goes on for what meets both tests.
-pub fn test(family: Family, direction: Direction, peer: &PeerTest, port: &PortTest) -> Rule {
+pub(crate) fn test(family: Family, direction: Direction, peer: &PeerTest, port: &PortTest) -> Rule {
     let rule = match (peer, direction) {
         (PeerTest::Anybody, _) => Rule::new(),
         (PeerTest::In(set), Direction::Ingress) => Rule::new().saddr_in(family, set),

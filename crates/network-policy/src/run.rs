@@ -36,6 +36,7 @@ const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// What `run` needs to know.
 #[derive(Debug, Clone)]
 pub struct NetworkPolicyConfig {
+    /// This node's name: pods with it in `spec.nodeName` are the ones judged.
     pub node_name: String,
     /// Their families are those that are judged.
     pub node_ips: Vec<IpAddr>,
@@ -43,10 +44,13 @@ pub struct NetworkPolicyConfig {
     pub table: String,
 }
 
+/// Why the rules cannot be kept or taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkPolicyError {
+    /// The kernel refused a transaction.
     #[error(transparent)]
     Nftables(#[from] cni::nft::Error),
+    /// The thread that spoke to the kernel ended without an answer.
     #[error("a commit ended early: {0}")]
     Task(String),
 }

@@ -11,7 +11,7 @@ use crate::rules;
 
 /// What a set holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Addresses,
     /// Address, protocol and port.
     Services,
@@ -21,7 +21,7 @@ pub enum Kind {
 
 /// A thing in the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Item {
+pub(crate) enum Item {
     Set(Arc<str>),
     Chain(Arc<str>),
     /// Of a set or a map of the base.
@@ -30,7 +30,7 @@ pub enum Item {
 
 /// How it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub(crate) enum Value {
     Set(Kind),
     Chain(Vec<Rule>),
     Element(Option<Verdict>),
@@ -38,7 +38,7 @@ pub enum Value {
 
 /// The rules of one family.
 #[derive(Debug)]
-pub struct Table {
+pub(crate) struct Table {
     name: String,
     family: Family,
     items: HashMap<Item, Value>,
@@ -74,7 +74,7 @@ struct Delta<'a> {
 }
 
 impl Table {
-    pub fn new(name: &str, family: Family) -> Table {
+    pub(crate) fn new(name: &str, family: Family) -> Table {
         Table {
             name: name.to_owned(),
             family,
@@ -85,16 +85,16 @@ impl Table {
         }
     }
 
-    pub fn family(&self) -> Family {
+    pub(crate) fn family(&self) -> Family {
         self.family
     }
 
-    pub fn is_v6(&self) -> bool {
+    pub(crate) fn is_v6(&self) -> bool {
         self.family == Family::Ipv6
     }
 
     /// Has it so, or with `None` not at all.
-    pub fn want(&mut self, item: Item, value: Option<Value>) {
+    pub(crate) fn want(&mut self, item: Item, value: Option<Value>) {
         if self.items.get(&item) == value.as_ref() {
             return;
         }
@@ -106,7 +106,7 @@ impl Table {
     }
 
     /// The next batch writes everything, in place of whatever the kernel has.
-    pub fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         self.kernel = Kernel::Unknown;
     }
 
@@ -120,7 +120,7 @@ impl Table {
     }
 
     /// The change since the last batch. It counts as made.
-    pub fn batch(&mut self) -> Batch {
+    pub(crate) fn batch(&mut self) -> Batch {
         let mut batch = Batch::new(self.family, &self.name);
         let mut before = std::mem::take(&mut self.before);
         if self.is_idle() {
@@ -216,7 +216,7 @@ impl Table {
     }
 
     /// Removes the chains that earlier batches left empty; none if there are none.
-    pub fn sweep(&mut self) -> Option<Batch> {
+    pub(crate) fn sweep(&mut self) -> Option<Batch> {
         if self.stale.is_empty() || self.kernel != Kernel::Batches {
             return None;
         }

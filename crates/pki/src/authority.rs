@@ -22,13 +22,16 @@ const SKEW: Duration = Duration::minutes(5);
 /// Whom a certificate names: a Kubernetes user and its groups.
 #[derive(Debug, Clone, Default)]
 pub struct Identity<'a> {
+    /// The user's name (`CN`).
     pub common_name: &'a str,
+    /// The user's groups (`O`), in this order.
     pub organizations: &'a [&'a str],
 }
 
 /// What a certificate is for.
 #[derive(Debug, Clone)]
 pub enum Usage {
+    /// A client proves with it who it is: extended key usage `clientAuth`.
     Client,
     /// Names and addresses that the server is reached by.
     Server(Vec<String>),
@@ -217,10 +220,13 @@ pub fn not_after(der: &[u8]) -> Result<i64, PkiError> {
 pub struct Facts {
     /// Common names.
     pub subject: String,
+    /// The common names of the authority that signed it.
     pub issuer: String,
     /// By Go's names: `ClientAuth`, `ServerAuth`; of an authority `CertSign`.
     pub usages: Vec<&'static str>,
+    /// From when it is valid.
     pub not_before: OffsetDateTime,
+    /// The last second at which it is valid.
     pub not_after: OffsetDateTime,
 }
 

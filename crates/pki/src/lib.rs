@@ -1,4 +1,5 @@
 //! Certificate authorities, the certificates they sign, and kubeconfig files.
+#![deny(missing_docs)]
 
 mod accept_any;
 mod authority;
@@ -23,18 +24,37 @@ use std::path::{Path, PathBuf};
 /// Why a certificate or key could not be made, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
+    /// A file cannot be read, written or moved into place.
     #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// rcgen refuses to make or sign a certificate or request.
     #[error("certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// What was read is no certificate, request or key.
     #[error("{what} is not a certificate: {detail}")]
-    Parse { what: String, detail: String },
+    Parse {
+        /// What was read: a file's path, or its kind.
+        what: String,
+        /// Where it is wrong.
+        detail: String,
+    },
+    /// A PodCertificateRequest names a key type that Kubernetes does not have.
     #[error("unknown key type {0:?}")]
     KeyType(String),
+    /// A key cannot be made, read or used.
     #[error("key: {0}")]
     Key(String),
+    /// Only one of certificate and key is there.
     #[error("{}: certificate without its key, or key without its certificate", path.display())]
-    Halves { path: PathBuf },
+    Halves {
+        /// The file of the certificate.
+        path: PathBuf,
+    },
 }
 
 impl PkiError {

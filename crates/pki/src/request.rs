@@ -44,10 +44,12 @@ impl Request {
         }
     }
 
+    /// The user that the certificate shall name, or empty.
     pub fn common_name(&self) -> &str {
         &self.common_name
     }
 
+    /// The groups that it shall name.
     pub fn organizations(&self) -> &[String] {
         &self.organizations
     }

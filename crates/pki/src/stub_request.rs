@@ -19,11 +19,17 @@ use crate::{PkiError, private_key_pem};
 /// The types of keys that a pod may ask for, by Kubernetes' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyType {
+    /// RSA with 3072 bits; signs with SHA-256.
     Rsa3072,
+    /// RSA with 4096 bits; signs with SHA-256.
     Rsa4096,
+    /// ECDSA on the curve P-256, with SHA-256.
     EcdsaP256,
+    /// ECDSA on the curve P-384, with SHA-384.
     EcdsaP384,
+    /// ECDSA on the curve P-521, with SHA-512.
     EcdsaP521,
+    /// Ed25519.
     Ed25519,
 }
 
@@ -48,6 +54,7 @@ impl FromStr for KeyType {
 pub struct StubRequest {
     /// PKCS #8, as PEM.
     pub key: String,
+    /// The PKCS #10 request, as DER.
     pub der: Vec<u8>,
 }
 

@@ -13,6 +13,7 @@ use crate::PkiError;
 pub struct Subject {
     /// The last one, as upstream reads it; empty when there is none.
     pub common_name: String,
+    /// The groups, in the certificate's order.
     pub organizations: Vec<String>,
 }
 

@@ -7,15 +7,15 @@ use cni::nft::{Batch, Chain, Family, Field, Hook, Key, Rule, Set, Verdict, ct_st
 
 use crate::rules::Node;
 
-pub const TABLE: &str = "kube-proxy";
-pub const SERVICE_IPS: &str = "service-ips";
-pub const SERVICE_NODEPORTS: &str = "service-nodeports";
-pub const NO_ENDPOINT_SERVICES: &str = "no-endpoint-services";
-pub const NO_ENDPOINT_NODEPORTS: &str = "no-endpoint-nodeports";
-pub const FIREWALL_IPS: &str = "firewall-ips";
-pub const CLUSTER_IPS: &str = "cluster-ips";
-pub const HAIRPIN_CONNECTIONS: &str = "hairpin-connections";
-pub const REJECT_CHAIN: &str = "reject-chain";
+pub(crate) const TABLE: &str = "kube-proxy";
+pub(crate) const SERVICE_IPS: &str = "service-ips";
+pub(crate) const SERVICE_NODEPORTS: &str = "service-nodeports";
+pub(crate) const NO_ENDPOINT_SERVICES: &str = "no-endpoint-services";
+pub(crate) const NO_ENDPOINT_NODEPORTS: &str = "no-endpoint-nodeports";
+pub(crate) const FIREWALL_IPS: &str = "firewall-ips";
+pub(crate) const CLUSTER_IPS: &str = "cluster-ips";
+pub(crate) const HAIRPIN_CONNECTIONS: &str = "hairpin-connections";
+pub(crate) const REJECT_CHAIN: &str = "reject-chain";
 const NODEPORT_IPS: &str = "nodeport-ips";
 
 const SERVICES: &str = "services";
@@ -31,7 +31,7 @@ const DNAT: i32 = -100;
 const SNAT: i32 = 100;
 
 /// Empties the table, or makes it, and writes the part without Services.
-pub fn write(batch: &mut Batch, node: &Node) {
+pub(crate) fn write(batch: &mut Batch, node: &Node) {
     // Removing needs the table to be there; all of it happens at once.
     batch.add_table();
     batch.del_table();
@@ -151,6 +151,6 @@ fn rules(batch: &mut Batch, node: &Node) {
 }
 
 /// The kernel's address family of the node's addresses.
-pub fn family_of(ip: IpAddr) -> Family {
+pub(crate) fn family_of(ip: IpAddr) -> Family {
     if ip.is_ipv6() { Family::Ipv6 } else { Family::Ipv4 }
 }

@@ -57,22 +57,37 @@ pub struct Args {
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// The kubeconfig cannot be used, or the API server refuses to show this node's Node.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// The proxy ended with an error.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
+    /// A flag, or the field of the file that stands for it, has a value that it does not take.
     #[error("--{flag}: {value:?} is no {what}")]
     Flag {
+        /// The flag's name, without dashes.
         flag: &'static str,
+        /// What was given.
         value: String,
+        /// What it should be, as `address`.
         what: &'static str,
     },
+    /// The configuration file cannot be read, or has another shape.
     #[error("{path}: {message}")]
-    File { path: String, message: String },
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A feature gate is unknown or cannot be set so.
     #[error("--feature-gates: {0}")]
     FeatureGates(#[from] api::features::GateError),
+    /// Neither the flag nor the file names a kubeconfig.
     #[error("no way to the API server: give --kubeconfig")]
     NoKubeconfig,
+    /// The Node of this name has no address of type InternalIP yet.
     #[error("node {0} has no internal address yet: give --bind-address")]
     NoAddress(String),
 }

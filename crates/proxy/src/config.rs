@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use cni::link::Net;
 
+/// What the proxy has to know about its node and the cluster, with upstream's defaults for the rest.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
     /// The node's name as its Node object has it: endpoints on this node are local.
@@ -14,6 +15,7 @@ pub struct ProxyConfig {
     pub cluster_cidrs: Vec<Net>,
     /// Networks of the node's addresses that accept NodePort traffic in place of `node_ips`. Empty: `node_ips`.
     pub nodeport_addresses: Vec<Net>,
+    /// All traffic to cluster addresses gets the node's address, and not only that from outside the pods' networks.
     pub masquerade_all: bool,
     /// The bit of the packet mark that asks for masquerading.
     pub masquerade_bit: u32,
@@ -24,6 +26,7 @@ pub struct ProxyConfig {
 }
 
 impl ProxyConfig {
+    /// The configuration of a node with upstream's defaults: the mark's bit is 14, and nothing is served.
     pub fn new(node_name: &str, node_ips: Vec<IpAddr>) -> ProxyConfig {
         ProxyConfig {
             node_name: node_name.to_owned(),

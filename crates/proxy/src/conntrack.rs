@@ -12,14 +12,14 @@ const UDP: u8 = 17;
 
 /// UDP services, and who may answer for them.
 #[derive(Debug, Default)]
-pub struct Expected {
+pub(crate) struct Expected {
     by_address: HashMap<(IpAddr, u16), HashSet<(IpAddr, u16)>>,
     by_node_port: HashMap<u16, HashSet<(IpAddr, u16)>>,
 }
 
 impl Expected {
     /// A service without endpoints is left alone: there is nobody to move its clients to.
-    pub fn add(&mut self, port: &ServicePort, endpoints: &[Endpoint]) {
+    pub(crate) fn add(&mut self, port: &ServicePort, endpoints: &[Endpoint]) {
         let serving = endpoints.iter().filter(|e| e.serving);
         let serving: HashSet<(IpAddr, u16)> = serving.map(|e| (e.ip, e.port)).collect();
         if port.protocol != Protocol::Udp || serving.is_empty() {
@@ -33,7 +33,7 @@ impl Expected {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_address.is_empty()
     }
 
@@ -49,7 +49,7 @@ impl Expected {
     }
 
     /// Removes the stale entries. Blocks.
-    pub fn clean(&self, v6: bool) -> Result<usize, cni::netlink::Error> {
+    pub(crate) fn clean(&self, v6: bool) -> Result<usize, cni::netlink::Error> {
         flush(v6, |flow| self.is_stale(flow))
     }
 }

@@ -19,7 +19,7 @@ use crate::model::HealthCheck;
 
 /// How the proxy is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
+pub(crate) struct State {
     pub last_updated: jiff::Timestamp,
     /// The last change could be made.
     pub committed: bool,
@@ -86,7 +86,7 @@ where
 }
 
 /// `/healthz` is for load balancers (an ineligible node is not well), `/livez` for those who would restart it.
-pub async fn serve_healthz(
+pub(crate) async fn serve_healthz(
     address: SocketAddr,
     state: watch::Receiver<State>,
 ) -> std::io::Result<AbortOnDropHandle<()>> {
@@ -114,7 +114,7 @@ pub async fn serve_healthz(
     serve(address, handle).await
 }
 
-pub async fn serve_metrics(
+pub(crate) async fn serve_metrics(
     address: SocketAddr,
     state: watch::Receiver<State>,
 ) -> std::io::Result<AbortOnDropHandle<()>> {
@@ -152,7 +152,7 @@ fn metrics(state: &State) -> String {
 }
 
 /// The listeners of health check node ports.
-pub struct HealthChecks {
+pub(crate) struct HealthChecks {
     node_ips: Vec<IpAddr>,
     state: watch::Receiver<State>,
     by_service: HashMap<String, Check>,
@@ -165,7 +165,7 @@ struct Check {
 }
 
 impl HealthChecks {
-    pub fn new(node_ips: Vec<IpAddr>, state: watch::Receiver<State>) -> HealthChecks {
+    pub(crate) fn new(node_ips: Vec<IpAddr>, state: watch::Receiver<State>) -> HealthChecks {
         HealthChecks {
             node_ips,
             state,
@@ -174,7 +174,7 @@ impl HealthChecks {
     }
 
     /// Starts, changes or ends the check of a service. A port that cannot be had is reported, not fatal.
-    pub async fn set(&mut self, service: &str, check: Option<HealthCheck>) {
+    pub(crate) async fn set(&mut self, service: &str, check: Option<HealthCheck>) {
         let Some(check) = check else {
             self.by_service.remove(service);
             return;

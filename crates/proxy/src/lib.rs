@@ -3,6 +3,7 @@
 //! `model` reads Services and EndpointSlices, `topology` picks the endpoints, `rules` turns a Service into chains
 //! and map elements, `table` keeps what is in force and makes the smallest change; these are pure. `run` follows the
 //! API and `syncer` commits; `health` answers load balancers' checks.
+#![deny(missing_docs)]
 
 mod base;
 pub mod command;

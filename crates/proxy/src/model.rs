@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 /// One port of a Service with the addresses of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServicePort {
+pub(crate) struct ServicePort {
     pub namespace: String,
     pub name: String,
     /// Empty for a port without a name.
@@ -28,7 +28,7 @@ pub struct ServicePort {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     Tcp,
     Udp,
     Sctp,
@@ -44,7 +44,7 @@ impl Protocol {
         }
     }
 
-    pub fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
@@ -52,7 +52,7 @@ impl Protocol {
         }
     }
 
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
@@ -62,19 +62,19 @@ impl Protocol {
 }
 
 impl ServicePort {
-    pub fn externally_accessible(&self) -> bool {
+    pub(crate) fn externally_accessible(&self) -> bool {
         self.node_port.is_some() || !self.external_ips.is_empty() || !self.load_balancer_ips.is_empty()
     }
 
-    pub fn uses_cluster_endpoints(&self) -> bool {
+    pub(crate) fn uses_cluster_endpoints(&self) -> bool {
         !self.internal_local || self.externally_accessible()
     }
 
-    pub fn uses_local_endpoints(&self) -> bool {
+    pub(crate) fn uses_local_endpoints(&self) -> bool {
         self.internal_local || (self.external_local && self.externally_accessible())
     }
 
-    pub fn service_ips(&self) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn service_ips(&self) -> impl Iterator<Item = IpAddr> {
         let external = self.external_ips.iter().chain(&self.load_balancer_ips).copied();
         std::iter::once(self.cluster_ip).chain(external)
     }
@@ -82,7 +82,7 @@ impl ServicePort {
 
 /// An endpoint of one port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub ip: IpAddr,
     pub port: u16,
     pub ready: bool,
@@ -95,14 +95,14 @@ pub struct Endpoint {
 
 /// The health check that a load balancer asks this node for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
+pub(crate) struct HealthCheck {
     pub port: u16,
     /// Local ready endpoints.
     pub endpoints: usize,
 }
 
 /// A Service's ports in one family, each with its endpoints. Empty if the proxy has nothing to do with it.
-pub fn ports_of(
+pub(crate) fn ports_of(
     service: &Service,
     slices: &[EndpointSlice],
     v6: bool,
@@ -225,7 +225,7 @@ fn endpoints_of(slices: &[EndpointSlice], port_name: &str, v6: bool, node: &str)
 }
 
 /// The health check of a LoadBalancer Service with external traffic policy Local.
-pub fn health_check_of(service: &Service, slices: &[EndpointSlice], node: &str) -> Option<HealthCheck> {
+pub(crate) fn health_check_of(service: &Service, slices: &[EndpointSlice], node: &str) -> Option<HealthCheck> {
     let spec = service.spec.as_ref()?;
     let load_balancer = spec.type_.as_deref() == Some("LoadBalancer");
     if !load_balancer || spec.external_traffic_policy.as_deref() != Some("Local") {

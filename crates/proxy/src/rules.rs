@@ -20,7 +20,7 @@ const FEW: usize = 8;
 
 /// What the rules of all Services of a family have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     pub family: Family,
     pub place: Place,
     /// Addresses of this node that accept NodePort traffic.
@@ -35,7 +35,7 @@ pub struct Node {
 
 /// A service's part of the table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Fragment {
+pub(crate) struct Fragment {
     pub chains: BTreeMap<String, Vec<Rule>>,
     /// Sets of clients, with the milliseconds they stay.
     pub affinity: BTreeMap<String, u64>,
@@ -44,7 +44,7 @@ pub struct Fragment {
 }
 
 /// The rules of all ports of a Service.
-pub fn fragment(ports: &[(ServicePort, Vec<Endpoint>)], node: &Node) -> Fragment {
+pub(crate) fn fragment(ports: &[(ServicePort, Vec<Endpoint>)], node: &Node) -> Fragment {
     let mut fragment = Fragment::default();
     for (port, endpoints) in ports {
         let choice = choose(port, endpoints, &node.place);
@@ -289,7 +289,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::model::Protocol;
 
-    pub fn service_port() -> ServicePort {
+    pub(crate) fn service_port() -> ServicePort {
         ServicePort {
             namespace: "ns".into(),
             name: "svc".into(),
@@ -307,7 +307,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub fn endpoint(last: u8, local: bool) -> Endpoint {
+    pub(crate) fn endpoint(last: u8, local: bool) -> Endpoint {
         Endpoint {
             ip: [10, 42, 0, last].into(),
             port: 8080,
@@ -320,7 +320,7 @@ pub(crate) mod tests {
         }
     }
 
-    pub fn node() -> Node {
+    pub(crate) fn node() -> Node {
         Node {
             family: Family::Ipv4,
             place: Place {

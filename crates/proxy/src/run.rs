@@ -23,19 +23,27 @@ use crate::syncer::Proxy;
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const BY_SERVICE: &str = "service";
 
+/// Why the proxy ends, or its rules cannot be taken down.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
+    /// The configuration has no address of the node, so there is no family to make rules for.
     #[error("the node has no address: rules have no family")]
     NoAddress,
+    /// The health server or the metrics server cannot listen.
     #[error("listening on {address}: {source}")]
     Listen {
+        /// Where it should listen.
         address: std::net::SocketAddr,
+        /// The system's error.
         source: std::io::Error,
     },
+    /// The kernel does not tell the node's addresses.
     #[error("addresses of this node: {0}")]
     Links(#[from] cni::netlink::Error),
+    /// The kernel refused a transaction.
     #[error(transparent)]
     Nftables(#[from] cni::nft::Error),
+    /// The thread that spoke to the kernel ended without an answer.
     #[error("a commit ended early: {0}")]
     Task(String),
 }

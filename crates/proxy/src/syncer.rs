@@ -29,7 +29,7 @@ const SWEEP_AFTER: Duration = Duration::from_secs(2);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_MOST: Duration = Duration::from_secs(30);
 
-pub struct Proxy {
+pub(crate) struct Proxy {
     config: ProxyConfig,
     sources: Sources,
     node_ips: Vec<IpAddr>,
@@ -48,7 +48,7 @@ pub struct Proxy {
 type Ports = Vec<(ServicePort, Vec<Endpoint>)>;
 
 impl Proxy {
-    pub fn new(
+    pub(crate) fn new(
         config: ProxyConfig,
         sources: Sources,
         node_ips: Vec<IpAddr>,
@@ -103,7 +103,7 @@ impl Proxy {
     }
 
     /// Reads the Node and the ServiceCIDRs; says whether what all rules depend on has changed.
-    pub fn update_node(&mut self) -> bool {
+    pub(crate) fn update_node(&mut self) -> bool {
         let object = self.sources.nodes.get(&self.config.node_name);
         let zone = object
             .as_ref()
@@ -166,7 +166,7 @@ impl Proxy {
     }
 
     /// Brings these services up to date.
-    pub async fn sync(&mut self, dirty: BTreeSet<String>) {
+    pub(crate) async fn sync(&mut self, dirty: BTreeSet<String>) {
         if dirty.is_empty() {
             return;
         }
@@ -183,7 +183,7 @@ impl Proxy {
     }
 
     /// Writes everything anew, in one transaction a family.
-    pub async fn resync(&mut self) {
+    pub(crate) async fn resync(&mut self) {
         let families: Vec<Family> = self.tables.iter().map(|t| t.node().family).collect();
         for (at, family) in families.into_iter().enumerate() {
             let node = self.node(family);
@@ -264,7 +264,7 @@ impl Proxy {
     }
 
     /// The deadline has come: tries again, or removes chains that are no longer used.
-    pub async fn due(&mut self) {
+    pub(crate) async fn due(&mut self) {
         self.deadline = None;
         if self.failing.is_some() {
             self.resync().await;

@@ -11,7 +11,7 @@ use crate::rules::{Fragment, Node};
 type ElementKey = (&'static str, Key);
 
 /// The rules of one family.
-pub struct Table {
+pub(crate) struct Table {
     node: Node,
     fragments: HashMap<String, Fragment>,
     /// Services that want an element. Two may want the same, as an external address of both: the first by name gets
@@ -35,7 +35,7 @@ struct Delta {
 }
 
 impl Table {
-    pub fn new(node: Node) -> Table {
+    pub(crate) fn new(node: Node) -> Table {
         Table {
             node,
             fragments: HashMap::new(),
@@ -44,17 +44,17 @@ impl Table {
         }
     }
 
-    pub fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.node
     }
 
     /// Forgets all; the next `full` writes only what is put in from here on.
-    pub fn reset(&mut self, node: Node) {
+    pub(crate) fn reset(&mut self, node: Node) {
         *self = Table::new(node);
     }
 
     /// Everything, in place of whatever the kernel has.
-    pub fn full(&mut self) -> Batch {
+    pub(crate) fn full(&mut self) -> Batch {
         self.stale.clear();
         let mut batch = Batch::new(self.node.family, base::TABLE);
         base::write(&mut batch, &self.node);
@@ -83,7 +83,7 @@ impl Table {
     }
 
     /// Puts in, changes or (with an empty fragment) removes services, and gives the change.
-    pub fn apply(&mut self, changes: Vec<(String, Fragment)>) -> Batch {
+    pub(crate) fn apply(&mut self, changes: Vec<(String, Fragment)>) -> Batch {
         let mut delta = Delta::default();
         let mut before: HashMap<ElementKey, Option<Verdict>> = HashMap::new();
         for (service, new) in changes {
@@ -191,7 +191,7 @@ impl Table {
     }
 
     /// Removes the chains that earlier changes left empty; none if there are none.
-    pub fn sweep(&mut self) -> Option<Batch> {
+    pub(crate) fn sweep(&mut self) -> Option<Batch> {
         if self.stale.is_empty() {
             return None;
         }

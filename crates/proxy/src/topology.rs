@@ -5,14 +5,14 @@ use crate::model::{Endpoint, ServicePort};
 
 /// Where this node is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     pub node: String,
     /// Its label `topology.kubernetes.io/zone`.
     pub zone: String,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Choice<'a> {
+pub(crate) struct Choice<'a> {
     /// For traffic policy Cluster.
     pub cluster: Vec<&'a Endpoint>,
     /// For traffic policy Local.
@@ -59,7 +59,7 @@ fn dying(endpoint: &Endpoint) -> bool {
     endpoint.serving && endpoint.terminating
 }
 
-pub fn choose<'a>(port: &ServicePort, endpoints: &'a [Endpoint], place: &Place) -> Choice<'a> {
+pub(crate) fn choose<'a>(port: &ServicePort, endpoints: &'a [Endpoint], place: &Place) -> Choice<'a> {
     let mut choice = Choice::default();
     if port.uses_cluster_endpoints() {
         let mode = Mode::of(endpoints, place);

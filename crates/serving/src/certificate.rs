@@ -12,12 +12,16 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// Why a certificate cannot be shown.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
+    /// The PEM of the certificate is broken.
     #[error("serving certificate: {0}")]
     Certificate(rustls_pki_types::pem::Error),
+    /// The PEM has no certificate in it.
     #[error("serving certificate: there is none in the file")]
     Empty,
+    /// The PEM of the key is broken, or has no key in it.
     #[error("key of the serving certificate: {0}")]
     Key(rustls_pki_types::pem::Error),
+    /// The key is of a kind that is not known, or of another certificate.
     #[error("serving certificate: {0}")]
     Tls(#[from] rustls::Error),
 }

@@ -1,5 +1,6 @@
 //! A connection as every component serves it: HTTP/1.1, or HTTP/2 where the handshake agreed on it, with upstream's limits
 //! of time and an end for connections that do nothing or do not take their answers.
+#![deny(missing_docs)]
 
 mod activity;
 mod certificate;
@@ -34,7 +35,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// What a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
+    /// HTTP/1.1, one request after the other.
     Http1,
+    /// HTTP/2, at most 250 requests at a time.
     Http2,
 }
 

@@ -97,10 +97,12 @@ impl TlsSettings {
         Ok(settings)
     }
 
+    /// The cryptography, with no other cipher suites than those that are offered.
     pub fn provider(&self) -> Arc<CryptoProvider> {
         self.provider.clone()
     }
 
+    /// The versions of TLS that are offered.
     pub fn versions(&self) -> &'static [&'static SupportedProtocolVersion] {
         self.versions
     }
