@@ -45,6 +45,7 @@ const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
+/// The bits of every capability that Linux 6 has.
 pub const ALL: u64 = (1 << NAMES.len()) - 1;
 
 /// What a container has when nothing is said: the set of upstream's runtimes.

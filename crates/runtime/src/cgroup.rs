@@ -10,8 +10,16 @@ use crate::spec::{DeviceNode, Resources};
 /// Where the kernel's controllers are mounted.
 #[derive(Debug, Clone)]
 pub enum Hierarchy {
-    V1 { controllers: Vec<Controller> },
-    V2 { root: PathBuf },
+    /// Version 1, also where the unified hierarchy is mounted beside it.
+    V1 {
+        /// Its hierarchies, each with the controllers mounted together.
+        controllers: Vec<Controller>,
+    },
+    /// Version 2: one hierarchy with all controllers.
+    V2 {
+        /// Where it is mounted.
+        root: PathBuf,
+    },
 }
 
 /// One hierarchy of version 1.
@@ -19,10 +27,12 @@ pub enum Hierarchy {
 pub struct Controller {
     /// `cpu`, or `cpu,cpuacct`, or `name=systemd`: also the options that mount it again.
     pub options: String,
+    /// Where it is mounted.
     pub root: PathBuf,
 }
 
 impl Controller {
+    /// The directory's name below `/sys/fs/cgroup` in a container: the options without `name=`.
     pub fn dir_name(&self) -> &str {
         self.options.strip_prefix("name=").unwrap_or(&self.options)
     }
@@ -64,12 +74,19 @@ pub struct Usage {
     pub cpu: u64,
     /// Bytes.
     pub memory: u64,
+    /// Bytes in use without file pages that nobody touched lately: what eviction looks at.
     pub working_set: u64,
+    /// Bytes of anonymous memory.
     pub rss: u64,
+    /// Bytes; none if nothing limits the group.
     pub memory_limit: Option<u64>,
+    /// How often a page was not mapped, since the group was made.
     pub page_faults: u64,
+    /// Those for which the page had to be read from a disk.
     pub major_page_faults: u64,
+    /// Bytes on swap.
     pub swap: u64,
+    /// Processes and threads in the group and below.
     pub processes: u64,
 }
 
@@ -180,6 +197,10 @@ impl Hierarchy {
         Ok(())
     }
 
+    /// Sets the limits that are given. Those that are not stay as they are.
+    ///
+    /// # Errors
+    /// What the kernel refuses, with file and value, and a name in `unified` that is no file's.
     pub fn apply(&self, group: &str, r: &Resources) -> io::Result<()> {
         match self {
             Self::V1 { .. } => self.apply_v1(group, r),
@@ -262,6 +283,7 @@ impl Hierarchy {
         Ok(())
     }
 
+    /// The PIDs in the group and the groups below it, ascending. Empty if there is no such group.
     pub fn processes(&self, group: &str) -> Vec<i32> {
         let dir = match self {
             Self::V1 { .. } => self.controller("memory").or_else(|| self.controller("pids")),
@@ -294,6 +316,7 @@ impl Hierarchy {
         field(&dir.join(file), "oom_kill").unwrap_or(0)
     }
 
+    /// What the group uses now. A controller that is not mounted, or a group that is gone, counts as zero.
     pub fn usage(&self, group: &str) -> Usage {
         let at = |name: &str, file: &str| {
             self.controller(name)

@@ -1,4 +1,5 @@
 //! A container runtime: images in a store, a shim that runs a pod's containers, and the CRI services over both.
+#![deny(missing_docs)]
 
 pub mod capabilities;
 pub mod cgroup;

@@ -9,15 +9,15 @@ use std::path::{Component, Path, PathBuf};
 
 use tokio::io::unix::AsyncFd;
 
-pub const CWD: RawFd = libc::AT_FDCWD;
-pub const RESOLVE_IN_ROOT: u64 = 0x10;
+pub(crate) const CWD: RawFd = libc::AT_FDCWD;
+pub(crate) const RESOLVE_IN_ROOT: u64 = 0x10;
 const OPEN_TREE_CLONE: libc::c_uint = 1;
 const AT_RECURSIVE: libc::c_uint = 0x8000;
 const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
 const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
-pub const MOUNT_ATTR_RDONLY: u64 = 0x1;
+pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x1;
 
-pub fn path_text(path: impl AsRef<Path>) -> io::Result<CString> {
+pub(crate) fn path_text(path: impl AsRef<Path>) -> io::Result<CString> {
     let bytes = path.as_ref().as_os_str().as_encoded_bytes();
     CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "path holds a NUL byte"))
 }
@@ -139,13 +139,13 @@ pub fn read_in_root(root: BorrowedFd, path: impl AsRef<Path>, most: u64) -> io::
     Ok(bytes)
 }
 
-pub fn mkdir_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+pub(crate) fn mkdir_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let name = path_text(name)?;
     // SAFETY: the name outlives the call.
     check(unsafe { libc::c_long::from(libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), mode)) }).map(drop)
 }
 
-pub fn mknod_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32, device: u64) -> io::Result<()> {
+pub(crate) fn mknod_at(dir: BorrowedFd, name: impl AsRef<Path>, mode: u32, device: u64) -> io::Result<()> {
     let name = path_text(name)?;
     // SAFETY: the name outlives the call.
     check(unsafe { libc::c_long::from(libc::mknodat(dir.as_raw_fd(), name.as_ptr(), mode, device)) }).map(drop)
@@ -251,7 +251,7 @@ pub fn permitted_capabilities() -> io::Result<u64> {
     Ok(u64::from(data[0].permitted) | u64::from(data[1].permitted) << 32)
 }
 
-pub fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
+pub(crate) fn prctl(option: libc::c_int, a: u64, b: u64) -> io::Result<()> {
     // SAFETY: only options with integer arguments are used here.
     check(unsafe { libc::c_long::from(libc::prctl(option, a, b, 0u64, 0u64)) }).map(drop)
 }
@@ -274,7 +274,7 @@ pub fn default_action(signal: i32) -> io::Result<()> {
     check(done).map(drop)
 }
 
-pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit {
         rlim_cur: soft,
         rlim_max: hard,

@@ -134,7 +134,6 @@ impl Pod {
             private_ipc: true,
             shared_pid,
             sysctls: vec![("net.ipv4.ip_local_port_range".into(), "2000 3000".into())],
-            oom_score_adj: 0,
         };
         std::fs::write(dir.path().join(SPEC), serde_json::to_vec(&spec).unwrap()).unwrap();
         let group = format!(

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+/// A text that is no image name; the message is containerd's.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid reference format: {0:?}")]
 pub struct InvalidReference(pub String);
@@ -11,7 +12,9 @@ pub struct InvalidReference(pub String);
 pub struct Reference {
     /// `docker.io` for short names.
     pub host: String,
+    /// The repository, with `library/` before Docker's official ones.
     pub path: String,
+    /// The tag, of 128 characters at most.
     pub tag: Option<String>,
     /// `sha256:...`.
     pub digest: Option<String>,
@@ -41,6 +44,10 @@ fn is_tag(text: &str) -> bool {
 }
 
 impl Reference {
+    /// Reads a name in any of Docker's short forms.
+    ///
+    /// # Errors
+    /// When the text breaks the grammar, or has a digest that is not SHA-256.
     pub fn parse(text: &str) -> Result<Self, InvalidReference> {
         let invalid = || InvalidReference(text.to_owned());
         let (name, digest) = match text.split_once('@') {

@@ -16,14 +16,33 @@ use super::unpack::{self, UnpackError, digest_of};
 /// A broken-off download may be resumed for so long.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Why the store cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The disk, or the index on it.
     #[error("{path}: {error}")]
-    Io { path: String, error: io::Error },
+    Io {
+        /// The file or directory.
+        path: String,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A layer cannot be unpacked.
     #[error("layer {layer}: {error}")]
-    Layer { layer: String, error: UnpackError },
+    Layer {
+        /// The digest of its uncompressed archive.
+        layer: String,
+        /// Why not.
+        error: UnpackError,
+    },
+    /// An image or archive is not as the specifications have it.
     #[error("image {image}: {text}")]
-    Image { image: String, text: String },
+    Image {
+        /// What the fault is in: an image's name or a document.
+        image: String,
+        /// What is wrong.
+        text: String,
+    },
 }
 
 pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
@@ -44,6 +63,7 @@ pub struct Image {
     pub size: u64,
     /// Names below the layer directory, topmost first.
     pub layers: Vec<String>,
+    /// What containers of the image start with.
     pub settings: Settings,
     /// Nobody but a client who names it removes it: what comes from an archive may be in no registry.
     #[serde(default)]
@@ -66,6 +86,7 @@ struct Index {
     next: u64,
 }
 
+/// The images of a node, on its disk. One process at a time may have it open.
 #[derive(Debug)]
 pub struct ImageStore {
     root: PathBuf,
@@ -126,10 +147,19 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Where an image's layers come from: the n-th, lowest first.
 pub trait Layers {
+    /// Opens the archive of the layer, compressed or not.
+    ///
+    /// # Errors
+    /// When there is no such layer or it cannot be read.
     fn open(&mut self, n: usize) -> Result<Box<dyn Read + '_>, StoreError>;
 }
 
 impl ImageStore {
+    /// Opens the store below `root`, or makes it. Layers that a process left half unpacked are removed, and so are
+    /// downloads that nobody resumed for a day.
+    ///
+    /// # Errors
+    /// When the directories cannot be made or read, or the index is damaged.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layers = root.join("layers");
         fs::create_dir_all(&layers).map_err(at(&layers))?;
@@ -174,6 +204,7 @@ impl ImageStore {
         Ok(())
     }
 
+    /// The directory that holds the layers, one directory each.
     pub fn layer_dir(&self) -> PathBuf {
         self.root.join("layers")
     }
@@ -183,6 +214,7 @@ impl ImageStore {
         self.root.join("ingest")
     }
 
+    /// Every image, by id.
     pub fn list(&self) -> Vec<Image> {
         lock(&self.index).images.values().cloned().collect()
     }
@@ -365,6 +397,7 @@ impl ImageStore {
         nix::unistd::syncfs(&file).map_err(|e| at(&dir)(e.into()))
     }
 
+    /// Returns whether the topmost of these layers (lowest first) is unpacked together with those below.
     pub fn has_layer(&self, diff_ids: &[String]) -> bool {
         let chain = diff_ids.iter().fold(String::new(), |chain, diff_id| {
             if chain.is_empty() {

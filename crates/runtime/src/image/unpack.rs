@@ -14,16 +14,36 @@ use tar::EntryType;
 
 use crate::sys;
 
+/// Why a layer's archive cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
+    /// The archive breaks off or is no tar archive.
     #[error("read the archive: {0}")]
     Archive(io::Error),
+    /// An entry cannot be made.
     #[error("{path}: {error}")]
-    Entry { path: String, error: io::Error },
+    Entry {
+        /// The entry's path in the archive.
+        path: String,
+        /// What the system says, or what is unsafe about the path.
+        error: io::Error,
+    },
+    /// The archive has an entry that no layer may have.
     #[error("{path}: entries of type {kind:?} are not supported")]
-    Kind { path: String, kind: EntryType },
+    Kind {
+        /// The entry's path in the archive.
+        path: String,
+        /// What the entry is.
+        kind: EntryType,
+    },
+    /// The content is not what the image's configuration promised.
     #[error("digest is {found}, not {expected}")]
-    Digest { expected: String, found: String },
+    Digest {
+        /// The digest promised.
+        expected: String,
+        /// The digest of what came.
+        found: String,
+    },
 }
 
 /// Hashes what passes.
@@ -33,6 +53,7 @@ pub struct Hashing<R> {
 }
 
 impl<R: Read> Hashing<R> {
+    /// Passes on what `inner` reads, from its begin on.
     pub fn new(inner: R) -> Self {
         Self {
             inner,
@@ -55,6 +76,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// A SHA-256 hash as images have it: `sha256:` and 64 hexadecimal digits.
 pub fn digest_text(hash: &[u8]) -> String {
     use std::fmt::Write;
     hash.iter().fold("sha256:".to_owned(), |mut text, byte| {
@@ -63,6 +85,7 @@ pub fn digest_text(hash: &[u8]) -> String {
     })
 }
 
+/// The SHA-256 digest of the bytes.
 pub fn digest_of(bytes: &[u8]) -> String {
     digest_text(&Sha256::digest(bytes))
 }
@@ -127,7 +150,9 @@ pub fn layer(archive: impl Read, dir: &Path, parents: &[PathBuf], diff_id: &str)
 /// Bytes of files' content, and files of every kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
+    /// Bytes of files' content.
     pub bytes: u64,
+    /// Files, directories, links and so on.
     pub inodes: u64,
 }
 

@@ -3,18 +3,26 @@
 /// Who a process runs as.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
+    /// The user's number.
     pub uid: u32,
+    /// The number of the primary group.
     pub gid: u32,
+    /// Numbers of supplementary groups.
     pub groups: Vec<u32>,
+    /// The home directory, if the image's `/etc/passwd` names one.
     pub home: Option<String>,
 }
 
+/// Why an image has no such user.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum UserError {
+    /// The name is not in `/etc/passwd`.
     #[error("unable to find user {0}: no matching entries in passwd file")]
     User(String),
+    /// The name is not in `/etc/group`.
     #[error("unable to find group {0}: no matching entries in group file")]
     Group(String),
+    /// A number that is too large, and whose it is.
     #[error("{0} of {1} is out of range: the largest is {LARGEST_ID}")]
     Range(u32, String),
 }

@@ -9,10 +9,14 @@ use serde::Deserialize;
 use super::error::PullError;
 use super::http::{Http, Outgoing};
 
+/// What proves to a registry who pulls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credentials {
+    /// A user's name and password, for the token service or, where the registry asks so, for itself.
     Password {
+        /// The user's name.
         username: String,
+        /// The password.
         password: String,
     },
     /// Exchanged for a token at the registry's token service.
@@ -45,6 +49,7 @@ impl Credentials {
         })
     }
 
+    /// The credentials of a pull that the kubelet asks for; none if all fields are empty.
     pub fn from_cri(auth: &v1::AuthConfig) -> Option<Self> {
         Self::from_parts(
             &auth.username,
@@ -98,7 +103,7 @@ struct Token {
     access_token: String,
 }
 
-pub fn basic(username: &str, password: &str) -> String {
+pub(crate) fn basic(username: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{username}:{password}")))
 }
 

@@ -26,7 +26,7 @@ const BUNDLES: [&str; 5] = [
 ];
 const CONNECT: Duration = Duration::from_secs(30);
 
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 

@@ -33,7 +33,7 @@ pub struct Download {
 }
 
 impl Download {
-    pub fn new(dir: &Path, digest: &str) -> Self {
+    pub(crate) fn new(dir: &Path, digest: &str) -> Self {
         Self {
             digest: digest.to_owned(),
             path: dir.join(digest.trim_start_matches("sha256:")),
@@ -46,7 +46,7 @@ impl Download {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         matches!(self.progress().done, Some(Err(_)))
     }
 
@@ -182,7 +182,7 @@ impl Download {
 }
 
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     file: File,
     download: Arc<Download>,
     at: u64,

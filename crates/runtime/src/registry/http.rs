@@ -17,7 +17,7 @@ const MOST_REDIRECTS: usize = 10;
 const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, Default)]
-pub struct Outgoing {
+pub(crate) struct Outgoing {
     pub url: String,
     pub accept: Vec<&'static str>,
     pub authorization: Option<String>,
@@ -28,11 +28,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    pub fn method(&self) -> &'static str {
+    pub(crate) fn method(&self) -> &'static str {
         if self.form.is_some() { "Post" } else { "Get" }
     }
 
-    pub fn failed(&self, reason: impl Into<String>) -> PullError {
+    pub(crate) fn failed(&self, reason: impl Into<String>) -> PullError {
         PullError::Request {
             method: self.method(),
             url: self.url.clone(),
@@ -42,7 +42,7 @@ impl Outgoing {
 }
 
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     body: Incoming,

@@ -20,7 +20,7 @@ pub struct Proxies {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     pub host: String,
     pub port: u16,
     /// `Proxy-Authorization`.

@@ -80,7 +80,7 @@ impl Session {
         self.http.send(&outgoing).await
     }
 
-    pub async fn blob(&self, digest: &str, offset: u64) -> Result<Answer, PullError> {
+    pub(crate) async fn blob(&self, digest: &str, offset: u64) -> Result<Answer, PullError> {
         self.get(&format!("blobs/{digest}"), &[], offset).await
     }
 
@@ -153,6 +153,7 @@ impl Layers for Blobs {
 }
 
 impl Puller {
+    /// A puller for these registries, whose hosts `resolve` finds.
     pub fn new(registries: Registries, resolve: Resolve) -> Self {
         Self {
             http: Http { registries, resolve },

@@ -9,14 +9,34 @@ use serde::Deserialize;
 use super::auth::Credentials;
 use super::proxy::Proxies;
 
+/// Why a `registries.yaml` cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistriesError {
+    /// The file cannot be read.
     #[error("{path}: {error}")]
-    Read { path: String, error: std::io::Error },
+    Read {
+        /// The file.
+        path: String,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file is not YAML of the shape.
     #[error("{path}: {reason}")]
-    Parse { path: String, reason: String },
+    Parse {
+        /// The file, or `registries` for a text.
+        path: String,
+        /// Where and why.
+        reason: String,
+    },
+    /// A pattern of `rewrite` is no regular expression.
     #[error("registries: rewrite {pattern:?}: {error}")]
-    Rewrite { pattern: String, error: regex::Error },
+    Rewrite {
+        /// The pattern.
+        pattern: String,
+        /// Where it is wrong.
+        error: regex::Error,
+    },
+    /// A mirror's endpoint has another scheme than `http` and `https`, or no host.
     #[error("registries: endpoint {0:?} is not an http or https URL")]
     Endpoint(String),
 }
@@ -59,9 +79,13 @@ struct AuthFile {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct TlsFiles {
+    /// PEM certificates of the authorities that may sign the endpoint's certificate, in place of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// The client's certificate in PEM.
     pub cert_file: Option<PathBuf>,
+    /// The key of that certificate in PEM.
     pub key_file: Option<PathBuf>,
+    /// Any certificate of the endpoint is taken.
     pub insecure_skip_verify: bool,
 }
 
@@ -76,6 +100,7 @@ struct Mirror {
 pub struct Registries {
     mirrors: BTreeMap<String, Mirror>,
     configs: BTreeMap<String, (Option<Credentials>, TlsFiles)>,
+    /// The proxies on the way to registries.
     pub proxies: Proxies,
 }
 
@@ -137,6 +162,10 @@ impl Registries {
         }
     }
 
+    /// Reads the YAML of a `registries.yaml`. An empty text has no settings.
+    ///
+    /// # Errors
+    /// When the text is not of the shape, a pattern is no regular expression, or an endpoint no URL.
     pub fn parse(text: &str) -> Result<Self, RegistriesError> {
         if text.trim().is_empty() {
             return Ok(Self::default());
@@ -214,10 +243,12 @@ impl Registries {
             .filter(|tls| **tls != TlsFiles::default())
     }
 
+    /// The TLS settings of an endpoint's host; the default if it has none.
     pub fn tls(&self, host: &str) -> TlsFiles {
         self.tls_of(host).cloned().unwrap_or_default()
     }
 
+    /// The credentials for an endpoint's host. Those of `docker.io` are good for `registry-1.docker.io` too.
     pub fn credentials(&self, host: &str) -> Option<Credentials> {
         let name = if host == "registry-1.docker.io" {
             "docker.io"

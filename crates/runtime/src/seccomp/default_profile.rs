@@ -71,7 +71,7 @@ const PERSONALITIES: [u64; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Address families above `AF_ALG` that are allowed; `AF_ALG` and `AF_VSOCK` reach past the container.
 const FAMILIES: [i32; 6] = [libc::AF_NFC, 41, 42, 43, libc::AF_XDP, 45];
 
-pub fn profile(capabilities: u64) -> Profile {
+pub(crate) fn profile(capabilities: u64) -> Profile {
     let mut rules = Vec::new();
     let mut allow = |names: &str, conditions: &[Condition]| {
         for number in names.split(' ').filter_map(number) {

@@ -105,7 +105,7 @@ impl When {
     }
 }
 
-pub fn parse(text: &[u8], have: u64) -> Result<Profile, String> {
+pub(crate) fn parse(text: &[u8], have: u64) -> Result<Profile, String> {
     let text: Text = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     let mut profile = Profile {
         default: action(&text.default_action, text.default_errno_ret)?,

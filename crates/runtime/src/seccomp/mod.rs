@@ -16,12 +16,12 @@ use std::io;
 use crate::spec::Seccomp;
 
 #[cfg(target_arch = "x86_64")]
-pub const ARCH: u32 = 0xc000_003e;
+pub(crate) const ARCH: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
-pub const ARCH: u32 = 0xc000_00b7;
+pub(crate) const ARCH: u32 = 0xc000_00b7;
 
-pub const ALLOW: u32 = 0x7fff_0000;
-pub const ERRNO: u32 = 0x0005_0000;
+pub(crate) const ALLOW: u32 = 0x7fff_0000;
+pub(crate) const ERRNO: u32 = 0x0005_0000;
 
 const LD_WORD: u16 = 0x20;
 const AND: u16 = 0x54;
@@ -36,7 +36,7 @@ const MATCHED: u8 = 254;
 const FAILED: u8 = 255;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
+pub(crate) enum Comparison {
     Equal,
     NotEqual,
     Less,
@@ -48,7 +48,7 @@ pub enum Comparison {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Condition {
+pub(crate) struct Condition {
     pub argument: u8,
     pub comparison: Comparison,
     pub value: u64,
@@ -63,12 +63,12 @@ pub struct Rule {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
+pub(crate) struct Profile {
     pub default: u32,
     pub rules: Vec<Rule>,
 }
 
-pub fn number(name: &str) -> Option<u32> {
+pub(crate) fn number(name: &str) -> Option<u32> {
     numbers::NUMBERS
         .binary_search_by(|(n, _)| (*n).cmp(name))
         .ok()

@@ -1,7 +1,7 @@
 //! System call numbers of aarch64 Linux by name, from the kernel's table as golang.org/x/sys publishes it:
 //! `awk '/^\tSYS_/{n=tolower(substr($1,5)); print "    (\"" n "\", " $3 "),"}' unix/zsysnum_linux_arm64.go | sort -u`
 
-pub const NUMBERS: &[(&str, u32)] = &[
+pub(crate) const NUMBERS: &[(&str, u32)] = &[
     ("accept", 202),
     ("accept4", 242),
     ("acct", 89),

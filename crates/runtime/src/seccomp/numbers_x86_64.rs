@@ -1,7 +1,7 @@
 //! System call numbers of x86_64 Linux by name, from the kernel's table as golang.org/x/sys publishes it:
 //! `awk '/^\tSYS_/{n=tolower(substr($1,5)); print "    (\"" n "\", " $3 "),"}' unix/zsysnum_linux_amd64.go | sort -u`
 
-pub const NUMBERS: &[(&str, u32)] = &[
+pub(crate) const NUMBERS: &[(&str, u32)] = &[
     ("_sysctl", 156),
     ("accept", 43),
     ("accept4", 288),

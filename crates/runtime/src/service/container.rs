@@ -24,7 +24,7 @@ const SIGKILL: i32 = 9;
 const LAST_BREATH: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
-pub struct Container {
+pub(crate) struct Container {
     pub id: String,
     pub sandbox_id: String,
     /// On disk: record, specification, the writable layer.
@@ -37,7 +37,7 @@ pub struct Container {
 }
 
 impl Container {
-    pub fn new(runtime: &Runtime, record: ContainerRecord) -> Self {
+    pub(crate) fn new(runtime: &Runtime, record: ContainerRecord) -> Self {
         Self {
             id: record.id.clone(),
             sandbox_id: record.sandbox_id.clone(),
@@ -49,15 +49,15 @@ impl Container {
         }
     }
 
-    pub fn record(&self) -> ContainerRecord {
+    pub(crate) fn record(&self) -> ContainerRecord {
         self.record.borrow().clone()
     }
 
-    pub fn with<T>(&self, look: impl FnOnce(&ContainerRecord) -> T) -> T {
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&ContainerRecord) -> T) -> T {
         look(&self.record.borrow())
     }
 
-    pub fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         self.with(ContainerRecord::running)
     }
 
@@ -67,11 +67,11 @@ impl Container {
         record::save(&self.dir.join(RECORD), &self.record())
     }
 
-    pub fn spec_path(&self) -> PathBuf {
+    pub(crate) fn spec_path(&self) -> PathBuf {
         self.dir.join(SPEC)
     }
 
-    pub fn spec(&self) -> Result<ContainerSpec> {
+    pub(crate) fn spec(&self) -> Result<ContainerSpec> {
         let path = self.spec_path();
         let text = std::fs::read(&path).map_err(at(&path))?;
         serde_json::from_slice(&text).map_err(|e| at(&path)(e.into()))
@@ -120,7 +120,7 @@ impl Container {
         })
     }
 
-    pub fn load(dir: &Path) -> Option<ContainerRecord> {
+    pub(crate) fn load(dir: &Path) -> Option<ContainerRecord> {
         record::load(&dir.join(RECORD))
     }
 }

@@ -113,7 +113,7 @@ fn identity(security: &v1::LinuxContainerSecurityContext, image: &Image, layer_d
     Ok(identity)
 }
 
-pub fn resources(r: &v1::LinuxContainerResources) -> Resources {
+pub(crate) fn resources(r: &v1::LinuxContainerResources) -> Resources {
     let positive = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0);
     let given = |n: i64| Some(n).filter(|n| *n != 0);
     Resources {

@@ -52,7 +52,7 @@ fn below(host: &Path, target: &Path, access: &str, out: &mut Vec<DeviceNode>) {
     }
 }
 
-pub fn of(asked: &[v1::Device], privileged: bool) -> Result<Vec<DeviceNode>> {
+pub(crate) fn of(asked: &[v1::Device], privileged: bool) -> Result<Vec<DeviceNode>> {
     let mut devices: Vec<DeviceNode> = USUAL
         .iter()
         .map(|(path, major, minor)| DeviceNode {

@@ -31,7 +31,7 @@ fn null() -> Result<OwnedFd> {
     Ok(file.into())
 }
 
-pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| RuntimeError::Shim(format!("make a pipe: {e}")))
 }
 

@@ -18,7 +18,7 @@ pub struct Target {
 }
 
 impl Target {
-    pub fn new(runtime: &Runtime, sandbox_id: &str) -> Result<Self> {
+    pub(crate) fn new(runtime: &Runtime, sandbox_id: &str) -> Result<Self> {
         let found = runtime.sandbox(sandbox_id)?;
         found.shim()?;
         let own = sandbox::has_own_network(&found.config());

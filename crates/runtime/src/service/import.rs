@@ -20,34 +20,34 @@ const IMPORT: &str = "/skiff.runtime.v1.Images/Import";
 const UNTAG: &str = "/skiff.runtime.v1.Images/Untag";
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct ImportRequest {
+pub(crate) struct ImportRequest {
     /// On the node.
     #[prost(string, tag = "1")]
     pub path: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct ImportResponse {
+pub(crate) struct ImportResponse {
     /// The names of every image in the archive; of those without a name the id.
     #[prost(string, repeated, tag = "1")]
     pub images: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
-pub struct ImportServer(pub Arc<Runtime>);
+pub(crate) struct ImportServer(pub Arc<Runtime>);
 
 impl NamedService for ImportServer {
     const NAME: &'static str = "skiff.runtime.v1.Images";
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct UntagRequest {
+pub(crate) struct UntagRequest {
     #[prost(string, tag = "1")]
     pub image: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct UntagResponse {
+pub(crate) struct UntagResponse {
     /// The image has other names and stays. If not, nothing was done.
     #[prost(bool, tag = "1")]
     pub untagged: bool,

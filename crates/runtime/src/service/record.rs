@@ -8,7 +8,7 @@ use prost::Message;
 use super::error::{Result, at};
 
 #[derive(Clone, PartialEq, Message)]
-pub struct SandboxRecord {
+pub(crate) struct SandboxRecord {
     #[prost(string, tag = "1")]
     pub id: String,
     #[prost(message, optional, tag = "2")]
@@ -32,7 +32,7 @@ pub struct SandboxRecord {
 }
 
 #[derive(Clone, PartialEq, Message)]
-pub struct ContainerRecord {
+pub(crate) struct ContainerRecord {
     #[prost(string, tag = "1")]
     pub id: String,
     #[prost(string, tag = "2")]
@@ -77,7 +77,7 @@ pub struct ContainerRecord {
 }
 
 impl ContainerRecord {
-    pub fn state(&self) -> v1::ContainerState {
+    pub(crate) fn state(&self) -> v1::ContainerState {
         if self.finished_at != 0 {
             v1::ContainerState::ContainerExited
         } else if self.started_at != 0 {
@@ -87,11 +87,11 @@ impl ContainerRecord {
         }
     }
 
-    pub fn running(&self) -> bool {
+    pub(crate) fn running(&self) -> bool {
         self.state() == v1::ContainerState::ContainerRunning
     }
 
-    pub fn config(&self) -> v1::ContainerConfig {
+    pub(crate) fn config(&self) -> v1::ContainerConfig {
         self.config.clone().unwrap_or_default()
     }
 }

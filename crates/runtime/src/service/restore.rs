@@ -29,7 +29,7 @@ fn remove(path: &Path) {
     }
 }
 
-pub async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
+pub(crate) async fn restore(runtime: &Arc<Runtime>) -> Result<()> {
     let root = &runtime.config.root;
     let (mut half_made, mut whole) = (Vec::new(), Vec::new());
     for (id, path) in entries(&root.join("sandboxes"))? {

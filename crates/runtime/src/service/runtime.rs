@@ -38,6 +38,7 @@ pub struct RuntimeConfig {
     pub cni: Option<Arc<cni::Cni>>,
     /// Names of RuntimeClass handlers that mean this runtime, besides the empty one.
     pub handlers: Vec<String>,
+    /// Mirrors, credentials and proxies of registries.
     pub registries: Registries,
     /// Finds the addresses of registries.
     pub resolve: Resolve,

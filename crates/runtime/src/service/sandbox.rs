@@ -23,7 +23,7 @@ const RECORD: &str = "record";
 const STARTING: &str = "starting";
 
 #[derive(Debug)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     pub id: String,
     /// On disk: record, hosts, hostname, resolv.conf.
     pub dir: PathBuf,
@@ -37,7 +37,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    pub fn new(runtime: &Runtime, record: SandboxRecord) -> Self {
+    pub(crate) fn new(runtime: &Runtime, record: SandboxRecord) -> Self {
         Self {
             dir: runtime.sandbox_dir(&record.id),
             shim_dir: runtime.shim_dir(&record.id),
@@ -49,15 +49,15 @@ impl Sandbox {
         }
     }
 
-    pub fn record(&self) -> SandboxRecord {
+    pub(crate) fn record(&self) -> SandboxRecord {
         self.record.borrow().clone()
     }
 
-    pub fn config(&self) -> v1::PodSandboxConfig {
+    pub(crate) fn config(&self) -> v1::PodSandboxConfig {
         self.record.borrow().config.clone().unwrap_or_default()
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.record.borrow().ready
     }
 
@@ -67,22 +67,22 @@ impl Sandbox {
         record::save(&self.dir.join(RECORD), &self.record())
     }
 
-    pub fn shim(&self) -> Result<Arc<Connection>> {
+    pub(crate) fn shim(&self) -> Result<Arc<Connection>> {
         let shim = self.shim.lock().unwrap_or_else(PoisonError::into_inner);
         shim.clone()
             .ok_or_else(|| RuntimeError::State(format!("sandbox {} is not running", self.id)))
     }
 
-    pub fn set_shim(&self, shim: Option<Arc<Connection>>) {
+    pub(crate) fn set_shim(&self, shim: Option<Arc<Connection>>) {
         *self.shim.lock().unwrap_or_else(PoisonError::into_inner) = shim;
     }
 
-    pub fn hostname(&self) -> String {
+    pub(crate) fn hostname(&self) -> String {
         let hostname = self.config().hostname;
         if hostname.is_empty() { node_name() } else { hostname }
     }
 
-    pub fn load(dir: &Path) -> Option<SandboxRecord> {
+    pub(crate) fn load(dir: &Path) -> Option<SandboxRecord> {
         record::load(&dir.join(RECORD))
     }
 }
@@ -93,7 +93,7 @@ fn node_name() -> String {
         .unwrap_or_default()
 }
 
-pub fn namespaces(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
+pub(crate) fn namespaces(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
     config
         .linux
         .as_ref()
@@ -102,7 +102,7 @@ pub fn namespaces(config: &v1::PodSandboxConfig) -> v1::NamespaceOption {
         .unwrap_or_default()
 }
 
-pub fn has_own_network(config: &v1::PodSandboxConfig) -> bool {
+pub(crate) fn has_own_network(config: &v1::PodSandboxConfig) -> bool {
     namespaces(config).network() != v1::NamespaceMode::Node
 }
 
@@ -146,7 +146,6 @@ pub(crate) fn shim_spec(id: &str, config: &v1::PodSandboxConfig) -> Result<Sandb
         private_ipc: options.ipc() != node,
         shared_pid: options.pid() == v1::NamespaceMode::Pod,
         sysctls,
-        oom_score_adj: 0,
     })
 }
 

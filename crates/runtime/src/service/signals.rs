@@ -45,7 +45,7 @@ const NAMES: [(&str, i32); 36] = [
     ("RTMAX", RT_MAX),
 ];
 
-pub fn number(text: &str) -> Option<i32> {
+pub(crate) fn number(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
         return (1..=RT_MAX).contains(&number).then_some(number);
     }
@@ -74,7 +74,7 @@ pub fn from_cri(signal: v1::Signal) -> Option<i32> {
         .flatten()
 }
 
-pub fn to_cri(wanted: i32) -> v1::Signal {
+pub(crate) fn to_cri(wanted: i32) -> v1::Signal {
     (1..=65)
         .filter_map(|n| v1::Signal::try_from(n).ok())
         .find(|s| number(&spelled(*s)) == Some(wanted))

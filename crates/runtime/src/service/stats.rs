@@ -111,7 +111,7 @@ async fn writable_layer(runtime: &Runtime, container: &Container) -> v1::Filesys
     }
 }
 
-pub async fn container(runtime: &Runtime, container: &Container) -> v1::ContainerStats {
+pub(crate) async fn container(runtime: &Runtime, container: &Container) -> v1::ContainerStats {
     let record = container.record();
     let config = record.config();
     let mut stats = v1::ContainerStats {
@@ -156,7 +156,7 @@ fn interfaces(text: &str) -> Vec<v1::NetworkInterfaceUsage> {
     all
 }
 
-pub async fn sandbox(runtime: &Runtime, sandbox: &Sandbox) -> Result<v1::PodSandboxStats> {
+pub(crate) async fn sandbox(runtime: &Runtime, sandbox: &Sandbox) -> Result<v1::PodSandboxStats> {
     let config = sandbox.config();
     let own_network = super::sandbox::has_own_network(&config);
     let group = config.linux.map(|l| l.cgroup_parent).unwrap_or_default();

@@ -7,7 +7,7 @@ use cri::v1;
 use super::record::{ContainerRecord, SandboxRecord};
 use super::signals;
 
-pub fn sandbox_state(record: &SandboxRecord) -> v1::PodSandboxState {
+pub(crate) fn sandbox_state(record: &SandboxRecord) -> v1::PodSandboxState {
     if record.ready {
         v1::PodSandboxState::SandboxReady
     } else {
@@ -15,7 +15,7 @@ pub fn sandbox_state(record: &SandboxRecord) -> v1::PodSandboxState {
     }
 }
 
-pub fn sandbox_status(record: &SandboxRecord) -> v1::PodSandboxStatus {
+pub(crate) fn sandbox_status(record: &SandboxRecord) -> v1::PodSandboxStatus {
     let config = record.config.clone().unwrap_or_default();
     let options = config
         .linux
@@ -40,7 +40,7 @@ pub fn sandbox_status(record: &SandboxRecord) -> v1::PodSandboxStatus {
     }
 }
 
-pub fn sandbox_entry(record: &SandboxRecord) -> v1::PodSandbox {
+pub(crate) fn sandbox_entry(record: &SandboxRecord) -> v1::PodSandbox {
     let config = record.config.clone().unwrap_or_default();
     v1::PodSandbox {
         id: record.id.clone(),
@@ -53,7 +53,7 @@ pub fn sandbox_entry(record: &SandboxRecord) -> v1::PodSandbox {
     }
 }
 
-pub fn container_status(record: &ContainerRecord) -> v1::ContainerStatus {
+pub(crate) fn container_status(record: &ContainerRecord) -> v1::ContainerStatus {
     let config = record.config();
     let exited = record.state() == v1::ContainerState::ContainerExited;
     v1::ContainerStatus {
@@ -87,7 +87,7 @@ pub fn container_status(record: &ContainerRecord) -> v1::ContainerStatus {
     }
 }
 
-pub fn container_entry(record: &ContainerRecord) -> v1::Container {
+pub(crate) fn container_entry(record: &ContainerRecord) -> v1::Container {
     let config = record.config();
     v1::Container {
         id: record.id.clone(),
@@ -103,7 +103,7 @@ pub fn container_entry(record: &ContainerRecord) -> v1::Container {
     }
 }
 
-pub fn labels_match(labels: &HashMap<String, String>, selector: &HashMap<String, String>) -> bool {
+pub(crate) fn labels_match(labels: &HashMap<String, String>, selector: &HashMap<String, String>) -> bool {
     selector.iter().all(|(k, v)| labels.get(k) == Some(v))
 }
 
@@ -112,13 +112,13 @@ pub fn id_matches(id: &str, wanted: &str) -> bool {
     wanted.is_empty() || id.starts_with(wanted)
 }
 
-pub fn sandbox_matches(entry: &v1::PodSandbox, filter: &v1::PodSandboxFilter) -> bool {
+pub(crate) fn sandbox_matches(entry: &v1::PodSandbox, filter: &v1::PodSandboxFilter) -> bool {
     id_matches(&entry.id, &filter.id)
         && filter.state.as_ref().is_none_or(|s| s.state == entry.state)
         && labels_match(&entry.labels, &filter.label_selector)
 }
 
-pub fn container_matches(entry: &v1::Container, filter: &v1::ContainerFilter) -> bool {
+pub(crate) fn container_matches(entry: &v1::Container, filter: &v1::ContainerFilter) -> bool {
     id_matches(&entry.id, &filter.id)
         && id_matches(&entry.pod_sandbox_id, &filter.pod_sandbox_id)
         && filter.state.as_ref().is_none_or(|s| s.state == entry.state)

@@ -23,7 +23,7 @@ const LIFE: Duration = Duration::from_secs(60);
 const MOST: usize = 1000;
 
 #[derive(Debug, Clone)]
-pub enum Task {
+pub(crate) enum Task {
     Exec(v1::ExecRequest),
     Attach(v1::AttachRequest),
     PortForward(v1::PortForwardRequest),

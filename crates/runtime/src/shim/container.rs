@@ -24,7 +24,7 @@ struct Attached {
     waiting: Vec<u8>,
 }
 
-pub struct Container {
+pub(crate) struct Container {
     pub spec: ContainerSpec,
     pub pid: i32,
     started_at: i64,
@@ -48,7 +48,7 @@ pub fn exit_file(dir: &Path, id: &str) -> PathBuf {
 }
 
 impl Container {
-    pub fn new(spec: ContainerSpec, pid: i32, streams: Streams, log: Option<Log>, dir: &Path) -> Result<Self> {
+    pub(crate) fn new(spec: ContainerSpec, pid: i32, streams: Streams, log: Option<Log>, dir: &Path) -> Result<Self> {
         let output = [streams.stdout.map(File::from), streams.stderr.map(File::from)];
         for file in output.iter().flatten() {
             nonblocking(file).naming(|| "set up the output".to_owned())?;
@@ -66,11 +66,11 @@ impl Container {
         })
     }
 
-    pub fn running(&self) -> Option<i32> {
+    pub(crate) fn running(&self) -> Option<i32> {
         self.exit.is_none().then_some(self.pid)
     }
 
-    pub fn state(&self) -> ContainerState {
+    pub(crate) fn state(&self) -> ContainerState {
         ContainerState {
             id: self.spec.id.clone(),
             pid: self.pid,
@@ -79,7 +79,7 @@ impl Container {
         }
     }
 
-    pub fn interests(&self, mut add: impl FnMut(RawFd, libc::c_short)) {
+    pub(crate) fn interests(&self, mut add: impl FnMut(RawFd, libc::c_short)) {
         for (i, file) in self.output.iter().enumerate() {
             let slow = |a: &Attached| a.stream as usize == i && a.waiting.len() > MOST_WAITING;
             if let Some(file) = file
@@ -97,7 +97,7 @@ impl Container {
         }
     }
 
-    pub fn ready(&mut self, fd: RawFd, events: libc::c_short) {
+    pub(crate) fn ready(&mut self, fd: RawFd, events: libc::c_short) {
         let at = self
             .output
             .iter()
@@ -173,11 +173,11 @@ impl Container {
         input.transpose().naming(|| "attach".to_owned())
     }
 
-    pub fn close_stdin(&mut self) {
+    pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    pub fn reopen_log(&mut self) -> io::Result<()> {
+    pub(crate) fn reopen_log(&mut self) -> io::Result<()> {
         self.log.as_mut().map_or(Ok(()), Log::reopen)
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LONGEST_LINE: usize = 16 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     Stdout,
     Stderr,
 }
@@ -41,7 +41,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Log {
-    pub fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
             file: open(path)?,

@@ -6,7 +6,7 @@ mod container;
 mod launch;
 pub(crate) mod log;
 pub mod message;
-pub mod rootfs;
+pub(crate) mod rootfs;
 mod sandbox;
 pub mod socket;
 
@@ -37,6 +37,7 @@ const LAST_MOMENTS: usize = 20;
 
 /// Below a sandbox's directory.
 pub const SOCKET: &str = "shim.sock";
+/// The sandbox's [`SandboxSpec`](crate::spec::SandboxSpec) in JSON, below the same directory.
 pub const SPEC: &str = "sandbox.json";
 
 /// Runs a shim for the sandbox whose directory is the only argument. Prints `ok` once it answers.

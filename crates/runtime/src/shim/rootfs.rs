@@ -14,7 +14,7 @@ use crate::sys;
 /// What went wrong, with the path it is about.
 pub type Result<T> = std::result::Result<T, String>;
 
-pub trait Naming<T> {
+pub(crate) trait Naming<T> {
     /// Says what was tried when it failed.
     fn naming(self, what: impl FnOnce() -> String) -> Result<T>;
 }

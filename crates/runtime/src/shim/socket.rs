@@ -66,6 +66,10 @@ fn grow(fd: &OwnedFd) {
     }
 }
 
+/// Makes a socket at the path, which must not be there, and listens on it.
+///
+/// # Errors
+/// `InvalidInput` for a path of more than 107 bytes; else what the system says.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     let fd = socket()?;
     let address = address(path)?;
@@ -81,6 +85,10 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Takes a connection, which does not block.
+///
+/// # Errors
+/// What accept(2) says; `WouldBlock` on a listener that does not block.
 pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     // SAFETY: no address asked for; the new descriptor is ours.
     let fd = unsafe {
@@ -95,6 +103,10 @@ pub fn accept(listener: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Connects to a socket. The connection does not block.
+///
+/// # Errors
+/// `ConnectionRefused` where nobody listens any more; else what the system says.
 pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     let fd = socket()?;
     let address = address(path)?;
@@ -128,6 +140,11 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 #[repr(align(8))]
 struct Control([u8; 64]);
 
+/// Sends a packet with descriptors, four at most.
+///
+/// # Errors
+/// `WouldBlock` when the other side does not read, `EMSGSIZE` for a packet larger than the buffer; else what sendmsg(2)
+/// says.
 pub fn send_bytes(socket: BorrowedFd, bytes: &[u8], fds: &[BorrowedFd]) -> io::Result<()> {
     let mut control = Control([0; 64]);
     let mut part = libc::iovec {
@@ -209,10 +226,19 @@ pub fn receive_bytes(socket: BorrowedFd) -> io::Result<Option<(Vec<u8>, Vec<Owne
     Ok(Some((bytes, fds)))
 }
 
+/// Sends a message as JSON, with descriptors.
+///
+/// # Errors
+/// As [`send_bytes`].
 pub fn send<T: Serialize>(socket: BorrowedFd, message: &T, fds: &[BorrowedFd]) -> io::Result<()> {
     send_bytes(socket, &serde_json::to_vec(message)?, fds)
 }
 
+/// Takes a message; none when the other side has closed the socket.
+///
+/// # Errors
+/// `WouldBlock` when there is no message yet, `InvalidData` when it is not the JSON of a `T`; else what recvmsg(2)
+/// says.
 pub fn receive<T: DeserializeOwned>(socket: BorrowedFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let Some((bytes, fds)) = receive_bytes(socket)? else {
         return Ok(None);
