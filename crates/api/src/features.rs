@@ -12,9 +12,13 @@ use crate::version::MINOR;
 /// How far a feature has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
+    /// Off unless somebody switches it on; may go without notice.
     Alpha,
+    /// On in most cases; may still change.
     Beta,
+    /// Always on.
     Ga,
+    /// On its way out.
     Deprecated,
 }
 
@@ -33,6 +37,7 @@ impl Stage {
 /// A gate in our version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gate {
+    /// How far it has come in this version.
     pub stage: Stage,
     /// By default.
     pub enabled: bool,
@@ -43,16 +48,37 @@ pub struct Gate {
 /// Why gates cannot be set as asked, in upstream's words where it refuses too.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GateError {
+    /// An entry has no `=`.
     #[error("missing bool value for {0}")]
     Missing(String),
+    /// The value is not a boolean as Go reads one.
     #[error("invalid value of {name}={value}, err: strconv.ParseBool: parsing {value:?}: invalid syntax")]
-    Value { name: String, value: String },
+    Value {
+        /// The gate.
+        name: String,
+        /// What was given.
+        value: String,
+    },
+    /// There is no such gate, or this version has it no longer.
     #[error("unrecognized feature gate: {0}")]
     Unknown(String),
+    /// Upstream no longer lets the gate be changed.
     #[error("cannot set feature gate {name} to {value}, feature is locked to {}", !value)]
-    Locked { name: String, value: bool },
+    Locked {
+        /// The gate.
+        name: String,
+        /// What was asked for.
+        value: bool,
+    },
+    /// Upstream lets the gate be changed, but skiff has only one of the two ways.
     #[error("cannot set feature gate {name} to {value}: there is no other way built than {}", !value)]
-    NotBuilt { name: String, value: bool },
+    NotBuilt {
+        /// The gate.
+        name: String,
+        /// What was asked for.
+        value: bool,
+    },
+    /// Something in this process has asked for a gate before they were set.
     #[error("feature gates of one process are set once: they are in use already")]
     InUse,
 }

@@ -7,17 +7,28 @@ use serde_json::{Value, json};
 
 use crate::go;
 
+/// What is wrong with a field: the types of `k8s.io/apimachinery/pkg/util/validation/field`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldErrorKind {
+    /// The field must be there and not be empty.
     Required,
+    /// The value breaks a rule.
     Invalid,
+    /// The value is of another JSON type.
     TypeInvalid,
+    /// The value is not one of a few.
     NotSupported,
+    /// The field may not be there, or not be changed.
     Forbidden,
+    /// The value stands twice where it may stand once.
     Duplicate,
+    /// What the value refers to is not there.
     NotFound,
+    /// The text is too long.
     TooLong,
+    /// The list has too many items.
     TooMany,
+    /// The rule itself could not be evaluated.
     Internal,
 }
 
@@ -56,11 +67,13 @@ impl FieldErrorKind {
 /// One thing wrong with one field.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FieldError {
+    /// What is wrong.
     pub kind: FieldErrorKind,
     /// `spec.containers[0].name`
     pub field: String,
     /// Shown for the kinds that speak of a value.
     pub bad_value: Option<Value>,
+    /// The sentence behind the value, or empty.
     pub detail: String,
 }
 
@@ -79,10 +92,12 @@ impl FieldError {
         }
     }
 
+    /// A field that must be there and is not.
     pub fn required(field: impl Into<String>, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::Required, field, None, detail)
     }
 
+    /// A value that breaks a rule.
     pub fn invalid(field: impl Into<String>, bad: Value, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::Invalid, field, Some(bad), detail)
     }
@@ -92,18 +107,22 @@ impl FieldError {
         FieldError::new(FieldErrorKind::Invalid, field, None, detail)
     }
 
+    /// A value of another JSON type.
     pub fn type_invalid(field: impl Into<String>, bad: Value, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::TypeInvalid, field, Some(bad), detail)
     }
 
+    /// A field that may not be there or not be changed.
     pub fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> FieldError {
         FieldError::new(FieldErrorKind::Forbidden, field, None, detail)
     }
 
+    /// A value that stands twice.
     pub fn duplicate(field: impl Into<String>, bad: Value) -> FieldError {
         FieldError::new(FieldErrorKind::Duplicate, field, Some(bad), "")
     }
 
+    /// A value that refers to nothing.
     pub fn not_found(field: impl Into<String>, bad: Value) -> FieldError {
         FieldError::new(FieldErrorKind::NotFound, field, Some(bad), "")
     }
@@ -119,6 +138,7 @@ impl FieldError {
         FieldError::new(FieldErrorKind::NotSupported, field, Some(bad), detail)
     }
 
+    /// A text of more than `max` bytes.
     pub fn too_long(field: impl Into<String>, max: usize) -> FieldError {
         FieldError::new(
             FieldErrorKind::TooLong,
@@ -135,6 +155,7 @@ impl FieldError {
         FieldError::new(FieldErrorKind::TooLong, field, None, detail)
     }
 
+    /// A list of `actual` items where `max` are the most.
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> FieldError {
         let items = if max == 1 { "item" } else { "items" };
         let detail = format!("must have at most {max} {items}");
@@ -199,14 +220,17 @@ impl FieldErrors {
     /// Beyond so many nothing is added.
     pub const MOST: usize = 10_000;
 
+    /// No errors yet.
     pub fn new() -> FieldErrors {
         FieldErrors::default()
     }
 
+    /// Returns whether [`FieldErrors::MOST`] are held, so that looking for more is of no use.
     pub fn is_full(&self) -> bool {
         self.0.len() >= FieldErrors::MOST
     }
 
+    /// Adds an error, unless it is full.
     pub fn push(&mut self, error: FieldError) {
         if !self.is_full() {
             self.0.push(error);
@@ -229,6 +253,7 @@ impl FieldErrors {
         self.0.retain(|error| told.insert(error.to_string()));
     }
 
+    /// Forgets all of them.
     pub fn clear(&mut self) {
         self.0.clear();
     }

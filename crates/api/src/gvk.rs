@@ -5,12 +5,16 @@ use std::fmt;
 /// The name of a kind. The core group is the empty string.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupVersionKind {
+    /// The API group: `apps`, or empty for the core group.
     pub group: String,
+    /// The version in the group, as `v1`.
     pub version: String,
+    /// The kind in the singular, as `Deployment`.
     pub kind: String,
 }
 
 impl GroupVersionKind {
+    /// The name made of its parts.
     pub fn new(group: impl Into<String>, version: impl Into<String>, kind: impl Into<String>) -> Self {
         Self {
             group: group.into(),

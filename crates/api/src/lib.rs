@@ -1,4 +1,5 @@
 //! The object model of Kubernetes, without I/O.
+#![deny(missing_docs)]
 // a test writes `f(json!(..))`
 #![cfg_attr(test, allow(clippy::needless_pass_by_value))]
 

@@ -11,12 +11,18 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OwnerReference {
+    /// Group and version of the owner, as `apps/v1`.
     pub api_version: Box<str>,
+    /// The owner's kind.
     pub kind: Box<str>,
+    /// The owner's name; it is in the same namespace, or in none.
     pub name: Box<str>,
+    /// The owner's UID: another object of the name is not the owner.
     pub uid: Box<str>,
+    /// This owner manages the object. One owner at most does.
     #[serde(default)]
     pub controller: bool,
+    /// In a foreground deletion the owner waits for this object to go.
     #[serde(default)]
     pub block_owner_deletion: bool,
 }
@@ -26,15 +32,21 @@ pub struct OwnerReference {
 pub struct Meta {
     /// Empty for cluster-scoped objects.
     pub namespace: Box<str>,
+    /// The object's name.
     pub name: Box<str>,
+    /// The object's UID.
     pub uid: Box<str>,
+    /// The store's revision at which this version was written; zero for an object that was never stored.
     pub resource_version: u64,
+    /// How often what users write (`spec`) was changed, from 1; zero for kinds that do not count.
     pub generation: i64,
     /// Sorted by key.
     pub labels: Box<[(Box<str>, Box<str>)]>,
+    /// The objects that this one goes with.
     pub owners: Box<[OwnerReference]>,
     /// Whether `metadata.deletionTimestamp` is set.
     pub deleting: bool,
+    /// Who has to do something before a deleted object may go.
     pub finalizers: Box<[Box<str>]>,
 }
 
@@ -54,6 +66,7 @@ impl Meta {
 /// One stored version of an object. Shared as `Arc<Object>`; never changed.
 #[derive(Debug, Clone)]
 pub struct Object {
+    /// What was parsed of it.
     pub meta: Meta,
     /// Canonical JSON with `apiVersion`, `kind` and `metadata.resourceVersion` in place.
     pub bytes: Bytes,
@@ -62,8 +75,10 @@ pub struct Object {
 /// Why bytes are not an object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
+    /// The text is not JSON, or its metadata is of another shape.
     #[error("object is not valid JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// The version is not a decimal number.
     #[error("metadata.resourceVersion {0:?} is not a number")]
     ResourceVersion(String),
 }

@@ -82,10 +82,12 @@ pub fn has_ended(pod: &Value) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// The containers of `spec.containers`, in their order.
 pub fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     list(pod, "/spec/containers")
 }
 
+/// The containers of `spec.initContainers`, in the order in which they run.
 pub fn init_containers(pod: &Value) -> impl Iterator<Item = &Value> {
     list(pod, "/spec/initContainers")
 }
@@ -128,6 +130,7 @@ fn of_pod(pod: &Value, kind: &str) -> Resources {
     all
 }
 
+/// Returns whether the resource is huge pages of some size: `hugepages-2Mi` and so on.
 pub fn is_huge_pages(resource: &str) -> bool {
     resource.starts_with("hugepages-")
 }

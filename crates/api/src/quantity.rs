@@ -32,10 +32,13 @@ pub(crate) const FORMAT: &str =
 /// Why a text is not a quantity; the messages are upstream's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
+    /// The text is nothing like a quantity.
     #[error("{FORMAT}")]
     Format,
+    /// The suffix is not one of the SI or binary ones, nor an exponent.
     #[error("unable to parse quantity's suffix")]
     Suffix,
+    /// The number before the suffix is none.
     #[error("unable to parse numeric part of quantity")]
     Numeric,
 }
@@ -57,12 +60,14 @@ const DECIMAL: [(&str, i32); 10] = [
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
 impl Quantity {
+    /// Nothing, written `0`.
     pub const ZERO: Quantity = Quantity {
         nanos: 0,
         power: 0,
         format: Format::DecimalSi,
     };
 
+    /// A whole number.
     pub fn new(value: i64, format: Format) -> Self {
         Self {
             nanos: i128::from(value) * NANO,
@@ -71,6 +76,7 @@ impl Quantity {
         }
     }
 
+    /// So many thousandths, as `100m` of a core.
     pub fn from_milli(milli: i64, format: Format) -> Self {
         Self {
             nanos: i128::from(milli) * 1_000_000,
@@ -79,14 +85,17 @@ impl Quantity {
         }
     }
 
+    /// Returns whether it is nothing.
     pub fn is_zero(&self) -> bool {
         self.nanos == 0
     }
 
+    /// Returns whether it is less than nothing.
     pub fn is_negative(&self) -> bool {
         self.nanos < 0
     }
 
+    /// The suffixes that it is written with.
     pub fn format(&self) -> Format {
         self.format
     }
@@ -140,6 +149,7 @@ impl Quantity {
         }
     }
 
+    /// The first less the second, as [`Quantity::add`] adds.
     pub fn sub(&self, other: &Quantity) -> Quantity {
         self.add(&Quantity {
             nanos: -other.nanos,

@@ -10,11 +10,15 @@ use crate::schema::{Schema, TypeId};
 /// One subresource of a resource, such as `pods/binding`.
 #[derive(Debug)]
 pub struct Subresource {
+    /// The name behind the resource's, as `status`.
     pub name: &'static str,
     /// Group, version and kind of the body.
     pub group: &'static str,
+    /// The version of the body, which may differ from the resource's.
     pub version: &'static str,
+    /// The kind of the body.
     pub kind: &'static str,
+    /// Verbs of the API, as `get` and `patch`.
     pub verbs: Vec<&'static str>,
 }
 
@@ -23,24 +27,36 @@ pub struct Subresource {
 pub struct Row {
     /// Empty for the core group.
     pub group: &'static str,
+    /// The version in the group.
     pub version: &'static str,
     /// Whether this is the group's preferred version.
     pub preferred: bool,
+    /// The name in paths and in RBAC, as `pods`.
     pub plural: &'static str,
+    /// The name that kubectl takes beside the plural, as `pod`.
     pub singular: &'static str,
+    /// The kind of the objects.
     pub kind: &'static str,
+    /// The kind of their list.
     pub list_kind: String,
+    /// Whether objects are in namespaces, or of the cluster.
     pub namespaced: bool,
+    /// Short names that kubectl takes, as `po`.
     pub short_names: Vec<&'static str>,
+    /// Groups of resources that kubectl takes, as `all`.
     pub categories: Vec<&'static str>,
+    /// Verbs of the API that it answers, in discovery's order.
     pub verbs: Vec<&'static str>,
+    /// What is below an object's path.
     pub subresources: Vec<Subresource>,
     /// Beside `metadata.name` and `metadata.namespace`, which every resource has.
     pub field_selectors: Vec<&'static str>,
+    /// The type of the objects in [`Schema::builtin`].
     pub type_id: TypeId,
 }
 
 impl Row {
+    /// The name of the objects' kind.
     pub fn gvk(&self) -> GroupVersionKind {
         GroupVersionKind::new(self.group, self.version, self.kind)
     }
@@ -50,10 +66,12 @@ impl Row {
         crate::gvk::join_api_version(self.group, self.version)
     }
 
+    /// Returns whether it answers the verb.
     pub fn has_verb(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
     }
 
+    /// The subresource of this name.
     pub fn subresource(&self, name: &str) -> Option<&Subresource> {
         self.subresources.iter().find(|s| s.name == name)
     }

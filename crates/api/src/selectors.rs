@@ -130,6 +130,7 @@ impl LabelSelector {
         self.requirements.is_empty()
     }
 
+    /// Returns whether all requirements hold for the labels that `get` looks up.
     pub fn matches<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements.iter().all(|r| r.matches(get(&r.key)))
     }
@@ -162,7 +163,9 @@ fn requirement(key: &str, operator: Operator) -> Result<Requirement, SelectorErr
 /// One term of a field selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldTerm {
+    /// The field's path, as `metadata.name`.
     pub field: String,
+    /// The value, without escapes.
     pub value: String,
     /// `=` or `==`; otherwise `!=`.
     pub equal: bool,
@@ -200,6 +203,7 @@ impl FieldSelector {
         Ok(FieldSelector { terms })
     }
 
+    /// The terms, in upstream's order: sorted by their text.
     pub fn terms(&self) -> &[FieldTerm] {
         &self.terms
     }

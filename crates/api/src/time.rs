@@ -36,6 +36,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 }
 
 impl Instant {
+    /// Returns whether this is Go's zero time, the year 1, which stands for no time.
     pub fn is_zero(&self) -> bool {
         self.seconds == ZERO_SECONDS && self.nanos == 0
     }

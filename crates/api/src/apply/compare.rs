@@ -42,7 +42,7 @@ impl Comparison {
         }
     }
 
-    pub fn add(&mut self, step: Step, inner: Comparison) {
+    pub(crate) fn add(&mut self, step: Step, inner: Comparison) {
         self.removed.add(step.clone(), inner.removed);
         self.modified.add(step.clone(), inner.modified);
         self.added.add(step, inner.added);

@@ -15,6 +15,7 @@ pub struct Step(Box<str>);
 pub struct FieldSet {
     /// The node itself is in the set.
     pub own: bool,
+    /// What is in the set below the node, by the step that leads there.
     pub children: BTreeMap<Step, FieldSet>,
 }
 
@@ -28,6 +29,7 @@ impl Step {
         Step([kind, rest].concat().into())
     }
 
+    /// The step to a member of an object: `f:name` in `FieldsV1`.
     pub fn field(name: &str) -> Step {
         Step::new("f:", name)
     }
@@ -85,6 +87,7 @@ impl Step {
 }
 
 impl FieldSet {
+    /// Returns whether neither the node nor anything below it is in the set.
     pub fn is_empty(&self) -> bool {
         !self.own && self.children.values().all(FieldSet::is_empty)
     }
@@ -137,6 +140,7 @@ impl FieldSet {
         at.own
     }
 
+    /// Adds what the other set has.
     pub fn union(&mut self, other: &FieldSet) {
         self.own |= other.own;
         for (step, child) in &other.children {

@@ -80,7 +80,7 @@ impl Entry {
         }
     }
 
-    pub fn is(&self, context: &ManagerContext) -> bool {
+    pub(crate) fn is(&self, context: &ManagerContext) -> bool {
         self.is_same(&Entry::new(context))
     }
 
@@ -161,11 +161,11 @@ impl Managed {
         };
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn find(&self, context: &ManagerContext) -> Option<&Entry> {
+    pub(crate) fn find(&self, context: &ManagerContext) -> Option<&Entry> {
         self.0.iter().find(|e| e.is(context))
     }
 
@@ -181,7 +181,7 @@ impl Managed {
         &mut self.0[at]
     }
 
-    pub fn drop_empty(&mut self) {
+    pub(crate) fn drop_empty(&mut self) {
         self.0.retain(|e| !e.fields.is_empty());
     }
 

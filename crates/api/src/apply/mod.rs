@@ -31,6 +31,7 @@ pub enum Reset {
 }
 
 impl Reset {
+    /// Every field may be written.
     pub const NOTHING: Reset = Reset::Except(&[]);
 
     fn filter(self, set: &mut FieldSet) {
@@ -44,15 +45,19 @@ impl Reset {
 /// Who writes, and how.
 #[derive(Debug, Clone)]
 pub struct ManagerContext {
+    /// The name of the writer: `fieldManager` of the request, or the beginning of its user agent.
     pub manager: String,
     /// `Apply` or `Update`.
     pub operation: String,
     /// Empty for the object itself.
     pub subresource: String,
+    /// The version that the writer speaks, as `apps/v1`.
     pub api_version: String,
     /// RFC 3339.
     pub now: String,
+    /// Fields of other managers are taken from them in place of a conflict.
     pub force: bool,
+    /// The fields that this way of writing leaves alone.
     pub reset: Reset,
 }
 
@@ -139,11 +144,13 @@ impl Conflict {
 /// Why a configuration cannot be applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ApplyError {
+    /// Fields that other managers have would change, and the writer does not force it.
     #[error("{}", conflict_message(.0))]
     Conflicts(Vec<Conflict>),
     /// The configuration has items twice, or values of another type: each with its path.
     #[error("{}", several(.0))]
     Configuration(Vec<String>),
+    /// `metadata.managedFields` of the object is not of its shape.
     #[error("failed to decode managed fields: {0}")]
     ManagedFields(String),
     /// The object cannot be had in the version of a manager.

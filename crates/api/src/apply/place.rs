@@ -8,6 +8,7 @@ use crate::schema::{Field, ListType, Scalar, Schema, Shape, TypeId};
 /// What the schema says of a value: its type and the field it stands in.
 #[derive(Clone, Copy)]
 pub struct Place<'s> {
+    /// The schema that the types are of.
     pub schema: &'s Schema,
     /// `None` where the schema says nothing: objects are taken apart and lists are not.
     ty: Option<TypeId>,
@@ -58,6 +59,7 @@ impl<'s> Place<'s> {
             .is_some_and(|ty| self.schema.structural.is_none() && self.schema.structure(ty).is_some())
     }
 
+    /// The place of a whole object of the type `root`.
     pub fn root(schema: &'s Schema, root: TypeId) -> Place<'s> {
         Place {
             schema,

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{items, object, set};
 
-pub fn default(kind: &str, top: &mut Map<String, Value>) {
+pub(crate) fn default(kind: &str, top: &mut Map<String, Value>) {
     match kind {
         "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => webhooks(kind, top),
         "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy" => {

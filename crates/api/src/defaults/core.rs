@@ -6,7 +6,7 @@ use crate::defaults::{items, made, object, set};
 
 type Object = Map<String, Value>;
 
-pub fn default(kind: &str, top: &mut Object) {
+pub(crate) fn default(kind: &str, top: &mut Object) {
     match kind {
         "Pod" => {
             if let Some(spec) = object(top, "spec") {
@@ -84,7 +84,7 @@ fn fill(parent: &mut Object, key: &str, from: &Object) {
     }
 }
 
-pub fn claim_spec(spec: &mut Object) {
+pub(crate) fn claim_spec(spec: &mut Object) {
     set(spec, "volumeMode", "Filesystem");
 }
 
@@ -198,7 +198,7 @@ fn host_ports(spec: &mut Object) {
     }
 }
 
-pub fn pod_spec(spec: &mut Object) {
+pub(crate) fn pod_spec(spec: &mut Object) {
     set(spec, "dnsPolicy", "ClusterFirst");
     set(spec, "restartPolicy", "Always");
     set(spec, "securityContext", json!({}));

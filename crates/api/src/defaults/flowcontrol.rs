@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::{object, set};
 
-pub fn default(kind: &str, top: &mut Map<String, Value>) {
+pub(crate) fn default(kind: &str, top: &mut Map<String, Value>) {
     let Some(spec) = object(top, "spec") else { return };
     match kind {
         "FlowSchema" => set(spec, "matchingPrecedence", 1000),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{made, set};
 use crate::features;
 
-pub fn default(kind: &str, top: &mut Map<String, Value>) {
+pub(crate) fn default(kind: &str, top: &mut Map<String, Value>) {
     match kind {
         "StorageClass" => {
             set(top, "reclaimPolicy", "Delete");

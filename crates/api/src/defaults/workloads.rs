@@ -8,7 +8,7 @@ use crate::features;
 
 type Object = Map<String, Value>;
 
-pub fn default(kind: &str, top: &mut Object) {
+pub(crate) fn default(kind: &str, top: &mut Object) {
     let version = top
         .get("apiVersion")
         .and_then(Value::as_str)
@@ -197,7 +197,7 @@ pub fn network_policy(top: &mut Object) {
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 
-pub fn binding(top: &mut Object) {
+pub(crate) fn binding(top: &mut Object) {
     if let Some(role) = object(top, "roleRef") {
         set(role, "apiGroup", RBAC);
         if role.get("apiGroup").is_some_and(|g| g == "") {
@@ -212,14 +212,14 @@ pub fn binding(top: &mut Object) {
     }
 }
 
-pub fn endpoint_slice(top: &mut Object) {
+pub(crate) fn endpoint_slice(top: &mut Object) {
     for port in items(top, "ports") {
         set(port, "name", "");
         set(port, "protocol", "TCP");
     }
 }
 
-pub fn definition(top: &mut Object) {
+pub(crate) fn definition(top: &mut Object) {
     let versions = top
         .get("spec")
         .and_then(|spec| spec.get("versions"))

@@ -18,7 +18,9 @@ const LARGEST_WHOLE: f64 = 9e18;
 /// A tree and the keys that its text has more than once.
 #[derive(Debug)]
 pub struct Document {
+    /// The tree; of a key that stands more than once the last value.
     pub value: Value,
+    /// Those keys, in the order of the text.
     pub repeated: Vec<Repeated>,
 }
 
@@ -27,12 +29,17 @@ pub struct Document {
 pub struct Repeated {
     /// Such as `spec.containers[0].name`.
     pub path: String,
+    /// The key.
     pub key: String,
     /// Where it stands again, from 1; 0 in JSON.
     pub line: u64,
 }
 
 impl Document {
+    /// One JSON document, its numbers as JSON has them.
+    ///
+    /// # Errors
+    /// Where the text is not JSON, or goes on after its end.
     pub fn from_json(bytes: &[u8]) -> Result<Document, serde_json::Error> {
         let mut deserializer = serde_json::Deserializer::from_slice(bytes);
         let document = read::<String, _>(&mut deserializer)?;

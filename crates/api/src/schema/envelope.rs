@@ -11,7 +11,9 @@ pub const MAGIC: [u8; 4] = *b"k8s\0";
 /// The content of an envelope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown<'b> {
+    /// Group and version of the object.
     pub api_version: String,
+    /// The object's kind.
     pub kind: String,
     /// The object's own message.
     pub raw: &'b [u8],
@@ -105,7 +107,9 @@ fn forward_varint(mut value: u64, out: &mut Vec<u8>) {
 /// What stands around the items of an enveloped list, so that they can be sent one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListFrame {
+    /// The bytes before the first item: envelope, metadata.
     pub head: Vec<u8>,
+    /// The bytes behind the last item.
     pub tail: &'static [u8],
 }
 

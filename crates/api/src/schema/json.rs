@@ -22,9 +22,11 @@ pub struct DecodeError(pub String);
 /// A decoded object and what strict decoding objects to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decoded {
+    /// The object, without the fields that its type does not have.
     pub value: Value,
     /// Paths such as `spec.containers[0].foo`.
     pub unknown: Vec<String>,
+    /// Paths of keys that stand more than once.
     pub duplicate: Vec<String>,
     /// What the reader of the text itself objects to.
     pub text: Option<String>,
@@ -53,7 +55,9 @@ impl Decoded {
 /// object of an untyped one, after a merge. The latter also takes a number without a fraction for an integer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Voice {
+    /// The decoder of JSON.
     Json,
+    /// The converter from an untyped object.
     Converter,
 }
 

@@ -34,17 +34,27 @@ pub struct TypeId(pub(crate) u32);
 /// A type without parts the engine looks into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scalar {
+    /// A text.
     String,
+    /// `true` or `false`.
     Bool,
+    /// A whole number of 32 bits.
     Int32,
+    /// A whole number of 64 bits.
     Int64,
+    /// A number of 64 bits with a fraction.
     Double,
     /// Base64 in JSON.
     Bytes,
+    /// RFC 3339 in whole seconds.
     Time,
+    /// RFC 3339 with six digits of a second.
     MicroTime,
+    /// Go's notation, as `1h30m`.
     Duration,
+    /// An amount with a suffix, as `500m` or `1Gi`.
     Quantity,
+    /// A number of 32 bits or a text, as of ports.
     IntOrString,
     /// A whole object kept as it is (`runtime.RawExtension`).
     Raw,
@@ -65,8 +75,10 @@ pub enum Scalar {
 /// How server-side apply and strategic merge treat a list.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum ListType {
+    /// Replaced as a whole.
     #[default]
     Atomic,
+    /// Items are told apart by what they are.
     Set,
     /// Items told apart by these fields.
     Map(Box<[Box<str>]>),
@@ -75,20 +87,26 @@ pub enum ListType {
 /// What a type is made of.
 #[derive(Debug, Clone)]
 pub enum Shape {
+    /// A value without parts.
     Scalar(Scalar),
+    /// A list, in JSON and in protobuf.
     List {
+        /// The type of each item.
         item: TypeId,
         /// For struct fields the field's own facts count; this is for lists inside lists and maps.
         list: ListType,
     },
     /// Keys are strings.
     Map {
+        /// The type of each value.
         value: TypeId,
     },
     /// A list that protobuf wraps in a message with the field `items` (`Verbs`, `ExtraValue`).
     WrappedList {
+        /// The type of each item.
         item: TypeId,
     },
+    /// Named fields.
     Struct(Struct),
 }
 
@@ -112,33 +130,46 @@ pub struct Struct {
 /// How strategic merge patch treats a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PatchStrategy {
+    /// Lists are merged by the merge key, maps key by key.
     pub merge: bool,
+    /// The value is replaced as a whole.
     pub replace: bool,
+    /// Keys that the patch does not name in `$retainKeys` go.
     pub retain_keys: bool,
 }
 
 /// One field of a struct.
 #[derive(Debug, Clone)]
 pub struct Field {
+    /// The name in JSON.
     pub name: Box<str>,
     /// Protobuf tag; 0 if the field is not in protobuf.
     pub tag: u32,
+    /// The type of the value.
     pub ty: TypeId,
+    /// Go's `omitempty`: the empty value is not written.
     pub omit_empty: bool,
+    /// Go's `omitzero`: the zero value, also of a struct, is not written.
     pub omit_zero: bool,
     /// A Go pointer: absent and zero differ.
     pub pointer: bool,
     /// An embedded struct: its fields stand among ours in JSON.
     pub inline: bool,
+    /// OpenAPI lists the field as required.
     pub required: bool,
+    /// How a list here is merged.
     pub list: ListType,
     /// Whether it is said that the list is atomic, which all are of which nothing is said.
     pub says_atomic: bool,
     /// `x-kubernetes-map-type` at the field; `None` leaves it to the type.
     pub atomic: Option<bool>,
+    /// How strategic merge patch treats the field.
     pub patch: PatchStrategy,
+    /// The field by which strategic merge patch tells items apart.
     pub merge_key: Option<Box<str>>,
+    /// The value that the OpenAPI document gives to a field that is not there.
     pub default: Option<Box<Value>>,
+    /// The values that the OpenAPI document allows.
     pub values: Option<Box<[Box<str>]>>,
 }
 
@@ -147,6 +178,7 @@ pub struct Field {
 pub struct Type {
     /// `core.v1.Pod` for structs, empty for others.
     pub name: Box<str>,
+    /// What it is made of.
     pub shape: Shape,
 }
 
@@ -187,10 +219,12 @@ impl Schema {
             .map(|i| TypeId(i as u32))
     }
 
+    /// The type behind an id of this schema.
     pub fn get(&self, id: TypeId) -> &Type {
         &self.types[id.0 as usize]
     }
 
+    /// What the type behind an id is made of.
     pub fn shape(&self, id: TypeId) -> &Shape {
         &self.get(id).shape
     }

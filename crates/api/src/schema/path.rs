@@ -6,10 +6,13 @@ const KEY_SHOWN: usize = 1024;
 /// One step and those before it.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'p> {
+    /// The document itself.
     Root,
+    /// A named field.
     Key(&'p Path<'p>, &'p str),
     /// A key of a map, which Go's errors do not name.
     Entry(&'p Path<'p>, &'p str),
+    /// An item of a list, from 0.
     Index(&'p Path<'p>, usize),
     /// A key of a map, in brackets.
     Subscript(&'p Path<'p>, &'p str),
@@ -53,6 +56,7 @@ impl Path<'_> {
         out
     }
 
+    /// Returns whether this is the document itself.
     pub fn is_root(&self) -> bool {
         matches!(self, Path::Root)
     }

@@ -13,8 +13,11 @@ use crate::time::{self, Instant};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: cannot encode {value} as {expected}")]
 pub struct EncodeError {
+    /// Where, as `spec.replicas`.
     pub path: String,
+    /// What stands there.
     pub value: String,
+    /// The type that the schema has there.
     pub expected: String,
 }
 

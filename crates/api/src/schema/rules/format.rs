@@ -6,16 +6,27 @@ use crate::names;
 /// A format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
+    /// A DNS label: 63 lower-case letters, digits and dashes at most.
     ShortName,
+    /// A DNS subdomain: labels with dots, 253 characters at most.
     LongName,
+    /// A DNS subdomain that may have upper-case letters.
     LongNameCaseless,
+    /// A label's key, with a prefix or without.
     LabelKey,
+    /// A label's value: 63 characters at most, or empty.
     LabelValue,
+    /// A label's key that must have a prefix.
     PrefixedLabelKey,
+    /// A part of a URL's path: not `.` or `..`, no `/`, no `%`.
     PathSegmentName,
+    /// A UUID in lower case, with dashes.
     Uuid,
+    /// DNS subdomains with slashes between them, 253 characters at most.
     ResourcePoolName,
+    /// The name of an extended resource: a prefix that is not Kubernetes' own, and a name.
     ExtendedResourceName,
+    /// A DNS subdomain, a slash and an identifier of C.
     ResourceFullyQualifiedName,
 }
 

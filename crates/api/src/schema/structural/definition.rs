@@ -26,6 +26,7 @@ enum Level {
 /// What is wrong with a version's schema.
 #[derive(Debug)]
 pub struct Findings {
+    /// The errors, in upstream's order.
     pub errors: Vec<FieldError>,
     /// Where in the errors those of single keywords begin; those before concern the schema as a whole and its defaults.
     pub keywords: usize,

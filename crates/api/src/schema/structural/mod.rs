@@ -26,6 +26,7 @@ const ERRORS: usize = 1000;
 /// What is written of a custom resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
+    /// All of it.
     Whole,
     /// Its status alone.
     Status,

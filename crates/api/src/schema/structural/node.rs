@@ -13,10 +13,12 @@ use crate::schema::path::Path;
 /// What a schema says of the keys of an object that are no properties.
 #[derive(Debug, Clone, Default)]
 pub enum Additional {
+    /// Nothing is said: other keys are pruned unless unknown fields are preserved.
     #[default]
     Absent,
     /// `true` or `false`.
     Allowed(bool),
+    /// Their values are of this schema.
     Schema(Box<Node>),
 }
 
@@ -25,15 +27,23 @@ pub enum Additional {
 pub struct Node {
     /// `object`, `array`, `string`, `integer`, `number`, `boolean`; empty for any.
     pub kind: Box<str>,
+    /// `nullable`: null is a value.
     pub nullable: bool,
+    /// `x-kubernetes-int-or-string`.
     pub int_or_string: bool,
+    /// `x-kubernetes-preserve-unknown-fields`.
     pub preserve_unknown: bool,
     /// A whole Kubernetes object, of which `metadata` has its own schema.
     pub embedded: bool,
+    /// The value of a field that is not there.
     pub default: Option<Value>,
+    /// The named fields of an object.
     pub properties: BTreeMap<Box<str>, Node>,
+    /// What holds for the other keys of an object.
     pub additional: Additional,
+    /// The schema of a list's items.
     pub items: Option<Box<Node>>,
+    /// `x-kubernetes-list-type`, with the keys of `x-kubernetes-list-map-keys`.
     pub list: ListType,
     /// Replaced as a whole by server-side apply.
     pub atomic: bool,

@@ -18,6 +18,7 @@ pub struct Pattern {
 }
 
 impl Pattern {
+    /// Compiles the pattern. One that is none is kept with the reason, which [`Pattern::matches`] tells.
     pub fn new(text: &str) -> Pattern {
         Pattern {
             text: text.into(),
@@ -25,6 +26,7 @@ impl Pattern {
         }
     }
 
+    /// The pattern as it was written.
     pub fn text(&self) -> &str {
         &self.text
     }
