@@ -34,12 +34,31 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
+/// Why a text is no span of time, in Go's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DurationError {
+    /// The text is none, or more nanoseconds than 64 bits hold.
+    #[error("time: invalid duration {0:?}")]
+    Invalid(String),
+    /// A number is followed by nothing.
+    #[error("time: missing unit in duration {0:?}")]
+    NoUnit(String),
+    /// A number is followed by something that is no unit of time.
+    #[error("time: unknown unit {unit:?} in duration {text:?}")]
+    UnknownUnit {
+        /// What follows the number.
+        unit: String,
+        /// The whole text.
+        text: String,
+    },
+}
+
 /// Nanoseconds of a span as Go writes it: `1h30m`, `1.5s`, `-2ms`, `0`.
 ///
 /// # Errors
-/// In Go's words, when it is none or does not fit into 64 bits.
-pub fn parse_go(text: &str) -> Result<i64, String> {
-    let invalid = || format!("time: invalid duration {text:?}");
+/// When it is none or does not fit into 64 bits.
+pub fn parse_go(text: &str) -> Result<i64, DurationError> {
+    let invalid = || DurationError::Invalid(text.to_owned());
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -67,10 +86,13 @@ pub fn parse_go(text: &str) -> Result<i64, String> {
             .unwrap_or(after.len());
         let (unit, after) = after.split_at(length);
         if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {text:?}"));
+            return Err(DurationError::NoUnit(text.to_owned()));
         }
         let known = UNITS.iter().find(|(name, _)| *name == unit);
-        let (_, nanos) = known.ok_or_else(|| format!("time: unknown unit {unit:?} in duration {text:?}"))?;
+        let (_, nanos) = known.ok_or_else(|| DurationError::UnknownUnit {
+            unit: unit.to_owned(),
+            text: text.to_owned(),
+        })?;
         let number: u64 = if number.is_empty() {
             0
         } else {
@@ -118,7 +140,7 @@ mod tests {
             (".s", "time: invalid duration \".s\""),
             ("9999999h", "time: invalid duration \"9999999h\""),
         ] {
-            assert_eq!(parse_go(text), Err(why.to_owned()), "{text}");
+            assert_eq!(parse_go(text).unwrap_err().to_string(), why, "{text}");
         }
     }
 

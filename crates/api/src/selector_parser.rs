@@ -1,5 +1,24 @@
 //! The text form of label selectors: `a=b,c!=d,e in (f,g),!h,i,j>1`, read as upstream reads it and refused in its words.
 
+/// Why a text is no selector, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SyntaxError {
+    #[error("found '{found}', expected: {expected}")]
+    Unexpected { found: String, expected: &'static str },
+    /// A list of values begins otherwise.
+    #[error("found '{0}' expected: '('")]
+    NoSet(String),
+    #[error("unable to parse requirement: {0}")]
+    Requirement(#[source] Box<SyntaxError>),
+}
+
+fn unexpected(found: Token<'_>, expected: &'static str) -> SyntaxError {
+    SyntaxError::Unexpected {
+        found: found.text().to_owned(),
+        expected,
+    }
+}
+
 /// A requirement as it is written.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Written<'a> {
@@ -69,14 +88,14 @@ impl<'a> Parser<'a> {
         token
     }
 
-    fn requirement(&mut self) -> Result<Written<'a>, String> {
+    fn requirement(&mut self) -> Result<Written<'a>, SyntaxError> {
         let mut first = self.next();
         let absent = first == Token::Symbol("!");
         if absent {
             first = self.next();
         }
         let Token::Word(key) = first else {
-            return Err(format!("found '{}', expected: identifier", first.text()));
+            return Err(unexpected(first, "identifier"));
         };
         let written = |operator, values| Ok(Written { key, operator, values });
         if absent {
@@ -89,10 +108,7 @@ impl<'a> Parser<'a> {
             Token::Symbol(s @ ("=" | "==" | "!=" | "<" | ">")) => s,
             Token::Word(s @ ("in" | "notin")) => s,
             other => {
-                return Err(format!(
-                    "found '{}', expected: in, notin, =, ==, !=, gt, lt",
-                    other.text()
-                ));
+                return Err(unexpected(other, "in, notin, =, ==, !=, gt, lt"));
             }
         };
         let values = if matches!(operator, "in" | "notin") {
@@ -102,7 +118,7 @@ impl<'a> Parser<'a> {
                 Token::End | Token::Symbol(",") => vec![""],
                 _ => match self.next() {
                     Token::Word(value) => vec![value],
-                    other => return Err(format!("found '{}', expected: identifier", other.text())),
+                    other => return Err(unexpected(other, "identifier")),
                 },
             }
         };
@@ -110,10 +126,10 @@ impl<'a> Parser<'a> {
     }
 
     /// `(a,b)`; nothing between two commas is the empty value.
-    fn set(&mut self) -> Result<Vec<&'a str>, String> {
+    fn set(&mut self) -> Result<Vec<&'a str>, SyntaxError> {
         let open = self.next();
         if open != Token::Symbol("(") {
-            return Err(format!("found '{}' expected: '('", open.text()));
+            return Err(SyntaxError::NoSet(open.text().to_owned()));
         }
         let mut values = Vec::new();
         if self.look() == Token::Symbol(")") {
@@ -133,7 +149,7 @@ impl<'a> Parser<'a> {
                             }
                         }
                         Token::Symbol(")") => return Ok(values),
-                        other => return Err(format!("found '{}', expected: ',' or ')'", other.text())),
+                        other => return Err(unexpected(other, "',' or ')'")),
                     }
                 }
                 Token::Symbol(",") => {
@@ -144,7 +160,7 @@ impl<'a> Parser<'a> {
                         return Ok(values);
                     }
                 }
-                other => return Err(format!("found '{}', expected: ',', ')' or identifier", other.text())),
+                other => return Err(unexpected(other, "',', ')' or identifier")),
             }
         }
     }
@@ -154,7 +170,7 @@ impl<'a> Parser<'a> {
 ///
 /// # Errors
 /// What was found and what was expected.
-pub(crate) fn parse(text: &str) -> Result<Vec<Written<'_>>, String> {
+pub(crate) fn parse(text: &str) -> Result<Vec<Written<'_>>, SyntaxError> {
     let mut parser = Parser {
         tokens: tokens(text),
         at: 0,
@@ -166,26 +182,23 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Written<'_>>, String> {
             Token::Word(_) | Token::Symbol("!") => {
                 let one = parser
                     .requirement()
-                    .map_err(|e| format!("unable to parse requirement: {e}"))?;
+                    .map_err(|e| SyntaxError::Requirement(Box::new(e)))?;
                 out.push(one);
                 match parser.next() {
                     Token::End => return Ok(out),
                     Token::Symbol(",") => {
                         let after = parser.look();
                         if !matches!(after, Token::Word(_) | Token::Symbol("!")) {
-                            return Err(format!("found '{}', expected: identifier after ','", after.text()));
+                            return Err(unexpected(after, "identifier after ','"));
                         }
                     }
                     other => {
-                        return Err(format!("found '{}', expected: ',' or 'end of string'", other.text()));
+                        return Err(unexpected(other, "',' or 'end of string'"));
                     }
                 }
             }
             other => {
-                return Err(format!(
-                    "found '{}', expected: !, identifier, or 'end of string'",
-                    other.text()
-                ));
+                return Err(unexpected(other, "!, identifier, or 'end of string'"));
             }
         }
     }
@@ -210,7 +223,7 @@ mod tests {
             ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
         ];
         for (text, want) in cases {
-            assert_eq!(parse(text), Err(want.to_owned()), "{text}");
+            assert_eq!(parse(text).unwrap_err().to_string(), want, "{text}");
         }
         let set = parse("a in (b,,c),!d").unwrap();
         assert_eq!(set[0].values, ["b", "", "c"]);

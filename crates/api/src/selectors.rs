@@ -49,7 +49,7 @@ impl Requirement {
 impl LabelSelector {
     /// Parses `a=b,c!=d,e in (f,g),!h,i,j>1`.
     pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
-        let written = selector_parser::parse(text).map_err(SelectorError)?;
+        let written = selector_parser::parse(text).map_err(|e| SelectorError(e.to_string()))?;
         let requirements = written.into_iter().map(|one| {
             let values = || one.values.iter().map(|v| (*v).to_owned()).collect();
             let number = || {

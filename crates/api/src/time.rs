@@ -49,24 +49,27 @@ impl Instant {
     /// Reads as Go's `time.Parse` does by `time.RFC3339`, or by the layout of `metav1.MicroTime`.
     ///
     /// # Errors
-    /// Go's words.
-    pub fn read(text: &str, micro: bool) -> Result<Instant, String> {
+    /// Where and why the text is none.
+    pub fn read(text: &str, micro: bool) -> Result<Instant, TimeError> {
         let layout = if micro {
             "2006-01-02T15:04:05.000000Z07:00"
         } else {
             "2006-01-02T15:04:05Z07:00"
         };
         let mut reader = Reader { rest: text.as_bytes() };
+        let whole = || quote(text.as_bytes());
         reader.instant(micro).map_err(|fault| match fault {
-            Fault::Not { element, at } => format!(
-                "parsing time {} as {}: cannot parse {} as {}",
-                quote(text.as_bytes()),
-                quote(layout.as_bytes()),
-                quote(at),
-                quote(element.as_bytes())
-            ),
-            Fault::Range(what) => format!("parsing time {}: {what} out of range", quote(text.as_bytes())),
-            Fault::Extra(rest) => format!("parsing time {}: extra text: {}", quote(text.as_bytes()), quote(rest)),
+            Fault::Not { element, at } => TimeError::Element {
+                text: whole(),
+                layout: quote(layout.as_bytes()),
+                rest: quote(at),
+                element: quote(element.as_bytes()),
+            },
+            Fault::Range(what) => TimeError::Range { text: whole(), what },
+            Fault::Extra(rest) => TimeError::Extra {
+                text: whole(),
+                rest: quote(rest),
+            },
         })
     }
 
@@ -91,6 +94,39 @@ impl Instant {
         let _ = write!(text, ".{:06}Z", self.nanos / 1000);
         text
     }
+}
+
+/// Why a text is no time, in the words of Go's `time.ParseError`. The texts are quoted as Go quotes them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TimeError {
+    /// What is left of the text is not the element of the layout.
+    #[error("parsing time {text} as {layout}: cannot parse {rest} as {element}")]
+    Element {
+        /// The whole text.
+        text: String,
+        /// Go's layout.
+        layout: String,
+        /// What is left of the text.
+        rest: String,
+        /// The element of the layout that it should begin with.
+        element: String,
+    },
+    /// A number is larger or smaller than it may be.
+    #[error("parsing time {text}: {what} out of range")]
+    Range {
+        /// The whole text.
+        text: String,
+        /// Go's name of the number.
+        what: &'static str,
+    },
+    /// The text goes on after its end.
+    #[error("parsing time {text}: extra text: {rest}")]
+    Extra {
+        /// The whole text.
+        text: String,
+        /// What is left of the text.
+        rest: String,
+    },
 }
 
 /// What keeps a text from being a time.

@@ -5,12 +5,29 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use crate::apply::ManagerContext;
-use crate::apply::field_set::FieldSet;
+use crate::apply::field_set::{BadFieldSet, FieldSet};
 
 /// Upstream keeps this many entries of updates and puts the oldest of more than that together.
 const MAX_UPDATERS: usize = 10;
 /// Who has the fields of the entries that were put together.
 const OLD_UPDATES: &str = "ancient-changes";
+
+/// Why an entry of `metadata.managedFields` is none, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManagedFieldsError {
+    /// `fieldsV1` has a key that is no path element.
+    #[error(transparent)]
+    Fields(#[from] BadFieldSet),
+    /// The operation is another one.
+    #[error("operation must be `Apply` or `Update`")]
+    Operation,
+    /// The entry does not say in which version its fields are.
+    #[error("apiVersion must not be empty")]
+    NoVersion,
+    /// The fields are written in a way that Kubernetes does not have.
+    #[error("invalid fieldsType {0:?} in managed fields")]
+    FieldsType(String),
+}
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +43,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn decode(value: &Value) -> Result<Entry, String> {
+    fn decode(value: &Value) -> Result<Entry, ManagedFieldsError> {
         let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         let entry = Entry {
             manager: text("manager"),
@@ -35,19 +52,19 @@ impl Entry {
             api_version: text("apiVersion"),
             time: text("time"),
             fields: match value.get("fieldsV1") {
-                Some(fields) => FieldSet::decode(fields).map_err(|e| e.to_string())?,
+                Some(fields) => FieldSet::decode(fields)?,
                 None => FieldSet::default(),
             },
         };
         if entry.operation != "Apply" && entry.operation != "Update" {
-            return Err("operation must be `Apply` or `Update`".into());
+            return Err(ManagedFieldsError::Operation);
         }
         if entry.api_version.is_empty() {
-            return Err("apiVersion must not be empty".into());
+            return Err(ManagedFieldsError::NoVersion);
         }
         match text("fieldsType").as_str() {
             "FieldsV1" => Ok(entry),
-            other => Err(format!("invalid fieldsType {other:?} in managed fields")),
+            other => Err(ManagedFieldsError::FieldsType(other.to_owned())),
         }
     }
 
@@ -121,7 +138,7 @@ impl Managed {
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub fn of(tree: &Value) -> Result<Managed, String> {
+    pub fn of(tree: &Value) -> Result<Managed, ManagedFieldsError> {
         let list = tree.pointer("/metadata/managedFields").and_then(Value::as_array);
         let decoded: Vec<Entry> = list
             .into_iter()

@@ -18,6 +18,7 @@ pub use atomics::atomics;
 use compare::Comparison;
 use field_set::{FieldSet, Step};
 use managed::Managed;
+pub use managed::ManagedFieldsError;
 pub use merge::merge_objects;
 pub use place::Place;
 
@@ -69,8 +70,13 @@ pub trait Versions {
     ///
     /// # Errors
     /// When who converts it cannot.
-    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, String>;
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, Unconverted>;
 }
+
+/// An object cannot be had in another version: the words of the webhook that converts its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unconverted(pub String);
 
 /// What is written: a type in the version of the request, and its other versions.
 #[derive(Clone, Copy)]
@@ -120,7 +126,7 @@ impl<'s> Target<'s> {
 
     fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, ApplyError> {
         match self.versions {
-            Some((_, versions)) if from != to => versions.convert(tree, from, to).map_err(ApplyError::Unconverted),
+            Some((_, versions)) if from != to => Ok(versions.convert(tree, from, to)?),
             _ => Ok(Some(tree)),
         }
     }
@@ -152,10 +158,10 @@ pub enum ApplyError {
     Configuration(Vec<String>),
     /// `metadata.managedFields` of the object is not of its shape.
     #[error("failed to decode managed fields: {0}")]
-    ManagedFields(String),
+    ManagedFields(#[from] ManagedFieldsError),
     /// The object cannot be had in the version of a manager.
-    #[error("{0}")]
-    Unconverted(String),
+    #[error(transparent)]
+    Unconverted(#[from] Unconverted),
 }
 
 /// Several problems in one sentence, as structured-merge-diff shows them.
@@ -387,7 +393,7 @@ pub fn apply(
         return Err(ApplyError::Configuration(problems));
     }
     let mut managed = match live {
-        Some(live) => Managed::of(live).map_err(ApplyError::ManagedFields)?,
+        Some(live) => Managed::of(live)?,
         None => Managed::default(),
     };
     if let (true, Some(live)) = (managed.is_empty(), live) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::field_set::{FieldSet, Step};
-use super::managed::{Entry, Managed};
+use super::managed::{Entry, Managed, ManagedFieldsError};
 use crate::gvk::split_api_version;
 
 const SCALE: &str = "autoscaling/v1";
@@ -31,7 +31,12 @@ fn is_known(entry: &Entry, api_version: &str) -> bool {
 ///
 /// # Errors
 /// What is wrong with an entry of the object.
-pub fn to_scale(object: &Value, scale: &mut Value, api_version: &str, replicas: &str) -> Result<(), String> {
+pub fn to_scale(
+    object: &Value,
+    scale: &mut Value,
+    api_version: &str,
+    replicas: &str,
+) -> Result<(), ManagedFieldsError> {
     let there = path(replicas);
     let entries = Managed::of(object)?.0.into_iter();
     let entries = entries.filter(|e| is_known(e, api_version) && e.fields.has(&there));
@@ -52,7 +57,12 @@ pub fn to_scale(object: &Value, scale: &mut Value, api_version: &str, replicas: 
 ///
 /// # Errors
 /// What is wrong with an entry of either.
-pub fn from_scale(object: &mut Value, scale: &Value, api_version: &str, replicas: &str) -> Result<(), String> {
+pub fn from_scale(
+    object: &mut Value,
+    scale: &Value,
+    api_version: &str,
+    replicas: &str,
+) -> Result<(), ManagedFieldsError> {
     let there = path(replicas);
     let mut of_scale = Managed::of(scale)?.0;
     let mut kept = Vec::new();

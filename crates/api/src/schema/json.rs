@@ -477,11 +477,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
             Some(s @ (Scalar::Bytes | Scalar::Time | Scalar::MicroTime | Scalar::Duration | Scalar::Quantity)) => {
                 match scalar::check_text(s, &v) {
                     Ok(()) => Ok(v.into()),
-                    Err(message) if s == Scalar::Bytes && self.context.voice == Voice::Converter => {
-                        Err(self.fail(format!("error decoding from json: {message}")))
+                    Err(error) if s == Scalar::Bytes && self.context.voice == Voice::Converter => {
+                        Err(self.fail(format!("error decoding from json: {error}")))
                     }
-                    Err(message) if s == Scalar::Bytes => self.misfit(message),
-                    Err(message) => Err(self.fail(message)),
+                    Err(error) if s == Scalar::Bytes => self.misfit(error.to_string()),
+                    Err(error) => Err(self.fail(error.to_string())),
                 }
             }
             _ => self.mismatch("string", "string"),

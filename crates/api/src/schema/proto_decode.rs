@@ -265,7 +265,7 @@ impl Schema {
                         text = utf8(b)?;
                     }
                 }
-                crate::schema::scalar::check_text(Scalar::Quantity, &text).map_err(DecodeError)?;
+                crate::schema::scalar::check_text(Scalar::Quantity, &text).map_err(|e| DecodeError(e.to_string()))?;
                 text.into()
             }
             Scalar::IntOrString => {

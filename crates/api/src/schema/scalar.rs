@@ -6,9 +6,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::quantity::Quantity;
+use crate::duration::DurationError;
+use crate::quantity::{Quantity, QuantityError};
 use crate::schema::Scalar;
-use crate::time::{self, Instant};
+use crate::time::{self, Instant, TimeError};
 
 /// The way Go names the type in messages.
 pub(crate) fn go_name(scalar: Scalar) -> &'static str {
@@ -64,17 +65,34 @@ fn unbroken(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Why a text is not of the type; upstream's words where it has some.
-pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), String> {
+/// Why a text is not of a type; upstream's words where it has some.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TextError {
+    #[error(transparent)]
+    Quantity(#[from] QuantityError),
+    #[error(transparent)]
+    Time(#[from] TimeError),
+    #[error(transparent)]
+    Duration(#[from] DurationError),
+    /// Where the text stops being base64.
+    #[error("illegal base64 data at input byte {0}")]
+    Base64(usize),
+}
+
+/// Whether a text is of the type.
+///
+/// # Errors
+/// Why it is not.
+pub(crate) fn check_text(scalar: Scalar, text: &str) -> Result<(), TextError> {
     match scalar {
-        Scalar::Quantity => text.trim().parse::<Quantity>().map(drop).map_err(|e| e.to_string()),
-        Scalar::Time | Scalar::MicroTime => Instant::read(text, scalar == Scalar::MicroTime).map(drop),
-        Scalar::Duration if time::parse_duration(text).is_none() => Err(format!("time: invalid duration {text:?}")),
+        Scalar::Quantity => Ok(text.trim().parse::<Quantity>().map(drop)?),
+        Scalar::Time | Scalar::MicroTime => Ok(Instant::read(text, scalar == Scalar::MicroTime).map(drop)?),
+        Scalar::Duration if time::parse_duration(text).is_none() => Err(DurationError::Invalid(text.to_owned()).into()),
         Scalar::Bytes => match STANDARD.decode(&*unbroken(text)) {
             Ok(_) => Ok(()),
-            Err(base64::DecodeError::InvalidByte(at, _)) => Err(format!("illegal base64 data at input byte {at}")),
+            Err(base64::DecodeError::InvalidByte(at, _)) => Err(TextError::Base64(at)),
             // what is cut short is refused at the start of the last group of four
-            Err(_) => Err(format!("illegal base64 data at input byte {}", text.len() / 4 * 4)),
+            Err(_) => Err(TextError::Base64(text.len() / 4 * 4)),
         },
         _ => Ok(()),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::apply::{self, ManagerContext, Target, Versions};
+use api::apply::{self, ManagerContext, Target, Unconverted, Versions};
 use api::gvk::split_api_version;
 use api::schema::structural::{has_whole_reals, whole_numbers};
 use api::schema::{Schema, TypeId};
@@ -191,7 +191,7 @@ impl Versions for OtherVersions {
         Some((resource.schema.get(), resource.root))
     }
 
-    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, String> {
+    fn convert(&self, tree: Value, from: &str, to: &str) -> Result<Option<Value>, Unconverted> {
         let (Some(from), Some(to)) = (self.find(from), self.find(to)) else {
             return Ok(None);
         };
@@ -203,7 +203,7 @@ impl Versions for OtherVersions {
         let done = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(converting));
         done.map(Some).map_err(|error| {
             tracing::warn!(%error, "managed fields of another version cannot be converted");
-            error.message
+            Unconverted(error.message)
         })
     }
 }

@@ -240,7 +240,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             if lacks_replicas(resource, old) {
                 before["spec"]["replicas"] = json!(UNSET);
             }
-            let unreadable = |why: String| ApiError::internal(why);
+            let unreadable = |why: api::apply::ManagedFieldsError| ApiError::internal(why.to_string());
             api::apply::scale::to_scale(old, &mut before, &api_version, replicas_at).map_err(unreadable)?;
             let mut context = options.context(&server.registry, SCALE_VERSION);
             let mut scale = match &wanted {

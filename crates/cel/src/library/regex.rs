@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use ::regex::Regex;
+use api::schema::structural::pattern::{self, PatternError};
 
 use crate::cost::{Actual, Estimate, Estimated, REGEX, Range, STRING};
 use crate::environment::Declarations;
@@ -51,16 +52,16 @@ pub(crate) fn begin() {
 ///
 /// # Errors
 /// Go's words.
-pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
-    api::schema::structural::pattern::compile_within(pattern, MAX_BYTES)
+pub(crate) fn compile(pattern: &str) -> Result<Regex, PatternError> {
+    pattern::compile_within(pattern, MAX_BYTES)
 }
 
 /// Says whether a text is a pattern.
 ///
 /// # Errors
 /// Go's words.
-pub(crate) fn check(pattern: &str) -> Result<(), String> {
-    api::schema::structural::pattern::check(pattern)
+pub(crate) fn check(pattern: &str) -> Result<(), PatternError> {
+    pattern::check(pattern)
 }
 
 /// Compiles a pattern while an evaluation runs.

@@ -5,20 +5,33 @@ use std::collections::HashMap;
 use crate::schema::rules::{Change, Format, Mode, Rule, Rules, TypeRules};
 use crate::schema::{Field, Schema, Shape, TypeId};
 
+/// Why the table cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TableError {
+    #[error("no type {0}")]
+    NoType(String),
+    #[error("a rule of no type")]
+    OfNoType,
+    #[error("cannot read {0:?}")]
+    Line(String),
+}
+
 /// Reads the table. A line that cannot be read is an error: a rule that is passed over would let everything through.
-pub(super) fn read(table: &str, schema: &Schema) -> Result<Rules, String> {
+pub(super) fn read(table: &str, schema: &Schema) -> Result<Rules, TableError> {
     let mut of = HashMap::new();
     let mut current = None;
     let mut names: HashMap<TypeId, Vec<&str>> = HashMap::new();
     for line in table.lines() {
         if let Some(name) = line.strip_prefix("type ") {
-            let id = schema.type_named(name).ok_or_else(|| format!("no type {name}"))?;
+            let id = schema
+                .type_named(name)
+                .ok_or_else(|| TableError::NoType(name.to_owned()))?;
             of.insert(id, TypeRules::default());
             current = Some(id);
             continue;
         }
-        let rules = current.and_then(|id| of.get_mut(&id)).ok_or("a rule of no type")?;
-        line_of(rules, line).ok_or_else(|| format!("cannot read {line:?}"))?;
+        let rules = current.and_then(|id| of.get_mut(&id)).ok_or(TableError::OfNoType)?;
+        line_of(rules, line).ok_or_else(|| TableError::Line(line.to_owned()))?;
         if let Some((id, (name, _))) = current.zip(line.trim_start().split_once(' ')) {
             names.entry(id).or_default().push(name);
         }

@@ -2,47 +2,72 @@
 
 use super::node::{Additional, Node};
 
-const NO_FIELD: &str = "does not refer to a valid field";
-const UNEXPECTED_END: &str = "unexpected end of JSON path";
+/// Why a path leads nowhere, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FieldPathError {
+    /// The schema has no such field.
+    #[error("does not refer to a valid field")]
+    NoField,
+    /// The path breaks off.
+    #[error("unexpected end of JSON path")]
+    UnexpectedEnd,
+    /// Brackets stand where only names may.
+    #[error("array notation is not allowed")]
+    Brackets,
+    /// What is in brackets is not in single quotes.
+    #[error("expected single quoted string but got {0}")]
+    Unquoted(String),
+    /// A step begins with something else.
+    #[error("expected [ or . but got: {0}")]
+    NoStep(String),
+    /// The bracket is not closed.
+    #[error("expected ] but got {0}")]
+    Unclosed(String),
+    /// A backslash in quotes stands before this character.
+    #[error("invalid string literal: invalid escape char \\{0}")]
+    Escape(char),
+}
+
+use FieldPathError::{NoField, UnexpectedEnd};
 
 /// Follows a path through a schema. Returns the path as errors name it, and the schema of the field: `None` when the schema does not
 /// say more of it than that it may be there. `brackets` allows `['name']`.
 ///
 /// # Errors
 /// Why the path leads nowhere.
-pub fn resolve<'n>(root: &'n Node, path: &str, brackets: bool) -> Result<(String, Option<&'n Node>), String> {
+pub fn resolve<'n>(root: &'n Node, path: &str, brackets: bool) -> Result<(String, Option<&'n Node>), FieldPathError> {
     let mut tokens = Tokens(path);
     let (mut text, mut at) = (String::new(), Some(root));
     while let Some(token) = tokens.next() {
         let name = match token {
-            "." => tokens.next().ok_or(UNEXPECTED_END)?.to_owned(),
-            "[" if !brackets => return Err("array notation is not allowed".into()),
+            "." => tokens.next().ok_or(UnexpectedEnd)?.to_owned(),
+            "[" if !brackets => return Err(FieldPathError::Brackets),
             "[" => {
-                let quoted = tokens.next().ok_or(UNEXPECTED_END)?;
+                let quoted = tokens.next().ok_or(UnexpectedEnd)?;
                 let inside = quoted.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\''));
-                unescape(inside.ok_or_else(|| format!("expected single quoted string but got {quoted}"))?)?
+                unescape(inside.ok_or_else(|| FieldPathError::Unquoted(quoted.to_owned()))?)?
             }
-            other => return Err(format!("expected [ or . but got: {other}")),
+            other => return Err(FieldPathError::NoStep(other.to_owned())),
         };
-        let node = at.ok_or(NO_FIELD)?;
+        let node = at.ok_or(NoField)?;
         if node.properties.is_empty() {
             at = match &node.additional {
                 Additional::Schema(values) => Some(&**values),
                 Additional::Allowed(_) => None,
-                Additional::Absent => return Err(NO_FIELD.into()),
+                Additional::Absent => return Err(NoField),
             };
             text.push_str(&format!("[{name}]"));
         } else {
-            at = Some(node.properties.get(name.as_str()).ok_or(NO_FIELD)?);
+            at = Some(node.properties.get(name.as_str()).ok_or(NoField)?);
             if !text.is_empty() {
                 text.push('.');
             }
             text.push_str(&name);
         }
         if token == "[" {
-            match tokens.next().ok_or(UNEXPECTED_END)? {
+            match tokens.next().ok_or(UnexpectedEnd)? {
                 "]" => {}
-                other => return Err(format!("expected ] but got {other}")),
+                other => return Err(FieldPathError::Unclosed(other.to_owned())),
             }
         }
     }
@@ -70,7 +95,7 @@ impl<'t> Tokens<'t> {
     }
 }
 
-fn unescape(text: &str) -> Result<String, String> {
+fn unescape(text: &str) -> Result<String, FieldPathError> {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -92,7 +117,7 @@ fn unescape(text: &str) -> Result<String, String> {
             't' => '\t',
             'v' => '\u{b}',
             '\'' | '\\' => escaped,
-            other => return Err(format!("invalid string literal: invalid escape char \\{other}")),
+            other => return Err(FieldPathError::Escape(other)),
         });
     }
     Ok(out)
@@ -137,8 +162,8 @@ mod tests {
             (".foo['\\q']", Err("invalid string literal: invalid escape char \\q")),
         ] {
             let found = resolve(&root, path, true).map(|(text, _)| text);
-            let found = found.as_ref().map(String::as_str).map_err(String::as_str);
-            assert_eq!(found, want, "{path}");
+            let found = found.map_err(|error| error.to_string());
+            assert_eq!(found, want.map(str::to_owned).map_err(str::to_owned), "{path}");
         }
         assert!(resolve(&root, "['foo']", false).is_err());
     }

@@ -10,11 +10,20 @@ const MAX_DEPTH: usize = 1000;
 /// Bytes of a compiled expression: Go takes a million instructions, which no schema comes near.
 const MAX_COMPILED: usize = 64 << 20;
 
+/// Why a text is no regular expression, in Go's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("error parsing regexp: {why}: `{at}`")]
+pub struct PatternError {
+    why: &'static str,
+    /// The part of the text that is wrong.
+    at: String,
+}
+
 /// A pattern of a schema.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: Box<str>,
-    compiled: Result<Regex, String>,
+    compiled: Result<Regex, PatternError>,
 }
 
 impl Pattern {
@@ -35,7 +44,7 @@ impl Pattern {
     ///
     /// # Errors
     /// Why it is no pattern, in Go's words.
-    pub fn matches(&self, text: &str) -> Result<bool, &str> {
+    pub fn matches(&self, text: &str) -> Result<bool, &PatternError> {
         match &self.compiled {
             Ok(regex) => Ok(regex.is_match(text)),
             Err(why) => Err(why),
@@ -43,8 +52,8 @@ impl Pattern {
     }
 
     /// Why it is no pattern.
-    pub fn problem(&self) -> Option<&str> {
-        self.compiled.as_ref().err().map(String::as_str)
+    pub fn problem(&self) -> Option<&PatternError> {
+        self.compiled.as_ref().err()
     }
 }
 
@@ -52,7 +61,7 @@ impl Pattern {
 ///
 /// # Errors
 /// What Go says of one that it does not take.
-pub fn compile(text: &str) -> Result<Regex, String> {
+pub fn compile(text: &str) -> Result<Regex, PatternError> {
     compile_within(text, MAX_COMPILED)
 }
 
@@ -60,7 +69,7 @@ pub fn compile(text: &str) -> Result<Regex, String> {
 ///
 /// # Errors
 /// What Go says of one that it does not take, or of one that is too large.
-pub fn compile_within(text: &str, bytes: usize) -> Result<Regex, String> {
+pub fn compile_within(text: &str, bytes: usize) -> Result<Regex, PatternError> {
     let mut builder = RegexBuilder::new(&translated(text)?);
     builder.nest_limit(2 * MAX_DEPTH as u32).size_limit(bytes);
     builder.build().map_err(|_| error("expression too large", text))
@@ -70,12 +79,12 @@ pub fn compile_within(text: &str, bytes: usize) -> Result<Regex, String> {
 ///
 /// # Errors
 /// What Go says of one that it does not take.
-pub fn check(text: &str) -> Result<(), String> {
+pub fn check(text: &str) -> Result<(), PatternError> {
     translated(text).map(|_| ())
 }
 
 /// An expression of Go's as the `regex` crate writes it.
-fn translated(text: &str) -> Result<String, String> {
+fn translated(text: &str) -> Result<String, PatternError> {
     let mut parser = Parser {
         rest: text,
         whole: text,
@@ -88,8 +97,8 @@ fn translated(text: &str) -> Result<String, String> {
     Ok(parser.out)
 }
 
-fn error(why: &str, at: &str) -> String {
-    format!("error parsing regexp: {why}: `{at}`")
+fn error(why: &'static str, at: &str) -> PatternError {
+    PatternError { why, at: at.to_owned() }
 }
 
 /// What was parsed last: where it begins in the output, and how often it may repeat what is in it.
@@ -105,7 +114,7 @@ struct Parser<'t> {
     out: String,
 }
 
-type Parsed<T> = Result<T, String>;
+type Parsed<T> = Result<T, PatternError>;
 
 impl<'t> Parser<'t> {
     fn eat(&mut self, prefix: &str) -> bool {
