@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::go::quote;
 
-use super::ip::{self, Ip};
+use super::ip::{self, AddressError, Ip};
 use crate::cost::{Actual, Estimate, Estimated, Range, STRING};
 use crate::environment::Declarations;
 use crate::types::Type;
@@ -40,30 +40,52 @@ impl Opaque for Cidr {
     }
 }
 
+/// Why a text is no network, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum CidrError {
+    #[error("network address parse error during conversion from string: netip.ParsePrefix({}): {why}", quote(.text))]
+    Prefix { text: String, why: Misfit },
+    #[error("IPv4-mapped IPv6 address {} is not allowed", quote(.0))]
+    Mapped(String),
+}
+
+/// What is wrong in a network, in the words of Go's `netip.ParsePrefix`.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("no '/'")]
+    NoSlash,
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    #[error("IPv6 zones cannot be present in a prefix")]
+    Zone,
+    #[error("bad bits after slash: {}", quote(.0))]
+    Bits(String),
+    #[error("prefix length out of range")]
+    Range,
+}
+
 impl Cidr {
-    /// # Errors
-    /// Upstream's words.
-    fn parse(text: &str) -> Result<Cidr, String> {
-        let shown = quote(text);
-        let wrong = |why: &str| {
-            format!("network address parse error during conversion from string: netip.ParsePrefix({shown}): {why}")
+    fn parse(text: &str) -> Result<Cidr, CidrError> {
+        let wrong = |why| CidrError::Prefix {
+            text: text.to_owned(),
+            why,
         };
-        let (address, length) = text.rsplit_once('/').ok_or_else(|| wrong("no '/'"))?;
-        let (address, zone) = ip::parse_any(address).map_err(|why| wrong(&why))?;
+        let (address, length) = text.rsplit_once('/').ok_or_else(|| wrong(Misfit::NoSlash))?;
+        let (address, zone) = ip::parse_any(address).map_err(|why| wrong(why.into()))?;
         if zone {
-            return Err(wrong("IPv6 zones cannot be present in a prefix"));
+            return Err(wrong(Misfit::Zone));
         }
-        let bad = || wrong(&format!("bad bits after slash: {}", quote(length)));
+        let bad = || wrong(Misfit::Bits(length.to_owned()));
         if length.len() > 1 && !length.starts_with(|c: char| ('1'..='9').contains(&c)) {
             return Err(bad());
         }
         let bits: i64 = length.parse().map_err(|_| bad())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         if !(0..=most).contains(&bits) {
-            return Err(wrong("prefix length out of range"));
+            return Err(wrong(Misfit::Range));
         }
         if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-            return Err(format!("IPv4-mapped IPv6 address {shown} is not allowed"));
+            return Err(CidrError::Mapped(text.to_owned()));
         }
         Ok(Cidr {
             address,

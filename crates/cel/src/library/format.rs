@@ -1,5 +1,7 @@
 //! `"%d items".format([n])` and `strings.quote(text)`. What a format string demands of literals is checked at compile time too.
 
+use std::sync::Arc;
+
 use crate::ast::{Call, Expr, Id, Kind};
 use crate::checker::Checked;
 use crate::environment::Declarations;
@@ -103,14 +105,20 @@ impl Clause {
 
 /// Where a format string or what is given to it is wrong.
 struct Wrong {
-    message: String,
+    fault: Fault,
     /// The literal that is of the wrong type.
     at: Option<Id>,
 }
 
-impl From<String> for Wrong {
-    fn from(message: String) -> Wrong {
-        Wrong { message, at: None }
+impl Wrong {
+    fn new(message: impl Into<Arc<str>>) -> Wrong {
+        Fault::Error(message.into()).into()
+    }
+}
+
+impl From<Fault> for Wrong {
+    fn from(fault: Fault) -> Wrong {
+        Wrong { fault, at: None }
     }
 }
 
@@ -135,15 +143,18 @@ fn walk(
             continue;
         }
         if used >= count {
-            return Err(format!("index {used} out of range").into());
+            return Err(Wrong::new(format!("index {used} out of range")));
         }
         if at + 1 >= bytes.len() {
-            return Err("unexpected end of string".to_owned().into());
+            return Err(Wrong::new("unexpected end of string"));
         }
         let (length, clause) = clause(&text[at + 1..])?;
-        let shown = show(used, clause).map_err(|wrong| Wrong {
-            message: format!("error during formatting: {}", wrong.message),
-            at: wrong.at,
+        let shown = show(used, clause).map_err(|wrong| match wrong.fault {
+            Fault::Error(message) => Wrong {
+                fault: Fault::Error(format!("error during formatting: {message}").into()),
+                at: wrong.at,
+            },
+            Fault::CostLimit | Fault::Interrupted => wrong,
         })?;
         out.extend_from_slice(shown.as_bytes());
         at += 1 + length;
@@ -155,7 +166,7 @@ fn walk(
 
 /// The clause at the beginning, and its length.
 fn clause(text: &str) -> Result<(usize, Clause), Wrong> {
-    let wrong = |why: String| Wrong::from(format!("could not parse formatting clause: {why}"));
+    let wrong = |why: String| Wrong::new(format!("could not parse formatting clause: {why}"));
     let bytes = text.as_bytes();
     let (mut at, mut decimals) = (0, DECIMALS);
     if bytes.first() == Some(&b'.') {
@@ -197,7 +208,7 @@ fn format<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     };
     let mut room = super::strings::MAX_RESULT;
     let formatted = walk(text, list.len(), &mut |at, clause| {
-        let value = item(list, at).map_err(|f| Wrong::from(f.to_string()))?;
+        let value = item(list, at)?;
         let shown = write(clause, &value, &mut room)?;
         if !matches!(value, Value::List(_) | Value::Map(_)) {
             spend(&mut room, shown.len())?;
@@ -206,14 +217,13 @@ fn format<'a>(args: &[Value<'a>]) -> Outcome<'a> {
     });
     match formatted {
         Ok((text, _)) => Ok(Value::text(text)),
-        Err(wrong) if wrong.message.ends_with("cost limit exceeded") => Err(Fault::CostLimit),
-        Err(wrong) => error(wrong.message),
+        Err(wrong) => Err(wrong.fault),
     }
 }
 
 /// Takes what is written from the room that is left, so that a list that shows a text often ends before it is all written.
-fn spend(room: &mut usize, length: usize) -> Result<(), String> {
-    *room = room.checked_sub(length).ok_or_else(|| Fault::CostLimit.to_string())?;
+fn spend(room: &mut usize, length: usize) -> Result<(), Fault> {
+    *room = room.checked_sub(length).ok_or(Fault::CostLimit)?;
     Ok(())
 }
 
@@ -222,8 +232,8 @@ fn item<'a>(list: &List<'a>, at: usize) -> Outcome<'a> {
         .unwrap_or_else(|| error(format!("index {at} out of range")))
 }
 
-fn write(clause: Clause, value: &Value<'_>, room: &mut usize) -> Result<String, String> {
-    let refused = || Err(clause.refusal(value.type_name()));
+fn write(clause: Clause, value: &Value<'_>, room: &mut usize) -> Result<String, Fault> {
+    let refused = || error(clause.refusal(value.type_name()));
     match clause {
         Clause::Text if matches!(value, Value::List(_) | Value::Map(_)) => literal(value, room),
         Clause::Text => text_of(value),
@@ -282,9 +292,9 @@ fn fixed(n: f64, decimals: usize) -> String {
 }
 
 /// A clause of more decimals than an evaluation may write.
-fn bounded(decimals: usize) -> Result<(), String> {
+fn bounded(decimals: usize) -> Result<(), Fault> {
     if decimals > super::strings::MAX_RESULT {
-        return Err(Fault::CostLimit.to_string());
+        return Err(Fault::CostLimit);
     }
     Ok(())
 }
@@ -362,7 +372,7 @@ fn scientific(n: f64, decimals: usize) -> String {
     format!("{mantissa}{zeros}\u{d7}10{power}")
 }
 
-fn text_of(value: &Value<'_>) -> Result<String, String> {
+fn text_of(value: &Value<'_>) -> Result<String, Fault> {
     match value {
         Value::Null => Ok("null".into()),
         Value::List(_)
@@ -370,11 +380,11 @@ fn text_of(value: &Value<'_>) -> Result<String, String> {
         | Value::Optional(_)
         | Value::Object(_)
         | Value::Opaque(_)
-        | Value::Unknown(_) => Err(Clause::Text.refusal(value.type_name())),
+        | Value::Unknown(_) => error(Clause::Text.refusal(value.type_name())),
         Value::Double(n) => Ok(double(*n)),
         value => match value.convert(Target::String) {
             Ok(text) => Ok(text.as_str().unwrap_or_default().to_owned()),
-            Err(fault) => Err(format!(
+            Err(fault) => error(format!(
                 "could not convert argument {} to string",
                 api::go::quote(&fault.to_string())
             )),
@@ -383,28 +393,28 @@ fn text_of(value: &Value<'_>) -> Result<String, String> {
 }
 
 /// A value within a list or map, and a list or map itself.
-fn literal(value: &Value<'_>, room: &mut usize) -> Result<String, String> {
+fn literal(value: &Value<'_>, room: &mut usize) -> Result<String, Fault> {
     let shown = match value {
         Value::List(list) => return listed(list, room),
         Value::Map(map) => return mapped(map, room),
-        Value::String(text) if text.len() > *room => return Err(Fault::CostLimit.to_string()),
+        Value::String(text) if text.len() > *room => return Err(Fault::CostLimit),
         other => leaf(other)?,
     };
     spend(room, shown.len())?;
     Ok(shown)
 }
 
-fn listed(list: &List<'_>, room: &mut usize) -> Result<String, String> {
+fn listed(list: &List<'_>, room: &mut usize) -> Result<String, Fault> {
     let mut items = Vec::new();
     spend(room, 2)?;
     for item in list.iter() {
-        items.push(literal(&item.map_err(|f| f.to_string())?, room)?);
+        items.push(literal(&item?, room)?);
         spend(room, 2)?;
     }
     Ok(format!("[{}]", items.join(", ")))
 }
 
-fn mapped(map: &Map<'_>, room: &mut usize) -> Result<String, String> {
+fn mapped(map: &Map<'_>, room: &mut usize) -> Result<String, Fault> {
     let mut entries = Vec::new();
     spend(room, 2)?;
     for key in map.keys() {
@@ -412,14 +422,14 @@ fn mapped(map: &Map<'_>, room: &mut usize) -> Result<String, String> {
             Value::String(text) => api::go::quote(text),
             Value::Bool(_) | Value::Int(_) | Value::Uint(_) => text_of(&key)?,
             other => {
-                return Err(format!(
+                return error(format!(
                     "no formatting function for map key of type {}",
                     other.type_name()
                 ));
             }
         };
         spend(room, shown.len() + 3)?;
-        let value = map.get(&key).map_err(|f| f.to_string())?;
+        let value = map.get(&key)?;
         entries.push((shown, literal(&value, room)?));
     }
     entries.sort();
@@ -427,7 +437,7 @@ fn mapped(map: &Map<'_>, room: &mut usize) -> Result<String, String> {
     Ok(format!("{{{}}}", entries.join(", ")))
 }
 
-fn leaf(value: &Value<'_>) -> Result<String, String> {
+fn leaf(value: &Value<'_>) -> Result<String, Fault> {
     match value {
         Value::String(text) => Ok(api::go::quote(text)),
         Value::Bytes(_) => Ok(format!("b{}", api::go::quote(&text_of(value)?))),
@@ -445,7 +455,7 @@ fn leaf(value: &Value<'_>) -> Result<String, String> {
         Value::Timestamp(_) => Ok(format!("timestamp({})", api::go::quote(&text_of(value)?))),
         Value::Duration(_) => Ok(format!("duration({})", api::go::quote(&text_of(value)?))),
         Value::Optional(_) | Value::Object(_) | Value::Opaque(_) | Value::Unknown(_) => {
-            Err(format!("no formatting function for {}", value.type_name()))
+            error(format!("no formatting function for {}", value.type_name()))
         }
         other => text_of(other),
     }
@@ -468,14 +478,14 @@ pub(crate) fn problem(call: &Call, at: Id, checked: &Checked) -> Option<(Id, Str
         elements.len(),
         &mut |n, clause| match unfit(&elements[n], clause, checked) {
             Some(bad) => Err(Wrong {
-                message: clause.refusal(checked.type_of(bad).name()),
+                fault: Fault::Error(clause.refusal(checked.type_of(bad).name()).into()),
                 at: Some(bad.id),
             }),
             None => Ok(String::new()),
         },
     );
     match walked {
-        Err(wrong) => Some((wrong.at.unwrap_or(at), wrong.message)),
+        Err(wrong) => Some((wrong.at.unwrap_or(at), wrong.fault.to_string())),
         Ok((_, used)) if elements.len() > used => Some((
             at,
             format!(

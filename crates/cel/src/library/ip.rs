@@ -8,7 +8,7 @@ use api::go::quote;
 use crate::cost::{Actual, Estimate, Estimated, Range, STRING};
 use crate::environment::Declarations;
 use crate::types::Type;
-use crate::value::{Opaque, Outcome, Value, error, no_overload};
+use crate::value::{Opaque, Outcome, Value, no_overload, refused};
 
 /// An address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(super) fn declare(into: &mut Declarations) {
     into.named_type("net.IP", Type::Opaque("net.IP".into(), [].into()));
     into.global("ip", "string_to_ip", "string -> net.IP", |args| {
         match args[0].as_str() {
-            Some(text) => parse(text).map_or_else(error, |ip| Ok(Value::opaque(Ip(ip)))),
+            Some(text) => parse(text).map_or_else(refused, |ip| Ok(Value::opaque(Ip(ip)))),
             None => no_overload(),
         }
     });
@@ -49,7 +49,7 @@ pub(super) fn declare(into: &mut Declarations) {
         "ip_is_canonical",
         "string -> bool",
         |args| match args[0].as_str() {
-            Some(text) => parse(text).map_or_else(error, |ip| Ok(Value::Bool(ip.to_string() == text))),
+            Some(text) => parse(text).map_or_else(refused, |ip| Ok(Value::Bool(ip.to_string() == text))),
             None => no_overload(),
         },
     );
@@ -110,90 +110,122 @@ fn link_local_unicast(ip: &IpAddr) -> bool {
     }
 }
 
+/// Why a text is no address for expressions, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum IpError {
+    #[error("IP Address {} parse error during conversion from string: {source}", quote(.text))]
+    Address { text: String, source: AddressError },
+    #[error("IP address {} with zone value is not allowed", quote(.0))]
+    Zone(String),
+    #[error("IPv4-mapped IPv6 address {} is not allowed", quote(.0))]
+    Mapped(String),
+}
+
+/// Why a text is no address, in the words of Go's `netip.ParseAddr`.
+#[derive(Debug, thiserror::Error)]
+#[error("ParseAddr({}): {why}", quote(.text))]
+pub(super) struct AddressError {
+    text: String,
+    why: Misfit,
+}
+
+/// What is wrong in an address, with what follows in the text where Go shows it.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("{0}")]
+    Whole(&'static str),
+    #[error("{why} (at {})", quote(.rest))]
+    At { why: &'static str, rest: String },
+}
+
+fn at<T>(why: &'static str, rest: &str) -> Result<T, Misfit> {
+    Err(Misfit::At {
+        why,
+        rest: rest.to_owned(),
+    })
+}
+
 /// Reads an address that has no zone and is not IPv4 written as IPv6.
-///
-/// # Errors
-/// Upstream's words.
-pub(super) fn parse(text: &str) -> Result<IpAddr, String> {
-    let shown = quote(text);
+pub(super) fn parse(text: &str) -> Result<IpAddr, IpError> {
     match parse_any(text) {
-        Err(why) => Err(format!(
-            "IP Address {shown} parse error during conversion from string: {why}"
-        )),
-        Ok((_, true)) => Err(format!("IP address {shown} with zone value is not allowed")),
-        Ok((IpAddr::V6(v6), _)) if v6.to_ipv4_mapped().is_some() => {
-            Err(format!("IPv4-mapped IPv6 address {shown} is not allowed"))
-        }
+        Err(source) => Err(IpError::Address {
+            text: text.to_owned(),
+            source,
+        }),
+        Ok((_, true)) => Err(IpError::Zone(text.to_owned())),
+        Ok((IpAddr::V6(v6), _)) if v6.to_ipv4_mapped().is_some() => Err(IpError::Mapped(text.to_owned())),
         Ok((ip, _)) => Ok(ip),
     }
 }
 
 /// Reads an address as `netip.ParseAddr` does; says too whether it has a zone.
-pub(super) fn parse_any(text: &str) -> Result<(IpAddr, bool), String> {
-    let wrong = |why: &str| Err(format!("ParseAddr({}): {why}", quote(text)));
+pub(super) fn parse_any(text: &str) -> Result<(IpAddr, bool), AddressError> {
+    let wrong = |why| AddressError {
+        text: text.to_owned(),
+        why,
+    };
+    let whole = |why| Err(wrong(Misfit::Whole(why)));
     match text.find(['.', ':', '%']).map(|at| text.as_bytes()[at]) {
         Some(b'.') => match ipv4(text) {
             Ok(v4) => Ok((IpAddr::V4(v4), false)),
-            Err(why) => wrong(&why),
+            Err(why) => Err(wrong(why)),
         },
         Some(b':') => {
             let (address, zone) = match text.split_once('%') {
-                Some((_, "")) => return wrong("zone must be a non-empty string"),
+                Some((_, "")) => return whole("zone must be a non-empty string"),
                 Some((address, _)) => (address, true),
                 None => (text, false),
             };
             match ipv6(address) {
                 Ok(v6) => Ok((IpAddr::V6(v6), zone)),
-                Err(why) => wrong(&why),
+                Err(why) => Err(wrong(why)),
             }
         }
-        Some(_) => wrong("missing IPv6 address"),
-        None => wrong("unable to parse IP"),
+        Some(_) => whole("missing IPv6 address"),
+        None => whole("unable to parse IP"),
     }
 }
 
-fn ipv4(text: &str) -> Result<Ipv4Addr, String> {
+fn ipv4(text: &str) -> Result<Ipv4Addr, Misfit> {
     let bytes = text.as_bytes();
     let mut fields: Vec<u8> = Vec::with_capacity(4);
     let (mut value, mut digits) = (0_u32, 0);
-    for (at, byte) in bytes.iter().enumerate() {
+    for (n, byte) in bytes.iter().enumerate() {
         match byte {
             b'0'..=b'9' => {
                 if digits == 1 && value == 0 {
-                    return Err("IPv4 field has octet with leading zero".into());
+                    return Err(Misfit::Whole("IPv4 field has octet with leading zero"));
                 }
                 value = value * 10 + u32::from(byte - b'0');
                 digits += 1;
                 if value > 255 {
-                    return Err("IPv4 field has value >255".into());
+                    return Err(Misfit::Whole("IPv4 field has value >255"));
                 }
             }
             b'.' => {
-                if at == 0 || at == bytes.len() - 1 || bytes[at - 1] == b'.' {
-                    let here = quote(&text[at..]);
-                    return Err(format!("IPv4 field must have at least one digit (at {here})"));
+                if n == 0 || n == bytes.len() - 1 || bytes[n - 1] == b'.' {
+                    return at("IPv4 field must have at least one digit", &text[n..]);
                 }
                 if fields.len() == 3 {
-                    return Err("IPv4 address too long".into());
+                    return Err(Misfit::Whole("IPv4 address too long"));
                 }
                 fields.push(value as u8);
                 (value, digits) = (0, 0);
             }
-            _ => return Err(format!("unexpected character (at {})", quote(&text[at..]))),
+            _ => return at("unexpected character", &text[n..]),
         }
     }
     fields.push(value as u8);
     match <[u8; 4]>::try_from(fields) {
         Ok(fields) => Ok(fields.into()),
-        Err(_) => Err("IPv4 address too short".into()),
+        Err(_) => Err(Misfit::Whole("IPv4 address too short")),
     }
 }
 
-fn ipv6(text: &str) -> Result<Ipv6Addr, String> {
+fn ipv6(text: &str) -> Result<Ipv6Addr, Misfit> {
     let mut rest = text;
     let mut groups: Vec<u8> = Vec::with_capacity(16);
     let mut gap = None;
-    let here = |why: &str, rest: &str| Err(format!("{why} (at {})", quote(rest)));
     if let Some(after) = rest.strip_prefix("::") {
         gap = Some(0);
         rest = after;
@@ -204,20 +236,20 @@ fn ipv6(text: &str) -> Result<Ipv6Addr, String> {
     while groups.len() < 16 {
         let digits = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
         if digits > 4 {
-            return here("each group must have 4 or less digits", rest);
+            return at("each group must have 4 or less digits", rest);
         }
         if digits == 0 {
-            return here("each colon-separated field must have at least one digit", rest);
+            return at("each colon-separated field must have at least one digit", rest);
         }
         if rest.as_bytes().get(digits) == Some(&b'.') {
             if gap.is_none() && groups.len() != 12 {
-                return here(
+                return at(
                     "embedded IPv4 address must replace the final 2 fields of the address",
                     rest,
                 );
             }
             if groups.len() + 4 > 16 {
-                return here(
+                return at(
                     "too many hex fields to fit an embedded IPv4 at the end of the address",
                     rest,
                 );
@@ -233,15 +265,15 @@ fn ipv6(text: &str) -> Result<Ipv6Addr, String> {
             break;
         }
         let Some(after) = rest.strip_prefix(':') else {
-            return here("unexpected character, want colon", rest);
+            return at("unexpected character, want colon", rest);
         };
         if after.is_empty() {
-            return here("colon must be followed by more characters", rest);
+            return at("colon must be followed by more characters", rest);
         }
         rest = after;
         if let Some(after) = rest.strip_prefix(':') {
             if gap.is_some() {
-                return here("multiple :: in address", rest);
+                return at("multiple :: in address", rest);
             }
             gap = Some(groups.len());
             rest = after;
@@ -251,12 +283,12 @@ fn ipv6(text: &str) -> Result<Ipv6Addr, String> {
         }
     }
     if !rest.is_empty() {
-        return here("trailing garbage after address", rest);
+        return at("trailing garbage after address", rest);
     }
     match (gap, 16 - groups.len()) {
         (None, 0) => {}
-        (None, _) => return Err("address string too short".into()),
-        (Some(_), 0) => return Err("the :: must expand to at least one field of zeros".into()),
+        (None, _) => return Err(Misfit::Whole("address string too short")),
+        (Some(_), 0) => return Err(Misfit::Whole("the :: must expand to at least one field of zeros")),
         (Some(at), missing) => {
             groups.splice(at..at, std::iter::repeat_n(0, missing));
         }

@@ -88,7 +88,12 @@ static FORMATS: [Format; 13] = [
         function: "uri",
         name: "URI",
         expression: 1103,
-        problems: |text| super::urls::request_problem(text).into_iter().collect(),
+        problems: |text| {
+            super::urls::request_problem(text)
+                .iter()
+                .map(ToString::to_string)
+                .collect()
+        },
     },
     Format {
         function: "uuid",

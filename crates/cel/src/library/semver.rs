@@ -7,7 +7,7 @@ use api::go::quote;
 
 use super::quantity::order;
 use crate::environment::Declarations;
-use crate::value::{Fault, Opaque, Outcome, Value, error, no_overload};
+use crate::value::{Fault, Opaque, Outcome, Value, no_overload, refused};
 
 /// A part of a pre-release. Numbers come before texts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,33 @@ struct Version {
     build: Vec<String>,
 }
 
+/// Why a text is no version, in the words of the library that upstream uses (`blang/semver`).
+#[derive(Debug, thiserror::Error)]
+enum VersionError {
+    #[error("Version string empty")]
+    Empty,
+    #[error("No Major.Minor.Patch elements found")]
+    NoElements,
+    #[error("short version cannot contain PreRelease/Build meta data")]
+    Short,
+    #[error("Invalid character(s) found in {name} number {}", quote(.text))]
+    NumberCharacter { name: &'static str, text: String },
+    #[error("{name} number must not contain leading zeroes {}", quote(.text))]
+    NumberZeroes { name: &'static str, text: String },
+    #[error("strconv.ParseUint: parsing {}: {why}", quote(.text))]
+    Number { text: String, why: &'static str },
+    #[error("Prerelease is empty")]
+    NoPreRelease,
+    #[error("Numeric PreRelease version must not contain leading zeroes {}", quote(.0))]
+    PreReleaseZeroes(String),
+    #[error("Invalid character(s) found in prerelease {}", quote(.0))]
+    PreReleaseCharacter(String),
+    #[error("Build meta data is empty")]
+    NoBuild,
+    #[error("Invalid character(s) found in build meta data {}", quote(.0))]
+    BuildCharacter(String),
+}
+
 impl Version {
     fn compare(&self, other: &Version) -> Ordering {
         let pre = match (self.pre.is_empty(), other.pre.is_empty()) {
@@ -34,15 +61,13 @@ impl Version {
         self.numbers.cmp(&other.numbers).then(pre)
     }
 
-    /// # Errors
-    /// Upstream's words.
-    fn parse(text: &str) -> Result<Version, String> {
+    fn parse(text: &str) -> Result<Version, VersionError> {
         if text.is_empty() {
-            return Err("Version string empty".into());
+            return Err(VersionError::Empty);
         }
         let parts: Vec<&str> = text.splitn(3, '.').collect();
         let [major, minor, rest] = parts[..] else {
-            return Err("No Major.Minor.Patch elements found".into());
+            return Err(VersionError::NoElements);
         };
         let (major, minor) = (number("major", "Major", major)?, number("minor", "Minor", minor)?);
         let (rest, build) = match rest.split_once('+') {
@@ -54,15 +79,15 @@ impl Version {
             None => (rest, None),
         };
         let patch = number("patch", "Patch", patch)?;
-        let pre: Result<Vec<Part>, String> = pre.iter().flat_map(|pre| pre.split('.')).map(part).collect();
+        let pre: Result<Vec<Part>, VersionError> = pre.iter().flat_map(|pre| pre.split('.')).map(part).collect();
         let pre = pre?;
         let mut builds = Vec::new();
         for part in build.iter().flat_map(|build| build.split('.')) {
             if part.is_empty() {
-                return Err("Build meta data is empty".into());
+                return Err(VersionError::NoBuild);
             }
             if !plain(part) {
-                return Err(format!("Invalid character(s) found in build meta data {}", quote(part)));
+                return Err(VersionError::BuildCharacter(part.to_owned()));
             }
             builds.push(part.to_owned());
         }
@@ -74,7 +99,7 @@ impl Version {
     }
 
     /// Reads `v1`, `1.2` and `01.2.3` too.
-    fn parse_tolerant(text: &str) -> Result<Version, String> {
+    fn parse_tolerant(text: &str) -> Result<Version, VersionError> {
         let text = text.strip_prefix('v').unwrap_or(text);
         let mut parts: Vec<String> = text.splitn(3, '.').map(str::to_owned).collect();
         for part in &mut parts {
@@ -86,7 +111,7 @@ impl Version {
         }
         if parts.len() < 3 {
             if parts.last().is_some_and(|last| last.contains(['+', '-'])) {
-                return Err("short version cannot contain PreRelease/Build meta data".into());
+                return Err(VersionError::Short);
             }
             parts.resize(3, "0".into());
         }
@@ -98,15 +123,13 @@ fn plain(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-fn number(name: &str, titled: &str, text: &str) -> Result<u64, String> {
+fn number(name: &'static str, titled: &'static str, text: &str) -> Result<u64, VersionError> {
+    let text = text.to_owned();
     if !text.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(format!("Invalid character(s) found in {name} number {}", quote(text)));
+        return Err(VersionError::NumberCharacter { name, text });
     }
     if text.len() > 1 && text.starts_with('0') {
-        return Err(format!(
-            "{titled} number must not contain leading zeroes {}",
-            quote(text)
-        ));
+        return Err(VersionError::NumberZeroes { name: titled, text });
     }
     text.parse().map_err(|_| {
         let why = if text.is_empty() {
@@ -114,30 +137,27 @@ fn number(name: &str, titled: &str, text: &str) -> Result<u64, String> {
         } else {
             "value out of range"
         };
-        format!("strconv.ParseUint: parsing {}: {why}", quote(text))
+        VersionError::Number { text, why }
     })
 }
 
-fn part(text: &str) -> Result<Part, String> {
+fn part(text: &str) -> Result<Part, VersionError> {
     if text.is_empty() {
-        return Err("Prerelease is empty".into());
+        return Err(VersionError::NoPreRelease);
     }
     if text.bytes().all(|b| b.is_ascii_digit()) {
         if text.len() > 1 && text.starts_with('0') {
-            return Err(format!(
-                "Numeric PreRelease version must not contain leading zeroes {}",
-                quote(text)
-            ));
+            return Err(VersionError::PreReleaseZeroes(text.to_owned()));
         }
-        return text
-            .parse()
-            .map(Part::Number)
-            .map_err(|_| format!("strconv.ParseUint: parsing {}: value out of range", quote(text)));
+        return text.parse().map(Part::Number).map_err(|_| VersionError::Number {
+            text: text.to_owned(),
+            why: "value out of range",
+        });
     }
     if plain(text) {
         return Ok(Part::Text(text.to_owned()));
     }
-    Err(format!("Invalid character(s) found in prerelease {}", quote(text)))
+    Err(VersionError::PreReleaseCharacter(text.to_owned()))
 }
 
 impl Opaque for Version {
@@ -203,7 +223,7 @@ pub(super) fn declare(into: &mut Declarations) {
     part("patch", |args| Ok(Value::Int(of(args, 0)?.numbers[2] as i64)));
 }
 
-fn read(args: &[Value<'_>]) -> Result<Result<Version, String>, Fault> {
+fn read(args: &[Value<'_>]) -> Result<Result<Version, VersionError>, Fault> {
     let text = args[0].as_str().map_or_else(no_overload, Ok)?;
     match args.get(1) {
         None | Some(Value::Bool(false)) => Ok(Version::parse(text)),
@@ -213,7 +233,7 @@ fn read(args: &[Value<'_>]) -> Result<Result<Version, String>, Fault> {
 }
 
 fn make<'a>(args: &[Value<'a>]) -> Outcome<'a> {
-    read(args)?.map_or_else(error, |version| Ok(Value::opaque(version)))
+    read(args)?.map_or_else(refused, |version| Ok(Value::opaque(version)))
 }
 
 fn is<'a>(args: &[Value<'a>]) -> Outcome<'a> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use api::go::quote;
 
+use super::ip::AddressError;
 use crate::cost::{Actual, Estimate, Estimated, Range, STRING};
 use crate::environment::Declarations;
 use crate::value::{Entries, Fault, Map, Opaque, Value, error, no_overload};
@@ -45,7 +46,7 @@ impl Opaque for Url {
 pub(super) fn declare(into: &mut Declarations) {
     into.global("url", "string_to_url", "string -> kubernetes.URL", |args| {
         let text = args[0].as_str().map_or_else(no_overload, Ok)?;
-        let wrong = |why| error(format!("URL parse error during conversion from string: {why}"));
+        let wrong = |why: UrlError| error(format!("URL parse error during conversion from string: {why}"));
         if let Some(why) = request_problem(text) {
             return wrong(why);
         }
@@ -136,27 +137,68 @@ impl Url {
     }
 }
 
-/// Why a text is no URL of a request, in Go's words.
-pub(super) fn request_problem(text: &str) -> Option<String> {
-    split(text, true)
-        .err()
-        .map(|why| format!("parse {}: {why}", quote(text)))
+/// Why a text is no URL, in the words of Go's `net/url`.
+#[derive(Debug, thiserror::Error)]
+#[error("parse {}: {why}", quote(.text))]
+pub(super) struct UrlError {
+    text: String,
+    why: Misfit,
 }
 
-fn parse(text: &str) -> Result<Url, String> {
+/// What is wrong in a URL.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("net/url: invalid control character in URL")]
+    Control,
+    #[error("empty url")]
+    Empty,
+    #[error("invalid URI for request")]
+    NotOfRequest,
+    #[error("first path segment in URL cannot contain colon")]
+    Colon,
+    #[error("missing protocol scheme")]
+    NoScheme,
+    #[error("net/url: invalid userinfo")]
+    User,
+    #[error("invalid port {} after host", quote(.0))]
+    Port(String),
+    #[error("missing ']' in host")]
+    Unclosed,
+    #[error("invalid IP-literal")]
+    Literal,
+    #[error("invalid host: {0}")]
+    Host(#[from] AddressError),
+    #[error("invalid URL escape {}", quote(.0))]
+    Escape(String),
+    #[error("invalid character {} in host name", quote(&.0.to_string()))]
+    Character(char),
+}
+
+/// Why a text is no URL of a request.
+pub(super) fn request_problem(text: &str) -> Option<UrlError> {
+    split(text, true).err().map(|why| UrlError {
+        text: text.to_owned(),
+        why,
+    })
+}
+
+fn parse(text: &str) -> Result<Url, UrlError> {
     let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
-    let wrong = |why| format!("parse {}: {why}", quote(text));
+    let wrong = |why| UrlError {
+        text: text.to_owned(),
+        why,
+    };
     let mut url = split(before, false).map_err(wrong)?;
     url.fragment = unescaped(fragment).map(|_| fragment.to_owned()).map_err(wrong)?;
     Ok(url)
 }
 
-fn split(text: &str, request: bool) -> Result<Url, String> {
+fn split(text: &str, request: bool) -> Result<Url, Misfit> {
     if text.bytes().any(|b| b < b' ' || b == 0x7f) {
-        return Err("net/url: invalid control character in URL".into());
+        return Err(Misfit::Control);
     }
     if text.is_empty() && request {
-        return Err("empty url".into());
+        return Err(Misfit::Empty);
     }
     if text == "*" {
         return Ok(Url {
@@ -182,10 +224,10 @@ fn split(text: &str, request: bool) -> Result<Url, String> {
             return Ok(url);
         }
         if request {
-            return Err("invalid URI for request".into());
+            return Err(Misfit::NotOfRequest);
         }
         if rest.split('/').next().is_some_and(|first| first.contains(':')) {
-            return Err("first path segment in URL cannot contain colon".into());
+            return Err(Misfit::Colon);
         }
     }
     let relative = !request && !rest.starts_with("///");
@@ -203,12 +245,12 @@ fn split(text: &str, request: bool) -> Result<Url, String> {
     Ok(url)
 }
 
-fn scheme(text: &str) -> Result<(&str, &str), String> {
+fn scheme(text: &str) -> Result<(&str, &str), Misfit> {
     for (at, c) in text.char_indices() {
         match c {
             'a'..='z' | 'A'..='Z' => {}
             '0'..='9' | '+' | '-' | '.' if at > 0 => {}
-            ':' if at == 0 => return Err("missing protocol scheme".into()),
+            ':' if at == 0 => return Err(Misfit::NoScheme),
             ':' => return Ok((&text[..at], &text[at + 1..])),
             _ => break,
         }
@@ -216,7 +258,7 @@ fn scheme(text: &str) -> Result<(&str, &str), String> {
     Ok(("", text))
 }
 
-fn authority(url: &mut Url, text: &str) -> Result<(), String> {
+fn authority(url: &mut Url, text: &str) -> Result<(), Misfit> {
     let (user, host) = match text.rsplit_once('@') {
         Some((user, host)) => (Some(user), host),
         None => (None, text),
@@ -225,7 +267,7 @@ fn authority(url: &mut Url, text: &str) -> Result<(), String> {
     if let Some(user) = user {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-._:~!$&'()*+,;=%@".contains(&b);
         if !user.bytes().all(fits) {
-            return Err("net/url: invalid userinfo".into());
+            return Err(Misfit::User);
         }
         unescaped(user)?;
         url.user = Some(user.to_owned());
@@ -240,12 +282,12 @@ fn is_port(text: &str) -> bool {
             .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn parse_host(scheme: &str, host: &str) -> Result<String, String> {
-    let bad_port = |port: &str| Err(format!("invalid port {} after host", quote(port)));
+fn parse_host(scheme: &str, host: &str) -> Result<String, Misfit> {
+    let bad_port = |port: &str| Err(Misfit::Port(port.to_owned()));
     match host.rfind('[') {
         Some(0) => {
             let Some(close) = host.rfind(']') else {
-                return Err("missing ']' in host".into());
+                return Err(Misfit::Unclosed);
             };
             let port = &host[close + 1..];
             if !is_port(port) {
@@ -258,11 +300,11 @@ fn parse_host(scheme: &str, host: &str) -> Result<String, String> {
             };
             return match super::ip::parse_any(&name) {
                 Ok((std::net::IpAddr::V6(_), _)) => Ok(format!("[{name}]{port}")),
-                Ok(_) => Err("invalid IP-literal".into()),
-                Err(why) => Err(format!("invalid host: {why}")),
+                Ok(_) => Err(Misfit::Literal),
+                Err(why) => Err(why.into()),
             };
         }
-        Some(_) => return Err("invalid IP-literal".into()),
+        Some(_) => return Err(Misfit::Literal),
         None => {}
     }
     let strict = matches!(scheme, "http" | "https");
@@ -276,23 +318,20 @@ fn parse_host(scheme: &str, host: &str) -> Result<String, String> {
 }
 
 /// A host's name with its escapes undone; only what is not ASCII may be escaped.
-fn host_name(host: &str) -> Result<String, String> {
+fn host_name(host: &str) -> Result<String, Misfit> {
     let bytes = host.as_bytes();
     for (at, byte) in bytes.iter().enumerate() {
         if *byte == b'%' {
             let triple = host.get(at..(at + 3).min(host.len())).unwrap_or("%");
             let high = bytes.get(at + 1).is_some_and(|b| b"89abcdefABCDEF".contains(b));
             if !is_escape(bytes, at) || !(high || triple == "%25") {
-                return Err(format!("invalid URL escape {}", quote(triple)));
+                return Err(Misfit::Escape(triple.to_owned()));
             }
             continue;
         }
         let fits = !byte.is_ascii() || byte.is_ascii_alphanumeric() || b"-_.~!$&'()*+,;=:[]<>\"".contains(byte);
         if !fits {
-            return Err(format!(
-                "invalid character {} in host name",
-                quote(&char::from(*byte).to_string())
-            ));
+            return Err(Misfit::Character(char::from(*byte)));
         }
     }
     unescaped(host)
@@ -304,7 +343,7 @@ fn is_escape(bytes: &[u8], at: usize) -> bool {
         .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
 }
 
-fn unescaped(text: &str) -> Result<String, String> {
+fn unescaped(text: &str) -> Result<String, Misfit> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -316,7 +355,7 @@ fn unescaped(text: &str) -> Result<String, String> {
         }
         if !is_escape(bytes, at) {
             let end = text.ceil_char_boundary((at + 3).min(text.len()));
-            return Err(format!("invalid URL escape {}", quote(&text[at..end])));
+            return Err(Misfit::Escape(text[at..end].to_owned()));
         }
         let hex = |b: u8| char::from(b).to_digit(16).unwrap_or_default() as u8;
         out.push(hex(bytes[at + 1]) << 4 | hex(bytes[at + 2]));

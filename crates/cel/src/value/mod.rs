@@ -111,6 +111,11 @@ pub(crate) fn error<T>(message: impl Into<Arc<str>>) -> Result<T, Fault> {
     Err(Fault::Error(message.into()))
 }
 
+/// An error whose message is why something was refused.
+pub(crate) fn refused<T>(why: impl std::error::Error) -> Result<T, Fault> {
+    error(why.to_string())
+}
+
 /// The error of an operation on values that it is not for.
 pub(crate) fn no_overload<T>() -> Result<T, Fault> {
     error("no such overload")

@@ -2,11 +2,22 @@
 
 use std::fmt::Write as _;
 
-use api::time::Instant;
+use api::time::{Instant, TimeError};
 
 /// The first and last second that a timestamp may have.
 const FIRST: i64 = -62_135_596_800;
 const LAST: i64 = 253_402_300_799;
+
+/// Why a text is not of a format that custom resources name.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FormatError {
+    #[error("parsing time {0:?} as \"2006-01-02T15:04:05\": cannot parse")]
+    DateTime(String),
+    #[error("parsing time {0:?} as \"2006-01-02\": cannot parse")]
+    Date(String),
+    #[error("unable to parse {0} as duration")]
+    Duration(String),
+}
 
 /// A point of time.
 #[derive(Debug, Clone, Copy)]
@@ -64,8 +75,8 @@ impl Timestamp {
     /// RFC 3339, as Go reads it.
     ///
     /// # Errors
-    /// Go's words.
-    pub(crate) fn parse(text: &str) -> Result<Timestamp, String> {
+    /// Where and why the text is none.
+    pub(crate) fn parse(text: &str) -> Result<Timestamp, TimeError> {
         let instant = Instant::read(text, false)?;
         Ok(Timestamp {
             seconds: instant.seconds,
@@ -75,7 +86,7 @@ impl Timestamp {
     }
 
     /// A text of the format `date-time`.
-    pub(crate) fn of_schema(text: &str) -> Result<Timestamp, String> {
+    pub(crate) fn of_schema(text: &str) -> Result<Timestamp, FormatError> {
         if text.is_empty() {
             return Ok(Timestamp {
                 seconds: 0,
@@ -83,23 +94,19 @@ impl Timestamp {
                 offset: 0,
             });
         }
+        let misfit = |_| FormatError::DateTime(text.to_owned());
         match Timestamp::parse(text) {
-            Ok(t) => Ok(t),
             // a time without an offset
-            Err(_) if text.len() >= 19 && Timestamp::parse(&format!("{text}Z")).is_ok() => {
-                Timestamp::parse(&format!("{text}Z"))
-            }
-            Err(_) => Err(format!(
-                "parsing time {text:?} as \"2006-01-02T15:04:05\": cannot parse"
-            )),
+            Err(_) if text.len() >= 19 => Timestamp::parse(&format!("{text}Z")).map_err(misfit),
+            read => read.map_err(misfit),
         }
     }
 
     /// A text of the format `date`.
-    pub(crate) fn date(text: &str) -> Result<Timestamp, String> {
+    pub(crate) fn date(text: &str) -> Result<Timestamp, FormatError> {
         match Timestamp::parse(&format!("{text}T00:00:00Z")) {
             Ok(t) if text.len() == 10 => Ok(t),
-            _ => Err(format!("parsing time {text:?} as \"2006-01-02\": cannot parse")),
+            _ => Err(FormatError::Date(text.to_owned())),
         }
     }
 
@@ -189,11 +196,11 @@ fn date_of(days: i64) -> (i64, i64, i64) {
 }
 
 /// A text of the format `duration`: Go's durations, or sums of amounts such as `3 days`.
-pub(crate) fn duration_of_schema(text: &str) -> Result<i64, String> {
+pub(crate) fn duration_of_schema(text: &str) -> Result<i64, FormatError> {
     if let Some(nanos) = api::time::parse_duration(text) {
         return Ok(nanos);
     }
-    amounts(text).ok_or_else(|| format!("unable to parse {text} as duration"))
+    amounts(text).ok_or_else(|| FormatError::Duration(text.to_owned()))
 }
 
 /// Units of time by their names, the longest last, and their nanoseconds.
@@ -252,7 +259,7 @@ mod tests {
             (civil.day, civil.day_of_year, civil.day_of_week, civil.hour),
             (28, 58, 5, 23)
         );
-        assert_eq!(duration_of_schema("2 days"), Ok(172_800_000_000_000));
+        assert_eq!(duration_of_schema("2 days").unwrap(), 172_800_000_000_000);
         assert!(duration_of_schema("often").is_err());
     }
 }
