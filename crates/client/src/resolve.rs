@@ -31,6 +31,19 @@ pub enum ResolveError {
     NoServers(String),
 }
 
+/// Why a name server gave no addresses.
+#[derive(Debug, thiserror::Error)]
+enum AskError {
+    #[error(transparent)]
+    Message(#[from] hickory_proto::ProtoError),
+    #[error(transparent)]
+    Random(#[from] getrandom::Error),
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("no answer in time")]
+    Silent,
+}
+
 const ATTEMPT: Duration = Duration::from_secs(3);
 
 /// The addresses of a host, best first.
@@ -58,11 +71,11 @@ pub async fn resolve(host: &str) -> Result<Vec<IpAddr>, ResolveError> {
                     last = ResolveError::NotFound(host.to_owned());
                     break;
                 }
-                Err(reason) => {
+                Err(error) => {
                     last = ResolveError::Server {
                         host: host.to_owned(),
                         server: *server,
-                        reason,
+                        reason: error.to_string(),
                     }
                 }
             }
@@ -111,7 +124,7 @@ fn candidates(host: &str, search: &[String]) -> Vec<String> {
     names
 }
 
-async fn ask_both(name: &str, server: IpAddr) -> Result<Vec<IpAddr>, String> {
+async fn ask_both(name: &str, server: IpAddr) -> Result<Vec<IpAddr>, AskError> {
     let (v4, v6) = tokio::join!(ask(name, RecordType::A, server), ask(name, RecordType::AAAA, server));
     match (v4, v6) {
         (Ok(mut a), Ok(b)) => {
@@ -124,13 +137,13 @@ async fn ask_both(name: &str, server: IpAddr) -> Result<Vec<IpAddr>, String> {
     }
 }
 
-async fn ask(name: &str, kind: RecordType, server: IpAddr) -> Result<Vec<IpAddr>, String> {
-    let name = Name::from_ascii(name).map_err(|e| e.to_string())?;
-    let id = (getrandom::u32().map_err(|e| e.to_string())? & 0xffff) as u16;
+async fn ask(name: &str, kind: RecordType, server: IpAddr) -> Result<Vec<IpAddr>, AskError> {
+    let name = Name::from_ascii(name)?;
+    let id = (getrandom::u32()? & 0xffff) as u16;
     let mut query = Message::new(id, MessageType::Query, OpCode::Query);
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(name, kind));
-    let query = query.to_vec().map_err(|e| e.to_string())?;
+    let query = query.to_vec()?;
     let local: SocketAddr = if server.is_ipv4() {
         (Ipv4Addr::UNSPECIFIED, 0).into()
     } else {
@@ -151,8 +164,8 @@ async fn ask(name: &str, kind: RecordType, server: IpAddr) -> Result<Vec<IpAddr>
         }
     };
     let answer = match tokio::time::timeout(ATTEMPT, exchange).await {
-        Ok(answer) => answer.map_err(|e| e.to_string())?,
-        Err(_) => return Err("no answer in time".to_owned()),
+        Ok(answer) => answer?,
+        Err(_) => return Err(AskError::Silent),
     };
     Ok(answer
         .answers

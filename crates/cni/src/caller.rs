@@ -327,9 +327,9 @@ impl Inner {
 
     fn conf_of(&self, entry: &Entry) -> Result<NetworkConf, Error> {
         let conf = NetworkConf::parse(entry.config.clone());
-        Ok(conf.map_err(|message| ConfError::Invalid {
+        Ok(conf.map_err(|source| ConfError::Invalid {
             path: self.cache.path(entry),
-            message,
+            source,
         })?)
     }
 

@@ -15,12 +15,12 @@ pub enum ConfError {
     #[error("no network configuration in {0}")]
     None(PathBuf),
     /// The file is not JSON, or not a configuration as the specification has it.
-    #[error("{path}: {message}")]
+    #[error("{path}: {source}")]
     Invalid {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        message: String,
+        source: ConfFault,
     },
     /// The file or folder cannot be read.
     #[error("{path}: {source}")]
@@ -30,6 +30,44 @@ pub enum ConfError {
         /// The system's error.
         source: std::io::Error,
     },
+}
+
+/// What is wrong with a configuration file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfFault {
+    /// The file is not JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// A plugin that was added to a list cannot be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The JSON is not an object.
+    #[error("not an object")]
+    NotObject,
+    /// The network's name has characters that the specification does not allow.
+    #[error("network name {0:?} is not valid")]
+    Name(String),
+    /// `plugins` is something else than a list.
+    #[error("plugins is not a list")]
+    NotList,
+    /// The list has no plugins, and nobody added one.
+    #[error("no plugins in the list")]
+    NoPlugins,
+    /// An entry of `plugins` is something else than an object.
+    #[error("a plugin is not an object")]
+    PluginNotObject,
+    /// A plugin's type leads out of the folders of programs.
+    #[error("plugin type {0:?} is no program's name")]
+    PluginType(String),
+    /// A plugin does not say which program it is.
+    #[error("a plugin has no type")]
+    NoPluginType,
+    /// No version of the specification that is offered is spoken here.
+    #[error("CNI version {0:?} is not supported ({})", VERSIONS.join(", "))]
+    Version(String),
+    /// No version is offered.
+    #[error("cniVersion is missing")]
+    NoVersion,
 }
 
 /// A network: the plugins that make it, in order.
@@ -79,22 +117,22 @@ pub(crate) fn load(dir: &Path, mut passed_over: impl FnMut(&ConfError)) -> Resul
 }
 
 fn read(path: &Path) -> Result<NetworkConf, ConfError> {
-    let invalid = |message: String| ConfError::Invalid {
+    let invalid = |source: ConfFault| ConfError::Invalid {
         path: path.to_owned(),
-        message,
+        source,
     };
     let text = std::fs::read(path).map_err(|source| ConfError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let value: Value = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+    let value: Value = serde_json::from_slice(&text).map_err(|e| invalid(e.into()))?;
     let mut conf = NetworkConf::parse(value).map_err(invalid)?;
     let only_inlined = conf.raw.get("loadOnlyInlinedPlugins") == Some(&Value::Bool(true));
     if conf.raw.get("plugins").is_some() && !only_inlined {
         conf.plugins.extend(drop_ins(path, &conf.name)?);
     }
     if conf.plugins.is_empty() {
-        return Err(invalid("no plugins in the list".into()));
+        return Err(invalid(ConfFault::NoPlugins));
     }
     Ok(conf)
 }
@@ -113,42 +151,42 @@ fn drop_ins(list: &Path, network: &str) -> Result<Vec<Map<String, Value>>, ConfE
         .collect();
     files.sort();
     let read = |path: PathBuf| {
-        let invalid = |message: String| ConfError::Invalid {
+        let invalid = |source: ConfFault| ConfError::Invalid {
             path: path.clone(),
-            message,
+            source,
         };
-        let text = std::fs::read(&path).map_err(|e| invalid(e.to_string()))?;
-        let value: Value = serde_json::from_slice(&text).map_err(|e| invalid(e.to_string()))?;
+        let text = std::fs::read(&path).map_err(|e| invalid(e.into()))?;
+        let value: Value = serde_json::from_slice(&text).map_err(|e| invalid(e.into()))?;
         plugin(value).map_err(invalid)
     };
     files.into_iter().map(read).collect()
 }
 
-fn plugin(value: Value) -> Result<Map<String, Value>, String> {
+fn plugin(value: Value) -> Result<Map<String, Value>, ConfFault> {
     let Value::Object(map) = value else {
-        return Err("a plugin is not an object".into());
+        return Err(ConfFault::PluginNotObject);
     };
     match map.get("type").and_then(Value::as_str) {
         Some(kind) if !kind.is_empty() && !kind.contains('/') => Ok(map),
-        Some(kind) => Err(format!("plugin type {kind:?} is no program's name")),
-        None => Err("a plugin has no type".into()),
+        Some(kind) => Err(ConfFault::PluginType(kind.to_owned())),
+        None => Err(ConfFault::NoPluginType),
     }
 }
 
 impl NetworkConf {
     /// Reads a list, or a single plugin as a list of one.
-    pub(crate) fn parse(raw: Value) -> Result<NetworkConf, String> {
+    pub(crate) fn parse(raw: Value) -> Result<NetworkConf, ConfFault> {
         let Value::Object(map) = &raw else {
-            return Err("not an object".into());
+            return Err(ConfFault::NotObject);
         };
         let name = map.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         if !name.starts_with(|c: char| c.is_ascii_alphanumeric()) || !name.chars().all(legal) {
-            return Err(format!("network name {name:?} is not valid"));
+            return Err(ConfFault::Name(name));
         }
         let plugins = match map.get("plugins") {
             Some(Value::Array(list)) => list.iter().cloned().map(plugin).collect::<Result<_, _>>()?,
-            Some(_) => return Err("plugins is not a list".into()),
+            Some(_) => return Err(ConfFault::NotList),
             None => vec![plugin(raw.clone())?],
         };
         let flag = |key: &str| match map.get(key) {
@@ -196,7 +234,7 @@ impl NetworkConf {
 }
 
 /// The version to speak: the highest of `cniVersions` that is known here, else `cniVersion`.
-fn version(map: &Map<String, Value>) -> Result<String, String> {
+fn version(map: &Map<String, Value>) -> Result<String, ConfFault> {
     if let Some(Value::Array(list)) = map.get("cniVersions") {
         let offered: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
         if let Some(best) = VERSIONS.iter().rev().find(|v| offered.contains(v)) {
@@ -206,8 +244,8 @@ fn version(map: &Map<String, Value>) -> Result<String, String> {
     match map.get("cniVersion").and_then(Value::as_str) {
         Some(v) if VERSIONS.contains(&v) => Ok(v.to_owned()),
         Some(v) if at_least(v, "0.3.0") && !at_least(v, "0.3.2") => Ok("0.3.1".to_owned()),
-        Some(v) => Err(format!("CNI version {v:?} is not supported ({})", VERSIONS.join(", "))),
-        None => Err("cniVersion is missing".into()),
+        Some(v) => Err(ConfFault::Version(v.to_owned())),
+        None => Err(ConfFault::NoVersion),
     }
 }
 

@@ -28,6 +28,6 @@ mod vxlan;
 
 pub use bridged::filter_bridged;
 pub use caller::{Bandwidth, Cni, CniConfig, DnsConfig, PodNetwork, PortMapping, Protocol};
-pub use conf::ConfError;
+pub use conf::{ConfError, ConfFault};
 pub use default_network::DefaultNetwork;
-pub use types::{AddResult, Dns, Error, Interface, IpConfig, PluginError, Route};
+pub use types::{AddResult, Dns, Error, Interface, IpConfig, PluginError, ResultError, Route};

@@ -78,11 +78,16 @@ impl std::fmt::Display for Net {
     }
 }
 
-impl std::str::FromStr for Net {
-    type Err = String;
+/// A text that is no address with the length of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an address with a prefix length")]
+pub struct NetError(pub String);
 
-    fn from_str(text: &str) -> Result<Net, String> {
-        let bad = || format!("{text:?} is not an address with a prefix length");
+impl std::str::FromStr for Net {
+    type Err = NetError;
+
+    fn from_str(text: &str) -> Result<Net, NetError> {
+        let bad = || NetError(text.to_owned());
         let (ip, prefix) = text.split_once('/').ok_or_else(bad)?;
         let ip: IpAddr = ip.parse().map_err(|_| bad())?;
         let prefix: u8 = prefix.parse().map_err(|_| bad())?;

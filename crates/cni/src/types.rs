@@ -102,6 +102,20 @@ pub enum Error {
     Task(String),
 }
 
+/// Why what a plugin printed is no result of ADD.
+#[derive(Debug, thiserror::Error)]
+pub enum ResultError {
+    /// The result is of a version that is not spoken here.
+    #[error("result of CNI version {0}, which is not supported")]
+    Version(String),
+    /// The result has another shape.
+    #[error("result: {0}")]
+    Json(#[from] serde_json::Error),
+    /// An entry of `ips` does not begin with an address.
+    #[error("result: {0:?} is not an address")]
+    Address(String),
+}
+
 /// A result of ADD, as version 1.1.0 writes it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -229,16 +243,19 @@ fn is_zero(n: &u32) -> bool {
 
 impl AddResult {
     /// Reads a result of any version spoken.
-    pub fn parse(value: &Value) -> Result<AddResult, String> {
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn parse(value: &Value) -> Result<AddResult, ResultError> {
         let version = value.get("cniVersion").and_then(Value::as_str).unwrap_or("");
         if !version.is_empty() && !VERSIONS.contains(&version) {
-            return Err(format!("result of CNI version {version}, which is not supported"));
+            return Err(ResultError::Version(version.to_owned()));
         }
-        let mut result: AddResult = serde_json::from_value(value.clone()).map_err(|e| format!("result: {e}"))?;
+        let mut result: AddResult = serde_json::from_value(value.clone())?;
         for config in &mut result.ip_configs {
             config.version = None;
             if config.ip().is_none() {
-                return Err(format!("result: {:?} is not an address", config.address));
+                return Err(ResultError::Address(config.address.clone()));
             }
         }
         let inside = |c: &&IpConfig| match c.interface.and_then(|i| result.interfaces.get(i)) {

@@ -62,7 +62,7 @@ pub enum FlagError {
     },
     /// A cipher suite or version of TLS that is unknown, unsafe or not to be had together.
     #[error("--tls-cipher-suites, --tls-min-version: {0}")]
-    Tls(String),
+    Tls(#[from] serving::TlsError),
     /// A path has its `*` elsewhere than at the end.
     #[error("--authorization-always-allow-paths: {0:?} has a * that is not at its end")]
     Pattern(String),
@@ -84,7 +84,7 @@ fn read(path: &Path) -> Result<Vec<u8>, FlagError> {
 impl ServingFlags {
     /// What is offered to who connects.
     pub(crate) fn tls(&self) -> Result<TlsSettings, FlagError> {
-        TlsSettings::new(&self.tls_cipher_suites, &self.tls_min_version).map_err(FlagError::Tls)
+        Ok(TlsSettings::new(&self.tls_cipher_suites, &self.tls_min_version)?)
     }
 
     /// What to serve with, if it is given.

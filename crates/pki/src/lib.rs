@@ -13,7 +13,7 @@ pub use accept_any::AcceptAny;
 pub use authority::{Authority, Facts, Identity, Usage, has_expired, needs_renewal, not_after, renewal_time};
 pub use kubeconfig::kubeconfig;
 pub use private_key::{certificate_pem, ec_private_key_pem, private_key_pem};
-pub use request::{Request, key_and_request};
+pub use request::{Request, UnknownUsage, key_and_request};
 pub use stub_request::{KeyType, StubRequest, has_proof};
 pub use subject::Subject;
 

@@ -8,6 +8,11 @@ use rustls_pki_types::CertificateSigningRequestDer;
 
 use crate::{PkiError, Subject};
 
+/// A usage of `spec.usages` that Kubernetes does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("usage {0:?} is not known")]
+pub struct UnknownUsage(pub String);
+
 /// A request whose own signature was verified when it was read.
 pub struct Request {
     inner: CertificateSigningRequestParams,
@@ -70,7 +75,7 @@ impl Request {
     ///
     /// # Errors
     /// The first usage that is not known.
-    pub fn set_usages<'a>(&mut self, usages: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    pub fn set_usages<'a>(&mut self, usages: impl IntoIterator<Item = &'a str>) -> Result<(), UnknownUsage> {
         let params = &mut self.inner.params;
         params.key_usages.clear();
         params.extended_key_usages.clear();
@@ -88,7 +93,7 @@ impl Request {
                     .extended_key_usages
                     .push(ExtendedKeyUsagePurpose::EmailProtection),
                 "timestamping" => params.extended_key_usages.push(ExtendedKeyUsagePurpose::TimeStamping),
-                other => return Err(other.to_owned()),
+                other => return Err(UnknownUsage(other.to_owned())),
             }
         }
         Ok(())

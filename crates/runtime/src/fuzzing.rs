@@ -50,7 +50,7 @@ pub fn resources(resources: &v1::LinuxContainerResources) -> Resources {
 ///
 /// # Errors
 /// Why it is no profile.
-pub fn seccomp(profile: &[u8]) -> Result<usize, String> {
+pub fn seccomp(profile: &[u8]) -> Result<usize, seccomp::json_profile::ProfileError> {
     let profile = seccomp::json_profile::parse(profile, 0)?;
     Ok(seccomp::compile(&profile).len())
 }

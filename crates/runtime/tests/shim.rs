@@ -14,7 +14,7 @@ use runtime::capabilities;
 use runtime::cgroup::Hierarchy;
 use runtime::image::archive;
 use runtime::image::store::{Image, ImageStore};
-use runtime::shim::message::{Answer, Call, Message, Request};
+use runtime::shim::message::{Answer, Call, Failure, Message, Request};
 use runtime::shim::{SOCKET, SPEC, socket};
 use runtime::spec::{
     BindMount, ContainerSpec, DeviceNode, Exit, PidNamespace, Process, Resources, RootFs, SandboxSpec, Seccomp,
@@ -49,7 +49,7 @@ impl Daemon {
         }
     }
 
-    fn next(&mut self) -> Option<(u64, Result<Answer, String>, Vec<OwnedFd>)> {
+    fn next(&mut self) -> Option<(u64, Result<Answer, Failure>, Vec<OwnedFd>)> {
         wait_readable(self.socket.as_fd());
         match socket::receive::<Message>(self.socket.as_fd()).unwrap()? {
             (Message::Reply { number, answer }, fds) => Some((number, answer, fds)),
@@ -78,7 +78,7 @@ impl Daemon {
         loop {
             let (number, answer, fds) = self.next().ok_or("the shim went away")?;
             if number == self.number {
-                return answer.map(|a| (a, fds));
+                return answer.map(|a| (a, fds)).map_err(|failure| failure.to_string());
             }
         }
     }

@@ -445,7 +445,7 @@ mod tests {
         let meek = pod("meek", json!({ "priority": 1 }));
         let failure = decider.decide(&snapshot, &meek, &mut |_| 0).unwrap_err();
         assert_eq!(
-            decider.preempt(&snapshot, &meek, &failure).unwrap_err(),
+            decider.preempt(&snapshot, &meek, &failure).unwrap_err().to_string(),
             "0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
         );
         // the others' leaving would not be enough: what still refuses the pod then is told
@@ -454,7 +454,7 @@ mod tests {
         let choosy = pod("choosy", json!({ "priority": 10, "affinity": affinity }));
         let failure = decider.decide(&snapshot, &choosy, &mut |_| 0).unwrap_err();
         assert_eq!(
-            decider.preempt(&snapshot, &choosy, &failure).unwrap_err(),
+            decider.preempt(&snapshot, &choosy, &failure).unwrap_err().to_string(),
             "0/2 nodes are available: 1 Preemption is not helpful for scheduling, 1 node(s) didn't match pod affinity rules."
         );
     }

@@ -34,18 +34,34 @@ fn importance(pod: &PodInfo) -> (Reverse<i32>, Timestamp) {
     (Reverse(pod.priority), pod.started.unwrap_or(Timestamp::MAX))
 }
 
+/// Why no preemption makes room for a pod, in the words of its event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoPreemption {
+    #[error("not eligible due to preemptionPolicy=Never.")]
+    Never,
+    /// An earlier preemption is still under way.
+    #[error("not eligible due to terminating pod on the nominated node.")]
+    Terminating,
+    /// No node would have room: so many nodes, and how many of them say why.
+    #[error("0/{nodes} nodes are available: {reasons}.")]
+    Unhelpful { nodes: usize, reasons: String },
+}
+
 impl Decider {
-    /// The cheapest preemption, or why there is none, in the words of the event.
-    pub fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, failure: &Failure) -> Result<Preemption, String> {
+    /// The cheapest preemption.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn preempt(&self, snapshot: &Snapshot, pod: &PodInfo, failure: &Failure) -> Result<Preemption, NoPreemption> {
         if pod.never_preempts {
-            return Err("not eligible due to preemptionPolicy=Never.".into());
+            return Err(NoPreemption::Never);
         }
         let leaving = |p: &Arc<PodInfo>| p.object.meta.deleting && p.priority < pod.priority;
         if snapshot
             .node(&pod.nominated_node)
             .is_some_and(|n| n.pods.iter().any(leaving))
         {
-            return Err("not eligible due to terminating pod on the nominated node.".into());
+            return Err(NoPreemption::Terminating);
         }
         let not_helpful = || Cow::Borrowed("Preemption is not helpful for scheduling");
         let mut reasons: Vec<Cow<'static, str>> = Vec::new();
@@ -79,12 +95,9 @@ impl Decider {
             node: c.node,
             victims: c.victims,
         })
-        .ok_or_else(|| {
-            format!(
-                "0/{} nodes are available: {}.",
-                snapshot.nodes.len(),
-                histogram(reasons.iter())
-            )
+        .ok_or_else(|| NoPreemption::Unhelpful {
+            nodes: snapshot.nodes.len(),
+            reasons: histogram(reasons.iter()),
         })
     }
 

@@ -514,8 +514,7 @@ impl Scheduler {
                     Some(preemption)
                 }
                 Err(why) => {
-                    message.push_str(" preemption: ");
-                    message.push_str(&why);
+                    message.push_str(&format!(" preemption: {why}"));
                     None
                 }
             }

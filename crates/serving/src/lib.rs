@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use activity::{Activity, Answer, FIRST_REQUEST, IDLE, Ongoing};
 pub use certificate::{Certificate, CertificateError};
-pub use tls::TlsSettings;
+pub use tls::{TlsError, TlsSettings};
 
 /// How long a connection that was told to end may go on with answers that have begun.
 pub const DRAIN: Duration = Duration::from_secs(1);

@@ -45,21 +45,38 @@ impl Default for TlsSettings {
     }
 }
 
+/// Why the values of `--tls-cipher-suites` and `--tls-min-version` cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TlsError {
+    /// A version before 1.2, which rustls does not speak.
+    #[error("{0} is not supported: TLS begins at 1.2")]
+    OldVersion(String),
+    /// Not a version.
+    #[error("unknown tls version {0:?}")]
+    Version(String),
+    /// A suite that upstream offers when it is asked to, and that rustls does not have.
+    #[error("Cipher suite {0} is not supported: it is not safe")]
+    UnsafeSuite(String),
+    /// Not a suite.
+    #[error("Cipher suite {0} not supported or doesn't exist")]
+    Suite(String),
+}
+
 impl TlsSettings {
     /// By the values of `--tls-cipher-suites` (none: all that are safe) and `--tls-min-version` (empty: TLS 1.2). The suites of TLS
     /// 1.3 are always offered, as by every program in Go.
     ///
     /// # Errors
     /// For names that nobody knows and for what is not offered.
-    pub fn new(cipher_suites: &[String], min_version: &str) -> Result<TlsSettings, String> {
+    pub fn new(cipher_suites: &[String], min_version: &str) -> Result<TlsSettings, TlsError> {
         let mut settings = TlsSettings::default();
         match min_version {
             "" | "VersionTLS12" => {}
             "VersionTLS13" => settings.versions = &ONLY_13,
             "VersionTLS10" | "VersionTLS11" => {
-                return Err(format!("{min_version} is not supported: TLS begins at 1.2"));
+                return Err(TlsError::OldVersion(min_version.to_owned()));
             }
-            other => return Err(format!("unknown tls version {other:?}")),
+            other => return Err(TlsError::Version(other.to_owned())),
         }
         if cipher_suites.is_empty() {
             return Ok(settings);
@@ -84,9 +101,9 @@ impl TlsSettings {
             match known(&full) {
                 Some(suite) => wanted.push(suite),
                 None if REFUSED.contains(&name.as_str()) => {
-                    return Err(format!("Cipher suite {name} is not supported: it is not safe"));
+                    return Err(TlsError::UnsafeSuite(name.clone()));
                 }
-                None => return Err(format!("Cipher suite {name} not supported or doesn't exist")),
+                None => return Err(TlsError::Suite(name.clone())),
             }
         }
         let stays = |s: &rustls::SupportedCipherSuite| {

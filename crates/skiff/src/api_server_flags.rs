@@ -59,7 +59,7 @@ pub enum FlagError {
     #[error("--service-account-lookup=false is not supported")]
     Lookup,
     #[error("--tls-cipher-suites, --tls-min-version: {0}")]
-    Tls(String),
+    Tls(#[from] serving::TlsError),
     #[error("--feature-gates: {0}")]
     FeatureGates(#[from] api::features::GateError),
     #[error(transparent)]
@@ -89,7 +89,7 @@ impl ApiServerFlags {
         if !self.service_account_lookup {
             return Err(FlagError::Lookup);
         }
-        server.tls = TlsSettings::new(&self.tls_cipher_suites, &self.tls_min_version).map_err(FlagError::Tls)?;
+        server.tls = TlsSettings::new(&self.tls_cipher_suites, &self.tls_min_version)?;
         server.anonymous_auth = self.anonymous_auth;
         server.aggregation = self.aggregation;
         server.limits = self.limits;

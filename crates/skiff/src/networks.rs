@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use cni::link::Net;
+use cni::link::{Net, NetError};
 
 /// Prefix lengths that a network may have, IPv4 and IPv6.
 #[derive(Debug, Clone)]
@@ -13,11 +13,22 @@ pub const PODS: Lengths = Lengths(8..=28, 48..=64);
 /// Upstream gives addresses out of no larger network of IPv6.
 pub const SERVICES: Lengths = Lengths(8..=28, 64..=124);
 
+/// Why a text does not name a cluster's networks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetworksError {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error("{net}: its prefix length must be between {least} and {most}")]
+    Length { net: Net, least: u8, most: u8 },
+    #[error("names two networks of one family")]
+    Family,
+}
+
 /// Reads `10.42.0.0/16` or `10.42.0.0/16,fd00:42::/56`.
 ///
 /// # Errors
 /// Says what is wrong with the text.
-pub fn parse(text: &str, lengths: &Lengths) -> Result<Vec<Net>, String> {
+pub fn parse(text: &str, lengths: &Lengths) -> Result<Vec<Net>, NetworksError> {
     let mut networks: Vec<Net> = Vec::new();
     for part in text.split(',') {
         let net: Net = part.trim().parse()?;
@@ -26,14 +37,14 @@ pub fn parse(text: &str, lengths: &Lengths) -> Result<Vec<Net>, String> {
             IpAddr::V6(_) => &lengths.1,
         };
         if !allowed.contains(&net.prefix) {
-            return Err(format!(
-                "{net}: its prefix length must be between {} and {}",
-                allowed.start(),
-                allowed.end()
-            ));
+            return Err(NetworksError::Length {
+                net,
+                least: *allowed.start(),
+                most: *allowed.end(),
+            });
         }
         if networks.iter().any(|n| n.ip.is_ipv4() == net.ip.is_ipv4()) {
-            return Err("names two networks of one family".to_owned());
+            return Err(NetworksError::Family);
         }
         networks.push(net);
     }

@@ -166,7 +166,7 @@ impl Conf {
     fn attach(&self, invocation: &Invocation, netns: &Path, given: &Value) -> Result<AddResult, PluginError> {
         let mut result = match given {
             Value::Null => AddResult::default(),
-            given => AddResult::parse(given).map_err(|e| PluginError::new(code::DECODING_FAILURE, e))?,
+            given => AddResult::parse(given).map_err(|e| PluginError::new(code::DECODING_FAILURE, e.to_string()))?,
         };
         if !self.ipam.kind.is_empty() && result.ip_configs.is_empty() {
             return Err(PluginError::new(code::PLUGIN, "bridge: IPAM gave no address"));
@@ -356,7 +356,7 @@ impl Conf {
             .prev_result
             .as_ref()
             .ok_or_else(|| wrong("prevResult is missing".into()))?;
-        let previous = AddResult::parse(previous).map_err(wrong)?;
+        let previous = AddResult::parse(previous).map_err(|e| wrong(e.to_string()))?;
         let mut links = Links::open().map_err(link_error("bridge"))?;
         let bridge = links.by_name(self.bridge_name()).map_err(link_error("bridge"))?;
         let bridge = bridge.ok_or_else(|| wrong(format!("{} is gone", self.bridge_name())))?;

@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ranges::{Range, RangeConf, candidates};
+use super::ranges::{Range, RangeConf, RangeError, candidates};
 use crate::exec::{Command, Invocation};
 use crate::types::{AddResult, Dns, IpConfig, PluginError, Route, code};
 
@@ -153,13 +153,13 @@ pub(crate) fn run(invocation: &Invocation, conf: &Value) -> Result<Value, Plugin
         }
         Command::Status => range_sets(&conf)
             .map(|_| Value::Null)
-            .map_err(|e| PluginError::new(code::INVALID_CONFIG, e)),
+            .map_err(|e| PluginError::new(code::INVALID_CONFIG, e.to_string())),
         Command::Version => Ok(Value::Null),
     }
 }
 
 /// The sets of ranges: one address of each is given.
-fn range_sets(conf: &Conf) -> Result<Vec<Vec<Range>>, String> {
+fn range_sets(conf: &Conf) -> Result<Vec<Vec<Range>>, RangeError> {
     let mut all: Vec<Vec<RangeConf>> = Vec::new();
     if !conf.ipam.single.subnet.is_empty() {
         all.push(vec![conf.ipam.single.clone()]);
@@ -167,14 +167,14 @@ fn range_sets(conf: &Conf) -> Result<Vec<Vec<Range>>, String> {
     all.extend(conf.runtime_config.ip_ranges.clone());
     all.extend(conf.ipam.ranges.clone());
     if all.is_empty() {
-        return Err("host-local: no ranges are configured".into());
+        return Err(RangeError::None);
     }
     let mut sets = Vec::new();
     for set in all {
         let set: Vec<Range> = set.iter().map(Range::of).collect::<Result<_, _>>()?;
         let v6 = set.first().is_some_and(|r| r.subnet.ip.is_ipv6());
         if set.is_empty() || set.iter().any(|r| r.subnet.ip.is_ipv6() != v6) {
-            return Err("host-local: a set of ranges is empty or mixes families".into());
+            return Err(RangeError::Mixed);
         }
         sets.push(set);
     }
@@ -198,7 +198,7 @@ fn requested(invocation: &Invocation, conf: &Conf) -> Result<Vec<IpAddr>, Plugin
 }
 
 fn add(invocation: &Invocation, conf: &Conf, own: &str) -> Result<AddResult, PluginError> {
-    let sets = range_sets(conf).map_err(|e| PluginError::new(code::INVALID_CONFIG, e))?;
+    let sets = range_sets(conf).map_err(|e| PluginError::new(code::INVALID_CONFIG, e.to_string()))?;
     let mut wanted = requested(invocation, conf)?;
     let in_a_range = |ip: &&IpAddr| sets.iter().flatten().any(|r| r.contains(**ip));
     if let Some(ip) = wanted.iter().find(|ip| !in_a_range(ip)) {

@@ -111,7 +111,7 @@ impl Conf {
                 "portmap: must come after a plugin that gives an address",
             ));
         };
-        let result = AddResult::parse(previous).map_err(|e| PluginError::new(code::DECODING_FAILURE, e))?;
+        let result = AddResult::parse(previous).map_err(|e| PluginError::new(code::DECODING_FAILURE, e.to_string()))?;
         Ok((previous, result))
     }
 

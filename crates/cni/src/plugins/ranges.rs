@@ -4,7 +4,26 @@ use std::net::IpAddr;
 
 use serde::Deserialize;
 
-use crate::link::Net;
+use crate::link::{Net, NetError};
+
+/// Why ranges cannot be given addresses from.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RangeError {
+    #[error("host-local: no ranges are configured")]
+    None,
+    #[error("host-local: a set of ranges is empty or mixes families")]
+    Mixed,
+    #[error(transparent)]
+    Subnet(#[from] NetError),
+    #[error("subnet {0} has host bits set")]
+    HostBits(String),
+    #[error("subnet {0} is too small")]
+    Small(String),
+    #[error("{ip} is not in subnet {subnet}")]
+    Outside { ip: IpAddr, subnet: String },
+    #[error("the range of {0} is empty")]
+    Empty(String),
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -32,21 +51,24 @@ fn number(ip: IpAddr) -> u128 {
 }
 
 impl Range {
-    pub(crate) fn of(conf: &RangeConf) -> Result<Range, String> {
+    pub(crate) fn of(conf: &RangeConf) -> Result<Range, RangeError> {
         let net: Net = conf.subnet.parse()?;
         if net.network() != net.ip {
-            return Err(format!("subnet {} has host bits set", conf.subnet));
+            return Err(RangeError::HostBits(conf.subnet.clone()));
         }
         let width = Net::width(net.ip);
         if width - net.prefix < 2 {
-            return Err(format!("subnet {} is too small", conf.subnet));
+            return Err(RangeError::Small(conf.subnet.clone()));
         }
         let base = number(net.ip);
         let host_bits = u32::from(width - net.prefix);
         let top = base | 1u128.checked_shl(host_bits).map_or(u128::MAX, |n| n - 1);
         let end = if net.ip.is_ipv4() { top - 1 } else { top };
         let within = |ip: Option<IpAddr>, default: u128| match ip {
-            Some(ip) if !net.contains(ip) => Err(format!("{ip} is not in subnet {}", conf.subnet)),
+            Some(ip) if !net.contains(ip) => Err(RangeError::Outside {
+                ip,
+                subnet: conf.subnet.clone(),
+            }),
             Some(ip) => Ok(number(ip)),
             None => Ok(default),
         };
@@ -57,7 +79,7 @@ impl Range {
             gateway: conf.gateway.unwrap_or_else(|| ip_of(net.ip, base + 1)),
         };
         if range.first > range.last {
-            return Err(format!("the range of {} is empty", conf.subnet));
+            return Err(RangeError::Empty(conf.subnet.clone()));
         }
         Ok(range)
     }

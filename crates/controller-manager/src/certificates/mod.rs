@@ -199,7 +199,7 @@ async fn sign(ctx: Context, object: Arc<Object>) -> Result<Option<Duration>, Err
         None => return Ok(None),
         Some(verdict) => verdict.and_then(|()| {
             let known = request.set_usages(usages.iter().copied());
-            known.map_err(|usage| format!("usage {usage:?} is not known"))
+            known.map_err(|unknown| unknown.to_string())
         }),
     };
     let mut status = csr.status.clone().unwrap_or_default();

@@ -284,9 +284,9 @@ impl KubeletConfig {
         if file.tls_cipher_suites.is_some() || file.tls_min_version.is_some() {
             let suites = file.tls_cipher_suites.take().unwrap_or_default();
             let min = file.tls_min_version.take().unwrap_or_default();
-            self.tls = TlsSettings::new(&suites, &min).map_err(|reason| ConfigError::Field {
+            self.tls = TlsSettings::new(&suites, &min).map_err(|error| ConfigError::Field {
                 field: "tlsCipherSuites, tlsMinVersion",
-                reason,
+                reason: error.to_string(),
             })?;
         }
         match (&file.tls_cert_file, &file.tls_private_key_file) {

@@ -27,11 +27,11 @@ fn main() -> ExitCode {
 }
 
 /// A program of its own has no resolver: registries are named by their addresses.
-fn localhost(host: &str) -> Result<Vec<std::net::IpAddr>, String> {
+fn localhost(host: &str) -> runtime::registry::Resolved {
     if host == "localhost" {
         return Ok(vec![std::net::Ipv4Addr::LOCALHOST.into()]);
     }
-    Err("only addresses are known here".to_owned())
+    Err("only addresses are known here".into())
 }
 
 /// With CNI where `CNI_CONF_DIR` and `CNI_BIN_DIR` say where it is; containers without a parent go below `CGROUP_PARENT`;

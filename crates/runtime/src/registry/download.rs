@@ -20,7 +20,7 @@ const ATTEMPTS: u32 = 5;
 #[derive(Debug, Default)]
 struct Progress {
     length: u64,
-    done: Option<Result<(), String>>,
+    done: Option<Result<(), Arc<PullError>>>,
 }
 
 /// One blob's download; every pull that needs the blob has it.
@@ -54,8 +54,7 @@ impl Download {
     pub async fn run(&self, session: &Session) {
         let result = self.fetch(session).await;
         let worthless = matches!(result, Err(PullError::Digest { .. }));
-        let done = result.map_err(|e| e.to_string());
-        self.progress().done = Some(done);
+        self.progress().done = Some(result.map_err(Arc::new));
         self.grown.notify_all();
         if worthless {
             // Readers know by now: who finds no file must find its error.
@@ -160,8 +159,8 @@ impl Download {
         while progress.length == 0 && progress.done.is_none() {
             progress = self.grown.wait(progress).unwrap_or_else(PoisonError::into_inner);
         }
-        if let Some(Err(text)) = &progress.done {
-            return Err(io::Error::other(text.clone()));
+        if let Some(Err(error)) = &progress.done {
+            return Err(io::Error::other(error.clone()));
         }
         // Under the lock: a file that turns out worse than it said goes away only after that is known.
         let file = File::open(&self.path)?;
@@ -194,7 +193,7 @@ impl Read for Reader {
         while progress.length <= self.at {
             match &progress.done {
                 Some(Ok(())) => return Ok(0),
-                Some(Err(text)) => return Err(io::Error::other(text.clone())),
+                Some(Err(error)) => return Err(io::Error::other(error.clone())),
                 None => {}
             }
             progress = self

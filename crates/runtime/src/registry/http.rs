@@ -140,7 +140,7 @@ impl Http {
         let tls = self.registries.tls(&authority(&uri));
         let proxy = self.registries.proxies.of(&uri);
         let connecting = connect(&uri, proxy.as_ref(), &tls, &self.resolve);
-        let io = connecting.await.map_err(|e| outgoing.failed(e))?;
+        let io = connecting.await.map_err(|e| outgoing.failed(e.to_string()))?;
         let failed = |e: hyper::Error| outgoing.failed(e.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
             .await

@@ -10,7 +10,7 @@ mod pull;
 mod registries;
 
 pub use auth::Credentials;
-pub use connect::Resolve;
+pub use connect::{Resolve, Resolved};
 pub use error::PullError;
 pub use proxy::Proxies;
 pub use pull::Puller;

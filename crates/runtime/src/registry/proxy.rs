@@ -89,6 +89,18 @@ fn within(ip: IpAddr, network: &str, bits: &str) -> bool {
     }
 }
 
+/// Why a proxy does not lead to a host.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TunnelError {
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    #[error("the proxy's answer is too long")]
+    Long,
+    /// The status with its reason.
+    #[error("{0}")]
+    Refused(String),
+}
+
 impl Proxy {
     /// `[http://][user:password@]host[:port]`.
     fn parse(text: &str) -> Option<Self> {
@@ -109,12 +121,12 @@ impl Proxy {
     }
 
     /// Asks for a way through to the host.
-    pub async fn tunnel(
+    pub(crate) async fn tunnel(
         &self,
         io: &mut (impl AsyncRead + AsyncWrite + Unpin),
         host: &str,
         port: u16,
-    ) -> Result<(), String> {
+    ) -> Result<(), TunnelError> {
         let target = if host.contains(':') {
             format!("[{host}]:{port}")
         } else {
@@ -125,14 +137,14 @@ impl Proxy {
             request.push_str(&format!("Proxy-Authorization: {authorization}\r\n"));
         }
         request.push_str("\r\n");
-        io.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
+        io.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         // Byte by byte: what follows the empty line belongs to the host.
         while !answer.ends_with(b"\r\n\r\n") {
             if answer.len() > LONGEST_ANSWER {
-                return Err("the proxy's answer is too long".to_owned());
+                return Err(TunnelError::Long);
             }
-            answer.push(io.read_u8().await.map_err(|e| e.to_string())?);
+            answer.push(io.read_u8().await?);
         }
         let line = answer.split(|b| *b == b'\r').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line).into_owned();
@@ -140,7 +152,8 @@ impl Proxy {
         if status.starts_with('2') {
             Ok(())
         } else {
-            Err(line.split_once(' ').map_or(line.clone(), |(_, rest)| rest.to_owned()))
+            let status = line.split_once(' ').map_or(line.as_str(), |(_, rest)| rest);
+            Err(TunnelError::Refused(status.to_owned()))
         }
     }
 }
@@ -192,6 +205,6 @@ mod tests {
             .await
             .unwrap();
         let refused = proxy.tunnel(&mut ours, "host", 443).await;
-        assert_eq!(refused, Err("407 Proxy Authentication Required".to_owned()));
+        assert_eq!(refused.unwrap_err().to_string(), "407 Proxy Authentication Required");
     }
 }

@@ -48,7 +48,20 @@ struct When {
     arches: Vec<String>,
 }
 
-fn action(name: &str, errno: Option<u32>) -> Result<u32, String> {
+/// Why a text is no profile.
+#[derive(Debug, thiserror::Error)]
+pub enum ProfileError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("action {0:?} is not supported")]
+    Action(String),
+    #[error("comparison {0:?} is not known")]
+    Comparison(String),
+    #[error("argument {0} does not exist")]
+    Argument(u8),
+}
+
+fn action(name: &str, errno: Option<u32>) -> Result<u32, ProfileError> {
     Ok(match name {
         "SCMP_ACT_ALLOW" => ALLOW,
         "SCMP_ACT_ERRNO" => ERRNO | (errno.unwrap_or(libc::EPERM as u32) & 0xffff),
@@ -57,11 +70,11 @@ fn action(name: &str, errno: Option<u32>) -> Result<u32, String> {
         "SCMP_ACT_TRAP" => 0x0003_0000,
         "SCMP_ACT_TRACE" => 0x7ff0_0000 | (errno.unwrap_or(0) & 0xffff),
         "SCMP_ACT_LOG" => 0x7ffc_0000,
-        other => return Err(format!("action {other:?} is not supported")),
+        other => return Err(ProfileError::Action(other.to_owned())),
     })
 }
 
-fn comparison(argument: &Argument) -> Result<Condition, String> {
+fn comparison(argument: &Argument) -> Result<Condition, ProfileError> {
     let (comparison, value) = match argument.op.as_str() {
         "SCMP_CMP_EQ" => (Comparison::Equal, argument.value),
         "SCMP_CMP_NE" => (Comparison::NotEqual, argument.value),
@@ -70,10 +83,10 @@ fn comparison(argument: &Argument) -> Result<Condition, String> {
         "SCMP_CMP_GT" => (Comparison::Greater, argument.value),
         "SCMP_CMP_GE" => (Comparison::GreaterOrEqual, argument.value),
         "SCMP_CMP_MASKED_EQ" => (Comparison::Masked(argument.value), argument.value_two),
-        other => return Err(format!("comparison {other:?} is not known")),
+        other => return Err(ProfileError::Comparison(other.to_owned())),
     };
     if argument.index > 5 {
-        return Err(format!("argument {} does not exist", argument.index));
+        return Err(ProfileError::Argument(argument.index));
     }
     Ok(Condition {
         argument: argument.index,
@@ -105,8 +118,8 @@ impl When {
     }
 }
 
-pub(crate) fn parse(text: &[u8], have: u64) -> Result<Profile, String> {
-    let text: Text = serde_json::from_slice(text).map_err(|e| e.to_string())?;
+pub(crate) fn parse(text: &[u8], have: u64) -> Result<Profile, ProfileError> {
+    let text: Text = serde_json::from_slice(text)?;
     let mut profile = Profile {
         default: action(&text.default_action, text.default_errno_ret)?,
         rules: Vec::new(),

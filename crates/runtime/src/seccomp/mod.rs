@@ -12,8 +12,10 @@ mod numbers;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use crate::spec::Seccomp;
+use json_profile::ProfileError;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) const ARCH: u32 = 0xc000_003e;
@@ -212,15 +214,28 @@ pub fn compile(profile: &Profile) -> Vec<libc::sock_filter> {
     code
 }
 
+/// Why a profile of the node cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SeccompError {
+    #[error("seccomp profile {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("seccomp profile {}: {source}", path.display())]
+    Profile { path: PathBuf, source: ProfileError },
+}
+
 /// The program of a container's setting; `None` where nothing is filtered. Capabilities widen the default profile.
-pub fn program(setting: &Seccomp, capabilities: u64) -> Result<Option<Vec<libc::sock_filter>>, String> {
+pub(crate) fn program(setting: &Seccomp, capabilities: u64) -> Result<Option<Vec<libc::sock_filter>>, SeccompError> {
     match setting {
         Seccomp::Unconfined => Ok(None),
         Seccomp::RuntimeDefault => Ok(Some(compile(&default_profile::profile(capabilities)))),
         Seccomp::Localhost(path) => {
-            let text = std::fs::read(path).map_err(|e| format!("seccomp profile {}: {e}", path.display()))?;
-            let profile = json_profile::parse(&text, capabilities)
-                .map_err(|e| format!("seccomp profile {}: {e}", path.display()))?;
+            let path = path.clone();
+            let text = match std::fs::read(&path) {
+                Ok(text) => text,
+                Err(source) => return Err(SeccompError::Read { path, source }),
+            };
+            let profile = json_profile::parse(&text, capabilities);
+            let profile = profile.map_err(|source| SeccompError::Profile { path, source })?;
             Ok(Some(compile(&profile)))
         }
     }

@@ -11,12 +11,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 use super::error::{Result, RuntimeError};
-use crate::shim::message::{Answer, Call, Message, Request};
+use crate::shim::message::{Answer, Call, Failure, Message, Request};
 use crate::shim::{SOCKET, socket};
 use crate::spec::Exit;
 use crate::sys;
 
-type Reply = std::result::Result<(Answer, Vec<OwnedFd>), String>;
+type Reply = std::result::Result<(Answer, Vec<OwnedFd>), Failure>;
 
 /// What a shim says unasked. The end of the connection is the last of it.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-fn lost() -> String {
-    "the shim went away".to_owned()
+fn lost() -> Failure {
+    "the shim went away".into()
 }
 
 impl Connection {
@@ -128,7 +128,7 @@ impl Connection {
         {
             let mut waiting = self.waiting();
             if !waiting.open {
-                return Err(RuntimeError::Shim(lost()));
+                return Err(RuntimeError::Shim(lost().to_string()));
             }
             waiting.replies.insert(number, send);
         }
@@ -151,8 +151,8 @@ impl Connection {
             return Err(RuntimeError::Shim(format!("ask the shim: {error}")));
         }
         match receive.await {
-            Ok(reply) => reply.map_err(RuntimeError::Shim),
-            Err(_) => Err(RuntimeError::Shim(lost())),
+            Ok(reply) => reply.map_err(|failure| RuntimeError::Shim(failure.to_string())),
+            Err(_) => Err(RuntimeError::Shim(lost().to_string())),
         }
     }
 

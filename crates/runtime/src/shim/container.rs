@@ -152,7 +152,7 @@ impl Container {
     /// Copies of output go to the descriptors given. Gives what takes input.
     pub fn attach(&mut self, stdout: bool, stderr: bool, fds: Vec<OwnedFd>) -> Result<Option<OwnedFd>> {
         if self.running().is_none() {
-            return Err(format!("container {} is not running", self.spec.id));
+            return Err(format!("container {} is not running", self.spec.id).into());
         }
         let mut fds = fds.into_iter();
         for (wanted, stream) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {

@@ -15,6 +15,7 @@ use nix::unistd::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::message::Failure;
 use super::rootfs::{self, Naming, Result};
 use super::socket;
 use crate::cgroup::Hierarchy;
@@ -26,7 +27,7 @@ use crate::{seccomp, sys};
 enum Word {
     /// With the terminal's own end.
     Terminal,
-    Failed(String),
+    Failed(Failure),
 }
 
 /// The child's stdin, stdout and stderr, or what is left of them for the shim.
@@ -100,20 +101,20 @@ fn supervise(pid: i32, channel: &OwnedFd) -> Result<Started> {
         match socket::receive::<Word>(channel.as_fd()) {
             Ok(None) => return Ok(Started { pid, terminal }),
             Ok(Some((Word::Terminal, mut fds))) => terminal = fds.pop(),
-            Ok(Some((Word::Failed(text), _))) => {
+            Ok(Some((Word::Failed(failure), _))) => {
                 // It is about to leave; its status is of no interest.
                 let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-                return Err(text);
+                return Err(failure);
             }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(format!("listen to the new process: {e}")),
+            Err(e) => return Err(format!("listen to the new process: {e}").into()),
         }
     }
 }
 
 fn child(channel: &OwnedFd, body: impl FnOnce(&OwnedFd) -> Result<std::convert::Infallible>) -> ! {
-    let Err(text) = body(channel);
-    let _ = socket::send(channel.as_fd(), &Word::Failed(text), &[]);
+    let Err(failure) = body(channel);
+    let _ = socket::send(channel.as_fd(), &Word::Failed(failure), &[]);
     // SAFETY: leaves without running the parent's exit handlers.
     unsafe { libc::_exit(127) }
 }
@@ -150,7 +151,8 @@ pub fn container(
             join.push((open(pod.dir.join(name).to_string_lossy().into_owned())?, flag));
         }
     }
-    let filter = seccomp::program(&spec.process.seccomp, spec.process.capabilities)?;
+    let filter =
+        seccomp::program(&spec.process.seccomp, spec.process.capabilities).map_err(|e| Failure::from(e.to_string()))?;
     let (ours, theirs) = socket::pair().naming(|| "make a socket pair".to_owned())?;
     match fork_in(pid_namespace.as_ref().map(Option::as_ref))? {
         ForkResult::Parent { child } => {
@@ -201,7 +203,7 @@ pub fn exec(process: &Process, init: i32, cgroup: &str, hierarchy: &Hierarchy, s
     ] {
         join.push((open(name)?, flag));
     }
-    let filter = seccomp::program(&process.seccomp, process.capabilities)?;
+    let filter = seccomp::program(&process.seccomp, process.capabilities).map_err(|e| Failure::from(e.to_string()))?;
     let (ours, theirs) = socket::pair().naming(|| "make a socket pair".to_owned())?;
     match fork_in(Some(Some(&pid_namespace)))? {
         ForkResult::Parent { child } => {
@@ -313,7 +315,7 @@ fn working_directory(process: &Process, readonly: bool) -> Result<()> {
     if let Err(e) = std::fs::create_dir_all(cwd)
         && !(readonly && Path::new(cwd).is_dir())
     {
-        return Err(format!("mkdir {cwd:?}: {e}"));
+        return Err(format!("mkdir {cwd:?}: {e}").into());
     }
     enter(cwd)
 }
@@ -324,7 +326,7 @@ fn enter(cwd: &str) -> Result<()> {
     std::env::set_current_dir(cwd).naming(what)?;
     let now = std::env::current_dir().naming(what)?;
     if !now.is_absolute() {
-        return Err(format!("{}: it is outside of the container's root", what()));
+        return Err(format!("{}: it is outside of the container's root", what()).into());
     }
     Ok(())
 }
@@ -350,15 +352,17 @@ fn own(stream: &OwnedFd, uid: u32) -> io::Result<()> {
 /// The program's path as execvp(3) would find it, with the container's own `PATH`.
 fn find(process: &Process) -> Result<CString> {
     let name = process.args.first().ok_or("no command specified")?;
-    let c_path = |path: &str| CString::new(path).map_err(|_| format!("exec: {path:?}: path holds a NUL byte"));
+    let c_path = |path: &str| -> Result<CString> {
+        CString::new(path).map_err(|_| format!("exec: {path:?}: path holds a NUL byte").into())
+    };
     if name.contains('/') {
         return match std::fs::metadata(name) {
-            Ok(meta) if meta.is_dir() => Err(format!("exec: {name:?}: is a directory")),
+            Ok(meta) if meta.is_dir() => Err(format!("exec: {name:?}: is a directory").into()),
             Ok(_) => c_path(name),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                Err(format!("exec: {name:?}: stat {name}: no such file or directory"))
+                Err(format!("exec: {name:?}: stat {name}: no such file or directory").into())
             }
-            Err(e) => Err(format!("exec: {name:?}: {e}")),
+            Err(e) => Err(format!("exec: {name:?}: {e}").into()),
         };
     }
     let path = process.env.iter().rev().find_map(|e| e.strip_prefix("PATH="));
@@ -377,9 +381,9 @@ fn find(process: &Process) -> Result<CString> {
         }
     }
     if denied {
-        return Err(format!("exec: {name:?}: permission denied"));
+        return Err(format!("exec: {name:?}: permission denied").into());
     }
-    Err(format!("exec: {name:?}: executable file not found in $PATH"))
+    Err(format!("exec: {name:?}: executable file not found in $PATH").into())
 }
 
 /// Gives up what the program may not have, and becomes it.
@@ -423,7 +427,7 @@ fn become_program(
     }
     let c_strings = |list: &[String]| -> Result<Vec<CString>> {
         list.iter()
-            .map(|s| CString::new(s.as_str()).map_err(|_| format!("{s:?} holds a NUL byte")))
+            .map(|s| CString::new(s.as_str()).map_err(|_| format!("{s:?} holds a NUL byte").into()))
             .collect()
     };
     let (args, env) = (c_strings(&process.args)?, c_strings(&process.env)?);
@@ -448,7 +452,7 @@ fn become_program(
         nix::Error::ENOEXEC => "exec format error".to_owned(),
         other => other.desc().to_owned(),
     };
-    Err(format!("exec {}: {error}", path.to_string_lossy()))
+    Err(format!("exec {}: {error}", path.to_string_lossy()).into())
 }
 
 /// User, groups and capabilities. See capabilities(7), "Effect of user ID changes on capabilities".

@@ -6,6 +6,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::{Exit, Process};
 
+/// What a shim could not do and why, in a sentence: it travels to the daemon and from there to whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(transparent)]
+#[error("{0}")]
+pub struct Failure(String);
+
+impl From<String> for Failure {
+    fn from(sentence: String) -> Failure {
+        Failure(sentence)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(sentence: &str) -> Failure {
+        Failure(sentence.to_owned())
+    }
+}
+
 /// A daemon's message to a shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
@@ -85,7 +103,7 @@ pub enum Message {
         /// The request's number.
         number: u64,
         /// What came of it, or why nothing did.
-        answer: Result<Answer, String>,
+        answer: Result<Answer, Failure>,
     },
     /// The first process of a container ended.
     Exited {

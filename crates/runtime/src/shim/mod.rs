@@ -44,7 +44,7 @@ pub const SPEC: &str = "sandbox.json";
 pub fn main(args: &[String]) -> ! {
     let result = match args {
         [dir] => start(Path::new(dir)),
-        _ => Err("usage: shim <sandbox directory>".to_owned()),
+        _ => Err("usage: shim <sandbox directory>".into()),
     };
     let code = match result {
         Ok(()) => 0,
@@ -70,7 +70,7 @@ fn start(dir: &Path) -> Result<()> {
                     Ok(())
                 }
                 Some((Err(e), _)) => Err(e),
-                None => Err("the shim ended before it was ready".to_owned()),
+                None => Err("the shim ended before it was ready".into()),
             }
         }
         ForkResult::Child => {
@@ -236,7 +236,7 @@ impl Shim {
                 let result = self.answer(request.call, fds);
                 let (answer, fd) = match result {
                     Ok((answer, fd)) => (Ok(answer), fd),
-                    Err(text) => (Err(text), None),
+                    Err(failure) => (Err(failure), None),
                 };
                 let reply = Message::Reply {
                     number: request.number,
@@ -308,7 +308,7 @@ impl Shim {
             Call::Remove { id } => {
                 if let Some(container) = self.containers.get(&id) {
                     if container.running().is_some() {
-                        return Err(format!("container {id} is running"));
+                        return Err(format!("container {id} is running").into());
                     }
                     remove_group(&self.hierarchy, &container.spec.cgroup)
                         .naming(|| format!("remove container {id}"))?;
@@ -324,7 +324,7 @@ impl Shim {
         let text = std::fs::read(path).naming(|| format!("read {}", path.display()))?;
         let spec: ContainerSpec = serde_json::from_slice(&text).naming(|| format!("read {}", path.display()))?;
         if self.containers.contains_key(&spec.id) {
-            return Err(format!("container {} was started already", spec.id));
+            return Err(format!("container {} was started already", spec.id).into());
         }
         let what = || format!("set up cgroup {}", spec.cgroup);
         self.hierarchy.create(&spec.cgroup).naming(what)?;
@@ -388,7 +388,7 @@ impl Shim {
             if unsafe { libc::kill(pid, signal) } < 0 {
                 let error = io::Error::last_os_error();
                 if error.raw_os_error() != Some(libc::ESRCH) {
-                    return Err(format!("signal container {id}: {error}"));
+                    return Err(format!("signal container {id}: {error}").into());
                 }
             }
         }

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use super::message::Failure;
 use crate::cgroup::Hierarchy;
 use crate::spec::{ContainerSpec, Propagation};
 use crate::sys;
 
-/// What went wrong, with the path it is about.
-pub type Result<T> = std::result::Result<T, String>;
+/// A step's outcome: a failure names the path it is about.
+pub type Result<T> = std::result::Result<T, Failure>;
 
 pub(crate) trait Naming<T> {
     /// Says what was tried when it failed.
@@ -21,7 +22,7 @@ pub(crate) trait Naming<T> {
 
 impl<T, E: std::fmt::Display> Naming<T> for std::result::Result<T, E> {
     fn naming(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| format!("{}: {e}", what()))
+        self.map_err(|e| format!("{}: {e}", what()).into())
     }
 }
 
@@ -207,7 +208,7 @@ fn devices(spec: &ContainerSpec, root: BorrowedFd) -> Result<()> {
         let what = || format!("make device {}", device.path);
         let path = Path::new(&device.path);
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(format!("device path {:?} has no name", device.path));
+            return Err(format!("device path {:?} has no name", device.path).into());
         };
         let dir = sys::make_dirs_in_root(root, parent, 0o755).naming(what)?;
         let kind = if device.block { libc::S_IFBLK } else { libc::S_IFCHR };
@@ -324,7 +325,7 @@ fn protect(spec: &ContainerSpec) -> Result<()> {
             Err(nix::Error::ENOTDIR) => {
                 mount(Some("tmpfs"), path.as_str(), Some("tmpfs"), MsFlags::MS_RDONLY, NONE).naming(what)?;
             }
-            Err(e) => return Err(format!("{}: {e}", what())),
+            Err(e) => return Err(format!("{}: {e}", what()).into()),
         }
     }
     Ok(())

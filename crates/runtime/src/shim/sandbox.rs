@@ -46,7 +46,7 @@ pub fn create(spec: &SandboxSpec, dir: &Path) -> Result<Option<i32>> {
             let kept = match ready {
                 Some((Ok(()), _)) => keep(spec, dir, child.as_raw()),
                 Some((Err(e), _)) => Err(e),
-                None => Err("the sandbox's process went away".to_owned()),
+                None => Err("the sandbox's process went away".into()),
             };
             if kept.is_ok() {
                 socket::send_bytes(ours.as_fd(), b"x", &[]).naming(|| "answer the sandbox".to_owned())?;

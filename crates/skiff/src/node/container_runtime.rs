@@ -35,7 +35,7 @@ pub async fn open(
         cni: Some(Arc::new(cni)),
         handlers: Vec::new(),
         registries,
-        resolve: Arc::new(|host| Box::pin(async move { client::resolve(&host).await.map_err(|e| e.to_string()) })),
+        resolve: Arc::new(|host| Box::pin(async move { Ok(client::resolve(&host).await?) })),
         image_dir: images,
     };
     Ok(Runtime::open(config).await?)

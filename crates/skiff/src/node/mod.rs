@@ -50,7 +50,7 @@ pub enum NodeError {
     #[error(transparent)]
     Pki(#[from] pki::PkiError),
     #[error("the cluster's pod network: {0}")]
-    ClusterCidr(String),
+    ClusterCidr(networks::NetworksError),
     #[error(transparent)]
     Backend(#[from] cni::overlay::BackendError),
     #[error(transparent)]

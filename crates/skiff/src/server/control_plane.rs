@@ -43,7 +43,7 @@ fn networks(flag: &'static str, text: &str, lengths: &networks::Lengths) -> Resu
     networks::parse(text, lengths).map_err(|why| ServerError::Flag {
         flag,
         value: text.into(),
-        why,
+        why: why.to_string(),
     })
 }
 
