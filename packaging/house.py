@@ -189,6 +189,23 @@ def long_functions(lines):
             yield i + 1
 
 
+def string_errors(lines):
+    """Results whose error is a bare text, and not those whose value is made of texts."""
+    for i, line in enumerate(lines):
+        for found in re.finditer(r"\bResult<", line):
+            depth, parts = 1, [""]
+            for c in line[found.end() :].replace("->", "  "):
+                depth += {"<": 1, "(": 1, "[": 1, ">": -1, ")": -1, "]": -1}.get(c, 0)
+                if not depth:
+                    break
+                if c == "," and depth == 1:
+                    parts.append("")
+                else:
+                    parts[-1] += c
+            if not depth and len(parts) > 1 and parts[-1].strip() == "String":
+                yield i + 1
+
+
 def main():
     shown = "--list" in sys.argv
     names = [a for a in sys.argv[1:] if a != "--list"]
@@ -206,7 +223,7 @@ def main():
                 ("default", default_arms(text, plurals)),
                 ("static", (i + 1 for i, line in enumerate(lines) if STATE.search(line))),
                 ("long", long_functions(lines)),
-                ("string", (i + 1 for i, line in enumerate(lines) if re.search(r"\bResult<.*, String>", line))),
+                ("string", string_errors(lines)),
                 ("undocumented", undocumented(lines)),
             ):
                 for line in found:

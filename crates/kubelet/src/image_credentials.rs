@@ -19,13 +19,30 @@ pub struct Login {
     pub from: PullSecret,
 }
 
-/// The logins that fit the image, the most specific first. An error names the Secret that cannot be read.
-pub fn logins(image: &str, secrets: &[Secret]) -> Result<Vec<Login>, String> {
+/// A pull secret that cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("image pull secret {secret:?}: {source}")]
+pub struct LoginError {
+    secret: String,
+    source: EntryError,
+}
+
+/// What is wrong with a pull secret.
+#[derive(Debug, thiserror::Error)]
+enum EntryError {
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    #[error("auth of {0:?} is not readable")]
+    Auth(String),
+}
+
+/// The logins that fit the image, the most specific first.
+pub fn logins(image: &str, secrets: &[Secret]) -> Result<Vec<Login>, LoginError> {
     let mut all: Vec<(String, Login)> = Vec::new();
     for secret in secrets {
-        entries(secret, &mut all).map_err(|reason| {
-            let name = secret.metadata.name.as_deref().unwrap_or_default();
-            format!("image pull secret {name:?}: {reason}")
+        entries(secret, &mut all).map_err(|source| LoginError {
+            secret: secret.metadata.name.clone().unwrap_or_default(),
+            source,
         })?;
     }
     let name = full_name(image);
@@ -38,7 +55,7 @@ pub fn logins(image: &str, secrets: &[Secret]) -> Result<Vec<Login>, String> {
     Ok(fit.into_iter().map(|(_, login)| login).collect())
 }
 
-fn entries(secret: &Secret, all: &mut Vec<(String, Login)>) -> Result<(), String> {
+fn entries(secret: &Secret, all: &mut Vec<(String, Login)>) -> Result<(), EntryError> {
     let data = |key: &str| {
         secret
             .data
@@ -47,7 +64,7 @@ fn entries(secret: &Secret, all: &mut Vec<(String, Login)>) -> Result<(), String
             .map(|b| b.0.as_slice())
             .filter(|b| !b.is_empty())
     };
-    let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).map_err(|e| e.to_string());
+    let read = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes);
     let found = match secret.type_.as_deref() {
         Some("kubernetes.io/dockerconfigjson") => match data(".dockerconfigjson") {
             Some(bytes) => read(bytes)?["auths"].take(),
@@ -63,8 +80,7 @@ fn entries(secret: &Secret, all: &mut Vec<(String, Login)>) -> Result<(), String
         let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
         let (mut username, mut password) = (text("username"), text("password"));
         if !text("auth").is_empty() {
-            (username, password) =
-                decode(&text("auth")).ok_or_else(|| format!("auth of {registry:?} is not readable"))?;
+            (username, password) = decode(&text("auth")).ok_or_else(|| EntryError::Auth(registry.clone()))?;
         }
         let (namespace, name, uid) = (
             secret.metadata.namespace.clone(),
@@ -225,7 +241,7 @@ mod tests {
         }
         let mut other = secret("{");
         other.type_ = Some("Opaque".to_owned());
-        assert_eq!(logins("a.io/x", &[other]), Ok(Vec::new()));
+        assert_eq!(logins("a.io/x", &[other]).unwrap(), Vec::new());
     }
 
     #[test]

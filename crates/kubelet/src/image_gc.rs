@@ -41,32 +41,44 @@ impl Default for Policy {
     }
 }
 
+/// Why a policy cannot be followed, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    #[error("{name} ({flag}) {percent} must be between 0 and 100, inclusive")]
+    Percent {
+        name: &'static str,
+        flag: &'static str,
+        percent: i64,
+    },
+    #[error(
+        "imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than imageGCHighThresholdPercent (--image-gc-high-threshold) {high}"
+    )]
+    Order { low: i64, high: i64 },
+    #[error("imageMaximumGCAge {} must be greater than imageMinimumGCAge {}", crate::config::duration(*.maximum), crate::config::duration(*.minimum))]
+    Age { maximum: Duration, minimum: Duration },
+}
+
 impl Policy {
     /// # Errors
-    /// In upstream's words for what is no policy.
-    pub fn check(&self) -> Result<(), String> {
+    /// When it cannot be followed.
+    pub fn check(&self) -> Result<(), PolicyError> {
         let (high, low) = (self.high_threshold, self.low_threshold);
         for (name, flag, percent) in [
             ("imageGCHighThresholdPercent", "--image-gc-high-threshold", high),
             ("imageGCLowThresholdPercent", "--image-gc-low-threshold", low),
         ] {
             if !(0..=100).contains(&percent) {
-                return Err(format!(
-                    "{name} ({flag}) {percent} must be between 0 and 100, inclusive"
-                ));
+                return Err(PolicyError::Percent { name, flag, percent });
             }
         }
         if low >= high {
-            return Err(format!(
-                "imageGCLowThresholdPercent (--image-gc-low-threshold) {low} must be less than imageGCHighThresholdPercent (--image-gc-high-threshold) {high}"
-            ));
+            return Err(PolicyError::Order { low, high });
         }
         if !self.maximum_age.is_zero() && self.maximum_age <= self.minimum_age {
-            return Err(format!(
-                "imageMaximumGCAge {} must be greater than imageMinimumGCAge {}",
-                crate::config::duration(self.maximum_age),
-                crate::config::duration(self.minimum_age)
-            ));
+            return Err(PolicyError::Age {
+                maximum: self.maximum_age,
+                minimum: self.minimum_age,
+            });
         }
         Ok(())
     }
@@ -408,7 +420,7 @@ mod tests {
                 "imageMaximumGCAge 2m0s must be greater than imageMinimumGCAge 2m0s",
             ),
         ] {
-            assert!(wrong.check().unwrap_err().contains(why), "{wrong:?}");
+            assert!(wrong.check().unwrap_err().to_string().contains(why), "{wrong:?}");
         }
     }
 

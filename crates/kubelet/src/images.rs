@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Secret};
 
 use crate::backoff::Backoffs;
-use crate::image_credentials::{self, Login};
+use crate::image_credentials::{self, Login, LoginError};
 use crate::pod::PodExt;
 use crate::pull_records::{PullRecords, PullSecret, PulledWith};
 use crate::runtime::Runtime;
@@ -63,13 +63,40 @@ fn divided(name: &str) -> (&str, String) {
     }
 }
 
-/// By the grammar of references: lower-case path components, a tag, a digest. The words of the reference library.
-fn check(image: &str) -> Result<(), String> {
-    let invalid = || "invalid reference format".to_owned();
+/// Why a name is no reference, in the words of the reference library.
+#[derive(Debug, thiserror::Error)]
+enum ReferenceError {
+    #[error("invalid reference format")]
+    Format,
+    #[error("invalid reference format: repository name ({0}) must be lowercase")]
+    Case(String),
+}
+
+/// Why an image was not pulled.
+#[derive(Debug, thiserror::Error)]
+enum PullError {
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error("Failed to record image pull intent for container image {image:?}: {source}")]
+    Record { image: String, source: std::io::Error },
+    /// What the runtime said to each try, as upstream writes several errors as one.
+    #[error("{}", one_of(.0))]
+    Refused(Vec<String>),
+}
+
+fn one_of(errors: &[String]) -> String {
+    match errors {
+        [one] => one.clone(),
+        many => format!("[{}]", many.join(", ")),
+    }
+}
+
+/// By the grammar of references: lower-case path components, a tag, a digest.
+fn check(image: &str) -> Result<(), ReferenceError> {
     let (host, rest) = divided(image);
     let remote = rest.split(':').next().unwrap_or_default();
     if remote.to_lowercase() != remote {
-        return Err(format!("{}: repository name ({remote}) must be lowercase", invalid()));
+        return Err(ReferenceError::Case(remote.to_owned()));
     }
     let host_fits = host
         .chars()
@@ -98,7 +125,7 @@ fn check(image: &str) -> Result<(), String> {
     if host_fits && path_fits && tag.is_none_or(tag_fits) && digest.is_none_or(digest_fits) {
         Ok(())
     } else {
-        Err(invalid())
+        Err(ReferenceError::Format)
     }
 }
 
@@ -244,7 +271,7 @@ impl Images {
                     .normal(about, "Pulling", format!("Pulling image {image:?}"));
                 self.pull(image, &full, logins, sandbox).await
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
         match pulled {
             Ok(image_ref) => {
@@ -271,7 +298,7 @@ impl Images {
                 let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
                 failures.next(&key, now, format!("ErrImagePull: {error}"));
                 let end = failures.last(&key).map(|(end, _)| end);
-                Err(wait("ErrImagePull", error, end))
+                Err(wait("ErrImagePull", error.to_string(), end))
             }
         }
     }
@@ -283,10 +310,11 @@ impl Images {
         full: &str,
         logins: Vec<Login>,
         sandbox: &v1::PodSandboxConfig,
-    ) -> Result<String, String> {
-        self.records
-            .begin(image)
-            .map_err(|e| format!("Failed to record image pull intent for container image {image:?}: {e}"))?;
+    ) -> Result<String, PullError> {
+        self.records.begin(image).map_err(|source| PullError::Record {
+            image: image.to_owned(),
+            source,
+        })?;
         let pulled = self.pull_with(full, logins, sandbox).await;
         let came = pulled.as_ref().ok().map(|(image_ref, with)| (image_ref.as_str(), with));
         if let Err(error) = self.records.end(image, came) {
@@ -300,7 +328,7 @@ impl Images {
         full: &str,
         logins: Vec<Login>,
         sandbox: &v1::PodSandboxConfig,
-    ) -> Result<(String, PulledWith), String> {
+    ) -> Result<(String, PulledWith), PullError> {
         let mut tries: Vec<(Option<v1::AuthConfig>, PulledWith)> = logins
             .into_iter()
             .map(|l| (Some(l.auth), PulledWith::Secret(l.from)))
@@ -318,11 +346,7 @@ impl Images {
             }
         }
         errors.dedup();
-        // As upstream writes several errors as one.
-        Err(match errors.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        })
+        Err(PullError::Refused(errors))
     }
 }
 

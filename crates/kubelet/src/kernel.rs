@@ -14,11 +14,41 @@ const WANTED: [(&str, &str); 6] = [
     ("vm/panic_on_oom", "0"),
 ];
 
+/// All that keeps the kubelet from starting on this kernel.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", shown(.0))]
+pub struct KernelError(Vec<Misfit>);
+
+/// One thing of the kernel's that is not as it should be, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error("kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is in maintenance mode")]
+    CgroupV1,
+    #[error(
+        "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false. \
+         /proc/swaps contained: {0:?}"
+    )]
+    Swap(String),
+    #[error("invalid kernel flag: {name}, expected value: {wanted}, actual value: {actual}")]
+    Setting {
+        name: &'static str,
+        wanted: &'static str,
+        actual: String,
+    },
+    #[error("{name}: {source}")]
+    Unreadable { name: &'static str, source: std::io::Error },
+}
+
+fn shown(wrong: &[Misfit]) -> String {
+    let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    wrong.join("; ")
+}
+
 /// Checks that this host's kernel is as `config` asks for.
 ///
 /// # Errors
-/// Everything that is not so, in upstream's words.
-pub fn check_kernel(config: &KubeletConfig) -> Result<(), String> {
+/// Everything that is not so.
+pub fn check_kernel(config: &KubeletConfig) -> Result<(), KernelError> {
     let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     check(config, Path::new("/proc"), cgroup_v2)
 }
@@ -26,24 +56,18 @@ pub fn check_kernel(config: &KubeletConfig) -> Result<(), String> {
 /// Checks what `config` asks for, by the files in `proc` (`/proc`).
 ///
 /// # Errors
-/// Everything that is not so, in upstream's words.
-fn check(config: &KubeletConfig, proc: &Path, cgroup_v2: bool) -> Result<(), String> {
+/// Everything that is not so.
+fn check(config: &KubeletConfig, proc: &Path, cgroup_v2: bool) -> Result<(), KernelError> {
     let mut wrong = Vec::new();
     if config.fail_cgroup_v1 && !cgroup_v2 {
-        wrong.push(
-            "kubelet is configured to not run on a host using cgroup v1. cgroup v1 support is in maintenance mode"
-                .into(),
-        );
+        wrong.push(Misfit::CgroupV1);
     }
     if config.fail_swap_on {
         match std::fs::read_to_string(proc.join("swaps")) {
             // a kernel without swap has no such file
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => wrong.push(format!("swaps: {error}")),
-            Ok(swaps) if swaps.lines().count() > 1 => wrong.push(format!(
-                "running with swap on is not supported, please disable swap or set --fail-swap-on flag to false. \
-                 /proc/swaps contained: {swaps:?}"
-            )),
+            Err(source) => wrong.push(Misfit::Unreadable { name: "swaps", source }),
+            Ok(swaps) if swaps.lines().count() > 1 => wrong.push(Misfit::Swap(swaps)),
             Ok(_) => {}
         }
     }
@@ -51,17 +75,18 @@ fn check(config: &KubeletConfig, proc: &Path, cgroup_v2: bool) -> Result<(), Str
         for (name, wanted) in WANTED {
             match std::fs::read_to_string(proc.join("sys").join(name)) {
                 Ok(actual) if actual.trim() == wanted => {}
-                Ok(actual) => wrong.push(format!(
-                    "invalid kernel flag: {name}, expected value: {wanted}, actual value: {}",
-                    actual.trim()
-                )),
-                Err(error) => wrong.push(format!("{name}: {error}")),
+                Ok(actual) => wrong.push(Misfit::Setting {
+                    name,
+                    wanted,
+                    actual: actual.trim().to_owned(),
+                }),
+                Err(source) => wrong.push(Misfit::Unreadable { name, source }),
             }
         }
     }
     match wrong.is_empty() {
         true => Ok(()),
-        false => Err(wrong.join("; ")),
+        false => Err(KernelError(wrong)),
     }
 }
 
@@ -85,10 +110,10 @@ mod tests {
         config.protect_kernel_defaults = true;
         config.fail_swap_on = true;
         config.fail_cgroup_v1 = true;
-        assert_eq!(check(&config, dir.path(), true), Ok(()));
+        check(&config, dir.path(), true).unwrap();
         put("sys/vm/overcommit_memory", "0\n");
         put("swaps", "Filename Type\n/dev/sda2 partition\n");
-        let said = check(&config, dir.path(), false).unwrap_err();
+        let said = check(&config, dir.path(), false).unwrap_err().to_string();
         for why in [
             "invalid kernel flag: vm/overcommit_memory, expected value: 1, actual value: 0",
             "running with swap on is not supported",
@@ -96,6 +121,6 @@ mod tests {
         ] {
             assert!(said.contains(why), "{said}");
         }
-        assert_eq!(check(&KubeletConfig::new("n"), dir.path(), false), Ok(()));
+        check(&KubeletConfig::new("n"), dir.path(), false).unwrap();
     }
 }

@@ -48,8 +48,8 @@ mod worker;
 
 pub use config::{ConfigError, KubeletConfig, ServerTls};
 pub use eviction::thresholds;
-pub use kernel::check_kernel;
+pub use kernel::{KernelError, check_kernel};
 pub use kubelet::{KubeletError, run};
 pub use machine::Machine;
 pub use network_gate::NetworkGate;
-pub use pull_records::VerificationPolicy;
+pub use pull_records::{VerificationPolicy, VerificationPolicyError};

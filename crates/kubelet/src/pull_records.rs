@@ -27,13 +27,22 @@ pub enum VerificationPolicy {
     AlwaysVerify,
 }
 
+/// Why fields of `KubeletConfiguration` name no policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VerificationPolicyError {
+    #[error("{0:?} is not a policy")]
+    Unknown(String),
+    #[error("preloadedImagesVerificationAllowlist needs the policy NeverVerifyAllowlistedImages")]
+    Allowlist,
+    #[error("{0:?} is no repository, with /* at its end or without")]
+    Pattern(String),
+}
+
 impl VerificationPolicy {
     /// By the names of `KubeletConfiguration`.
-    pub fn parse(name: &str, allowlist: Vec<String>) -> Result<VerificationPolicy, String> {
+    pub fn parse(name: &str, allowlist: Vec<String>) -> Result<VerificationPolicy, VerificationPolicyError> {
         if name != "NeverVerifyAllowlistedImages" && !allowlist.is_empty() {
-            return Err(
-                "preloadedImagesVerificationAllowlist needs the policy NeverVerifyAllowlistedImages".to_owned(),
-            );
+            return Err(VerificationPolicyError::Allowlist);
         }
         match name {
             "" | "NeverVerifyPreloadedImages" => Ok(VerificationPolicy::NeverVerifyPreloadedImages),
@@ -43,12 +52,12 @@ impl VerificationPolicy {
                 for pattern in &allowlist {
                     let body = pattern.strip_suffix("/*").unwrap_or(pattern);
                     if body.is_empty() || body.contains('*') || body.trim() != body || repository(body) != body {
-                        return Err(format!("{pattern:?} is no repository, with /* at its end or without"));
+                        return Err(VerificationPolicyError::Pattern(pattern.clone()));
                     }
                 }
                 Ok(VerificationPolicy::NeverVerifyAllowlistedImages(allowlist))
             }
-            other => Err(format!("{other:?} is not a policy")),
+            other => Err(VerificationPolicyError::Unknown(other.to_owned())),
         }
     }
 

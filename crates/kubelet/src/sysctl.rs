@@ -110,6 +110,19 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
+/// Why a pod may not have a setting, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum Forbidden {
+    #[error("{0:?} not allowed with host IPC enabled")]
+    HostIpc(String),
+    #[error("{0:?} not allowed with host Net enabled")]
+    HostNet(String),
+    #[error("{0:?} not allowed with host User enabled")]
+    HostUser(String),
+    #[error("{0:?} not allowlisted")]
+    NotListed(String),
+}
+
 impl Allowlist {
     /// The safe settings of a kernel (its `uname -r`), and what is allowed besides.
     pub fn new(kernel: &str, unsafe_ones: &[String]) -> Result<Allowlist, SysctlError> {
@@ -131,16 +144,16 @@ impl Allowlist {
         Ok(list)
     }
 
-    fn check(&self, name: &str, host_network: bool, host_ipc: bool, host_users: bool) -> Result<(), String> {
+    fn check(&self, name: &str, host_network: bool, host_ipc: bool, host_users: bool) -> Result<(), Forbidden> {
         let name = normalized(name);
         let exact = self.names.iter().find(|(n, _)| *n == name);
         let found = exact.or_else(|| self.prefixes.iter().find(|(p, _)| name.starts_with(p.as_str())));
         match found {
-            Some((_, Namespace::Ipc)) if host_ipc => Err(format!("{name:?} not allowed with host IPC enabled")),
-            Some((_, Namespace::Net)) if host_network => Err(format!("{name:?} not allowed with host Net enabled")),
-            Some((_, Namespace::User)) if host_users => Err(format!("{name:?} not allowed with host User enabled")),
+            Some((_, Namespace::Ipc)) if host_ipc => Err(Forbidden::HostIpc(name)),
+            Some((_, Namespace::Net)) if host_network => Err(Forbidden::HostNet(name)),
+            Some((_, Namespace::User)) if host_users => Err(Forbidden::HostUser(name)),
             Some(_) => Ok(()),
-            None => Err(format!("{name:?} not allowlisted")),
+            None => Err(Forbidden::NotListed(name)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serving::TlsSettings;
 
-use super::{KubeletConfig, ServerTls};
+use super::{KubeletConfig, ServerTls, unfit};
 use crate::eviction::thresholds;
 use crate::flags::FieldFlags;
 use crate::image_gc;
@@ -284,10 +284,7 @@ impl KubeletConfig {
         if file.tls_cipher_suites.is_some() || file.tls_min_version.is_some() {
             let suites = file.tls_cipher_suites.take().unwrap_or_default();
             let min = file.tls_min_version.take().unwrap_or_default();
-            self.tls = TlsSettings::new(&suites, &min).map_err(|error| ConfigError::Field {
-                field: "tlsCipherSuites, tlsMinVersion",
-                reason: error.to_string(),
-            })?;
+            self.tls = TlsSettings::new(&suites, &min).map_err(unfit("tlsCipherSuites, tlsMinVersion"))?;
         }
         match (&file.tls_cert_file, &file.tls_private_key_file) {
             (Some(cert), Some(key)) => {
@@ -322,10 +319,7 @@ impl KubeletConfig {
         let policy = file.image_pull_credentials_verification_policy.take();
         if policy.is_some() || !allowlist.is_empty() {
             let verification = VerificationPolicy::parse(&policy.unwrap_or_default(), allowlist);
-            self.image_verification = verification.map_err(|reason| ConfigError::Field {
-                field: "imagePullCredentialsVerificationPolicy",
-                reason,
-            })?;
+            self.image_verification = verification.map_err(unfit("imagePullCredentialsVerificationPolicy"))?;
         }
         Ok(())
     }
@@ -344,10 +338,9 @@ impl KubeletConfig {
     }
 
     fn apply_eviction(&mut self, file: &File) -> Result<(), ConfigError> {
-        let bad = |field| move |reason| ConfigError::Field { field, reason };
         let eviction = &mut self.eviction;
         if !file.eviction_hard.is_empty() {
-            let given = thresholds::parse(&file.eviction_hard).map_err(bad("evictionHard"))?;
+            let given = thresholds::parse(&file.eviction_hard).map_err(unfit("evictionHard"))?;
             // what a file does not name is off, unless it asks for the defaults
             let defaults = thresholds::defaults().into_iter();
             eviction.hard = match file.merge_default_eviction_settings {
@@ -356,15 +349,15 @@ impl KubeletConfig {
             };
         }
         if !file.eviction_soft.is_empty() {
-            eviction.soft = thresholds::parse(&file.eviction_soft).map_err(bad("evictionSoft"))?;
+            eviction.soft = thresholds::parse(&file.eviction_soft).map_err(unfit("evictionSoft"))?;
         }
         if !file.eviction_soft_grace_period.is_empty() {
             let given = thresholds::parse_grace(&file.eviction_soft_grace_period);
-            eviction.soft_grace = given.map_err(bad("evictionSoftGracePeriod"))?;
+            eviction.soft_grace = given.map_err(unfit("evictionSoftGracePeriod"))?;
         }
         if !file.eviction_minimum_reclaim.is_empty() {
             let given = thresholds::parse_minimum_reclaim(&file.eviction_minimum_reclaim);
-            eviction.minimum_reclaim = given.map_err(bad("evictionMinimumReclaim"))?;
+            eviction.minimum_reclaim = given.map_err(unfit("evictionMinimumReclaim"))?;
         }
         let period = &file.eviction_pressure_transition_period;
         set_duration(
@@ -375,7 +368,10 @@ impl KubeletConfig {
         )?;
         set(&mut eviction.max_pod_grace, file.eviction_max_pod_grace_period);
         if eviction.max_pod_grace < 0 {
-            return Err(bad("evictionMaxPodGracePeriod")("must not be negative".to_owned()));
+            return Err(ConfigError::Field {
+                field: "evictionMaxPodGracePeriod",
+                reason: "must not be negative".to_owned(),
+            });
         }
         Ok(())
     }

@@ -105,6 +105,14 @@ pub enum ServerTls {
     SelfSigned,
 }
 
+/// The error of a field whose value cannot be used.
+fn unfit<E: std::error::Error>(field: &'static str) -> impl FnOnce(E) -> ConfigError {
+    move |error| ConfigError::Field {
+        field,
+        reason: error.to_string(),
+    }
+}
+
 impl KubeletConfig {
     pub fn new(node_name: &str) -> KubeletConfig {
         KubeletConfig {
@@ -214,9 +222,8 @@ impl KubeletConfig {
     /// # Errors
     /// Names the field that does not fit.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let bad = |field| move |reason| ConfigError::Field { field, reason };
-        self.eviction.thresholds().map_err(bad("evictionSoft"))?;
-        self.image_gc.check().map_err(bad("image garbage collection"))
+        self.eviction.thresholds().map_err(unfit("evictionSoft"))?;
+        self.image_gc.check().map_err(unfit("image garbage collection"))
     }
 
     /// What it does about space that runs short.

@@ -3,6 +3,34 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Why thresholds cannot be used, in upstream's words where it has some.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ThresholdError {
+    #[error("unsupported eviction signal {0}")]
+    Signal(String),
+    /// A soft threshold without its grace period.
+    #[error("grace period must be specified for the soft eviction threshold {0}")]
+    NoGrace(&'static str),
+    #[error("eviction percentage threshold {name} must be 0% to 100%: {value}")]
+    Percentage { name: String, value: String },
+    #[error("eviction threshold {name} must be positive: {value}")]
+    NotPositive { name: String, value: String },
+    #[error("eviction percentage minimum reclaim {name} must be positive: {value}")]
+    ReclaimPercentage { name: String, value: String },
+    #[error("negative eviction minimum reclaim specified for {0}")]
+    NegativeReclaim(String),
+    #[error("{name}: {value:?} {why}")]
+    Grace {
+        name: String,
+        value: String,
+        why: &'static str,
+    },
+    #[error("{0:?} is not a percentage")]
+    NoPercentage(String),
+    #[error("{0:?} is not a quantity")]
+    NoQuantity(String),
+}
+
 /// What is looked at, in the order in which it is won back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
@@ -43,12 +71,12 @@ impl Signal {
         ("pid.available", Signal::PidAvailable),
     ];
 
-    fn named(name: &str) -> Result<Signal, String> {
+    fn named(name: &str) -> Result<Signal, ThresholdError> {
         Signal::ALL
             .into_iter()
             .find(|(known, _)| *known == name)
             .map(|(_, signal)| signal)
-            .ok_or_else(|| format!("unsupported eviction signal {name}"))
+            .ok_or_else(|| ThresholdError::Signal(name.to_owned()))
     }
 
     /// Its name in `evictionHard`.
@@ -152,7 +180,7 @@ impl Policy {
     ///
     /// # Errors
     /// For a soft threshold without a grace period.
-    pub fn thresholds(&self) -> Result<Vec<Threshold>, String> {
+    pub fn thresholds(&self) -> Result<Vec<Threshold>, ThresholdError> {
         let of = |(signal, amount): (&Signal, &Amount), grace| Threshold {
             signal: *signal,
             amount: *amount,
@@ -161,10 +189,8 @@ impl Policy {
         };
         let mut all: Vec<Threshold> = self.hard.iter().map(|pair| of(pair, None)).collect();
         for pair in &self.soft {
-            let grace = self.soft_grace.get(pair.0).ok_or_else(|| {
-                let signal = pair.0.as_str();
-                format!("grace period must be specified for the soft eviction threshold {signal}")
-            })?;
+            let grace = self.soft_grace.get(pair.0);
+            let grace = grace.ok_or_else(|| ThresholdError::NoGrace(pair.0.as_str()))?;
             all.push(of(pair, Some(*grace)));
         }
         all.sort_by_key(|threshold| (threshold.signal, threshold.grace));
@@ -220,20 +246,23 @@ pub fn defaults() -> Thresholds {
 ///
 /// # Errors
 /// For unknown signals, and for amounts that are none.
-pub fn parse(statements: &BTreeMap<String, String>) -> Result<Thresholds, String> {
+pub fn parse(statements: &BTreeMap<String, String>) -> Result<Thresholds, ThresholdError> {
     let mut thresholds = Thresholds::new();
     for (name, value) in statements {
         let signal = Signal::named(name)?;
+        let stated = || (name.clone(), value.clone());
         let amount = match percentage(value)? {
             Some(percent) if !(0.0..=100.0).contains(&percent) => {
-                return Err(format!(
-                    "eviction percentage threshold {name} must be 0% to 100%: {value}"
-                ));
+                let (name, value) = stated();
+                return Err(ThresholdError::Percentage { name, value });
             }
             Some(percent) => Amount::Percent(percent),
             None => match quantity(value)? {
                 quantity if quantity > 0 => Amount::Quantity(quantity),
-                _ => return Err(format!("eviction threshold {name} must be positive: {value}")),
+                _ => {
+                    let (name, value) = stated();
+                    return Err(ThresholdError::NotPositive { name, value });
+                }
             },
         };
         if !matches!(value.as_str(), "0%" | "100%") {
@@ -247,19 +276,18 @@ pub fn parse(statements: &BTreeMap<String, String>) -> Result<Thresholds, String
 ///
 /// # Errors
 /// For unknown signals, and for amounts that are none.
-pub fn parse_minimum_reclaim(statements: &BTreeMap<String, String>) -> Result<Thresholds, String> {
+pub fn parse_minimum_reclaim(statements: &BTreeMap<String, String>) -> Result<Thresholds, ThresholdError> {
     let read = |(name, value): (&String, &String)| {
         let signal = Signal::named(name)?;
         let amount = match percentage(value)? {
             Some(percent) if percent > 0.0 => Amount::Percent(percent),
             Some(_) => {
-                return Err(format!(
-                    "eviction percentage minimum reclaim {name} must be positive: {value}"
-                ));
+                let (name, value) = (name.clone(), value.clone());
+                return Err(ThresholdError::ReclaimPercentage { name, value });
             }
             None => match quantity(value)? {
                 quantity if quantity >= 0 => Amount::Quantity(quantity),
-                _ => return Err(format!("negative eviction minimum reclaim specified for {name}")),
+                _ => return Err(ThresholdError::NegativeReclaim(name.clone())),
             },
         };
         Ok((signal, amount))
@@ -271,29 +299,33 @@ pub fn parse_minimum_reclaim(statements: &BTreeMap<String, String>) -> Result<Th
 ///
 /// # Errors
 /// For unknown signals, and for texts that are no duration.
-pub fn parse_grace(statements: &BTreeMap<String, String>) -> Result<BTreeMap<Signal, Duration>, String> {
+pub fn parse_grace(statements: &BTreeMap<String, String>) -> Result<BTreeMap<Signal, Duration>, ThresholdError> {
     let read = |(name, value): (&String, &String)| {
         let signal = Signal::named(name)?;
-        let grace = api::time::flag_duration(value).map_err(|why| format!("{name}: {value:?} {why}"))?;
+        let grace = api::time::flag_duration(value).map_err(|why| ThresholdError::Grace {
+            name: name.clone(),
+            value: value.clone(),
+            why,
+        })?;
         Ok((signal, grace))
     };
     statements.iter().map(read).collect()
 }
 
-fn percentage(value: &str) -> Result<Option<f64>, String> {
-    let percent = value.strip_suffix('%').map(str::parse::<f64>).transpose();
-    match percent {
-        Ok(Some(percent)) if !percent.is_finite() => Err(format!("{value:?} is not a percentage")),
-        Ok(percent) => Ok(percent),
-        Err(_) => Err(format!("{value:?} is not a percentage")),
-    }
+fn percentage(value: &str) -> Result<Option<f64>, ThresholdError> {
+    let Some(number) = value.strip_suffix('%') else {
+        return Ok(None);
+    };
+    let percent = number.parse().ok().filter(|percent: &f64| percent.is_finite());
+    let percent = percent.ok_or_else(|| ThresholdError::NoPercentage(value.to_owned()))?;
+    Ok(Some(percent))
 }
 
-fn quantity(value: &str) -> Result<i64, String> {
+fn quantity(value: &str) -> Result<i64, ThresholdError> {
     let milli = crate::resources::parse_milli(value);
     milli
         .map(|milli| milli / 1000)
-        .ok_or_else(|| format!("{value:?} is not a quantity"))
+        .ok_or_else(|| ThresholdError::NoQuantity(value.to_owned()))
 }
 
 #[cfg(test)]

@@ -9,11 +9,28 @@ use http::uri::Authority;
 use http_body_util::{BodyExt, Empty};
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction};
 
-use super::{LARGEST_ANSWER, Outcome, address, connect, no_port};
+use super::{ConnectError, HookError, LARGEST_ANSWER, Outcome, address, connect, no_port};
 use crate::env::port_number;
 
 /// As Go's client.
 const MOST_REDIRECTS: usize = 10;
+
+/// Why a request has no answer, in the words of Go's client.
+#[derive(Debug, thiserror::Error)]
+pub enum GetError {
+    #[error(transparent)]
+    Request(#[from] http::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Tls(#[from] client::Error),
+    #[error(transparent)]
+    Name(#[from] rustls_pki_types::InvalidDnsNameError),
+    #[error("{}", handshake_error(.0))]
+    Handshake(#[source] std::io::Error),
+    #[error("{}", transport_error(.0))]
+    Exchange(#[from] hyper::Error),
+}
 
 /// An HTTP GET as the kubelet sends it.
 struct Get {
@@ -62,7 +79,7 @@ impl Get {
         format!("{scheme}://{}{}", address(&self.host, self.port), self.path)
     }
 
-    async fn send(&self) -> Result<Answer, String> {
+    async fn send(&self) -> Result<Answer, GetError> {
         let mut request = Request::get(&self.path);
         if !self.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case("host")) {
             request = request.header("Host", address(&self.host, self.port));
@@ -71,7 +88,7 @@ impl Get {
             request = request.header(name, value);
         }
         let request = request.header("Connection", "close");
-        let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+        let request = request.body(Empty::<Bytes>::new())?;
         let tcp = connect(&self.host, self.port).await?;
         if !self.tls {
             return exchange(tcp, request).await;
@@ -80,11 +97,11 @@ impl Get {
             insecure: true,
             ..Default::default()
         };
-        let mut config = config.rustls().map_err(|e| e.to_string())?;
+        let mut config = config.rustls()?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let name = rustls_pki_types::ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
+        let name = rustls_pki_types::ServerName::try_from(self.host.clone())?;
         let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-        let stream = connector.connect(name, tcp).await.map_err(|e| handshake_error(&e))?;
+        let stream = connector.connect(name, tcp).await.map_err(GetError::Handshake)?;
         exchange(stream, request).await
     }
 
@@ -158,12 +175,12 @@ pub async fn http_get(
     let until = tokio::time::Instant::now() + timeout;
     let mut redirects = 0;
     loop {
-        let failed = |error: String| Outcome::Failure(format!("Get {:?}: {error}", get.url()));
+        let failed = |error: &dyn std::fmt::Display| Outcome::Failure(format!("Get {:?}: {error}", get.url()));
         let answer = match tokio::time::timeout_at(until, get.send()).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return failed(error),
+            Ok(Err(error)) => return failed(&error),
             Err(_) => {
-                return failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned());
+                return failed(&"context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
             }
         };
         if let Some(next) = get.redirected(&answer) {
@@ -187,7 +204,7 @@ pub async fn http_get(
     }
 }
 
-async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Answer, String>
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Answer, GetError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
@@ -195,13 +212,12 @@ where
     let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
         .title_case_headers(true)
         .handshake(io)
-        .await
-        .map_err(|e| transport_error(&e))?;
+        .await?;
     let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
-    let mut response = sender.send_request(request).await.map_err(|e| transport_error(&e))?;
+    let mut response = sender.send_request(request).await?;
     let mut body = Vec::new();
     while let Some(frame) = response.frame().await {
-        if let Ok(data) = frame.map_err(|e| transport_error(&e))?.into_data() {
+        if let Ok(data) = frame?.into_data() {
             body.extend_from_slice(&data);
             if body.len() > LARGEST_ANSWER {
                 body.truncate(LARGEST_ANSWER);
@@ -250,7 +266,7 @@ fn handshake_error(error: &std::io::Error) -> String {
 }
 
 /// A hook: any answer will do, and a server that speaks no TLS is asked without.
-pub async fn hook(container: &Container, action: &HTTPGetAction, pod_ip: &str) -> Result<(), String> {
+pub async fn hook(container: &Container, action: &HTTPGetAction, pod_ip: &str) -> Result<(), HookError> {
     let mut get = Get::of(
         container,
         action,
@@ -258,17 +274,17 @@ pub async fn hook(container: &Container, action: &HTTPGetAction, pod_ip: &str) -
         concat!("kube-lifecycle/", api::kubernetes_minor!()),
     )
     .map_err(|outcome| match outcome {
-        Outcome::Unknown(text) | Outcome::Failure(text) | Outcome::Warning(text) => text,
-        Outcome::Success => String::new(),
+        Outcome::Unknown(text) | Outcome::Failure(text) | Outcome::Warning(text) => HookError::Port(text),
+        Outcome::Success => HookError::Port(String::new()),
     })?;
     match get.send().await {
         Ok(_) => Ok(()),
         Err(_) if get.tls => {
             get.tls = false;
             get.headers.retain(|(n, _)| !n.eq_ignore_ascii_case("authorization"));
-            get.send().await.map(drop)
+            get.send().await.map(drop).map_err(HookError::WithoutTls)
         }
-        Err(error) => Err(format!("Get {:?}: {error}", get.url())),
+        Err(source) => Err(HookError::Get { url: get.url(), source }),
     }
 }
 

@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
 
 use crate::env::port_number;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, RuntimeError};
 
-pub use http::http_get;
+pub use http::{GetError, http_get};
 
 /// What an action found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,52 @@ pub enum Outcome {
     Failure(String),
     /// It could not be performed, which says nothing about the container.
     Unknown(String),
+}
+
+/// Why a lifecycle hook failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    #[error(
+        "Exec lifecycle hook ({command:?}) for Container {container:?} failed - error: command exited with {code}: , message: {output:?}"
+    )]
+    Exit {
+        command: Vec<String>,
+        container: String,
+        code: i32,
+        output: String,
+    },
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The request cannot be made: its port is none.
+    #[error("{0}")]
+    Port(String),
+    #[error("Get {url:?}: {source}")]
+    Get { url: String, source: GetError },
+    /// The server spoke no TLS and was asked without.
+    #[error(transparent)]
+    WithoutTls(GetError),
+    #[error("invalid handler: it names no action")]
+    NoAction,
+}
+
+/// Why there is no connection to a container, in the words of Go's `net`.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(transparent)]
+    Resolve(#[from] client::ResolveError),
+    #[error("{0} has no address")]
+    NoAddress(String),
+    #[error("dial tcp {place}: connect: {}", api::go::io_error(.source))]
+    Dial { place: String, source: std::io::Error },
+}
+
+/// Why a try to ask for health over gRPC gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum GrpcError {
+    #[error(transparent)]
+    Connection(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Status(#[from] Box<tonic::Status>),
 }
 
 /// Upstream reads at most this much of an answer, in bytes.
@@ -45,9 +91,9 @@ pub fn seconds(timeout: Duration) -> String {
     }
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    let ips: Vec<IpAddr> = client::resolve(host).await.map_err(|e| e.to_string())?;
-    let mut last = format!("{host} has no address");
+async fn connect(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let ips: Vec<IpAddr> = client::resolve(host).await?;
+    let mut last = ConnectError::NoAddress(host.to_owned());
     for ip in ips {
         match TcpStream::connect((ip, port)).await {
             Ok(stream) => {
@@ -55,9 +101,9 @@ async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
                 let _ = stream.set_nodelay(true);
                 return Ok(stream);
             }
-            Err(error) => {
-                let why = api::go::io_error(&error);
-                last = format!("dial tcp {}: connect: {why}", address(host, port));
+            Err(source) => {
+                let place = address(host, port);
+                last = ConnectError::Dial { place, source };
             }
         }
     }
@@ -79,7 +125,7 @@ pub async fn tcp(container: &Container, action: &TCPSocketAction, pod_ip: &str, 
     };
     match tokio::time::timeout(timeout, connect(host, port)).await {
         Ok(Ok(_)) => Outcome::Success,
-        Ok(Err(error)) => Outcome::Failure(error),
+        Ok(Err(error)) => Outcome::Failure(error.to_string()),
         Err(_) => Outcome::Failure(format!("dial tcp {}: i/o timeout", address(host, port))),
     }
 }
@@ -130,7 +176,7 @@ pub async fn grpc(action: &GRPCAction, pod_ip: &str, timeout: Duration) -> Outco
         loop {
             match grpc_check(&place, action.service.as_deref().unwrap_or_default(), &mut connected).await {
                 Ok(outcome) => return outcome,
-                Err(error) => tracing::trace!(place, error, "gRPC probe"),
+                Err(error) => tracing::trace!(place, %error, "gRPC probe"),
             }
             connected = false;
             tokio::time::sleep(RETRY).await;
@@ -150,14 +196,12 @@ pub async fn grpc(action: &GRPCAction, pod_ip: &str, timeout: Duration) -> Outco
 }
 
 /// One try; an error is of the connection.
-async fn grpc_check(place: &str, service: &str, connected: &mut bool) -> Result<Outcome, String> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{place}")).map_err(|e| e.to_string())?;
-    let endpoint = endpoint
-        .user_agent(concat!("kube-probe/", api::kubernetes_minor!()))
-        .map_err(|e| e.to_string())?;
-    let channel = endpoint.connect().await.map_err(|e| e.to_string())?;
+async fn grpc_check(place: &str, service: &str, connected: &mut bool) -> Result<Outcome, GrpcError> {
+    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{place}"))?;
+    let endpoint = endpoint.user_agent(concat!("kube-probe/", api::kubernetes_minor!()))?;
+    let channel = endpoint.connect().await?;
     let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|e| e.to_string())?;
+    grpc.ready().await?;
     *connected = true;
     let request = HealthCheckRequest {
         service: service.to_owned(),
@@ -177,7 +221,7 @@ async fn grpc_check(place: &str, service: &str, connected: &mut bool) -> Result<
                 .unwrap_or(&"UNKNOWN")
         ))),
         // What the server itself said has no other cause.
-        Err(error) if std::error::Error::source(&error).is_some() => Err(error.to_string()),
+        Err(error) if std::error::Error::source(&error).is_some() => Err(Box::new(error).into()),
         Err(error) if error.code() == tonic::Code::Unimplemented => Ok(Outcome::Failure(format!(
             "error: this server does not implement the grpc health protocol (grpc.health.v1.Health): {}",
             error.message()
@@ -197,17 +241,18 @@ pub async fn hook(
     id: &str,
     handler: &LifecycleHandler,
     pod_ip: &str,
-) -> Result<(), String> {
+) -> Result<(), HookError> {
     if let Some(action) = &handler.exec {
         let command = action.command.clone().unwrap_or_default();
         return match runtime.exec(id, command.clone(), Duration::ZERO).await {
             Ok((0, _)) => Ok(()),
-            Ok((code, output)) => Err(format!(
-                "Exec lifecycle hook ({command:?}) for Container {:?} failed - error: command exited with {code}: , message: {:?}",
-                container.name,
-                String::from_utf8_lossy(&output)
-            )),
-            Err(error) => Err(error.to_string()),
+            Ok((code, output)) => Err(HookError::Exit {
+                command,
+                container: container.name.clone(),
+                code,
+                output: String::from_utf8_lossy(&output).into_owned(),
+            }),
+            Err(error) => Err(error.into()),
         };
     }
     if let Some(action) = &handler.http_get {
@@ -218,7 +263,7 @@ pub async fn hook(
         return Ok(());
     }
     // A tcpSocket is no action of a hook, though its schema has one.
-    Err("invalid handler: it names no action".to_owned())
+    Err(HookError::NoAction)
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ use crate::worker::{Handle, Message};
 pub enum KubeletError {
     #[error("{path}: {source}")]
     Io { path: String, source: std::io::Error },
-    #[error("{0}")]
-    Kernel(String),
+    #[error(transparent)]
+    Kernel(#[from] crate::KernelError),
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
     #[error("cgroups: {0}")]
@@ -53,7 +53,7 @@ pub enum KubeletError {
     #[error("allowed unsafe sysctls: {0}")]
     Sysctls(#[from] SysctlError),
     #[error("eviction: {0}")]
-    Eviction(String),
+    Eviction(#[from] crate::thresholds::ThresholdError),
     #[error("server: {0}")]
     Server(#[from] crate::server::ServerError),
 }
@@ -91,7 +91,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
             source,
         })?;
     }
-    crate::check_kernel(&config).map_err(KubeletError::Kernel)?;
+    crate::check_kernel(&config)?;
     let machine = config.machine.clone();
     let machine = machine.unwrap_or_else(|| Machine::detect(&config.root_dir));
     let runtime = Runtime::new(cri.0, cri.1);
@@ -189,7 +189,7 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
     let manager = eviction::Manager {
         node: context.clone(),
         table: table.clone(),
-        thresholds: config.eviction.thresholds().map_err(KubeletError::Eviction)?,
+        thresholds: config.eviction.thresholds()?,
         policy: config.eviction.clone(),
         images: images.clone(),
         evictions,

@@ -19,17 +19,34 @@ fn refuse(status: StatusCode, text: impl Into<String>) -> Response<ServerBody> {
     plain(status, text)
 }
 
+/// Why a request names no ports, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum PortError {
+    #[error("port {0:?} must be > 0")]
+    Zero(String),
+    #[error("query parameter \"port\" cannot be empty")]
+    Empty,
+    #[error("unable to parse {text:?} as a port: {source}")]
+    Number {
+        text: String,
+        source: std::num::ParseIntError,
+    },
+}
+
 /// The ports that a request names, in lists or one by one.
-fn ports_of(query: &[(String, String)]) -> Result<Vec<i32>, String> {
+fn ports_of(query: &[(String, String)]) -> Result<Vec<i32>, PortError> {
     let lists = query.iter().filter(|(key, _)| key == "port").map(|(_, list)| list);
     let read = |list: &String| {
         let each = list.split(',').map(|port| match port.parse::<u16>() {
-            Ok(0) => Err(format!("port {list:?} must be > 0")),
+            Ok(0) => Err(PortError::Zero(list.clone())),
             Ok(port) => Ok(i32::from(port)),
-            Err(_) if list.is_empty() => Err("query parameter \"port\" cannot be empty".to_owned()),
-            Err(error) => Err(format!("unable to parse {list:?} as a port: {error}")),
+            Err(_) if list.is_empty() => Err(PortError::Empty),
+            Err(source) => Err(PortError::Number {
+                text: list.clone(),
+                source,
+            }),
         });
-        each.collect::<Result<Vec<i32>, String>>()
+        each.collect::<Result<Vec<i32>, PortError>>()
     };
     let lists = lists.map(read).collect::<Result<Vec<_>, _>>()?;
     Ok(lists.concat())
@@ -71,7 +88,7 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
         };
         let port = match ports_of(&query) {
             Ok(port) => port,
-            Err(why) => return refuse(StatusCode::BAD_REQUEST, why),
+            Err(why) => return refuse(StatusCode::BAD_REQUEST, why.to_string()),
         };
         let asked = v1::PortForwardRequest {
             pod_sandbox_id: sandbox.id.clone(),

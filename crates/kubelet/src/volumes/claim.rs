@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, V
 use nix::mount::MsFlags;
 
 use super::ownership::own_all_by_group;
-use super::{host_path, is_mount_point, plugin_dir};
+use super::{HostPathError, host_path, is_mount_point, plugin_dir};
 use crate::pod::PodExt;
 
 /// Why a claim gives no volume now.
@@ -18,8 +18,42 @@ use crate::pod::PodExt;
 pub enum ClaimError {
     #[error("error processing PVC {claim}: {source}")]
     Api { claim: String, source: client::Error },
-    #[error("error processing PVC {claim}: {reason}")]
-    Refused { claim: String, reason: String },
+    #[error("error processing PVC {claim}: {source}")]
+    Refused { claim: String, source: Unbound },
+}
+
+/// Why a claim has no volume for a pod.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unbound {
+    #[error("PVC was not created for the pod")]
+    NotOfPod,
+    #[error("PVC is being deleted")]
+    Deleted,
+    #[error("PVC is not bound")]
+    Pending,
+    #[error("PV {0} spec.claimRef.UID does not match the claim's")]
+    Other(String),
+}
+
+/// Why a persistent volume does not come to a pod of this node.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimedError {
+    #[error("the persistent volume has no spec")]
+    NoSpec,
+    #[error("block devices are not supported by this node")]
+    Block,
+    #[error("persistent volumes of type {0} are not supported by this node")]
+    Type(String),
+    #[error(transparent)]
+    HostPath(#[from] HostPathError),
+    #[error("path {path:?}: {source}")]
+    Path { path: String, source: io::Error },
+    #[error("path {0:?} is not a directory")]
+    NoDirectory(String),
+    #[error("{}: {source}", at.display())]
+    Bind { at: PathBuf, source: io::Error },
+    #[error("fsGroup of {path:?}: {source}")]
+    Group { path: String, source: io::Error },
 }
 
 /// The claim of a volume: named, or made for the pod.
@@ -53,15 +87,15 @@ pub async fn resolve(
             .get::<PersistentVolumeClaim>(pod.namespace(), &name)
             .await
             .map_err(api)?;
-        let bound_to = check(pod, &claim, made).map_err(|reason| ClaimError::Refused {
+        let bound_to = check(pod, &claim, made).map_err(|source| ClaimError::Refused {
             claim: about.clone(),
-            reason,
+            source,
         })?;
         let found = client.get::<PersistentVolume>("", &bound_to).await.map_err(api)?;
         let owner = found.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
         if owner.and_then(|o| o.uid.as_ref()) != claim.metadata.uid.as_ref() {
-            let reason = format!("PV {bound_to} spec.claimRef.UID does not match the claim's");
-            return Err(ClaimError::Refused { claim: about, reason });
+            let source = Unbound::Other(bound_to);
+            return Err(ClaimError::Refused { claim: about, source });
         }
         known.insert(volume.name.clone(), found);
     }
@@ -69,20 +103,20 @@ pub async fn resolve(
 }
 
 /// The name of the volume that the claim is bound to.
-fn check(pod: &Pod, claim: &PersistentVolumeClaim, made: bool) -> Result<String, String> {
+fn check(pod: &Pod, claim: &PersistentVolumeClaim, made: bool) -> Result<String, Unbound> {
     let owners = claim.metadata.owner_references.iter().flatten();
     let mut controllers = owners.filter(|o| o.controller == Some(true));
     if made && !controllers.any(|o| o.uid == pod.uid()) {
-        return Err("PVC was not created for the pod".to_owned());
+        return Err(Unbound::NotOfPod);
     }
     if claim.metadata.deletion_timestamp.is_some() {
-        return Err("PVC is being deleted".to_owned());
+        return Err(Unbound::Deleted);
     }
     let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
     let volume = claim.spec.as_ref().and_then(|s| s.volume_name.clone());
     match volume.filter(|v| !v.is_empty()) {
         Some(volume) if phase == Some("Bound") => Ok(volume),
-        _ => Err("PVC is not bound".to_owned()),
+        _ => Err(Unbound::Pending),
     }
 }
 
@@ -93,11 +127,11 @@ pub fn set_up(
     pod_dir: &Path,
     group: Option<u32>,
     only_if_needed: bool,
-) -> Result<PathBuf, String> {
+) -> Result<PathBuf, ClaimedError> {
     let name = volume.metadata.name.as_deref().unwrap_or_default();
-    let spec = volume.spec.as_ref().ok_or("the persistent volume has no spec")?;
+    let spec = volume.spec.as_ref().ok_or(ClaimedError::NoSpec)?;
     if spec.volume_mode.as_deref() == Some("Block") {
-        return Err("block devices are not supported by this node".to_owned());
+        return Err(ClaimedError::Block);
     }
     if let Some(source) = &spec.host_path {
         host_path(source)?;
@@ -105,14 +139,20 @@ pub fn set_up(
     }
     if let Some(source) = &spec.local {
         let path = Path::new(&source.path);
-        let found = fs::metadata(path).map_err(|e| format!("path {:?}: {e}", source.path))?;
+        let found = fs::metadata(path).map_err(|error| ClaimedError::Path {
+            path: source.path.clone(),
+            source: error,
+        })?;
         if !found.is_dir() {
-            return Err(format!("path {:?} is not a directory", source.path));
+            return Err(ClaimedError::NoDirectory(source.path.clone()));
         }
         let at = plugin_dir(pod_dir, "local-volume", name);
-        let fresh = bind(path, &at).map_err(|e| format!("{}: {e}", at.display()))?;
+        let fresh = bind(path, &at).map_err(|source| ClaimedError::Bind { at: at.clone(), source })?;
         if let Some(group) = group.filter(|_| fresh) {
-            own_all_by_group(&at, group, only_if_needed).map_err(|e| format!("fsGroup of {:?}: {e}", source.path))?;
+            own_all_by_group(&at, group, only_if_needed).map_err(|error| ClaimedError::Group {
+                path: source.path.clone(),
+                source: error,
+            })?;
         }
         return Ok(at);
     }
@@ -131,10 +171,7 @@ pub fn set_up(
     let kind = json
         .as_object()
         .and_then(|o| o.keys().find(|k| !known.contains(&k.as_str())));
-    Err(format!(
-        "persistent volumes of type {} are not supported by this node",
-        kind.map_or("unknown", String::as_str)
-    ))
+    Err(ClaimedError::Type(kind.map_or("unknown", String::as_str).to_owned()))
 }
 
 /// Whether it was not mounted there before.
@@ -189,7 +226,7 @@ mod tests {
             ),
             (claim(of_pod, "Bound", "v"), true, Ok("v")),
         ] {
-            let got = check(&pod, &claim, made);
+            let got = check(&pod, &claim, made).map_err(|e| e.to_string());
             assert_eq!(got.as_deref().map_err(String::as_str), want);
         }
     }

@@ -18,26 +18,69 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, HostPathVolumeSource, PersistentVolume, Pod, Volume, VolumeProjection};
 
 pub use claim::{ClaimError, resolve};
-pub use mounts::{container_mounts, recursive_read_only};
+pub use mounts::{MountError, container_mounts, recursive_read_only};
 pub use payload::TokenKey;
 pub use projected::{Bundles, Certificates, Place, Projected, sources};
 
 use crate::cgroups::PodLimits;
-use crate::env::{EnvError, Sources};
+use crate::env::Sources;
 use crate::pod::PodExt;
 use crate::resources;
 
 /// Why a volume cannot be set up (the `FailedMount` event).
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    #[error("MountVolume.SetUp failed for volume {volume:?} : {reason}")]
-    Setup { volume: String, reason: String },
+    #[error("MountVolume.SetUp failed for volume {volume:?} : {source}")]
+    Setup { volume: String, source: SetupError },
 }
 
-fn failed(volume: &str, reason: impl std::fmt::Display) -> VolumeError {
+/// What is wrong with a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Claimed(#[from] claim::ClaimedError),
+    #[error(transparent)]
+    HostPath(#[from] HostPathError),
+    #[error("unknown storage medium {0:?}")]
+    Medium(String),
+    #[error(transparent)]
+    HugePages(#[from] HugePagesError),
+    #[error(transparent)]
+    Payload(#[from] payload::PayloadError),
+    #[error("volumes of type {0} are not supported by this node")]
+    Type(String),
+}
+
+/// Why what is at a path of the node is not what the pod asks for.
+#[derive(Debug, thiserror::Error)]
+pub enum HostPathError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("{0:?} is an invalid volume type")]
+    Type(String),
+    #[error("hostPath type check failed: {path} is not {what}")]
+    Not { path: String, what: &'static str },
+}
+
+/// Why a volume of huge pages cannot be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum HugePagesError {
+    #[error("medium HugePages-{size}: no container of the pod asks for hugepages-{size}")]
+    NotAsked { size: String },
+    #[error("medium HugePages: hugePages storage requested, but there is no resource request for huge pages")]
+    NoRequest,
+    #[error("medium HugePages: the pod asks for pages of several sizes, so their size must be named")]
+    Several,
+    #[error(transparent)]
+    Mount(#[from] io::Error),
+}
+
+fn failed(volume: &str, source: impl Into<SetupError>) -> VolumeError {
     VolumeError::Setup {
         volume: volume.to_owned(),
-        reason: reason.to_string(),
+        source: source.into(),
     }
 }
 
@@ -206,7 +249,7 @@ impl Setup<'_> {
                 other => {
                     let size = other
                         .strip_prefix("HugePages")
-                        .ok_or_else(|| failed(name, format!("unknown storage medium {other:?}")))?;
+                        .ok_or_else(|| failed(name, SetupError::Medium(other.to_owned())))?;
                     let wanted = source.size_limit.as_ref().map_or(0, resources::value);
                     self.mount_hugepages(&at, size.strip_prefix('-'), wanted)
                         .map_err(|reason| failed(name, reason))?;
@@ -228,10 +271,7 @@ impl Setup<'_> {
         }
         let payload = self.payload(volume).map_err(|reason| failed(name, reason))?;
         let Some((plugin, memory, payload)) = payload else {
-            return Err(failed(
-                name,
-                format!("volumes of type {} are not supported by this node", kind_of(volume)),
-            ));
+            return Err(failed(name, SetupError::Type(kind_of(volume))));
         };
         let at = dir(plugin);
         fs::create_dir_all(&at).map_err(io)?;
@@ -282,7 +322,7 @@ impl Setup<'_> {
     }
 
     /// Mounts huge pages of a size, or of the only one the pod asks for.
-    fn mount_hugepages(&self, path: &Path, size: Option<&str>, limit: i64) -> Result<(), String> {
+    fn mount_hugepages(&self, path: &Path, size: Option<&str>, limit: i64) -> Result<(), HugePagesError> {
         let containers = self.pod.init_containers().iter().chain(self.pod.containers());
         let asked = containers.filter_map(|c| c.resources.as_ref()?.requests.as_ref());
         let mut sizes: Vec<&str> = asked
@@ -294,26 +334,17 @@ impl Setup<'_> {
         let size = match (size, sizes.as_slice()) {
             (Some(size), all) if all.contains(&size) => size,
             (Some(size), _) => {
-                return Err(format!(
-                    "medium HugePages-{size}: no container of the pod asks for hugepages-{size}"
-                ));
+                return Err(HugePagesError::NotAsked { size: size.to_owned() });
             }
             (None, [one]) => one,
-            (None, []) => {
-                let why = "hugePages storage requested, but there is no resource request for huge pages";
-                return Err(format!("medium HugePages: {why}"));
-            }
-            (None, _) => {
-                return Err(
-                    "medium HugePages: the pod asks for pages of several sizes, so their size must be named".to_owned(),
-                );
-            }
+            (None, []) => return Err(HugePagesError::NoRequest),
+            (None, _) => return Err(HugePagesError::Several),
         };
         let mut options = format!("pagesize={}", size.trim_end_matches('i'));
         if limit > 0 {
             options.push_str(&format!(",size={limit}"));
         }
-        mount_memory(path, "hugetlbfs", Some(&options)).map_err(|e| e.to_string())
+        Ok(mount_memory(path, "hugetlbfs", Some(&options))?)
     }
 
     /// Whose a private file is and its mode: of the one user of all containers, or the pod's group, or as the volume says.
@@ -353,20 +384,16 @@ fn kind_of(volume: &Volume) -> String {
 }
 
 /// Creates what `type` says is created and checks what it says must be there.
-fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
+fn host_path(source: &HostPathVolumeSource) -> Result<(), HostPathError> {
     use std::os::unix::fs::FileTypeExt;
     let path = Path::new(&source.path);
     let type_ = source.type_.as_deref().unwrap_or_default();
     match type_ {
         "DirectoryOrCreate" if !path.exists() => {
-            fs::create_dir_all(path)
-                .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))
-                .map_err(|e| e.to_string())?;
+            fs::create_dir_all(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)))?;
         }
         "FileOrCreate" if !path.exists() => {
-            fs::File::create(path)
-                .and_then(|f| f.set_permissions(fs::Permissions::from_mode(0o644)))
-                .map_err(|e| e.to_string())?;
+            fs::File::create(path).and_then(|f| f.set_permissions(fs::Permissions::from_mode(0o644)))?;
         }
         _ => {}
     }
@@ -379,12 +406,15 @@ fn host_path(source: &HostPathVolumeSource) -> Result<(), String> {
         "Socket" => (is(FileTypeExt::is_socket), "a socket file"),
         "CharDevice" => (is(FileTypeExt::is_char_device), "a character device"),
         "BlockDevice" => (is(FileTypeExt::is_block_device), "a block device"),
-        other => return Err(format!("{other:?} is an invalid volume type")),
+        other => return Err(HostPathError::Type(other.to_owned())),
     };
     if ok {
         Ok(())
     } else {
-        Err(format!("hostPath type check failed: {} is not {what}", source.path))
+        Err(HostPathError::Not {
+            path: source.path.clone(),
+            what,
+        })
     }
 }
 
@@ -432,11 +462,4 @@ pub fn tear_down(pod_dir: &Path) -> io::Result<()> {
         nix::mount::umount2(&mount, nix::mount::MntFlags::MNT_DETACH).map_err(io::Error::from)?;
     }
     files::remove_tree(pod_dir)
-}
-
-/// For errors that are made of others' words.
-impl From<EnvError> for String {
-    fn from(error: EnvError) -> String {
-        error.to_string()
-    }
 }

@@ -32,33 +32,43 @@ pub enum MountError {
     },
 }
 
+/// Why a mount cannot be read-only with all that is mounted below it, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecursiveError {
+    #[error("volume {0:?} requested recursive read-only mode, but it is not read-only")]
+    Writable(String),
+    #[error("volume {volume:?} requested recursive read-only mode, but it is not compatible with propagation {mode:?}")]
+    Propagation { volume: String, mode: String },
+    #[error("volume {0:?} requested recursive read-only mode, but it is not supported by the runtime")]
+    Unsupported(String),
+    #[error("unknown recursive read-only mode {0:?}")]
+    Mode(String),
+}
+
 /// Whether the mount is read-only with all that is mounted below it. `supported` is whether the runtime can do that.
-pub fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, String> {
+pub fn recursive_read_only(mount: &VolumeMount, supported: bool) -> Result<bool, RecursiveError> {
     let mode = mount.recursive_read_only.as_deref().unwrap_or("Disabled");
-    let name = &mount.name;
+    let name = || mount.name.clone();
     if mode == "Disabled" {
         return Ok(false);
     }
     if mount.read_only != Some(true) {
-        return Err(format!(
-            "volume {name:?} requested recursive read-only mode, but it is not read-only"
-        ));
+        return Err(RecursiveError::Writable(name()));
     }
     match mount.mount_propagation.as_deref() {
         None | Some("None") => {}
         Some(other) => {
-            return Err(format!(
-                "volume {name:?} requested recursive read-only mode, but it is not compatible with propagation {other:?}"
-            ));
+            return Err(RecursiveError::Propagation {
+                volume: name(),
+                mode: other.to_owned(),
+            });
         }
     }
     match mode {
         "IfPossible" => Ok(supported),
         "Enabled" if supported => Ok(true),
-        "Enabled" => Err(format!(
-            "volume {name:?} requested recursive read-only mode, but it is not supported by the runtime"
-        )),
-        other => Err(format!("unknown recursive read-only mode {other:?}")),
+        "Enabled" => Err(RecursiveError::Unsupported(name())),
+        other => Err(RecursiveError::Mode(other.to_owned())),
     }
 }
 

@@ -1,12 +1,15 @@
 //! What files a ConfigMap, Secret, downward API or projected volume shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{DownwardAPIVolumeFile, KeyToPath, ServiceAccountTokenProjection, Volume};
 
 use super::Setup;
 use super::atomic_writer::{File, Payload};
 use crate::env::{self, EnvError};
+use crate::pod_certificates::CertificateError;
+use crate::trust_bundles::TrustError;
 
 /// Which token: audience and lifetime in seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,6 +40,26 @@ fn file(content: Vec<u8>, mode: u32) -> File {
     }
 }
 
+/// Why a volume's files cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    #[error("no service account token was issued")]
+    NoToken,
+    #[error("configmap references non-existent config key: {0}")]
+    ConfigMapKey(String),
+    #[error("references non-existent secret key: {0}")]
+    SecretKey(String),
+    #[error(transparent)]
+    Trust(#[from] Arc<TrustError>),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+}
+
+/// A key that an item names and that is not there.
+struct Missing(String);
+
 /// `None` when the volume is of another type; else the plugin's name, whether it lives in memory, and its files.
 type Found = Option<(&'static str, bool, Payload)>;
 
@@ -53,7 +76,7 @@ pub(super) fn plugin_of(volume: &Volume) -> Option<&'static str> {
 }
 
 impl Setup<'_> {
-    pub(super) fn payload(&self, volume: &Volume) -> Result<Found, String> {
+    pub(super) fn payload(&self, volume: &Volume) -> Result<Found, PayloadError> {
         let mut files = Payload::new();
         if let Some(source) = &volume.config_map {
             let optional = source.optional == Some(true);
@@ -103,10 +126,7 @@ impl Setup<'_> {
                 self.downward(s.items.as_deref(), default, &mut files)?;
             }
             if let Some(s) = &source.service_account_token {
-                let token = self
-                    .tokens
-                    .get(&TokenKey::of(s))
-                    .ok_or("no service account token was issued")?;
+                let token = self.tokens.get(&TokenKey::of(s)).ok_or(PayloadError::NoToken)?;
                 let (owner, mode) = self.private(default);
                 let content = token.clone().into_bytes();
                 files.insert(s.path.clone(), File { content, mode, owner });
@@ -129,7 +149,7 @@ impl Setup<'_> {
         optional: bool,
         default: Option<i32>,
         files: &mut Payload,
-    ) -> Result<(), String> {
+    ) -> Result<(), PayloadError> {
         let data = match self.sources.config_maps.get(name).and_then(Option::as_ref) {
             Some(map) => {
                 let text = map
@@ -143,8 +163,7 @@ impl Setup<'_> {
             None if optional => return Ok(()),
             None => return Err(EnvError::NoConfigMap(name.to_owned()).into()),
         };
-        project(&data, items, optional, default, files)
-            .map_err(|key| format!("configmap references non-existent config key: {key}"))
+        project(&data, items, optional, default, files).map_err(|Missing(key)| PayloadError::ConfigMapKey(key))
     }
 
     fn secret(
@@ -154,7 +173,7 @@ impl Setup<'_> {
         optional: bool,
         default: Option<i32>,
         files: &mut Payload,
-    ) -> Result<(), String> {
+    ) -> Result<(), PayloadError> {
         let data = match self.sources.secrets.get(name).and_then(Option::as_ref) {
             Some(secret) => secret
                 .data
@@ -165,8 +184,7 @@ impl Setup<'_> {
             None if optional => return Ok(()),
             None => return Err(EnvError::NoSecret(name.to_owned()).into()),
         };
-        project(&data, items, optional, default, files)
-            .map_err(|key| format!("references non-existent secret key: {key}"))
+        project(&data, items, optional, default, files).map_err(|Missing(key)| PayloadError::SecretKey(key))
     }
 
     fn downward(
@@ -174,7 +192,7 @@ impl Setup<'_> {
         items: Option<&[DownwardAPIVolumeFile]>,
         default: Option<i32>,
         files: &mut Payload,
-    ) -> Result<(), String> {
+    ) -> Result<(), PayloadError> {
         let none = k8s_openapi::api::core::v1::Container::default();
         for item in items.unwrap_or_default() {
             let text = match (&item.field_ref, &item.resource_field_ref) {
@@ -195,7 +213,7 @@ fn project(
     optional: bool,
     default: Option<i32>,
     files: &mut Payload,
-) -> Result<(), String> {
+) -> Result<(), Missing> {
     let Some(items) = items.filter(|i| !i.is_empty()) else {
         files.extend(
             data.iter()
@@ -209,7 +227,7 @@ fn project(
                 files.insert(item.path.clone(), file(content.clone(), mode(item.mode, default)));
             }
             None if optional => {}
-            None => return Err(item.key.clone()),
+            None => return Err(Missing(item.key.clone())),
         }
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! Files of projected volumes that come from certificates: trust bundles, and a pod's own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ClusterTrustBundleProjection, PodCertificateProjection, Volume, VolumeProjection};
 
 use super::Setup;
 use super::atomic_writer::{File, Payload};
+use super::payload::PayloadError;
 use crate::pod_certificates::{CertificateError, Credentials};
 use crate::trust_bundles::TrustError;
 
@@ -13,7 +15,7 @@ use crate::trust_bundles::TrustError;
 pub type Place = (String, usize);
 
 /// The certificates of trust bundles, as PEM.
-pub type Bundles = HashMap<Place, Result<String, TrustError>>;
+pub type Bundles = HashMap<Place, Result<String, Arc<TrustError>>>;
 
 /// The pod's own certificates with their keys.
 pub type Certificates = HashMap<Place, Result<Credentials, CertificateError>>;
@@ -42,14 +44,14 @@ impl Setup<'_> {
         source: &ClusterTrustBundleProjection,
         default: Option<i32>,
         files: &mut Payload,
-    ) -> Result<(), String> {
+    ) -> Result<(), PayloadError> {
         match self.projected.bundles.get(place) {
             Some(Ok(certificates)) => {
                 files.insert(source.path.clone(), self.private_file(certificates.clone(), default));
                 Ok(())
             }
-            Some(Err(error)) => Err(error.to_string()),
-            None => Err(TrustError::NotSynced.to_string()),
+            Some(Err(error)) => Err(error.clone().into()),
+            None => Err(Arc::new(TrustError::NotSynced).into()),
         }
     }
 
@@ -59,11 +61,11 @@ impl Setup<'_> {
         source: &PodCertificateProjection,
         default: Option<i32>,
         files: &mut Payload,
-    ) -> Result<(), String> {
+    ) -> Result<(), PayloadError> {
         let Credentials { key, chain } = match self.projected.certificates.get(place) {
             Some(Ok(credentials)) => credentials,
-            Some(Err(error)) => return Err(error.to_string()),
-            None => return Err(CertificateError::NotIssued.to_string()),
+            Some(Err(error)) => return Err(error.clone().into()),
+            None => return Err(CertificateError::NotIssued.into()),
         };
         for (path, content) in [
             (&source.credential_bundle_path, format!("{key}{chain}")),

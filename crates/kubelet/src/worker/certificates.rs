@@ -1,6 +1,7 @@
 //! Trust bundles and certificates for the pod's volumes: followed and asked for while the pod lives.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::ByteString;
@@ -60,7 +61,8 @@ impl Worker {
         let mut found = HashMap::new();
         if let Some(bundles) = &self.certificates.bundles {
             for (place, source) in sources {
-                found.insert(place, node.trust_bundles.certificates(&bundles.cache, &source).await);
+                let shown = node.trust_bundles.certificates(&bundles.cache, &source).await;
+                found.insert(place, shown.map_err(Arc::new));
             }
         }
         found

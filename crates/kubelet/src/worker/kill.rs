@@ -98,7 +98,7 @@ impl Worker {
                     tracing::debug!(
                         pod = self.pod.describe(),
                         container = status.name,
-                        error,
+                        %error,
                         "preStop hook failed"
                     );
                     self.node

@@ -11,9 +11,29 @@ use crate::cri_config;
 use crate::lifecycle::{self, Plan, Resize};
 use crate::pod::PodExt;
 use crate::resources;
+use crate::runtime::RuntimeError;
 
 /// A resize that could not be done is tried again after this many seconds.
 const RETRY: i64 = 10;
+
+/// Why a resize could not be done.
+#[derive(Debug, thiserror::Error)]
+enum ResizeError {
+    /// A memory limit would be below what is used, as upstream writes several errors as one.
+    #[error("cannot decrease memory limits: {}", one_of(.0))]
+    Memory(Vec<String>),
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Cgroup(#[from] std::io::Error),
+}
+
+fn one_of(problems: &[String]) -> String {
+    match problems {
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    }
+}
 
 /// The resources a resize is about. Memory comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,10 +133,11 @@ impl Worker {
         }
         let outcome = match self.validate(plan).await {
             Ok(()) => self.resize_in_order(plan).await,
-            Err(message) => Err(message),
+            Err(error) => Err(error),
         };
         self.save_actuated()?;
-        let Err(message) = outcome else { return Ok(true) };
+        let Err(error) = outcome else { return Ok(true) };
+        let message = error.to_string();
         let generation = self.pod.metadata.generation;
         if self.resize.fail(&message, generation, Timestamp::now()) {
             let text = self.resize_event("Pod resize error", &PodResources::of(&self.pod), generation, &message);
@@ -127,7 +148,7 @@ impl Worker {
     }
 
     /// A memory limit below what is used would end processes, or be refused half-way.
-    async fn validate(&self, plan: &Plan) -> Result<(), String> {
+    async fn validate(&self, plan: &Plan) -> Result<(), ResizeError> {
         let path = self.node.cgroups.pod_path(&self.pod);
         let wanted = PodLimits::of(&self.pod).memory;
         let mut problems = Vec::new();
@@ -147,7 +168,7 @@ impl Worker {
         for resize in plan.resize.iter().filter(lower) {
             let limit = resize.wanted.memory_limit;
             let usage = self.node.runtime.memory_usage(&resize.id).await;
-            match usage.map_err(|e| e.to_string())? {
+            match usage? {
                 Some(usage) if usage >= limit => problems.push(format!(
                     "attempting to set container {:?} memory limit ({limit}) below current usage ({usage})",
                     resize.name
@@ -156,14 +177,13 @@ impl Worker {
                 None => problems.push(format!("missing container {:?} memory usage", resize.name)),
             }
         }
-        match problems.as_slice() {
-            [] => Ok(()),
-            [one] => Err(format!("cannot decrease memory limits: {one}")),
-            several => Err(format!("cannot decrease memory limits: [{}]", several.join(", "))),
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(ResizeError::Memory(problems)),
         }
     }
 
-    async fn resize_in_order(&mut self, plan: &Plan) -> Result<(), String> {
+    async fn resize_in_order(&mut self, plan: &Plan) -> Result<(), ResizeError> {
         let cgroups = self.node.cgroups.clone();
         let path = cgroups.pod_path(&self.pod);
         let wanted = PodLimits::of(&self.pod);
@@ -175,37 +195,36 @@ impl Worker {
         } else {
             wanted.shares
         };
-        let io = |outcome: std::io::Result<()>| outcome.map_err(|e| e.to_string());
         self.tell_sandbox(&wanted).await?;
 
         let memory = cgroups.memory_limit(&path);
         if let Some(bytes) = wanted.memory.filter(|w| higher(memory, Some(*w))) {
-            io(cgroups.set_memory(&path, bytes))?;
+            cgroups.set_memory(&path, bytes)?;
         }
         self.resize_containers(plan, Kind::Memory).await?;
         if let Some(bytes) = wanted.memory.filter(|w| lower(memory, Some(*w))) {
-            io(cgroups.set_memory(&path, bytes))?;
+            cgroups.set_memory(&path, bytes)?;
         }
 
         let (quota, weight_now) = (cgroups.quota(&path), cgroups.weight(&path));
         if let Some(quota) = wanted.quota.filter(|w| higher(quota, Some(*w))) {
-            io(cgroups.set_quota(&path, quota))?;
+            cgroups.set_quota(&path, quota)?;
         }
         if higher(weight_now, Some(weight)) {
-            io(cgroups.set_shares(&path, wanted.shares))?;
+            cgroups.set_shares(&path, wanted.shares)?;
         }
         self.resize_containers(plan, Kind::Cpu).await?;
         if lower(weight_now, Some(weight)) {
-            io(cgroups.set_shares(&path, wanted.shares))?;
+            cgroups.set_shares(&path, wanted.shares)?;
         }
         if let Some(quota) = wanted.quota.filter(|w| lower(quota, Some(*w))) {
-            io(cgroups.set_quota(&path, quota))?;
+            cgroups.set_quota(&path, quota)?;
         }
         self.actuated.pod = self.pod.spec.as_ref().and_then(|s| s.resources.clone());
         Ok(())
     }
 
-    async fn tell_sandbox(&self, wanted: &PodLimits) -> Result<(), String> {
+    async fn tell_sandbox(&self, wanted: &PodLimits) -> Result<(), ResizeError> {
         let Some(sandbox) = self.runtime.sandbox() else {
             return Ok(());
         };
@@ -216,12 +235,11 @@ impl Worker {
             memory_limit_in_bytes: wanted.memory.unwrap_or_default(),
             ..Default::default()
         };
-        let told = self.node.runtime.update_sandbox(&sandbox.id, linux).await;
-        told.map_err(|e| e.to_string())
+        Ok(self.node.runtime.update_sandbox(&sandbox.id, linux).await?)
     }
 
     /// Those that get less come before those that get more.
-    async fn resize_containers(&mut self, plan: &Plan, kind: Kind) -> Result<(), String> {
+    async fn resize_containers(&mut self, plan: &Plan, kind: Kind) -> Result<(), ResizeError> {
         let more = |r: &Resize| match kind {
             Kind::Memory if r.now.memory_limit != r.wanted.memory_limit => r.wanted.memory_limit > r.now.memory_limit,
             Kind::Memory => r.wanted.memory_request > r.now.memory_request,
@@ -254,8 +272,7 @@ impl Worker {
                 ..container
             };
             let linux = cri_config::container_resources(&self.pod, &container, &self.node.settings);
-            let updated = self.node.runtime.update_container(&resize.id, linux).await;
-            updated.map_err(|e| e.to_string())?;
+            self.node.runtime.update_container(&resize.id, linux).await?;
             self.actuated.containers.insert(resize.name.clone(), resources);
         }
         Ok(())

@@ -13,14 +13,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{SyncError, Worker};
 use crate::cri_config::{self, Prepared};
-use crate::env::{self, Sources};
+use crate::env::{self, EnvError, Sources};
 use crate::handlers;
 use crate::images::{NotReady, Ready};
 use crate::lifecycle::{Plan, Start, crash_key, timestamp};
 use crate::objects::Held;
 use crate::pod::{Kind, PodExt, ephemeral_target, is_sidecar};
 use crate::runtime_pod::State;
-use crate::security;
+use crate::security::{self, SecurityError};
 use crate::volumes;
 
 /// What was prepared for the whole pod.
@@ -29,6 +29,19 @@ pub(super) struct Ground {
     volumes: BTreeMap<String, PathBuf>,
     pull_secrets: Vec<Secret>,
     cgroup: String,
+}
+
+/// Why a container's configuration cannot be made (`CreateContainerConfigError`).
+#[derive(Debug, thiserror::Error)]
+enum ConfigError {
+    #[error(transparent)]
+    Env(#[from] EnvError),
+    #[error(transparent)]
+    Mount(#[from] volumes::MountError),
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
 }
 
 /// Why one container does not start now: the reason and message of its waiting state.
@@ -352,7 +365,7 @@ impl Worker {
         };
         // A subPath may be on a file system that does not answer: this thread's other tasks go on elsewhere.
         let mut config = tokio::task::block_in_place(|| self.container_config(start, container, &image, ground))
-            .map_err(|error| fail("CreateContainerConfigError", error))?;
+            .map_err(|error| fail("CreateContainerConfigError", error.to_string()))?;
         for mount in &mut config.mounts {
             if let Some(spec) = &mut mount.image
                 && let Some(id) = image_volumes.get(&spec.image)
@@ -386,7 +399,7 @@ impl Worker {
             tracing::debug!(
                 pod = self.pod.describe(),
                 container = start.name,
-                error,
+                %error,
                 "postStart hook failed"
             );
             node.recorder
@@ -394,7 +407,7 @@ impl Worker {
             node.recorder.normal(&about, "Killing", "FailedPostStartHook");
             let stopped = node.runtime.stop_container(&id, self.pod.grace_period()).await;
             stopped.map_err(|e| refused("PostStartHookError", e.message))?;
-            return Err(refused("PostStartHookError", error));
+            return Err(refused("PostStartHookError", error.to_string()));
         }
         let counts = start.kind != Kind::Init || is_sidecar(container);
         if container.startup_probe.is_none() && counts {
@@ -438,7 +451,7 @@ impl Worker {
         container: &Container,
         image: &Ready,
         ground: &Ground,
-    ) -> Result<cri::v1::ContainerConfig, String> {
+    ) -> Result<cri::v1::ContainerConfig, ConfigError> {
         let settings = &self.node.settings;
         let mut sources = Sources {
             pod_ips: self.runtime.sandbox().map(|s| s.ips.clone()).unwrap_or_default(),
@@ -455,11 +468,10 @@ impl Worker {
             allocatable: self.node.allocatable.clone(),
             ..sources
         };
-        let env = env::environment(&self.pod, container, &sources).map_err(|e| e.to_string())?;
+        let env = env::environment(&self.pod, container, &sources)?;
         let pod_dir = self.node.pod_dir(self.pod.uid());
         let recursive = self.node.recursive_read_only(&self.pod);
-        let mut mounts = volumes::container_mounts(&self.pod, container, &ground.volumes, &env, &pod_dir, recursive)
-            .map_err(|e| e.to_string())?;
+        let mut mounts = volumes::container_mounts(&self.pod, container, &ground.volumes, &env, &pod_dir, recursive)?;
         if !mounts.iter().any(|m| m.container_path == "/etc/hosts") {
             let path = pod_dir.join("etc-hosts");
             let node_hosts = if self.pod.host_network() {
@@ -468,7 +480,10 @@ impl Worker {
                 String::new()
             };
             let text = cri_config::hosts_file(&self.pod, settings, &sources.pod_ips, &node_hosts);
-            fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+            fs::write(&path, text).map_err(|source| ConfigError::Io {
+                path: path.clone(),
+                source,
+            })?;
             mounts.push(cri::v1::Mount {
                 container_path: "/etc/hosts".to_owned(),
                 host_path: path.to_string_lossy().into_owned(),
@@ -486,8 +501,7 @@ impl Worker {
             &settings.seccomp_root,
             settings.seccomp_default,
             target.as_deref(),
-        )
-        .map_err(|e| e.to_string())?;
+        )?;
         let termination_log = self.termination_log(&container.name, start.attempt);
         let made = || -> std::io::Result<()> {
             if let Some(dir) = termination_log.parent() {
@@ -497,7 +511,10 @@ impl Worker {
             fs::write(&termination_log, "")?;
             fs::set_permissions(&termination_log, fs::Permissions::from_mode(0o666))
         };
-        made().map_err(|e| format!("{}: {e}", termination_log.display()))?;
+        made().map_err(|source| ConfigError::Io {
+            path: termination_log.clone(),
+            source,
+        })?;
         let prepared = Prepared {
             attempt: start.attempt,
             env,

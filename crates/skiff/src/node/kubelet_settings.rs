@@ -54,7 +54,7 @@ pub fn config(
     let settings = kubelet::command::Settings::try_parse_from(flags)
         .map_err(|e| NodeError::KubeletArg(e.render().to_string().trim_start_matches("error: ").trim().to_owned()))?;
     let endpoint = settings.apply(&mut config)?;
-    kubelet::check_kernel(&config).map_err(NodeError::KubeletArg)?;
+    kubelet::check_kernel(&config).map_err(|e| NodeError::KubeletArg(e.to_string()))?;
     if endpoint.is_some() {
         return Err(NodeError::KubeletArg(
             "name the runtime by --container-runtime-endpoint of the node".into(),
