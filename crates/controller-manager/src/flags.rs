@@ -105,12 +105,21 @@ pub struct ControllerFlags {
     pub feature_gates: Vec<String>,
 }
 
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+/// Why a flag's value is no rate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum RateError {
+    #[error("is not a number")]
+    NoNumber,
+    #[error("must not be negative")]
+    Negative,
+}
+
+fn rate(text: &str) -> Result<f64, RateError> {
+    let rate: f64 = text.parse().map_err(|_| RateError::NoNumber)?;
     if rate.is_finite() && rate >= 0.0 {
         Ok(rate)
     } else {
-        Err("must not be negative".to_owned())
+        Err(RateError::Negative)
     }
 }
 

@@ -78,6 +78,15 @@ struct Following {
     delay: Duration,
 }
 
+/// Why a collection cannot be followed now.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Path(#[from] http::uri::InvalidUri),
+    #[error(transparent)]
+    Server(#[from] apiserver::http::status::ApiError),
+}
+
 impl Following {
     async fn next(&mut self) -> WatchEvent {
         loop {
@@ -89,7 +98,7 @@ impl Following {
                 At::Here(follow) => match follow.next().await {
                     Some(Ok(Followed::Applied(object))) => return WatchEvent::Applied(object),
                     Some(Ok(Followed::Deleted(object))) => return WatchEvent::Deleted(object),
-                    Some(Err(error)) => Some(error.to_string()),
+                    Some(Err(error)) => Some(error.into()),
                     None => None,
                 },
                 At::Nowhere => match self.start() {
@@ -111,8 +120,8 @@ impl Following {
     }
 
     /// The collection as it is now, unless another server is to say so.
-    fn start(&mut self) -> Result<Option<WatchEvent>, String> {
-        let uri = self.request.uri().parse().map_err(|e| format!("{e}"))?;
+    fn start(&mut self) -> Result<Option<WatchEvent>, FollowError> {
+        let uri = self.request.uri().parse()?;
         if self.server.is_elsewhere(&uri) {
             let transport = InProcess {
                 server: self.server.clone(),
@@ -122,7 +131,7 @@ impl Following {
             self.at = At::Elsewhere(client::list_watch_over(call, self.request.clone()));
             return Ok(None);
         }
-        let (objects, follow) = self.server.follow(&self.user, &uri).map_err(|e| e.to_string())?;
+        let (objects, follow) = self.server.follow(&self.user, &uri)?;
         self.at = At::Here(Box::new(follow));
         Ok(Some(WatchEvent::Restarted(objects)))
     }

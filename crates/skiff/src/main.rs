@@ -146,41 +146,39 @@ fn run(command: Command) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-        let done: Result<(), String> = runtime.block_on(async {
+        let done: Result<(), Box<dyn std::error::Error>> = runtime.block_on(async {
             match command {
-                Command::Server(args) => server::run(*args).await.map_err(|e| e.to_string()),
-                Command::Agent(args) => agent::run(*args).await.map_err(|e| e.to_string()),
+                Command::Server(args) => server::run(*args).await.map_err(Into::into),
+                Command::Agent(args) => agent::run(*args).await.map_err(Into::into),
                 Command::KubeApiserver(args) => {
-                    let args = args.server().map_err(|e| e.to_string())?;
-                    server::run(args).await.map_err(|e| e.to_string())
+                    let args = args.server()?;
+                    server::run(args).await.map_err(Into::into)
                 }
                 Command::Kubelet(args) => {
-                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
-                    kubelet::command::run(*args, stop).await.map_err(|e| e.to_string())
+                    let stop = stop::at_signal()?;
+                    kubelet::command::run(*args, stop).await.map_err(Into::into)
                 }
                 Command::KubeScheduler(args) => {
-                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
-                    scheduler::command::run(*args, stop).await.map_err(|e| e.to_string())
+                    let stop = stop::at_signal()?;
+                    scheduler::command::run(*args, stop).await.map_err(Into::into)
                 }
                 Command::KubeControllerManager(args) => {
-                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
-                    controller_manager::command::run(*args, stop)
-                        .await
-                        .map_err(|e| e.to_string())
+                    let stop = stop::at_signal()?;
+                    controller_manager::command::run(*args, stop).await.map_err(Into::into)
                 }
                 Command::KubeProxy(args) => {
-                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
-                    proxy::command::run(*args, stop).await.map_err(|e| e.to_string())
+                    let stop = stop::at_signal()?;
+                    proxy::command::run(*args, stop).await.map_err(Into::into)
                 }
                 Command::Dns(args) => {
-                    let stop = stop::at_signal().map_err(|e| e.to_string())?;
-                    dns::command::run(args, stop).await.map_err(|e| e.to_string())
+                    let stop = stop::at_signal()?;
+                    dns::command::run(args, stop).await.map_err(Into::into)
                 }
-                Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(|e| e.to_string()),
-                Command::Image(args) => image::run(args).await.map_err(|e| e.to_string()),
-                Command::Token(args) => token::run(args).await.map_err(|e| e.to_string()),
-                Command::Dev(args) => dev::run(args).await.map_err(|e| e.to_string()),
-                Command::Killall(args) => killall::run(args).await.map_err(|e| e.to_string()),
+                Command::ContainerRuntime(args) => container_runtime::run(args).await.map_err(Into::into),
+                Command::Image(args) => image::run(args).await.map_err(Into::into),
+                Command::Token(args) => token::run(args).await.map_err(Into::into),
+                Command::Dev(args) => dev::run(args).await.map_err(Into::into),
+                Command::Killall(args) => killall::run(args).await.map_err(Into::into),
                 Command::Version | Command::Kubectl(_) | Command::Certificate(_) => Ok(()),
             }
         });

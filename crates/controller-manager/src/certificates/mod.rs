@@ -197,15 +197,12 @@ async fn sign(ctx: Context, object: Arc<Object>) -> Result<Option<Duration>, Err
     let usages = usages(&csr);
     let verdict = match may_sign(&csr.spec.signer_name, &request, &usages) {
         None => return Ok(None),
-        Some(verdict) => verdict.and_then(|()| {
-            let known = request.set_usages(usages.iter().copied());
-            known.map_err(|unknown| unknown.to_string())
-        }),
+        Some(verdict) => verdict.and_then(|()| Ok(request.set_usages(usages.iter().copied())?)),
     };
     let mut status = csr.status.clone().unwrap_or_default();
     match verdict {
         Err(problem) => {
-            let failed = condition("Failed", "SignerValidationFailure", problem);
+            let failed = condition("Failed", "SignerValidationFailure", problem.to_string());
             status.conditions.get_or_insert_default().push(failed);
         }
         Ok(()) => {

@@ -10,6 +10,29 @@ pub(super) const KUBELET_CLIENT: &str = "kubernetes.io/kube-apiserver-client-kub
 pub(super) const LEGACY_UNKNOWN: &str = "kubernetes.io/legacy-unknown";
 pub(super) const KUBELET_SERVING: &str = "kubernetes.io/kubelet-serving";
 
+/// Why a signer does not sign a request, in upstream's words: the message of the condition `Failed`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unsigned {
+    #[error("subject organization is not system:nodes")]
+    Organization,
+    #[error("subject common name does not begin with system:node:")]
+    CommonName,
+    #[error("DNS, IP, email and URI subject alternative names are not allowed")]
+    Names,
+    #[error("DNS or IP subjectAltName is required")]
+    NoNames,
+    #[error("email and URI subject alternative names are not allowed")]
+    OtherNames,
+    #[error("usages did not match the ones of a kubelet's client certificate")]
+    KubeletClient,
+    #[error("usages did not match the ones of a kubelet's serving certificate")]
+    KubeletServing,
+    #[error("usages must contain client auth and nothing but digital signature and key encipherment")]
+    Client,
+    #[error(transparent)]
+    Usage(#[from] pki::UnknownUsage),
+}
+
 pub(super) fn usages(csr: &CertificateSigningRequest) -> BTreeSet<&str> {
     csr.spec.usages.iter().flatten().map(String::as_str).collect()
 }
@@ -21,12 +44,12 @@ fn are(usages: &BTreeSet<&str>, purpose: &str) -> bool {
     rest == BTreeSet::from(["digital signature", purpose])
 }
 
-fn is_node(request: &Request) -> Result<(), String> {
+fn is_node(request: &Request) -> Result<(), Unsigned> {
     if request.organizations() != ["system:nodes"] {
-        return Err("subject organization is not system:nodes".to_owned());
+        return Err(Unsigned::Organization);
     }
     if !request.common_name().starts_with("system:node:") {
-        return Err("subject common name does not begin with system:node:".to_owned());
+        return Err(Unsigned::CommonName);
     }
     Ok(())
 }
@@ -36,43 +59,41 @@ fn has_other_names(request: &Request) -> bool {
     request.alternative_names().iter().any(|n| n.contains('('))
 }
 
-pub(super) fn is_kubelet_client(request: &Request, usages: &BTreeSet<&str>) -> Result<(), String> {
+pub(super) fn is_kubelet_client(request: &Request, usages: &BTreeSet<&str>) -> Result<(), Unsigned> {
     is_node(request)?;
     if !request.alternative_names().is_empty() {
-        return Err("DNS, IP, email and URI subject alternative names are not allowed".to_owned());
+        return Err(Unsigned::Names);
     }
     match are(usages, "client auth") {
         true => Ok(()),
-        false => Err("usages did not match the ones of a kubelet's client certificate".to_owned()),
+        false => Err(Unsigned::KubeletClient),
     }
 }
 
-fn is_kubelet_serving(request: &Request, usages: &BTreeSet<&str>) -> Result<(), String> {
+fn is_kubelet_serving(request: &Request, usages: &BTreeSet<&str>) -> Result<(), Unsigned> {
     is_node(request)?;
     if request.alternative_names().is_empty() {
-        return Err("DNS or IP subjectAltName is required".to_owned());
+        return Err(Unsigned::NoNames);
     }
     if has_other_names(request) {
-        return Err("email and URI subject alternative names are not allowed".to_owned());
+        return Err(Unsigned::OtherNames);
     }
     match are(usages, "server auth") {
         true => Ok(()),
-        false => Err("usages did not match the ones of a kubelet's serving certificate".to_owned()),
+        false => Err(Unsigned::KubeletServing),
     }
 }
 
-fn is_client(usages: &BTreeSet<&str>) -> Result<(), String> {
+fn is_client(usages: &BTreeSet<&str>) -> Result<(), Unsigned> {
     let allowed = ["client auth", "digital signature", "key encipherment"];
     if !usages.contains("client auth") || usages.iter().any(|u| !allowed.contains(u)) {
-        return Err(
-            "usages must contain client auth and nothing but digital signature and key encipherment".to_owned(),
-        );
+        return Err(Unsigned::Client);
     }
     Ok(())
 }
 
 /// Whether the signer may sign it; `None` for signers that are somebody else's.
-pub(super) fn may_sign(signer: &str, request: &Request, usages: &BTreeSet<&str>) -> Option<Result<(), String>> {
+pub(super) fn may_sign(signer: &str, request: &Request, usages: &BTreeSet<&str>) -> Option<Result<(), Unsigned>> {
     match signer {
         CLIENT => Some(is_client(usages)),
         KUBELET_CLIENT => Some(is_kubelet_client(request, usages)),

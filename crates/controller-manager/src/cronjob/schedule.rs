@@ -38,6 +38,23 @@ enum Kind {
     Every(Duration),
 }
 
+/// Why a text is no schedule.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ScheduleError {
+    #[error("failed to parse int from {0}")]
+    Number(String),
+    #[error("{part:?} is out of {low}-{high}")]
+    Range { part: String, low: u32, high: u32 },
+    #[error("unknown time zone {0}")]
+    UnknownZone(String),
+    #[error("time zone {name}: {source}")]
+    Zone { name: String, source: jiff::Error },
+    #[error("failed to parse duration {0}")]
+    Duration(String),
+    #[error("expected exactly 5 fields, found {found}: {text}")]
+    Fields { found: usize, text: String },
+}
+
 /// A parsed schedule in its time zone.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
@@ -45,21 +62,21 @@ pub(super) struct Schedule {
     zone: TimeZone,
 }
 
-fn number(text: &str, names: &[&str], first: u32) -> Result<u32, String> {
+fn number(text: &str, names: &[&str], first: u32) -> Result<u32, ScheduleError> {
     if let Some(at) = names.iter().position(|n| n.eq_ignore_ascii_case(text)) {
         return Ok(u32::try_from(at).unwrap_or(0) + first);
     }
-    text.parse().map_err(|_| format!("failed to parse int from {text}"))
+    text.parse().map_err(|_| ScheduleError::Number(text.to_owned()))
 }
 
-fn field(text: &str, low: u32, high: u32, names: &[&str]) -> Result<Field, String> {
+fn field(text: &str, low: u32, high: u32, names: &[&str]) -> Result<Field, ScheduleError> {
     let (mut bits, mut star) = (0u64, false);
     for part in text.split(',') {
         let (range, step) = match part.split_once('/') {
             Some((range, step)) => (
                 range,
                 step.parse::<u32>()
-                    .map_err(|_| format!("failed to parse int from {step}"))?,
+                    .map_err(|_| ScheduleError::Number(step.to_owned()))?,
             ),
             None => (part, 1),
         };
@@ -77,7 +94,8 @@ fn field(text: &str, low: u32, high: u32, names: &[&str]) -> Result<Field, Strin
             },
         };
         if first < low || last > high || first > last || step == 0 {
-            return Err(format!("{part:?} is out of {low}-{high}"));
+            let part = part.to_owned();
+            return Err(ScheduleError::Range { part, low, high });
         }
         for value in (first..=last).step_by(usize::try_from(step).unwrap_or(1)) {
             bits |= 1 << value;
@@ -87,16 +105,20 @@ fn field(text: &str, low: u32, high: u32, names: &[&str]) -> Result<Field, Strin
 }
 
 /// A zone by its IANA name, from the system's database. UTC needs none.
-pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
+pub(super) fn zone(name: &str) -> Result<TimeZone, ScheduleError> {
     if name.eq_ignore_ascii_case("UTC") || name.eq_ignore_ascii_case("Etc/UTC") {
         return Ok(TimeZone::UTC);
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || "/_-+".contains(c);
     if name.is_empty() || name.starts_with('/') || !name.chars().all(plain) {
-        return Err(format!("unknown time zone {name}"));
+        return Err(ScheduleError::UnknownZone(name.to_owned()));
     }
-    let data = std::fs::read(format!("/usr/share/zoneinfo/{name}")).map_err(|_| format!("unknown time zone {name}"))?;
-    TimeZone::tzif(name, &data).map_err(|e| format!("time zone {name}: {e}"))
+    let data = std::fs::read(format!("/usr/share/zoneinfo/{name}"));
+    let data = data.map_err(|_| ScheduleError::UnknownZone(name.to_owned()))?;
+    TimeZone::tzif(name, &data).map_err(|source| ScheduleError::Zone {
+        name: name.to_owned(),
+        source,
+    })
 }
 
 /// A time in its zone, as RFC 3339 has it.
@@ -109,7 +131,7 @@ pub(super) fn written(at: Timestamp, zone: Option<TimeZone>) -> String {
 
 impl Schedule {
     /// Without a zone the schedule is in UTC.
-    pub(super) fn parse(text: &str, zone_name: Option<&str>) -> Result<Schedule, String> {
+    pub(super) fn parse(text: &str, zone_name: Option<&str>) -> Result<Schedule, ScheduleError> {
         let zone = zone_name.map_or(Ok(TimeZone::UTC), zone)?;
         let text = match text.trim() {
             "@yearly" | "@annually" => "0 0 1 1 *",
@@ -120,15 +142,18 @@ impl Schedule {
             other => other,
         };
         if let Some(every) = text.strip_prefix("@every ") {
-            let nanos =
-                api::time::parse_duration(every.trim()).ok_or_else(|| format!("failed to parse duration {every}"))?;
+            let nanos = api::time::parse_duration(every.trim());
+            let nanos = nanos.ok_or_else(|| ScheduleError::Duration(every.to_owned()))?;
             let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(0).max(1);
             let kind = Kind::Every(Duration::from_secs(seconds));
             return Ok(Schedule { kind, zone });
         }
         let fields: Vec<&str> = text.split_whitespace().collect();
         let [minute, hour, day, month, weekday] = fields[..] else {
-            return Err(format!("expected exactly 5 fields, found {}: {text}", fields.len()));
+            return Err(ScheduleError::Fields {
+                found: fields.len(),
+                text: text.to_owned(),
+            });
         };
         let kind = Kind::Fields {
             minute: field(minute, 0, 59, &[])?,

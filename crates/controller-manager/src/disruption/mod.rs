@@ -163,7 +163,7 @@ fn awaited(budget: &PodDisruptionBudget, pods: &[Pod], now: Timestamp) -> (BTree
 fn status(
     budget: &PodDisruptionBudget,
     pods: &[Pod],
-    scale: Result<i32, String>,
+    scale: Result<i32, scale::ScaleError>,
     now: Timestamp,
 ) -> (PodDisruptionBudgetStatus, Option<f64>) {
     let old = budget.status.clone().unwrap_or_default();
@@ -185,7 +185,7 @@ fn status(
     let (state, reason, message) = match problem {
         Some(problem) => {
             allowed = 0;
-            ("False", "SyncFailed", problem)
+            ("False", "SyncFailed", problem.to_string())
         }
         None if allowed > 0 => ("True", "SufficientPods", String::new()),
         None => ("False", "InsufficientPods", String::new()),
@@ -297,7 +297,12 @@ mod tests {
             let (status, _) = status(&budget(&spec), &pods, Ok(3), now);
             assert_eq!(status.disruptions_allowed, Some(allowed), "{spec}");
         }
-        let (failed, _) = status(&budget(&json!({"minAvailable": 0})), &pods, Err("no".into()), now);
+        let (failed, _) = status(
+            &budget(&json!({"minAvailable": 0})),
+            &pods,
+            Err(scale::ScaleError::NoScale("no".into())),
+            now,
+        );
         assert_eq!(
             (
                 failed.disruptions_allowed,

@@ -19,9 +19,24 @@ pub(super) struct Scale {
     pub unmanaged: bool,
 }
 
+/// Why it is not known how many pods there should be: the message of the condition.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ScaleError {
+    #[error("found no controllers for pod {0:?}")]
+    NoController(String),
+    #[error(transparent)]
+    Decode(#[from] serde_json::Error),
+    #[error(transparent)]
+    Client(#[from] client::Error),
+    #[error("no matches for kind {kind:?} in version {version:?}")]
+    NoKind { kind: String, version: String },
+    #[error("{0} does not implement the scale subresource")]
+    NoScale(String),
+}
+
 impl Controller {
     /// The sum of what the pods' controllers want, each asked once.
-    pub(super) async fn scale(&self, pods: &[Pod]) -> Result<Scale, String> {
+    pub(super) async fn scale(&self, pods: &[Pod]) -> Result<Scale, ScaleError> {
         let mut by_owner: HashMap<String, i32> = HashMap::new();
         let (mut unmanaged, mut seen) = (false, HashSet::new());
         for pod in pods {
@@ -37,7 +52,7 @@ impl Controller {
                 None => self.asked(owner, namespace(pod)).await?,
             };
             // ReplicaSets of one Deployment count once, as it
-            let (uid, replicas) = found.ok_or_else(|| format!("found no controllers for pod {:?}", name(pod)))?;
+            let (uid, replicas) = found.ok_or_else(|| ScaleError::NoController(name(pod).to_owned()))?;
             by_owner.insert(uid, replicas);
         }
         Ok(Scale {
@@ -47,7 +62,7 @@ impl Controller {
     }
 
     /// The controllers that budgets are mostly about, from the caches: uid and wanted pods.
-    fn known(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, String> {
+    fn known(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, ScaleError> {
         let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
         let cache = match (group, owner.kind.as_str()) {
             ("apps" | "extensions", "ReplicaSet") => &self.sets,
@@ -61,7 +76,7 @@ impl Controller {
         };
         let of = controller_key(&found, "Deployment", "apps");
         let found = of.and_then(|key| self.deployments.get(&key)).unwrap_or(found);
-        let tree: Value = found.decode().map_err(|e| e.to_string())?;
+        let tree: Value = found.decode()?;
         let replicas = tree["spec"]["replicas"].as_i64().unwrap_or(1);
         Ok(Some((
             found.meta.uid.to_string(),
@@ -70,7 +85,7 @@ impl Controller {
     }
 
     /// Any other kind, by its scale subresource.
-    async fn asked(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, String> {
+    async fn asked(&self, owner: &OwnerReference, namespace: &str) -> Result<Option<(String, i32)>, ScaleError> {
         let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
         let base = group_path(group, version);
         let get = |path: String| async move {
@@ -78,7 +93,7 @@ impl Controller {
             match answer {
                 Ok(tree) => Ok(Some(tree)),
                 Err(error) if error.is_not_found() => Ok(None),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(error),
             }
         };
         let list = get(base.clone()).await?.unwrap_or_default();
@@ -86,15 +101,15 @@ impl Controller {
         let named = |r: &Value| r["name"].as_str().unwrap_or_default().to_owned();
         let mut plurals = served.iter().filter(|r| r["kind"] == *owner.kind).map(named);
         let Some(plural) = plurals.find(|name| !name.contains('/')) else {
-            return Err(format!(
-                "no matches for kind {:?} in version {:?}",
-                owner.kind, owner.api_version
-            ));
+            return Err(ScaleError::NoKind {
+                kind: owner.kind.clone(),
+                version: owner.api_version.clone(),
+            });
         };
         let scale = format!("{plural}/scale");
         if !served.iter().any(|r| named(r) == scale && r["kind"] == "Scale") {
             let dot = if group.is_empty() { "" } else { "." };
-            return Err(format!("{plural}{dot}{group} does not implement the scale subresource"));
+            return Err(ScaleError::NoScale(format!("{plural}{dot}{group}")));
         }
         let path = format!("{base}/namespaces/{namespace}/{plural}/{}/scale", owner.name);
         let Some(tree) = get(path).await?.filter(|scale| scale["metadata"]["uid"] == *owner.uid) else {

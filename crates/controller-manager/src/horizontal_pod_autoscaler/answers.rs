@@ -3,11 +3,35 @@
 
 use client::Error;
 
+/// Why something about a target or its metrics is not known, in upstream's words: conditions and events show them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Told(String);
+
+impl Told {
+    /// The words of an error.
+    pub(super) fn of(error: impl std::fmt::Display) -> Told {
+        Told(error.to_string())
+    }
+}
+
+impl From<String> for Told {
+    fn from(words: String) -> Told {
+        Told(words)
+    }
+}
+
+impl From<&str> for Told {
+    fn from(words: &str) -> Told {
+        Told(words.to_owned())
+    }
+}
+
 /// The server's own words, or those for a status code without any: `the server could not find the requested resource (get
 /// pods.metrics.k8s.io)`. The verb is in small letters; the name may be empty.
-pub(super) fn said(error: &Error, verb: &str, resource: &str, name: &str) -> String {
+pub(super) fn said(error: &Error, verb: &str, resource: &str, name: &str) -> Told {
     let Error::Http { code, body, .. } = error else {
-        return error.to_string();
+        return Told::of(error);
     };
     let body = body.trim();
     let what = match code {
@@ -32,8 +56,8 @@ pub(super) fn said(error: &Error, verb: &str, resource: &str, name: &str) -> Str
         _ => format!("the server responded with the status code {code} but did not return more information"),
     };
     match name {
-        "" => format!("{what} ({verb} {resource})"),
-        _ => format!("{what} ({verb} {resource} {name})"),
+        "" => format!("{what} ({verb} {resource})").into(),
+        _ => format!("{what} ({verb} {resource} {name})").into(),
     }
 }
 
@@ -76,7 +100,7 @@ mod tests {
                 "the server responded with the status code 418 but did not return more information (get pods.metrics.k8s.io)",
             ),
         ] {
-            assert_eq!(said(&http(code, body), "get", "pods.metrics.k8s.io", name), text);
+            assert_eq!(said(&http(code, body), "get", "pods.metrics.k8s.io", name), text.into());
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::answers::said;
+use super::answers::{Told, said};
 use super::proposal::{Question, Reported};
 use super::replicas::{Sample, Samples};
 use super::target::Mapper;
@@ -82,15 +82,12 @@ struct Version {
     version: String,
 }
 
-fn milli(quantity: &str) -> Result<i64, String> {
-    quantity
-        .parse::<Quantity>()
-        .map(|q| q.milli_value())
-        .map_err(|e| e.to_string())
+fn milli(quantity: &str) -> Result<i64, Told> {
+    quantity.parse::<Quantity>().map(|q| q.milli_value()).map_err(Told::of)
 }
 
-fn not_fetched(error: &str) -> String {
-    format!("unable to fetch metrics from custom metrics API: {error}")
+fn not_fetched(error: &Told) -> Told {
+    format!("unable to fetch metrics from custom metrics API: {error}").into()
 }
 
 /// A selector as text. An absent one asks for nothing in particular, as an empty one does.
@@ -129,7 +126,7 @@ pub(super) struct Metrics<'a> {
     /// Selects the target's pods.
     pub selector: &'a str,
     /// The usage of the pods, asked for once for all resources.
-    pub usage: OnceCell<Result<Arc<Vec<PodUsage>>, String>>,
+    pub usage: OnceCell<Result<Arc<Vec<PodUsage>>, Told>>,
 }
 
 /// The usage of the containers of one pod.
@@ -143,7 +140,7 @@ pub(super) struct PodUsage {
 
 impl PodUsage {
     /// The usage of one container, or of all of them together; `None` unless it is whole.
-    fn of(&self, resource: &str, container: &str) -> Option<Result<i64, String>> {
+    fn of(&self, resource: &str, container: &str) -> Option<Result<i64, Told>> {
         let of_this = |c: &&ContainerMetrics| container.is_empty() || c.name == container;
         let mut sum = 0i64;
         let mut any = false;
@@ -160,7 +157,7 @@ impl PodUsage {
 
 impl Metrics<'_> {
     /// The answer to a question, or the words of the error.
-    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Reported, String> {
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Reported, Told> {
         match question {
             Question::Resource { resource, container } => self.usage(resource, container).await.map(Reported::Pods),
             Question::Pods(metric) => self.of_pods(metric).await.map(Reported::Pods),
@@ -182,7 +179,7 @@ impl Metrics<'_> {
         path: &str,
         query: &[(&str, String)],
         (resource, name): (&str, &str),
-    ) -> Result<Vec<T>, String> {
+    ) -> Result<Vec<T>, Told> {
         let query: Vec<(&str, String)> = query.iter().filter(|(_, value)| !value.is_empty()).cloned().collect();
         let list = self
             .client
@@ -191,7 +188,7 @@ impl Metrics<'_> {
         list.map(|list| list.items).map_err(|e| said(&e, "get", resource, name))
     }
 
-    async fn usage(&self, resource: &str, container: &str) -> Result<Samples, String> {
+    async fn usage(&self, resource: &str, container: &str) -> Result<Samples, Told> {
         let usage = self.usage.get_or_init(|| self.usage_of_pods()).await.as_ref();
         let mut samples = Samples::new();
         for pod in usage.map_err(Clone::clone)?.iter() {
@@ -207,7 +204,7 @@ impl Metrics<'_> {
         Ok(samples)
     }
 
-    async fn usage_of_pods(&self) -> Result<Arc<Vec<PodUsage>>, String> {
+    async fn usage_of_pods(&self) -> Result<Arc<Vec<PodUsage>>, Told> {
         let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{}/pods", self.namespace);
         let query = [("labelSelector", self.selector.to_owned())];
         let pods = self
@@ -215,7 +212,7 @@ impl Metrics<'_> {
             .await;
         let pods = pods.map_err(|e| format!("unable to fetch metrics from resource metrics API: {e}"))?;
         if pods.is_empty() {
-            return Err("no metrics returned from resource metrics API".to_owned());
+            return Err("no metrics returned from resource metrics API".into());
         }
         let pods = pods.into_iter().map(|pod| PodUsage {
             name: pod.metadata.name,
@@ -227,18 +224,20 @@ impl Metrics<'_> {
     }
 
     /// The version of custom metrics to ask in.
-    async fn custom_version(&self) -> Result<&'static str, String> {
+    async fn custom_version(&self) -> Result<&'static str, Told> {
         let path = format!("/apis/{CUSTOM}");
         let group = match self.client.json::<Group>(Method::GET, &path, &[], None::<&()>).await {
             Ok(group) => group,
-            Err(error) if error.is_not_found() => return Err(format!("no custom metrics API ({CUSTOM}) registered")),
+            Err(error) if error.is_not_found() => {
+                return Err(format!("no custom metrics API ({CUSTOM}) registered").into());
+            }
             Err(error) => return Err(said(&error, "get", CUSTOM, "")),
         };
         let served = group.preferred_version.into_iter().chain(group.versions);
         let mut known = served.filter_map(|served| CUSTOM_VERSIONS.into_iter().find(|known| *known == served.version));
         known
             .next()
-            .ok_or_else(|| "no known available metric versions found".to_owned())
+            .ok_or_else(|| "no known available metric versions found".into())
     }
 
     /// Values of custom metrics, all in a version that was found before.
@@ -248,7 +247,7 @@ impl Metrics<'_> {
         (resource, name): (&str, &str),
         metric: &MetricIdentifier,
         selector: &str,
-    ) -> Result<Vec<CustomValue>, String> {
+    ) -> Result<Vec<CustomValue>, Told> {
         let (base, metric_name) = (
             format!("/apis/{CUSTOM}/{version}/namespaces"),
             client::encode(&metric.name),
@@ -273,14 +272,14 @@ impl Metrics<'_> {
         self.list(&path, &query, (&format!("{resource}.{CUSTOM}"), asked)).await
     }
 
-    async fn of_pods(&self, metric: &MetricIdentifier) -> Result<Samples, String> {
+    async fn of_pods(&self, metric: &MetricIdentifier) -> Result<Samples, Told> {
         let fetched = async {
             let version = self.custom_version().await?;
             self.custom(version, ("pods", "*"), metric, self.selector).await
         };
         let values = fetched.await.map_err(|e| not_fetched(&e))?;
         if values.is_empty() {
-            return Err("no metrics returned from custom metrics API".to_owned());
+            return Err("no metrics returned from custom metrics API".into());
         }
         let sample = |value: CustomValue| {
             let sample = Sample {
@@ -293,7 +292,7 @@ impl Metrics<'_> {
         values.into_iter().map(sample).collect()
     }
 
-    async fn of_object(&self, of: (&str, &str), name: &str, metric: &MetricIdentifier) -> Result<i64, String> {
+    async fn of_object(&self, of: (&str, &str), name: &str, metric: &MetricIdentifier) -> Result<i64, Told> {
         self.value_of_object(of, name, metric)
             .await
             .map_err(|e| not_fetched(&e))
@@ -304,7 +303,7 @@ impl Metrics<'_> {
         (group, kind): (&str, &str),
         name: &str,
         metric: &MetricIdentifier,
-    ) -> Result<i64, String> {
+    ) -> Result<i64, Told> {
         let version = self.custom_version().await?;
         let resource = match (group, kind) {
             ("", "Namespace") => "metrics".to_owned(),
@@ -320,14 +319,15 @@ impl Metrics<'_> {
             [value] => milli(&value.value),
             _ => {
                 let count = values.len();
-                Err(format!(
-                    "the custom metrics API server returned {count} results when we asked for exactly one"
-                ))
+                Err(
+                    format!("the custom metrics API server returned {count} results when we asked for exactly one")
+                        .into(),
+                )
             }
         }
     }
 
-    async fn external(&self, metric: &MetricIdentifier) -> Result<Vec<i64>, String> {
+    async fn external(&self, metric: &MetricIdentifier) -> Result<Vec<i64>, Told> {
         let (namespace, name) = (self.namespace, client::encode(&metric.name));
         let path = format!("/apis/{EXTERNAL}/v1beta1/namespaces/{namespace}/{name}");
         let query = [("labelSelector", selector_text(metric.selector.as_ref()))];
@@ -335,7 +335,7 @@ impl Metrics<'_> {
         let values = self.list::<ExternalValue>(&path, &query, (&resource, "")).await;
         let values = values.map_err(|e| format!("unable to fetch metrics from external metrics API: {e}"))?;
         if values.is_empty() {
-            return Err("no metrics returned from external metrics API".to_owned());
+            return Err("no metrics returned from external metrics API".into());
         }
         values.iter().map(|value| milli(&value.value)).collect()
     }

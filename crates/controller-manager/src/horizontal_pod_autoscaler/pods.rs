@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::answers::Told;
 use super::replicas::Samples;
 use crate::Error;
 use crate::error::decode;
@@ -130,10 +131,11 @@ impl Pod {
     }
 
     /// What it requests of a resource, in thousandths; an empty container means the whole pod.
-    pub(super) fn request(&self, container: &str, resource: &str) -> Result<i64, String> {
+    pub(super) fn request(&self, container: &str, resource: &str) -> Result<i64, Told> {
         if let (Some(whole), "") = (&self.whole, container) {
             let request = whole.get(resource).map(api::quantity::Quantity::milli_value);
-            return request.ok_or_else(|| format!("missing pod-level request for {resource} in Pod {}", self.name));
+            return request
+                .ok_or_else(|| format!("missing pod-level request for {resource} in Pod {}", self.name).into());
         }
         let mut sum = 0i64;
         for (name, requests) in self
@@ -145,7 +147,8 @@ impl Pod {
                 return Err(format!(
                     "missing request for {resource} in container {name} of Pod {}",
                     self.name
-                ));
+                )
+                .into());
             };
             sum = sum.saturating_add(request.milli_value());
             if container == name {
@@ -154,7 +157,7 @@ impl Pod {
         }
         match container {
             "" => Ok(sum),
-            _ => Err(format!("container {container} not found in Pod {}", self.name)),
+            _ => Err(format!("container {container} not found in Pod {}", self.name).into()),
         }
     }
 }

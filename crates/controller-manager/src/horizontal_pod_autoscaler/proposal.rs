@@ -8,6 +8,7 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
+use super::answers::Told;
 use super::draft::Inactive;
 use super::replicas::{self, Held, Samples, Tolerances};
 use crate::meta::selector_text;
@@ -176,9 +177,9 @@ pub(super) fn question(spec: &MetricSpec) -> Option<Question<'_>> {
 }
 
 /// Whether the selector of a metric is one. The API server does not ask.
-fn valid(metric: &MetricIdentifier) -> Result<(), String> {
-    let tree = serde_json::to_value(&metric.selector).map_err(|e| e.to_string())?;
-    LabelSelector::from_tree(&tree).map(|_| ()).map_err(|e| e.to_string())
+fn valid(metric: &MetricIdentifier) -> Result<(), Told> {
+    let tree = serde_json::to_value(&metric.selector).map_err(Told::of)?;
+    LabelSelector::from_tree(&tree).map(|_| ()).map_err(Told::of)
 }
 
 /// A value, or an average value for each replica, in thousandths.
@@ -198,7 +199,7 @@ fn object_target(target: &MetricTarget) -> Option<Target> {
 /// Holds what was said of a metric against its target. `answer` is to the [`question`], or why there is none.
 pub(super) fn propose(
     spec: &MetricSpec,
-    answer: Option<Result<Reported, String>>,
+    answer: Option<Result<Reported, Told>>,
     scene: &Scene,
 ) -> Result<Proposal, Failed> {
     match spec.type_.as_str() {
@@ -228,11 +229,11 @@ fn failed(reason: &'static str, told: String, error: String) -> Failed {
     }
 }
 
-fn samples(answer: Option<Result<Reported, String>>, what: &str) -> Result<Samples, String> {
+fn samples(answer: Option<Result<Reported, Told>>, what: &str) -> Result<Samples, Told> {
     match answer {
         Some(Ok(Reported::Pods(samples))) => Ok(samples),
-        Some(Err(error)) => Err(format!("unable to get {what}: {error}")),
-        _ => Err(format!("unable to get {what}: not asked for")),
+        Some(Err(error)) => Err(format!("unable to get {what}: {error}").into()),
+        _ => Err(format!("unable to get {what}: not asked for").into()),
     }
 }
 
@@ -240,9 +241,9 @@ fn samples(answer: Option<Result<Reported, String>>, what: &str) -> Result<Sampl
 fn usage(
     target: &MetricTarget,
     (resource, container): (&str, &str),
-    answer: Option<Result<Reported, String>>,
+    answer: Option<Result<Reported, Told>>,
     scene: &Scene,
-) -> Result<(i32, MetricValueStatus, String), String> {
+) -> Result<(i32, MetricValueStatus, String), Told> {
     let what = format!("metrics for resource {resource}");
     if let Some(target) = &target.average_value {
         let samples = samples(answer, &what);
@@ -256,7 +257,7 @@ fn usage(
     }
     let Some(percent) = target.average_utilization else {
         let why = "invalid resource metric source: neither an average utilization target nor an average value (usage) target was set";
-        return Err(why.to_owned());
+        return Err(why.into());
     };
     let samples = samples(answer, &what);
     let found = samples.and_then(|s| replicas::for_utilization(&scene.held, &s, (resource, container), percent));
@@ -275,12 +276,12 @@ fn usage(
     Ok((found.replicas, status, metric))
 }
 
-fn of_resource(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scene: &Scene) -> Result<Proposal, Failed> {
+fn of_resource(spec: &MetricSpec, answer: Option<Result<Reported, Told>>, scene: &Scene) -> Result<Proposal, Failed> {
     let source = spec.resource.clone().unwrap_or_default();
     let found = usage(&source.target, (&source.name, ""), answer, scene);
     let (replicas, current, metric) = found.map_err(|e| {
         let error = format!("failed to get {} resource metric value: {e}", source.name);
-        failed("FailedGetResourceMetric", e, error)
+        failed("FailedGetResourceMetric", e.to_string(), error)
     })?;
     let resource = ResourceMetricStatus {
         current,
@@ -298,16 +299,12 @@ fn of_resource(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scen
     })
 }
 
-fn of_container(
-    spec: &MetricSpec,
-    answer: Option<Result<Reported, String>>,
-    scene: &Scene,
-) -> Result<Proposal, Failed> {
+fn of_container(spec: &MetricSpec, answer: Option<Result<Reported, Told>>, scene: &Scene) -> Result<Proposal, Failed> {
     let source = spec.container_resource.clone().unwrap_or_default();
     let found = usage(&source.target, (&source.name, &source.container), answer, scene);
     let (replicas, current, metric) = found.map_err(|e| {
         let error = format!("failed to get {} container metric value: {e}", source.container);
-        failed("FailedGetContainerResourceMetric", e, error)
+        failed("FailedGetContainerResourceMetric", e.to_string(), error)
     })?;
     let of_container = ContainerResourceMetricStatus {
         container: source.container,
@@ -326,14 +323,14 @@ fn of_container(
     })
 }
 
-fn of_pods(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scene: &Scene) -> Result<Proposal, Failed> {
+fn of_pods(spec: &MetricSpec, answer: Option<Result<Reported, Told>>, scene: &Scene) -> Result<Proposal, Failed> {
     let source = spec.pods.clone().unwrap_or_default();
     let target = source.target.average_value.as_ref().map_or(0, milli);
     let samples = valid(&source.metric).and_then(|()| samples(answer, &format!("metric {}", source.metric.name)));
     let found = samples.and_then(|s| replicas::for_average(&scene.held, &s, "", target));
     let (replicas, average) = found.map_err(|e| {
         let error = format!("failed to get pods metric value: {e}");
-        failed("FailedGetPodsMetric", e, error)
+        failed("FailedGetPodsMetric", e.to_string(), error)
     })?;
     let metric = format!("pods metric {}", source.metric.name);
     let pods = PodsMetricStatus {
@@ -352,41 +349,44 @@ fn of_pods(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scene: &
     })
 }
 
-fn of_object(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scene: &Scene) -> Result<Proposal, Failed> {
+fn of_object(spec: &MetricSpec, answer: Option<Result<Reported, Told>>, scene: &Scene) -> Result<Proposal, Failed> {
     const REASON: &str = "FailedGetObjectMetric";
     let source = spec.object.clone().unwrap_or_default();
     let (object, name) = (&source.described_object, &source.metric.name);
-    let whole = |error: &str| format!("failed to get object metric value: {error}");
+    let whole = |error: &dyn std::fmt::Display| format!("failed to get object metric value: {error}");
     if let Err(e) = valid(&source.metric) {
         let error = whole(&e);
-        return Err(failed(REASON, e, error));
+        return Err(failed(REASON, e.to_string(), error));
     }
     let Some(target) = object_target(&source.target) else {
         let why = "invalid object metric source: neither a value target nor an average value target was set";
-        return Err(failed(REASON, why.to_owned(), whole(why)));
+        return Err(failed(REASON, why.to_owned(), whole(&why)));
     };
     let usage = match answer {
         Some(Ok(Reported::Object(usage))) => Ok(usage),
         Some(Err(error)) => Err(error),
-        _ => Err("not asked for".to_owned()),
+        _ => Err("not asked for".into()),
     };
     let usage = usage.map_err(|e| {
         let (kind, of) = (&object.kind, &object.name);
-        format!("unable to get metric {name} on {kind} {}/{of}: {e}", scene.namespace)
+        Told::from(format!(
+            "unable to get metric {name} on {kind} {}/{of}: {e}",
+            scene.namespace
+        ))
     });
     let (replicas, current, metric) = match target {
         Target::Value(target) => {
             let found = usage.and_then(|usage| Ok((replicas::for_value(&scene.held, usage, target)?, usage)));
             let (replicas, usage) = found.map_err(|e| {
                 let error = whole(&e);
-                failed(REASON, e, error)
+                failed(REASON, e.to_string(), error)
             })?;
             (replicas, value(usage), format!("{} metric {name}", object.kind))
         }
         Target::Share(target) => {
             let usage = usage.map_err(|e| {
                 let error = whole(&format!("failed to get {name} object metric: {e}"));
-                failed(REASON, e, error)
+                failed(REASON, e.to_string(), error)
             })?;
             let (replicas, share) = replicas::for_share(scene.held.tolerances, scene.there, usage, target);
             (replicas, average_value(share), external_name(&source.metric))
@@ -418,37 +418,37 @@ fn external_name(metric: &MetricIdentifier) -> String {
     )
 }
 
-fn of_external(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scene: &Scene) -> Result<Proposal, Failed> {
+fn of_external(spec: &MetricSpec, answer: Option<Result<Reported, Told>>, scene: &Scene) -> Result<Proposal, Failed> {
     const REASON: &str = "FailedGetExternalMetric";
     let source = spec.external.clone().unwrap_or_default();
     let name = &source.metric.name;
-    let whole = |error: &str| format!("failed to get {name} external metric value: {error}");
+    let whole = |error: &dyn std::fmt::Display| format!("failed to get {name} external metric value: {error}");
     let target = match (&source.target.average_value, &source.target.value) {
         (Some(share), _) => Target::Share(milli(share)),
         (None, Some(value)) => Target::Value(milli(value)),
         (None, None) => {
             let why = "invalid external metric source: neither a value target nor an average value target was set";
-            return Err(failed(REASON, why.to_owned(), whole(why)));
+            return Err(failed(REASON, why.to_owned(), whole(&why)));
         }
     };
     let values = match answer {
         Some(Ok(Reported::External(values))) => Ok(values),
         Some(Err(error)) => Err(error),
-        _ => Err("not asked for".to_owned()),
+        _ => Err("not asked for".into()),
     };
     let values = values.map_err(|e| {
         let selector = selector_text(source.metric.selector.as_ref());
-        format!(
+        Told::from(format!(
             "unable to get external metric {}/{name}/{selector}: {e}",
             scene.namespace
-        )
+        ))
     });
     let values = valid(&source.metric).and(values);
     let (replicas, current) = match target {
         Target::Share(target) => {
             let values = values.map_err(|e| {
                 let error = whole(&format!("failed to get {name} external metric: {e}"));
-                failed(REASON, e, error)
+                failed(REASON, e.to_string(), error)
             })?;
             let usage = sum_without_sign(&values);
             let (replicas, share) = replicas::for_share(scene.held.tolerances, scene.there, usage, target);
@@ -461,7 +461,7 @@ fn of_external(spec: &MetricSpec, answer: Option<Result<Reported, String>>, scen
             });
             let (replicas, usage) = found.map_err(|e| {
                 let error = whole(&format!("failed to get external metric {name}: {e}"));
-                failed(REASON, e, error)
+                failed(REASON, e.to_string(), error)
             })?;
             (replicas, value(usage))
         }

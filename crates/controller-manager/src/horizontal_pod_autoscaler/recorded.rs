@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::v2::{HPAScalingRules, HorizontalPodAutoscaler, HorizontalPodAutoscalerBehavior};
 use serde_json::{Value, json};
 
+use super::answers::Told;
 use super::behavior::{History, Wanted, limit};
 use super::decision::{Course, Known, with_scale, without_scale};
 use super::draft::Draft;
@@ -102,9 +103,9 @@ fn wanted(case: &Value) -> Wanted {
     }
 }
 
-fn answer(value: &Value) -> Result<Reported, String> {
+fn answer(value: &Value) -> Result<Reported, Told> {
     if let Some(error) = value["error"].as_str() {
-        return Err(error.to_owned());
+        return Err(error.into());
     }
     Ok(match (value.get("object"), value.get("external")) {
         (Some(object), _) => Reported::Object(int(object)),
@@ -165,7 +166,10 @@ fn calculated(case: &Value) -> Option<(Value, Value)> {
         Some(error) => json!(first_pod(error, pods.len())),
         None => json!([case["replicas"], case["usage"]]),
     };
-    Some((ours.unwrap_or_else(|e| json!(first_pod(&e, pods.len()))), theirs))
+    Some((
+        ours.unwrap_or_else(|e| json!(first_pod(&e.to_string(), pods.len()))),
+        theirs,
+    ))
 }
 
 /// A status as far as it is the same each time.
@@ -296,13 +300,16 @@ fn compared(case: &Value) -> Option<(Value, Value)> {
                     pod.request(text(&case["container"]), text(&case["resource"]))?,
                 ))
             };
-            let ours: Result<BTreeMap<String, i64>, String> = pods.iter().map(request).collect();
+            let ours: Result<BTreeMap<String, i64>, Told> = pods.iter().map(request).collect();
             let theirs = match case["error"].as_str() {
                 Some(error) => json!(first_pod(error, pods.len())),
                 None => case["requests"].clone(),
             };
             (
-                ours.map_or_else(|e| json!(first_pod(&e, pods.len())), |requests| json!(requests)),
+                ours.map_or_else(
+                    |e| json!(first_pod(&e.to_string(), pods.len())),
+                    |requests| json!(requests),
+                ),
                 theirs,
             )
         }

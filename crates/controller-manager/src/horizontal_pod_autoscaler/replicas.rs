@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::answers::Told;
 use super::pods::{Groups, Pod, Youth, group};
 
 /// What a metrics API says of one pod.
@@ -83,7 +84,7 @@ struct Usage {
 }
 
 /// In percent of what the same pods request.
-fn utilization(samples: &Samples, requests: &BTreeMap<&str, i64>, target: i32) -> Result<Usage, String> {
+fn utilization(samples: &Samples, requests: &BTreeMap<&str, i64>, target: i32) -> Result<Usage, Told> {
     let both = || {
         samples
             .iter()
@@ -94,7 +95,7 @@ fn utilization(samples: &Samples, requests: &BTreeMap<&str, i64>, target: i32) -
         sum(both().map(|(_, requested)| requested)),
     );
     if requested == 0 {
-        return Err("no metrics returned matched known pods".to_owned());
+        return Err("no metrics returned matched known pods".into());
     }
     let percent = i32::try_from(clamped(used * 100 / requested)).unwrap_or(i32::MAX);
     Ok(Usage {
@@ -115,15 +116,15 @@ fn average(samples: &Samples, target: i64) -> Usage {
 }
 
 /// Samples of pods that count, and how the pods do.
-fn counting<'a>(held: &Held<'a>, samples: &Samples, resource: &str) -> Result<(Groups<'a>, Samples), String> {
+fn counting<'a>(held: &Held<'a>, samples: &Samples, resource: &str) -> Result<(Groups<'a>, Samples), Told> {
     if held.pods.is_empty() {
-        return Err(NO_PODS.to_owned());
+        return Err(NO_PODS.into());
     }
     let groups = group(held.pods, samples, resource, held.youth);
     let mut samples = samples.clone();
     samples.retain(|name, _| !groups.ignored.contains(name.as_str()) && !groups.unready.contains(name.as_str()));
     if samples.is_empty() {
-        return Err(NO_SAMPLES.to_owned());
+        return Err(NO_SAMPLES.into());
     }
     Ok((groups, samples))
 }
@@ -135,8 +136,8 @@ fn replicas(
     (groups, mut samples): (Groups, Samples),
     usage: &Usage,
     asleep: impl Fn(&str) -> i64,
-    again: impl FnOnce(&Samples) -> Result<Usage, String>,
-) -> Result<i32, String> {
+    again: impl FnOnce(&Samples) -> Result<Usage, Told>,
+) -> Result<i32, Told> {
     let up_with_unready = !groups.unready.is_empty() && usage.ratio > 1.0;
     if !up_with_unready && groups.missing.is_empty() {
         if held.tolerances.covers(usage.ratio) {
@@ -180,7 +181,7 @@ pub(super) fn for_utilization(
     samples: &Samples,
     (resource, container): (&str, &str),
     target: i32,
-) -> Result<Utilized, String> {
+) -> Result<Utilized, Told> {
     let counting = counting(held, samples, resource)?;
     let mut requests = BTreeMap::new();
     for pod in held.pods {
@@ -202,7 +203,7 @@ pub(super) fn for_utilization(
 }
 
 /// For an average value of each pod, in thousandths: the replicas and the average. `resource` is empty for metrics of other kinds.
-pub(super) fn for_average(held: &Held, samples: &Samples, resource: &str, target: i64) -> Result<(i32, i64), String> {
+pub(super) fn for_average(held: &Held, samples: &Samples, resource: &str, target: i64) -> Result<(i32, i64), Told> {
     let counting = counting(held, samples, resource)?;
     let usage = average(&counting.1, target);
     let replicas = replicas(
@@ -216,7 +217,7 @@ pub(super) fn for_average(held: &Held, samples: &Samples, resource: &str, target
 }
 
 /// For one value of something else, in thousandths, that falls as replicas are added.
-pub(super) fn for_value(held: &Held, usage: i64, target: i64) -> Result<i32, String> {
+pub(super) fn for_value(held: &Held, usage: i64, target: i64) -> Result<i32, Told> {
     let ratio = ratio(usage, target);
     if held.current == 0 {
         return Ok(rounded_up(ratio));
@@ -225,7 +226,7 @@ pub(super) fn for_value(held: &Held, usage: i64, target: i64) -> Result<i32, Str
         return Ok(held.current);
     }
     if held.pods.is_empty() {
-        return Err(format!("unable to calculate ready pods: {NO_PODS}"));
+        return Err(format!("unable to calculate ready pods: {NO_PODS}").into());
     }
     #[allow(clippy::cast_precision_loss)]
     let ready = held.pods.iter().filter(|pod| pod.serves()).count() as f64;

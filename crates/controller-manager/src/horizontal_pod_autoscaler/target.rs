@@ -10,7 +10,7 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answers::said;
+use super::answers::{Told, said};
 use crate::discovery::group_path;
 
 /// How often a write that another one outran is tried, and how long after it.
@@ -79,7 +79,7 @@ impl Mapper {
     ///
     /// # Errors
     /// In upstream's words when there is none.
-    pub(super) async fn find(&self, group: &str, kind: &str) -> Result<Mapping, String> {
+    pub(super) async fn find(&self, group: &str, kind: &str) -> Result<Mapping, Told> {
         let key = (group.to_owned(), kind.to_owned());
         if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(known.clone());
@@ -101,7 +101,7 @@ impl Mapper {
                 return Ok(mapping);
             }
         }
-        Err(format!("no matches for kind {kind:?} in group {group:?}"))
+        Err(format!("no matches for kind {kind:?} in group {group:?}").into())
     }
 
     /// What was found may be gone.
@@ -111,7 +111,7 @@ impl Mapper {
     }
 
     /// The versions of a group that are served, the preferred one first; of one that is not there none.
-    async fn versions(&self, group: &str) -> Result<Vec<String>, String> {
+    async fn versions(&self, group: &str) -> Result<Vec<String>, Told> {
         if group.is_empty() {
             return Ok(vec!["v1".to_owned()]);
         }
@@ -129,11 +129,11 @@ impl Mapper {
     }
 
     /// A document of discovery; `None` if it is not there.
-    async fn get<R: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Option<R>, String> {
+    async fn get<R: serde::de::DeserializeOwned>(&self, path: &str) -> Result<Option<R>, Told> {
         match self.client.json(Method::GET, path, &[], None::<&()>).await {
             Ok(found) => Ok(Some(found)),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(Told::of(error)),
         }
     }
 }
@@ -180,7 +180,7 @@ impl Scale {
     ///
     /// # Errors
     /// The server's words.
-    pub(super) async fn write(&mut self, client: &Client, replicas: i32) -> Result<(), String> {
+    pub(super) async fn write(&mut self, client: &Client, replicas: i32) -> Result<(), Told> {
         for tried in 1.. {
             self.tree["spec"]["replicas"] = replicas.into();
             let answer = client
@@ -208,7 +208,7 @@ pub(super) async fn scale(
     client: &Client,
     (namespace, name): (&str, &str),
     (group, kind): (&str, &str),
-) -> Result<Scale, String> {
+) -> Result<Scale, Told> {
     let mapping = mapper.find(group, kind).await?;
     let (base, plural, escaped) = (&mapping.base, &mapping.plural, client::encode(name));
     let mut scale = Scale {
@@ -235,14 +235,14 @@ pub(super) async fn scale(
 }
 
 /// Whether upstream's client can read the selector of a scale: as a `LabelSelector`, which cannot say everything that a text can.
-fn readable(selector: &str) -> Result<(), String> {
+fn readable(selector: &str) -> Result<(), Told> {
     LabelSelector::parse(selector).map_err(|e| format!("couldn't parse the selector string {selector:?}: {e}"))?;
     // neither keys nor values have these letters
     match (selector.contains("!="), selector.find(['<', '>'])) {
-        (true, _) => Err("\"!=\" is not a valid label selector operator".to_owned()),
+        (true, _) => Err("\"!=\" is not a valid label selector operator".into()),
         (_, Some(at)) => {
             let operator = if selector[at..].starts_with('>') { "gt" } else { "lt" };
-            Err(format!("{operator:?} isn't supported in label selectors"))
+            Err(format!("{operator:?} isn't supported in label selectors").into())
         }
         _ => Ok(()),
     }
@@ -265,7 +265,7 @@ mod tests {
             ("a=b,x!=y", "\"!=\" is not a valid label selector operator"),
             ("a>1", "\"gt\" isn't supported in label selectors"),
         ] {
-            assert_eq!(readable(bad), Err(why.to_owned()), "{bad}");
+            assert_eq!(readable(bad), Err(why.into()), "{bad}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::DevError;
-use super::record::Port;
+use super::record::{Port, PortError};
 
 /// The file that is read unless another is named.
 pub const DEFAULT: &str = "skiff-dev.yaml";
@@ -68,9 +68,9 @@ impl EnvFile {
 
     pub fn ports(&self) -> Result<Vec<Port>, DevError> {
         let read = self.ports.iter().map(|text| text.parse());
-        read.collect::<Result<_, String>>().map_err(|why| DevError::EnvFile {
+        read.collect::<Result<_, PortError>>().map_err(|why| DevError::EnvFile {
             path: self.path.clone(),
-            why,
+            why: why.to_string(),
         })
     }
 

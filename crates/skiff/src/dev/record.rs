@@ -45,21 +45,30 @@ pub struct Port {
     pub udp: bool,
 }
 
+/// Why a text names no ports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    #[error("{0:?} is not a port")]
+    Number(String),
+    #[error("{0:?} is neither tcp nor udp")]
+    Protocol(String),
+}
+
 impl std::str::FromStr for Port {
-    type Err = String;
+    type Err = PortError;
 
     /// Reads `8080:80`, `8080:80/udp` or `8080`.
-    fn from_str(text: &str) -> Result<Port, String> {
+    fn from_str(text: &str) -> Result<Port, PortError> {
         let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
         let (machine, node) = ports.split_once(':').unwrap_or((ports, ports));
         let number = |text: &str| match text.parse::<u16>() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err(format!("{text:?} is not a port")),
+            _ => Err(PortError::Number(text.to_owned())),
         };
         let udp = match protocol {
             "tcp" => false,
             "udp" => true,
-            other => return Err(format!("{other:?} is neither tcp nor udp")),
+            other => return Err(PortError::Protocol(other.to_owned())),
         };
         Ok(Port {
             machine: number(machine)?,

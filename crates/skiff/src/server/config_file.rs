@@ -47,12 +47,15 @@ pub fn with_config(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigError> {
         let text = read(file)?;
         settings.take(&text).map_err(|why| ConfigError::Parse {
             path: file.clone(),
-            why,
+            why: why.to_string(),
         })?;
     }
     let flags = settings
         .flags(&command, &given, &mut warnings)
-        .map_err(|why| ConfigError::Parse { path, why })?;
+        .map_err(|why| ConfigError::Parse {
+            path,
+            why: why.to_string(),
+        })?;
     for warning in warnings {
         eprintln!("skiff: warning: {warning}");
     }
@@ -109,18 +112,31 @@ fn files_of(path: &Path, asked_for: bool) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(more)
 }
 
+/// What is wrong in a file of flags.
+#[derive(Debug, thiserror::Error)]
+enum Misfit {
+    #[error(transparent)]
+    Yaml(#[from] serde_saphyr::Error),
+    #[error("is not a map of flags")]
+    NoMap,
+    #[error("{0}: is neither a value nor a list of values")]
+    Value(String),
+    #[error("{key}: {value:?} is neither true nor false")]
+    Bool { key: String, value: String },
+}
+
 /// The values of each key, from all files.
 #[derive(Debug, Default)]
 struct Settings(BTreeMap<String, Vec<Value>>);
 
 impl Settings {
     /// Puts in what one file says.
-    fn take(&mut self, text: &str) -> Result<(), String> {
-        let tree: Value = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+    fn take(&mut self, text: &str) -> Result<(), Misfit> {
+        let tree: Value = serde_saphyr::from_str(text)?;
         let map = match tree {
             Value::Null => return Ok(()),
             Value::Object(map) => map,
-            _ => return Err("is not a map of flags".into()),
+            _ => return Err(Misfit::NoMap),
         };
         for (key, value) in map {
             let values = match value {
@@ -128,7 +144,7 @@ impl Settings {
                 one => vec![one],
             };
             if values.iter().any(|v| v.is_object() || v.is_array()) {
-                return Err(format!("{key}: is neither a value nor a list of values"));
+                return Err(Misfit::Value(key));
             }
             match key.strip_suffix('+') {
                 Some(key) => self.0.entry(key.to_owned()).or_default().extend(values),
@@ -141,7 +157,7 @@ impl Settings {
     }
 
     /// The flags that the command line does not give itself.
-    fn flags(self, command: &Command, given: &[String], warnings: &mut Vec<String>) -> Result<Vec<String>, String> {
+    fn flags(self, command: &Command, given: &[String], warnings: &mut Vec<String>) -> Result<Vec<String>, Misfit> {
         let by_name = |name: &str| {
             command.get_arguments().find(|arg| {
                 let short = arg.get_short().map(String::from);
@@ -186,7 +202,7 @@ fn is_given(arg: &Arg, given: &[String]) -> bool {
     })
 }
 
-fn flag(arg: &Arg, key: &str, value: &Value) -> Result<Option<String>, String> {
+fn flag(arg: &Arg, key: &str, value: &Value) -> Result<Option<String>, Misfit> {
     let long = arg.get_long().unwrap_or(key);
     let text = text_of(value);
     if arg.get_action().takes_values() {
@@ -195,7 +211,10 @@ fn flag(arg: &Arg, key: &str, value: &Value) -> Result<Option<String>, String> {
     match text.as_str() {
         "true" => Ok(Some(format!("--{long}"))),
         "false" => Ok(None),
-        other => Err(format!("{key}: {other:?} is neither true nor false")),
+        _ => Err(Misfit::Bool {
+            key: key.to_owned(),
+            value: text,
+        }),
     }
 }
 
