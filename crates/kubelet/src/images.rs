@@ -1,7 +1,7 @@
 //! Getting the image of a container: pull policy, credentials, back-off, and the events upstream tells.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use client::EventRecorder;
 use cri::v1;
@@ -273,15 +273,24 @@ impl Images {
             }
             Err(error) => Err(error.into()),
         };
+        self.pulled(pulled, image, &key, about, started.elapsed()).await
+    }
+
+    /// Tells of a pull, and how the container goes on after it. `key` is the pod's and image's in the memory of failures.
+    async fn pulled(
+        &self,
+        pulled: Result<String, PullError>,
+        image: &str,
+        key: &str,
+        about: &ObjectReference,
+        took: Duration,
+    ) -> Result<Ready, NotReady> {
         match pulled {
             Ok(image_ref) => {
-                self.failures
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .forget(&key);
+                self.failures.lock().unwrap_or_else(PoisonError::into_inner).forget(key);
                 let found = self.runtime.image_status(&image_ref).await.ok().flatten();
                 let size = found.as_ref().map_or(0, |i| i.size);
-                let took = duration(started.elapsed());
+                let took = duration(took);
                 let message = format!(
                     "Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {size} bytes."
                 );
@@ -296,9 +305,13 @@ impl Images {
                     .warning(about, "Failed", format!("Failed to pull image {image:?}: {error}"));
                 let now = Timestamp::now();
                 let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-                failures.next(&key, now, format!("ErrImagePull: {error}"));
-                let end = failures.last(&key).map(|(end, _)| end);
-                Err(wait("ErrImagePull", error.to_string(), end))
+                failures.next(key, now, format!("ErrImagePull: {error}"));
+                let end = failures.last(key).map(|(end, _)| end);
+                Err(NotReady {
+                    reason: "ErrImagePull",
+                    message: error.to_string(),
+                    retry_at: end,
+                })
             }
         }
     }

@@ -20,6 +20,7 @@ use crate::config::KubeletConfig;
 use crate::eviction::thresholds::{Pressure, Signal};
 use crate::machine::Machine;
 use crate::node_context::NodeContext;
+use crate::runtime::RuntimeError;
 
 /// What a node of this version says it is.
 const LEASE_NAMESPACE: &str = "kube-node-lease";
@@ -314,86 +315,11 @@ impl NodeReporter {
     }
 
     async fn status(&self, last: Option<&NodeStatus>) -> NodeStatus {
-        let now = Timestamp::now();
         let runtime = self.context.runtime.status().await;
         if let Ok(status) = &runtime {
             self.context.learn_handlers(status);
         }
-        let problem = match &runtime {
-            Err(error) => Some(format!("container runtime is down: {error}")),
-            Ok(status) => status
-                .status
-                .iter()
-                .flat_map(|s| &s.conditions)
-                .find(|c| !c.status && matches!(c.r#type.as_str(), "RuntimeReady" | "NetworkReady"))
-                .map(|c| {
-                    let what = if c.r#type == "NetworkReady" {
-                        "container runtime network"
-                    } else {
-                        "container runtime"
-                    };
-                    format!(
-                        "{what} not ready: {}=false reason:{} message:{}",
-                        c.r#type, c.reason, c.message
-                    )
-                }),
-        };
-        let pressures = &self.context.pressures;
-        let condition = |type_: &str, on: bool, reasons: (&str, &str), message: String| {
-            let status = if on { "True" } else { "False" };
-            let before = last.and_then(|l| {
-                l.conditions
-                    .iter()
-                    .flatten()
-                    .find(|c| c.type_ == type_ && c.status == status)
-            });
-            NodeCondition {
-                type_: type_.to_owned(),
-                status: status.to_owned(),
-                reason: Some(if on { reasons.0 } else { reasons.1 }.to_owned()),
-                message: Some(message),
-                last_heartbeat_time: Some(Time(now)),
-                last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
-            }
-        };
-        let pressure = |type_: &str, on: bool, reasons: (&str, &str), what: &str| {
-            let text = if on {
-                format!("kubelet has {what}")
-            } else {
-                format!(
-                    "kubelet has {}",
-                    what.replace("insufficient", "sufficient")
-                        .replace("disk pressure", "no disk pressure")
-                )
-            };
-            condition(type_, on, reasons, text)
-        };
-        let conditions = vec![
-            pressure(
-                "MemoryPressure",
-                pressures.has(Pressure::Memory),
-                ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
-                "insufficient memory available",
-            ),
-            pressure(
-                "DiskPressure",
-                pressures.has(Pressure::Disk),
-                ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
-                "disk pressure",
-            ),
-            pressure(
-                "PIDPressure",
-                pressures.has(Pressure::Pid),
-                ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
-                "insufficient PID available",
-            ),
-            condition(
-                "Ready",
-                problem.is_none(),
-                ("KubeletReady", "KubeletNotReady"),
-                problem.unwrap_or_else(|| "kubelet is posting ready status".to_owned()),
-            ),
-        ];
+        let conditions = self.conditions(last, problem(&runtime));
         let (capacity, allocatable) = capacity(&self.machine, &self.config);
         let address = |type_: &str, address: String| NodeAddress {
             type_: type_.to_owned(),
@@ -454,6 +380,67 @@ impl NodeReporter {
         }
     }
 
+    /// The node's conditions. `problem` is why it is not ready.
+    fn conditions(&self, last: Option<&NodeStatus>, problem: Option<String>) -> Vec<NodeCondition> {
+        let now = Timestamp::now();
+        let pressures = &self.context.pressures;
+        let condition = |type_: &str, on: bool, reasons: (&str, &str), message: String| {
+            let status = if on { "True" } else { "False" };
+            let before = last.and_then(|l| {
+                l.conditions
+                    .iter()
+                    .flatten()
+                    .find(|c| c.type_ == type_ && c.status == status)
+            });
+            NodeCondition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: Some(if on { reasons.0 } else { reasons.1 }.to_owned()),
+                message: Some(message),
+                last_heartbeat_time: Some(Time(now)),
+                last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
+            }
+        };
+        let pressure = |type_: &str, on: bool, reasons: (&str, &str), what: &str| {
+            let text = if on {
+                format!("kubelet has {what}")
+            } else {
+                format!(
+                    "kubelet has {}",
+                    what.replace("insufficient", "sufficient")
+                        .replace("disk pressure", "no disk pressure")
+                )
+            };
+            condition(type_, on, reasons, text)
+        };
+        vec![
+            pressure(
+                "MemoryPressure",
+                pressures.has(Pressure::Memory),
+                ("KubeletHasInsufficientMemory", "KubeletHasSufficientMemory"),
+                "insufficient memory available",
+            ),
+            pressure(
+                "DiskPressure",
+                pressures.has(Pressure::Disk),
+                ("KubeletHasDiskPressure", "KubeletHasNoDiskPressure"),
+                "disk pressure",
+            ),
+            pressure(
+                "PIDPressure",
+                pressures.has(Pressure::Pid),
+                ("KubeletHasInsufficientPID", "KubeletHasSufficientPID"),
+                "insufficient PID available",
+            ),
+            condition(
+                "Ready",
+                problem.is_none(),
+                ("KubeletReady", "KubeletNotReady"),
+                problem.unwrap_or_else(|| "kubelet is posting ready status".to_owned()),
+            ),
+        ]
+    }
+
     async fn images(&self) -> Vec<ContainerImage> {
         let mut images = self.context.runtime.list_images().await.unwrap_or_default();
         images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.id.cmp(&b.id)));
@@ -466,7 +453,29 @@ impl NodeReporter {
     }
 }
 
-/// Equal but for the heartbeats.
+/// Why the runtime keeps the node from being ready.
+fn problem(runtime: &Result<cri::v1::StatusResponse, RuntimeError>) -> Option<String> {
+    match runtime {
+        Err(error) => Some(format!("container runtime is down: {error}")),
+        Ok(status) => status
+            .status
+            .iter()
+            .flat_map(|s| &s.conditions)
+            .find(|c| !c.status && matches!(c.r#type.as_str(), "RuntimeReady" | "NetworkReady"))
+            .map(|c| {
+                let what = if c.r#type == "NetworkReady" {
+                    "container runtime network"
+                } else {
+                    "container runtime"
+                };
+                format!(
+                    "{what} not ready: {}=false reason:{} message:{}",
+                    c.r#type, c.reason, c.message
+                )
+            }),
+    }
+}
+
 /// The conditions of the stored node, if somebody gave one of ours another value.
 fn overwritten(stored: &Object, last: &NodeStatus) -> Option<Vec<NodeCondition>> {
     let node: Node = stored
@@ -481,6 +490,7 @@ fn overwritten(stored: &Object, last: &NodeStatus) -> Option<Vec<NodeCondition>>
     last.conditions.iter().flatten().any(differs).then_some(stored)
 }
 
+/// Equal but for the heartbeats.
 fn same(a: &NodeStatus, b: &NodeStatus) -> bool {
     let still = |s: &NodeStatus| {
         let mut s = s.clone();

@@ -75,89 +75,14 @@ pub async fn run(
 }
 
 async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, ImageClient)) -> Result<(), KubeletError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let private = config.root_dir.join("pods");
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o750)
-        .create(&private)
-        .map_err(|source| KubeletError::Io {
-            path: private.display().to_string(),
-            source,
-        })?;
-    for dir in [config.pod_log_dir.clone(), config.container_log_links.clone()] {
-        std::fs::create_dir_all(&dir).map_err(|source| KubeletError::Io {
-            path: dir.display().to_string(),
-            source,
-        })?;
-    }
+    directories(&config)?;
     crate::check_kernel(&config)?;
     let machine = config.machine.clone();
     let machine = machine.unwrap_or_else(|| Machine::detect(&config.root_dir));
     let runtime = Runtime::new(cri.0, cri.1);
     let version = wait_for(&runtime).await;
-    let cgroups = match config.pod_cgroups {
-        true => Cgroups::new(&config.cgroup_root),
-        false => Cgroups::none(),
-    };
-    cgroups.make_classes().map_err(KubeletError::Cgroups)?;
-    let recorder = EventRecorder::limited(
-        client.clone(),
-        "kubelet",
-        &config.node_name,
-        Some((config.event_qps, config.event_burst)),
-    );
-    let by_namespace = Indexer::new("namespace", |o| vec![o.meta.namespace.to_string()]);
-    let (_, allocatable) = node::capacity(&machine, &config);
-    let sysctls = Allowlist::new(&machine.kernel, &config.allowed_unsafe_sysctls)?;
-    let records = PullRecords::open(&config.root_dir, config.image_verification.clone());
-    let records = records.map_err(|source| KubeletError::Io {
-        path: config.root_dir.join("image_manager").display().to_string(),
-        source,
-    })?;
     let of_node = format!("spec.nodeName={}", config.node_name);
-    let mut seed = [0; 16];
-    getrandom::fill(&mut seed).map_err(KubeletError::Random)?;
-    let context = Arc::new(NodeContext {
-        runtime_name: version.runtime_name.clone(),
-        images: Images::new(runtime.clone(), recorder.clone(), records),
-        sysctls,
-        objects: Objects::new(client.clone()),
-        trust_bundles: TrustBundles::new(client.clone(), seed),
-        certificate_requests: SharedWatch::new(
-            client.clone(),
-            Client::collection::<PodCertificateRequest>("").fields(of_node.clone()),
-            Vec::new,
-        ),
-        cgroups,
-        settings: NodeSettings {
-            node_name: config.node_name.clone(),
-            pod_log_dir: config.pod_log_dir.to_string_lossy().into_owned(),
-            seccomp_root: config.root_dir.join("seccomp").to_string_lossy().into_owned(),
-            seccomp_default: config.seccomp_default,
-            cluster_dns: config.cluster_dns.clone(),
-            cluster_domain: config.cluster_domain.clone(),
-            resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
-            memory: machine.memory,
-            memory_volumes: config.memory_volumes,
-            hugepages: machine.hugepages.iter().map(|(name, _)| name.clone()).collect(),
-            least_oom_score_adj: config.least_oom_score_adj,
-        },
-        root_dir: config.root_dir.clone(),
-        container_log_links: config.container_log_links.clone(),
-        services: Informer::start(&client, Client::collection::<Service>(""), vec![by_namespace]),
-        host_ips: config.node_ips.iter().map(ToString::to_string).collect(),
-        allocatable,
-        pod_pids_limit: config.pod_pids_limit,
-        handlers: RwLock::default(),
-        apparmor: machine::has_apparmor(),
-        pressures: Pressures::default(),
-        network_gate: config.network_gate.clone(),
-        figures: Figures::default(),
-        recorder,
-        runtime,
-        client: client.clone(),
-    });
+    let context = Arc::new(node_context(&config, &machine, &client, (runtime, &version))?);
     match context.runtime.status().await {
         Ok(status) => context.learn_handlers(&status),
         // The node's reporter asks again.
@@ -217,6 +142,98 @@ async fn start(config: KubeletConfig, client: Client, cri: (RuntimeClient, Image
     };
     kubelet.dispatch(pods, sources).await;
     Ok(())
+}
+
+/// Makes the directories that the kubelet writes into.
+fn directories(config: &KubeletConfig) -> Result<(), KubeletError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let private = config.root_dir.join("pods");
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&private)
+        .map_err(|source| KubeletError::Io {
+            path: private.display().to_string(),
+            source,
+        })?;
+    for dir in [config.pod_log_dir.clone(), config.container_log_links.clone()] {
+        std::fs::create_dir_all(&dir).map_err(|source| KubeletError::Io {
+            path: dir.display().to_string(),
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// What everything on the node works with.
+fn node_context(
+    config: &KubeletConfig,
+    machine: &Machine,
+    client: &Client,
+    (runtime, version): (Runtime, &cri::v1::VersionResponse),
+) -> Result<NodeContext, KubeletError> {
+    let of_node = format!("spec.nodeName={}", config.node_name);
+    let cgroups = match config.pod_cgroups {
+        true => Cgroups::new(&config.cgroup_root),
+        false => Cgroups::none(),
+    };
+    cgroups.make_classes().map_err(KubeletError::Cgroups)?;
+    let recorder = EventRecorder::limited(
+        client.clone(),
+        "kubelet",
+        &config.node_name,
+        Some((config.event_qps, config.event_burst)),
+    );
+    let by_namespace = Indexer::new("namespace", |o| vec![o.meta.namespace.to_string()]);
+    let (_, allocatable) = node::capacity(machine, config);
+    let sysctls = Allowlist::new(&machine.kernel, &config.allowed_unsafe_sysctls)?;
+    let records = PullRecords::open(&config.root_dir, config.image_verification.clone());
+    let records = records.map_err(|source| KubeletError::Io {
+        path: config.root_dir.join("image_manager").display().to_string(),
+        source,
+    })?;
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(KubeletError::Random)?;
+    Ok(NodeContext {
+        runtime_name: version.runtime_name.clone(),
+        images: Images::new(runtime.clone(), recorder.clone(), records),
+        sysctls,
+        objects: Objects::new(client.clone()),
+        trust_bundles: TrustBundles::new(client.clone(), seed),
+        certificate_requests: SharedWatch::new(
+            client.clone(),
+            Client::collection::<PodCertificateRequest>("").fields(of_node),
+            Vec::new,
+        ),
+        cgroups,
+        settings: NodeSettings {
+            node_name: config.node_name.clone(),
+            pod_log_dir: config.pod_log_dir.to_string_lossy().into_owned(),
+            seccomp_root: config.root_dir.join("seccomp").to_string_lossy().into_owned(),
+            seccomp_default: config.seccomp_default,
+            cluster_dns: config.cluster_dns.clone(),
+            cluster_domain: config.cluster_domain.clone(),
+            resolv_conf: std::fs::read_to_string(&config.resolv_conf).unwrap_or_default(),
+            memory: machine.memory,
+            memory_volumes: config.memory_volumes,
+            hugepages: machine.hugepages.iter().map(|(name, _)| name.clone()).collect(),
+            least_oom_score_adj: config.least_oom_score_adj,
+        },
+        root_dir: config.root_dir.clone(),
+        container_log_links: config.container_log_links.clone(),
+        services: Informer::start(client, Client::collection::<Service>(""), vec![by_namespace]),
+        host_ips: config.node_ips.iter().map(ToString::to_string).collect(),
+        allocatable,
+        pod_pids_limit: config.pod_pids_limit,
+        handlers: RwLock::default(),
+        apparmor: machine::has_apparmor(),
+        pressures: Pressures::default(),
+        network_gate: config.network_gate.clone(),
+        figures: Figures::default(),
+        recorder,
+        runtime,
+        client: client.clone(),
+    })
 }
 
 /// The runtime may start after the kubelet.

@@ -82,10 +82,11 @@ fn memory(s: &cri::v1::ContainerStats, pick: fn(&cri::v1::MemoryUsage) -> &Optio
     Some((float(pick(memory).as_ref()?.value), milliseconds(memory.timestamp)))
 }
 
-/// What the metrics server reads.
-pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &PodTable) -> String {
-    let stats = container_stats(node).await;
-    let known = containers(node).await;
+/// A metric and its lines.
+type Row = (Metric, Kind, Vec<Sample>);
+
+/// What containers use.
+fn of_containers(stats: &[cri::v1::ContainerStats], known: &HashMap<String, cri::v1::Container>) -> [Row; 4] {
     let now = Some(Timestamp::now().as_millisecond());
     let pick = |f: &dyn Fn(&cri::v1::ContainerStats) -> Measured| -> Vec<Sample> {
         let sample = |s: &cri::v1::ContainerStats| {
@@ -106,13 +107,7 @@ pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
         let container = known.get(&s.attributes.as_ref()?.id)?;
         Some((container.created_at as f64 / 1e9, now))
     };
-    let pods = pod_figures(node, table);
-    let of_pods = |f: fn(&Usage) -> f64| pods.iter().map(|(p, u)| (pod_labels(p), f(u), now)).collect::<Vec<_>>();
-    let node_memory = machine::meminfo("MemTotal").unwrap_or(0) - machine::meminfo("MemAvailable").unwrap_or(0);
-    let node_swap = machine::meminfo("SwapTotal").unwrap_or(0) - machine::meminfo("SwapFree").unwrap_or(0);
-    let one = |value: f64| vec![(Labels::new(), value, now)];
-    let mut page = Page::default();
-    for (metric, kind, values) in [
+    [
         (
             Metric::stable(
                 "container_cpu_usage_seconds_total",
@@ -145,6 +140,16 @@ pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
             Kind::Gauge,
             pick(&swap),
         ),
+    ]
+}
+
+/// What the node as a whole uses.
+fn of_node() -> [Row; 3] {
+    let now = Some(Timestamp::now().as_millisecond());
+    let node_memory = machine::meminfo("MemTotal").unwrap_or(0) - machine::meminfo("MemAvailable").unwrap_or(0);
+    let node_swap = machine::meminfo("SwapTotal").unwrap_or(0) - machine::meminfo("SwapFree").unwrap_or(0);
+    let one = |value: f64| vec![(Labels::new(), value, now)];
+    [
         (
             Metric::stable(
                 "node_cpu_usage_seconds_total",
@@ -169,6 +174,14 @@ pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
             Kind::Gauge,
             one(float(node_swap.unsigned_abs())),
         ),
+    ]
+}
+
+/// What pods as a whole use.
+fn of_pods(pods: &[(Pod, Usage)]) -> [Row; 2] {
+    let now = Some(Timestamp::now().as_millisecond());
+    let of_pods = |f: fn(&Usage) -> f64| pods.iter().map(|(p, u)| (pod_labels(p), f(u), now)).collect::<Vec<_>>();
+    [
         (
             Metric::stable(
                 "pod_cpu_usage_seconds_total",
@@ -185,35 +198,46 @@ pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
             Kind::Gauge,
             of_pods(|u| float(u.working_set)),
         ),
-        (
-            Metric::stable(
-                "resource_scrape_error",
-                "1 if there was an error while getting container metrics, 0 otherwise",
-            ),
-            Kind::Gauge,
-            vec![(Labels::new(), 0.0, None)],
+    ]
+}
+
+/// What the metrics server reads.
+pub async fn resource_metrics(node: &NodeContext, _: &KubeletConfig, table: &PodTable) -> String {
+    let stats = container_stats(node).await;
+    let known = containers(node).await;
+    let well = (
+        Metric::stable(
+            "resource_scrape_error",
+            "1 if there was an error while getting container metrics, 0 otherwise",
         ),
-    ] {
+        Kind::Gauge,
+        vec![(Labels::new(), 0.0, None)],
+    );
+    let mut page = Page::default();
+    let rows = of_containers(&stats, &known).into_iter().chain(of_node());
+    for (metric, kind, values) in rows.chain(of_pods(&pod_figures(node, table))).chain([well]) {
         family(&mut page, &metric, kind, &values);
     }
     page.text()
 }
 
-/// The figures of cadvisor that dashboards read most, with its labels.
-pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &PodTable) -> String {
-    let stats = container_stats(node).await;
-    let known = containers(node).await;
-    let sandboxes = sandbox_stats(node).await;
-    let now = Some(Timestamp::now().as_millisecond());
-    let pods = pod_figures(node, table);
-    let groups: HashMap<&str, String> = pods.iter().map(|(p, ..)| (p.uid(), node.cgroups.pod_path(p))).collect();
-    // The group, image and name (its id) of a container, with the pod's names.
-    let full = |s: &cri::v1::ContainerStats| -> Option<Labels> {
+/// The labels of cadvisor's figures.
+struct CadvisorLabels<'a> {
+    node: &'a NodeContext,
+    known: &'a HashMap<String, cri::v1::Container>,
+    /// The cgroups of pods, by their UIDs.
+    groups: HashMap<&'a str, String>,
+}
+
+impl CadvisorLabels<'_> {
+    /// The group, image and name (its id) of a container, with the pod's names.
+    fn of_container(&self, s: &cri::v1::ContainerStats) -> Option<Labels> {
         let attributes = s.attributes.as_ref()?;
         let all = &attributes.labels;
         let of = |key: &str| all.get(key).cloned().unwrap_or_default();
-        let group = groups.get(all.get(POD_UID)?.as_str())?;
-        let image = known
+        let group = self.groups.get(all.get(POD_UID)?.as_str())?;
+        let image = self
+            .known
             .get(&attributes.id)
             .and_then(|c| c.image.as_ref())
             .map_or("", |i| {
@@ -231,39 +255,31 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
             ("namespace", of(POD_NAMESPACE)),
             ("pod", of(POD_NAME)),
         ])
-    };
-    // those of a pod as a whole, with its network's interface where that is asked for
-    let whole = |pod: &Pod, interface: Option<&str>, name: &str| -> Labels {
+    }
+
+    /// Those of a pod as a whole, with its network's interface where that is asked for.
+    fn of_pod(&self, pod: &Pod, interface: Option<&str>, name: &str) -> Labels {
         let mut labels = vec![
             ("container", String::new()),
-            ("id", node.cgroups.pod_path(pod)),
+            ("id", self.node.cgroups.pod_path(pod)),
             ("image", String::new()),
         ];
         labels.extend(interface.map(|interface| ("interface", interface.to_owned())));
         labels.push(("name", name.to_owned()));
         labels.extend(pod_labels(pod));
         labels
-    };
-    let pick = |f: &dyn Fn(&cri::v1::ContainerStats) -> Measured| -> Vec<Sample> {
-        let sample = |s: &cri::v1::ContainerStats| {
-            let (value, at) = f(s)?;
-            Some((full(s)?, value, at))
-        };
-        stats.iter().filter_map(sample).collect()
-    };
-    let (mut cpu, mut working) = (pick(&cpu_seconds), pick(&|s| memory(s, |m| &m.working_set_bytes)));
-    for (pod, u) in &pods {
-        let labels = whole(pod, None, "");
-        cpu.push((labels.clone(), seconds(u.cpu), now));
-        working.push((labels, float(u.working_set), now));
     }
-    let disk = |s: &cri::v1::ContainerStats| {
-        let layer = s.writable_layer.as_ref()?;
-        Some((float(layer.used_bytes.as_ref()?.value), milliseconds(layer.timestamp)))
-    };
-    let network = |f: fn(&cri::v1::NetworkInterfaceUsage) -> &Option<cri::v1::UInt64Value>| -> Vec<Sample> {
+}
+
+/// What pods sent and received.
+fn of_networks(
+    labels: &CadvisorLabels<'_>,
+    pods: &[(Pod, Usage)],
+    sandboxes: &HashMap<String, cri::v1::PodSandboxStats>,
+) -> [Row; 4] {
+    let read = |f: fn(&cri::v1::NetworkInterfaceUsage) -> &Option<cri::v1::UInt64Value>| -> Vec<Sample> {
         let mut samples = Vec::new();
-        for (pod, _) in &pods {
+        for (pod, _) in pods {
             let Some(stats) = sandboxes.get(pod.uid()) else {
                 continue;
             };
@@ -273,15 +289,80 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
             let name = stats.attributes.as_ref().map_or("", |a| a.id.as_str());
             for i in usage.default_interface.iter().chain(&usage.interfaces) {
                 let Some(value) = f(i) else { continue };
-                let labels = whole(pod, Some(&i.name), name);
+                let labels = labels.of_pod(pod, Some(&i.name), name);
                 samples.push((labels, float(value.value), milliseconds(usage.timestamp)));
             }
         }
         samples
     };
+    [
+        (
+            Metric::foreign(
+                "container_network_receive_bytes_total",
+                "Cumulative count of bytes received",
+            ),
+            Kind::Counter,
+            read(|i| &i.rx_bytes),
+        ),
+        (
+            Metric::foreign(
+                "container_network_receive_errors_total",
+                "Cumulative count of errors encountered while receiving",
+            ),
+            Kind::Counter,
+            read(|i| &i.rx_errors),
+        ),
+        (
+            Metric::foreign(
+                "container_network_transmit_bytes_total",
+                "Cumulative count of bytes transmitted",
+            ),
+            Kind::Counter,
+            read(|i| &i.tx_bytes),
+        ),
+        (
+            Metric::foreign(
+                "container_network_transmit_errors_total",
+                "Cumulative count of errors encountered while transmitting",
+            ),
+            Kind::Counter,
+            read(|i| &i.tx_errors),
+        ),
+    ]
+}
+
+/// The figures of cadvisor that dashboards read most, with its labels.
+pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &PodTable) -> String {
+    let stats = container_stats(node).await;
+    let known = containers(node).await;
+    let sandboxes = sandbox_stats(node).await;
+    let now = Some(Timestamp::now().as_millisecond());
+    let pods = pod_figures(node, table);
+    let labels = CadvisorLabels {
+        node,
+        known: &known,
+        groups: pods.iter().map(|(p, ..)| (p.uid(), node.cgroups.pod_path(p))).collect(),
+    };
+    let pick = |f: &dyn Fn(&cri::v1::ContainerStats) -> Measured| -> Vec<Sample> {
+        let sample = |s: &cri::v1::ContainerStats| {
+            let (value, at) = f(s)?;
+            Some((labels.of_container(s)?, value, at))
+        };
+        stats.iter().filter_map(sample).collect()
+    };
+    let (mut cpu, mut working) = (pick(&cpu_seconds), pick(&|s| memory(s, |m| &m.working_set_bytes)));
+    for (pod, u) in &pods {
+        let of_pod = labels.of_pod(pod, None, "");
+        cpu.push((of_pod.clone(), seconds(u.cpu), now));
+        working.push((of_pod, float(u.working_set), now));
+    }
+    let disk = |s: &cri::v1::ContainerStats| {
+        let layer = s.writable_layer.as_ref()?;
+        Some((float(layer.used_bytes.as_ref()?.value), milliseconds(layer.timestamp)))
+    };
     let total = machine::meminfo("MemTotal").unwrap_or(0).unsigned_abs();
     let mut page = Page::default();
-    for (metric, kind, values) in [
+    let rows = [
         (
             Metric::foreign(
                 "container_cpu_usage_seconds_total",
@@ -317,43 +398,12 @@ pub async fn cadvisor_metrics(node: &NodeContext, _: &KubeletConfig, table: &Pod
             pick(&disk),
         ),
         (
-            Metric::foreign(
-                "container_network_receive_bytes_total",
-                "Cumulative count of bytes received",
-            ),
-            Kind::Counter,
-            network(|i| &i.rx_bytes),
-        ),
-        (
-            Metric::foreign(
-                "container_network_receive_errors_total",
-                "Cumulative count of errors encountered while receiving",
-            ),
-            Kind::Counter,
-            network(|i| &i.rx_errors),
-        ),
-        (
-            Metric::foreign(
-                "container_network_transmit_bytes_total",
-                "Cumulative count of bytes transmitted",
-            ),
-            Kind::Counter,
-            network(|i| &i.tx_bytes),
-        ),
-        (
-            Metric::foreign(
-                "container_network_transmit_errors_total",
-                "Cumulative count of errors encountered while transmitting",
-            ),
-            Kind::Counter,
-            network(|i| &i.tx_errors),
-        ),
-        (
             Metric::foreign("machine_memory_bytes", "Amount of memory installed on the machine."),
             Kind::Gauge,
             vec![(Labels::new(), float(total), None)],
         ),
-    ] {
+    ];
+    for (metric, kind, values) in rows.into_iter().chain(of_networks(&labels, &pods, &sandboxes)) {
         family(&mut page, &metric, kind, &values);
     }
     page.text()

@@ -71,33 +71,8 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
         (_, [namespace, pod, container] | [namespace, pod, _, container]) => (*namespace, *pod, *container),
         _ => return refuse(StatusCode::NOT_FOUND, "404 page not found\n"),
     };
-    let mut runtime = state.node.runtime.runtime.clone();
     if verb == "portForward" {
-        let Some(found) = state.table.find(namespace, pod) else {
-            return refuse(StatusCode::NOT_FOUND, "pod does not exist");
-        };
-        let known = match state.node.runtime.pod(found.uid(), &RuntimePod::default()).await {
-            Ok(known) => known,
-            Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-        };
-        let Some(sandbox) = known.sandbox().filter(|s| s.ready) else {
-            return refuse(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("unable to do port forwarding: pod {pod} is not running"),
-            );
-        };
-        let port = match ports_of(&query) {
-            Ok(port) => port,
-            Err(why) => return refuse(StatusCode::BAD_REQUEST, why.to_string()),
-        };
-        let asked = v1::PortForwardRequest {
-            pod_sandbox_id: sandbox.id.clone(),
-            port,
-        };
-        return match runtime.port_forward(asked).await {
-            Ok(answer) => proxy(&answer.into_inner().url, request, state.config.streaming_idle_timeout).await,
-            Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
-        };
+        return port_forward(state, (namespace, pod), &query, request).await;
     }
     let status = match find_container(state, namespace, pod, container, false).await {
         Ok((_, status)) => status,
@@ -109,6 +84,7 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
             format!("container not found ({container:?})"),
         );
     }
+    let mut runtime = state.node.runtime.runtime.clone();
     let (stdin, stdout, stderr, tty) = (
         flag("input") || flag("stdin"),
         flag("output") || flag("stdout"),
@@ -151,6 +127,40 @@ pub async fn handle(state: &State, verb: &str, rest: &[&str], request: Request<I
     };
     match url {
         Ok(url) => proxy(&url, request, state.config.streaming_idle_timeout).await,
+        Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
+    }
+}
+
+/// Leads a connection to ports of a pod, which must run.
+async fn port_forward(
+    state: &State,
+    (namespace, pod): (&str, &str),
+    query: &[(String, String)],
+    request: Request<Incoming>,
+) -> Response<ServerBody> {
+    let Some(found) = state.table.find(namespace, pod) else {
+        return refuse(StatusCode::NOT_FOUND, "pod does not exist");
+    };
+    let known = match state.node.runtime.pod(found.uid(), &RuntimePod::default()).await {
+        Ok(known) => known,
+        Err(error) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    let Some(sandbox) = known.sandbox().filter(|s| s.ready) else {
+        return refuse(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("unable to do port forwarding: pod {pod} is not running"),
+        );
+    };
+    let port = match ports_of(query) {
+        Ok(port) => port,
+        Err(why) => return refuse(StatusCode::BAD_REQUEST, why.to_string()),
+    };
+    let asked = v1::PortForwardRequest {
+        pod_sandbox_id: sandbox.id.clone(),
+        port,
+    };
+    match state.node.runtime.runtime.clone().port_forward(asked).await {
+        Ok(answer) => proxy(&answer.into_inner().url, request, state.config.streaming_idle_timeout).await,
         Err(status) => refuse(StatusCode::INTERNAL_SERVER_ERROR, status.message()),
     }
 }

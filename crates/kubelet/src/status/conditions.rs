@@ -16,6 +16,65 @@ pub fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondit
     status.conditions.iter().flatten().find(|c| c.type_ == type_)
 }
 
+/// The reason of a pod whose init containers have not all done their work.
+const UNINITIALIZED: &str = "ContainersNotInitialized";
+
+fn names(list: &[&str]) -> String {
+    format!("[{}]", list.join(" "))
+}
+
+/// Reason and message of the condition `Initialized`.
+fn why_uninitialized(
+    known: &Known,
+    phase: &str,
+    init: &[ContainerStatus],
+    regular: &[ContainerStatus],
+) -> (&'static str, String) {
+    let pod = known.pod;
+    let incomplete: Vec<&str> = pod
+        .init_containers()
+        .iter()
+        .zip(init)
+        .filter(|(c, s)| {
+            if is_sidecar(c) {
+                s.started != Some(true)
+            } else {
+                !s.ready
+            }
+        })
+        .map(|(c, _)| c.name.as_str())
+        .collect();
+    let started_before = regular.iter().any(|s| s.started == Some(true) || end_of(s).is_some());
+    match phase {
+        "Succeeded" => ("PodCompleted", String::new()),
+        _ if started_before || incomplete.is_empty() => ("", String::new()),
+        _ => (
+            UNINITIALIZED,
+            format!("containers with incomplete status: {}", names(&incomplete)),
+        ),
+    }
+}
+
+/// What keeps the gates of a pod's readiness from being met.
+fn unmet_gates(known: &Known, old: &PodStatus) -> Vec<String> {
+    let pod = known.pod;
+    pod.spec
+        .iter()
+        .flat_map(|s| s.readiness_gates.iter().flatten())
+        .filter_map(|gate| match condition(old, &gate.condition_type) {
+            None => Some(format!(
+                "corresponding condition of pod readiness gate {:?} does not exist.",
+                gate.condition_type
+            )),
+            Some(c) if c.status == "True" => None,
+            Some(c) => Some(format!(
+                "the status of pod readiness gate {:?} is not \"True\", but {}",
+                gate.condition_type, c.status
+            )),
+        })
+        .collect()
+}
+
 pub(super) fn conditions(
     known: &Known,
     old: &PodStatus,
@@ -24,7 +83,6 @@ pub(super) fn conditions(
     regular: &[ContainerStatus],
 ) -> Vec<PodCondition> {
     let pod = known.pod;
-    let names = |list: &[&str]| format!("[{}]", list.join(" "));
     let make = |type_: &str, ok: bool, reason: &str, message: String| {
         let status = if ok { "True" } else { "False" };
         let before = condition(old, type_).filter(|c| c.status == status);
@@ -44,30 +102,8 @@ pub(super) fn conditions(
         .runtime
         .sandbox()
         .is_some_and(|s| s.ready && (pod.host_network() || !s.ips.is_empty()));
-    let incomplete: Vec<&str> = pod
-        .init_containers()
-        .iter()
-        .zip(init)
-        .filter(|(c, s)| {
-            if is_sidecar(c) {
-                s.started != Some(true)
-            } else {
-                !s.ready
-            }
-        })
-        .map(|(c, _)| c.name.as_str())
-        .collect();
-    let started_before = regular.iter().any(|s| s.started == Some(true) || end_of(s).is_some());
-    let initialized = match phase {
-        "Succeeded" => make("Initialized", true, "PodCompleted", String::new()),
-        _ if started_before || incomplete.is_empty() => make("Initialized", true, "", String::new()),
-        _ => make(
-            "Initialized",
-            false,
-            "ContainersNotInitialized",
-            format!("containers with incomplete status: {}", names(&incomplete)),
-        ),
-    };
+    let (reason, message) = why_uninitialized(known, phase, init, regular);
+    let initialized = make("Initialized", reason != UNINITIALIZED, reason, message);
     let sidecars = pod
         .init_containers()
         .iter()
@@ -89,22 +125,7 @@ pub(super) fn conditions(
         ),
         _ => (true, "", String::new()),
     };
-    let gates: Vec<String> = pod
-        .spec
-        .iter()
-        .flat_map(|s| s.readiness_gates.iter().flatten())
-        .filter_map(|gate| match condition(old, &gate.condition_type) {
-            None => Some(format!(
-                "corresponding condition of pod readiness gate {:?} does not exist.",
-                gate.condition_type
-            )),
-            Some(c) if c.status == "True" => None,
-            Some(c) => Some(format!(
-                "the status of pod readiness gate {:?} is not \"True\", but {}",
-                gate.condition_type, c.status
-            )),
-        })
-        .collect();
+    let gates = unmet_gates(known, old);
     let ready = if ok && !gates.is_empty() {
         make("Ready", false, "ReadinessGatesNotReady", gates.join(", "))
     } else {

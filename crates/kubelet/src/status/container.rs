@@ -86,6 +86,71 @@ fn terminated(s: &RuntimeContainer, runtime_name: &str) -> ContainerStateTermina
     }
 }
 
+/// The status of a container that the runtime does not have: it waits, or it ended and was cleaned away. `removed` is for one that
+/// was taken away so that all start anew.
+fn without_container(
+    mut status: ContainerStatus,
+    old: Option<ContainerStatus>,
+    waiting: ContainerState,
+    removed: bool,
+) -> ContainerStatus {
+    if removed {
+        // It is told so once, and then waits for its turn.
+        let told = old
+            .as_ref()
+            .is_some_and(|o| o.state.as_ref().is_some_and(|s| s.waiting.is_some()));
+        status.restart_count += i32::from(!told);
+        status.last_state = Some(ContainerState {
+            terminated: Some(ContainerStateTerminated {
+                exit_code: 137,
+                reason: Some(RESTARTING_ALL.to_owned()),
+                message: Some(REMOVED_TO_RESTART.to_owned()),
+                ..ContainerStateTerminated::default()
+            }),
+            ..ContainerState::default()
+        });
+        status.state = Some(waiting);
+        status.started = Some(false);
+        return status;
+    }
+    let old_end = old
+        .as_ref()
+        .and_then(|o| o.state.as_ref())
+        .filter(|s| s.terminated.is_some());
+    if let Some(state) = old_end {
+        // Its container has been cleaned away; what was said of it stands.
+        return ContainerStatus {
+            state: Some(state.clone()),
+            ..old.unwrap_or(status)
+        };
+    }
+    status.last_state = old.as_ref().and_then(|o| o.last_state.clone());
+    status.state = Some(waiting);
+    status.started = Some(false);
+    status
+}
+
+/// The state of a container that waits: for what the worker says of it, or for its turn.
+fn waiting(known: &Known, kind: Kind, name: &str) -> ContainerState {
+    let waiting_state = |reason: &str, message: &str| ContainerState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message: (!message.is_empty()).then(|| message.to_owned()),
+        }),
+        ..ContainerState::default()
+    };
+    let has_init = !known.pod.init_containers().is_empty() && kind != Kind::Ephemeral;
+    let default_reason = if has_init {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    };
+    match known.waiting.get(name) {
+        Some((reason, message)) => waiting_state(reason, message),
+        None => waiting_state(default_reason, ""),
+    }
+}
+
 pub(super) fn container_status(
     known: &Known,
     kind: Kind,
@@ -95,28 +160,12 @@ pub(super) fn container_status(
     let name = &container.name;
     let newest = known.runtime.newest(name);
     let previous = known.runtime.containers.iter().filter(|c| c.name == *name).nth(1);
-    let waiting_state = |reason: &str, message: &str| ContainerState {
-        waiting: Some(ContainerStateWaiting {
-            reason: Some(reason.to_owned()),
-            message: (!message.is_empty()).then(|| message.to_owned()),
-        }),
-        ..ContainerState::default()
-    };
     let ended = |s: &RuntimeContainer| ContainerState {
         terminated: Some(terminated(s, known.runtime_name)),
         ..ContainerState::default()
     };
-    let has_init = !known.pod.init_containers().is_empty() && kind != Kind::Ephemeral;
-    let default_reason = if has_init {
-        "PodInitializing"
-    } else {
-        "ContainerCreating"
-    };
     let reason = known.waiting.get(name);
-    let wait = || match reason {
-        Some((reason, message)) => waiting_state(reason, message),
-        None => waiting_state(default_reason, ""),
-    };
+    let wait = || waiting(known, kind, name);
     let old_restarts = old.as_ref().map_or(0, |o| o.restart_count);
     let old_last = old.as_ref().and_then(|o| o.last_state.clone());
     let mut status = ContainerStatus {
@@ -128,40 +177,8 @@ pub(super) fn container_status(
         ..ContainerStatus::default()
     };
     let Some(s) = newest else {
-        if reason.is_some_and(|(reason, _)| reason == RESTARTING_ALL) {
-            // It is told so once, and then waits for its turn.
-            let told = old
-                .as_ref()
-                .is_some_and(|o| o.state.as_ref().is_some_and(|s| s.waiting.is_some()));
-            status.restart_count += i32::from(!told);
-            status.last_state = Some(ContainerState {
-                terminated: Some(ContainerStateTerminated {
-                    exit_code: 137,
-                    reason: Some(RESTARTING_ALL.to_owned()),
-                    message: Some(REMOVED_TO_RESTART.to_owned()),
-                    ..ContainerStateTerminated::default()
-                }),
-                ..ContainerState::default()
-            });
-            status.state = Some(wait());
-            status.started = Some(false);
-            return status;
-        }
-        let old_end = old
-            .as_ref()
-            .and_then(|o| o.state.as_ref())
-            .filter(|s| s.terminated.is_some());
-        if let Some(state) = old_end {
-            // Its container has been cleaned away; what was said of it stands.
-            return ContainerStatus {
-                state: Some(state.clone()),
-                ..old.unwrap_or(status)
-            };
-        }
-        status.last_state = old_last;
-        status.state = Some(wait());
-        status.started = Some(false);
-        return status;
+        let removed = reason.is_some_and(|(reason, _)| reason == RESTARTING_ALL);
+        return without_container(status, old, wait(), removed);
     };
     status.container_id = Some(format!("{}://{}", known.runtime_name, s.id));
     status.image = s.image.clone();

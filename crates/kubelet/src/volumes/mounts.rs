@@ -99,9 +99,35 @@ pub fn container_mounts(
             reason,
         });
     }
+    let place = Place {
+        pod,
+        container,
+        volumes,
+        env,
+        pod_dir,
+        recursive,
+    };
     for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let names = || (mount.name.clone(), container.name.clone());
-        let recursive_read_only = recursive_read_only(mount, recursive).map_err(|reason| {
+        mounts.push(place.mount(index, mount)?);
+    }
+    Ok(mounts)
+}
+
+/// The container whose mounts are made, and what there is to mount.
+struct Place<'a> {
+    pod: &'a Pod,
+    container: &'a Container,
+    volumes: &'a BTreeMap<String, PathBuf>,
+    env: &'a [(String, String)],
+    pod_dir: &'a Path,
+    recursive: bool,
+}
+
+impl Place<'_> {
+    /// The mount at a place of the container's list.
+    fn mount(&self, index: usize, mount: &VolumeMount) -> Result<v1::Mount, MountError> {
+        let names = || (mount.name.clone(), self.container.name.clone());
+        let recursive_read_only = recursive_read_only(mount, self.recursive).map_err(|reason| {
             let (volume, container) = names();
             MountError::Unsupported {
                 volume,
@@ -122,7 +148,8 @@ pub fn container_mounts(
             mount_options: mount.bind_mount_options.clone().unwrap_or_default(),
             ..Default::default()
         };
-        let spec = pod
+        let spec = self
+            .pod
             .spec
             .iter()
             .flat_map(|s| s.volumes.iter().flatten())
@@ -136,27 +163,27 @@ pub fn container_mounts(
                 image: image.reference.clone().unwrap_or_default(),
                 ..Default::default()
             });
-            mounts.push(made);
-            continue;
+            return Ok(made);
         }
-        let Some(path) = volumes.get(&mount.name) else {
+        let Some(path) = self.volumes.get(&mount.name) else {
             let (volume, container) = names();
             return Err(MountError::NoVolume { volume, container });
         };
         let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
             (Some(path), _) if !path.is_empty() => path.clone(),
             (_, Some(expr)) => expand(expr, &|name| {
-                env.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())
+                self.env.iter().find(|(k, _)| k == name).map(|(_, v)| v.clone())
             }),
             _ => String::new(),
         };
         let host = if sub_path.is_empty() {
             path.clone()
         } else {
-            let at = pod_dir
+            let at = self
+                .pod_dir
                 .join("volume-subpaths")
                 .join(&mount.name)
-                .join(&container.name)
+                .join(&self.container.name)
                 .join(index.to_string());
             bind_sub_path(path, &sub_path, &at).map_err(|reason| {
                 let (volume, container) = names();
@@ -180,9 +207,8 @@ pub fn container_mounts(
             })?;
         }
         made.host_path = host.to_string_lossy().into_owned();
-        mounts.push(made);
+        Ok(made)
     }
-    Ok(mounts)
 }
 
 /// Opens below the volume's root; a link that leads out of it is refused by the kernel, so a container cannot swap one in.

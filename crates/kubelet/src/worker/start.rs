@@ -62,51 +62,9 @@ fn refused(reason: &'static str, message: impl Into<String>) -> Refused {
 impl Worker {
     /// Directories, cgroup, objects, tokens and volumes.
     pub(super) async fn prepare(&mut self) -> Result<Ground, SyncError> {
-        let (mut maps, mut secrets) = volumes::references(&self.pod);
-        for (_, container) in self.pod.every_container() {
-            let more = env::references(&container);
-            maps.extend(more.0);
-            secrets.extend(more.1);
-        }
         let namespace = self.pod.namespace().to_owned();
-        let mut keep = HashMap::new();
-        for (prefix, names) in [("c/", &maps), ("s/", &secrets)] {
-            for name in names {
-                let id = format!("{prefix}{name}");
-                let held = match self.held.remove(&id).or_else(|| keep.remove(&id)) {
-                    Some(held) => held,
-                    None if prefix == "c/" => self.follow(self.node.objects.config_map(&namespace, name)),
-                    None => self.follow(self.node.objects.secret(&namespace, name)),
-                };
-                keep.insert(id, held);
-            }
-        }
-        self.held = keep;
-        let mut sources = Sources {
-            services: self.node.services_of(&namespace),
-            pod_ips: if self.pod.host_network() {
-                self.node.host_ips.clone()
-            } else {
-                Vec::new()
-            },
-            host_ips: self.node.host_ips.clone(),
-            allocatable: self.node.allocatable.clone(),
-            ..Sources::default()
-        };
-        if sources.pod_ips.is_empty() {
-            sources.pod_ips = self.runtime.sandbox().map(|s| s.ips.clone()).unwrap_or_default();
-        }
-        for (id, (held, _)) in &self.held {
-            match id.split_once('/') {
-                Some(("c", name)) => drop(
-                    sources
-                        .config_maps
-                        .insert(name.to_owned(), held.get::<ConfigMap>().await?),
-                ),
-                Some((_, name)) => drop(sources.secrets.insert(name.to_owned(), held.get::<Secret>().await?)),
-                None => {}
-            }
-        }
+        self.hold_references(&namespace);
+        let mut sources = self.sources(&namespace).await?;
         let tokens = match self.service_account_tokens().await {
             Ok(tokens) => tokens,
             Err(error) => {
@@ -117,17 +75,7 @@ impl Worker {
             }
         };
         let projected = self.projected().await;
-        let mut claims = std::mem::take(&mut self.claims);
-        let resolved = volumes::resolve(&self.node.client, &self.pod, &mut claims).await;
-        self.claims = claims;
-        resolved.inspect_err(|error| {
-            let about = self.pod.reference();
-            self.node.recorder.warning(
-                &about,
-                "FailedMount",
-                format!("Unable to attach or mount volumes: {error}"),
-            );
-        })?;
+        self.resolve_claims().await?;
         self.node.services.synced().await;
         sources.services = self.node.services_of(&namespace);
         let (node, pod) = (self.node.clone(), self.pod.clone());
@@ -165,6 +113,86 @@ impl Worker {
         let Some(volumes) = volumes.paths else {
             return Err(SyncError::Volumes(errors.join("; ")));
         };
+        let pull_secrets = self.pull_secrets(&sources);
+        Ok(Ground {
+            sources,
+            volumes,
+            pull_secrets,
+            cgroup,
+        })
+    }
+
+    /// Follows the ConfigMaps and Secrets that the pod names, and no others any more.
+    fn hold_references(&mut self, namespace: &str) {
+        let (mut maps, mut secrets) = volumes::references(&self.pod);
+        for (_, container) in self.pod.every_container() {
+            let more = env::references(&container);
+            maps.extend(more.0);
+            secrets.extend(more.1);
+        }
+        let mut keep = HashMap::new();
+        for (prefix, names) in [("c/", &maps), ("s/", &secrets)] {
+            for name in names {
+                let id = format!("{prefix}{name}");
+                let held = match self.held.remove(&id).or_else(|| keep.remove(&id)) {
+                    Some(held) => held,
+                    None if prefix == "c/" => self.follow(self.node.objects.config_map(namespace, name)),
+                    None => self.follow(self.node.objects.secret(namespace, name)),
+                };
+                keep.insert(id, held);
+            }
+        }
+        self.held = keep;
+    }
+
+    /// What environments and volumes are made of, as far as it is known now.
+    async fn sources(&self, namespace: &str) -> Result<Sources, SyncError> {
+        let mut sources = Sources {
+            services: self.node.services_of(namespace),
+            pod_ips: if self.pod.host_network() {
+                self.node.host_ips.clone()
+            } else {
+                Vec::new()
+            },
+            host_ips: self.node.host_ips.clone(),
+            allocatable: self.node.allocatable.clone(),
+            ..Sources::default()
+        };
+        if sources.pod_ips.is_empty() {
+            sources.pod_ips = self.runtime.sandbox().map(|s| s.ips.clone()).unwrap_or_default();
+        }
+        for (id, (held, _)) in &self.held {
+            match id.split_once('/') {
+                Some(("c", name)) => drop(
+                    sources
+                        .config_maps
+                        .insert(name.to_owned(), held.get::<ConfigMap>().await?),
+                ),
+                Some((_, name)) => drop(sources.secrets.insert(name.to_owned(), held.get::<Secret>().await?)),
+                None => {}
+            }
+        }
+        Ok(sources)
+    }
+
+    /// Learns the persistent volumes of the pod's claims.
+    async fn resolve_claims(&mut self) -> Result<(), SyncError> {
+        let mut claims = std::mem::take(&mut self.claims);
+        let resolved = volumes::resolve(&self.node.client, &self.pod, &mut claims).await;
+        self.claims = claims;
+        resolved.inspect_err(|error| {
+            let about = self.pod.reference();
+            self.node.recorder.warning(
+                &about,
+                "FailedMount",
+                format!("Unable to attach or mount volumes: {error}"),
+            );
+        })?;
+        Ok(())
+    }
+
+    /// The pull secrets that there are. An event tells of the others.
+    fn pull_secrets(&self, sources: &Sources) -> Vec<Secret> {
         let names = self
             .pod
             .spec
@@ -188,12 +216,7 @@ impl Worker {
                 .recorder
                 .warning(&about, "FailedToRetrieveImagePullSecret", text);
         }
-        Ok(Ground {
-            sources,
-            volumes,
-            pull_secrets,
-            cgroup,
-        })
+        pull_secrets
     }
 
     /// Wakes the worker when the object changes.
