@@ -387,7 +387,7 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_in_gos_words() {
-        let refused = |text: &str, micro: bool| Instant::read(text, micro).unwrap_err();
+        let refused = |text: &str, micro: bool| Instant::read(text, micro).unwrap_err().to_string();
         for (text, words) in [
             (
                 "2019-06-26 09:11:58+00:00",

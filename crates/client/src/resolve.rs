@@ -36,8 +36,8 @@ pub enum ResolveError {
 enum AskError {
     #[error(transparent)]
     Message(#[from] hickory_proto::ProtoError),
-    #[error(transparent)]
-    Random(#[from] getrandom::Error),
+    #[error("{0}")]
+    Random(getrandom::Error),
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("no answer in time")]
@@ -139,7 +139,7 @@ async fn ask_both(name: &str, server: IpAddr) -> Result<Vec<IpAddr>, AskError> {
 
 async fn ask(name: &str, kind: RecordType, server: IpAddr) -> Result<Vec<IpAddr>, AskError> {
     let name = Name::from_ascii(name)?;
-    let id = (getrandom::u32()? & 0xffff) as u16;
+    let id = (getrandom::u32().map_err(AskError::Random)? & 0xffff) as u16;
     let mut query = Message::new(id, MessageType::Query, OpCode::Query);
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(name, kind));

@@ -63,8 +63,11 @@ pub enum ConfFault {
     #[error("a plugin has no type")]
     NoPluginType,
     /// No version of the specification that is offered is spoken here.
-    #[error("CNI version {0:?} is not supported ({})", VERSIONS.join(", "))]
-    Version(String),
+    #[error("CNI version {offered:?} is not supported ({})", VERSIONS.join(", "))]
+    Version {
+        /// What the file asks for.
+        offered: String,
+    },
     /// No version is offered.
     #[error("cniVersion is missing")]
     NoVersion,
@@ -244,7 +247,7 @@ fn version(map: &Map<String, Value>) -> Result<String, ConfFault> {
     match map.get("cniVersion").and_then(Value::as_str) {
         Some(v) if VERSIONS.contains(&v) => Ok(v.to_owned()),
         Some(v) if at_least(v, "0.3.0") && !at_least(v, "0.3.2") => Ok("0.3.1".to_owned()),
-        Some(v) => Err(ConfFault::Version(v.to_owned())),
+        Some(v) => Err(ConfFault::Version { offered: v.to_owned() }),
         None => Err(ConfFault::NoVersion),
     }
 }

@@ -35,24 +35,24 @@ const BRIDGE: u8 = libc::AF_BRIDGE as u8;
 
 impl Links {
     /// Says which MAC an address on the link has, for good.
-    pub fn set_neighbour(&mut self, index: i32, neighbour: Neighbour) -> Result<(), Error> {
+    pub(crate) fn set_neighbour(&mut self, index: i32, neighbour: Neighbour) -> Result<(), Error> {
         let header = header(family(neighbour.ip), index, 0);
         self.neighbour(NEWNEIGH, CREATE | REPLACE, &header, neighbour)
     }
 
     /// Forgets it, or finds it gone.
-    pub fn del_neighbour(&mut self, index: i32, neighbour: Neighbour) -> Result<(), Error> {
+    pub(crate) fn del_neighbour(&mut self, index: i32, neighbour: Neighbour) -> Result<(), Error> {
         gone(self.neighbour(DELNEIGH, 0, &header(family(neighbour.ip), index, 0), neighbour))
     }
 
     /// Says behind which outer address a VXLAN device finds a MAC.
-    pub fn set_forwarding(&mut self, index: i32, entry: Neighbour) -> Result<(), Error> {
+    pub(crate) fn set_forwarding(&mut self, index: i32, entry: Neighbour) -> Result<(), Error> {
         let header = header(BRIDGE, index, NTF_SELF);
         self.neighbour(NEWNEIGH, CREATE | REPLACE, &header, entry)
     }
 
     /// Forgets it, or finds it gone.
-    pub fn del_forwarding(&mut self, index: i32, entry: Neighbour) -> Result<(), Error> {
+    pub(crate) fn del_forwarding(&mut self, index: i32, entry: Neighbour) -> Result<(), Error> {
         gone(self.neighbour(DELNEIGH, 0, &header(BRIDGE, index, NTF_SELF), entry))
     }
 
@@ -64,7 +64,7 @@ impl Links {
     }
 
     /// The link's neighbours of one family that are there for good.
-    pub fn neighbours(&mut self, index: i32, v6: bool) -> Result<Vec<Neighbour>, Error> {
+    pub(crate) fn neighbours(&mut self, index: i32, v6: bool) -> Result<Vec<Neighbour>, Error> {
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         let message = Message::new(GETNEIGH, 0, &header(family as u8, 0, 0));
         let replies = self.socket.dump(message)?;
@@ -72,7 +72,7 @@ impl Links {
     }
 
     /// What the device's forwarding database has for good.
-    pub fn forwardings(&mut self, index: i32) -> Result<Vec<Neighbour>, Error> {
+    pub(crate) fn forwardings(&mut self, index: i32) -> Result<Vec<Neighbour>, Error> {
         let mut header = ifinfo(0, 0, 0);
         if let Some(family) = header.first_mut() {
             *family = BRIDGE;

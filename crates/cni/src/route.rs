@@ -30,7 +30,7 @@ pub(crate) struct OwnedRoute {
 impl Links {
     /// Puts the route in place of whatever leads to the same network. `onlink` takes the gateway to be on the link, also where no
     /// address of the link says so; without it the kernel refuses a gateway that it cannot reach directly.
-    pub fn set_route(&mut self, protocol: u8, route: OwnedRoute, onlink: bool) -> Result<(), Error> {
+    pub(crate) fn set_route(&mut self, protocol: u8, route: OwnedRoute, onlink: bool) -> Result<(), Error> {
         let flags = if onlink { ONLINK } else { 0 };
         self.route(
             NEWROUTE,
@@ -42,7 +42,7 @@ impl Links {
     }
 
     /// Removes it, or finds it gone.
-    pub fn del_route(&mut self, protocol: u8, route: OwnedRoute) -> Result<(), Error> {
+    pub(crate) fn del_route(&mut self, protocol: u8, route: OwnedRoute) -> Result<(), Error> {
         match self.route(DELROUTE, 0, [protocol, SCOPE_NOWHERE, 0], 0, route) {
             Err(e) if matches!(e.errno(), Some(Errno::ESRCH | Errno::ENODEV)) => Ok(()),
             other => other,
@@ -72,7 +72,7 @@ impl Links {
     }
 
     /// The routes of a family that carry the protocol number.
-    pub fn routes(&mut self, protocol: u8, v6: bool) -> Result<Vec<OwnedRoute>, Error> {
+    pub(crate) fn routes(&mut self, protocol: u8, v6: bool) -> Result<Vec<OwnedRoute>, Error> {
         let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
         let mut header = vec![family as u8];
         header.resize(12, 0);

@@ -30,7 +30,7 @@ pub(crate) struct Vxlan {
 
 impl Links {
     /// The device without learning: whoever makes it tells it where each MAC is.
-    pub fn add_vxlan(&mut self, name: &str, vxlan: &Vxlan, mac: [u8; 6], mtu: u32) -> Result<(), Error> {
+    pub(crate) fn add_vxlan(&mut self, name: &str, vxlan: &Vxlan, mac: [u8; 6], mtu: u32) -> Result<(), Error> {
         let mut message = Message::new(NEWLINK, CREATE | EXCL, &ifinfo(0, 0, 0));
         message.body.text(IFLA_IFNAME, name);
         message.body.put(IFLA_ADDRESS, &mac);
@@ -54,7 +54,7 @@ impl Links {
     }
 
     /// The link of this name, what makes it a VXLAN device if it is one, and its alias.
-    pub fn vxlan(&mut self, name: &str) -> Result<Option<(Link, Option<Vxlan>, String)>, Error> {
+    pub(crate) fn vxlan(&mut self, name: &str) -> Result<Option<(Link, Option<Vxlan>, String)>, Error> {
         let mut message = Message::new(GETLINK, 0, &ifinfo(0, 0, 0));
         message.body.text(IFLA_IFNAME, name);
         match self.socket.request(message) {
@@ -65,7 +65,7 @@ impl Links {
     }
 
     /// A note of at most 255 bytes that `ip link` shows; says whose the link is.
-    pub fn set_alias(&mut self, index: i32, alias: &str) -> Result<(), Error> {
+    pub(crate) fn set_alias(&mut self, index: i32, alias: &str) -> Result<(), Error> {
         let mut message = Message::new(NEWLINK, 0, &ifinfo(index, 0, 0));
         message.body.put(IFLA_IFALIAS, alias.as_bytes());
         self.socket.request(message).map(drop)

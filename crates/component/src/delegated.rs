@@ -30,7 +30,12 @@ pub struct User {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Question {
     /// A verb on a path.
-    Path { verb: &'static str, path: String },
+    Path {
+        /// The method in small letters, as `get`.
+        verb: &'static str,
+        /// The path of the request.
+        path: String,
+    },
     /// A verb on a part of a cluster-wide object of the core group.
     Object {
         /// The verb, `get` or another of the API's.

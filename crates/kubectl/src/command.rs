@@ -373,6 +373,59 @@ fn parse(words: Vec<OsString>) -> std::result::Result<(Cli, String), ExitCode> {
     }
 }
 
+/// Upstream's words of a command that there is not.
+fn unknown_command(name: &str, spec: &clap::Command, words: &[OsString], called: &str) -> String {
+    // a group of commands reads its flags, and then tells of all words
+    let (unknown, plain) = of_group(spec, words);
+    if called != "kubectl" {
+        if let Some(flag) = unknown {
+            let told = match flag.starts_with("--") {
+                true => format!("unknown flag: {flag}"),
+                false => format!("unknown shorthand flag: '{}' in {flag}", &flag[1..2]),
+            };
+            return format!("error: {told}\nSee '{called} --help' for usage.");
+        }
+        if called == "kubectl create" {
+            let all = plain.join(" ");
+            return format!("error: Unexpected args: [{all}]\nSee '{called} -h' for help and examples");
+        }
+        return format!(
+            "error: unknown command {}\nSee '{called} -h' for help and examples",
+            quote(&plain.join(" "))
+        );
+    }
+    let text = format!("error: unknown command {} for \"kubectl\"", quote(name));
+    let near = suggestions(name);
+    if near.is_empty() {
+        return text;
+    }
+    format!("{text}\n\nDid you mean this?\n\t{}", near.join("\n\t"))
+}
+
+/// Upstream's words of a value that a flag does not take.
+fn misfit(error: &clap::Error, flag: &str, value: &str, called: &str) -> String {
+    let reason = std::error::Error::source(error)
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let reason = match reason.as_str() {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            format!("strconv.ParseInt: parsing {}: invalid syntax", quote(value))
+        }
+        "number too large to fit in target type" | "number too small to fit in target type" => {
+            format!("strconv.ParseInt: parsing {}: value out of range", quote(value))
+        }
+        _ => reason,
+    };
+    if flag == "--dry-run" {
+        return format!("error: {reason}");
+    }
+    format!(
+        "error: invalid argument {} for {} flag: {reason}\nSee '{called} --help' for usage.",
+        quote(value),
+        quote(flag)
+    )
+}
+
 /// `words` are the command line; its last may be a flag without its value.
 fn in_upstreams_words(error: &clap::Error, spec: &clap::Command, words: &[OsString], called: &str) -> String {
     let last = words.last().and_then(|word| word.to_str()).unwrap_or_default();
@@ -393,34 +446,7 @@ fn in_upstreams_words(error: &clap::Error, spec: &clap::Command, words: &[OsStri
         ErrorKind::UnknownArgument => {
             format!("error: unexpected arguments: [{argument}]\nSee '{called} -h' for help and examples")
         }
-        ErrorKind::InvalidSubcommand => {
-            let name = context(ContextKind::InvalidSubcommand);
-            // a group of commands reads its flags, and then tells of all words
-            let (unknown, plain) = of_group(spec, words);
-            if called != "kubectl" {
-                if let Some(flag) = unknown {
-                    let told = match flag.starts_with("--") {
-                        true => format!("unknown flag: {flag}"),
-                        false => format!("unknown shorthand flag: '{}' in {flag}", &flag[1..2]),
-                    };
-                    return format!("error: {told}\nSee '{called} --help' for usage.");
-                }
-                if called == "kubectl create" {
-                    let all = plain.join(" ");
-                    return format!("error: Unexpected args: [{all}]\nSee '{called} -h' for help and examples");
-                }
-                return format!(
-                    "error: unknown command {}\nSee '{called} -h' for help and examples",
-                    quote(&plain.join(" "))
-                );
-            }
-            let text = format!("error: unknown command {} for \"kubectl\"", quote(&name));
-            let near = suggestions(&name);
-            if near.is_empty() {
-                return text;
-            }
-            format!("{text}\n\nDid you mean this?\n\t{}", near.join("\n\t"))
-        }
+        ErrorKind::InvalidSubcommand => unknown_command(&context(ContextKind::InvalidSubcommand), spec, words, called),
         ErrorKind::InvalidValue if context(ContextKind::InvalidValue).is_empty() && flag.starts_with('-') => {
             let letter = last.strip_prefix('-').filter(|l| l.len() == 1);
             let flag = letter.map_or(flag, |l| format!("'{l}' in -{l}"));
@@ -450,29 +476,7 @@ fn in_upstreams_words(error: &clap::Error, spec: &clap::Command, words: &[OsStri
             let names: Vec<String> = names.map(quote).collect();
             format!("error: required flag(s) {} not set", names.join(", "))
         }
-        ErrorKind::ValueValidation => {
-            let value = context(ContextKind::InvalidValue);
-            let reason = std::error::Error::source(error)
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            let reason = match reason.as_str() {
-                "invalid digit found in string" | "cannot parse integer from empty string" => {
-                    format!("strconv.ParseInt: parsing {}: invalid syntax", quote(&value))
-                }
-                "number too large to fit in target type" | "number too small to fit in target type" => {
-                    format!("strconv.ParseInt: parsing {}: value out of range", quote(&value))
-                }
-                _ => reason,
-            };
-            if flag == "--dry-run" {
-                return format!("error: {reason}");
-            }
-            format!(
-                "error: invalid argument {} for {} flag: {reason}\nSee '{called} --help' for usage.",
-                quote(&value),
-                quote(&flag)
-            )
-        }
+        ErrorKind::ValueValidation => misfit(error, &flag, &context(ContextKind::InvalidValue), called),
         _ => error.render().to_string().trim_end().to_owned(),
     }
 }

@@ -405,7 +405,7 @@ mod tests {
         }
         for (image, name) in [("UPPER/Case:x", "Case"), ("Nginx", "library/Nginx"), ("a/B", "a/B")] {
             let want = format!("invalid reference format: repository name ({name}) must be lowercase");
-            assert_eq!(check(image), Err(want));
+            assert_eq!(check(image).unwrap_err().to_string(), want);
         }
         assert_eq!(with_tag("localhost:5000/a"), "localhost:5000/a:latest");
         assert_eq!(with_tag("a:1"), "a:1");

@@ -6,7 +6,7 @@ use cni::link::Net;
 
 /// `ipBlock` of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Block {
+pub struct Block {
     pub cidr: Net,
     pub except: Vec<Net>,
 }

@@ -80,6 +80,9 @@ pub struct Decider {
     shapes: HashMap<u64, Vec<Option<Remembered>>>,
 }
 
+/// The place of a node in the snapshot, and its raw scores by plugin.
+type Scored = (usize, SmallVec<[i64; 8]>);
+
 impl Decider {
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Decider {
         Decider {
@@ -201,64 +204,14 @@ impl Decider {
             Vec::new()
         };
         answers.resize(nodes, None);
-        let mut asked = 0;
-        meter.point(
-            Point::Filter,
-            || {
-                let mut feasible = false;
-                for (node, answer) in snapshot.nodes.iter().zip(&mut answers) {
-                    if answer.as_ref().is_none_or(|a| a.generation != node.generation) {
-                        asked += 1;
-                        let verdict = self.ask(&mut cycle, node);
-                        *answer = Some(Remembered {
-                            generation: node.generation,
-                            verdict,
-                        });
-                    }
-                    feasible |= matches!(answer.as_ref().map(|a| &a.verdict), Some(Verdict::Feasible(_)));
-                }
-                feasible
-            },
-            |feasible| *feasible,
-        );
-        meter.asked(&self.plugins, Point::Filter, asked);
-        meter.filters(&self.plugins, &cycle);
-        meter
-            .point(
-                Point::PreScore,
-                || {
-                    for plugin in &self.plugins {
-                        meter.plugin(Point::PreScore, &**plugin, || {
-                            plugin.pre_score(&mut cycle);
-                            Ok(())
-                        })?;
-                    }
-                    Ok::<(), Refusal>(())
-                },
-                Result::is_ok,
-            )
-            .map_err(|whole| Failure {
-                nodes,
-                refusals: Vec::new(),
-                whole: Some(whole),
-            })?;
+        self.filter(&mut cycle, &mut answers, meter);
+        self.pre_score(&mut cycle, meter).map_err(|whole| Failure {
+            nodes,
+            refusals: Vec::new(),
+            whole: Some(whole),
+        })?;
         meter.asked(&self.plugins, Point::PreScore, 1);
-        let mut feasible: Vec<(usize, SmallVec<[i64; 8]>)> = Vec::new();
-        let mut refusals = Vec::new();
-        let mut scored = 0;
-        for (at, answer) in answers.iter_mut().enumerate() {
-            match answer.as_mut().map(|a| &mut a.verdict) {
-                Some(Verdict::Refused(refusal)) => refusals.push(refusal.clone()),
-                Some(Verdict::Feasible(scores)) => {
-                    if scores.is_empty() {
-                        scored += 1;
-                        *scores = self.raw_scores(&cycle, &snapshot.nodes[at]);
-                    }
-                    feasible.push((at, scores.clone()));
-                }
-                None => {}
-            }
-        }
+        let (feasible, refusals, scored) = self.scored(&cycle, &mut answers);
         if alike {
             self.shapes.insert(pod.shape, answers);
         }
@@ -271,13 +224,72 @@ impl Decider {
         })
     }
 
+    /// Asks the filters about every node whose answer is not known or not current.
+    fn filter(&self, cycle: &mut Cycle<'_>, answers: &mut [Option<Remembered>], meter: &Meter<'_>) {
+        let snapshot = cycle.snapshot;
+        let mut asked = 0;
+        meter.point(
+            Point::Filter,
+            || {
+                let mut feasible = false;
+                for (node, answer) in snapshot.nodes.iter().zip(answers.iter_mut()) {
+                    if answer.as_ref().is_none_or(|a| a.generation != node.generation) {
+                        asked += 1;
+                        let verdict = self.ask(cycle, node);
+                        *answer = Some(Remembered {
+                            generation: node.generation,
+                            verdict,
+                        });
+                    }
+                    feasible |= matches!(answer.as_ref().map(|a| &a.verdict), Some(Verdict::Feasible(_)));
+                }
+                feasible
+            },
+            |feasible| *feasible,
+        );
+        meter.asked(&self.plugins, Point::Filter, asked);
+        meter.filters(&self.plugins, cycle);
+    }
+
+    fn pre_score(&self, cycle: &mut Cycle<'_>, meter: &Meter<'_>) -> Result<(), Refusal> {
+        meter.point(
+            Point::PreScore,
+            || {
+                for plugin in &self.plugins {
+                    meter.plugin(Point::PreScore, &**plugin, || {
+                        plugin.pre_score(cycle);
+                        Ok(())
+                    })?;
+                }
+                Ok::<(), Refusal>(())
+            },
+            Result::is_ok,
+        )
+    }
+
+    /// The nodes that fit with their raw scores, why the others do not, and how many were scored anew.
+    fn scored(&self, cycle: &Cycle<'_>, answers: &mut [Option<Remembered>]) -> (Vec<Scored>, Vec<Refusal>, u64) {
+        let mut feasible: Vec<Scored> = Vec::new();
+        let mut refusals = Vec::new();
+        let mut scored = 0;
+        for (at, answer) in answers.iter_mut().enumerate() {
+            match answer.as_mut().map(|a| &mut a.verdict) {
+                Some(Verdict::Refused(refusal)) => refusals.push(refusal.clone()),
+                Some(Verdict::Feasible(scores)) => {
+                    if scores.is_empty() {
+                        scored += 1;
+                        *scores = self.raw_scores(cycle, &cycle.snapshot.nodes[at]);
+                    }
+                    feasible.push((at, scores.clone()));
+                }
+                None => {}
+            }
+        }
+        (feasible, refusals, scored)
+    }
+
     /// NormalizeScore, the weighted sum, and one of those that share the first place.
-    fn best(
-        &self,
-        cycle: &Cycle<'_>,
-        feasible: &[(usize, SmallVec<[i64; 8]>)],
-        chance: &mut dyn FnMut(usize) -> usize,
-    ) -> Option<usize> {
+    fn best(&self, cycle: &Cycle<'_>, feasible: &[Scored], chance: &mut dyn FnMut(usize) -> usize) -> Option<usize> {
         if let [(only, _)] = feasible {
             return Some(*only);
         }

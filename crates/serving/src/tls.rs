@@ -134,7 +134,7 @@ fn name_of(suite: CipherSuite) -> String {
 mod tests {
     use super::*;
 
-    fn settings(suites: &[&str], min: &str) -> Result<TlsSettings, String> {
+    fn settings(suites: &[&str], min: &str) -> Result<TlsSettings, TlsError> {
         let suites: Vec<String> = suites.iter().map(|s| (*s).to_owned()).collect();
         TlsSettings::new(&suites, min)
     }
@@ -176,7 +176,7 @@ mod tests {
             (vec![], "VersionTLS10", "TLS begins at 1.2"),
             (vec![], "1.2", "unknown tls version \"1.2\""),
         ] {
-            let said = settings(&suites, min).unwrap_err();
+            let said = settings(&suites, min).unwrap_err().to_string();
             assert!(said.contains(why), "{said}");
         }
     }

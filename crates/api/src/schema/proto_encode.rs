@@ -186,6 +186,34 @@ impl Schema {
         }
     }
 
+    /// A schema of a definition where something else may stand.
+    fn schema_or(&self, ty: TypeId, scalar: Scalar, value: &Value, out: &mut Reversed) -> Result<(), EncodeError> {
+        let wrong = || self.wrong(ty, value);
+        let json_schema = self.json_schema.ok_or_else(wrong)?;
+        match value {
+            Value::Object(_) if scalar == Scalar::SchemaOrBool => {
+                self.one(2, json_schema, value, out)?;
+                out.number(1, 1);
+            }
+            Value::Object(_) => self.one(1, json_schema, value, out)?,
+            Value::Array(items) if scalar == Scalar::SchemaOrStrings => {
+                for item in items.iter().rev() {
+                    out.bytes(2, item.as_str().ok_or_else(wrong)?.as_bytes());
+                }
+            }
+            Value::Array(items) if scalar == Scalar::SchemaOrArray => {
+                for item in items.iter().rev() {
+                    self.one(2, json_schema, item, out)?;
+                }
+            }
+            Value::Bool(allows) => out.number(1, i64::from(*allows)),
+            Value::Null if scalar == Scalar::SchemaOrBool => out.number(1, 0),
+            Value::Null => {}
+            _ => return Err(wrong()),
+        }
+        Ok(())
+    }
+
     fn scalar(
         &self,
         tag: u32,
@@ -272,28 +300,7 @@ impl Schema {
                 out.close(tag, start);
             }
             Scalar::SchemaOrArray | Scalar::SchemaOrBool | Scalar::SchemaOrStrings => {
-                let json_schema = self.json_schema.ok_or_else(wrong)?;
-                match value {
-                    Value::Object(_) if scalar == Scalar::SchemaOrBool => {
-                        self.one(2, json_schema, value, out)?;
-                        out.number(1, 1);
-                    }
-                    Value::Object(_) => self.one(1, json_schema, value, out)?,
-                    Value::Array(items) if scalar == Scalar::SchemaOrStrings => {
-                        for item in items.iter().rev() {
-                            out.bytes(2, item.as_str().ok_or_else(wrong)?.as_bytes());
-                        }
-                    }
-                    Value::Array(items) if scalar == Scalar::SchemaOrArray => {
-                        for item in items.iter().rev() {
-                            self.one(2, json_schema, item, out)?;
-                        }
-                    }
-                    Value::Bool(allows) => out.number(1, i64::from(*allows)),
-                    Value::Null if scalar == Scalar::SchemaOrBool => out.number(1, 0),
-                    Value::Null => {}
-                    _ => return Err(wrong()),
-                }
+                self.schema_or(ty, scalar, value, out)?;
                 out.close(tag, start);
             }
             Scalar::Any => return Err(wrong()),

@@ -11,7 +11,7 @@ use crate::checker::{Checked, Reference};
 use crate::environment::{Environment, Function};
 use crate::library;
 use crate::types::Type;
-use crate::value::{Entries, Fault, List, Map, Text, Value, error};
+use crate::value::{Entries, Fault, List, Map, Text, Value, error, refused};
 
 /// How many patterns of an expression are compiled when it is planned.
 const MAX_PATTERNS: usize = 64;
@@ -231,9 +231,9 @@ impl<'c> Planner<'c> {
     fn pattern(&mut self, pattern: &str) -> Result<Option<regex::Regex>, Fault> {
         self.patterns += 1;
         if self.patterns > MAX_PATTERNS {
-            return library::check_pattern(pattern).map(|()| None).or_else(error);
+            return library::check_pattern(pattern).map(|()| None).or_else(refused);
         }
-        library::compile(pattern).map(Some).or_else(error)
+        library::compile(pattern).map(Some).or_else(refused)
     }
 
     fn slot(&mut self) -> usize {

@@ -206,6 +206,37 @@ pub enum Expr {
     Notrack,
 }
 
+fn fib_type(a: &mut Attributes, to: u32, source: bool) {
+    const ADDRTYPE: u32 = 3;
+    const SADDR: u32 = 1;
+    const DADDR: u32 = 2;
+    a.be32(1, register(to));
+    a.be32(2, ADDRTYPE);
+    a.be32(3, if source { SADDR } else { DADDR });
+}
+
+/// `kind` is 0 for the source, 1 for the destination.
+fn nat(a: &mut Attributes, kind: u32, family: Family, address: u32, port: Option<u32>) {
+    a.be32(1, kind);
+    a.be32(2, family as u32);
+    a.be32(3, register(address));
+    if let Some(port) = port {
+        a.be32(5, register(port));
+    }
+}
+
+fn reject(a: &mut Attributes, of: Family) {
+    // Port unreachable, in the numbers of ICMP, ICMPv6 and nftables' own for both. The latter only
+    // drops in a table of one family.
+    let (kind, code) = match of {
+        Family::Ipv4 => (0, 3),
+        Family::Ipv6 => (0, 4),
+        Family::Inet => (2, 1),
+    };
+    a.be32(1, kind);
+    a.u8(2, code);
+}
+
 /// The netlink number of a 32-bit register.
 fn register(n: u32) -> u32 {
     8 + n
@@ -253,17 +284,13 @@ impl Expr {
                 a.be32(3, *offset);
                 a.be32(4, *len);
             }
-            Expr::Meta { to, key } => {
+            Expr::Meta { to, key } | Expr::Ct { to, key } => {
                 a.be32(1, register(*to));
                 a.be32(2, *key);
             }
             Expr::SetMeta { from, key } => {
                 a.be32(2, *key);
                 a.be32(3, register(*from));
-            }
-            Expr::Ct { to, key } => {
-                a.be32(1, register(*to));
-                a.be32(2, *key);
             }
             Expr::Compare { from, op, data } => {
                 a.be32(1, register(*from));
@@ -319,44 +346,16 @@ impl Expr {
                 a.be32(2, *modulus);
                 a.be32(3, 1);
             }
-            Expr::FibType { to, source } => {
-                const ADDRTYPE: u32 = 3;
-                const SADDR: u32 = 1;
-                const DADDR: u32 = 2;
-                a.be32(1, register(*to));
-                a.be32(2, ADDRTYPE);
-                a.be32(3, if *source { SADDR } else { DADDR });
-            }
-            Expr::Dnat { family, address, port } => {
-                a.be32(1, 1);
-                a.be32(2, *family as u32);
-                a.be32(3, register(*address));
-                if let Some(port) = port {
-                    a.be32(5, register(*port));
-                }
-            }
-            Expr::Snat { family, address } => {
-                a.be32(1, 0);
-                a.be32(2, *family as u32);
-                a.be32(3, register(*address));
-            }
+            Expr::FibType { to, source } => fib_type(a, *to, *source),
+            Expr::Dnat { family, address, port } => nat(a, 1, *family, *address, *port),
+            Expr::Snat { family, address } => nat(a, 0, *family, *address, None),
             Expr::Masquerade { fully_random } => {
                 const RANDOM_FULLY: u32 = 0x10;
                 if *fully_random {
                     a.be32(1, RANDOM_FULLY);
                 }
             }
-            Expr::Reject => {
-                // Port unreachable, in the numbers of ICMP, ICMPv6 and nftables' own for both. The latter only
-                // drops in a table of one family.
-                let (kind, code) = match of {
-                    Family::Ipv4 => (0, 3),
-                    Family::Ipv6 => (0, 4),
-                    Family::Inet => (2, 1),
-                };
-                a.be32(1, kind);
-                a.u8(2, code);
-            }
+            Expr::Reject => reject(a, of),
             Expr::RejectReset => a.be32(1, 1),
             Expr::Limit { rate, burst } => {
                 a.be64(1, *rate);

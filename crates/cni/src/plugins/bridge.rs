@@ -176,7 +176,7 @@ impl Conf {
             let net: Net = config
                 .address
                 .parse()
-                .map_err(|e| PluginError::new(code::DECODING_FAILURE, e))?;
+                .map_err(|e: crate::link::NetError| PluginError::new(code::DECODING_FAILURE, e.to_string()))?;
             if config.gateway.is_none() && (self.is_gateway || self.is_default_gateway) {
                 config.gateway = Some(first_host(net));
             }

@@ -56,7 +56,7 @@ pub(super) fn configure(
             let to: Net = route
                 .dst
                 .parse()
-                .map_err(|e| PluginError::new(code::DECODING_FAILURE, e))?;
+                .map_err(|e: crate::link::NetError| PluginError::new(code::DECODING_FAILURE, e.to_string()))?;
             let default = nets
                 .iter()
                 .find(|(n, _)| n.ip.is_ipv4() == to.ip.is_ipv4())

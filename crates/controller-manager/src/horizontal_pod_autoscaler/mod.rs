@@ -264,7 +264,7 @@ impl Controller {
         let mut scale = match found {
             Ok(scale) => scale,
             Err(error) => {
-                without_scale(&error, &mut look.draft);
+                without_scale(&error.to_string(), &mut look.draft);
                 return Ok(("none", Fault::Internal));
             }
         };
@@ -306,7 +306,7 @@ impl Controller {
             return Ok(("none", fault));
         };
         if let Err(error) = scale.write(&self.client, to.replicas).await {
-            known.not_rescaled(&to, &error, statuses, &mut look.draft);
+            known.not_rescaled(&to, &error.to_string(), statuses, &mut look.draft);
             return Ok(("none", Fault::Internal));
         }
         let Rescale { replicas, reason } = &to;

@@ -377,7 +377,7 @@ mod tests {
             ..Policy::default()
         };
         assert_eq!(
-            policy.thresholds().unwrap_err(),
+            policy.thresholds().unwrap_err().to_string(),
             "grace period must be specified for the soft eviction threshold memory.available"
         );
         policy.soft_grace = parse_grace(&statements(&[("memory.available", "1m30s")])).unwrap();

@@ -168,7 +168,7 @@ impl LogQuery {
             invalid("tailLines", json!(lines), &why);
         }
         if let Some(why) = Pattern::new(&options.pattern).problem() {
-            invalid("pattern", json!(options.pattern), why);
+            invalid("pattern", json!(options.pattern), &why.to_string());
         }
         if self.services.is_empty() && self.files.is_empty() {
             errors.push(FieldError::required("query", "cannot be empty with options"));

@@ -207,6 +207,19 @@ pub(super) fn container_status(
         Some(limits) => in_use(given, &limits, memory),
         None => given,
     });
+    set_state(&mut status, known, kind, container, s);
+    status
+}
+
+/// What the container does: its state, and whether it is started and ready.
+fn set_state(status: &mut ContainerStatus, known: &Known, kind: Kind, container: &Container, s: &RuntimeContainer) {
+    let ended = || {
+        Some(ContainerState {
+            terminated: Some(terminated(s, known.runtime_name)),
+            ..ContainerState::default()
+        })
+    };
+    let wait = || Some(waiting(known, kind, &container.name));
     let started = known.probed.started.contains(&s.id);
     let plain_init = kind == Kind::Init && !is_sidecar(container);
     match s.state {
@@ -234,25 +247,24 @@ pub(super) fn container_status(
         }
         // One that is not started again has ended, whatever kept it from starting: an image that came to be another one.
         State::Exited
-            if reason.is_some()
+            if known.waiting.contains_key(&container.name)
                 && !known.terminal
                 && (restarts(known.pod, container, s.exit_code) || restarts_all(container, s.exit_code)) =>
         {
-            status.state = Some(wait());
-            status.last_state = Some(ended(s));
+            status.state = wait();
+            status.last_state = ended();
             status.started = Some(false);
         }
         State::Exited => {
-            status.state = Some(ended(s));
+            status.state = ended();
             status.ready = plain_init && s.exit_code == 0;
             status.started = Some(false);
         }
         State::Created | State::Unknown => {
-            status.state = Some(wait());
+            status.state = wait();
             status.started = Some(false);
         }
     }
-    status
 }
 
 /// Where the container's volumes are, as its spec says. Upstream does not ask the runtime, which knows no names of volumes.

@@ -238,10 +238,10 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "v"}, "spec": source})).unwrap()
         };
         let at = volume(json!({"hostPath": {"path": "/x"}, "capacity": {"storage": "1Gi"}}));
-        assert_eq!(set_up(&at, dir.path(), None, false), Ok("/x".into()));
+        assert_eq!(set_up(&at, dir.path(), None, false).unwrap(), Path::new("/x"));
         let nfs = volume(json!({"nfs": {"server": "s", "path": "/"}, "accessModes": ["ReadWriteOnce"]}));
         let refused = set_up(&nfs, dir.path(), None, false).unwrap_err();
-        assert_eq!(refused, "persistent volumes of type nfs are not supported by this node");
+        assert_eq!(refused.to_string(), "persistent volumes of type nfs are not supported by this node");
         let gone = volume(json!({"local": {"path": dir.path().join("gone")}}));
         assert!(set_up(&gone, dir.path(), None, false).is_err());
     }

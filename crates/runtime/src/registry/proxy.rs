@@ -43,7 +43,7 @@ impl Proxies {
     }
 
     /// The proxy for an address. Never one for the node itself.
-    pub fn of(&self, uri: &Uri) -> Option<Proxy> {
+    pub(crate) fn of(&self, uri: &Uri) -> Option<Proxy> {
         let secure = uri.scheme_str() == Some("https");
         let proxy = if secure { &self.https } else { &self.http };
         let host = uri

@@ -7,7 +7,7 @@ use api::selectors::LabelSelector;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::raw::{RawAffinityTerm, RawContainer, RawContainerStatus, RawPod};
+use super::raw::{RawAffinityTerm, RawContainer, RawContainerStatus, RawPod, RawPodAffinity, RawSpread};
 use super::{AffinityTerm, HostPort, PodAffinity, PodError, PodInfo, Spread};
 use crate::label::{LabelText, keyed_hash};
 use crate::node_affinity::{NodeSelector, Requirement, Term};
@@ -44,6 +44,73 @@ fn selector(
     LabelSelector::from_tree(&tree).map_err(|e| PodError::Selector(object.key(), e))
 }
 
+/// The ports of the node that a pod takes.
+fn host_ports(containers: &[RawContainer], init: &[RawContainer], host_network: bool) -> Vec<HostPort> {
+    let sidecars = init.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let mut ports = Vec::new();
+    for port in containers.iter().chain(sidecars).flat_map(|c| c.ports.iter().flatten()) {
+        let host_port = port.host_port.filter(|p| *p > 0);
+        let Some(number) = host_port.or_else(|| host_network.then_some(port.container_port)) else {
+            continue;
+        };
+        ports.push(HostPort {
+            ip: port.host_ip.clone().unwrap_or_default(),
+            protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
+            port: number,
+        });
+    }
+    ports
+}
+
+/// Affinity to pods and, where the flag is set, anti-affinity.
+fn pod_affinity_of(both: [(Option<RawPodAffinity>, bool); 2], object: &Object) -> Result<PodAffinity, PodError> {
+    let mut affinity = PodAffinity::default();
+    for (raw, anti) in both {
+        let Some(raw) = raw else { continue };
+        let (required, preferred) = if anti {
+            (&mut affinity.required_anti, &mut affinity.preferred_anti)
+        } else {
+            (&mut affinity.required, &mut affinity.preferred)
+        };
+        for term in raw
+            .required_during_scheduling_ignored_during_execution
+            .into_iter()
+            .flatten()
+        {
+            required.push(affinity_term(term, 0, object)?);
+        }
+        for term in raw
+            .preferred_during_scheduling_ignored_during_execution
+            .into_iter()
+            .flatten()
+        {
+            preferred.push(affinity_term(term.pod_affinity_term, term.weight, object)?);
+        }
+    }
+    Ok(affinity)
+}
+
+fn spread_of(constraints: Option<Vec<RawSpread>>, object: &Object) -> Result<Vec<Spread>, PodError> {
+    let mut spread = Vec::new();
+    for raw in constraints.into_iter().flatten() {
+        spread.push(Spread {
+            max_skew: raw.max_skew,
+            topology: LabelText::of(&raw.topology_key),
+            required: raw.when_unsatisfiable == "DoNotSchedule",
+            selector: selector(
+                raw.label_selector,
+                object,
+                raw.match_label_keys.as_deref().unwrap_or_default(),
+                &[],
+            )?,
+            min_domains: raw.min_domains,
+            honor_affinity: raw.node_affinity_policy.as_deref() != Some("Ignore"),
+            honor_taints: raw.node_taints_policy.as_deref() == Some("Honor"),
+        });
+    }
+    Ok(spread)
+}
+
 impl PodInfo {
     /// Reads what matters out of a pod's JSON.
     ///
@@ -73,25 +140,7 @@ impl PodInfo {
             nonzero.1 = nonzero.1.saturating_add(overhead.memory);
             requests.add(&overhead);
         }
-        let host_network = spec.host_network.unwrap_or(false);
-        let sidecars = init.iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        let mut ports = Vec::new();
-        for port in spec
-            .containers
-            .iter()
-            .chain(sidecars)
-            .flat_map(|c| c.ports.iter().flatten())
-        {
-            let host_port = port.host_port.filter(|p| *p > 0);
-            let Some(number) = host_port.or_else(|| host_network.then_some(port.container_port)) else {
-                continue;
-            };
-            ports.push(HostPort {
-                ip: port.host_ip.clone().unwrap_or_default(),
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
-                port: number,
-            });
-        }
+        let ports = host_ports(&spec.containers, &init, spec.host_network.unwrap_or(false));
         let affinity = spec.affinity;
         let (node_affinity, pod_affinity, pod_anti_affinity) = match affinity {
             Some(a) => (a.node_affinity, a.pod_affinity, a.pod_anti_affinity),
@@ -110,46 +159,8 @@ impl PodInfo {
             labels: labels.iter().map(|(k, v)| Requirement::equals(k, v)).collect(),
             terms: required_nodes.map(|r| r.node_selector_terms.iter().map(Term::of).collect()),
         };
-        let mut affinity = PodAffinity::default();
-        for (raw, anti) in [(pod_affinity, false), (pod_anti_affinity, true)] {
-            let Some(raw) = raw else { continue };
-            let (required, preferred) = if anti {
-                (&mut affinity.required_anti, &mut affinity.preferred_anti)
-            } else {
-                (&mut affinity.required, &mut affinity.preferred)
-            };
-            for term in raw
-                .required_during_scheduling_ignored_during_execution
-                .into_iter()
-                .flatten()
-            {
-                required.push(affinity_term(term, 0, object)?);
-            }
-            for term in raw
-                .preferred_during_scheduling_ignored_during_execution
-                .into_iter()
-                .flatten()
-            {
-                preferred.push(affinity_term(term.pod_affinity_term, term.weight, object)?);
-            }
-        }
-        let mut spread = Vec::new();
-        for raw in spec.topology_spread_constraints.into_iter().flatten() {
-            spread.push(Spread {
-                max_skew: raw.max_skew,
-                topology: LabelText::of(&raw.topology_key),
-                required: raw.when_unsatisfiable == "DoNotSchedule",
-                selector: selector(
-                    raw.label_selector,
-                    object,
-                    raw.match_label_keys.as_deref().unwrap_or_default(),
-                    &[],
-                )?,
-                min_domains: raw.min_domains,
-                honor_affinity: raw.node_affinity_policy.as_deref() != Some("Ignore"),
-                honor_taints: raw.node_taints_policy.as_deref() == Some("Honor"),
-            });
-        }
+        let affinity = pod_affinity_of([(pod_affinity, false), (pod_anti_affinity, true)], object)?;
+        let spread = spread_of(spec.topology_spread_constraints, object)?;
         let volumes = spec.volumes.unwrap_or_default();
         let (mut claims, mut made_claims) = (Vec::new(), Vec::new());
         for volume in &volumes {

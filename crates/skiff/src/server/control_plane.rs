@@ -73,6 +73,46 @@ pub struct ControlPlane {
     stop: CancellationToken,
 }
 
+/// The addresses and ports that Services are given.
+fn ranges(args: &ServerArgs, service_networks: &[Net]) -> Result<apiserver::allocator::Ranges, ServerError> {
+    networks("cluster-cidr", &args.cluster_cidr, &networks::PODS)?;
+    Ok(apiserver::allocator::Ranges {
+        service_networks: service_networks
+            .iter()
+            .filter_map(|net| apiserver::allocator::Network::new(net.ip, net.prefix))
+            .collect(),
+        node_ports: parse_ports(&args.service_node_port_range)?,
+    })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| {
+        let used = source.kind() == std::io::ErrorKind::AddrInUse;
+        let hint = if used {
+            listener_of(address.port()).unwrap_or_default()
+        } else {
+            String::new()
+        };
+        ServerError::Listen { address, source, hint }
+    })
+}
+
+/// The names that clients may know the server by, for its certificate.
+fn names(args: &ServerArgs, service_ip: IpAddr, advertise: IpAddr) -> Vec<String> {
+    let mut names: Vec<String> = vec![
+        "kubernetes".into(),
+        "kubernetes.default".into(),
+        "kubernetes.default.svc".into(),
+        format!("kubernetes.default.svc.{}", args.cluster_domain),
+        "localhost".into(),
+        "127.0.0.1".into(),
+        service_ip.to_string(),
+        advertise.to_string(),
+    ];
+    names.extend(args.tls_san.iter().cloned());
+    names
+}
+
 /// Opens the store, makes what a cluster needs and serves.
 ///
 /// # Errors
@@ -80,14 +120,7 @@ pub struct ControlPlane {
 /// `node` is the name of the server's own node.
 pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> Result<ControlPlane, ServerError> {
     let service_networks = networks("service-cidr", &args.service_cidr, &networks::SERVICES)?;
-    networks("cluster-cidr", &args.cluster_cidr, &networks::PODS)?;
-    let ranges = apiserver::allocator::Ranges {
-        service_networks: service_networks
-            .iter()
-            .filter_map(|net| apiserver::allocator::Network::new(net.ip, net.prefix))
-            .collect(),
-        node_ports: parse_ports(&args.service_node_port_range)?,
-    };
+    let ranges = ranges(args, &service_networks)?;
     let Some(own_network) = ranges.service_networks.first().copied() else {
         return Err(ServerError::Flag {
             flag: "service-cidr",
@@ -101,28 +134,10 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
 
     // the port first: whoever has it is named before anything is written
     let address = SocketAddr::new(args.bind_address, args.https_listen_port);
-    let listener = TcpListener::bind(address).await.map_err(|source| {
-        let used = source.kind() == std::io::ErrorKind::AddrInUse;
-        let hint = if used {
-            listener_of(address.port()).unwrap_or_default()
-        } else {
-            String::new()
-        };
-        ServerError::Listen { address, source, hint }
-    })?;
+    let listener = listen(address).await?;
     let port = listener.local_addr().map_err(ServerError::Signals)?.port();
 
-    let mut names: Vec<String> = vec![
-        "kubernetes".into(),
-        "kubernetes.default".into(),
-        "kubernetes.default.svc".into(),
-        format!("kubernetes.default.svc.{}", args.cluster_domain),
-        "localhost".into(),
-        "127.0.0.1".into(),
-        service_ip.to_string(),
-        advertise.to_string(),
-    ];
-    names.extend(args.tls_san.iter().cloned());
+    let names = names(args, service_ip, advertise);
     let own_names = names.iter().cloned().collect();
     let now = time::OffsetDateTime::now_utc();
     let tls_dir = server_dir.join("tls");
