@@ -32,8 +32,6 @@ pub enum EnvError {
     NoContainer(String),
     #[error("environment variable {0}: fileKeyRef is not supported")]
     File(String),
-    #[error("{0}")]
-    Read(String),
 }
 
 /// What environments are made of besides the pod itself.

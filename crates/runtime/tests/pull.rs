@@ -17,7 +17,7 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::TokioIo;
 use runtime::image::store::ImageStore;
 use runtime::image::unpack::digest_of;
-use runtime::registry::{Credentials, Puller, Registries};
+use runtime::registry::{Credentials, Puller, Registries, Resolved};
 use support::{Node, PATIENCE, container};
 
 /// `secret`, as docker-registry's htpasswd file wants it.
@@ -356,7 +356,7 @@ fn moody(corrupt: bool) -> Moody {
 
 fn puller() -> Arc<Puller> {
     let resolve =
-        Arc::new(|_| -> futures::future::BoxFuture<'static, _> { Box::pin(async { Err("none".to_owned()) }) });
+        Arc::new(|_| -> futures::future::BoxFuture<'static, Resolved> { Box::pin(async { Err("none".into()) }) });
     Arc::new(Puller::new(Registries::default(), resolve))
 }
 

@@ -204,7 +204,7 @@ impl Decider {
             Vec::new()
         };
         answers.resize(nodes, None);
-        self.filter(&mut cycle, &mut answers, meter);
+        self.ask_all(&mut cycle, &mut answers, meter);
         self.pre_score(&mut cycle, meter).map_err(|whole| Failure {
             nodes,
             refusals: Vec::new(),
@@ -225,7 +225,7 @@ impl Decider {
     }
 
     /// Asks the filters about every node whose answer is not known or not current.
-    fn filter(&self, cycle: &mut Cycle<'_>, answers: &mut [Option<Remembered>], meter: &Meter<'_>) {
+    fn ask_all(&self, cycle: &mut Cycle<'_>, answers: &mut [Option<Remembered>], meter: &Meter<'_>) {
         let snapshot = cycle.snapshot;
         let mut asked = 0;
         meter.point(
