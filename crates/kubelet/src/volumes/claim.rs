@@ -241,7 +241,10 @@ mod tests {
         assert_eq!(set_up(&at, dir.path(), None, false).unwrap(), Path::new("/x"));
         let nfs = volume(json!({"nfs": {"server": "s", "path": "/"}, "accessModes": ["ReadWriteOnce"]}));
         let refused = set_up(&nfs, dir.path(), None, false).unwrap_err();
-        assert_eq!(refused.to_string(), "persistent volumes of type nfs are not supported by this node");
+        assert_eq!(
+            refused.to_string(),
+            "persistent volumes of type nfs are not supported by this node"
+        );
         let gone = volume(json!({"local": {"path": dir.path().join("gone")}}));
         assert!(set_up(&gone, dir.path(), None, false).is_err());
     }
