@@ -73,38 +73,47 @@ impl DeleteOptions {
             },
         };
         options.dry_run.extend(query.all("dryRun").iter().cloned());
+        options.validate()?;
+        Ok(options)
+    }
+
+    /// Whether the options fit together.
+    ///
+    /// # Errors
+    /// `422` when they do not.
+    pub fn validate(&self) -> Result<()> {
         let mut errors = Vec::new();
-        if let Some(policy) = options
+        if let Some(policy) = self
             .propagation_policy
             .as_ref()
-            .filter(|_| options.orphan_dependents.is_some())
+            .filter(|_| self.orphan_dependents.is_some())
         {
             let why = "orphanDependents and deletionPropagation cannot be both set";
             errors.push(FieldError::invalid("propagationPolicy", json!(policy), why));
         }
-        if let Some(policy) = &options.propagation_policy
+        if let Some(policy) = &self.propagation_policy
             && !matches!(policy.as_str(), "Orphan" | "Background" | "Foreground")
         {
             let known = ["Foreground", "Background", "Orphan", "nil"];
             errors.push(FieldError::not_supported("propagationPolicy", json!(policy), &known));
         }
-        errors.extend(dry_run(&options.dry_run).err());
-        if options.is_unsafe() {
+        errors.extend(dry_run(&self.dry_run).err());
+        if self.is_unsafe() {
             let others = [
-                ("propagationPolicy", options.propagation_policy.is_some()),
-                ("orphanDependents", options.orphan_dependents.is_some()),
-                ("gracePeriodSeconds", options.grace_period_seconds.is_some()),
-                ("preconditions", options.preconditions.is_some()),
+                ("propagationPolicy", self.propagation_policy.is_some()),
+                ("orphanDependents", self.orphan_dependents.is_some()),
+                ("gracePeriodSeconds", self.grace_period_seconds.is_some()),
+                ("preconditions", self.preconditions.is_some()),
             ];
             let given = others.iter().filter(|(_, given)| *given);
             errors.extend(given.map(|(other, _)| {
                 FieldError::invalid(UNSAFE, json!(true), format!("cannot be set together with .{other}"))
             }));
         }
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(META, "DeleteOptions", "", &errors));
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(ApiError::invalid(META, "DeleteOptions", "", &errors)),
         }
-        Ok(options)
     }
 }
 

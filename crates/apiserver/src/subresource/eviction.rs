@@ -55,7 +55,6 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         return Err(ApiError::invalid("policy", "Eviction", name, &[error]));
     }
     let options = match given {
-        // nobody asks whether they fit together
         Some(tree) => DeleteOptions::of(tree.clone())?,
         None => DeleteOptions::default(),
     };
@@ -184,6 +183,8 @@ async fn mark_and_delete(write: &Write<'_>, name: &str, mut options: DeleteOptio
             preconditions.resource_version = Some(marked.revision().to_string());
         }
     }
+    // only the deletion asks whether they fit together
+    options.validate()?;
     write.delete(name, &options).await.map(|_| ())
 }
 
