@@ -44,6 +44,8 @@ pub enum QuantityError {
 }
 
 const NANO: i128 = 1_000_000_000;
+/// Above it there is no room for another digit.
+const HUGE: i128 = i128::MAX / 10;
 const MAX: i128 = i64::MAX as i128 * NANO;
 const DECIMAL: [(&str, i32); 10] = [
     ("n", -9),
@@ -124,18 +126,22 @@ impl Quantity {
         self.nanos as f64 / NANO as f64 * 10f64.powi(self.power)
     }
 
-    /// The sum; a zero takes over the other's format. Beside an amount whose billionths do not fit any other is nothing.
+    /// The sum; a zero takes over the other's format. Digits that there is no room for beside those of the larger amount are lost.
     pub fn add(&self, other: &Quantity) -> Quantity {
         let format = if self.is_zero() { other.format } else { self.format };
-        let sum = match self.power.cmp(&other.power) {
-            Ordering::Greater => *self,
-            Ordering::Less => *other,
-            Ordering::Equal => Quantity {
-                nanos: self.nanos.saturating_add(other.nanos),
-                ..*self
-            },
+        let (large, small) = match self.power >= other.power {
+            true => (self, other),
+            false => (other, self),
         };
-        Quantity { format, ..sum }
+        let unit = 10_i128.checked_pow((large.power - small.power) as u32);
+        let added = unit.map_or(0, |unit| small.nanos / unit);
+        let (nanos, power) = match large.nanos.checked_add(added) {
+            Some(sum) => (sum, large.power),
+            None => (large.nanos / 10 + added / 10, large.power.saturating_add(1)),
+        };
+        let (nanos, power) = widest(nanos, power.into());
+        let power = i32::try_from(power).unwrap_or(i32::MAX);
+        Quantity { nanos, power, format }
     }
 
     /// Rounded away from zero to thousandths.
@@ -240,14 +246,10 @@ impl FromStr for Quantity {
             significant
         };
         let mut value: i128 = kept.parse().map_err(|_| QuantityError::Numeric)?;
-        let huge = i128::MAX / 10;
         if base == 2 {
-            value = value.checked_mul(1i128 << exponent).unwrap_or(huge);
+            value = value.checked_mul(1i128 << exponent).unwrap_or(HUGE);
         }
-        while scale > 0 && value <= huge {
-            value *= 10;
-            scale -= 1;
-        }
+        (value, scale) = widest(value, scale);
         while scale < 0 && value > 0 {
             round_up |= value % 10 != 0;
             value /= 10;
@@ -265,6 +267,15 @@ impl FromStr for Quantity {
             format,
         })
     }
+}
+
+/// The same amount with as many digits as there is room for, so that the larger of two is the one with the larger power.
+fn widest(mut nanos: i128, mut power: i64) -> (i128, i64) {
+    while power > 0 && nanos.unsigned_abs() <= HUGE.unsigned_abs() {
+        nanos *= 10;
+        power -= 1;
+    }
+    (nanos, power)
 }
 
 /// The characters at the beginning that are wanted, and the rest.
@@ -389,6 +400,10 @@ mod tests {
         assert!(q("1Gi") > q("1G") && q("1000m") == q("1"));
         assert!(q("1e99") > q("1e98") && q("-1e99") < q("1") && q("1e99").add(&q("1")) == q("1e99"));
         assert_eq!(q("1e99").value(), i64::MAX);
+        let nines = q("9999999999999999999999999999999999999");
+        assert!(nines.add(&q("1")) < nines.add(&q("2")));
+        assert_eq!(nines.add(&q("1")).to_string(), "10000000000000000000E");
+        assert!(nines.sub(&nines).is_zero() && nines.add(&q("1")).sub(&nines) == q("1"));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Schema {
         object.retain(|key, v| match self.field(ty, key) {
             Some(field) if !v.is_null() => {
                 self.normalize(field.ty, v);
-                !self.is_empty(field, v)
+                !self.is_empty(field, v) || v.is_array() && self.keeps_empty(ty, field)
             }
             _ => false,
         });
@@ -137,6 +137,12 @@ impl Schema {
             (_, Value::Object(map)) => map.is_empty(),
             _ => false,
         }
+    }
+
+    /// Whether an empty list is another than none. Definitions are stored as JSON, which tells them apart; all else is stored as
+    /// protocol buffers, which do not.
+    fn keeps_empty(&self, ty: TypeId, field: &Field) -> bool {
+        !self.omitted_when_empty(field) && self.get(ty).name.starts_with("apiextensions.")
     }
 
     /// Whether the field is not written when it is not set. To Go a struct that is no pointer is never empty.
