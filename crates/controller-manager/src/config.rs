@@ -14,10 +14,11 @@ impl Default for ControllerSwitch {
 }
 
 impl ControllerSwitch {
-    /// Those that run by default, and bootstrap tokens go when they expire, as k3s has it; with `service_lb` nodes answer for Services of type
+    /// Those that run by default, and bootstrap tokens sign the cluster's address and go when they expire, as kubeadm has it; with `service_lb` nodes answer for Services of type
     /// LoadBalancer.
     pub fn of_server(service_lb: bool) -> ControllerSwitch {
-        let mut names = vec!["*".to_owned(), "token-cleaner-controller".to_owned()];
+        let always = ["*", "bootstrap-signer-controller", "token-cleaner-controller"];
+        let mut names: Vec<String> = always.map(str::to_owned).into();
         if service_lb {
             names.push("service-lb-controller".to_owned());
         }

@@ -1,5 +1,6 @@
 //! kube-controller-manager: one folder or file per controller.
 
+mod bootstrap_signer;
 mod certificates;
 mod clusterrole_aggregation;
 pub mod command;

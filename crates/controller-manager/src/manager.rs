@@ -60,6 +60,12 @@ const CONTROLLERS: &[Entry] = &[
     entry!("serviceaccount-token-controller", "", crate::serviceaccount_token::run),
     entry!("ttl-controller", "ttl-controller", crate::ttl::run),
     entry!(
+        "bootstrap-signer-controller",
+        "bootstrap-signer",
+        false,
+        crate::bootstrap_signer::run
+    ),
+    entry!(
         "token-cleaner-controller",
         "token-cleaner",
         false,

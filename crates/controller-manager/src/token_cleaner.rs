@@ -11,10 +11,10 @@ use crate::context::{Context, split_key};
 use crate::error::decode;
 use crate::meta::uid;
 
-const NAMESPACE: &str = "kube-system";
-const TYPE: &str = "bootstrap.kubernetes.io/token";
+pub(crate) const NAMESPACE: &str = "kube-system";
+pub(crate) const TYPE: &str = "bootstrap.kubernetes.io/token";
 /// What the names of tokens that can be used begin with; the type is looked at when one is due.
-const NAME: &str = "bootstrap-token-";
+pub(crate) const NAME: &str = "bootstrap-token-";
 
 pub(crate) async fn run(ctx: Context) -> Result<(), Error> {
     let secrets = ctx.informers.get::<Secret>();
