@@ -3,7 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use api::object::Object;
+use client::{Client, WatchEvent};
 use cni::link::Net;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +61,7 @@ pub struct Args {
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The kubeconfig cannot be used, or the API server refuses to show this node's Node.
+    /// The kubeconfig cannot be used.
     #[error(transparent)]
     Client(#[from] client::Error),
     /// The proxy ended with an error.
@@ -87,9 +91,6 @@ pub enum CommandError {
     /// Neither the flag nor the file names a kubeconfig.
     #[error("no way to the API server: give --kubeconfig")]
     NoKubeconfig,
-    /// The Node of this name has no address of type InternalIP yet.
-    #[error("node {0} has no internal address yet: give --bind-address")]
-    NoAddress(String),
 }
 
 /// KubeProxyConfiguration as far as it is used here.
@@ -227,21 +228,48 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandE
         .config(None)?
         .client("skiff-kube-proxy")?;
     if config.node_ips.is_empty() {
-        config.node_ips = addresses(&client, &config.node_name).await?;
+        config.node_ips = tokio::select! {
+            found = addresses(&client, &config.node_name) => found,
+            () = shutdown.cancelled() => return Ok(()),
+        };
     }
     Ok(crate::run(config, client, shutdown).await?)
 }
 
-/// The internal addresses of the Node object.
-async fn addresses(client: &client::Client, name: &str) -> Result<Vec<IpAddr>, CommandError> {
-    let node: k8s_openapi::api::core::v1::Node = client.get("", name).await?;
-    let addresses = node.status.and_then(|s| s.addresses).unwrap_or_default();
-    let internal = addresses.iter().filter(|a| a.type_ == "InternalIP");
-    let ips: Vec<IpAddr> = internal.filter_map(|a| a.address.parse().ok()).collect();
-    if ips.is_empty() {
-        return Err(CommandError::NoAddress(name.to_owned()));
+/// The internal addresses of the Node object; kube-proxy may start before the kubelet has made it.
+async fn addresses(client: &Client, name: &str) -> Vec<IpAddr> {
+    let nodes = Client::collection::<Node>("").fields(format!("metadata.name={name}"));
+    let mut events = client.list_watch(nodes);
+    let mut told = false;
+    while let Some(event) = events.next().await {
+        let found = match event {
+            WatchEvent::Restarted(found) => found.into_iter().next(),
+            WatchEvent::Applied(found) => Some(found),
+            WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => None,
+        };
+        let ips = found.map(|node| internal(&node)).unwrap_or_default();
+        if !ips.is_empty() {
+            return ips;
+        }
+        if !told {
+            tracing::info!(node = name, "waiting for the node and its address");
+            told = true;
+        }
     }
-    Ok(ips)
+    Vec::new()
+}
+
+fn internal(node: &Object) -> Vec<IpAddr> {
+    let node = match node.decode::<Node>() {
+        Ok(node) => node,
+        Err(error) => {
+            tracing::warn!(node = &*node.meta.name, %error, "the node cannot be read");
+            return Vec::new();
+        }
+    };
+    let addresses = node.status.and_then(|status| status.addresses).unwrap_or_default();
+    let internal = addresses.iter().filter(|a| a.type_ == "InternalIP");
+    internal.filter_map(|a| a.address.parse().ok()).collect()
 }
 
 #[cfg(test)]
