@@ -419,7 +419,12 @@ fn certificate() -> io::Result<()> {
     };
     let names = ["localhost".to_owned(), "10.0.0.1".to_owned()];
     let (pem, _) = authority
-        .issue(&who, &pki::Usage::Server(names.to_vec()), now)
+        .issue(
+            &who,
+            &pki::Usage::Server(names.to_vec()),
+            time::Duration::days(365),
+            now,
+        )
         .map_err(io::Error::other)?;
     put("certificate", "leaf.pem", pem.as_bytes())?;
     let text: String = pem.lines().filter(|line| !line.starts_with('-')).collect();

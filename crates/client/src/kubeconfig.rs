@@ -56,6 +56,13 @@ impl Config {
         })
     }
 
+    /// Makes who asks known by a certificate; it and its key are one PEM text.
+    pub fn set_client_certificate(&mut self, pem: &str) {
+        self.tls.cert_pem = Some(pem.as_bytes().to_vec());
+        self.tls.key_pem = self.tls.cert_pem.clone();
+        self.token = None;
+    }
+
     /// A client over HTTPS.
     pub fn client(&self, user_agent: &str) -> Result<Client> {
         Ok(Client::new(Arc::new(HttpsTransport::new(self)?), user_agent))

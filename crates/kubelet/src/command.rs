@@ -3,19 +3,28 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use client::{Client, RotatingTransport};
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::{self, CertificateError, ClientCertificate, ServingCertificate, Store, Way};
 use crate::flags::FieldFlags;
-use crate::{ConfigError, KubeletConfig, KubeletError};
+use crate::{ConfigError, KubeletConfig, KubeletError, ServerTls};
 
 /// Flags of the kubelet as a program of its own. Flags win over the file.
 #[derive(Debug, clap::Parser)]
 #[command(name = "kubelet", about = "Runs the pods that are bound to this node")]
 pub struct Args {
-    /// How to reach the API server
+    /// How to reach the API server. With --bootstrap-kubeconfig it is made where it is not there, or its certificate has expired
     #[arg(long)]
     pub kubeconfig: PathBuf,
+    /// How to reach the API server to request a client certificate of it
+    #[arg(long)]
+    pub bootstrap_kubeconfig: Option<PathBuf>,
+    /// Where requested certificates are; pki of the root directory unless given
+    #[arg(long)]
+    pub cert_dir: Option<PathBuf>,
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -66,6 +75,8 @@ pub enum CommandError {
     Taint(String),
     #[error("--feature-gates: {0}")]
     FeatureGates(#[from] api::features::GateError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("no container runtime: give --container-runtime-endpoint")]
     NoRuntime,
     #[error("the node has no address: give --node-ip")]
@@ -81,10 +92,45 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandE
     if config.node_ips.is_empty() {
         config.node_ips.push(default_address().ok_or(CommandError::NoAddress)?);
     }
-    let client = client::Kubeconfig::load(&args.kubeconfig)?
-        .config(None)?
-        .client("skiff-kubelet")?;
     let runtime = cri::connect(&endpoint.ok_or(CommandError::NoRuntime)?)?;
+    let dir = args.cert_dir.unwrap_or_else(|| config.root_dir.join("pki"));
+    let store = |name| Store { dir: dir.clone(), name };
+    let known_by = store("kubelet-client");
+    let way = Way {
+        kubeconfig: &args.kubeconfig,
+        bootstrap: args.bootstrap_kubeconfig.as_deref(),
+        store: &known_by,
+        node: &config.node_name,
+        rotate: config.rotate_certificates,
+    };
+    let connection = tokio::select! {
+        found = certificates::find(&way) => found?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let transport = RotatingTransport::new(&connection)?;
+    let client = Client::new(Arc::new(transport.clone()), "skiff-kubelet");
+    let ended = shutdown.child_token();
+    let _stop = ended.clone().drop_guard();
+    if config.rotate_certificates {
+        let certificate = ClientCertificate {
+            store: known_by,
+            node: config.node_name.clone(),
+            config: connection,
+            transport,
+            client: client.clone(),
+        };
+        tokio::spawn(pki::renewal::keep(certificate, ended.clone()));
+    }
+    if config.server_tls_bootstrap && matches!(config.server_tls, ServerTls::SelfSigned) {
+        let addresses = config.node_ips.iter().chain(&config.node_external_ips);
+        let names = [config.node_name.clone()]
+            .into_iter()
+            .chain(addresses.map(ToString::to_string));
+        let store = store("kubelet-server");
+        let certificate = ServingCertificate::load(store, &config.node_name, names.collect(), client.clone())?;
+        config.server_tls = ServerTls::Renewed(certificate.shown());
+        tokio::spawn(pki::renewal::keep(certificate, ended));
+    }
     crate::run(config, client, runtime, shutdown).await?;
     Ok(())
 }

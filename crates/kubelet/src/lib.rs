@@ -3,6 +3,7 @@
 mod admission;
 mod allocation;
 mod backoff;
+mod certificates;
 mod cgroups;
 pub mod command;
 mod config;

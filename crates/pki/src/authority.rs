@@ -14,8 +14,6 @@ use crate::{PkiError, Request, Subject, ec_private_key_pem, write_pair};
 
 /// How long an authority is valid: ten years, as kubeadm's and k3s's.
 const AUTHORITY_DAYS: i64 = 3650;
-/// How long a leaf certificate is valid: one year.
-const LEAF_DAYS: i64 = 365;
 /// Clocks differ: what is issued now is valid from a little earlier.
 const SKEW: Duration = Duration::minutes(5);
 
@@ -26,6 +24,19 @@ pub struct Identity<'a> {
     pub common_name: &'a str,
     /// The user's groups (`O`), in this order.
     pub organizations: &'a [&'a str],
+}
+
+impl Identity<'_> {
+    pub(crate) fn distinguished_name(&self) -> DistinguishedName {
+        let mut name = DistinguishedName::new();
+        for organization in self.organizations {
+            name.push(DnType::OrganizationName, *organization);
+        }
+        if !self.common_name.is_empty() {
+            name.push(DnType::CommonName, self.common_name);
+        }
+        name
+    }
 }
 
 /// What a certificate is for.
@@ -89,11 +100,16 @@ impl Authority {
     }
 
     /// Issues a certificate with a new key; both as PEM.
-    pub fn issue(&self, who: &Identity<'_>, usage: &Usage, now: OffsetDateTime) -> Result<(String, String), PkiError> {
+    pub fn issue(
+        &self,
+        who: &Identity<'_>,
+        usage: &Usage,
+        lifetime: Duration,
+        now: OffsetDateTime,
+    ) -> Result<(String, String), PkiError> {
         let pair = KeyPair::generate()?;
         let mut params = leaf(who, usage)?;
-        params.not_before = now - SKEW;
-        params.not_after = now + Duration::days(LEAF_DAYS);
+        set_life(&mut params, lifetime, now);
         let certificate = params.signed_by(&pair, &self.issuer)?;
         let key = ec_private_key_pem(&pair.serialize_der(), pair.der_bytes());
         Ok((certificate.pem(), key.unwrap_or_else(|| pair.serialize_pem())))
@@ -110,9 +126,7 @@ impl Authority {
         now: OffsetDateTime,
     ) -> Result<String, PkiError> {
         let mut params = leaf(who, usage)?;
-        // a short life begins not much before now: it is by the whole of it that renewal is due
-        params.not_before = now - SKEW.min(lifetime / 12);
-        params.not_after = now + lifetime;
+        set_life(&mut params, lifetime, now);
         let key = request.into_inner().public_key;
         Ok(params.signed_by(&key, &self.issuer)?.pem())
     }
@@ -125,6 +139,7 @@ impl Authority {
         name: &str,
         who: &Identity<'_>,
         usage: &Usage,
+        lifetime: Duration,
         now: OffsetDateTime,
     ) -> Result<bool, PkiError> {
         let crt = dir.join(format!("{name}.crt"));
@@ -135,7 +150,7 @@ impl Authority {
         {
             return Ok(false);
         }
-        let (certificate, private) = self.issue(who, usage, now)?;
+        let (certificate, private) = self.issue(who, usage, lifetime, now)?;
         write_pair(&crt, &certificate, &key, &private)?;
         Ok(true)
     }
@@ -156,11 +171,7 @@ fn leaf(who: &Identity<'_>, usage: &Usage) -> Result<CertificateParams, PkiError
         Usage::Client => CertificateParams::default(),
         Usage::Server(names) => CertificateParams::new(names.clone())?,
     };
-    params.distinguished_name = DistinguishedName::new();
-    for organization in who.organizations {
-        params.distinguished_name.push(DnType::OrganizationName, *organization);
-    }
-    params.distinguished_name.push(DnType::CommonName, who.common_name);
+    params.distinguished_name = who.distinguished_name();
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = vec![match usage {
         Usage::Client => ExtendedKeyUsagePurpose::ClientAuth,
@@ -168,6 +179,12 @@ fn leaf(who: &Identity<'_>, usage: &Usage) -> Result<CertificateParams, PkiError
     }];
     params.use_authority_key_identifier_extension = true;
     Ok(params)
+}
+
+fn set_life(params: &mut CertificateParams, lifetime: Duration, now: OffsetDateTime) {
+    // a short life begins not much before now: it is by the whole of it that renewal is due
+    params.not_before = now - SKEW.min(lifetime / 12);
+    params.not_after = now + lifetime;
 }
 
 fn read(path: &Path) -> Result<Option<String>, PkiError> {
@@ -327,7 +344,10 @@ mod tests {
             organizations: &[],
         };
         let names = |list: &[&str]| Usage::Server(list.iter().map(|s| (*s).to_owned()).collect());
-        let ensure = |usage: &Usage, now| ca.ensure(dir.path(), "api", &who, usage, now).unwrap();
+        let ensure = |usage: &Usage, now| {
+            ca.ensure(dir.path(), "api", &who, usage, Duration::days(365), now)
+                .unwrap()
+        };
         assert!(ensure(&names(&["localhost", "127.0.0.1"]), now));
         assert!(!ensure(&names(&["localhost", "127.0.0.1"]), now));
         assert!(ensure(&names(&["localhost", "127.0.0.1", "10.0.0.1"]), now));

@@ -5,6 +5,7 @@ mod accept_any;
 mod authority;
 mod kubeconfig;
 mod private_key;
+pub mod renewal;
 mod request;
 mod stub_request;
 mod subject;
@@ -13,7 +14,7 @@ pub use accept_any::AcceptAny;
 pub use authority::{Authority, Facts, Identity, Usage, has_expired, needs_renewal, not_after, renewal_time};
 pub use kubeconfig::kubeconfig;
 pub use private_key::{certificate_pem, ec_private_key_pem, private_key_pem};
-pub use request::{Request, UnknownUsage, key_and_request};
+pub use request::{Request, UnknownUsage, key_and_request, key_and_request_for};
 pub use stub_request::{KeyType, StubRequest, has_proof};
 pub use subject::Subject;
 

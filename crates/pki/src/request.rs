@@ -1,12 +1,12 @@
 //! A PKCS #10 certificate signing request, read for approval and signing.
 
 use rcgen::{
-    CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
-    KeyUsagePurpose, SanType,
+    CertificateParams, CertificateSigningRequest, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::CertificateSigningRequestDer;
 
-use crate::{PkiError, Subject};
+use crate::{Identity, PkiError, Subject, ec_private_key_pem};
 
 /// A usage of `spec.usages` that Kubernetes does not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -116,9 +116,24 @@ impl Request {
 /// # Errors
 /// When the system gives no random numbers.
 pub fn key_and_request() -> Result<(String, Vec<u8>), PkiError> {
-    let pair = KeyPair::generate()?;
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    let request = params.serialize_request(&pair)?;
+    let (pair, request) = request_for(&Identity::default(), Vec::new())?;
     Ok((pair.serialize_pem(), request.der().to_vec()))
+}
+
+/// A new key and a request for a certificate of it that names `who`, and the DNS names and addresses of a server; both as PEM.
+///
+/// # Errors
+/// When the system gives no random numbers, and for what is no DNS name.
+pub fn key_and_request_for(who: &Identity<'_>, names: Vec<String>) -> Result<(String, String), PkiError> {
+    let (pair, request) = request_for(who, names)?;
+    let key = ec_private_key_pem(&pair.serialize_der(), pair.der_bytes());
+    Ok((key.unwrap_or_else(|| pair.serialize_pem()), request.pem()?))
+}
+
+fn request_for(who: &Identity<'_>, names: Vec<String>) -> Result<(KeyPair, CertificateSigningRequest), PkiError> {
+    let pair = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    params.distinguished_name = who.distinguished_name();
+    let request = params.serialize_request(&pair)?;
+    Ok((pair, request))
 }

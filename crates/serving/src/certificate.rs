@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -28,7 +28,7 @@ pub enum CertificateError {
 
 /// The certificate in use.
 #[derive(Debug)]
-pub struct Certificate(ArcSwap<CertifiedKey>);
+pub struct Certificate(ArcSwapOption<CertifiedKey>);
 
 impl Certificate {
     /// From PEM.
@@ -36,10 +36,15 @@ impl Certificate {
     /// # Errors
     /// For what is no certificate or no key, and a key of another certificate.
     pub fn new(certificate: &str, key: &str) -> Result<Arc<Certificate>, CertificateError> {
-        Ok(Arc::new(Certificate(ArcSwap::from_pointee(certified(
+        Ok(Arc::new(Certificate(ArcSwapOption::from_pointee(certified(
             certificate,
             key,
         )?))))
+    }
+
+    /// None yet: connections fail until it is replaced.
+    pub fn missing() -> Arc<Certificate> {
+        Arc::new(Certificate(ArcSwapOption::empty()))
     }
 
     /// Connections made from now on see the new certificate.
@@ -47,7 +52,7 @@ impl Certificate {
     /// # Errors
     /// As `new`; what was shown before is then shown further on.
     pub fn replace(&self, certificate: &str, key: &str) -> Result<(), CertificateError> {
-        self.0.store(Arc::new(certified(certificate, key)?));
+        self.0.store(Some(Arc::new(certified(certificate, key)?)));
         Ok(())
     }
 }
@@ -66,6 +71,6 @@ fn certified(certificate: &str, key: &str) -> Result<CertifiedKey, CertificateEr
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
+        self.0.load_full()
     }
 }

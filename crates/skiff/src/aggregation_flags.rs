@@ -104,6 +104,11 @@ impl AggregationFlags {
         Ok(proxy)
     }
 
+    /// Whether extension servers are shown a certificate that somebody else renews.
+    pub fn shows_a_file(&self) -> bool {
+        self.proxy_client_cert_file.is_some()
+    }
+
     /// Connections made from now on show the certificate as the files have it now.
     ///
     /// # Errors

@@ -44,7 +44,18 @@ pub struct Remote {
 
 struct Route {
     registry: Arc<Registry>,
+    front_proxy: Arc<FrontProxy>,
     to_endpoints: bool,
+    /// The authorities that vouch for the server, as PEM.
+    bundle: Vec<u8>,
+    connections: ArcSwap<Connections>,
+}
+
+/// The connections that are made with one certificate of this server's: who is asked over them looks at each request whether that
+/// certificate has expired.
+struct Connections {
+    /// Which of the front proxy's certificates it is.
+    certificate: u64,
     pool: Client<Connector, Outgoing>,
     /// For connections that change their protocol, which HTTP/2 cannot.
     alone: Connector,
@@ -86,7 +97,7 @@ pub struct Document {
 }
 
 impl Remote {
-    pub fn new(spec: Spec, registry: &Arc<Registry>, front_proxy: &FrontProxy, to_endpoints: bool) -> Remote {
+    pub fn new(spec: Spec, registry: &Arc<Registry>, front_proxy: &Arc<FrontProxy>, to_endpoints: bool) -> Remote {
         Remote {
             route: Route::new(&spec, registry, front_proxy, to_endpoints),
             spec,
@@ -136,13 +147,17 @@ impl Remote {
         })
     }
 
+    fn connections(&self) -> Result<Arc<Connections>, String> {
+        self.route.as_ref().map_err(Clone::clone)?.connections(&self.spec)
+    }
+
     /// Sends a request whose URI has the host that was resolved. One without a body that only reads is sent again when a connection
     /// that was kept turns out to be closed.
     ///
     /// # Errors
     /// In Go's words, when there is no answer.
     pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, String> {
-        let route = self.route.as_ref().map_err(Clone::clone)?;
+        let pool = &self.connections()?.pool;
         let repeatable = hyper::body::Body::is_end_stream(request.body())
             && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let again = repeatable.then(|| {
@@ -152,7 +167,7 @@ impl Remote {
             again.headers_mut().clone_from(request.headers());
             again
         });
-        let error = match route.pool.request(request).await {
+        let error = match pool.request(request).await {
             Ok(response) => return Ok(noted(response)),
             Err(error) => error,
         };
@@ -164,7 +179,7 @@ impl Remote {
         let Some(again) = again.filter(|_| kept) else {
             return Err(problem(&error));
         };
-        let response = route.pool.request(again).await;
+        let response = pool.request(again).await;
         response.map(noted).map_err(|e| problem(&e))
     }
 
@@ -173,11 +188,11 @@ impl Remote {
     /// # Errors
     /// In Go's words, when there is none.
     pub async fn dial(&self, authority: &str) -> Result<TlsStream<egress::Stream>, String> {
-        let route = self.route.as_ref().map_err(Clone::clone)?;
+        let connections = self.connections()?;
         let uri: Uri = format!("https://{authority}/")
             .parse()
             .map_err(|e: http::uri::InvalidUri| e.to_string())?;
-        route.alone.clone().dial(uri).await.map_err(|e| e.to_string())
+        connections.alone.clone().dial(uri).await.map_err(|e| e.to_string())
     }
 
     /// Reads a document as `who`.
@@ -226,14 +241,46 @@ impl Route {
     fn new(
         spec: &Spec,
         registry: &Arc<Registry>,
-        front_proxy: &FrontProxy,
+        front_proxy: &Arc<FrontProxy>,
         to_endpoints: bool,
     ) -> Result<Route, String> {
         // a bundle that is no base64 was never accepted
         let bundle = STANDARD.decode(&spec.bundle).map_err(|e| e.to_string())?;
+        let connections = Connections::new(spec, &bundle, registry, front_proxy)?;
+        Ok(Route {
+            registry: registry.clone(),
+            front_proxy: front_proxy.clone(),
+            to_endpoints,
+            bundle,
+            connections: ArcSwap::from_pointee(connections),
+        })
+    }
+
+    /// Those with the certificate of now.
+    fn connections(&self, spec: &Spec) -> Result<Arc<Connections>, String> {
+        let current = self.connections.load_full();
+        if current.certificate == self.front_proxy.renewals() {
+            return Ok(current);
+        }
+        let new = Connections::new(spec, &self.bundle, &self.registry, &self.front_proxy)?;
+        let new = Arc::new(new);
+        self.connections.store(new.clone());
+        Ok(new)
+    }
+}
+
+impl Connections {
+    fn new(
+        spec: &Spec,
+        bundle: &[u8],
+        registry: &Arc<Registry>,
+        front_proxy: &FrontProxy,
+    ) -> Result<Connections, String> {
+        // the number first: a certificate that is replaced meanwhile makes these connections old
+        let certificate = front_proxy.renewals();
         let connector = |protocols: &[&str]| {
             let trust = Trust {
-                bundle: &bundle,
+                bundle,
                 any: spec.insecure,
                 own: Some(front_proxy.certificate()),
             };
@@ -243,11 +290,10 @@ impl Route {
                 tls: TlsConnector::from(Arc::new(trust::configuration(trust, protocols)?)),
             })
         };
-        Ok(Route {
+        Ok(Connections {
+            certificate,
             pool: pool(connector(&["h2", "http/1.1"])?),
             alone: connector(&["http/1.1"])?,
-            registry: registry.clone(),
-            to_endpoints,
         })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -129,6 +130,8 @@ fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
 pub struct FrontProxy {
     /// What it shows of itself; extension servers know nobody where there is none.
     own: Arc<Own>,
+    /// How often that has changed.
+    renewals: AtomicU64,
     /// Whom it believes itself.
     pub behind: RequestHeaders,
 }
@@ -150,6 +153,7 @@ impl FrontProxy {
     pub fn new(behind: RequestHeaders) -> Arc<FrontProxy> {
         Arc::new(FrontProxy {
             own: Arc::default(),
+            renewals: AtomicU64::new(0),
             behind,
         })
     }
@@ -166,8 +170,17 @@ impl FrontProxy {
         }
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| e.to_string())?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|e| e.to_string())?;
-        self.own.0.store(Some(Arc::new(CertifiedKey::new(chain, key))));
+        let new = CertifiedKey::new(chain, key);
+        let before = self.own.0.swap(Some(Arc::new(new.clone())));
+        if before.is_none_or(|before| before.cert != new.cert) {
+            self.renewals.fetch_add(1, Ordering::Release);
+        }
         Ok(())
+    }
+
+    /// How often another certificate was shown: connections that are kept are used no more once this has changed.
+    pub fn renewals(&self) -> u64 {
+        self.renewals.load(Ordering::Acquire)
     }
 
     /// What shows it to a server.

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Uri, header};
 use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,7 +25,9 @@ use crate::server::body::{self, Body};
 /// Opens connections to kubelets as the API server.
 #[derive(Clone)]
 pub struct KubeletClient {
-    tls: TlsConnector,
+    roots: Arc<RootCertStore>,
+    /// Shows our own certificate.
+    tls: Arc<ArcSwap<ClientConfig>>,
     /// For backends whose certificates nobody here can know.
     unverified: TlsConnector,
 }
@@ -78,26 +81,31 @@ impl KubeletClient {
                 .add(der.map_err(ApiError::internal)?)
                 .map_err(ApiError::internal)?;
         }
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<std::result::Result<Vec<_>, _>>();
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(ApiError::internal)?;
+        let roots = Arc::new(roots);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = || {
-            rustls::ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-                .map_err(ApiError::internal)
-        };
-        let unverified = builder()?
+        let unverified = configuration()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(pki::AcceptAny(provider.clone())))
+            .with_custom_certificate_verifier(Arc::new(pki::AcceptAny(provider)))
             .with_no_client_auth();
-        let config = builder()?
-            .with_root_certificates(roots)
-            .with_client_auth_cert(chain.map_err(ApiError::internal)?, key)
-            .map_err(ApiError::internal)?;
         Ok(KubeletClient {
-            tls: TlsConnector::from(Arc::new(config)),
+            tls: Arc::new(ArcSwap::from_pointee(known(&roots, certificate, key)?)),
+            roots,
             unverified: TlsConnector::from(Arc::new(unverified)),
         })
+    }
+
+    /// Connections made from now on show this certificate, both in PEM.
+    ///
+    /// # Errors
+    /// For what is no certificate or no key; what was shown before is then shown further on.
+    pub fn show(&self, certificate: &str, key: &str) -> Result<()> {
+        // a new configuration, so that no session is resumed that was begun with the old certificate
+        self.tls.store(Arc::new(known(&self.roots, certificate, key)?));
+        Ok(())
+    }
+
+    fn known(&self) -> TlsConnector {
+        TlsConnector::from(self.tls.load_full())
     }
 
     /// Connects to where a kubelet should be, and sees that it is the node's own: behind another router the same address may be
@@ -108,7 +116,7 @@ impl KubeletClient {
     pub async fn is_at(&self, node: &str, place: &Endpoint) -> std::io::Result<()> {
         let name = ServerName::try_from(node.to_owned()).map_err(std::io::Error::other)?;
         let stream = TcpStream::connect((place.host.as_str(), place.port)).await?;
-        self.tls.connect(name, stream).await.map(drop)
+        self.known().connect(name, stream).await.map(drop)
     }
 
     /// Passes a request on and the answer back; both ways for good when the other side switches protocols.
@@ -154,13 +162,36 @@ impl KubeletClient {
                 Ok(ip) => ServerName::IpAddress(ip.into()),
                 Err(_) => ServerName::try_from(to.host.clone()).map_err(ApiError::internal)?,
             };
-            let tls = if to.known { &self.tls } else { &self.unverified };
+            let tls = if to.known {
+                self.known()
+            } else {
+                self.unverified.clone()
+            };
             let stream = tls.connect(name, stream).await.map_err(|e| unreachable(&e))?;
             exchange(stream, request, upgrade).await
         } else {
             exchange(stream, request, upgrade).await
         }
     }
+}
+
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+
+fn configuration() -> Result<Builder> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(ApiError::internal)
+}
+
+/// Knows kubelets by their authority, and is known to them by this certificate.
+fn known(roots: &Arc<RootCertStore>, certificate: &str, key: &str) -> Result<ClientConfig> {
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<std::result::Result<Vec<_>, _>>();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(ApiError::internal)?;
+    configuration()?
+        .with_root_certificates(roots.clone())
+        .with_client_auth_cert(chain.map_err(ApiError::internal)?, key)
+        .map_err(ApiError::internal)
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, upgrade: Option<OnUpgrade>) -> Result<Response<Body>>

@@ -44,6 +44,9 @@ struct File {
     healthz_port: Option<u16>,
     tls_cert_file: Option<PathBuf>,
     tls_private_key_file: Option<PathBuf>,
+    rotate_certificates: Option<bool>,
+    #[serde(rename = "serverTLSBootstrap")]
+    server_tls_bootstrap: Option<bool>,
     tls_cipher_suites: Option<Vec<String>>,
     tls_min_version: Option<String>,
     streaming_connection_idle_timeout: Option<String>,
@@ -197,7 +200,9 @@ impl KubeletConfig {
             path: path.to_owned(),
             reason,
         };
-        let file: File = serde_saphyr::from_str(text).map_err(|e| parse(e.to_string()))?;
+        let mut tree = serde_saphyr::from_str(text).map_err(|e| parse(e.to_string()))?;
+        super::unsaid::drop_from(&mut tree);
+        let file: File = serde_json::from_value(tree).map_err(|e| parse(e.to_string()))?;
         if file.kind != "KubeletConfiguration" || file.api_version != "kubelet.config.k8s.io/v1beta1" {
             return Err(parse(format!(
                 "expected kubelet.config.k8s.io/v1beta1 KubeletConfiguration, got {} {}",
@@ -296,6 +301,8 @@ impl KubeletConfig {
             (None, None) => {}
             _ => return unsupported("tlsCertFile", "needs tlsPrivateKeyFile, and the other way round"),
         }
+        set(&mut self.rotate_certificates, file.rotate_certificates);
+        set(&mut self.server_tls_bootstrap, file.server_tls_bootstrap);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The kubelet's settings: what they are unless something else is said, and as `/configz` shows them.
 
 mod file;
+mod unsaid;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -54,6 +55,10 @@ pub struct KubeletConfig {
     /// 0 switches it off.
     pub healthz_port: u16,
     pub server_tls: ServerTls,
+    /// The client's certificate is renewed by requests to the cluster.
+    pub rotate_certificates: bool,
+    /// The server's certificate is requested of the cluster, and renewed.
+    pub server_tls_bootstrap: bool,
     /// PEM of those who sign client certificates.
     pub client_ca: Option<Vec<u8>>,
     pub anonymous: bool,
@@ -141,6 +146,8 @@ impl KubeletConfig {
             healthz_address: IpAddr::from([127, 0, 0, 1]),
             healthz_port: 10248,
             server_tls: ServerTls::SelfSigned,
+            rotate_certificates: false,
+            server_tls_bootstrap: false,
             client_ca: None,
             anonymous: false,
             webhook: true,
@@ -203,7 +210,8 @@ impl KubeletConfig {
             "enableSystemLogHandler": self.enable_system_log_handler,
             "enableSystemLogQuery": self.enable_system_log_query,
             "readOnlyPort": 0,
-            "rotateCertificates": false,
+            "rotateCertificates": self.rotate_certificates,
+            "serverTLSBootstrap": self.server_tls_bootstrap,
             "makeIPTablesUtilChains": false,
             "containerLogMaxSize": self.container_log_max_size.to_string(),
             "containerLogMaxFiles": self.container_log_max_files,

@@ -195,10 +195,6 @@ mod tests {
                 "--read-only-port: \"10255\": only 0 is supported: the read-only port is not built",
             ),
             (
-                "--rotate-certificates",
-                "--rotate-certificates: \"true\": only false is supported",
-            ),
-            (
                 "--make-iptables-util-chains=true",
                 "utility chains of iptables are not built",
             ),

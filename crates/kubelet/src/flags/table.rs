@@ -27,11 +27,10 @@ use As::{Bool, List, Map as Pairs, Number, Text};
 use Effect::{Field, Only, Refused};
 
 const NO_MANAGER: &str = "resource managers are not built";
-const NO_ROTATION: &str = "requesting certificates is not built";
 const NO_RESERVED_CGROUP: &str = "limits on what is reserved are not enforced";
 
 /// A flag, what it does, and its help.
-pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
+pub(super) const FLAGS: [(&str, Effect, &str); 92] = [
     ("address", Field("address", Text), "Address to serve on"),
     (
         "allowed-unsafe-sysctls",
@@ -66,12 +65,6 @@ pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
     (
         "authorization-webhook-cache-unauthorized-ttl",
         Refused("the time that answers are kept is fixed"),
-        "",
-    ),
-    ("bootstrap-kubeconfig", Refused(NO_ROTATION), ""),
-    (
-        "cert-dir",
-        Refused("name certificates by --tls-cert-file and --tls-private-key-file"),
         "",
     ),
     ("cgroup-driver", Field("cgroupDriver", Text), "cgroupfs"),
@@ -329,8 +322,16 @@ pub(super) const FLAGS: [(&str, Effect, &str); 94] = [
         Field("resolvConf", Text),
         "The resolv.conf that pods start from",
     ),
-    ("rotate-certificates", Only("false", NO_ROTATION), ""),
-    ("rotate-server-certificates", Only("false", NO_ROTATION), ""),
+    (
+        "rotate-certificates",
+        Field("rotateCertificates", Bool),
+        "Have the client's certificate renewed by the cluster",
+    ),
+    (
+        "rotate-server-certificates",
+        Field("serverTLSBootstrap", Bool),
+        "Request the serving certificate of the cluster, and have it renewed",
+    ),
     (
         "seccomp-default",
         Field("seccompDefault", Bool),

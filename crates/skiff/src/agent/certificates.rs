@@ -2,23 +2,19 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use client::RotatingTransport;
 use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
 
 use super::cluster::{Cluster, ClusterError, Named, Pair};
 use crate::join;
 use crate::node::NodeIdentity;
+use pki::renewal::{self, Renewable};
 
 const SERVING: &str = "serving-kubelet";
 const KUBELET: &str = "client-kubelet";
 const KUBE_PROXY: &str = "client-kube-proxy";
 const CONTROLLER: &str = "client-skiff-controller";
-/// Between attempts when a renewal fails; doubles.
-const FIRST_RETRY: Duration = Duration::from_secs(2);
-const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
 /// What the node is known by.
 #[derive(Debug, Clone)]
@@ -112,7 +108,7 @@ pub struct Renewal {
 
 /// Why certificates are not renewed.
 #[derive(Debug, thiserror::Error)]
-enum RenewalError {
+pub enum RenewalError {
     #[error(transparent)]
     Cluster(#[from] ClusterError),
     #[error(transparent)]
@@ -123,39 +119,23 @@ enum RenewalError {
     Serving(#[from] serving::CertificateError),
 }
 
-impl Renewal {
-    /// Waits until they are due, again and again, until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut retry = FIRST_RETRY;
-        let mut failed = false;
-        loop {
-            let wait = match failed {
-                true => retry,
-                false => until(due(&self.current, chance()), OffsetDateTime::now_utc()),
-            };
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => {}
-            }
-            match self.renew().await {
-                Ok(()) => {
-                    tracing::info!("the node's certificates were renewed");
-                    (failed, retry) = (false, FIRST_RETRY);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the node's certificates are not renewed yet");
-                    retry = if failed {
-                        (retry * 2).min(LONGEST_RETRY)
-                    } else {
-                        FIRST_RETRY
-                    };
-                    failed = true;
-                }
-            }
-        }
+impl Renewable for Renewal {
+    type Error = RenewalError;
+
+    const WHOSE: &str = "agent";
+
+    fn due(&self, chance: f64) -> OffsetDateTime {
+        let current = &self.current;
+        let all = [
+            &current.serving,
+            &current.kubelet,
+            &current.kube_proxy,
+            &current.controller,
+        ];
+        renewal::first(all.map(|pair| pki::renewal_time(&pair.certificate, chance)))
     }
 
-    async fn renew(&mut self) -> Result<(), RenewalError> {
+    async fn renew(&mut self) -> Result<bool, RenewalError> {
         let named = Named {
             identity: &self.identity,
             password: &self.password,
@@ -170,31 +150,6 @@ impl Renewal {
         self.kube_proxy.replace(&self.cluster.config(Some(&new.kube_proxy)))?;
         self.controller.replace(&self.cluster.config(Some(&new.controller)))?;
         self.current = new;
-        Ok(())
+        Ok(true)
     }
-}
-
-/// When the first of them is to be renewed; at once if it cannot be told.
-fn due(certificates: &Certificates, chance: f64) -> OffsetDateTime {
-    let all = [
-        &certificates.serving,
-        &certificates.kubelet,
-        &certificates.kube_proxy,
-        &certificates.controller,
-    ];
-    let times = all.map(|pair| pki::renewal_time(&pair.certificate, chance));
-    let first = times
-        .into_iter()
-        .map(|time| time.unwrap_or(OffsetDateTime::UNIX_EPOCH))
-        .min();
-    first.unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
-fn until(at: OffsetDateTime, now: OffsetDateTime) -> Duration {
-    Duration::try_from(at - now).unwrap_or_default()
-}
-
-/// From 0 to 1.
-pub fn chance() -> f64 {
-    f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX)
 }

@@ -24,9 +24,10 @@ use crate::node::{Clients, ClusterSettings, KubeletIdentity, NodeError, NodeIden
 use crate::node_paths::NodePaths;
 use crate::server::{self, ServerError};
 use args::AgentArgs;
-use certificates::{Certificates, Files, Renewal, chance};
+use certificates::{Certificates, Files, Renewal};
 use cluster::{Cluster, ClusterError, Named};
 use load_balancer::LoadBalancer;
+use pki::renewal::{self, chance};
 use servers::Servers;
 use tunnel::{Reach, Tunnel};
 
@@ -300,7 +301,7 @@ async fn start(
         controller,
         serving,
     };
-    components.spawn(renewal.run(stop.clone()));
+    components.spawn(renewal::keep(renewal, stop.clone()));
     Ok(())
 }
 

@@ -15,8 +15,8 @@ use streaming::tunnel::{self, PROTOCOL};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::certificates::chance;
 use crate::join;
+use pki::renewal::chance;
 
 /// Between attempts; doubles.
 const FIRST_RETRY: Duration = Duration::from_secs(1);

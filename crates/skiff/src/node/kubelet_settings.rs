@@ -53,7 +53,17 @@ pub fn config(
     );
     let settings = kubelet::command::Settings::try_parse_from(flags)
         .map_err(|e| NodeError::KubeletArg(e.render().to_string().trim_start_matches("error: ").trim().to_owned()))?;
+    config.rotate_certificates = true;
     let endpoint = settings.apply(&mut config)?;
+    if !config.rotate_certificates {
+        return Err(NodeError::KubeletArg(
+            "rotateCertificates: a node's certificates are always renewed".into(),
+        ));
+    }
+    if config.server_tls_bootstrap {
+        let why = "serverTLSBootstrap: the server signs the kubelet's serving certificate by itself";
+        return Err(NodeError::KubeletArg(why.into()));
+    }
     kubelet::check_kernel(&config).map_err(|e| NodeError::KubeletArg(e.to_string()))?;
     if endpoint.is_some() {
         return Err(NodeError::KubeletArg(

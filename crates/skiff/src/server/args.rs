@@ -88,9 +88,9 @@ pub struct ServerArgs {
     /// File with that secret.
     #[arg(long, env = "SKIFF_AGENT_TOKEN_FILE")]
     pub agent_token_file: Option<PathBuf>,
-    /// How long certificates of agents are valid, for tests of their renewal.
+    /// How long the certificates are valid that the server issues, its own and its agents', for tests of their renewal.
     #[arg(long, hide = true, default_value = "8760h", value_parser = api::time::flag_duration)]
-    pub node_certificate_lifetime: std::time::Duration,
+    pub certificate_lifetime: std::time::Duration,
     /// Whether agents are answered.
     #[arg(skip = true)]
     pub joinable: bool,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use apiserver::aggregator::{Aggregator, Follower};
 use apiserver::authentication::Authenticator;
 use apiserver::authentication::service_account::TokenIssuer;
-use apiserver::http::front_proxy::{self, FrontProxy};
+use apiserver::http::front_proxy;
 use apiserver::http::status::ApiError;
 use apiserver::http::user::{MASTERS, User};
 use apiserver::pipeline::Pipeline;
@@ -23,13 +23,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::GIT_VERSION;
-use crate::aggregation_flags::AggregationFlags;
 use crate::certificates::Certificates;
 use crate::in_process;
 use crate::networks;
 use crate::server::ServerError;
 use crate::server::args::ServerArgs;
 use crate::server::compaction::Compaction;
+use crate::server::shown::Shown;
 use crate::server::supervisor::{Seats, Supervisor, node_password};
 use crate::server::token::{self, Tokens};
 
@@ -68,6 +68,8 @@ pub struct ControlPlane {
     /// How this machine reaches it.
     pub local: SocketAddr,
     pub cluster_dns: IpAddr,
+    /// What it shows of itself.
+    pub shown: Shown,
     store: Arc<etcd::Embedded>,
     serving: tokio::task::JoinHandle<()>,
     stop: CancellationToken,
@@ -141,7 +143,13 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
     let own_names = names.iter().cloned().collect();
     let now = time::OffsetDateTime::now_utc();
     let tls_dir = server_dir.join("tls");
-    let certificates = Arc::new(Certificates::prepare(&tls_dir, names, now)?);
+    let lifetime = args.certificate_lifetime;
+    let lifetime = time::Duration::try_from(lifetime).map_err(|why| ServerError::Flag {
+        flag: "certificate-lifetime",
+        value: format!("{lifetime:?}"),
+        why: why.to_string(),
+    })?;
+    let certificates = Arc::new(Certificates::prepare(&tls_dir, names, lifetime, now)?);
     let read = |value: &Option<String>, file: &Option<PathBuf>| {
         token::given(value.as_ref(), file.as_ref()).map_err(ServerError::TokenFile)
     };
@@ -249,28 +257,24 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
             own_node: node.map(str::to_owned),
             own_names,
             service_networks,
-            lifetime: time::Duration::try_from(args.node_certificate_lifetime).unwrap_or(time::Duration::MAX),
             egress: args.egress_selector_mode,
             seats: Seats::default(),
         })
     });
     let task = tokio::spawn(connection::serve(api.clone(), beside, listener, acceptor, stop.clone()));
-    tokio::spawn(maintain(
-        store.clone(),
-        api.clone(),
-        Shown {
+    tokio::spawn(maintain(store.clone(), api.clone(), stop.clone()));
+    Ok(ControlPlane {
+        local: SocketAddr::new(reach, port),
+        cluster_dns,
+        shown: Shown {
             certificates: certificates.clone(),
             serving,
             front_proxy,
             aggregation: args.aggregation.clone(),
+            kubelets: api.kubelets.clone(),
         },
-        stop.clone(),
-    ));
-    Ok(ControlPlane {
         api,
         certificates,
-        local: SocketAddr::new(reach, port),
-        cluster_dns,
         store,
         serving: task,
         stop,
@@ -359,13 +363,10 @@ impl ControlPlane {
     }
 }
 
-/// Compacts the store as upstream does, every five minutes if there is something to forget, gives back the memory that was for it, and
-/// renews certificates once a day.
-async fn maintain(store: Arc<etcd::Embedded>, api: Arc<ApiServer>, shown: Shown, stop: CancellationToken) {
+/// Compacts the store as upstream does, every five minutes if there is something to forget, and gives back the memory that was for it.
+async fn maintain(store: Arc<etcd::Embedded>, api: Arc<ApiServer>, stop: CancellationToken) {
     const COMPACTION: Duration = Duration::from_secs(300);
-    const RENEWAL_EVERY: u32 = 288;
     let mut compaction = Compaction::new(store.revision());
-    let mut round = 0u32;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -381,46 +382,6 @@ async fn maintain(store: Arc<etcd::Embedded>, api: Arc<ApiServer>, shown: Shown,
             if let Err(error) = tokio::task::spawn_blocking(crate::memory::give_back).await {
                 tracing::error!(%error, "memory is not given back");
             }
-        }
-        round += 1;
-        if round.is_multiple_of(RENEWAL_EVERY) {
-            shown.renew();
-        }
-    }
-}
-
-/// What this server shows of itself.
-struct Shown {
-    certificates: Arc<Certificates>,
-    serving: Arc<Certificate>,
-    front_proxy: Arc<FrontProxy>,
-    aggregation: AggregationFlags,
-}
-
-impl Shown {
-    /// Renews what is due, and shows it to who connects from now on.
-    fn renew(&self) {
-        let renewed = self
-            .certificates
-            .renew(time::OffsetDateTime::now_utc())
-            .and_then(|new| {
-                if new {
-                    self.certificates.serving().map(Some)
-                } else {
-                    Ok(None)
-                }
-            });
-        match renewed {
-            Ok(Some((certificate, key))) => {
-                if let Err(error) = self.serving.replace(&certificate, &key) {
-                    tracing::error!(%error, "the renewed serving certificate cannot be used");
-                }
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "certificates cannot be renewed"),
-        }
-        if let Err(error) = self.aggregation.show(&self.front_proxy, &self.certificates) {
-            tracing::error!(%error, "the certificate for extension servers cannot be used");
         }
     }
 }

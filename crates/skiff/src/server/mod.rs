@@ -8,6 +8,7 @@ mod dns;
 mod manifests;
 mod own_node;
 mod roles;
+mod shown;
 mod supervisor;
 pub mod token;
 mod truncate;
@@ -25,11 +26,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::GIT_VERSION;
+use crate::certificates::Kubeconfigs;
 use crate::in_process;
 use crate::node::identity::default_address;
 use crate::node::{NodeError, NodeIdentity, ready};
 use crate::node_paths::NodePaths;
 pub use control_plane::ControlPlane;
+use pki::renewal;
+use shown::Renewal;
 
 /// Where kubelets are reached.
 const KUBELET_PORT: u16 = 10250;
@@ -140,13 +144,20 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     ));
     let url = format!("https://{}", plane.local);
     let cred = args.data_dir.join("server/cred");
-    not_for_room(plane.certificates.write_kubeconfigs(&cred, &url))?;
     let kubeconfig = args
         .write_kubeconfig
         .clone()
         .unwrap_or_else(|| cred.join("admin.kubeconfig"));
-    let admin = plane.certificates.admin_kubeconfig(&url)?;
-    not_for_room(pki::write_file(&kubeconfig, admin.as_bytes(), mode))?;
+    let renewal = Renewal {
+        shown: plane.shown.clone(),
+        kubeconfigs: Kubeconfigs {
+            dir: cred,
+            admin: (kubeconfig.clone(), mode),
+            server: url,
+        },
+    };
+    renewal.kubeconfigs.write(&plane.certificates)?;
+    components.spawn(renewal::keep(renewal, stop.clone()));
     tracing::info!(
         address = %plane.local,
         kubeconfig = %kubeconfig.display(),
@@ -168,17 +179,6 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
     }
     plane.stop().await;
     Ok(())
-}
-
-/// A file for clients that a full disk does not let be written is no reason not to serve.
-fn not_for_room(written: Result<(), pki::PkiError>) -> Result<(), pki::PkiError> {
-    match written {
-        Err(error) if error.is_full_disk() => {
-            tracing::warn!(%error, "the disk is full");
-            Ok(())
-        }
-        other => other,
-    }
 }
 
 /// The scheduler and the controllers, unless they are left out.

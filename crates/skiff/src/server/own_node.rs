@@ -1,7 +1,6 @@
 //! The server's own node: the same parts as an agent's, which talk to the API in this process.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use apiserver::http::user::{MASTERS, User};
 use client::{Client, Patch, WatchEvent};
@@ -9,6 +8,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use pki::Identity;
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -18,11 +18,10 @@ use crate::certificates::Certificates;
 use crate::in_process;
 use crate::node::{Clients, KubeletIdentity, NodeError, NodeIdentity, Start};
 use crate::node_paths::NodePaths;
+use pki::renewal::{self, Renewable};
 
 /// The label by which `kubectl get nodes` tells servers, with k3s's value.
 const ROLE: &str = "node-role.kubernetes.io/control-plane";
-/// How often the serving certificate is looked at while it is far from its end.
-const RENEWAL_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// Starts the node, and the cluster's DNS beside it.
 pub async fn start(
@@ -42,7 +41,11 @@ pub async fn start(
     };
     let (certificate, key) = serving.ensure()?;
     let shown = serving::Certificate::new(&certificate, &key)?;
-    components.spawn(serving.keep(shown.clone(), stop.clone()));
+    let renewal = Renewal {
+        serving,
+        shown: shown.clone(),
+    };
+    components.spawn(renewal::keep(renewal, stop.clone()));
     let user = User::new(format!("system:node:{}", node.name), &["system:nodes"]);
     let admin = in_process::client(&plane.api, User::new("system:skiff", &[MASTERS]), "skiff");
     let start = Start {
@@ -77,6 +80,9 @@ pub async fn start(
     Ok(())
 }
 
+/// The file of the certificate of the kubelet's server.
+const SERVING: &str = "serving-kubelet";
+
 /// The certificate of the kubelet's server.
 struct Serving {
     certificates: Arc<Certificates>,
@@ -92,26 +98,30 @@ impl Serving {
             organizations: &["system:nodes"],
         };
         let names = self.node.serving_names();
-        self.certificates
-            .ensure_serving(&self.dir, "serving-kubelet", &identity, names)
+        self.certificates.ensure_serving(&self.dir, SERVING, &identity, names)
+    }
+}
+
+/// Renews it while the server runs.
+struct Renewal {
+    serving: Serving,
+    shown: Arc<serving::Certificate>,
+}
+
+impl Renewable for Renewal {
+    type Error = NodeError;
+
+    const WHOSE: &str = "kubelet";
+
+    fn due(&self, chance: f64) -> OffsetDateTime {
+        let pair = crate::certificates::pair(&self.serving.dir, SERVING);
+        renewal::first([pair.and_then(|(pem, _)| pki::renewal_time(&pem, chance))])
     }
 
-    /// Renews it while the server runs.
-    async fn keep(self, shown: Arc<serving::Certificate>, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(RENEWAL_EVERY) => {}
-            }
-            match self.ensure() {
-                Ok((certificate, key)) => {
-                    if let Err(error) = shown.replace(&certificate, &key) {
-                        tracing::error!(%error, "the kubelet's renewed certificate cannot be used");
-                    }
-                }
-                Err(error) => tracing::error!(%error, "the kubelet's certificate cannot be renewed"),
-            }
-        }
+    async fn renew(&mut self) -> Result<bool, NodeError> {
+        let (certificate, key) = self.serving.ensure()?;
+        self.shown.replace(&certificate, &key)?;
+        Ok(true)
     }
 }
 

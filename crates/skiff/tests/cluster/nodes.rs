@@ -89,7 +89,7 @@ fn run_pod(c: &Cluster, name: &str) {
 
 #[test]
 fn a_node_joins_by_a_token_keeps_its_name_and_comes_back_after_its_server() {
-    let mut c = Cluster::start_with("join-server", &["dnsutils"], &["--node-certificate-lifetime=20s"]);
+    let mut c = Cluster::start_with("join-server", &["dnsutils"], &["--certificate-lifetime=20s"]);
     let mut agent = Node::empty("join-agent", AGENT, &["dnsutils"]);
     let mut switch = Switch::start();
     switch.plug(&c);

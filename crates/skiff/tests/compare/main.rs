@@ -164,7 +164,9 @@ async fn administrator(server: &common::Server) -> std::path::PathBuf {
         common_name: "kubernetes-admin",
         organizations: &["kubeadm:cluster-admins"],
     };
-    let (certificate, key) = authority.issue(&who, &pki::Usage::Client, now).unwrap();
+    let (certificate, key) = authority
+        .issue(&who, &pki::Usage::Client, time::Duration::days(1), now)
+        .unwrap();
     let root = std::fs::read_to_string(tls.join("server-ca.crt")).unwrap();
     let path = server.data().join("kubernetes-admin.kubeconfig");
     let config = masters.config(None).unwrap();

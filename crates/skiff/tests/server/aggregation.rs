@@ -56,7 +56,9 @@ impl Extension {
             organizations: &[],
         };
         let usage = pki::Usage::Server(vec![name.to_owned()]);
-        let (certificate, key) = authority.issue(&identity, &usage, now()).unwrap();
+        let (certificate, key) = authority
+            .issue(&identity, &usage, time::Duration::days(1), now())
+            .unwrap();
         let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         // whom to believe is in the cluster, as real ones find it
@@ -633,7 +635,9 @@ fn upstream_s_sample_api_server_is_used_as_if_its_resources_were_ours() {
         organizations: &[],
     };
     let usage = pki::Usage::Server(vec!["sample.default.svc".into()]);
-    let (certificate, key) = authority.issue(&identity, &usage, now()).unwrap();
+    let (certificate, key) = authority
+        .issue(&identity, &usage, time::Duration::days(1), now())
+        .unwrap();
     std::fs::write(dir.path().join("tls.crt"), certificate).unwrap();
     std::fs::write(dir.path().join("tls.key"), key).unwrap();
     let (client, peer, port) = (free_port(), free_port(), free_port());

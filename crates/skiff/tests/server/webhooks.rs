@@ -33,7 +33,9 @@ impl Webhook {
             organizations: &[],
         };
         let usage = pki::Usage::Server(vec!["127.0.0.1".into(), "localhost".into()]);
-        let (certificate, key) = authority.issue(&identity, &usage, now()).unwrap();
+        let (certificate, key) = authority
+            .issue(&identity, &usage, time::Duration::days(1), now())
+            .unwrap();
         let chain = vec![rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
         let key = rustls_pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

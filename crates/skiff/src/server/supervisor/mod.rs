@@ -58,8 +58,6 @@ pub struct Supervisor {
     /// Addresses and names that are the API's: no node gets a certificate for them.
     pub own_names: HashSet<String>,
     pub service_networks: Vec<Net>,
-    /// How long certificates of nodes are valid.
-    pub lifetime: time::Duration,
     /// How agents are reached.
     pub egress: EgressSelectorMode,
     pub seats: Seats,

@@ -39,7 +39,7 @@ impl Supervisor {
                     organizations: &[],
                 };
                 let authority = &certificates.client_authority;
-                authority.issue_for(request, &who, &Usage::Client, self.lifetime, now)
+                authority.issue_for(request, &who, &Usage::Client, certificates.lifetime, now)
             }
             join::SERVING_KUBELET | join::CLIENT_KUBELET => {
                 let asking = self.asking(headers, asker).await?;
@@ -50,13 +50,13 @@ impl Supervisor {
                 };
                 if path == join::CLIENT_KUBELET {
                     let authority = &certificates.client_authority;
-                    authority.issue_for(request, &who, &Usage::Client, self.lifetime, now)
+                    authority.issue_for(request, &who, &Usage::Client, certificates.lifetime, now)
                 } else {
                     let ips = asking.ips.iter().map(ToString::to_string);
                     let own = [asking.node.clone(), "localhost".into(), "127.0.0.1".into()];
                     let usage = Usage::Server(own.into_iter().chain(ips).collect());
                     let authority = &certificates.server_authority;
-                    authority.issue_for(request, &who, &usage, self.lifetime, now)
+                    authority.issue_for(request, &who, &usage, certificates.lifetime, now)
                 }
             }
             _ => return Err(ApiError::no_such_path()),
