@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test fuzz lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat upstream-node hollow sample docs
+.PHONY: up down test fuzz lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat upstream-node our-node short-certificates hollow sample docs
 
 build:
 	cargo build --release -p skiff
@@ -99,10 +99,20 @@ behind-nat: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream kubectl
 	@python3 tests/nodes/behind_nat.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes
 
-# Upstream's kubelet with containerd, kube-proxy and CoreDNS on skiff's server.
+# Upstream's kubelet with containerd, kube-proxy and CoreDNS on skiff's server, joined by kubeadm.
 upstream-node: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream node
 	@python3 tests/nodes/upstream_node.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes
+
+# Our kubelet and runtime, kube-proxy and DNS in upstream's cluster, joined by kubeadm.
+our-node: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream node
+	@python3 tests/nodes/our_node.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes
+
+# Certificates that live two minutes on a server and two agents, under load for MINUTES=15.
+short-certificates: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream kubectl
+	@python3 tests/nodes/certificates.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes --minutes $(or $(MINUTES),15)
 
 # What a cluster of NODES=200 hollow nodes costs its server, with PODS=5000 that are all replaced once.
 hollow: $(if $(filter file,$(origin SKIFF)),build)

@@ -43,7 +43,7 @@ class Cluster:
             self._start_skiff() if self.skiff else self._start_upstream()
             self.wait_until_ready()
             for name, (folder, address) in self.agents.items():
-                self._start_agent(name, folder, address)
+                self._start_agent(name, folder, address) if self.skiff else self._join_upstream(name, folder)
             for name in self.agents:
                 self.wait_until_ready(name)
         except BaseException:
@@ -85,6 +85,20 @@ class Cluster:
         flags = ["--cluster-cidr", PODS, "--service-cidr", SERVICES, *os.environ.get("SKIFF_FLAGS", "").split()]
         self._node("skiff", self.folder, ["server", "--node-name", "node", "--node-ip", ADDRESS, *flags])
 
+    def _join_upstream(self, name, folder):
+        """A further node of upstream's, and the ways between its pods and those of the nodes before it."""
+        certificates = os.path.join(folder, "certs.d")
+        shutil.copytree(os.path.join(self.folder, "certs.d"), certificates)
+        number, script_of_cluster = name.removeprefix("node"), os.path.join(UPSTREAM, "cluster.sh")
+        self.run(script("namespaces.sh", "as-guest", folder, "env", "POD_MASQUERADING=false", script_of_cluster, "prepare-join", self.programs, folder, self.folder, number, self.images))
+        self.run(script("namespaces.sh", "in", folder, script_of_cluster, "join", self.programs, folder, self.folder, number))
+        nodes = [(self.folder, ADDRESS), *self.agents.values()]
+        for here, (there, _) in enumerate(nodes):
+            for number, (_, address) in enumerate(nodes):
+                if number != here:
+                    # those of nodes that joined earlier are there
+                    self.run(script("namespaces.sh", "as-guest", there, "ip", "route", "replace", f"10.244.{number}.0/24", "via", address))
+
     def _start_agent(self, name, folder, address):
         with open(os.path.join(self.folder, "data/server/node-token")) as f:
             token = f.read().strip()
@@ -122,10 +136,13 @@ class Cluster:
         with open(os.path.join(host, "hosts.toml"), "w") as f:
             f.write(f'server = "{REGISTRY}"\n[host."{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
         cluster = os.path.join(UPSTREAM, "cluster.sh")
-        self.run(script("namespaces.sh", "as-guest", self.folder, cluster, "prepare", self.programs, self.folder, "node", self.images))
+        # the ways between nodes are routed: a pod has its own address everywhere
+        routed = ["env", "POD_MASQUERADING=false"] if self.agents else []
+        self.run(script("namespaces.sh", "as-guest", self.folder, *routed, cluster, "prepare", self.programs, self.folder, "node", self.images))
         self.run(script("namespaces.sh", "in", self.folder, cluster, "start", self.programs, self.folder, "node"))
 
     def wait_until_ready(self, name="skiff"):
+        node = "node" if name == "skiff" else name
         deadline = time.monotonic() + START_SECONDS
         wanted = "the node is Ready"
         while True:
@@ -136,7 +153,7 @@ class Cluster:
                 with open(os.path.join(self.log, name + ".log")) as f:
                     if wanted in f.read():
                         return
-            elif self.kubectl("wait", "--for=condition=Ready", "node/node", "--timeout=10s").returncode == 0:
+            elif self.kubectl("wait", "--for=condition=Ready", f"node/{node}", "--timeout=10s").returncode == 0:
                 self.kubectl("rollout", "status", "-n", "kube-system", "deployment/coredns", "--timeout=120s")
                 return
             if time.monotonic() > deadline:

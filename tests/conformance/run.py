@@ -23,13 +23,13 @@ def arguments():
     parser.add_argument("--skip", default="", help="a regular expression: no tests with such names")
     parser.add_argument("--labels", default="Conformance", help="ginkgo's filter by label; empty for every test of e2e.test")
     parser.add_argument("--procs", type=int, default=6, help="tests at a time, where they allow it")
-    parser.add_argument("--nodes", type=int, default=1, help="nodes of skiff's cluster: a server and agents; upstream's has one")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of the cluster")
     parser.add_argument("--runs", type=int, default=1, help="so many times, each with a new cluster; a test passes that passes in all")
     parser.add_argument("--same-cluster", action="store_true", help="the runs have one cluster, whose memory is to end each time where it did")
     parser.add_argument("--sample", type=float, help="so many minutes of what is known to pass, another part for each commit")
     args = parser.parse_args()
-    if args.nodes < 1 or args.nodes > 1 and not args.skiff:
-        parser.error("--nodes: skiff has one or more, upstream's own cluster has one")
+    if args.nodes < 1:
+        parser.error("--nodes: a cluster has one or more")
     return args
 
 

@@ -1,40 +1,14 @@
 #!/usr/bin/env python3
-"""Upstream's kubelet with containerd, kube-proxy and CoreDNS on skiff's server: the node joins by a bootstrap token and a certificate that the cluster
-signs (TLS bootstrap), as kubeadm joins nodes. Its pods run, are asked, are probed, find each other by name, and go."""
+"""Upstream's kubelet with containerd, kube-proxy and CoreDNS on skiff's server: the node joins by `kubeadm join`: its token, and a certificate that
+the cluster signs (TLS bootstrap). Its pods run, are asked, are probed, find each other by name, and go."""
 import argparse, base64, json, os, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
 import cluster, oci
-import behind_nat, world
+import behind_nat, kubeadm, world
 
 IMAGE = behind_nat.IMAGE
-# the bindings that kubeadm makes for nodes that join
-BINDINGS = {
-    "kubelet-bootstrap": ("system:node-bootstrapper", "system:bootstrappers"),
-    "node-autoapprove-bootstrap": ("system:certificates.k8s.io:certificatesigningrequests:nodeclient", "system:bootstrappers"),
-    "node-autoapprove-certificate-rotation": ("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", "system:nodes"),
-}
-KUBELET = """
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-failCgroupV1: false
-cgroupDriver: cgroupfs
-cgroupRoot: /{group}
-containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-clusterDNS: [10.96.0.10]
-clusterDomain: cluster.local
-resolvConf: {folder}/resolv.conf
-authentication: {{anonymous: {{enabled: false}}, webhook: {{enabled: true}}, x509: {{clientCAFile: {folder}/client-ca.crt}}}}
-authorization: {{mode: Webhook}}
-rotateCertificates: true
-serverTLSBootstrap: true
-failSwapOn: false
-volumePluginDir: {folder}/volumeplugins
-evictionHard: {{memory.available: 100Mi, nodefs.available: 64Mi, imagefs.available: 64Mi}}
-imageGCHighThresholdPercent: 100
-imageGCLowThresholdPercent: 99
-"""
 PROXY = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -75,87 +49,37 @@ NETWORK = """
 class Mixed(cluster.Cluster):
     """A server of skiff's, and a machine for upstream's node."""
 
-    def __enter__(self):
-        wanted, self.agents = dict(self.agents), {}
-        os.makedirs(self.log)
-        try:
-            self.run(cluster.script("namespaces.sh", "up", self.name, self.folder))
-            for name, (folder, address) in wanted.items():
-                os.makedirs(folder)
-                self.run(cluster.script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name))
-            self.run(cluster.script("namespaces.sh", "join", self.folder, *(folder for folder, _ in wanted.values())))
-            self._start_skiff()
-            self.wait_until_ready()
-        except BaseException:
-            self.__exit__()
-            raise
-        self.machine = wanted["node2"]
-        return self
+    def wired(self):
+        # nothing of skiff's is started there
+        self.machine = self.agents.pop("node2")
 
 
-class Node:
-    def __init__(self, machines, seen):
-        self.machines, self.seen = machines, seen
-        self.folder, self.address = machines.machine
-        self.daemons = []
-
-    def write(self, name, text):
-        with open(os.path.join(self.folder, name), "w") as f:
-            f.write(text)
-
-    def start(self, name, *arguments):
-        """A daemon in the node's namespaces and cgroups."""
-        path = f"PATH={self.machines.programs}:/usr/sbin:/usr/bin:/sbin:/bin"
-        with open(os.path.join(self.machines.log, f"{name}.log"), "w") as out:
-            command = cluster.script("namespaces.sh", "in", self.folder, "env", path, name, *arguments)
-            self.daemons.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True))
-
-    def inside(self, *command):
-        path = f"PATH={self.machines.programs}:/usr/sbin:/usr/bin:/sbin:/bin"
-        self.machines.run(cluster.script("namespaces.sh", "as-guest", self.folder, "env", path, *command))
-
-    def kubeconfig(self, name, user):
-        server = f"https://{cluster.ADDRESS}:6443"
-        with open(os.path.join(self.machines.folder, "data/server/tls/server-ca.crt"), "rb") as f:
-            authority = base64.b64encode(f.read()).decode()
-        config = {"apiVersion": "v1", "kind": "Config", "current-context": "c",
-                  "clusters": [{"name": "c", "cluster": {"server": server, "certificate-authority-data": authority}}],
-                  "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}], "users": [{"name": "u", "user": user}]}
-        self.write(name, json.dumps(config))
-
-    def join(self, archives):
+class Node(kubeadm.Machine):
+    def begin(self, archives):
+        """The runtime and its images, kube-proxy, and then the kubelet joins."""
         seen, tls = self.seen, os.path.join(self.machines.folder, "data/server/tls")
-        for name, (role, group) in BINDINGS.items():
-            seen.kubectl("create", "clusterrolebinding", name, f"--clusterrole={role}", f"--group={group}")
-        token = seen.ask(os.path.join(self.machines.folder, "skiff"), "token", "create", "--data-dir", os.path.join(self.machines.folder, "data")).strip()
-        self.kubeconfig("bootstrap.conf", {"token": token.rpartition("::")[2]})
         seen.kubectl("create", "serviceaccount", "kube-proxy", "-n", "kube-system")
         seen.kubectl("create", "clusterrolebinding", "kube-proxy", "--clusterrole=system:node-proxier", "--serviceaccount=kube-system:kube-proxy")
-        self.kubeconfig("kube-proxy.conf", {"token": seen.kubectl("create", "token", "kube-proxy", "-n", "kube-system").strip()})
-        with open(os.path.join(tls, "client-ca.crt")) as f:
-            self.write("client-ca.crt", f.read())
-        group = f"{self.machines.name}-node2"
-        values = {"folder": self.folder, "programs": self.machines.programs, "group": group, "name": "node2", "pods": "10.244.77.0/24"}
-        for name, text in (("kubelet.yaml", KUBELET), ("kube-proxy.yaml", PROXY), ("containerd.toml", CONTAINERD)):
+        with open(os.path.join(tls, "server-ca.crt"), "rb") as f:
+            authority = base64.b64encode(f.read()).decode()
+        user = {"token": seen.kubectl("create", "token", "kube-proxy", "-n", "kube-system").strip()}
+        self.write("kube-proxy.conf", json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"https://{cluster.ADDRESS}:6443", "certificate-authority-data": authority}}],
+            "users": [{"name": "u", "user": user}]}))
+        values = {"folder": self.folder, "programs": self.machines.programs, "name": "node2", "pods": "10.244.77.0/24"}
+        for name, text in (("kube-proxy.yaml", PROXY), ("containerd.toml", CONTAINERD)):
             self.write(name, text.format(**values))
         os.makedirs(os.path.join(self.folder, "net.d"))
         self.write("net.d/10-bridge.conflist", NETWORK.format(**values))
-        self.start("containerd", "-c", os.path.join(self.folder, "containerd.toml"))
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                self.inside("ctr", "version")
-                break
-            except cluster.Failed:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.1)
+        self.start("containerd", "containerd", "-c", os.path.join(self.folder, "containerd.toml"))
+        self.wait_for("containerd answers", "ctr", "version")
         for path in archives:
             self.inside("ctr", "-n", "k8s.io", "images", "import", path)
-        self.start("kubelet", f"--config={self.folder}/kubelet.yaml", f"--bootstrap-kubeconfig={self.folder}/bootstrap.conf",
-                   f"--kubeconfig={self.folder}/kubelet.conf", f"--cert-dir={self.folder}/pki", "--hostname-override=node2",
-                   f"--node-ip={self.address}", f"--root-dir={self.folder}/kubelet")
-        self.start("kube-proxy", f"--config={self.folder}/kube-proxy.yaml")
+        self.start("kube-proxy", "kube-proxy", f"--config={self.folder}/kube-proxy.yaml")
+        # kubeadm takes the authority of servers for that of clients too, unless there is a file; skiff has one for each, as k3s
+        self.inside("install", "-D", "-m", "644", os.path.join(tls, "client-ca.crt"), "/etc/kubernetes/pki/ca.crt")
+        self.join("unix:///run/containerd/containerd.sock", "kubelet")
 
 
 def pods(text, replicas):
@@ -178,17 +102,14 @@ def pods(text, replicas):
 
 def play(machines, seen, archives):
     node = Node(machines, seen)
-    node.join(archives)
+    node.begin(archives)
     seen.until("the node is there", lambda: seen.get("node", "node2"))
     seen.wait("condition=Ready", "node/node2", seconds=90)
     requests = seen.get("csr")["items"]
     seen.same("who signed the node's certificate", {r["spec"]["signerName"] for r in requests if r["status"].get("certificate")},
               {"kubernetes.io/kube-apiserver-client-kubelet"})
-    seen.step("upstream's kubelet joined by its bootstrap token, and is Ready")
-    serving = seen.until("the kubelet asks for a serving certificate", lambda: [
-        r["metadata"]["name"] for r in seen.get("csr")["items"] if r["spec"]["signerName"] == "kubernetes.io/kubelet-serving"])
-    seen.kubectl("certificate", "approve", *serving)
-    seen.until("it is signed", lambda: seen.get("csr", serving[0])["status"].get("certificate"))
+    seen.step("upstream's kubelet joined by kubeadm's token, and is Ready")
+    node.approve_serving()
     seen.apply(pods("upstream's node\n", 2))
     seen.kubectl("rollout", "status", "deployment/web", "--timeout=120s")
     pod = seen.get("pods", "-l", "app=web")["items"][0]
@@ -200,7 +121,7 @@ def play(machines, seen, archives):
     for url in (f"http://{seen.get('service', 'web')['spec']['clusterIP']}/", f"http://{node.address}:30080/"):
         seen.until(f"{url} is answered on the node", lambda: fetched(node, url) == "upstream's node\n", 30)
     seen.step("upstream's kube-proxy follows Services and slices of ours")
-    seen.apply(addon(node))
+    seen.apply(kubeadm.addon(node))
     seen.kubectl("patch", "deployment", "coredns", "-n", "kube-system", "-p", json.dumps({"spec": {"replicas": 1, "template": {"spec": {"nodeName": "node2"}}}}))
     seen.kubectl("rollout", "status", "deployment/coredns", "-n", "kube-system", "--timeout=120s")
     fetch = "import urllib.request as u; print(u.urlopen('http://web.default.svc.cluster.local/', timeout=10).read().decode(), end='')"
@@ -222,15 +143,6 @@ def fetched(node, url):
     return done.stdout
 
 
-def addon(node):
-    """CoreDNS as kubeadm installs it."""
-    version = node.seen.ask("kubeadm", "version", "--output", "short").strip()
-    node.write("kubeadm.yaml", "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\n"
-               f"kubernetesVersion: {version}\nnetworking: {{serviceSubnet: {cluster.SERVICES}, podSubnet: {cluster.PODS}}}\n")
-    return node.seen.ask("kubeadm", "init", "phase", "addon", "coredns", "--config", os.path.join(node.folder, "kubeadm.yaml"),
-                         "--kubeconfig", node.machines.kubeconfig, "--print-manifest")
-
-
 def archives(args):
     """Those of the pods, and those of upstream's own."""
     own = os.path.join(args.out, "upstream-node.tar")
@@ -247,7 +159,8 @@ def main():
     args = world.arguments(argparse.ArgumentParser(description=__doc__))
     world.prepare(args.out)
     # the cluster's names are CoreDNS's here
-    os.environ["SKIFF_FLAGS"] = "--disable coredns"
+    # and kubeadm asks for the cluster's signed address without credentials
+    os.environ["SKIFF_FLAGS"] = "--disable coredns --kube-apiserver-arg anonymous-auth=true"
     images = archives(args)
     try:
         with world.started(Mixed, args, images[0], nodes=2) as (machines, seen):

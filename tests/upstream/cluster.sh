@@ -2,6 +2,8 @@
 # Upstream's own cluster of one node, inside what `namespaces.sh up` made; flags are kubeadm's, processes are plain ones.
 #   cluster.sh prepare PROGRAMS DIR api-server|control-plane|node|kubelet [IMAGE.tar...]   certificates, configurations, images
 #   cluster.sh start   PROGRAMS DIR api-server|control-plane|node|kubelet                  starts it; DIR/admin.conf is its kubeconfig
+#   cluster.sh prepare-join PROGRAMS DIR FIRST NUMBER [IMAGE.tar...]   the same for a further node, `nodeNUMBER`, of the cluster whose folder is FIRST
+#   cluster.sh join         PROGRAMS DIR FIRST NUMBER                  starts it
 # `api-server` is etcd and kube-apiserver alone, `control-plane` has the scheduler and the controllers too, `kubelet` a node where pods
 # name it themselves: no scheduler, no Services, no DNS.
 # PROGRAMS is the folder that build.sh filled. Datastore, certificates, logs and containers are kept in DIR.
@@ -10,7 +12,15 @@ tests=$(cd "$(dirname "$0")" && pwd)
 step=$1 programs=$(cd "$2" && pwd) dir=$(cd "$3" && pwd) what=$4
 shift 4
 PATH=$programs:/usr/sbin:/usr/bin:/sbin:/bin
+# the API server's, and the first node's
 address=198.51.100.10
+node=node own=$address pods=10.244.0.0/24
+case $step in
+  *join)
+    first=$what what=node node=node$1 own=198.51.100.$((9 + $1)) pods=10.244.$(($1 - 1)).0/24
+    shift
+    ;;
+esac
 name=$(cat "$dir/name" 2>/dev/null || echo skiff-test)
 cd "$dir"
 
@@ -68,7 +78,7 @@ kind: KubeProxyConfiguration
 mode: nftables
 clientConnection: {kubeconfig: $dir/kube-proxy.conf}
 clusterCIDR: 10.244.0.0/16
-hostnameOverride: node
+hostnameOverride: $node
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 END
   # root without CAP_SYS_RESOURCE may not lower oom_score_adj, and runc fails on it
@@ -101,8 +111,8 @@ END
   mkdir -p net.d
   cat >net.d/10-bridge.conflist <<END
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
- {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": true, "ipMasqBackend": "nftables", "hairpinMode": true,
-  "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.244.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+ {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": ${POD_MASQUERADING:-true}, "ipMasqBackend": "nftables", "hairpinMode": true,
+  "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pods"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
  {"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"}]}
 END
 }
@@ -155,9 +165,13 @@ control_plane() {
     --cluster-cidr=10.244.0.0/16 --allocate-node-cidrs=true --controllers='*,bootstrapsigner,tokencleaner' ${CONTROLLER_FLAGS:-}
 }
 
-node() {
-  daemon kubelet --config=kubelet.yaml --kubeconfig=kubelet.conf --hostname-override=node --node-ip=$address --root-dir="$dir/kubelet"
+daemons_of_node() {
+  daemon kubelet --config=kubelet.yaml --kubeconfig=kubelet.conf --hostname-override=$node --node-ip=$own --root-dir="$dir/kubelet"
   [ "$what" = kubelet ] || daemon kube-proxy --config=kube-proxy.yaml
+}
+
+node() {
+  daemons_of_node
   export KUBECONFIG=admin.conf
   # logs and exec; kubeadm's certificate of the API server as a client has no group
   kubectl create clusterrolebinding apiserver-kubelet-client --clusterrole=system:kubelet-api-admin --user=kube-apiserver-kubelet-client >/dev/null
@@ -171,10 +185,22 @@ case $step in
     configurations
     if has_node; then images "$@"; fi
     ;;
+  prepare-join)
+    mkdir -p pki
+    cp "$first/pki/ca.crt" pki/
+    cp "$first/kube-proxy.conf" "$first/coredns.yaml" .
+    kubeadm kubeconfig user --client-name "system:node:$node" --org system:nodes --config "$first/kubeadm.yaml" >kubelet.conf 2>kubeadm.log
+    configurations
+    images "$@"
+    ;;
+  join)
+    daemon containerd -c containerd.toml
+    daemons_of_node
+    ;;
   start)
     api_server
     [ "$what" = api-server ] || control_plane
     if has_node; then node; fi
     ;;
-  *) sed -n '2,5p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,7p' "$0" >&2; exit 2 ;;
 esac

@@ -100,7 +100,7 @@ mod tests {
         let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         assert_eq!(store.load(now).unwrap(), None);
         let authority = Authority::load_or_create(dir.path(), "ca", now).unwrap();
-        let mut keep = |at| {
+        let keep = |at| {
             let who = Identity::default();
             let (certificate, key) = authority.issue(&who, &Usage::Client, Duration::hours(1), at).unwrap();
             let pem = format!("{certificate}{key}");
