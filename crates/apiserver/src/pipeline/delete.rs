@@ -394,6 +394,7 @@ impl Write<'_> {
     }
 }
 
+/// Holds the preconditions of a deletion against the object.
 ///
 /// # Errors
 /// `409` when it is another object, or another version of it.
