@@ -220,6 +220,10 @@ pub async fn run(args: Args) -> ExitCode {
         // There it is a subject of a binding.
         cli.globals.user = None;
     }
+    if command == "kubectl debug" {
+        // There it is the profile of a container.
+        cli.globals.profile.clear();
+    }
     let refused = cli.globals.refuse_profile();
     let session = Session::new(cli.globals, command);
     let done = match refused {
