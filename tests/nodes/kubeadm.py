@@ -32,6 +32,14 @@ imageGCLowThresholdPercent: 99
 """
 
 
+class Mixed(cluster.Cluster):
+    """A cluster of one node, skiff's or upstream's, and a machine for a node of the other's."""
+
+    def wired(self):
+        # nothing is started there by the cluster
+        self.machine = self.agents.pop("node2")
+
+
 class Machine:
     """One that joins; it has an /etc of its own."""
 

@@ -11,16 +11,8 @@ import behind_nat, kubeadm, world
 FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode(), end='')"
 
 
-class Mixed(cluster.Cluster):
-    """Upstream's cluster of one node, and a machine for skiff's."""
-
-    def wired(self):
-        self.machine = self.agents.pop("node2")
-
-
 class Node(kubeadm.Machine):
     def begin(self, skiff, pods, archive):
-        self.skiff = skiff
         data = os.path.join(self.folder, "data")
         socket = "/run/skiff-cri.sock"
         images = os.path.join(data, "agent/images")
@@ -117,7 +109,7 @@ def main():
     skiff, args.skiff = args.skiff, None
     archive = behind_nat.archive(args)
     try:
-        with world.started(Mixed, args, archive, nodes=2) as (machines, seen):
+        with world.started(kubeadm.Mixed, args, archive, nodes=2) as (machines, seen):
             args.skiff = skiff
             play(machines, seen, args, archive)
     except cluster.Failed as error:

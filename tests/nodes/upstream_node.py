@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Upstream's kubelet with containerd, kube-proxy and CoreDNS on skiff's server: the node joins by `kubeadm join`: its token, and a certificate that
 the cluster signs (TLS bootstrap). Its pods run, are asked, are probed, find each other by name, and go."""
-import argparse, base64, json, os, subprocess, sys, time
+import argparse, base64, json, os, subprocess, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
@@ -44,14 +44,6 @@ NETWORK = """
   "ipam": {{"type": "host-local", "ranges": [[{{"subnet": "{pods}"}}]], "routes": [{{"dst": "0.0.0.0/0"}}]}}}},
  {{"type": "portmap", "capabilities": {{"portMappings": true}}, "backend": "nftables"}}]}}
 """
-
-
-class Mixed(cluster.Cluster):
-    """A server of skiff's, and a machine for upstream's node."""
-
-    def wired(self):
-        # nothing of skiff's is started there
-        self.machine = self.agents.pop("node2")
 
 
 class Node(kubeadm.Machine):
@@ -139,8 +131,7 @@ def play(machines, seen, archives):
 
 
 def fetched(node, url):
-    done = subprocess.run(cluster.script("namespaces.sh", "as-guest", node.folder, "curl", "-sS", "-m", "2", url), capture_output=True, text=True)
-    return done.stdout
+    return subprocess.run(node.guest("curl", "-sS", "-m", "2", url), capture_output=True, text=True).stdout
 
 
 def archives(args):
@@ -163,7 +154,7 @@ def main():
     os.environ["SKIFF_FLAGS"] = "--disable coredns --kube-apiserver-arg anonymous-auth=true"
     images = archives(args)
     try:
-        with world.started(Mixed, args, images[0], nodes=2) as (machines, seen):
+        with world.started(kubeadm.Mixed, args, images[0], nodes=2) as (machines, seen):
             play(machines, seen, images)
     except cluster.Failed as error:
         sys.exit(f"failed: {error}")

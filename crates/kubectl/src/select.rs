@@ -247,11 +247,18 @@ impl<'a> Selection<'a> {
         let mut infos = Vec::new();
         let mut errors = Vec::new();
         for target in self.targets(session).await? {
-            if let Err(error) = self.fetch(session, target, &mut infos).await {
-                errors.push(error);
-            }
+            infos.extend(self.found(session, target, &mut errors).await);
         }
         Ok((infos, errors))
+    }
+
+    /// The objects of one target; why it has none goes to the errors.
+    pub async fn found(&self, session: &Session, target: Target, errors: &mut Vec<Error>) -> Vec<Info> {
+        let mut infos = Vec::new();
+        if let Err(error) = self.fetch(session, target, &mut infos).await {
+            errors.push(error);
+        }
+        infos
     }
 
     /// The objects, or the first error.

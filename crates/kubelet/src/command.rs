@@ -121,7 +121,10 @@ pub async fn run(args: Args, shutdown: CancellationToken) -> Result<(), CommandE
         };
         tokio::spawn(pki::renewal::keep(certificate, ended.clone()));
     }
-    if config.server_tls_bootstrap && matches!(config.server_tls, ServerTls::SelfSigned) {
+    let named = !matches!(config.server_tls, ServerTls::SelfSigned);
+    if config.server_tls_bootstrap && named {
+        tracing::warn!("tlsCertFile names the serving certificate: serverTLSBootstrap requests none");
+    } else if config.server_tls_bootstrap {
         let addresses = config.node_ips.iter().chain(&config.node_external_ips);
         let names = [config.node_name.clone()]
             .into_iter()

@@ -30,7 +30,7 @@ pub trait Renewable {
 }
 
 /// Waits until the certificates are due and renews them, again and again, until `stop`.
-pub async fn keep(mut of: impl Renewable, stop: CancellationToken) {
+pub async fn keep<R: Renewable>(mut of: R, stop: CancellationToken) {
     let mut retry = FIRST_RETRY;
     let mut due = of.due(chance());
     loop {
@@ -45,23 +45,19 @@ pub async fn keep(mut of: impl Renewable, stop: CancellationToken) {
         match of.renew().await {
             Ok(new) => {
                 if new {
-                    tracing::info!(whose = whose(&of), "certificates were renewed");
+                    tracing::info!(whose = R::WHOSE, "certificates were renewed");
                 }
                 retry = FIRST_RETRY;
                 // whatever they say, they are not issued without end
                 due = of.due(chance()).max(OffsetDateTime::now_utc() + retry);
             }
             Err(error) => {
-                tracing::warn!(whose = whose(&of), %error, "certificates are not renewed yet");
+                tracing::warn!(whose = R::WHOSE, %error, "certificates are not renewed yet");
                 due = OffsetDateTime::now_utc() + retry;
                 retry = (retry * 2).min(LONGEST_RETRY);
             }
         }
     }
-}
-
-fn whose<R: Renewable>(_: &R) -> &'static str {
-    R::WHOSE
 }
 
 /// The first of these times; the past if one cannot be told.

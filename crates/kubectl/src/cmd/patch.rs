@@ -84,11 +84,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     selection.subresource = args.subresource.as_deref().unwrap_or_default();
     let (mut errors, mut visited) = (Vec::new(), 0);
     for target in selection.targets(session).await? {
-        let mut infos = Vec::new();
-        if let Err(error) = selection.fetch(session, target, &mut infos).await {
-            errors.push(error);
-        }
-        for mut info in infos {
+        for mut info in selection.found(session, target, &mut errors).await {
             visited += 1;
             let before = info.object.clone();
             let done = match changer.is_local() || args.local {

@@ -182,11 +182,7 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     let (mut errors, mut visited) = (Vec::new(), 0);
     // each is asked for when those before it are as they are wanted, or too late
     for target in selection.targets(session).await? {
-        let mut infos = Vec::new();
-        if let Err(error) = selection.fetch(session, target, &mut infos).await {
-            errors.push(error);
-        }
-        for mut info in infos {
+        for mut info in selection.found(session, target, &mut errors).await {
             visited += 1;
             for condition in &conditions {
                 match met(session, &mut info, condition, deadline, once).await {

@@ -41,7 +41,7 @@ pub(crate) async fn find(way: &Way<'_>) -> Result<Config, CertificateError> {
         }
         return Ok(config);
     };
-    let mut config = Kubeconfig::load(bootstrap)?.config(None)?;
+    let config = Kubeconfig::load(bootstrap)?.config(None)?;
     if way.store.load(now)?.is_none() {
         let client = config.client("skiff-kubelet")?;
         let pem = until_issued(&wanted(way.node), &client).await?;
@@ -53,8 +53,7 @@ pub(crate) async fn find(way: &Way<'_>) -> Result<Config, CertificateError> {
         path: path.to_owned(),
         source: std::io::Error::other(error),
     })?;
-    config = Kubeconfig::load(path)?.config(None)?;
-    Ok(config)
+    Ok(Kubeconfig::load(path)?.config(None)?)
 }
 
 fn wanted(node: &str) -> Wanted {
