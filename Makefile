@@ -13,7 +13,7 @@ CONFORMANCE_IMAGES = $(CACHE)/conformance-images/conformance.tar
 # regular expressions and filters have characters that the shell would take
 export FOCUS SKIP LABELS
 
-.PHONY: up down test fuzz lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat upstream-node our-node short-certificates hollow sample docs
+.PHONY: up down test fuzz lint build images lines bench conformance conformance-programs fairness hostile differential fresh operators node-failures behind-nat upstream-node our-node short-certificates network hollow sample docs
 
 build:
 	cargo build --release -p skiff
@@ -62,12 +62,12 @@ bench: build
 
 # Upstream's conformance suite against a cluster of one node, or NODES=2 and more: all that bears [Conformance], PROCS=6 at a time, then the serial ones.
 # FOCUS=regex SKIP=regex pick tests, RUNS=3 runs it so often (SAME=1: on one cluster), AGAINST=upstream judges upstream's own node, SKIFF=path another binary,
-# LABELS= takes tests that do not bear [Conformance] too. A run of everything writes docs/conformance.md and the lists beside the suite.
+# LABELS= takes tests that do not bear [Conformance] too, DUAL=1 gives the cluster IPv6 beside IPv4. A run of everything writes docs/conformance.md and the lists beside the suite.
 conformance: $(if $(filter upstream,$(AGAINST))$(filter-out file,$(origin SKIFF)),,build) $(CONFORMANCE_IMAGES)
 	$(if $(filter upstream,$(AGAINST)),tests/upstream/build.sh $(CACHE)/upstream node)
 	@$(SUITE) \
 	  $(if $(filter upstream,$(AGAINST)),,--skiff $(SKIFF)) --focus "$$FOCUS" --skip "$$SKIP" --labels "$$LABELS" \
-	  --procs $(or $(PROCS),6) --nodes $(or $(NODES),1) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
+	  --procs $(or $(PROCS),6) --nodes $(or $(NODES),1) $(if $(DUAL),--dual) --runs $(or $(RUNS),1) $(if $(SAME),--same-cluster)
 
 # Upstream's programs that a rig needs, where it is not the API server alone.
 PROGRAMS_control_plane = control-plane
@@ -113,6 +113,12 @@ our-node: $(if $(filter file,$(origin SKIFF)),build)
 short-certificates: $(if $(filter file,$(origin SKIFF)),build)
 	tests/upstream/build.sh $(CACHE)/upstream kubectl
 	@python3 tests/nodes/certificates.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes --minutes $(or $(MINUTES),15)
+
+# The network between two nodes beside upstream's with flannel, and how long a changed endpoint takes among SERVICES=10,10000.
+network: $(if $(filter file,$(origin SKIFF)),build)
+	tests/upstream/build.sh $(CACHE)/upstream $(if $(filter none,$(AGAINST)),kubectl,node flannel)
+	@python3 tests/nodes/network.py --skiff $(SKIFF) --programs $(CACHE)/upstream --out $(CACHE)/nodes --against $(or $(AGAINST),upstream) \
+	  $(if $(SERVICES),--services $(SERVICES))
 
 # What a cluster of NODES=200 hollow nodes costs its server, with PODS=5000 that are all replaced once.
 hollow: $(if $(filter file,$(origin SKIFF)),build)

@@ -4,6 +4,8 @@ import json, os, shutil, signal, subprocess, time
 HERE = os.path.dirname(os.path.abspath(__file__))
 UPSTREAM = os.path.join(HERE, "../upstream")
 ADDRESS, PODS, SERVICES = "198.51.100.10", "10.244.0.0/16", "10.96.0.0/16"
+# of a cluster that has both families
+PODS6, SERVICES6 = "fd00:10:244::/56", "fd00:10:96::/112"
 REGISTRY = f"http://{ADDRESS}:5000"
 # to the node being Ready, the import of the images included; a debug build on a busy machine is the slowest
 START_SECONDS = 240
@@ -18,10 +20,11 @@ def script(name, *arguments):
 
 
 class Cluster:
-    """`programs` is the folder that build.sh filled, `images` an archive, `skiff` its binary or None for upstream's node."""
+    """`programs` is the folder that build.sh filled, `images` an archive, `skiff` its binary or None for upstream's node. A `dual` one has
+    IPv6 beside IPv4."""
 
-    def __init__(self, folder, programs, images, skiff, nodes=1):
-        self.folder, self.programs, self.images, self.skiff = folder, programs, images, skiff
+    def __init__(self, folder, programs, images, skiff, nodes=1, dual=False):
+        self.folder, self.programs, self.images, self.skiff, self.dual = folder, programs, images, skiff, dual
         # by name: the folder and address of each node that joins the first
         self.agents = {f"node{n}": (os.path.join(folder, f"node{n}"), f"198.51.100.{9 + n}") for n in range(2, nodes + 1)}
         # by a node's log, and what it was started with
@@ -33,10 +36,10 @@ class Cluster:
     def __enter__(self):
         os.makedirs(self.log)
         try:
-            self.run(script("namespaces.sh", "up", self.name, self.folder))
+            self.run(script("namespaces.sh", "up", self.name, self.folder, *([ADDRESS, "node", address6(ADDRESS)] if self.dual else [])))
             for name, (folder, address) in self.agents.items():
                 os.makedirs(folder)
-                self.run(script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name))
+                self.run(script("namespaces.sh", "up", f"{self.name}-{name}", folder, address, name, *([address6(address)] if self.dual else [])))
             if self.agents:
                 self.run(script("namespaces.sh", "join", self.folder, *(folder for folder, _ in self.agents.values())))
                 self.wired()
@@ -44,6 +47,8 @@ class Cluster:
             self.wait_until_ready()
             for name, (folder, address) in self.agents.items():
                 self._start_agent(name, folder, address) if self.skiff else self._join_upstream(name, folder)
+            if self.agents and not self.skiff:
+                self.connect()
             for name in self.agents:
                 self.wait_until_ready(name)
         except BaseException:
@@ -82,28 +87,43 @@ class Cluster:
     def _start_skiff(self):
         # a build while the suite runs would change the binary under the shims
         link_or_copy(self.skiff, os.path.join(self.folder, "skiff"), link=False)
-        flags = ["--cluster-cidr", PODS, "--service-cidr", SERVICES, *os.environ.get("SKIFF_FLAGS", "").split()]
-        self._node("skiff", self.folder, ["server", "--node-name", "node", "--node-ip", ADDRESS, *flags])
+        both = lambda of_ipv4, of_ipv6: f"{of_ipv4},{of_ipv6}" if self.dual else of_ipv4
+        flags = ["--cluster-cidr", both(PODS, PODS6), "--service-cidr", both(SERVICES, SERVICES6), *os.environ.get("SKIFF_FLAGS", "").split()]
+        self._node("skiff", self.folder, ["server", "--node-name", "node", "--node-ip", self.addresses(ADDRESS), *flags])
+
+    def addresses(self, address):
+        """All of the node that has this one."""
+        return f"{address},{address6(address)}" if self.dual else address
+
+    @property
+    def settings(self):
+        """What cluster.sh is told of the cluster's shape."""
+        # the ways between nodes are routed: a pod has its own address everywhere
+        routed = ["POD_MASQUERADING=false"] if self.agents else []
+        return ["env", *routed, *(["FAMILIES=dual"] if self.dual else [])]
 
     def _join_upstream(self, name, folder):
-        """A further node of upstream's, and the ways between its pods and those of the nodes before it."""
+        """A further node of upstream's."""
         certificates = os.path.join(folder, "certs.d")
         shutil.copytree(os.path.join(self.folder, "certs.d"), certificates)
         number, script_of_cluster = name.removeprefix("node"), os.path.join(UPSTREAM, "cluster.sh")
-        self.run(script("namespaces.sh", "as-guest", folder, "env", "POD_MASQUERADING=false", script_of_cluster, "prepare-join", self.programs, folder, self.folder, number, self.images))
-        self.run(script("namespaces.sh", "in", folder, script_of_cluster, "join", self.programs, folder, self.folder, number))
+        self.run(script("namespaces.sh", "as-guest", folder, *self.settings, script_of_cluster, "prepare-join", self.programs, folder, self.folder, number, self.images))
+        self.run(script("namespaces.sh", "in", folder, *self.settings, script_of_cluster, "join", self.programs, folder, self.folder, number))
+    def connect(self):
+        """Makes the ways between the pods of upstream's nodes."""
         nodes = [(self.folder, ADDRESS), *self.agents.values()]
         for here, (there, _) in enumerate(nodes):
             for number, (_, address) in enumerate(nodes):
                 if number != here:
-                    # those of nodes that joined earlier are there
-                    self.run(script("namespaces.sh", "as-guest", there, "ip", "route", "replace", f"10.244.{number}.0/24", "via", address))
+                    ways = [(f"10.244.{number}.0/24", address)] + ([(f"fd00:10:244:{number}::/64", address6(address))] if self.dual else [])
+                    for pods, way in ways:
+                        self.run(script("namespaces.sh", "as-guest", there, "ip", "route", "replace", pods, "via", way))
 
     def _start_agent(self, name, folder, address):
         with open(os.path.join(self.folder, "data/server/node-token")) as f:
             token = f.read().strip()
         link_or_copy(os.path.join(self.folder, "skiff"), os.path.join(folder, "skiff"))
-        flags = ["--server", f"https://{ADDRESS}:6443", "--token", token, "--node-name", name, "--node-ip", address]
+        flags = ["--server", f"https://{ADDRESS}:6443", "--token", token, "--node-name", name, "--node-ip", self.addresses(address)]
         self._node(name, folder, ["agent", *flags])
 
     def _node(self, name, folder, arguments):
@@ -136,10 +156,8 @@ class Cluster:
         with open(os.path.join(host, "hosts.toml"), "w") as f:
             f.write(f'server = "{REGISTRY}"\n[host."{REGISTRY}"]\ncapabilities = ["pull", "resolve"]\n')
         cluster = os.path.join(UPSTREAM, "cluster.sh")
-        # the ways between nodes are routed: a pod has its own address everywhere
-        routed = ["env", "POD_MASQUERADING=false"] if self.agents else []
-        self.run(script("namespaces.sh", "as-guest", self.folder, *routed, cluster, "prepare", self.programs, self.folder, "node", self.images))
-        self.run(script("namespaces.sh", "in", self.folder, cluster, "start", self.programs, self.folder, "node"))
+        self.run(script("namespaces.sh", "as-guest", self.folder, *self.settings, cluster, "prepare", self.programs, self.folder, "node", self.images))
+        self.run(script("namespaces.sh", "in", self.folder, *self.settings, cluster, "start", self.programs, self.folder, "node"))
 
     def wait_until_ready(self, name="skiff"):
         node = "node" if name == "skiff" else name
@@ -166,6 +184,11 @@ class Cluster:
             with open(os.path.join(self.log, name), errors="replace") as f:
                 lines += [f"{name}: {line}" for line in f.read().splitlines()[-15:]]
         return "\n".join(lines)
+
+
+def address6(address):
+    """The IPv6 address of the node that has this one."""
+    return "2001:db8::" + address.rsplit(".", 1)[1]
 
 
 def link_or_copy(source, target, link=True):

@@ -24,6 +24,7 @@ def arguments():
     parser.add_argument("--labels", default="Conformance", help="ginkgo's filter by label; empty for every test of e2e.test")
     parser.add_argument("--procs", type=int, default=6, help="tests at a time, where they allow it")
     parser.add_argument("--nodes", type=int, default=1, help="nodes of the cluster")
+    parser.add_argument("--dual", action="store_true", help="IPv6 beside IPv4")
     parser.add_argument("--runs", type=int, default=1, help="so many times, each with a new cluster; a test passes that passes in all")
     parser.add_argument("--same-cluster", action="store_true", help="the runs have one cluster, whose memory is to end each time where it did")
     parser.add_argument("--sample", type=float, help="so many minutes of what is known to pass, another part for each commit")
@@ -36,7 +37,7 @@ def arguments():
 def start(args, folder):
     os.makedirs(folder)
     print(f"{against(args)}: starting a cluster; everything of this run is in {folder}", flush=True)
-    return cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff, args.nodes)
+    return cluster.Cluster(os.path.join(folder, "cluster"), args.programs, args.images, args.skiff, args.nodes, args.dual)
 
 
 def one_run(args, node, folder, focus, patient):
@@ -118,7 +119,7 @@ def main():
         names = report.sample(args.sample * 60, args.procs, commit)
         focus = [results.pattern(name) for name in names]
         print(f"{len(names)} of the tests that pass, chosen by {commit[:12]}", flush=True)
-    everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample)
+    everything = args.labels == "Conformance" and not (args.focus or args.skip or args.sample or args.dual)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{against(args)}"
     folders = [os.path.join(args.out, name + (f"-{number}" if args.runs > 1 else "")) for number in range(1, args.runs + 1)]
     runs = []

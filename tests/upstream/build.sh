@@ -3,11 +3,12 @@
 #   build.sh DIR               kubectl; prints last the folder of the golden files of k8s.io/api
 #   build.sh DIR pod-security  nothing; prints the folder of the fixtures of k8s.io/pod-security-admission
 #   build.sh DIR cel           upstream's answers about expressions, and the questions of its tests; prints their folder
-#   build.sh DIR PROGRAM...    any program that `package` below names, containerd, runc, cni, coredns, pause, busybox, test-images;
+#   build.sh DIR PROGRAM...    any program that `package` below names, containerd, runc, cni, coredns, flannel, pause, busybox, test-images;
 #                              `api-server`, `control-plane` and `node` stand for all that the scripts of these names start,
 #                              `conformance` for the suite and what its images are made of, `operators` for what tests/operators runs
 set -euo pipefail
 etcd_version=3.7.3 containerd_version=2.3.7 runc_version=1.3.5 cni_version=1.9.1 coredns_version=1.14.6
+flannel_version=0.28.10
 # the newest whose programs are in a module that has versions: from 1.12 on they are in modules of their own, without any
 cert_manager_version=1.11.5
 # the newest, whose definitions must work too
@@ -121,6 +122,7 @@ version_of() {
     runc) echo $runc_version ;;
     cni) echo $cni_version ;;
     coredns) echo $coredns_version ;;
+    flannel) echo $flannel_version ;;
     cert-manager) echo $cert_manager_version $cert_manager_newest ;;
     helm3) echo $helm3_version ;;
     helm4) echo $helm4_version ;;
@@ -149,7 +151,7 @@ build_new() {
 }
 
 build() {
-  local dir plugin
+  local dir plugin source
   case $1 in
     etcd) compile "$(module etcd go.etcd.io/etcd/server/v3 $etcd_version)" go.etcd.io/etcd/server/v3 "$out/etcd" -ldflags "-s -w" ;;
     etcdctl | etcdutl) compile "$(module "$1" "go.etcd.io/etcd/$1/v3" $etcd_version)" "go.etcd.io/etcd/$1/v3" "$out/$1" -ldflags "-s -w" ;;
@@ -175,6 +177,13 @@ build() {
       mv "$out/cni.part" "$out/cni"
       ;;
     coredns) compile "$(module coredns github.com/coredns/coredns $coredns_version)" github.com/coredns/coredns "$out/coredns" -ldflags "-s -w" ;;
+    flannel)
+      # without the back ends that need C, or a module that the proxy does not have
+      dir=$(module flannel github.com/flannel-io/flannel $flannel_version)
+      source=$(source_of github.com/flannel-io/flannel@v$flannel_version)
+      sed '/backend.\(tencentvpc\|udp\)"/d' "$source/main.go" >"$dir/main.go"
+      compile "$dir" . "$out/flannel" -ldflags "-s -w -X github.com/flannel-io/flannel/pkg/version.Version=v$flannel_version"
+      ;;
     pause)
       installed gcc libc6-dev
       gcc -Os -static -s -DVERSION=v$kubernetes_version -o "$out/pause" "$(source_of k8s.io/kubernetes)/build/pause/linux/pause.c"

@@ -6,6 +6,7 @@
 #   cluster.sh join         PROGRAMS DIR FIRST NUMBER                  starts it
 # `api-server` is etcd and kube-apiserver alone, `control-plane` has the scheduler and the controllers too, `kubelet` a node where pods
 # name it themselves: no scheduler, no Services, no DNS.
+# FAMILIES=dual gives nodes, pods and Services an IPv6 address each, where `namespaces.sh` gave the nodes one.
 # PROGRAMS is the folder that build.sh filled. Datastore, certificates, logs and containers are kept in DIR.
 set -euo pipefail
 tests=$(cd "$(dirname "$0")" && pwd)
@@ -14,13 +15,20 @@ shift 4
 PATH=$programs:/usr/sbin:/usr/bin:/sbin:/bin
 # the API server's, and the first node's
 address=198.51.100.10
-node=node own=$address pods=10.244.0.0/24
+number=1
 case $step in
   *join)
-    first=$what what=node node=node$1 own=198.51.100.$((9 + $1)) pods=10.244.$(($1 - 1)).0/24
+    first=$what what=node number=$1
     shift
     ;;
 esac
+node=node own=198.51.100.$((9 + number)) all_pods=10.244.0.0/16 services=10.96.0.0/16
+[ "$number" = 1 ] || node=node$number
+pods="[{\"subnet\": \"10.244.$((number - 1)).0/24\"}]" ways='{"dst": "0.0.0.0/0"}'
+if [ "${FAMILIES:-}" = dual ]; then
+  own=$own,2001:db8::$((9 + number)) all_pods=$all_pods,fd00:10:244::/56 services=$services,fd00:10:96::/112
+  pods="$pods, [{\"subnet\": \"fd00:10:244:$((number - 1))::/64\"}]" ways="$ways, {\"dst\": \"::/0\"}"
+fi
 name=$(cat "$dir/name" 2>/dev/null || echo skiff-test)
 cd "$dir"
 
@@ -38,7 +46,7 @@ kind: ClusterConfiguration
 kubernetesVersion: $(kubeadm version --output short)
 controlPlaneEndpoint: $address:6443
 certificatesDir: $dir/pki
-networking: {serviceSubnet: 10.96.0.0/16, podSubnet: 10.244.0.0/16}
+networking: {serviceSubnet: "$services", podSubnet: "$all_pods"}
 apiServer: {certSANs: [127.0.0.1, localhost]}
 END
   kubeadm init phase certs all --config kubeadm.yaml
@@ -77,7 +85,7 @@ apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
 clientConnection: {kubeconfig: $dir/kube-proxy.conf}
-clusterCIDR: 10.244.0.0/16
+clusterCIDR: "$all_pods"
 hostnameOverride: $node
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 END
@@ -112,7 +120,8 @@ END
   cat >net.d/10-bridge.conflist <<END
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
  {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": ${POD_MASQUERADING:-true}, "ipMasqBackend": "nftables", "hairpinMode": true,
-  "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pods"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+  "mtu": ${POD_MTU:-0},
+  "ipam": {"type": "host-local", "ranges": [$pods], "routes": [$ways]}},
  {"type": "portmap", "capabilities": {"portMappings": true}, "backend": "nftables"}]}
 END
 }
@@ -144,7 +153,7 @@ api_server() {
     --kubelet-client-certificate=pki/apiserver-kubelet-client.crt --kubelet-client-key=pki/apiserver-kubelet-client.key \
     --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname \
     --service-account-key-file=pki/sa.pub --service-account-signing-key-file=pki/sa.key --service-account-issuer=$kubernetes \
-    --service-cluster-ip-range=10.96.0.0/16 --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
+    --service-cluster-ip-range=$services --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
     --enable-bootstrap-token-auth=true --requestheader-client-ca-file=pki/front-proxy-ca.crt \
     --proxy-client-cert-file=pki/front-proxy-client.crt --proxy-client-key-file=pki/front-proxy-client.key \
     --requestheader-allowed-names=front-proxy-client --requestheader-username-headers=X-Remote-User \
@@ -161,8 +170,8 @@ control_plane() {
     --authorization-kubeconfig=controller-manager.conf --bind-address=127.0.0.1 --leader-elect=true \
     --use-service-account-credentials=true --service-account-private-key-file=pki/sa.key --root-ca-file=pki/ca.crt \
     --client-ca-file=pki/ca.crt --requestheader-client-ca-file=pki/front-proxy-ca.crt --cluster-signing-cert-file=pki/ca.crt \
-    --cluster-signing-key-file=pki/ca.key --cluster-name=kubernetes --service-cluster-ip-range=10.96.0.0/16 \
-    --cluster-cidr=10.244.0.0/16 --allocate-node-cidrs=true --controllers='*,bootstrapsigner,tokencleaner' ${CONTROLLER_FLAGS:-}
+    --cluster-signing-key-file=pki/ca.key --cluster-name=kubernetes --service-cluster-ip-range=$services \
+    --cluster-cidr=$all_pods --allocate-node-cidrs=true --controllers='*,bootstrapsigner,tokencleaner' ${CONTROLLER_FLAGS:-}
 }
 
 daemons_of_node() {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Namespaces (network, mount, PID, UTS, IPC) and a cgroup of our own for a cluster, which leaves no trace in the machine's.
 #   namespaces.sh up NAME DIR     makes them; DIR is the cluster's folder, below neither /run, /var/lib nor /var/log. An address and a host's
-#                                 name may follow, where a cluster has more nodes
+#                                 name may follow, where a cluster has more nodes, and an IPv6 address, where it has both families
 #   namespaces.sh join DIR DIR..  makes one network of the nodes' links, until the first of them is down
 #   namespaces.sh in DIR COMMAND  runs a command inside as a part of the cluster; `as-guest`: one not in its cgroup
 #   namespaces.sh down DIR        ends every process inside and removes all that `up` made but DIR
@@ -48,6 +48,11 @@ first_process() {
   ip addr add "$2/24" dev node0
   ip route add default via 198.51.100.1
   sysctl -qw net.ipv4.ip_forward=1
+  if [ -n "$4" ]; then
+    sysctl -qw net.ipv6.conf.all.forwarding=1
+    ip addr add "$4/64" dev node0 nodad
+    ip route add default via 2001:db8::1
+  fi
   echo "nameserver 198.51.100.10" >"$1/resolv.conf"
   touch "$1/up"
   # reaps what is orphaned, until it is killed
@@ -55,7 +60,7 @@ first_process() {
 }
 
 up() {
-  local name=$1 address=${3:-198.51.100.10} host=${4:-node} dir root settings
+  local name=$1 address=${3:-198.51.100.10} host=${4:-node} address6=${5:-} dir root settings
   mkdir -p "$2"
   dir=$(cd "$2" && pwd)
   [ ! -e "$dir/init.pid" ] || { echo "$dir is in use" >&2; exit 1; }
@@ -72,7 +77,7 @@ up() {
       echo "+$controller" >"$root/$name/cgroup.subtree_control"
     done
   done
-  setsid unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" first-process "$dir" "$address" "$host" </dev/null >"$dir/init.log" 2>&1 &
+  setsid unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash "$0" first-process "$dir" "$address" "$host" "$address6" </dev/null >"$dir/init.log" 2>&1 &
   local outer=$! i
   for ((i = 0; i < 500; i++)); do
     [ ! -e "$dir/up" ] || break
