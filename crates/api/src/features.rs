@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use metrics::{Kind, Metric, Page};
 
-use crate::schema::rules::Rules;
+use crate::schema::rules::{Rules, TableError};
 use crate::version::MINOR;
 
 /// How far a feature has come.
@@ -81,6 +81,9 @@ pub enum GateError {
     /// Something in this process has asked for a gate before they were set.
     #[error("feature gates of one process are set once: they are in use already")]
     InUse,
+    /// Nobody can tell which fields belong to gates.
+    #[error("the table of rules: {0}")]
+    Rules(#[from] TableError),
 }
 
 /// Gates by their names.
@@ -131,7 +134,7 @@ pub fn set(text: &str) -> Result<(), GateError> {
 fn switched(text: &str) -> Result<Gates, GateError> {
     let defaults = defaults();
     let gates = applied(&defaults, text)?;
-    let fields = Rules::builtin().gates();
+    let fields = Rules::builtin().map_err(Clone::clone)?.gates();
     for (name, gate) in &gates {
         let value = gate.enabled;
         // a field that goes takes its feature along; what a field brings along has to be built

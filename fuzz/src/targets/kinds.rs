@@ -103,7 +103,9 @@ fn settle(resource: &Resource, subresource: &str, tree: &mut Value, old: Option<
     (rules.admin_access)(&check);
     (rules.signs)(&check);
     errors.extend((rules.validate)(&check));
-    errors.extend(Rules::builtin().check(schema, resource.root, tree, old));
+    if let Ok(declared) = Rules::builtin() {
+        errors.extend(declared.check(schema, resource.root, tree, old));
+    }
     for error in errors.iter() {
         let _ = (
             error.to_string(),

@@ -294,6 +294,7 @@ mod tests {
         let mut operation = Operation::new(&range, used, 13, dry_run);
         let mut service = service(ports);
         let services = builtin_resources()
+            .unwrap()
             .into_iter()
             .find(|resource| resource.is("", "services"));
         operation

@@ -413,7 +413,8 @@ impl Write<'_> {
         errors.extend(found);
         if !resource.is_custom() {
             // what the types declare stands for what is found by hand of the same kind at the same place
-            let declared = Rules::builtin().check(resource.schema.get(), resource.root, tree, old);
+            let declared = Rules::builtin().map_err(ApiError::internal)?;
+            let declared = declared.check(resource.schema.get(), resource.root, tree, old);
             errors.retain(|by_hand| !declared.iter().any(|declared| stands_for(declared, by_hand)));
             if resource.is_declared() {
                 errors.distinct();

@@ -508,7 +508,7 @@ mod tests {
     use crate::registry::builtin_resources;
 
     fn configmaps() -> Arc<Cache> {
-        let all = builtin_resources();
+        let all = builtin_resources().unwrap();
         Arc::new(Cache::empty(Arc::new(
             all.into_iter().find(|r| r.is("", "configmaps")).unwrap(),
         )))

@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::egress::Egress;
-use crate::http::status::Result;
+use crate::http::status::{ApiError, Result};
 use crate::kinds::{self, Kind};
 use crate::metrics::Metrics;
 use crate::registry::cache::Cache;
@@ -143,7 +143,7 @@ impl Registry {
         let mut catalog = Catalog::default();
         let mut caches: BTreeMap<String, Arc<Cache>> = BTreeMap::new();
         let mut answered = Vec::new();
-        for resource in builtin_resources() {
+        for resource in builtin_resources()? {
             let resource = Arc::new(resource);
             if resource.verbs.iter().all(|v| v == "create") {
                 answered.push(resource);
@@ -293,8 +293,9 @@ pub fn format_time(at: Timestamp) -> String {
 }
 
 /// The rows of the resource table as the registry serves them.
-pub(crate) fn builtin_resources() -> Vec<Resource> {
-    api::resources::all()
+pub(crate) fn builtin_resources() -> Result<Vec<Resource>> {
+    let declared = Rules::builtin().map_err(ApiError::internal)?;
+    let resources = api::resources::all()
         .iter()
         // a kind without rules is not served: a test sees to it that there is none
         .filter_map(|row| Some((row, kinds::find(row.group, row.plural)?)))
@@ -332,7 +333,7 @@ pub(crate) fn builtin_resources() -> Vec<Resource> {
                 schema: SchemaRef::Builtin,
                 root: row.type_id,
                 rules,
-                switched_off: Rules::builtin().switched_off(Schema::builtin(), row.type_id),
+                switched_off: declared.switched_off(Schema::builtin(), row.type_id),
                 columns: None,
                 scale: None,
                 validations: None,
@@ -346,8 +347,8 @@ pub(crate) fn builtin_resources() -> Vec<Resource> {
                 stored_schema: None,
                 deprecation: rules.deprecation.map(Into::into),
             }
-        })
-        .collect()
+        });
+    Ok(resources.collect())
 }
 
 /// The row of the version that a row's objects are stored in.

@@ -291,7 +291,7 @@ mod tests {
                 "spec": { "replicas": 3, "selector": { "matchLabels": { "a": "b" } }, "template": { "spec": { "containers": [{ "name": "c", "image": "i" }] } } } }),
             ),
         ];
-        let resources = builtin_resources();
+        let resources = builtin_resources().unwrap();
         for (group, plural, object) in objects {
             let resource = resources.iter().find(|r| r.is(group, plural)).unwrap();
             let rows = Rows::of(resource, Include::Metadata, FormVersion::V1);

@@ -424,7 +424,7 @@ mod tests {
     fn found(group: &str, kind: &str, new: &Value, old: Option<&Value>) -> Vec<String> {
         let schema = Schema::builtin();
         let root = schema.type_for(&GroupVersionKind::new(group, "v1", kind)).unwrap();
-        let errors = Rules::builtin().check(schema, root, new, old);
+        let errors = Rules::builtin().unwrap().check(schema, root, new, old);
         errors.iter().map(ToString::to_string).collect()
     }
 

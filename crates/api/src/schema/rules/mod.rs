@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 pub use format::Format;
 pub use off::FieldPath;
+pub use read::TableError;
 use serde_json::Value;
 
 use crate::field::FieldErrors;
@@ -90,10 +91,12 @@ pub struct Rules {
 
 impl Rules {
     /// Those of the built-in types. Parsed on first use.
-    pub fn builtin() -> &'static Rules {
-        static RULES: OnceLock<Rules> = OnceLock::new();
-        // a test reads the table: it is part of the program
-        RULES.get_or_init(|| read::read(TABLE, Schema::builtin()).unwrap_or_default())
+    ///
+    /// # Errors
+    /// When the table has a line that this program does not know: without its rules everything would be let through.
+    pub fn builtin() -> Result<&'static Rules, &'static TableError> {
+        static RULES: OnceLock<Result<Rules, TableError>> = OnceLock::new();
+        RULES.get_or_init(|| read::read(TABLE, Schema::builtin())).as_ref()
     }
 
     /// The names of the features that fields belong to.
@@ -116,7 +119,16 @@ mod tests {
 
     #[test]
     fn the_whole_table_is_read() {
-        let rules = read::read(TABLE, Schema::builtin()).unwrap();
+        let rules = Rules::builtin().unwrap();
         assert!(rules.of.len() > 50);
+    }
+
+    #[test]
+    fn a_line_that_is_not_known_is_told_and_not_passed_over() {
+        let told = |table: &str| read::read(table, Schema::builtin()).unwrap_err().to_string();
+        assert_eq!(told("type core.v1.Gone\n"), "no type core.v1.Gone");
+        assert_eq!(told(" name required\n"), "a rule of no type");
+        let table = "type core.v1.Pod\n spec newRule=1\n";
+        assert_eq!(told(table), "cannot read \" spec newRule=1\"");
     }
 }

@@ -73,7 +73,7 @@ mod tests {
         let schema = Schema::builtin();
         let of = |group: &str, kind: &str| {
             let root = schema.type_for(&GroupVersionKind::new(group, "v1", kind)).unwrap();
-            let paths = Rules::builtin().switched_off(schema, root);
+            let paths = Rules::builtin().unwrap().switched_off(schema, root);
             paths.iter().map(|path| path.join(".")).collect::<Vec<_>>()
         };
         let pod = of("", "Pod");

@@ -6,12 +6,15 @@ use crate::schema::rules::{Change, Format, Mode, Rule, Rules, TypeRules};
 use crate::schema::{Field, Schema, Shape, TypeId};
 
 /// Why the table cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TableError {
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TableError {
+    /// It has rules of a type that the schema does not have.
     #[error("no type {0}")]
     NoType(String),
+    /// A rule stands before the first type.
     #[error("a rule of no type")]
     OfNoType,
+    /// A line says what no rule says.
     #[error("cannot read {0:?}")]
     Line(String),
 }
