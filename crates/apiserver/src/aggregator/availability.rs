@@ -6,7 +6,7 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use super::api_service::{Available, Spec};
-use super::remote::Remote;
+use super::remote::{AskError, Remote};
 use crate::http::user::{MASTERS, User};
 use crate::registry::Registry;
 use crate::registry::cached::Cached;
@@ -16,7 +16,6 @@ use crate::webhook::service::SERVICE_NAME;
 const WITHIN: Duration = Duration::from_secs(5);
 /// How often it is asked before it counts as failing: another endpoint may answer.
 const ATTEMPTS: usize = 5;
-const EXCEEDED: &str = "context deadline exceeded";
 
 /// Looks at the Service and asks the server; `None` where nobody can be asked, which upstream does not tell either.
 pub async fn check(remote: &Remote, registry: &Registry) -> Option<Available> {
@@ -120,10 +119,10 @@ async fn ask(remote: &Remote) -> Result<(), String> {
     let why = match remote.read(&remote.spec.path(), "*/*", None, &who, WITHIN).await {
         Ok(answer) if (200..300).contains(&answer.status.as_u16()) => return Ok(()),
         Ok(answer) => format!("bad status from {url}: {}", answer.status.as_u16()),
-        Err(why) if why == EXCEEDED => {
-            format!("Get {url:?}: {EXCEEDED} (Client.Timeout exceeded while awaiting headers)")
+        Err(why @ AskError::TooLate) => {
+            format!("Get {url:?}: {why} (Client.Timeout exceeded while awaiting headers)")
         }
-        Err(why) => format!("Get {url:?}: {why}"),
+        Err(AskError::Failed(why)) => format!("Get {url:?}: {why}"),
     };
     Err(format!("failing or missing response from {url}: {why}"))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::remote::{Discovery, Remote};
+use super::remote::{AskError, Discovery, Remote};
 use crate::http::user::{MASTERS, User};
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -15,7 +15,7 @@ const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDis
 ///
 /// # Errors
 /// When it does not say.
-pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discovery, String> {
+pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discovery, AskError> {
     let spec = &remote.spec;
     let who = User {
         name: "system:kube-aggregator".into(),
@@ -32,7 +32,7 @@ pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discov
                 ..before.clone()
             });
         }
-        (StatusCode::SERVICE_UNAVAILABLE, _) => return Err("the server is not available".into()),
+        (StatusCode::SERVICE_UNAVAILABLE, _) => return Err(AskError::Failed("the server is not available".into())),
         (StatusCode::OK, _) if kind.is_some_and(is_aggregated) => {
             let list: Value = serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
             return Ok(Discovery {
@@ -51,7 +51,7 @@ pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discov
         .read(&spec.path(), "application/json", None, &alone, WITHIN)
         .await?;
     if answer.status != StatusCode::OK {
-        return Err(format!("{}: {}", spec.path(), answer.status));
+        return Err(AskError::Failed(format!("{}: {}", spec.path(), answer.status)));
     }
     let list: Value = serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
     let resources = converted(list["resources"].as_array().map(Vec::as_slice).unwrap_or_default())?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::remote::{OpenApi, Remote};
+use super::remote::{AskError, OpenApi, Remote};
 use crate::http::user::User;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ fn aggregator() -> User {
 ///
 /// # Errors
 /// When it does not say. One that has no schemas says so.
-pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, String> {
+pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, AskError> {
     let who = aggregator();
     let root = remote
         .read("/openapi/v3", "application/json", None, &who, WITHIN)
@@ -37,7 +37,7 @@ pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, String>
             root["paths"].as_object_mut().map(std::mem::take).unwrap_or_default()
         }
         StatusCode::NOT_FOUND => Map::new(),
-        status => return Err(format!("/openapi/v3: {status}")),
+        status => return Err(AskError::Failed(format!("/openapi/v3: {status}"))),
     };
     let answer = remote
         .read("/openapi/v2", "application/json", before.etag.as_ref(), &who, WITHIN)
@@ -60,7 +60,7 @@ pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, String>
                 etag: answer.headers.get(header::ETAG).cloned(),
             }
         }
-        status => return Err(format!("/openapi/v2: {status}")),
+        status => return Err(AskError::Failed(format!("/openapi/v2: {status}"))),
     })
 }
 

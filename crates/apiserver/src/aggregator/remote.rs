@@ -89,6 +89,23 @@ pub struct OpenApi {
     pub etag: Option<HeaderValue>,
 }
 
+/// Why a server has not said what it was asked.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// The document did not come whole in the time that it had. In Go's words.
+    #[error("context deadline exceeded")]
+    TooLate,
+    /// There is no way to the server, or no answer that can be used; a sentence.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for AskError {
+    fn from(why: String) -> AskError {
+        AskError::Failed(why)
+    }
+}
+
 /// A document of a server.
 pub struct Document {
     pub status: StatusCode,
@@ -206,7 +223,7 @@ impl Remote {
         etag: Option<&HeaderValue>,
         who: &User,
         within: Duration,
-    ) -> Result<Document, String> {
+    ) -> Result<Document, AskError> {
         let authority = self.resolve()?;
         let mut request = Request::new(empty());
         *request.uri_mut() = format!("https://{authority}{path}")
@@ -233,7 +250,7 @@ impl Remote {
             })
         };
         let read = tokio::time::timeout(within, reading).await;
-        read.unwrap_or_else(|_| Err("context deadline exceeded".into()))
+        read.unwrap_or(Err(AskError::TooLate))
     }
 }
 

@@ -97,7 +97,7 @@ impl Worker {
         // one that fails the check may say what it has nevertheless
         let asked = discovery::fetch(&self.remote, before.discovery.as_ref()).await;
         said.discovery = Some(asked.unwrap_or_else(|why| {
-            tracing::debug!(name = self.remote.spec.name, why, "no discovery");
+            tracing::debug!(name = self.remote.spec.name, %why, "no discovery");
             whole = false;
             Discovery::unknown(&self.remote.spec.version)
         }));
@@ -106,7 +106,7 @@ impl Worker {
                 Ok(openapi) => said.openapi = openapi,
                 Err(why) => {
                     whole = false;
-                    tracing::debug!(name = self.remote.spec.name, why, "no schemas");
+                    tracing::debug!(name = self.remote.spec.name, %why, "no schemas");
                 }
             }
         }
