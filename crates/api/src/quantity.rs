@@ -164,6 +164,41 @@ impl Quantity {
     }
 }
 
+/// A quantity's text as upstream writes what it has read: the canonical one, but where it takes the text for that already
+/// (`ParseQuantity`) as it came: `+5`, `05`, `1.500`, `1E3`.
+///
+/// # Errors
+/// When it is no quantity.
+pub fn rewritten(text: &str) -> Result<String, QuantityError> {
+    let quantity = text.parse::<Quantity>()?;
+    Ok(match is_taken_for_canonical(text) {
+        true => text.to_owned(),
+        false => quantity.to_string(),
+    })
+}
+
+/// Whether upstream keeps the text of a quantity: it looks at a few digits alone.
+fn is_taken_for_canonical(text: &str) -> bool {
+    /// Digits that certainly fit into 64 bits.
+    const DIGITS: usize = 18;
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, fraction, tail) = parts(unsigned.trim_start_matches('0'));
+    let Ok((format, _, exponent)) = suffix(tail) else {
+        return false;
+    };
+    if whole.is_empty() {
+        return false;
+    }
+    if format == Format::BinarySi {
+        let room = 14 - 3 * exponent / 10;
+        let odd = whole.parse::<u64>().is_ok_and(|number| number % 8 != 0);
+        return fraction.is_empty() && whole.len() as i32 <= room && odd;
+    }
+    let digits = whole.len() + fraction.len();
+    let scale = i64::from(exponent) - fraction.len() as i64;
+    digits <= DIGITS && scale >= -9 && scale % 3 == 0 && !format!("{whole}{fraction}").ends_with("000")
+}
+
 impl PartialEq for Quantity {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
@@ -213,11 +248,7 @@ impl FromStr for Quantity {
             _ => (false, text),
         };
         // Upstream's scanner: digits, a point and digits, letters of suffixes, a sign and digits. None of them must be there.
-        let (whole, rest) = cut(unsigned, |c| c.is_ascii_digit());
-        let (fraction, tail) = match rest.strip_prefix('.') {
-            Some(rest) => cut(rest, |c| c.is_ascii_digit()),
-            None => ("", rest),
-        };
+        let (whole, fraction, tail) = parts(unsigned);
         let (_, exponent) = cut(tail, |c| "eEinumkKMGTP".contains(c));
         let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
         if !digits.bytes().all(|c| c.is_ascii_digit()) {
@@ -276,6 +307,16 @@ fn widest(mut nanos: i128, mut power: i64) -> (i128, i64) {
         power -= 1;
     }
     (nanos, power)
+}
+
+/// The digits before the point and after it, and what follows.
+fn parts(unsigned: &str) -> (&str, &str, &str) {
+    let (whole, rest) = cut(unsigned, |c| c.is_ascii_digit());
+    let Some(rest) = rest.strip_prefix('.') else {
+        return (whole, "", rest);
+    };
+    let (fraction, tail) = cut(rest, |c| c.is_ascii_digit());
+    (whole, fraction, tail)
 }
 
 /// The characters at the beginning that are wanted, and the rest.
@@ -370,6 +411,32 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Quantity>().unwrap().to_string(), canonical, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_that_upstream_takes_for_canonical_stays_as_it_is() {
+        for text in [
+            "+5", "05", "-1.500", "1.500k", "1.", "1E3", "1e03", "1e0", "+3Ki", "007Mi", "1.001", "5m", "1e-9",
+        ] {
+            assert_eq!(rewritten(text).as_deref(), Ok(text));
+        }
+        for (text, canonical) in [
+            ("0.500", "500m"),
+            ("1.5", "1500m"),
+            ("1000m", "1"),
+            ("+1000", "1k"),
+            ("1e4", "10e3"),
+            ("00", "0"),
+            ("+0", "0"),
+            ("+8Ki", "8Ki"),
+            ("1024Ki", "1Mi"),
+            ("1.0Ki", "1Ki"),
+            ("+1234567890123456789", "1234567890123456789"),
+            ("+3Ei", "3Ei"),
+        ] {
+            assert_eq!(rewritten(text).as_deref(), Ok(canonical), "{text}");
+        }
+        assert_eq!(rewritten("5x"), Err(QuantityError::Format));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use crate::quantity::Quantity;
+use crate::quantity;
 use crate::schema::{Scalar, Schema, Shape, TypeId};
 use crate::time::{self, Instant};
 
@@ -274,7 +274,7 @@ impl Schema {
                 };
                 let canonical = match number.as_str() {
                     "" => "0".to_owned(),
-                    n => n.parse::<Quantity>().map_err(|_| wrong())?.to_string(),
+                    n => quantity::rewritten(n).map_err(|_| wrong())?,
                 };
                 out.bytes(1, canonical.as_bytes());
                 out.close(tag, start);

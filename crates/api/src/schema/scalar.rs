@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::duration::DurationError;
-use crate::quantity::{Quantity, QuantityError};
+use crate::quantity::{self, Quantity, QuantityError};
 use crate::schema::Scalar;
 use crate::time::{self, Instant, TimeError};
 
@@ -109,7 +109,7 @@ pub(crate) fn canonicalize(scalar: Scalar, value: &mut Value) {
     };
     let canonical = match scalar {
         Scalar::Bytes if text.contains(['\n', '\r']) => Some(unbroken(&text).into_owned()),
-        Scalar::Quantity => text.trim().parse::<Quantity>().ok().map(|q| q.to_string()),
+        Scalar::Quantity => quantity::rewritten(text.trim()).ok(),
         Scalar::Time => Instant::parse(&text).map(|t| t.to_rfc3339()),
         Scalar::MicroTime => Instant::parse(&text).map(|t| t.to_rfc3339_micro()),
         Scalar::Duration => time::parse_duration(&text).map(time::format_duration),

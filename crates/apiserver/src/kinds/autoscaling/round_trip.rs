@@ -4,7 +4,7 @@
 
 use api::go;
 use api::gvk::GroupVersionKind;
-use api::quantity::Quantity;
+use api::quantity::rewritten;
 use api::schema::Schema;
 use serde_json::{Value, json};
 
@@ -141,12 +141,12 @@ fn some(of: &Value, key: &str) -> Option<String> {
 
 /// A quantity that is written if it is there.
 fn amount(of: &Value, key: &str) -> Option<String> {
-    let canonical = match of.get(key)? {
+    let text = match of.get(key)? {
         Value::Null => return None,
-        Value::String(text) => text.trim().parse::<Quantity>(),
-        other => other.to_string().parse::<Quantity>(),
+        Value::String(text) => rewritten(text.trim()),
+        other => rewritten(&other.to_string()),
     };
-    canonical.ok().map(|quantity| json!(quantity.to_string()).to_string())
+    text.ok().map(|text| json!(text).to_string())
 }
 
 /// A quantity that is always written.
