@@ -84,7 +84,9 @@ fn update(resource: &Resource, subresource: &str, mut tree: Value, old: &Value) 
     rules.confine(subresource, &mut tree, old);
     disabled::drop_disabled(rules, &resource.switched_off, &mut tree, Some(old));
     (rules.prepare_update)(&mut tree, old, NOW);
-    let _ = metadata::bump_generation(rules, subresource, &mut tree, old);
+    if metadata::is_counted(rules, subresource, &tree, old) {
+        let _ = metadata::bump_generation(&mut tree, old);
+    }
     settle(resource, subresource, &mut tree, Some(old));
 }
 

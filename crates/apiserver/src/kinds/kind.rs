@@ -85,6 +85,8 @@ pub struct Kind {
     /// `spec` and `status` are written by different paths.
     pub has_status: bool,
     pub generation: Generation,
+    /// The generation counts what is sent, be it of a feature that is off.
+    pub counts_sent: bool,
     /// PUT of a name that does not exist creates it.
     pub create_on_update: bool,
     /// An update may leave out the resourceVersion.
@@ -176,6 +178,7 @@ impl Kind {
             plural,
             has_status: true,
             generation: Generation::None,
+            counts_sent: false,
             create_on_update: false,
             unconditional_update: true,
             read: |_| {},

@@ -5,6 +5,7 @@ use api::names;
 use serde_json::Value;
 
 use crate::kinds::cursor::Cursor;
+use crate::tree::equal;
 
 /// The faults of an object, up to a number that is still told.
 pub type Errors = api::field::FieldErrors;
@@ -226,7 +227,7 @@ pub fn resource_quantity(errors: &mut Errors, at: &Cursor, name: &str) {
 
 /// A field that is fixed at creation.
 pub fn immutable(errors: &mut Errors, new: &Cursor, old: &Cursor) {
-    if new.value != old.value {
+    if !equal(new.value, old.value) {
         errors.push(new.invalid("field is immutable"));
     }
 }

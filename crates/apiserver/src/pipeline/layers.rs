@@ -126,6 +126,10 @@ impl Write<'_> {
         }
         let name = metadata::text(&tree, "name").to_owned();
 
+        // the generation of kinds that count what is sent, before any of it goes
+        let counts = |tree: &Value| old.is_some_and(|old| metadata::is_counted(rules, subresource, tree, old));
+        let sent_counts = rules.counts_sent && subresource.is_empty() && counts(&tree);
+
         // the kind's own preparation: the path keeps to its part, features that are off go, the server's own fields come
         self.prepare(&mut tree, old, &now);
 
@@ -137,8 +141,10 @@ impl Write<'_> {
         }
 
         // the generation: once everything is in place that it counts
-        if let Some(old) = old.filter(|_| !bound) {
-            metadata::bump_generation(rules, subresource, &mut tree, old)?;
+        if let Some(old) = old.filter(|_| !bound)
+            && (sent_counts || !rules.counts_sent && counts(&tree))
+        {
+            metadata::bump_generation(&mut tree, old)?;
         }
 
         // escalation: of roles as they will be stored, and before anything is said of them that their writer may not know

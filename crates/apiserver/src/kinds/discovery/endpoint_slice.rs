@@ -14,6 +14,7 @@ use crate::kinds::{Again, Asked, Check, Cursor, Errors, Generation, Kind};
 
 pub(in crate::kinds) const KIND: Kind = Kind {
     generation: Generation::WithLabels,
+    counts_sent: true,
     disabled: &[&["endpoints", "*", "deprecatedTopology"]],
     metadata: Asked::on_update(Again::WHOLE),
     warn: |told, new, old| warn(told, new, old.is_some()),

@@ -10,6 +10,7 @@ use crate::kinds::{Asked, Check, Errors, Generation, Kind};
 pub(in crate::kinds) const KIND: Kind = Kind {
     unconditional_update: false,
     generation: Generation::Counted,
+    counts_sent: true,
     prepare_create: |budget, _| strip_old_label(budget),
     prepare_update: |new, old, _| {
         if new.pointer("/spec/selector") != old.pointer("/spec/selector") {

@@ -14,6 +14,7 @@ use crate::tree::text;
 
 pub(in crate::kinds) const KIND: Kind = Kind {
     generation: Generation::Counted,
+    counts_sent: true,
     prepare_create: |slice, writer| date_taints(slice, writer.now),
     prepare_update: |new, _, now| date_taints(new, now),
     warn: |told, new, _| {
