@@ -62,7 +62,7 @@ impl Schema {
         object.retain(|key, v| match self.field(ty, key) {
             Some(field) if !v.is_null() => {
                 self.normalize(field.ty, v);
-                !self.is_empty(field, v) || v.is_array() && self.keeps_empty(ty, field)
+                !self.is_empty(field, v)
             }
             _ => false,
         });
@@ -78,71 +78,39 @@ impl Schema {
         }
     }
 
-    /// The empty lists and maps in fields that Go always writes, where it tells them from none until they are stored: their places as
-    /// JSON pointers, and the values.
-    pub fn empty_always_written(&self, root: TypeId, value: &Value) -> Vec<(String, Value)> {
-        let mut found = Vec::new();
-        self.find_empty(root, value, &mut String::new(), &mut found);
-        found
-    }
-
-    fn find_empty(&self, ty: TypeId, value: &Value, at: &mut String, found: &mut Vec<(String, Value)>) {
-        let length = at.len();
-        let below = |at: &mut String, step: &str| {
-            at.truncate(length);
-            at.push('/');
-            at.push_str(&step.replace('~', "~0").replace('/', "~1"));
-        };
+    /// Makes of an object what it is after it was stored as protocol buffers: a list or map without items is none.
+    pub fn forget_empty(&self, ty: TypeId, value: &mut Value) {
         match (self.shape(ty), value) {
             (Shape::Struct(_), Value::Object(object)) => {
                 for (key, inner) in object {
                     let Some(field) = self.field(ty, key) else { continue };
-                    below(at, key);
-                    let is_empty = match inner {
-                        Value::Array(list) => list.is_empty(),
-                        Value::Object(map) => map.is_empty() && matches!(self.shape(field.ty), Shape::Map { .. }),
-                        _ => false,
-                    };
-                    if !is_empty {
-                        self.find_empty(field.ty, inner, at, found);
-                    } else if !field.pointer && self.always_written(ty).any(|always| always.name == field.name) {
-                        found.push((at.clone(), inner.clone()));
+                    match (self.shape(field.ty), &*inner) {
+                        (Shape::List { .. }, Value::Array(list)) if list.is_empty() => *inner = Value::Null,
+                        (Shape::Map { .. }, Value::Object(map)) if map.is_empty() => *inner = Value::Null,
+                        _ => self.forget_empty(field.ty, inner),
                     }
                 }
             }
             (Shape::List { item, .. } | Shape::WrappedList { item }, Value::Array(list)) => {
-                for (index, inner) in list.iter().enumerate() {
-                    below(at, &index.to_string());
-                    self.find_empty(*item, inner, at, found);
-                }
+                list.iter_mut().for_each(|inner| self.forget_empty(*item, inner));
             }
             (Shape::Map { value: ty }, Value::Object(map)) => {
-                for (key, inner) in map {
-                    below(at, key);
-                    self.find_empty(*ty, inner, at, found);
-                }
+                map.values_mut().for_each(|inner| self.forget_empty(*ty, inner));
             }
             _ => {}
         }
-        at.truncate(length);
     }
 
-    /// Whether Go counts the value as that of a field that is not set.
+    /// Whether Go does not write the value. In fields that it always writes it tells an empty list from none.
     fn is_empty(&self, field: &Field, value: &Value) -> bool {
         match (self.shape(field.ty), value) {
             (_, Value::Null) => true,
             (Shape::Scalar(s), v) => !field.pointer && scalar::is_empty(*s, v),
             (Shape::Struct(_), v) => field.omit_zero && v.as_object().is_some_and(Map::is_empty),
-            (_, Value::Array(list)) => list.is_empty(),
-            (_, Value::Object(map)) => map.is_empty(),
+            (_, Value::Array(list)) => list.is_empty() && self.omitted_when_empty(field),
+            (_, Value::Object(map)) => map.is_empty() && self.omitted_when_empty(field),
             _ => false,
         }
-    }
-
-    /// Whether an empty list is another than none. Definitions are stored as JSON, which tells them apart; all else is stored as
-    /// protocol buffers, which do not.
-    fn keeps_empty(&self, ty: TypeId, field: &Field) -> bool {
-        !self.omitted_when_empty(field) && self.get(ty).name.starts_with("apiextensions.")
     }
 
     /// Whether the field is not written when it is not set. To Go a struct that is no pointer is never empty.
@@ -173,19 +141,23 @@ mod tests {
     use crate::gvk::GroupVersionKind;
 
     #[test]
-    fn an_empty_list_is_found_where_go_writes_it_always() {
+    fn an_empty_list_stays_where_go_always_writes_it_until_it_is_stored() {
         let schema = Schema::builtin();
-        let found = |kind: &str, tree: Value| {
-            let root = schema.type_for(&GroupVersionKind::from_api_version(
-                "rbac.authorization.k8s.io/v1",
-                kind,
-            ));
-            schema.empty_always_written(root.unwrap(), &tree)
+        let root = |kind: &str| {
+            let gvk = GroupVersionKind::from_api_version("rbac.authorization.k8s.io/v1", kind);
+            schema.type_for(&gvk).unwrap()
         };
-        let role = json!({ "metadata": { "labels": {} }, "rules": [] });
-        assert_eq!(found("Role", role), [("/rules".to_owned(), json!([]))]);
-        let rules = json!({ "rules": [{ "verbs": ["get"], "apiGroups": [] }, { "verbs": [] }] });
-        assert_eq!(found("Role", rules), [("/rules/1/verbs".to_owned(), json!([]))]);
-        assert_eq!(found("RoleBinding", json!({ "subjects": [] })), []);
+        let mut role = json!({ "metadata": { "labels": {} }, "rules": [{ "verbs": [], "apiGroups": [] }] });
+        schema.normalize(root("Role"), &mut role);
+        assert_eq!(role["rules"], json!([{ "verbs": [] }]));
+        assert_eq!(role["metadata"].get("labels"), None);
+        schema.forget_empty(root("Role"), &mut role);
+        assert_eq!(role["rules"], json!([{ "verbs": null }]));
+        let mut role = json!({ "rules": [] });
+        schema.forget_empty(root("Role"), &mut role);
+        assert_eq!(role, json!({ "rules": null }));
+        let mut binding = json!({ "roleRef": {}, "subjects": [] });
+        schema.normalize(root("RoleBinding"), &mut binding);
+        assert_eq!(binding.get("subjects"), None);
     }
 }

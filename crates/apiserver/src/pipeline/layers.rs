@@ -176,8 +176,12 @@ impl Write<'_> {
         };
         let attributes = self.attributes(operation, told, told);
         let charges = self.validate(&attributes, &tree, old, seen).await?;
+
+        // storage: a tree as it will be read again
         if resource.is_custom() {
             whole_numbers(&mut tree);
+        } else if resource.is_protobuf() {
+            resource.schema.get().forget_empty(resource.root, &mut tree);
         }
         Ok(Settled {
             name,

@@ -125,11 +125,9 @@ impl Place<'_> {
     pub fn track(&self, options: &WriteOptions, old: Option<&Value>, tree: &mut Value) {
         let resource = &self.served.resource;
         let schema = resource.schema.get();
-        let mut empty = Vec::new();
         if !resource.is_custom() {
             // An empty list is no absent one here: it asks to forget who manages what.
             let clears = apply::forgets_managers(tree);
-            empty = schema.empty_always_written(resource.root, tree);
             schema.normalize(resource.root, tree);
             if let Some(metadata) = tree.get_mut("metadata").filter(|_| clears) {
                 metadata["managedFields"] = json!([]);
@@ -148,18 +146,7 @@ impl Place<'_> {
             }
             return;
         }
-        // an empty list in a field that Go always writes is no absent one either: who sends it manages it
-        let empty = empty.into_iter().filter_map(|(place, value)| {
-            let absent = std::mem::replace(tree.pointer_mut(&place)?, value);
-            Some((place, absent))
-        });
-        let absent: Vec<(String, Value)> = empty.collect();
         apply::track_update(&target, old, tree, &context);
-        for (place, value) in absent {
-            if let Some(there) = tree.pointer_mut(&place) {
-                *there = value;
-            }
-        }
     }
 }
 

@@ -172,6 +172,12 @@ impl Resource {
 
     /// Whether upstream checks it by what its types declare too, after which no error stands twice.
     pub fn is_declared(&self) -> bool {
+        self.is_protobuf()
+    }
+
+    /// Whether upstream stores it as protocol buffers, which do not tell an empty list from none. Its servers of definitions and of
+    /// APIServices store JSON.
+    pub fn is_protobuf(&self) -> bool {
         !self.is_custom() && !matches!(self.group.as_str(), "apiextensions.k8s.io" | "apiregistration.k8s.io")
     }
 
