@@ -1,33 +1,20 @@
 #!/usr/bin/env python3
 """Three agents behind a router that hides them: they can connect to the server, and nobody to them. Asks the API server for all that
 it connects to nodes and pods for, while the tunnels are open and after they were cut."""
-import argparse, base64, json, os, subprocess, sys
+import argparse, json, os, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
-import cluster, oci
-import node, world
+import cluster
+import https_pod, node, world
 
-IMAGE = "nodes.test/python:1"
 ROUTER, INSIDE = "198.51.100.1", "192.168.77.1"
-# answers admission reviews: no to a ConfigMap called `no`
-WEBHOOK = """
-import http.server, json, ssl
-class Answer(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        request = asked["request"]
-        response = {"uid": request["uid"], "allowed": request["name"] != "no", "status": {"message": "not this one"}}
-        body = json.dumps({"apiVersion": asked["apiVersion"], "kind": asked["kind"], "response": response}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.ThreadingHTTPServer(("", 8443), Answer)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
+# no to a ConfigMap called `no`
+JUDGE = """
+def answer(path, asked, certificate):
+    request = asked["request"]
+    response = {"uid": request["uid"], "allowed": request["name"] != "no", "status": {"message": "not this one"}}
+    return 200, {"apiVersion": asked["apiVersion"], "kind": asked["kind"], "response": response}
 """
 
 
@@ -67,61 +54,17 @@ RULES"""])
                 ip route replace default via {INSIDE}"""))
 
 
-def archive(args):
-    oci.install(["busybox-static", "python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"])
-    path = os.path.join(args.out, "behind-nat.tar")
-    python = oci.Layer().merged_usr().directory("tmp", 0o1777).busybox()
-    for package in ("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"):
-        python.package(package)
-    with oci.Archive(path) as images:
-        images.image([IMAGE], [python], {"Cmd": ["/usr/bin/python3.11"]})
-    return path
-
-
-def pod(name, on, command, **spec):
-    container = {"name": "main", "image": IMAGE, "command": ["sh", "-c", command]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {"nodeName": on, "terminationGracePeriodSeconds": 1, "containers": [container], **spec}}
-
-
-def service(name, port, target):
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-            "spec": {"selector": {"app": name}, "ports": [{"port": port, "targetPort": target}]}}
-
-
-def items(*objects):
-    return json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-
-
-def serve(on):
-    return f"echo {on} >/tmp/index.html; echo serving; exec httpd -f -p 8080 -h /tmp"
-
-
-def certificate(folder, name):
-    """A certificate that is its own authority."""
-    key, made = (os.path.join(folder, f"{name}.{kind}") for kind in ("key", "crt"))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN={name}",
-                    "-addext", f"subjectAltName=DNS:{name}", "-keyout", key, "-out", made], check=True, capture_output=True)
-    return [open(path).read() for path in (made, key)]
-
-
 def webhook(on, folder):
-    tls = certificate(folder, "judge.default.svc")
-    judge = pod("judge", on, "", volumes=[{"name": "tls", "secret": {"secretName": "judge"}}])
-    judge["spec"]["containers"][0].update(command=["/usr/bin/python3.11", "-u", "-c", WEBHOOK],
-                                          volumeMounts=[{"name": "tls", "mountPath": "/tls"}],
-                                          readinessProbe={"tcpSocket": {"port": 8443}, "periodSeconds": 1})
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "judge"}, "type": "kubernetes.io/tls",
-              "stringData": {"tls.crt": tls[0], "tls.key": tls[1]}}
+    objects, bundle = https_pod.server("judge", on, folder, JUDGE)
     configuration = {
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "judge"},
         "webhooks": [{"name": "judge.nodes.test", "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
                       "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "default"}},
                       "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}],
-                      "clientConfig": {"caBundle": base64.b64encode(tls[0].encode()).decode(),
+                      "clientConfig": {"caBundle": bundle,
                                        "service": {"namespace": "default", "name": "judge", "port": 443}}}],
     }
-    return items(secret, judge, service("judge", 443, 8443)), json.dumps(configuration)
+    return objects, json.dumps(configuration)
 
 
 def forwarded(seen, name):
@@ -169,10 +112,10 @@ def play(machines, seen):
     agents = list(nodes)
     if seen.run("curl", "-sk", "-m", "3", f"https://{machines.agents[agents[0]][1]}:10250/").returncode == 0:
         raise cluster.Failed("the router lets the server in")
-    pods = [pod(f"web-{name}", name, serve(name)) for name in agents]
-    services = [service(f"web-{name}", 80, 8080) for name in agents]
+    pods = [https_pod.pod(f"web-{name}", name, https_pod.page(name)) for name in agents]
+    services = [https_pod.service(f"web-{name}", 80, 8080) for name in agents]
     objects, configuration = webhook(agents[1], seen.folder)
-    seen.apply(items(*pods, *services))
+    seen.apply(https_pod.items(*pods, *services))
     seen.apply(objects)
     seen.wait("condition=Ready", "pods", "--all", seconds=120)
     seen.apply(configuration)
@@ -202,7 +145,7 @@ def main():
     args = world.arguments(argparse.ArgumentParser(description=__doc__))
     world.prepare(args.out)
     try:
-        with world.started(Hidden, args, archive(args), nodes=4) as (machines, seen):
+        with world.started(Hidden, args, https_pod.archive(args), nodes=4) as (machines, seen):
             play(machines, seen)
     except cluster.Failed as error:
         sys.exit(f"failed: {error}")

@@ -1,43 +1,25 @@
 #!/usr/bin/env python3
 """Certificates that live two minutes, on a server and two agents: for a quarter of an hour clients ask the API server, and the API server asks
 kubelets and an extension server. Every certificate is replaced again and again; no request fails, nothing is restarted, no node is lost."""
-import argparse, base64, collections, json, os, re, subprocess, sys, threading, time
+import argparse, collections, json, os, re, subprocess, sys, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
 import cluster
-import behind_nat, world
+import https_pod, world
 
 GROUP = "certificates.nodes.test"
 # tells each client which certificate it showed, and knows nobody whose certificate has expired meanwhile
 EXTENSION = """
-import http.server, json, ssl, time
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        shown = self.connection.getpeercert()
-        known = shown and ssl.cert_time_to_seconds(shown["notAfter"]) > time.time()
-        if not known:
-            status, answer = 401, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401, "message": "expired"}
-        elif self.path.split("?")[0] == "/apis/GROUP/v1":
-            status, answer = 200, {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "GROUP/v1", "resources": []}
-        elif self.path == "/apis/GROUP/v1/shown":
-            status, answer = 200, {"serial": shown["serialNumber"]}
-        else:
-            status, answer = 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "message": "not found"}
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-server = http.server.ThreadingHTTPServer(("", 8443), Answer)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-context.load_verify_locations("/tls/proxies.crt")
-context.verify_mode = ssl.CERT_OPTIONAL
-server.socket = context.wrap_socket(server.socket, server_side=True)
-server.serve_forever()
+def answer(path, asked, shown):
+    known = shown and ssl.cert_time_to_seconds(shown["notAfter"]) > time.time()
+    if not known:
+        return 401, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 401, "message": "expired"}
+    if path.split("?")[0] == "/apis/GROUP/v1":
+        return 200, {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "GROUP/v1", "resources": []}
+    if path == "/apis/GROUP/v1/shown":
+        return 200, {"serial": shown["serialNumber"]}
+    return 404, {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 404, "message": "not found"}
 """.replace("GROUP", GROUP)
 
 
@@ -72,17 +54,12 @@ class Load:
 
 
 def extension(seen, folder, authority):
-    tls = behind_nat.certificate(folder, "extension.default.svc")
-    pod = behind_nat.pod("extension", "node3", "", volumes=[{"name": "tls", "secret": {"secretName": "extension"}}])
-    pod["spec"]["containers"][0].update(command=["/usr/bin/python3.11", "-u", "-c", EXTENSION], volumeMounts=[{"name": "tls", "mountPath": "/tls"}],
-                                        readinessProbe={"tcpSocket": {"port": 8443}, "periodSeconds": 1})
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "extension"},
-              "stringData": {"tls.crt": tls[0], "tls.key": tls[1], "proxies.crt": authority}}
+    objects, bundle = https_pod.server("extension", "node3", folder, EXTENSION, authority)
     service = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"v1.{GROUP}"},
                "spec": {"group": GROUP, "version": "v1", "groupPriorityMinimum": 1000, "versionPriority": 10,
-                        "caBundle": base64.b64encode(tls[0].encode()).decode(),
+                        "caBundle": bundle,
                         "service": {"namespace": "default", "name": "extension", "port": 443}}}
-    return behind_nat.items(secret, pod, behind_nat.service("extension", 443, 8443)), json.dumps(service)
+    return objects, json.dumps(service)
 
 
 def shown(seen, address, port):
@@ -152,7 +129,7 @@ def roll(seen, generation):
 
 def rolling():
     command = "echo $GENERATION >/tmp/index.html; exec httpd -f -p 8080 -h /tmp"
-    container = {"name": "main", "image": behind_nat.IMAGE, "command": ["sh", "-c", command],
+    container = {"name": "main", "image": https_pod.IMAGE, "command": ["sh", "-c", command],
                  "readinessProbe": {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}}
     template = {"metadata": {"labels": {"app": "rolling"}}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "rolling"},
@@ -161,11 +138,11 @@ def rolling():
 
 def play(machines, seen, minutes):
     names = ["node", *machines.agents]
-    pods = [behind_nat.pod(f"web-{name}", name, behind_nat.serve(name)) for name in names]
+    pods = [https_pod.pod(f"web-{name}", name, https_pod.page(name)) for name in names]
     with open(os.path.join(machines.folder, "data/server/tls/request-header-ca.crt")) as f:
         authority = f.read()
     objects, service = extension(seen, seen.folder, authority)
-    seen.apply(behind_nat.items(*pods, rolling(), behind_nat.service("rolling", 80, 8080)))
+    seen.apply(https_pod.items(*pods, rolling(), https_pod.service("rolling", 80, 8080)))
     seen.apply(objects)
     seen.wait("condition=Ready", "pods", "--all", seconds=120)
     seen.apply(service)
@@ -202,7 +179,7 @@ def main():
     world.prepare(args.out)
     os.environ["SKIFF_FLAGS"] = "--certificate-lifetime=2m"
     try:
-        with world.started(cluster.Cluster, args, behind_nat.archive(args), nodes=3) as (machines, seen):
+        with world.started(cluster.Cluster, args, https_pod.archive(args), nodes=3) as (machines, seen):
             started = {name: process.pid for name, process in machines.processes.items()}
             play(machines, seen, args.minutes)
             ended = [name for name, process in machines.processes.items() if process.poll() is not None]

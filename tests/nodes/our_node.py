@@ -6,7 +6,7 @@ import argparse, json, os, subprocess, sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
 import cluster
-import behind_nat, kubeadm, world
+import behind_nat, https_pod, kubeadm, world
 
 FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=10).read().decode(), end='')"
 
@@ -50,12 +50,12 @@ def play(machines, seen, args, archive):
     node.approve_serving()
     seen.step("our kubelet joined by kubeadm's token, and is Ready")
 
-    pods = [behind_nat.pod(f"web-{name}", name, behind_nat.serve(name)) for name in ("node", "node2")]
+    pods = [https_pod.pod(f"web-{name}", name, https_pod.page(name)) for name in ("node", "node2")]
     pods[1]["spec"]["containers"][0]["readinessProbe"] = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1}
-    services = [behind_nat.service(f"web-{name}", 80, 8080) for name in ("node", "node2")]
+    services = [https_pod.service(f"web-{name}", 80, 8080) for name in ("node", "node2")]
     services[0]["spec"].update(type="NodePort")
     services[0]["spec"]["ports"][0]["nodePort"] = 30080
-    seen.apply(behind_nat.items(*pods, *services))
+    seen.apply(https_pod.items(*pods, *services))
     seen.wait("condition=Ready", "pods", "--all", seconds=120)
     seen.same("the log", seen.kubectl("logs", "web-node2").strip(), "serving")
     seen.same("exec", seen.kubectl("exec", "web-node2", "--", "cat", "/tmp/index.html").strip(), "node2")
@@ -107,7 +107,7 @@ def main():
     args = world.arguments(argparse.ArgumentParser(description=__doc__))
     world.prepare(args.out)
     skiff, args.skiff = args.skiff, None
-    archive = behind_nat.archive(args)
+    archive = https_pod.archive(args)
     try:
         with world.started(kubeadm.Mixed, args, archive, nodes=2) as (machines, seen):
             args.skiff = skiff

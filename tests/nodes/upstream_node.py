@@ -6,9 +6,9 @@ import argparse, base64, json, os, subprocess, sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, name) for name in ("../conformance", "../operators", "../../packaging")]
 import cluster, oci
-import behind_nat, kubeadm, world
+import https_pod, kubeadm, world
 
-IMAGE = behind_nat.IMAGE
+IMAGE = https_pod.IMAGE
 PROXY = """
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
@@ -143,7 +143,7 @@ def archives(args):
         for name, program in (("pause:3.10.2", "pause"), (f"coredns/coredns:v{version}", "coredns")):
             layer = oci.Layer().file(program, os.path.join(args.programs, program), 0o755)
             images.image([f"registry.k8s.io/{name}"], [layer], {"Entrypoint": [f"/{program}"]})
-    return [behind_nat.archive(args), own]
+    return [https_pod.archive(args), own]
 
 
 def main():
