@@ -138,6 +138,11 @@ impl FieldError {
         FieldError::new(FieldErrorKind::NotSupported, field, Some(bad), detail)
     }
 
+    /// As `not_supported`, of a text that is of no type of its own: Go quotes it, where it prints others as JSON.
+    pub fn text_not_supported(field: impl Into<String>, bad: &str, supported: &[&str]) -> FieldError {
+        FieldError::not_supported(field, Value::Null, supported).shown(&go::quote(bad))
+    }
+
     /// A text of more than `max` bytes.
     pub fn too_long(field: impl Into<String>, max: usize) -> FieldError {
         FieldError::new(

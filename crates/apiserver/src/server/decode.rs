@@ -122,6 +122,14 @@ impl Request {
             Some(Value::String(kind)) if !kind.is_empty() => return Ok(()),
             _ => format!("Object 'Kind' is missing in '{}'", String::from_utf8_lossy(&self.body)),
         };
+        // only a strict reader knows by then that there is no kind; the other one takes the path's
+        if matches!(self.field_validation(), FieldValidation::Ignore) {
+            let version = match tree["apiVersion"].as_str().map(split_api_version) {
+                None | Some((_, "")) => resource.version.as_str(),
+                Some((_, version)) => version,
+            };
+            return Err(unfit(&resource.kind, version, &resource.kind, &why));
+        }
         Err(self.unrecognized(resource, &why))
     }
 

@@ -640,7 +640,7 @@ fn supported(schema: &Value, at: &str, context: &Defaults, errors: &mut Errors) 
     const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
     let kind = text(schema, "type");
     if !kind.is_empty() && !TYPES.contains(&kind) {
-        errors.push(FieldError::not_supported(format!("{at}.type"), json!(kind), &TYPES));
+        errors.push(FieldError::text_not_supported(format!("{at}.type"), kind, &TYPES));
     }
     if let (Some(reason), true) = (&context.forbidden, schema.get("default").is_some_and(|d| !d.is_null())) {
         errors.push(FieldError::forbidden(
@@ -705,7 +705,7 @@ fn collections(schema: &Value, at: &str, errors: &mut Errors) {
         ("x-kubernetes-list-type", list_type, &["atomic", "set", "map"][..]),
     ] {
         if let Some(value) = value.filter(|value| !known.contains(value)) {
-            errors.push(FieldError::not_supported(format!("{at}.{key}"), json!(value), known));
+            errors.push(FieldError::text_not_supported(format!("{at}.{key}"), value, known));
         }
     }
     let keys = list(schema, "x-kubernetes-list-map-keys");

@@ -122,6 +122,8 @@ impl Node {
             return;
         };
         let same = |other: &Value| match (other, value) {
+            // a number is made one of the listed one's type, which cuts off its fraction
+            (Value::Number(a), Value::Number(b)) if a.is_i64() => a.as_f64() == b.as_f64().map(f64::trunc),
             (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
             (a, b) => a == b && !a.is_null(),
         };
@@ -133,8 +135,10 @@ impl Node {
             .map(|v| v.as_str().map_or_else(|| v.to_string(), Into::into))
             .collect();
         let shown: Vec<&str> = shown.iter().map(String::as_str).collect();
-        out.errors
-            .push(FieldError::not_supported(field(at), value.clone(), &shown));
+        out.errors.push(match value {
+            Value::String(text) => FieldError::text_not_supported(field(at), text, &shown),
+            other => FieldError::not_supported(field(at), other.clone(), &shown),
+        });
     }
 
     fn check_text(&self, text: &str, value: &Value, at: &Path<'_>, out: &mut Outcome) {

@@ -78,6 +78,28 @@ fn objects_are_pruned_defaulted_and_validated() {
     assert_eq!(stored(&openapi, json!({})).1, ["spec.engine: Required value"]);
 }
 
+/// `validate.Enum` of kube-openapi converts a number to the type of the listed one; texts are quoted by Go's rules.
+#[test]
+fn listed_values_are_compared_as_upstream_converts_them() {
+    let openapi = spec(json!({
+        "whole": { "type": "number", "enum": [0] },
+        "real": { "type": "number", "enum": [0.5] },
+        "text": { "type": "string", "enum": ["a"] },
+    }));
+    assert_eq!(
+        stored(&openapi, json!({ "whole": 0.5, "real": 0.5 })).1,
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        stored(&openapi, json!({ "whole": 1.5, "real": 0, "text": "<\u{0}>" })).1,
+        [
+            "spec.real: Unsupported value: 0: supported values: \"0.5\"",
+            "spec.text: Unsupported value: \"<\\x00>\": supported values: \"a\"",
+            "spec.whole: Unsupported value: 1.5: supported values: \"0\"",
+        ]
+    );
+}
+
 #[test]
 fn nulls_are_dropped_defaulted_or_kept_as_the_schema_says() {
     let openapi = spec(json!({

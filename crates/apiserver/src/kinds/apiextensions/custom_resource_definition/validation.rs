@@ -41,7 +41,9 @@ pub fn validate(check: &Check) -> Errors {
             spec.at(&["names", "plural"]),
             spec.get("group"),
         );
-        if check.old.is_none() && name.text() != format!("{}.{}", plural.text(), group.text()) {
+        // a name that is missing is told as that
+        let named = check.old.is_none() && !name.text().is_empty();
+        if named && name.text() != format!("{}.{}", plural.text(), group.text()) {
             errors.push(name.wrong(name.text(), "must be spec.names.plural+\".\"+spec.group"));
         }
         whole_spec(&mut errors, &spec, &Before::of(check.old));
