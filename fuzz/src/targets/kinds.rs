@@ -78,7 +78,10 @@ fn create(resource: &Resource, mut tree: Value) -> Value {
 
 fn update(resource: &Resource, subresource: &str, mut tree: Value, old: &Value) {
     let rules = resource.rules;
-    if metadata::prepare_update(&mut tree, old).is_err() {
+    if metadata::keep_place(&mut tree, old)
+        .and_then(|()| metadata::keep_times(&mut tree, old))
+        .is_err()
+    {
         return;
     }
     rules.confine(subresource, &mut tree, old);

@@ -144,10 +144,14 @@ impl DeleteOptions {
         })
     }
 
-    /// The options as admission sees them: with the seconds that an object that ends by itself gets.
+    /// The options as admission sees them: with the seconds that an object that ends by itself gets, but of a collection as they came.
     fn given(&self, resource: &Resource, old: &Value) -> Value {
         let mut given = json!({});
-        let seconds = (resource.rules.grace)(old, self.grace_period_seconds).or(self.grace_period_seconds);
+        let own = match self.of_collection {
+            true => None,
+            false => (resource.rules.grace)(old, self.grace_period_seconds),
+        };
+        let seconds = own.or(self.grace_period_seconds);
         if let Some(seconds) = seconds {
             given["gracePeriodSeconds"] = json!(seconds);
         }

@@ -88,7 +88,7 @@ impl Write<'_> {
                 let taken = |name: &str| self.served.cache.get(self.namespace, name).is_some();
                 metadata::prepare_create(registry, resource, &mut tree, self.namespace, taken)?;
             }
-            Some(old) => metadata::prepare_update(&mut tree, old)?,
+            Some(old) => metadata::keep_place(&mut tree, old)?,
         }
         let name = metadata::text(&tree, "name").to_owned();
 
@@ -121,6 +121,9 @@ impl Write<'_> {
         let attributes = self.attributes(operation, &name, known);
         self.mutate(&attributes, &mut tree, status, old, seen).await?;
         owners::once(&mut tree, Found::AfterAdmission, &self.options.warnings);
+        if let Some(old) = old {
+            metadata::keep_times(&mut tree, old)?;
+        }
         if matches!(before, Before::Object { stale: true, .. }) {
             return Err(self.place().modified(&name));
         }
@@ -276,7 +279,6 @@ impl Write<'_> {
                 self.keep_namespace(tree)?;
             }
             (None, Some(old)) => {
-                metadata::keep_times(tree, old)?;
                 self.keep_name(tree, old)?;
             }
             (None, None) => {}

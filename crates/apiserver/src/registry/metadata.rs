@@ -104,8 +104,8 @@ pub fn wipe(tree: &mut Value) -> Result<()> {
     Ok(())
 }
 
-/// Keeps what an update never changes, and what it leaves out. What it may not change is for validation to refuse.
-pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
+/// Keeps where the object is: an update never changes that.
+pub fn keep_place(new: &mut Value, old: &Value) -> Result<()> {
     let metadata = of(new)?;
     let had = |key: &str| old.get("metadata").and_then(|m| m.get(key)).filter(|v| !v.is_null());
     for key in ["namespace", "name"] {
@@ -114,7 +114,7 @@ pub fn prepare_update(new: &mut Value, old: &Value) -> Result<()> {
             None => metadata.remove(key),
         };
     }
-    keep_times(new, old)
+    Ok(())
 }
 
 /// What only the server sets in a new object, kept from those who may change it before.
@@ -162,7 +162,8 @@ impl Withheld {
     }
 }
 
-/// Keeps what nobody changes by an update; what they may not change is for validation to refuse.
+/// Keeps what nobody changes by an update, and what it leaves out; what it may not change is for validation to refuse. Mutating
+/// admission has seen what was sent, as in upstream's `BeforeUpdate`.
 pub fn keep_times(new: &mut Value, old: &Value) -> Result<()> {
     let metadata = of(new)?;
     let had = |key: &str| old.get("metadata").and_then(|m| m.get(key)).filter(|v| !v.is_null());

@@ -128,10 +128,11 @@ impl Shown {
             return Ok(changed);
         }
         let decoded = schema.decode_value(root, patched).map_err(|e| internal(&e))?;
-        if before != after && after.iter().any(|text| !text.is_empty()) {
+        // what a patch takes away of the two stays as it was
+        let [version, kind] = [0, 1].map(|at| if after[at].is_empty() { &before[at] } else { &after[at] });
+        if [version, kind] != [&before[0], &before[1]] {
             return Err(internal(&format!(
-                "no kind {:?} is registered for version {:?} in scheme \"pkg/runtime/scheme.go:111\"",
-                after[1], after[0]
+                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
             )));
         }
         let mut object = decoded.value;
