@@ -238,6 +238,8 @@ impl Write<'_> {
 
     /// Why an object is not deleted unread (`corrupt_obj_deleter.go`): all that this server has it can read.
     pub fn refuse_unsafe(&self, name: &str) -> ApiError {
+        let tried = "apiserver.k8s.io/unsafe-delete-ignore-read-error";
+        self.options.trail.annotate(tried, String::new);
         let resource = &self.served.resource;
         let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
         if group == "rbac.authorization.k8s.io" || (group, plural) == ("", "namespaces") {

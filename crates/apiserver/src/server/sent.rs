@@ -2,6 +2,7 @@
 //! of a subresource.
 
 use api::schema::Document;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::http::status::{ApiError, META, Result};
@@ -98,13 +99,20 @@ pub fn configuration(request: &Request, resource: &Resource) -> Result<(Value, O
             "error {what} patch: error converting YAML to JSON: yaml: {why}"
         ))
     };
+    // JSON is recorded as it came, before anybody objects to it
+    let is_json = serde_json::from_slice::<IgnoredAny>(&request.body).is_ok();
+    if is_json {
+        request.trail.request_patch(|| request.body.clone());
+    }
     if let Some(why) = api::yaml::unreadable(&request.body) {
         return Err(unreadable(why));
     }
     let document = Document::from_yaml(&request.body).map_err(|error| unreadable(yaml_problem(&error.to_string())))?;
     let repeated = document.yaml_problem();
     let tree = document.value;
-    request.trail.request_patch(|| tree.to_string().into());
+    if !is_json {
+        request.trail.request_patch(|| tree.to_string().into());
+    }
     if tree.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
