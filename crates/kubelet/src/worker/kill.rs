@@ -1,62 +1,35 @@
 //! Stopping containers and pods: hooks, grace, order, and what follows.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::{Stage, SyncError, Worker};
 use crate::handlers;
 use crate::lifecycle::{Reset, Stop, StopCause};
+use crate::node_context::NodeContext;
 use crate::pod::{Kind, PodExt, is_sidecar};
+use crate::probes::ProbeKind;
 use crate::runtime::RuntimeError;
-use crate::runtime_pod::{RuntimeContainer, State};
+use crate::runtime_pod::{RuntimeContainer, RuntimePod, State};
 use crate::status::{REMOVED_TO_RESTART, RESTARTING_ALL};
 
 /// A container has this many seconds to end by itself, whatever was asked for and hooks have used up. Upstream:
 /// `minimumGracePeriodInSeconds`.
 const LEAST_GRACE: i64 = 2;
 
-impl Worker {
-    /// Stops one container because of what a plan says.
-    pub(super) async fn stop_one(&self, stop: &Stop) -> Result<(), RuntimeError> {
-        let Some(status) = self.runtime.containers.iter().find(|c| c.id == stop.id) else {
-            return Ok(());
-        };
-        let spec = self
-            .pod
-            .every_container()
-            .into_iter()
-            .find(|(_, c)| c.name == stop.name)
-            .map(|(_, c)| c);
-        let probe = spec.as_ref().and_then(|c| match stop.cause {
-            StopCause::Liveness => c.liveness_probe.as_ref(),
-            StopCause::Startup => c.startup_probe.as_ref(),
-            _ => None,
-        });
-        let grace = probe
-            .and_then(|p| p.termination_grace_period_seconds)
-            .unwrap_or(self.pod.grace_period());
-        self.kill_container(stop.kind, status, grace, &stop.message).await
-    }
+/// What stopping a container takes, apart from the worker: it goes on following the pod meanwhile.
+struct Killer {
+    node: Arc<NodeContext>,
+    pod: Pod,
+    pod_ip: String,
+}
 
-    /// Removes containers so that all of the pod start anew; those that run have no grace. Whether there were any.
-    pub(super) async fn reset(&mut self, containers: &[Reset]) -> Result<bool, RuntimeError> {
-        for reset in containers {
-            let Some(status) = self.runtime.containers.iter().find(|c| c.id == reset.id) else {
-                continue;
-            };
-            if reset.runs {
-                self.kill_container(reset.kind, status, 0, "killing").await?;
-            }
-            // Its log stays until the pod goes.
-            self.node.runtime.remove_container(&reset.id).await?;
-            let why = (RESTARTING_ALL.to_owned(), REMOVED_TO_RESTART.to_owned());
-            self.waiting.insert(reset.name.clone(), why);
-        }
-        Ok(!containers.is_empty())
-    }
-
+impl Killer {
     async fn kill_container(
         &self,
         kind: Kind,
@@ -90,8 +63,7 @@ impl Worker {
             && grace > 0
             && status.state == State::Running
         {
-            let pod_ip = self.pod_ip();
-            let run = handlers::hook(&self.node.runtime, container, &status.id, hook, &pod_ip);
+            let run = handlers::hook(&self.node.runtime, container, &status.id, hook, &self.pod_ip);
             match tokio::time::timeout(Duration::from_secs(grace.unsigned_abs()), run).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
@@ -118,8 +90,7 @@ impl Worker {
 
     /// Stops regular containers together, then sidecars from the last to the first, then the sandboxes. The hooks of all of
     /// them begin at once.
-    pub(super) async fn kill_all(&mut self, grace: i64) -> Result<(), SyncError> {
-        self.probes.clear();
+    async fn kill_all(self, runtime: RuntimePod, grace: i64) -> Result<(), RuntimeError> {
         let started = Instant::now();
         let sidecars: Vec<String> = self
             .pod
@@ -135,8 +106,8 @@ impl Worker {
             .map(|(k, c)| (c.name, k))
             .collect();
         let kind = |name: &str| kinds.get(name).copied().unwrap_or(Kind::Regular);
-        let running: Vec<&RuntimeContainer> = self.runtime.running().collect();
-        let this = &*self;
+        let running: Vec<&RuntimeContainer> = runtime.running().collect();
+        let this = &self;
         let kind = &kind;
         let first = running.iter().filter(|c| !sidecars.contains(&c.name));
         let message = |c: &RuntimeContainer| format!("Stopping container {}", c.name);
@@ -159,12 +130,90 @@ impl Worker {
                 self.node.runtime.stop_container(&container.id, left).await?;
             }
         }
-        for sandbox in &self.runtime.sandboxes {
+        for sandbox in &runtime.sandboxes {
             if sandbox.ready {
                 self.node.runtime.stop_sandbox(&sandbox.id).await?;
             }
         }
         Ok(())
+    }
+}
+
+impl Worker {
+    fn killer(&self) -> Killer {
+        Killer {
+            node: self.node.clone(),
+            pod: self.pod.clone(),
+            pod_ip: self.pod_ip(),
+        }
+    }
+
+    /// Stops one container because of what a plan says.
+    pub(super) async fn stop_one(&self, stop: &Stop) -> Result<(), RuntimeError> {
+        let Some(status) = self.runtime.containers.iter().find(|c| c.id == stop.id) else {
+            return Ok(());
+        };
+        let spec = self
+            .pod
+            .every_container()
+            .into_iter()
+            .find(|(_, c)| c.name == stop.name)
+            .map(|(_, c)| c);
+        let probe = spec.as_ref().and_then(|c| match stop.cause {
+            StopCause::Liveness => c.liveness_probe.as_ref(),
+            StopCause::Startup => c.startup_probe.as_ref(),
+            _ => None,
+        });
+        let grace = probe
+            .and_then(|p| p.termination_grace_period_seconds)
+            .unwrap_or(self.pod.grace_period());
+        self.killer()
+            .kill_container(stop.kind, status, grace, &stop.message)
+            .await
+    }
+
+    /// Removes containers so that all of the pod start anew; those that run have no grace. Whether there were any.
+    pub(super) async fn reset(&mut self, containers: &[Reset]) -> Result<bool, RuntimeError> {
+        for reset in containers {
+            let Some(status) = self.runtime.containers.iter().find(|c| c.id == reset.id) else {
+                continue;
+            };
+            if reset.runs {
+                self.killer().kill_container(reset.kind, status, 0, "killing").await?;
+            }
+            // Its log stays until the pod goes.
+            self.node.runtime.remove_container(&reset.id).await?;
+            let why = (RESTARTING_ALL.to_owned(), REMOVED_TO_RESTART.to_owned());
+            self.waiting.insert(reset.name.clone(), why);
+        }
+        Ok(!containers.is_empty())
+    }
+
+    /// Stops all containers and the sandboxes. Who asks learns meanwhile what their readiness probes find: a server that drains its
+    /// connections says so by them. They are not judged by the other probes any more.
+    pub(super) async fn kill_all(&mut self, grace: i64) -> Result<(), SyncError> {
+        self.probes.retain(|(_, kind), _| *kind == ProbeKind::Readiness);
+        let mut work = pin!(self.killer().kill_all(self.runtime.clone(), grace));
+        let outcome = loop {
+            let result = tokio::select! {
+                outcome = &mut work => break outcome,
+                Some(result) = self.results.recv() => result,
+            };
+            self.note_probe(&result);
+            if result.kind != ProbeKind::Readiness {
+                continue;
+            }
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                told = self.report(false) => {
+                    if let Err(error) = told {
+                        tracing::debug!(pod = self.pod.describe(), %error, "its readiness is not told");
+                    }
+                }
+            }
+        };
+        self.probes.clear();
+        Ok(outcome?)
     }
 
     /// Ends the pod: containers, status, resources; and the worker's work if the pod is deleted.

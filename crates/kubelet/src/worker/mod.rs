@@ -128,6 +128,7 @@ struct Worker {
     backoffs: Backoffs,
     probes: HashMap<(String, ProbeKind), AbortOnDropHandle<()>>,
     probe_results: mpsc::UnboundedSender<ProbeResult>,
+    results: mpsc::UnboundedReceiver<ProbeResult>,
     held: HashMap<String, (Arc<Held>, AbortOnDropHandle<()>)>,
     object_changes: mpsc::UnboundedSender<()>,
     tokens: HashMap<TokenKey, (String, Timestamp)>,
@@ -168,6 +169,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
         backoffs: Backoffs::new(SignedDuration::from_secs(10), SignedDuration::from_secs(300)),
         probes: HashMap::new(),
         probe_results,
+        results,
         held: HashMap::new(),
         object_changes,
         tokens: HashMap::new(),
@@ -190,7 +192,7 @@ pub fn spawn(node: Arc<NodeContext>, pod: Pod) -> Handle {
     };
     Handle {
         sender,
-        task: tokio::spawn(worker.run(messages, results, changes)),
+        task: tokio::spawn(worker.run(messages, changes)),
     }
 }
 
@@ -210,12 +212,7 @@ fn interrupts(message: &Message, stage: Stage, pod: &Pod) -> bool {
 }
 
 impl Worker {
-    async fn run(
-        mut self,
-        mut messages: mpsc::UnboundedReceiver<Message>,
-        mut results: mpsc::UnboundedReceiver<ProbeResult>,
-        mut changes: mpsc::UnboundedReceiver<()>,
-    ) {
+    async fn run(mut self, mut messages: mpsc::UnboundedReceiver<Message>, mut changes: mpsc::UnboundedReceiver<()>) {
         self.load_actuated();
         self.stage = self.wanted_stage();
         loop {
@@ -264,7 +261,7 @@ impl Worker {
                         Some(message) => pending.push(message),
                         None => return,
                     },
-                    Some(result) = results.recv() => self.note_probe(&result),
+                    Some(result) = self.results.recv() => self.note_probe(&result),
                     Some(()) = changes.recv() => {}
                     () = timer => {}
                 }
@@ -272,7 +269,7 @@ impl Worker {
             while let Ok(message) = messages.try_recv() {
                 pending.push(message);
             }
-            while let Ok(result) = results.try_recv() {
+            while let Ok(result) = self.results.try_recv() {
                 self.note_probe(&result);
             }
             while changes.try_recv().is_ok() {}

@@ -287,3 +287,50 @@ fn a_static_pod_is_shown_as_its_nodes_and_a_pod_grows_as_the_node_declares() {
     ];
     c.until("the pod has grown", |c| !c.kubectl(&grown).is_empty());
 }
+
+const DRAINING: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: draining, labels: { app: draining } }
+spec:
+  terminationGracePeriodSeconds: 600
+  containers:
+    - name: server
+      image: busybox:1
+      command: [sh, -c, 'trap "rm /tmp/ready" TERM; touch /tmp/ready; until [ -e /tmp/end ]; do sleep 0.1; done']
+      readinessProbe: { exec: { command: [test, -e, /tmp/ready] }, periodSeconds: 1, failureThreshold: 1 }
+      livenessProbe: { exec: { command: [test, -e, /tmp/ready] }, periodSeconds: 1, failureThreshold: 1 }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: draining }
+spec: { selector: { app: draining }, ports: [{ port: 80 }] }
+"#;
+
+/// What leads traffic to a server that drains its connections hears of its readiness until it ends.
+#[test]
+fn a_pod_that_ends_is_still_asked_whether_it_is_ready() {
+    let c = Cluster::start("draining", &["busybox"]);
+    c.apply(DRAINING);
+    c.kubectl(&["wait", "--for=condition=Ready", "pod/draining", "--timeout=60s"]);
+    c.kubectl(&["delete", "pod", "draining", "--wait=false"]);
+    c.kubectl(&["wait", "--for=condition=Ready=false", "pod/draining", "--timeout=60s"]);
+    c.until("its endpoint does not serve", |c| {
+        let path = "-o=jsonpath={.items[0].endpoints[0].conditions}";
+        let slices = c.kubectl(&[
+            "get",
+            "endpointslices",
+            "-l",
+            "kubernetes.io/service-name=draining",
+            path,
+        ]);
+        slices.contains(r#""serving":false"#) && slices.contains(r#""terminating":true"#)
+    });
+    // the liveness probe fails as well, and no longer counts
+    let restarts =
+        "-o=jsonpath={.status.containerStatuses[0].restartCount}{.status.containerStatuses[0].state.running.startedAt}";
+    let shown = c.kubectl(&["get", "pod", "draining", restarts]);
+    assert!(shown.starts_with("02"), "{shown}");
+    c.exec("draining", &["touch", "/tmp/end"]).unwrap();
+    c.kubectl(&["wait", "--for=delete", "pod/draining", "--timeout=60s"]);
+}
