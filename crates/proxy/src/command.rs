@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use api::object::Object;
 use client::{Client, WatchEvent};
@@ -11,7 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ProxyConfig, ProxyError};
+use crate::{ConntrackConfig, ProxyConfig, ProxyError};
 
 /// Flags of kube-proxy as a program of its own.
 #[derive(Debug, clap::Parser)]
@@ -47,6 +48,8 @@ pub struct Args {
     /// The bit of the packet mark that asks for masquerading
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..32))]
     pub iptables_masquerade_bit: Option<u32>,
+    #[command(flatten)]
+    conntrack: ConntrackArgs,
     /// Where /healthz is served; "" is nowhere
     #[arg(long)]
     pub healthz_bind_address: Option<String>,
@@ -56,6 +59,50 @@ pub struct Args {
     /// Removes the rules and ends
     #[arg(long)]
     pub cleanup: bool,
+}
+
+/// What is set of the kernel's connection tracking, by upstream's names.
+#[derive(Debug, clap::Args)]
+struct ConntrackArgs {
+    /// Connections that are tracked at most, for each processor; 0 leaves the limit and --conntrack-min alone [default: 32768]
+    #[arg(long)]
+    conntrack_max_per_core: Option<u32>,
+    /// Connections that may be tracked whatever the processors [default: 131072]
+    #[arg(long)]
+    conntrack_min: Option<u32>,
+    /// How long a silent TCP connection is tracked; 0 leaves it as it is [default: 24h]
+    #[arg(long, value_parser = api::time::flag_duration)]
+    conntrack_tcp_timeout_established: Option<Duration>,
+    /// How long one is tracked that the other side has closed; 0 leaves it as it is [default: 1h]
+    #[arg(long, value_parser = api::time::flag_duration)]
+    conntrack_tcp_timeout_close_wait: Option<Duration>,
+    /// Takes no packet outside of its connection's window for invalid
+    #[arg(long)]
+    conntrack_tcp_be_liberal: bool,
+    /// How long a UDP flow is tracked that nobody answers; 0 leaves it as it is
+    #[arg(long, value_parser = api::time::flag_duration)]
+    conntrack_udp_timeout: Option<Duration>,
+    /// How long one is tracked that is answered; 0 leaves it as it is
+    #[arg(long, value_parser = api::time::flag_duration)]
+    conntrack_udp_timeout_stream: Option<Duration>,
+}
+
+impl ConntrackArgs {
+    fn over(&self, file: &ConntrackConfig) -> ConntrackConfig {
+        ConntrackConfig {
+            max_per_core: self.conntrack_max_per_core.unwrap_or(file.max_per_core),
+            min: self.conntrack_min.unwrap_or(file.min),
+            tcp_established_timeout: self
+                .conntrack_tcp_timeout_established
+                .unwrap_or(file.tcp_established_timeout),
+            tcp_close_wait_timeout: self
+                .conntrack_tcp_timeout_close_wait
+                .unwrap_or(file.tcp_close_wait_timeout),
+            tcp_be_liberal: self.conntrack_tcp_be_liberal || file.tcp_be_liberal,
+            udp_timeout: self.conntrack_udp_timeout.unwrap_or(file.udp_timeout),
+            udp_stream_timeout: self.conntrack_udp_timeout_stream.unwrap_or(file.udp_stream_timeout),
+        }
+    }
 }
 
 /// Why the program ends.
@@ -105,6 +152,7 @@ struct File {
     node_port_addresses: Option<Vec<String>>,
     mode: String,
     nftables: Nftables,
+    conntrack: ConntrackConfig,
     healthz_bind_address: Option<String>,
     metrics_bind_address: Option<String>,
 }
@@ -193,6 +241,7 @@ fn configure(args: &Args, file: &File, host: &str) -> Result<ProxyConfig, Comman
     config.masquerade_all = args.masquerade_all || file.nftables.masquerade_all;
     let bit = args.iptables_masquerade_bit.or(file.nftables.masquerade_bit);
     config.masquerade_bit = bit.unwrap_or(config.masquerade_bit);
+    config.conntrack = args.conntrack.over(&file.conntrack);
     let pick = |flag: &Option<String>, file: &Option<String>, default: &str| {
         let file = file.clone().filter(|v| !v.is_empty());
         flag.clone().or(file).unwrap_or_else(|| default.to_owned())
@@ -281,12 +330,15 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n\
             clusterCIDR: 10.42.0.0/16,fd42::/48\nhostnameOverride: of-file\nbindAddress: 0.0.0.0\nnodePortAddresses: null\n\
+            conntrack: {min: 1, maxPerCore: 2, tcpCloseWaitTimeout: 5s}\n\
             healthzBindAddress: 127.0.0.1\nmetricsBindAddress: \"\"\nnftables: {masqueradeAll: true, masqueradeBit: 15}\n";
         let file: File = serde_saphyr::from_str(text).unwrap();
         let args = Args::parse_from([
             "kube-proxy",
             "--hostname-override=of-flag",
             "--nodeport-addresses=192.0.2.0/24",
+            "--conntrack-min=3",
+            "--conntrack-tcp-timeout-established=0",
         ]);
         let config = configure(&args, &file, "host\n").unwrap();
         assert_eq!((config.node_name.as_str(), config.cluster_cidrs.len()), ("of-flag", 2));
@@ -294,6 +346,12 @@ mod tests {
         assert_eq!(config.healthz_bind_address, Some("127.0.0.1:10256".parse().unwrap()));
         assert_eq!(config.metrics_bind_address, Some("127.0.0.1:10249".parse().unwrap()));
         assert_eq!(config.nodeport_addresses.len(), 1);
+        let tracking = config.conntrack;
+        assert_eq!((tracking.max_per_core, tracking.min), (2, 3));
+        assert_eq!(
+            (tracking.tcp_established_timeout, tracking.tcp_close_wait_timeout),
+            (Duration::ZERO, Duration::from_secs(5))
+        );
         assert!(config.node_ips.is_empty());
         let config = configure(
             &Args::parse_from(["kube-proxy", "--healthz-bind-address="]),

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use cni::link::Net;
 
+use crate::conntrack_settings::ConntrackConfig;
+
 /// What the proxy has to know about its node and the cluster, with upstream's defaults for the rest.
 #[derive(Debug, Clone)]
 pub struct ProxyConfig {
@@ -19,6 +21,8 @@ pub struct ProxyConfig {
     pub masquerade_all: bool,
     /// The bit of the packet mark that asks for masquerading.
     pub masquerade_bit: u32,
+    /// What is set of the kernel's connection tracking.
+    pub conntrack: ConntrackConfig,
     /// `/healthz` and `/livez` of the proxy itself.
     pub healthz_bind_address: Option<SocketAddr>,
     /// `/proxyMode` and `/metrics`.
@@ -35,6 +39,7 @@ impl ProxyConfig {
             nodeport_addresses: Vec::new(),
             masquerade_all: false,
             masquerade_bit: 14,
+            conntrack: ConntrackConfig::default(),
             healthz_bind_address: None,
             metrics_bind_address: None,
         }

@@ -9,6 +9,7 @@ mod base;
 pub mod command;
 mod config;
 mod conntrack;
+mod conntrack_settings;
 mod health;
 mod model;
 mod rules;
@@ -20,4 +21,5 @@ mod tests;
 mod topology;
 
 pub use config::ProxyConfig;
+pub use conntrack_settings::ConntrackConfig;
 pub use run::{ProxyError, cleanup, run};

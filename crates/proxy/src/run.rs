@@ -122,6 +122,7 @@ pub(crate) async fn follow(
         );
     }
     cni::filter_bridged();
+    config.conntrack.apply();
     let ready = async {
         sources.services.synced().await;
         sources.slices.synced().await;
