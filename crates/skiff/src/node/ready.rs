@@ -5,7 +5,7 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
-/// Waits for the node to be Ready, then says so.
+/// Waits for the node to be Ready, then says so, and gives back what the start needed.
 pub async fn announce_node(client: Client, name: String, stop: CancellationToken) {
     let mut nodes = client.list_watch(Client::collection::<Node>("").fields(format!("metadata.name={name}")));
     loop {
@@ -23,7 +23,9 @@ pub async fn announce_node(client: Client, name: String, stop: CancellationToken
         let conditions = status.and_then(|s| s.conditions).unwrap_or_default();
         if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
             tracing::info!(node = name, "the node is Ready");
-            return notify();
+            notify();
+            drop(nodes);
+            return crate::memory::give_back_start(&stop).await;
         }
     }
 }

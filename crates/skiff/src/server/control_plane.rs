@@ -379,7 +379,7 @@ async fn maintain(store: Arc<etcd::Embedded>, api: Arc<ApiServer>, stop: Cancell
                 Err(error) => tracing::warn!(%error, "compaction failed"),
             }
             api.openapi.clear().await;
-            if let Err(error) = tokio::task::spawn_blocking(crate::memory::give_back).await {
+            if let Err(error) = tokio::task::spawn_blocking(crate::memory::give_back_all).await {
                 tracing::error!(%error, "memory is not given back");
             }
         }

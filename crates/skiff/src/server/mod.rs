@@ -170,6 +170,8 @@ pub async fn run(mut args: ServerArgs) -> Result<(), ServerError> {
         own_node::start(&args, &plane, paths, node, &components, &stop).await?;
     } else {
         ready::notify();
+        let stop = stop.clone();
+        components.spawn(async move { crate::memory::give_back_start(&stop).await });
     }
     signalled.cancelled().await;
     stop.cancel();
