@@ -353,8 +353,15 @@ fn beyond<T: PartialOrd>(value: &T, bound: &T, upper: bool, exclusive: bool) -> 
 
 fn multiple_of(value: f64, step: f64) -> Option<String> {
     let times = if step < 1.0 { 1.0 / step * value } else { value / step };
-    let whole = (times - times.round()).abs() < 1e-9 * times.abs().max(1.0);
-    (step > 0.0 && !whole).then(|| format!("should be a multiple of {}", go::float(step)))
+    (step > 0.0 && !is_whole(times)).then(|| format!("should be a multiple of {}", go::float(step)))
+}
+
+/// As `swag.IsFloat64AJSONInteger`: nearly whole, and such that JSON has it exactly.
+fn is_whole(real: f64) -> bool {
+    const MOST: f64 = 9_007_199_254_740_991.0;
+    let rounded = real.round();
+    let near = real == rounded || rounded != 0.0 && (real - rounded).abs() < 1e-9 * rounded.abs();
+    near && real.abs() <= MOST
 }
 
 /// `anyOf`, `oneOf`, `allOf` and `not`.

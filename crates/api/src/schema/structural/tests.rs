@@ -78,6 +78,20 @@ fn objects_are_pruned_defaulted_and_validated() {
     assert_eq!(stored(&openapi, json!({})).1, ["spec.engine: Required value"]);
 }
 
+/// `validate.MultipleOf` of kube-openapi.
+#[test]
+fn what_is_a_multiple_has_a_quotient_that_is_nearly_whole_and_not_too_large() {
+    let openapi = spec(json!({ "n": { "type": "number", "multipleOf": 0.1 } }));
+    for (value, fits) in [
+        (json!(0.3), true),
+        (json!(0.35), false),
+        (json!(1e-12), false),
+        (json!(9.3e18), false),
+    ] {
+        assert_eq!(stored(&openapi, json!({ "n": value })).1.is_empty(), fits, "{value}");
+    }
+}
+
 /// `validate.Enum` of kube-openapi converts a number to the type of the listed one; texts are quoted by Go's rules.
 #[test]
 fn listed_values_are_compared_as_upstream_converts_them() {
