@@ -18,6 +18,7 @@ const PORT: u16 = 10257;
     name = "kube-controller-manager",
     about = "Runs the controllers that bring the cluster to its wanted state"
 )]
+/// The flags of `kube-controller-manager`.
 pub struct Args {
     /// How to reach the API server
     #[arg(long)]
@@ -37,13 +38,16 @@ pub struct Args {
     /// The authority that signs certificate requests
     #[arg(long, requires = "cluster_signing_key_file")]
     pub cluster_signing_cert_file: Option<PathBuf>,
+    /// The key of that authority
     #[arg(long, requires = "cluster_signing_cert_file")]
     pub cluster_signing_key_file: Option<PathBuf>,
     /// Let every controller act under its own ServiceAccount (not built yet: the kubeconfig's user needs the rights)
     #[arg(long, default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub use_service_account_credentials: bool,
+    /// How health and metrics are served.
     #[command(flatten)]
     pub serving: ServingFlags,
+    /// How the controllers work.
     #[command(flatten)]
     pub controlling: ControllerFlags,
 }

@@ -56,30 +56,40 @@ pub type ClientFor = Arc<dyn Fn(&str) -> client::Client + Send + Sync>;
 /// Whose token a Secret is to keep.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenOf<'a> {
+    /// The namespace of the account and the Secret.
     pub namespace: &'a str,
+    /// The name of the account.
     pub account: &'a str,
+    /// The UID of the account.
     pub uid: &'a str,
+    /// The name of the Secret.
     pub secret: &'a str,
 }
 
 /// Signs the tokens of ServiceAccounts that Secrets keep.
 pub type AccountToken = Arc<dyn Fn(&TokenOf<'_>) -> Result<String, crate::Error> + Send + Sync>;
 
+/// What the controllers are told beside the API.
 #[derive(Clone)]
 pub struct ControllerConfig {
     /// Every controller acts under its own ServiceAccount, which the default roles know; the caches stay with the
     /// manager's client. `None`: the manager's client does everything and needs the rights for it.
     pub client_for: Option<ClientFor>,
+    /// Which controllers run.
     pub controllers: ControllerSwitch,
     /// Pods' addresses; nodes get their parts of it if `allocate_node_cidrs`.
     pub cluster_cidr: Option<String>,
+    /// Whether nodes get parts of `cluster_cidr`.
     pub allocate_node_cidrs: bool,
+    /// The prefix length of a node's part of IPv4 addresses.
     pub node_cidr_mask_size: u8,
+    /// The prefix length of a node's part of IPv6 addresses.
     pub node_cidr_mask_size_ipv6: u8,
     /// PEM of the authority that pods trust; published to every namespace if not empty.
     pub root_ca: String,
     /// Sign certificate requests; without them none is signed.
     pub signing: Option<crate::Signing>,
+    /// How long signed certificates hold at most.
     pub cluster_signing_duration: Duration,
     /// Without it Secrets of type `kubernetes.io/service-account-token` stay empty.
     pub account_token: Option<AccountToken>,
@@ -91,20 +101,35 @@ pub struct ControllerConfig {
     pub reserved_ports: Vec<u16>,
     /// Ended pods kept before the oldest are deleted; 0 keeps all.
     pub terminated_pod_gc_threshold: usize,
+    /// Deployments that are looked at at a time.
     pub concurrent_deployment_syncs: usize,
+    /// ReplicaSets that are looked at at a time.
     pub concurrent_replicaset_syncs: usize,
+    /// ReplicationControllers that are looked at at a time.
     pub concurrent_rc_syncs: usize,
+    /// StatefulSets that are looked at at a time.
     pub concurrent_statefulset_syncs: usize,
+    /// DaemonSets that are looked at at a time.
     pub concurrent_daemonset_syncs: usize,
+    /// Jobs that are looked at at a time.
     pub concurrent_job_syncs: usize,
+    /// CronJobs that are looked at at a time.
     pub concurrent_cron_job_syncs: usize,
+    /// Endpoints that are made at a time.
     pub concurrent_endpoint_syncs: usize,
+    /// Services whose EndpointSlices are made at a time.
     pub concurrent_service_endpoint_syncs: usize,
+    /// Namespaces that are emptied at a time.
     pub concurrent_namespace_syncs: usize,
+    /// Objects that are collected at a time.
     pub concurrent_gc_syncs: usize,
+    /// ResourceQuotas that are counted at a time.
     pub concurrent_resource_quota_syncs: usize,
+    /// ServiceAccounts that are looked at at a time.
     pub concurrent_serviceaccount_syncs: usize,
+    /// Ended Jobs that are looked at at a time.
     pub concurrent_ttl_after_finished_syncs: usize,
+    /// HorizontalPodAutoscalers that are looked at at a time.
     pub concurrent_horizontal_pod_autoscaler_syncs: usize,
     /// How HorizontalPodAutoscalers scale.
     pub autoscaler: crate::horizontal_pod_autoscaler::AutoscalerSettings,

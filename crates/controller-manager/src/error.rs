@@ -6,23 +6,43 @@ use api::selectors::SelectorError;
 /// A failed reconcile; its key comes back rate-limited.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The API server refused, or cannot be reached.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// A cached object is not of its type.
     #[error("{key} cannot be decoded: {source}")]
-    Decode { key: String, source: serde_json::Error },
-    #[error("{what} cannot be encoded: {source}")]
-    Encode {
-        what: &'static str,
+    Decode {
+        /// The object's namespace and name.
+        key: String,
+        /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A typed object has no tree.
+    #[error("{what} cannot be encoded: {source}")]
+    Encode {
+        /// What it is.
+        what: &'static str,
+        /// Why it has none.
+        source: serde_json::Error,
+    },
+    /// The selector of an object selects nothing.
     #[error("{object}: {source}")]
-    Selector { object: String, source: SelectorError },
+    Selector {
+        /// The object's kind and name.
+        object: String,
+        /// What is wrong with the selector.
+        source: SelectorError,
+    },
+    /// A certificate cannot be made or read.
     #[error(transparent)]
     Certificate(#[from] pki::PkiError),
+    /// The lease cannot be used.
     #[error(transparent)]
     Leader(#[from] client::LeaderError),
+    /// The controllers' own server cannot serve.
     #[error(transparent)]
     Serve(#[from] component::ServeError),
+    /// `--feature-gates` names what there is not.
     #[error("--feature-gates: {0}")]
     FeatureGates(#[from] api::features::GateError),
     /// Settings that cannot be used.

@@ -7,6 +7,7 @@ use crate::horizontal_pod_autoscaler::AutoscalerSettings;
 use crate::node_lifecycle::EvictionRates;
 use crate::{ControllerConfig, ControllerSwitch, Error};
 
+/// The flags of controllers by upstream's names.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = None)]
 pub struct ControllerFlags {

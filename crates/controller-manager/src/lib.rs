@@ -1,4 +1,5 @@
 //! kube-controller-manager: one folder or file per controller.
+#![deny(missing_docs)]
 
 mod bootstrap_signer;
 mod certificates;

@@ -69,6 +69,7 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// What a pod takes of the node.
     pub fn by(pod: &Pod) -> Taken {
         Taken {
             amounts: counted(pod)

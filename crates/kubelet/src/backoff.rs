@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+/// How long to wait before something is tried again, by a key: twice as long each time.
 #[derive(Debug, Clone)]
 pub struct Backoffs<T = ()> {
     base: SignedDuration,
@@ -25,6 +26,7 @@ struct Entry<T> {
 const CROWDED: usize = 64;
 
 impl<T> Backoffs<T> {
+    /// Waits `base` the first time and `max` at most.
     pub fn new(base: SignedDuration, max: SignedDuration) -> Backoffs<T> {
         Backoffs {
             base,
@@ -64,6 +66,7 @@ impl<T> Backoffs<T> {
         Some((entry.at.checked_add(entry.delay).ok()?, &entry.about))
     }
 
+    /// The next wait of a key is its first again.
     pub fn forget(&mut self, key: &str) {
         self.entries.remove(key);
     }

@@ -30,6 +30,7 @@ pub struct PodLimits {
 }
 
 impl PodLimits {
+    /// The limits of a pod's own cgroup.
     pub fn of(pod: &Pod) -> PodLimits {
         let limit = |name: &str| {
             let of_pod = pod.spec.as_ref().and_then(|s| s.resources.as_ref());
@@ -88,6 +89,7 @@ impl Cgroups {
         }
     }
 
+    /// Whether the node has cgroups of version 2.
     pub fn is_v2(&self) -> bool {
         self.controllers.is_none()
     }
@@ -216,6 +218,10 @@ impl Cgroups {
         Ok(path)
     }
 
+    /// Sets the weight of processor time, given as shares of version 1.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
     pub fn set_shares(&self, path: &str, shares: i64) -> io::Result<()> {
         let weight = resources::cpu_weight(shares).to_string();
         self.set(
@@ -226,6 +232,10 @@ impl Cgroups {
         )
     }
 
+    /// Sets the microseconds of processor time in each period; less than 0 is no limit.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
     pub fn set_quota(&self, path: &str, quota: i64) -> io::Result<()> {
         let v1 = [
             ("cpu.cfs_period_us", resources::CPU_PERIOD.to_string()),
@@ -235,6 +245,10 @@ impl Cgroups {
         self.set(path, "cpu", &v1, &v2)
     }
 
+    /// Sets the most bytes of memory.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
     pub fn set_memory(&self, path: &str, bytes: i64) -> io::Result<()> {
         let bytes = bytes.to_string();
         let v1 = [("memory.limit_in_bytes", bytes.clone())];
@@ -275,6 +289,7 @@ impl Cgroups {
         text.and_then(|t| t.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// The bytes of memory in use; `None` where there is no such cgroup.
     pub fn memory_usage(&self, path: &str) -> Option<i64> {
         let file = if self.is_v2() {
             "memory.current"

@@ -25,6 +25,7 @@ pub struct Args {
     /// Where requested certificates are; pki of the root directory unless given
     #[arg(long)]
     pub cert_dir: Option<PathBuf>,
+    /// Settings of the node.
     #[command(flatten)]
     pub settings: Settings,
 }
@@ -54,6 +55,7 @@ pub struct Settings {
     /// Taints for registration, as key=value:effect
     #[arg(long, value_delimiter = ',')]
     pub register_with_taints: Vec<String>,
+    /// Fields of the configuration that are flags too.
     #[command(flatten)]
     pub fields: FieldFlags,
 }
@@ -61,24 +63,34 @@ pub struct Settings {
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// A configuration file cannot be read or used.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The API server cannot be reached.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// The container runtime cannot be reached.
     #[error(transparent)]
     Runtime(#[from] cri::ConnectError),
+    /// The kubelet cannot start.
     #[error(transparent)]
     Kubelet(#[from] KubeletError),
+    /// A label has no equals sign.
     #[error("--node-labels: {0:?} is not key=value")]
     Label(String),
+    /// A taint lacks a part.
     #[error("--register-with-taints: {0:?} is not key=value:effect")]
     Taint(String),
+    /// `--feature-gates` names what there is not.
     #[error("--feature-gates: {0}")]
     FeatureGates(#[from] api::features::GateError),
+    /// The client certificate cannot be had.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// No runtime is named.
     #[error("no container runtime: give --container-runtime-endpoint")]
     NoRuntime,
+    /// The host has no address that others reach.
     #[error("the node has no address: give --node-ip")]
     NoAddress,
 }

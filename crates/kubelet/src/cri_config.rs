@@ -11,9 +11,13 @@ use crate::pod::{PodExt, container_hash};
 use crate::resources;
 use crate::security;
 
+/// The label of a sandbox or container with the pod's name.
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
+/// The label with the pod's namespace.
 pub const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
+/// The label with the pod's UID.
 pub const POD_UID: &str = "io.kubernetes.pod.uid";
+/// The label with the container's name.
 pub const CONTAINER_NAME: &str = "io.kubernetes.container.name";
 
 /// Settings of the node that every pod's configuration needs.
@@ -215,6 +219,7 @@ fn labels(pod: &Pod) -> HashMap<String, String> {
     .collect()
 }
 
+/// What the runtime is told of a pod; `attempt` counts its sandboxes.
 pub fn sandbox(pod: &Pod, attempt: u32, cgroup_parent: &str, settings: &NodeSettings) -> v1::PodSandboxConfig {
     let mut all_labels = labels(pod);
     all_labels.extend(
@@ -313,6 +318,7 @@ pub struct Prepared<'a> {
     pub termination_log: &'a Path,
 }
 
+/// What the runtime is told of a container.
 pub fn container(pod: &Pod, container: &Container, prepared: Prepared, settings: &NodeSettings) -> v1::ContainerConfig {
     let vars: BTreeMap<&str, &str> = prepared.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let expanded = |list: &Option<Vec<String>>| -> Vec<String> {

@@ -59,6 +59,7 @@ struct Counts {
     ends: BTreeMap<End, u64>,
 }
 
+/// What the kubelet counts, for its metrics.
 #[derive(Debug)]
 pub struct Figures {
     counts: Mutex<Counts>,
@@ -149,10 +150,12 @@ impl Figures {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a probe.
     pub fn probed(&self, series: ProbeSeries) {
         *self.lock().probes.entry(series).or_insert(0) += 1;
     }
 
+    /// Counts the end of a container or pod.
     pub fn ended(&self, end: End) {
         *self.lock().ends.entry(end).or_insert(0) += 1;
     }

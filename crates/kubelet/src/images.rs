@@ -141,6 +141,7 @@ fn policy<'a>(container: &'a Container, image: &str) -> &'a str {
 }
 
 impl Images {
+    /// Pulls by this runtime; nothing is being pulled yet.
     pub fn new(runtime: Runtime, recorder: EventRecorder, records: PullRecords) -> Images {
         let backoffs = Backoffs::new(SignedDuration::from_secs(10), SignedDuration::from_secs(300));
         Images {

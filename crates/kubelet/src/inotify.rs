@@ -22,6 +22,10 @@ impl AsRawFd for Descriptor {
 }
 
 impl Watcher {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel gives no more instances.
     pub fn new() -> io::Result<Watcher> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         // SAFETY: the descriptor is the inotify instance's own; it stays open, and the same, as long as the value lives.

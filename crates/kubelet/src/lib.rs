@@ -1,4 +1,5 @@
 //! The node's agent: registers the node, runs the pods bound to it through CRI, and tells the API how they are.
+#![deny(missing_docs)]
 
 mod admission;
 mod allocation;

@@ -5,8 +5,10 @@ use std::path::Path;
 
 use crate::resources::memory_quantity;
 
+/// The machine that the node is.
 #[derive(Debug, Clone, Default)]
 pub struct Machine {
+    /// Processors.
     pub cpus: i64,
     /// Bytes.
     pub memory: i64,
@@ -14,10 +16,15 @@ pub struct Machine {
     pub disk: i64,
     /// Bytes of huge pages by the resource's name.
     pub hugepages: Vec<(String, i64)>,
+    /// The name of the installation, from `/etc/machine-id`.
     pub machine_id: String,
+    /// The name of the hardware.
     pub system_uuid: String,
+    /// The name of this boot.
     pub boot_id: String,
+    /// The kernel's release.
     pub kernel: String,
+    /// The name of the distribution.
     pub os_image: String,
     /// Whether its users are not those of the kernel.
     pub in_user_namespace: bool,
@@ -93,6 +100,7 @@ fn maps_some(map: &str) -> bool {
 }
 
 impl Machine {
+    /// Reads what the machine is; `root_dir` is where pods are kept, on the disk that counts.
     pub fn detect(root_dir: &Path) -> Machine {
         let cpus = read("/proc/cpuinfo")
             .lines()

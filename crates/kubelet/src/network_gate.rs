@@ -14,6 +14,7 @@ type Tell = dyn Fn(Pod, Vec<IpAddr>) -> BoxFuture<'static, ()> + Send + Sync;
 pub struct NetworkGate(Option<Arc<Tell>>);
 
 impl NetworkGate {
+    /// Before a pod's containers start, `tell` is called with the pod and its addresses, and is waited for.
     pub fn new(tell: impl Fn(Pod, Vec<IpAddr>) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> NetworkGate {
         NetworkGate(Some(Arc::new(tell)))
     }

@@ -19,6 +19,7 @@ use crate::shared_watch::SharedWatch;
 use crate::sysctl::Allowlist;
 use crate::trust_bundles::TrustBundles;
 
+/// What all parts of a kubelet share.
 #[derive(Debug)]
 pub struct NodeContext {
     pub client: Client,
@@ -94,6 +95,7 @@ impl NodeContext {
         }
     }
 
+    /// The directory of a pod: its volumes, and the logs of how its containers ended.
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
         self.root_dir.join("pods").join(uid)
     }

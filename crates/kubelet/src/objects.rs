@@ -76,6 +76,7 @@ pub struct Objects {
 }
 
 impl Objects {
+    /// Watches no object yet.
     pub fn new(client: Client) -> Objects {
         Objects {
             client,
@@ -83,10 +84,12 @@ impl Objects {
         }
     }
 
+    /// A ConfigMap, followed for as long as this is held.
     pub fn config_map(&self, namespace: &str, name: &str) -> Arc<Held> {
         self.hold::<ConfigMap>(namespace, name)
     }
 
+    /// A Secret, followed for as long as this is held.
     pub fn secret(&self, namespace: &str, name: &str) -> Arc<Held> {
         self.hold::<Secret>(namespace, name)
     }

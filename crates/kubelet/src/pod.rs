@@ -49,9 +49,13 @@ pub trait PodExt {
     fn grace_period(&self) -> i64;
 }
 
+/// Where a pod comes from: `api`, `file` or `http`.
 pub const SOURCE_ANNOTATION: &str = "kubernetes.io/config.source";
+/// Marks the object that stands in the API for a static pod; its value is that pod's hash.
 pub const MIRROR_ANNOTATION: &str = "kubernetes.io/config.mirror";
+/// When the kubelet first saw a static pod.
 pub const SEEN_ANNOTATION: &str = "kubernetes.io/config.seen";
+/// The hash of a static pod.
 pub const HASH_ANNOTATION: &str = "kubernetes.io/config.hash";
 
 impl PodExt for Pod {

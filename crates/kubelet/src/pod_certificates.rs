@@ -42,6 +42,7 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// A request that is made now; `jitter` parts its end from others'.
     pub fn new(key: String, name: String, created: Timestamp, jitter: SignedDuration) -> Asked {
         Asked {
             key,

@@ -14,6 +14,7 @@ use crate::handlers::{self, Outcome};
 use crate::node_context::NodeContext;
 use crate::runtime::Runtime;
 
+/// What a probe decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProbeKind {
     Startup,
@@ -55,6 +56,7 @@ pub struct Threshold {
 }
 
 impl Threshold {
+    /// No result counts yet.
     pub fn new(probe: &Probe) -> Threshold {
         Threshold {
             success: probe.success_threshold.unwrap_or(1).max(1),

@@ -18,22 +18,27 @@ const MOST_LEARNT: usize = 100;
 /// `imagePullCredentialsVerificationPolicy`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum VerificationPolicy {
+    /// All images are everybody's.
     NeverVerify,
     /// Images that the kubelet did not pull itself are everybody's.
     #[default]
     NeverVerifyPreloadedImages,
     /// Only images of these repositories, or below those that end in `/*`, are everybody's.
     NeverVerifyAllowlistedImages(Vec<String>),
+    /// No image is anybody's who may not pull it.
     AlwaysVerify,
 }
 
 /// Why fields of `KubeletConfiguration` name no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VerificationPolicyError {
+    /// There is no policy of this name.
     #[error("{0:?} is not a policy")]
     Unknown(String),
+    /// There is a list of images that the policy does not look at.
     #[error("preloadedImagesVerificationAllowlist needs the policy NeverVerifyAllowlistedImages")]
     Allowlist,
+    /// An entry of the list is no repository.
     #[error("{0:?} is no repository, with /* at its end or without")]
     Pattern(String),
 }
@@ -61,6 +66,7 @@ impl VerificationPolicy {
         }
     }
 
+    /// The policy as configurations write it.
     pub fn as_str(&self) -> &'static str {
         match self {
             VerificationPolicy::NeverVerify => "NeverVerify",

@@ -89,6 +89,7 @@ pub fn pod_total(pod: &Pod, limits: bool, name: &str) -> i64 {
         .saturating_add(overhead)
 }
 
+/// The class of a pod, by what its containers request and may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QosClass {
     Guaranteed,
@@ -97,6 +98,7 @@ pub enum QosClass {
 }
 
 impl QosClass {
+    /// The class as the API writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             QosClass::Guaranteed => "Guaranteed",

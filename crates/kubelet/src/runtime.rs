@@ -30,6 +30,7 @@ impl From<tonic::Status> for RuntimeError {
 }
 
 impl RuntimeError {
+    /// Whether the runtime knows no such container, sandbox or image.
     pub fn is_not_found(&self) -> bool {
         self.code == tonic::Code::NotFound
     }
@@ -60,10 +61,15 @@ impl std::fmt::Debug for Runtime {
 }
 
 impl Runtime {
+    /// Asks over these connections.
     pub fn new(runtime: RuntimeClient, image: ImageClient) -> Runtime {
         Runtime { runtime, image }
     }
 
+    /// The runtime's name and version.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn version(&self) -> Result<v1::VersionResponse> {
         Ok(self
             .runtime
@@ -78,6 +84,10 @@ impl Runtime {
             .into_inner())
     }
 
+    /// Whether the runtime and its network are ready.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn status(&self) -> Result<v1::StatusResponse> {
         Ok(self
             .runtime
@@ -87,6 +97,10 @@ impl Runtime {
             .into_inner())
     }
 
+    /// The sandboxes of a pod, or all.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn list_sandboxes(&self, uid: Option<&str>) -> Result<Vec<v1::PodSandbox>> {
         let filter = uid.map(|uid| v1::PodSandboxFilter {
             label_selector: [(POD_UID.to_owned(), uid.to_owned())].into(),
@@ -101,6 +115,10 @@ impl Runtime {
             .items)
     }
 
+    /// The containers of a pod, or all.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn list_containers(&self, uid: Option<&str>) -> Result<Vec<v1::Container>> {
         let filter = uid.map(|uid| v1::ContainerFilter {
             label_selector: [(POD_UID.to_owned(), uid.to_owned())].into(),
@@ -173,6 +191,10 @@ impl Runtime {
         Ok(pod)
     }
 
+    /// The state of a container.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn container(&self, id: &str, sandbox: &str) -> Result<RuntimeContainer> {
         Ok(from_status(self.container_status(id).await?, sandbox))
     }
@@ -192,6 +214,10 @@ impl Runtime {
         Ok(mounts.into_iter().filter_map(|m| m.image).map(|i| i.image).collect())
     }
 
+    /// Makes a sandbox with its network, and returns its id.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn run_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String> {
         // Twice the usual: the network may take its time.
         let asked = v1::RunPodSandboxRequest {
@@ -207,6 +233,10 @@ impl Runtime {
             .pod_sandbox_id)
     }
 
+    /// Stops a sandbox and all in it; one that is gone is stopped.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn stop_sandbox(&self, id: &str) -> Result<()> {
         gone(
             self.runtime
@@ -221,6 +251,10 @@ impl Runtime {
         )
     }
 
+    /// Removes a sandbox; one that is gone is removed.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn remove_sandbox(&self, id: &str) -> Result<()> {
         gone(
             self.runtime
@@ -235,6 +269,10 @@ impl Runtime {
         )
     }
 
+    /// Makes a container that does not run yet, and returns its id.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn create_container(
         &self,
         sandbox: &str,
@@ -255,6 +293,10 @@ impl Runtime {
             .container_id)
     }
 
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn start_container(&self, id: &str) -> Result<()> {
         self.runtime
             .clone()
@@ -279,6 +321,10 @@ impl Runtime {
         gone(self.runtime.clone().stop_container(request(asked, timeout)).await)
     }
 
+    /// Removes a container; one that is gone is removed.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn remove_container(&self, id: &str) -> Result<()> {
         gone(
             self.runtime
@@ -293,6 +339,10 @@ impl Runtime {
         )
     }
 
+    /// Has the runtime write a container's log to a new file.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn reopen_log(&self, id: &str) -> Result<()> {
         self.runtime
             .clone()
@@ -329,6 +379,10 @@ impl Runtime {
         Ok((answer.exit_code, answer.stdout))
     }
 
+    /// The image of a reference, if it is there.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn image_status(&self, image: &str) -> Result<Option<v1::Image>> {
         let spec = v1::ImageSpec {
             image: image.to_owned(),
@@ -382,6 +436,10 @@ impl Runtime {
         Ok(answer.into_inner().stats)
     }
 
+    /// The use of the disk that images are on.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn image_fs_info(&self) -> Result<v1::ImageFsInfoResponse> {
         let asked = v1::ImageFsInfoRequest {};
         Ok(self
@@ -392,6 +450,10 @@ impl Runtime {
             .into_inner())
     }
 
+    /// Removes an image.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn remove_image(&self, id: &str) -> Result<()> {
         let spec = v1::ImageSpec {
             image: id.to_owned(),
@@ -401,6 +463,10 @@ impl Runtime {
         gone(self.image.clone().remove_image(request(asked, TIMEOUT)).await)
     }
 
+    /// All images.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn list_images(&self) -> Result<Vec<v1::Image>> {
         Ok(self
             .image

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+/// A pod as the runtime has it, its newest parts first.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RuntimePod {
     pub sandboxes: Vec<Sandbox>,
     pub containers: Vec<RuntimeContainer>,
 }
 
+/// A sandbox as the runtime has it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Sandbox {
     pub id: String,
@@ -18,6 +20,7 @@ pub struct Sandbox {
     pub ips: Vec<String>,
 }
 
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum State {
     #[default]
@@ -27,6 +30,7 @@ pub enum State {
     Unknown,
 }
 
+/// A container as the runtime has it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RuntimeContainer {
     pub id: String,
@@ -64,10 +68,12 @@ pub struct RuntimeLimits {
 }
 
 impl RuntimePod {
+    /// The newest sandbox.
     pub fn sandbox(&self) -> Option<&Sandbox> {
         self.sandboxes.first()
     }
 
+    /// The newest container of a name.
     pub fn newest(&self, name: &str) -> Option<&RuntimeContainer> {
         self.containers.iter().find(|c| c.name == name)
     }
@@ -79,6 +85,7 @@ impl RuntimePod {
             .find(|c| c.name == name && c.sandbox_id == sandbox)
     }
 
+    /// The containers that run.
     pub fn running(&self) -> impl Iterator<Item = &RuntimeContainer> {
         self.containers
             .iter()

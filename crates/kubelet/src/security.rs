@@ -147,6 +147,7 @@ fn supplemental_groups(context: &PodSecurityContext) -> Vec<i64> {
         .collect()
 }
 
+/// What the runtime is told of a sandbox's security.
 pub fn sandbox(pod: &Pod, seccomp_root: &str) -> v1::LinuxSandboxSecurityContext {
     let context = pod_context(pod);
     let privileged = pod

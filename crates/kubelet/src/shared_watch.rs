@@ -23,6 +23,7 @@ impl std::fmt::Debug for SharedWatch {
 }
 
 impl SharedWatch {
+    /// A watch that begins when it is first held.
     pub fn new(client: Client, request: ListWatch, indexers: fn() -> Vec<Indexer>) -> SharedWatch {
         SharedWatch {
             client,
@@ -53,6 +54,7 @@ pub struct Waking {
 }
 
 impl Waking {
+    /// Wakes by `wake` when an object of the cache changes that somebody waits for.
     pub fn new(
         cache: Arc<Cache>,
         wake: mpsc::UnboundedSender<()>,

@@ -64,6 +64,7 @@ impl TrustBundles {
         }
     }
 
+    /// The trust bundles, followed for as long as this is held.
     pub fn hold(&self) -> Arc<Cache> {
         self.watch.hold()
     }

@@ -8,6 +8,7 @@ use crate::aggregation_flags::AggregationFlags;
 use crate::audit_flags::AuditFlags;
 use crate::server::args::{LimitArgs, ServerArgs};
 
+/// The flags of `kube-apiserver` that `--kube-apiserver-arg` takes.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "kube-apiserver", no_binary_name = true, args_override_self = true)]
 pub struct ApiServerFlags {

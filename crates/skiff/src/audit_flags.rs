@@ -18,6 +18,7 @@ use api::time::flag_duration;
 const VERSION: &str = "audit.k8s.io/v1";
 const MEGABYTE: u64 = 1 << 20;
 
+/// The API server's flags of audit.
 #[derive(Debug, Clone, Args)]
 pub struct AuditFlags {
     /// What is recorded of which requests: a file with a Policy of audit.k8s.io/v1.

@@ -9,6 +9,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::node_paths::DEFAULT_DATA_DIR;
 
+/// The flags of `skiff certificate`.
 #[derive(Debug, Args)]
 pub struct CertificateArgs {
     /// Folder that holds the server's or agent's state.

@@ -8,6 +8,7 @@ use crate::node::{self, NodeError};
 use crate::node_paths::{DEFAULT_DATA_DIR, NodePaths};
 use crate::server::{self, ServerError};
 
+/// The flags of `skiff container-runtime`.
 #[derive(Debug, Args)]
 pub struct RuntimeArgs {
     /// Folder that holds the node's state; archives in its agent/images are imported.
@@ -24,6 +25,7 @@ pub struct RuntimeArgs {
     pod_cidr: Option<cni::link::Net>,
 }
 
+/// Why the runtime alone cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ContainerRuntimeError {
     #[error(transparent)]

@@ -7,6 +7,7 @@ use cri::v1;
 
 use crate::node_paths::{DEFAULT_DATA_DIR, NodePaths};
 
+/// The flags of `skiff image`.
 #[derive(Debug, Args)]
 pub struct ImageArgs {
     /// Folder that holds the node's state.
@@ -32,6 +33,7 @@ enum ImageCommand {
     },
 }
 
+/// Why images cannot be imported or listed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     #[error("no node runs on {}: start skiff first", .0.display())]
@@ -82,6 +84,10 @@ pub async fn import(data_dir: &Path, archives: Vec<PathBuf>) -> Result<(), Image
     run(ImageArgs { data_dir, command }).await
 }
 
+/// Runs `skiff image`.
+///
+/// # Errors
+/// When no node runs, and as its runtime says.
 pub async fn run(args: ImageArgs) -> Result<(), ImageError> {
     let socket = NodePaths::of(&args.data_dir).socket();
     if !socket.exists() {

@@ -14,6 +14,7 @@ use crate::node::{self, NodeError};
 use crate::node_paths::{DEFAULT_DATA_DIR, NodePaths};
 use crate::server::{self, ServerError};
 
+/// The flags of `skiff killall`.
 #[derive(Debug, Args)]
 pub struct KillallArgs {
     /// Folder that holds the node's state.
@@ -21,6 +22,7 @@ pub struct KillallArgs {
     data_dir: PathBuf,
 }
 
+/// Why a node's pods cannot be ended.
 #[derive(Debug, thiserror::Error)]
 pub enum KillallError {
     #[error(transparent)]
@@ -42,6 +44,10 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> KillallError {
     move |source| KillallError::File { path, source }
 }
 
+/// Runs `skiff killall`.
+///
+/// # Errors
+/// While skiff runs, and when something cannot be taken away.
 pub async fn run(args: KillallArgs) -> Result<(), KillallError> {
     if !args.data_dir.exists() {
         return Ok(());

@@ -9,6 +9,7 @@ use crate::api_server_flags::{ApiServerFlags, FlagError};
 use crate::node_paths::DEFAULT_DATA_DIR;
 use crate::server::args::ServerArgs;
 
+/// The flags of `skiff kube-apiserver`.
 #[derive(Debug, Args)]
 pub struct ApiServerArgs {
     /// Not supported yet: the datastore is embedded, its data is below --data-dir.

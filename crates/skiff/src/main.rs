@@ -1,4 +1,5 @@
 //! skiff: Kubernetes as one binary.
+#![deny(missing_docs)]
 
 mod admission_flags;
 mod agent;

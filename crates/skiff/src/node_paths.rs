@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+/// Where state is kept unless `--data-dir` says otherwise.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/skiff";
 const DEFAULT_KUBELET: &str = "/var/lib/kubelet";
 
+/// Where a node keeps what it has.
 #[derive(Debug, Clone)]
 pub struct NodePaths {
     pub agent: PathBuf,
@@ -24,6 +26,7 @@ pub struct NodePaths {
 }
 
 impl NodePaths {
+    /// The paths of a node with this folder for its state.
     pub fn of(data_dir: &Path) -> NodePaths {
         let agent = data_dir.join("agent");
         if data_dir == Path::new(DEFAULT_DATA_DIR) {
@@ -50,10 +53,12 @@ impl NodePaths {
         }
     }
 
+    /// The folder of the network's configuration.
     pub fn cni_conf(&self) -> PathBuf {
         self.agent.join("etc/cni/net.d")
     }
 
+    /// The folder of static pods.
     pub fn manifests(&self) -> PathBuf {
         self.agent.join("pod-manifests")
     }

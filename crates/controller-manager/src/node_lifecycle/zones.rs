@@ -19,6 +19,7 @@ pub struct EvictionRates {
     pub normal: f64,
     /// In an unhealthy zone of more nodes than `large`; in a smaller one no node loses its pods.
     pub secondary: f64,
+    /// A zone of more nodes is large.
     pub large: usize,
     /// The share of nodes that are not ready from which on a zone is unhealthy.
     pub unhealthy: f64,

@@ -17,18 +17,40 @@ use crate::pull_records::VerificationPolicy;
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
+    /// A file cannot be read.
     #[error("{path}: {source}")]
-    Read { path: PathBuf, source: std::io::Error },
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// A file is no KubeletConfiguration.
     #[error("{path}: {reason}")]
-    Parse { path: PathBuf, reason: String },
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A flag cannot be used.
     #[error("--{flag}: {value:?}: {why}")]
     Flag {
+        /// Its name.
         flag: &'static str,
+        /// Its value.
         value: String,
+        /// What is wrong with that.
         why: String,
     },
+    /// A field cannot be used.
     #[error("{field}: {reason}")]
-    Field { field: &'static str, reason: String },
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What is wrong with its value.
+        reason: String,
+    },
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -21,11 +21,15 @@ pub use file::ConfigError;
 /// Everything `run` needs to know.
 #[derive(Debug, Clone)]
 pub struct KubeletConfig {
+    /// The name of the node's object.
     pub node_name: String,
+    /// The node's addresses, one of each family at most.
     pub node_ips: Vec<IpAddr>,
     /// Addresses that reach the node from outside of its network: told in its status, used for nothing.
     pub node_external_ips: Vec<IpAddr>,
+    /// Labels for registration.
     pub node_labels: BTreeMap<String, String>,
+    /// Taints for registration.
     pub register_taints: Vec<k8s_openapi::api::core::v1::Taint>,
     /// `/var/lib/kubelet`.
     pub root_dir: PathBuf,
@@ -35,6 +39,7 @@ pub struct KubeletConfig {
     pub pod_log_dir: PathBuf,
     /// `/var/log/containers`.
     pub container_log_links: PathBuf,
+    /// The cgroup below which pods' are.
     pub cgroup_root: String,
     /// Whether each pod has a cgroup.
     pub pod_cgroups: bool,
@@ -42,18 +47,29 @@ pub struct KubeletConfig {
     pub memory_volumes: bool,
     /// What the node has, in place of what this machine has.
     pub machine: Option<Machine>,
+    /// The name servers of pods.
     pub cluster_dns: Vec<String>,
+    /// The domain of the cluster's names.
     pub cluster_domain: String,
+    /// The resolver's configuration of pods that use the node's.
     pub resolv_conf: PathBuf,
+    /// The folder or file of static pods.
     pub static_pod_path: Option<PathBuf>,
+    /// How many pods may run.
     pub max_pods: i64,
+    /// How many processes a pod may have.
     pub pod_pids_limit: Option<i64>,
+    /// Whether containers get the runtime's seccomp profile unless they name one.
     pub seccomp_default: bool,
+    /// Where the server listens.
     pub address: IpAddr,
+    /// The port of the server.
     pub port: u16,
+    /// Where health is told without TLS.
     pub healthz_address: IpAddr,
     /// 0 switches it off.
     pub healthz_port: u16,
+    /// The server's certificate.
     pub server_tls: ServerTls,
     /// The client's certificate is renewed by requests to the cluster.
     pub rotate_certificates: bool,
@@ -61,11 +77,13 @@ pub struct KubeletConfig {
     pub server_tls_bootstrap: bool,
     /// PEM of those who sign client certificates.
     pub client_ca: Option<Vec<u8>>,
+    /// Whether requests without credentials are those of `system:anonymous`.
     pub anonymous: bool,
     /// Ask the API server about tokens and permissions.
     pub webhook: bool,
     /// Bytes of a log before it is rotated, and how many files are kept.
     pub container_log_max_size: u64,
+    /// How many files of a log are kept.
     pub container_log_max_files: u32,
     /// Resources kept from pods, in thousandths.
     pub reserved: BTreeMap<String, i64>,
@@ -81,15 +99,19 @@ pub struct KubeletConfig {
     pub least_oom_score_adj: i64,
     /// Do not start when the kernel's settings are others than the kubelet wants.
     pub protect_kernel_defaults: bool,
+    /// Do not start while the node swaps.
     pub fail_swap_on: bool,
+    /// Do not start on cgroups of version 1.
     pub fail_cgroup_v1: bool,
     /// How long a stream may be silent; zero for ever.
     pub streaming_idle_timeout: Duration,
     /// How many events are recorded in a second, and at once.
     pub event_qps: u32,
+    /// How many events are recorded at once.
     pub event_burst: u32,
     /// Serve the node's logs below `/logs/`, and answer questions about them.
     pub enable_system_log_handler: bool,
+    /// Answer questions about the node's logs.
     pub enable_system_log_query: bool,
     /// Versions and cipher suites that the server offers.
     pub tls: TlsSettings,
@@ -100,8 +122,11 @@ pub struct KubeletConfig {
 /// The serving certificate.
 #[derive(Debug, Clone)]
 pub enum ServerTls {
+    /// A certificate that stays.
     Pem {
+        /// The certificate, and those that vouch for it.
         cert: Vec<u8>,
+        /// Its key.
         key: Vec<u8>,
     },
     /// Its owner replaces it before it expires.
@@ -119,6 +144,7 @@ fn unfit<E: std::error::Error>(field: &'static str) -> impl FnOnce(E) -> ConfigE
 }
 
 impl KubeletConfig {
+    /// The defaults for a node of this name.
     pub fn new(node_name: &str) -> KubeletConfig {
         KubeletConfig {
             node_name: node_name.to_owned(),

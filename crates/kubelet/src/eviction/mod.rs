@@ -33,6 +33,7 @@ use crate::status::Verdict;
 const PERIOD: Duration = Duration::from_secs(10);
 /// A pod's disk is walked through at most this part of the time.
 const SHARE: u32 = 100;
+/// The reason of evicted pods.
 pub const REASON: &str = "Evicted";
 
 /// A pod to end now.
@@ -51,6 +52,7 @@ pub struct Eviction {
 pub struct Pressures(RwLock<BTreeSet<Pressure>>);
 
 impl Pressures {
+    /// Whether the node is under a pressure.
     pub fn has(&self, pressure: Pressure) -> bool {
         self.0
             .read()

@@ -6,27 +6,53 @@ use std::time::Duration;
 /// Why thresholds cannot be used, in upstream's words where it has some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ThresholdError {
+    /// There is no signal of this name.
     #[error("unsupported eviction signal {0}")]
     Signal(String),
     /// A soft threshold without its grace period.
     #[error("grace period must be specified for the soft eviction threshold {0}")]
     NoGrace(&'static str),
+    /// A part of what there is is none.
     #[error("eviction percentage threshold {name} must be 0% to 100%: {value}")]
-    Percentage { name: String, value: String },
+    Percentage {
+        /// The signal.
+        name: String,
+        /// What is said of it.
+        value: String,
+    },
+    /// An amount is below nothing, or nothing.
     #[error("eviction threshold {name} must be positive: {value}")]
-    NotPositive { name: String, value: String },
+    NotPositive {
+        /// The signal.
+        name: String,
+        /// What is said of it.
+        value: String,
+    },
+    /// A part to win back is none.
     #[error("eviction percentage minimum reclaim {name} must be positive: {value}")]
-    ReclaimPercentage { name: String, value: String },
+    ReclaimPercentage {
+        /// The signal.
+        name: String,
+        /// What is said of it.
+        value: String,
+    },
+    /// An amount to win back is below nothing.
     #[error("negative eviction minimum reclaim specified for {0}")]
     NegativeReclaim(String),
+    /// A grace period is none.
     #[error("{name}: {value:?} {why}")]
     Grace {
+        /// The signal.
         name: String,
+        /// What is said of it.
         value: String,
+        /// What is wrong with that.
         why: &'static str,
     },
+    /// A text ends as a percentage and is none.
     #[error("{0:?} is not a percentage")]
     NoPercentage(String),
+    /// A text is no quantity.
     #[error("{0:?} is not a quantity")]
     NoQuantity(String),
 }
@@ -34,19 +60,28 @@ pub enum ThresholdError {
 /// What is looked at, in the order in which it is won back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Signal {
+    /// Bytes of memory.
     MemoryAvailable,
+    /// Bytes of the disk that pods are on.
     NodefsAvailable,
+    /// Inodes of that disk.
     NodefsInodesFree,
+    /// Bytes of the disk that images are on.
     ImagefsAvailable,
+    /// Inodes of that disk.
     ImagefsInodesFree,
+    /// Processes.
     PidAvailable,
 }
 
 /// Of the node's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pressure {
+    /// Too little memory.
     Memory,
+    /// Too little room or too few inodes on a disk.
     Disk,
+    /// Too few processes.
     Pid,
 }
 
@@ -85,6 +120,7 @@ impl Signal {
         named.map_or("", |(name, _)| name)
     }
 
+    /// The pressure that the signal stands for.
     pub fn pressure(self) -> Pressure {
         match self {
             Signal::MemoryAvailable => Pressure::Memory,
@@ -107,11 +143,14 @@ impl Signal {
 /// An amount (bytes or pieces), or a part of what there is.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
+    /// Bytes or pieces.
     Quantity(i64),
+    /// A hundredth part of what there is, as often.
     Percent(f64),
 }
 
 impl Amount {
+    /// The amount, for a part of a capacity.
     pub fn of(self, capacity: i64) -> i64 {
         match self {
             Amount::Quantity(quantity) => quantity,
@@ -131,6 +170,7 @@ impl std::fmt::Display for Amount {
     }
 }
 
+/// How little may be left, by signal.
 pub type Thresholds = BTreeMap<Signal, Amount>;
 
 /// When pods are evicted and how: the fields of a `KubeletConfiguration` that begin with `eviction`.
@@ -140,6 +180,7 @@ pub struct Policy {
     pub hard: Thresholds,
     /// Less than this evicts once it has lasted for the signal's grace period.
     pub soft: Thresholds,
+    /// How long a soft threshold is met before pods are evicted.
     pub soft_grace: BTreeMap<Signal, Duration>,
     /// A threshold that is met stays met until so much more is free.
     pub minimum_reclaim: Thresholds,
@@ -168,10 +209,13 @@ pub const TRANSITION: Duration = Duration::from_secs(300);
 /// Less than an amount of something may not be free, or pods are evicted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
+    /// What is looked at.
     pub signal: Signal,
+    /// How much must be free.
     pub amount: Amount,
     /// How long it is met before pods are evicted; `None` for a hard threshold.
     pub grace: Option<Duration>,
+    /// How much more must be free before it is met no longer.
     pub minimum_reclaim: Option<Amount>,
 }
 
@@ -224,10 +268,13 @@ pub const IMMEDIATE_GRACE: i64 = 1;
 /// What is there of something, and how much of it is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
+    /// All of it.
     pub capacity: i64,
+    /// What is free.
     pub available: i64,
 }
 
+/// What is left, by signal.
 pub type Observations = BTreeMap<Signal, Observation>;
 
 /// Upstream's thresholds where nothing is said.

@@ -118,6 +118,7 @@ fn no_port(port: &IntOrString) -> Outcome {
     })
 }
 
+/// Opens a connection to a port of a container, and closes it.
 pub async fn tcp(container: &Container, action: &TCPSocketAction, pod_ip: &str, timeout: Duration) -> Outcome {
     let host = action.host.as_deref().filter(|h| !h.is_empty()).unwrap_or(pod_ip);
     let Some(port) = port_number(container, &action.port) else {

@@ -42,18 +42,30 @@ use crate::worker::{Handle, Message};
 /// Why the kubelet cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum KubeletError {
+    /// A file of the kubelet cannot be used.
     #[error("{path}: {source}")]
-    Io { path: String, source: std::io::Error },
+    Io {
+        /// The file.
+        path: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The kernel's settings are others than wanted.
     #[error(transparent)]
     Kernel(#[from] crate::KernelError),
+    /// The system gives no random numbers.
     #[error("no random numbers: {0}")]
     Random(getrandom::Error),
+    /// The cgroups of pods cannot be made.
     #[error("cgroups: {0}")]
     Cgroups(std::io::Error),
+    /// The kernel settings that pods may have name none.
     #[error("allowed unsafe sysctls: {0}")]
     Sysctls(#[from] SysctlError),
+    /// The thresholds of evictions cannot be used.
     #[error("eviction: {0}")]
     Eviction(#[from] crate::thresholds::ThresholdError),
+    /// The server cannot listen.
     #[error("server: {0}")]
     Server(#[from] crate::server::ServerError),
 }

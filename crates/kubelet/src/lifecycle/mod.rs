@@ -45,6 +45,7 @@ pub struct Stop {
     pub restart: bool,
 }
 
+/// Why a container is stopped while its pod goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopCause {
     Startup,
@@ -92,6 +93,7 @@ pub struct Reset {
 }
 
 impl Plan {
+    /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
         !self.kill_pod
             && self.create_sandbox.is_none()
@@ -107,6 +109,7 @@ pub fn crash_key(container: &Container) -> String {
     format!("{}/{}", container.name, container_hash(container))
 }
 
+/// A time that a runtime says in nanoseconds.
 pub fn timestamp(nanoseconds: i64) -> Timestamp {
     Timestamp::from_nanosecond(i128::from(nanoseconds)).unwrap_or_default()
 }

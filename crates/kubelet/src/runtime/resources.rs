@@ -5,6 +5,10 @@ use cri::v1;
 use super::{Result, Runtime, TIMEOUT, request};
 
 impl Runtime {
+    /// Changes what a running container may use.
+    ///
+    /// # Errors
+    /// What the runtime says.
     pub async fn update_container(&self, id: &str, linux: v1::LinuxContainerResources) -> Result<()> {
         let asked = v1::UpdateContainerResourcesRequest {
             container_id: id.to_owned(),

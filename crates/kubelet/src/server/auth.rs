@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::{Peer, ServerBody, plain};
 use crate::config::KubeletConfig;
 
+/// Lets in who may see or use the node, as the API server says.
 pub struct Authorizer {
     users: Delegated,
     node: String,
@@ -45,6 +46,7 @@ fn subresources(path: &str) -> &'static [&'static str] {
 }
 
 impl Authorizer {
+    /// Asks the API server for users of tokens and for what users may do.
     pub fn new(client: Client, config: &KubeletConfig) -> Authorizer {
         Authorizer {
             users: Delegated::new(Some(client.clone()), Some(client)),
@@ -54,6 +56,10 @@ impl Authorizer {
         }
     }
 
+    /// Lets a request in.
+    ///
+    /// # Errors
+    /// The answer to one that may not come in.
     pub async fn allow(&self, peer: &Peer, request: &Request<Incoming>) -> Result<(), Response<ServerBody>> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let bearer = request

@@ -32,6 +32,7 @@ use crate::node_context::NodeContext;
 use crate::pod::PodExt;
 use auth::Authorizer;
 
+/// The body of an answer.
 pub type ServerBody = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// Why the server cannot serve.
@@ -58,6 +59,7 @@ pub struct PodTable {
 }
 
 impl PodTable {
+    /// The pods of the API in this cache; there are no static ones yet.
     pub fn new(cache: Cache) -> PodTable {
         PodTable {
             cache,
@@ -65,6 +67,7 @@ impl PodTable {
         }
     }
 
+    /// Replaces the static pods.
     pub fn set_static(&self, pods: Vec<Pod>) {
         *self.static_pods.write().unwrap_or_else(PoisonError::into_inner) = pods;
     }
@@ -113,6 +116,7 @@ struct State {
     authorizer: Authorizer,
 }
 
+/// The kubelet's own API, bound to its addresses.
 pub struct Server {
     state: Arc<State>,
     listener: TcpListener,
@@ -207,6 +211,10 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
 }
 
 impl Server {
+    /// Binds to the addresses of the configuration.
+    ///
+    /// # Errors
+    /// When an address is taken or the certificate cannot be used.
     pub async fn bind(config: &KubeletConfig, node: Arc<NodeContext>, table: PodTable) -> Result<Server, ServerError> {
         let listener = listen(SocketAddr::new(config.address, config.port)).await?;
         let health = match config.healthz_port {
@@ -228,6 +236,7 @@ impl Server {
         })
     }
 
+    /// Serves until it is dropped.
     pub async fn run(self) {
         let health = self
             .health

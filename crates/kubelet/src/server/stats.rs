@@ -156,6 +156,7 @@ fn node_network(now: Timestamp) -> Value {
     network(default, &found.iter().collect::<Vec<_>>(), &Time(now))
 }
 
+/// The answer to `/stats/summary`: what the node, its pods and their containers use.
 pub async fn summary(node: &NodeContext, config: &KubeletConfig, table: &PodTable) -> Value {
     let now = Timestamp::now();
     let stats = container_stats(node).await;

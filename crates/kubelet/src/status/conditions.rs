@@ -12,6 +12,7 @@ use crate::runtime_pod::State;
 /// All containers are removed to start anew.
 const RESTARTING: &str = "AllContainersRestarting";
 
+/// The condition of a type.
 pub fn condition<'a>(status: &'a PodStatus, type_: &str) -> Option<&'a PodCondition> {
     status.conditions.iter().flatten().find(|c| c.type_ == type_)
 }

@@ -15,6 +15,7 @@ use crate::runtime_pod::{RuntimeContainer, RuntimeLimits, State};
 
 /// The reason of containers that were removed because another one's end calls for all to start anew.
 pub const RESTARTING_ALL: &str = "RestartingAllContainers";
+/// The message of containers that were removed so that all start again.
 pub const REMOVED_TO_RESTART: &str = "The container is removed because RestartAllContainers in place";
 
 /// Whatever did not end as far as anybody knows has ended, and not well: containers of a pod that was initialized, and

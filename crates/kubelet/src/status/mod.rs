@@ -60,6 +60,7 @@ pub struct Known<'a> {
     pub now: Timestamp,
 }
 
+/// The status of a pod, by what is known of it now and what it was.
 pub fn pod_status(known: &Known) -> PodStatus {
     let pod = known.pod;
     let old = pod.status.clone().unwrap_or_default();

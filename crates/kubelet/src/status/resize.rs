@@ -26,6 +26,7 @@ impl ResizeConditions {
         }
     }
 
+    /// The conditions that tell of it.
     pub fn conditions(&self) -> impl Iterator<Item = PodCondition> {
         self.pending.iter().chain(&self.in_progress).cloned()
     }
@@ -45,6 +46,7 @@ impl ResizeConditions {
         news
     }
 
+    /// Nothing waits to be resized any more.
     pub fn clear_pending(&mut self) {
         self.pending = None;
     }

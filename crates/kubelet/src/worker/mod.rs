@@ -83,11 +83,13 @@ pub struct Handle {
 }
 
 impl Handle {
+    /// Sends a message to the worker.
     pub fn send(&self, message: Message) {
         // A worker that has ended has nothing left to do.
         let _ = self.sender.send(message);
     }
 
+    /// Whether the worker has ended.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }

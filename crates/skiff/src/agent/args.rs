@@ -7,6 +7,7 @@ use clap::Args;
 use crate::node::args::NodeArgs;
 use crate::node::hollow;
 
+/// The flags of `skiff agent`.
 #[derive(Debug, Args)]
 pub struct AgentArgs {
     /// YAML file of flags, with more in the folder of its name and .d; what the command line says wins. /etc/skiff/config.yaml is

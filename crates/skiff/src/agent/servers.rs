@@ -24,6 +24,7 @@ struct Kept {
 }
 
 impl Servers {
+    /// One server is known.
     #[cfg(test)]
     pub fn new(first: &str) -> Servers {
         Servers {

@@ -39,6 +39,10 @@ pub struct EnvFile {
 }
 
 impl EnvFile {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// When it cannot be read or is none.
     pub fn load(path: &Path) -> Result<EnvFile, DevError> {
         let text = std::fs::read_to_string(path).map_err(DevError::at(path))?;
         let unfit = |why: String| DevError::EnvFile {
@@ -55,6 +59,7 @@ impl EnvFile {
         self.path.parent().unwrap_or(Path::new("/"))
     }
 
+    /// The name of the cluster: the file's own, or that of its folder.
     pub fn name(&self) -> String {
         let folder = || {
             self.folder()
@@ -66,6 +71,10 @@ impl EnvFile {
         self.name.clone().unwrap_or_else(folder)
     }
 
+    /// Ports of the machine that lead into the cluster.
+    ///
+    /// # Errors
+    /// When one is not written as it should be.
     pub fn ports(&self) -> Result<Vec<Port>, DevError> {
         let read = self.ports.iter().map(|text| text.parse());
         read.collect::<Result<_, PortError>>().map_err(|why| DevError::EnvFile {
@@ -74,6 +83,7 @@ impl EnvFile {
         })
     }
 
+    /// Archives of images that the nodes have, relative to the file's folder.
     pub fn images(&self) -> Vec<PathBuf> {
         self.images.iter().map(|path| self.folder().join(path)).collect()
     }

@@ -21,6 +21,7 @@ use start::Wanted;
 /// How long a node that is asked to end may take.
 const LAST: Duration = Duration::from_secs(10);
 
+/// The flags of `skiff dev`.
 #[derive(Debug, Args)]
 pub struct DevArgs {
     #[command(subcommand)]
@@ -104,6 +105,7 @@ const DEFAULT_NAME: &str = "dev";
 /// How long nodes are waited for.
 const PATIENCE: &str = "1m0s";
 
+/// Why a cluster for development cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     #[error("a cluster needs root: run skiff dev as root")]
@@ -157,6 +159,10 @@ impl DevError {
     }
 }
 
+/// Runs `skiff dev`.
+///
+/// # Errors
+/// Without the rights of root, and as the subcommand says.
 pub async fn run(args: DevArgs) -> Result<(), DevError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(DevError::NotRoot);

@@ -93,6 +93,7 @@ impl Start<'_> {
 }
 
 impl Held {
+    /// The process of the holder.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -152,6 +153,7 @@ pub enum Part {
 }
 
 impl Part {
+    /// The part of a node that a word of the command line names.
     pub fn of(word: &str) -> Option<Part> {
         match word {
             HOLDER => Some(Part::Holder),

@@ -126,6 +126,10 @@ impl Record {
         loaded.flatten().collect()
     }
 
+    /// Writes the record into the cluster's folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
     pub fn save(&self, home: &Path) -> Result<(), DevError> {
         let path = self.folder(home).join("cluster.json");
         let failed = |source: io::Error| DevError::File {
@@ -144,6 +148,7 @@ impl Record {
         (0..=u8::MAX).find(|network| all.iter().all(|record| record.network != *network))
     }
 
+    /// The cluster's folder.
     pub fn folder(&self, home: &Path) -> PathBuf {
         home.join(&self.name)
     }
@@ -173,10 +178,12 @@ impl Record {
         (0..self.nodes).map(|number| (number, self.node(number))).chain(hollow)
     }
 
+    /// The folder of a node.
     pub fn node_folder(&self, home: &Path, number: u8) -> PathBuf {
         self.folder(home).join(self.node(number))
     }
 
+    /// Where a node keeps its state.
     pub fn data_dir(&self, home: &Path, number: u8) -> PathBuf {
         self.node_folder(home, number).join("data")
     }
@@ -190,6 +197,7 @@ impl Record {
         self.host(1)
     }
 
+    /// The address of a node.
     pub fn address(&self, number: u8) -> Ipv4Addr {
         self.host(FIRST.saturating_add(number))
     }

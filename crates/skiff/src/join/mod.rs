@@ -8,14 +8,21 @@ pub use token::{JoinToken, TokenError};
 
 /// The cluster's authority, for those who know it by its digest only.
 pub const CA_CERTS: &str = "/cacerts";
+/// Answers anybody.
 pub const PING: &str = "/ping";
 /// What only members of the cluster are answered is below this.
 pub const PREFIX: &str = "/v1-skiff/";
+/// Signs the certificate that a node's kubelet serves with.
 pub const SERVING_KUBELET: &str = "/v1-skiff/serving-kubelet.crt";
+/// Signs the certificate that a node's kubelet asks with.
 pub const CLIENT_KUBELET: &str = "/v1-skiff/client-kubelet.crt";
+/// Signs the certificate that a node's kube-proxy asks with.
 pub const CLIENT_KUBE_PROXY: &str = "/v1-skiff/client-kube-proxy.crt";
+/// Signs the certificate of what follows the cluster's objects on a node.
 pub const CLIENT_CONTROLLER: &str = "/v1-skiff/client-skiff-controller.crt";
+/// The authority of clients.
 pub const CLIENT_CA: &str = "/v1-skiff/client-ca.crt";
+/// The authority of the server.
 pub const SERVER_CA: &str = "/v1-skiff/server-ca.crt";
 /// The addresses of all servers, as a JSON list of `host:port`.
 pub const API_SERVERS: &str = "/v1-skiff/apiservers";
@@ -23,6 +30,7 @@ pub const API_SERVERS: &str = "/v1-skiff/apiservers";
 pub const CONFIG: &str = "/v1-skiff/config";
 /// Becomes the tunnel of the node that asks, if the server needs one.
 pub const CONNECT: &str = "/v1-skiff/connect";
+/// Whether the server is ready.
 pub const READYZ: &str = "/v1-skiff/readyz";
 /// Takes a new token, by PUT.
 pub const TOKEN: &str = "/v1-skiff/token";
@@ -36,6 +44,7 @@ pub const NODE_IP: &str = "skiff-node-ip";
 
 /// The user of agents, and that of servers, whose password is the token's secret.
 pub const AGENT_USER: &str = "node";
+/// The name by which servers show the token.
 pub const SERVER_USER: &str = "server";
 /// What follows the cluster's objects on each node, as k3s's controller of that kind.
 pub const CONTROLLER_USER: &str = "system:skiff-controller";

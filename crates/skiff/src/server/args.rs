@@ -16,6 +16,7 @@ use crate::node::args::NodeArgs;
 pub use super::config_file::with_config;
 pub use super::supervisor::EgressSelectorMode;
 
+/// The flags of `skiff server`.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
     /// How the user started this server, for advice.

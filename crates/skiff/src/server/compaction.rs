@@ -7,6 +7,7 @@ pub struct Compaction {
 }
 
 impl Compaction {
+    /// Nothing before this revision is needed after the next time.
     pub fn new(revision: u64) -> Compaction {
         Compaction { before: revision }
     }

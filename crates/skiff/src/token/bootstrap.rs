@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::TokenCommandError;
 use crate::join::token::bootstrap;
 
+/// The namespace of bootstrap tokens.
 pub const NAMESPACE: &str = "kube-system";
+/// The type of their secrets.
 pub const SECRET_TYPE: &str = "bootstrap.kubernetes.io/token";
 const USAGE: &str = "usage-bootstrap-";
 const GROUP: &str = "system:bootstrappers:";
@@ -21,6 +23,7 @@ const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 /// A line of the list.
 pub type TableRow = [String; 6];
 
+/// A token by which machines join, in a secret of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapToken {
     pub id: String,
@@ -32,6 +35,7 @@ pub struct BootstrapToken {
     pub groups: Vec<String>,
 }
 
+/// The name of a token's secret.
 pub fn secret_name(id: &str) -> String {
     format!("bootstrap-token-{id}")
 }
@@ -81,6 +85,7 @@ impl BootstrapToken {
         }
     }
 
+    /// The secret that holds the token.
     pub fn to_secret(&self) -> Secret {
         let mut data: BTreeMap<String, String> = BTreeMap::new();
         let mut put = |key: &str, value: &str| data.insert(key.to_owned(), value.to_owned());

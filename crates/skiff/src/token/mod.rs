@@ -16,6 +16,7 @@ use crate::node_paths::DEFAULT_DATA_DIR;
 use api::time::flag_duration;
 use bootstrap::{BootstrapToken, NAMESPACE, SECRET_TYPE, TableRow};
 
+/// The flags of `skiff token`.
 #[derive(Debug, Args)]
 pub struct TokenArgs {
     #[command(flatten)]

@@ -6,6 +6,7 @@ use cri::v1;
 use jiff::Timestamp;
 use tonic::Status;
 
+/// A sandbox that is only written down.
 #[derive(Debug)]
 pub struct Sandbox {
     pub config: v1::PodSandboxConfig,
@@ -15,6 +16,7 @@ pub struct Sandbox {
     pub address: Option<u8>,
 }
 
+/// A container that is only written down.
 #[derive(Debug)]
 pub struct Container {
     pub sandbox: String,
@@ -26,6 +28,7 @@ pub struct Container {
     pub resources: Option<v1::LinuxContainerResources>,
 }
 
+/// What a runtime would run.
 #[derive(Debug, Default)]
 pub struct State {
     pub sandboxes: BTreeMap<String, Sandbox>,
@@ -36,10 +39,12 @@ pub struct State {
     pub made: u64,
 }
 
+/// Nanoseconds since 1970.
 pub fn now() -> i64 {
     i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
+/// The error for what is not there.
 pub fn absent(what: &str, id: &str) -> Status {
     Status::not_found(format!("{what} {id:?} not found"))
 }
@@ -50,6 +55,7 @@ pub fn id(number: u64, created_at: i64) -> String {
 }
 
 impl Sandbox {
+    /// Whether the sandbox counts as ready.
     pub fn state(&self) -> v1::PodSandboxState {
         match self.ready {
             true => v1::PodSandboxState::SandboxReady,
@@ -57,6 +63,7 @@ impl Sandbox {
         }
     }
 
+    /// The sandbox as it is listed.
     pub fn entry(&self, id: &str) -> v1::PodSandbox {
         v1::PodSandbox {
             id: id.to_owned(),
@@ -71,6 +78,7 @@ impl Sandbox {
 }
 
 impl Container {
+    /// The reference of the container's image.
     pub fn image(&self) -> String {
         self.config
             .image
@@ -79,6 +87,7 @@ impl Container {
             .unwrap_or_default()
     }
 
+    /// The container as it is listed.
     pub fn entry(&self, id: &str) -> v1::Container {
         v1::Container {
             id: id.to_owned(),
@@ -94,6 +103,7 @@ impl Container {
         }
     }
 
+    /// The state of the container.
     pub fn status(&self, id: &str, log_directory: &str) -> v1::ContainerStatus {
         let ended = self.state == v1::ContainerState::ContainerExited;
         v1::ContainerStatus {
@@ -119,10 +129,12 @@ impl Container {
         }
     }
 
+    /// Whether it was started and not stopped.
     pub fn is_running(&self) -> bool {
         self.state == v1::ContainerState::ContainerRunning
     }
 
+    /// Ends the container; returns whether it ran.
     pub fn stop(&mut self) -> bool {
         let ran = self.is_running();
         if ran || self.state == v1::ContainerState::ContainerCreated {
@@ -134,16 +146,25 @@ impl Container {
 }
 
 impl State {
+    /// An id that nothing has, and the time.
     pub fn id(&mut self) -> (String, i64) {
         self.made += 1;
         let now = now();
         (id(self.made, now), now)
     }
 
+    /// The sandbox of an id.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
     pub fn sandbox(&self, id: &str) -> Result<&Sandbox, Status> {
         self.sandboxes.get(id).ok_or_else(|| absent("pod sandbox", id))
     }
 
+    /// The container of an id.
+    ///
+    /// # Errors
+    /// `NOT_FOUND`.
     pub fn container(&mut self, id: &str) -> Result<&mut Container, Status> {
         self.containers.get_mut(id).ok_or_else(|| absent("container", id))
     }
