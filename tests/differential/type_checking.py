@@ -69,7 +69,9 @@ def schema(second):
 def fixtures():
     versions = [{"name": name, "served": True, "storage": name == "v1", "schema": {"openAPIV3Schema": schema(name == "v2")}, "subresources": {"status": {}}} for name in ("v1", "v2")]
     definition = {"metadata": {"name": "widgets.types.test"}, "spec": {"group": "types.test", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"}, "versions": versions}}
-    return [{"method": "POST", "path": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "body": definition}]
+    # types that are not published yet are not checked
+    published = [{"method": "GET", "path": f"/openapi/v3/apis/types.test/{name}", "until": 200, "holds": "test.types"} for name in ("v1", "v2")]
+    return [{"method": "POST", "path": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", "body": definition}, *published]
 
 
 class Script:
