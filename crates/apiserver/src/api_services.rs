@@ -15,7 +15,9 @@ use crate::registry::Served;
 use crate::registry::cached::Cached;
 use crate::registry::own::Own;
 
+/// The group of APIServices.
 pub const GROUP: &str = "apiregistration.k8s.io";
+/// Their resource.
 pub const PLURAL: &str = "apiservices";
 
 const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";

@@ -41,6 +41,7 @@ pub struct Version {
 }
 
 impl Version {
+    /// The document that `/version` answers with.
     pub fn document(&self) -> Value {
         json!({
             "major": "1",

@@ -14,6 +14,7 @@ const MAX_REQUEST: i64 = 3 * 1024 * 1024;
 /// A type and the bounds of its values.
 #[derive(Debug, Clone)]
 pub struct Declared {
+    /// The type.
     pub of: Type,
     /// Fields by the identifiers that stand for them.
     pub fields: BTreeMap<String, Arc<Declared>>,

@@ -25,6 +25,7 @@
 //! let evaluation = program.evaluate(&variables[..], &Limits::default());
 //! assert!(matches!(evaluation.outcome, Ok(Value::Bool(true))));
 //! ```
+#![deny(missing_docs)]
 #![cfg_attr(test, allow(clippy::needless_pass_by_value, clippy::unwrap_used))]
 
 pub mod admission;

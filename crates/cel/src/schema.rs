@@ -10,11 +10,17 @@ const NAME_LENGTH: i64 = 253;
 /// The types of OpenAPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SchemaType {
+    /// `array`.
     Array,
+    /// `object`.
     Object,
+    /// `string`.
     String,
+    /// `number`.
     Number,
+    /// `integer`.
     Integer,
+    /// `boolean`.
     Boolean,
     /// No type is declared.
     #[default]
@@ -24,9 +30,12 @@ pub enum SchemaType {
 /// How the items of a list are told apart (`x-kubernetes-list-type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ListType {
+    /// The list is one value.
     #[default]
     Atomic,
+    /// Each item is there once.
     Set,
+    /// Items are told apart by some of their fields.
     Map,
 }
 
@@ -40,25 +49,39 @@ pub enum ListType {
 /// ```
 #[derive(Debug, Clone, Default)]
 pub struct Schema {
+    /// `type`.
     pub schema_type: SchemaType,
+    /// `format`, or empty.
     pub format: Box<str>,
+    /// `nullable`.
     pub nullable: bool,
+    /// `x-kubernetes-int-or-string`.
     pub int_or_string: bool,
+    /// `x-kubernetes-embedded-resource`.
     pub embedded_resource: bool,
+    /// `x-kubernetes-preserve-unknown-fields`.
     pub preserve_unknown_fields: bool,
+    /// The schema of a list's items.
     pub items: Option<Box<Schema>>,
     /// `None` is not the same as none: an object without `properties` is a map.
     pub properties: Option<BTreeMap<String, Schema>>,
+    /// The schema of a map's values.
     pub additional_properties: Option<Box<Schema>>,
+    /// `x-kubernetes-list-type`.
     pub list_type: ListType,
     /// `x-kubernetes-list-map-keys`, by the identifiers that stand for them.
     pub list_keys: Vec<String>,
+    /// `maxItems`.
     pub max_items: Option<i64>,
+    /// `maxLength`.
     pub max_length: Option<i64>,
+    /// `maxProperties`.
     pub max_properties: Option<i64>,
+    /// `required`.
     pub required: Vec<String>,
     /// Bytes of the longest text that `enum` allows.
     pub longest_enum: Option<i64>,
+    /// Whether there is a `default`.
     pub has_default: bool,
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A text with its lines.
     pub fn new(text: &str) -> Source {
         let chars: Vec<char> = text.chars().collect();
         let mut lines = vec![0];
@@ -45,6 +46,7 @@ impl Source {
 pub struct Issue {
     /// The line, from 1, and the column, from 0; `None` for what concerns the whole.
     pub location: Option<(u32, u32)>,
+    /// What is wrong, in the words of `cel-go`.
     pub message: String,
 }
 

@@ -10,18 +10,29 @@ pub enum Type {
     Dyn,
     /// The type of what could not be checked.
     Error,
+    /// `null_type`.
     Null,
+    /// `bool`.
     Bool,
+    /// `int`: 64 bits with a sign.
     Int,
+    /// `uint`: 64 bits without one.
     Uint,
+    /// `double`.
     Double,
+    /// `string`.
     String,
+    /// `bytes`.
     Bytes,
+    /// `timestamp`.
     Timestamp,
+    /// `duration`.
     Duration,
     /// The type of types, with the type that is meant where it is known.
     Type(Option<Arc<Type>>),
+    /// `list`, and the type of the items.
     List(Arc<Type>),
+    /// `map`, and the types of keys and values.
     Map(Arc<(Type, Type)>),
     /// An object with named fields.
     Struct(Arc<str>),

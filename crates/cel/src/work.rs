@@ -15,6 +15,7 @@ thread_local! {
 pub(crate) struct Counted(Option<u64>);
 
 impl Counted {
+    /// Begins to count work, which ends when this is dropped.
     pub fn begin() -> Counted {
         Counted(LEFT.replace(Some(MOST)))
     }

@@ -84,6 +84,7 @@ pub struct Decider {
 type Scored = (usize, SmallVec<[i64; 8]>);
 
 impl Decider {
+    /// Decides by these plugins, in their order.
     pub fn new(plugins: Vec<Box<dyn Plugin>>) -> Decider {
         Decider {
             plugins,

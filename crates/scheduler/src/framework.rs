@@ -24,6 +24,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// The refusal of a plugin. Another node, or what happens to one, may change it.
     pub fn new(plugin: &'static str, reason: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal {
             plugin,
@@ -50,6 +51,7 @@ pub struct Cycle<'a> {
 }
 
 impl<'a> Cycle<'a> {
+    /// The state of one pod's cycle; plugins fill it in before they filter.
     pub fn new(snapshot: &'a Snapshot, pod: &'a PodInfo) -> Cycle<'a> {
         Cycle {
             snapshot,

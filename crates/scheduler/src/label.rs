@@ -16,6 +16,7 @@ pub(crate) fn keyed_hash(value: &impl Hash) -> u64 {
 pub struct LabelText(u64);
 
 impl LabelText {
+    /// The text as it is compared.
     pub fn of(text: &str) -> LabelText {
         LabelText(keyed_hash(&text))
     }

@@ -98,12 +98,14 @@ impl NodeFacts {
         Ok(facts)
     }
 
+    /// The labels, key and value.
     pub fn labels(&self) -> &[(LabelText, LabelText)] {
         &self.labels
     }
 }
 
 impl NodeInfo {
+    /// A node without pods.
     pub fn new(name: Arc<str>, facts: NodeFacts) -> NodeInfo {
         NodeInfo {
             name,
@@ -127,10 +129,12 @@ impl NodeInfo {
         self.facts.numbers.iter().find(|(k, _)| *k == key).map(|(_, n)| *n)
     }
 
+    /// Whether a pod on the node has one of these ports of the node.
     pub fn has_conflicting_port(&self, wanted: &[HostPort]) -> bool {
         wanted.iter().any(|w| self.ports.iter().any(|p| p.conflicts(w)))
     }
 
+    /// Counts a pod among those on the node.
     pub fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests);
         self.nonzero = (self.nonzero.0 + pod.nonzero.0, self.nonzero.1 + pod.nonzero.1);

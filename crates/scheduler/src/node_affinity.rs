@@ -63,6 +63,7 @@ struct RawRequirement {
 }
 
 impl Requirement {
+    /// A label that has this value.
     pub fn equals(key: &str, value: &str) -> Requirement {
         Requirement {
             key: LabelText::of(key),
@@ -127,6 +128,7 @@ impl Term {
 }
 
 impl NodeSelector {
+    /// Whether a node has all labels, and one of the terms where there are some.
     pub fn matches(&self, node: &NodeInfo) -> bool {
         self.labels.iter().all(|r| r.matches(node))
             && self.terms.as_ref().is_none_or(|t| t.iter().any(|t| t.matches(node)))

@@ -105,10 +105,12 @@ impl Queue {
         }
     }
 
+    /// Pods that wait, whatever for.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
+    /// Whether no pod waits.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

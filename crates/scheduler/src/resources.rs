@@ -33,6 +33,7 @@ impl Resources {
         resources
     }
 
+    /// The amount of an extended resource; 0 where there is none.
     pub fn scalar(&self, name: &str) -> i64 {
         self.scalars.iter().find(|(n, _)| **n == *name).map_or(0, |(_, v)| *v)
     }
@@ -49,10 +50,12 @@ impl Resources {
         }
     }
 
+    /// Adds other amounts to these.
     pub fn add(&mut self, other: &Resources) {
         self.combine(other, i64::saturating_add);
     }
 
+    /// Takes other amounts from these.
     pub fn sub(&mut self, other: &Resources) {
         self.combine(other, i64::saturating_sub);
         // a name is kept for as long as somebody asks for it

@@ -41,6 +41,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The node of a name.
     pub fn node(&self, name: &str) -> Option<&NodeInfo> {
         self.index.get(name).map(|at| &self.nodes[*at])
     }
@@ -50,10 +51,12 @@ impl Snapshot {
         self.with_affinity > 0
     }
 
+    /// Pods that are to run on a node once others have gone.
     pub fn nominated_to(&self, node: &str) -> &[Arc<PodInfo>] {
         self.nominated.get(node).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether pods wait for others to go from a node.
     pub fn has_nominated(&self) -> bool {
         !self.nominated.is_empty()
     }
@@ -97,6 +100,7 @@ impl Snapshot {
         (None, true)
     }
 
+    /// Forgets a node; returns whether it was known.
     pub fn remove_node(&mut self, name: &str) -> bool {
         let Some(at) = self.index.remove(name) else {
             return false;
@@ -164,6 +168,7 @@ impl Snapshot {
         self.nominated.entry(node.into()).or_default().push(pod);
     }
 
+    /// A pod waits for no node any more.
     pub fn withdraw_nomination(&mut self, uid: &str) {
         if self.nominated.is_empty() {
             return;

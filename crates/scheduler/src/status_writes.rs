@@ -28,6 +28,7 @@ struct Line {
 }
 
 impl StatusWrites {
+    /// Writes by this client; nothing waits to be written.
     pub fn new(client: Client) -> StatusWrites {
         StatusWrites {
             client,

@@ -15,6 +15,7 @@ use crate::pod::RawNodeSelector;
 /// Where the pod goes that a claim waits for.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
+/// A PersistentVolumeClaim, as far as it matters where its pods run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claim {
     pub uid: Box<str>,
@@ -45,6 +46,7 @@ pub struct Wants {
     pub labels: Option<LabelSelector>,
 }
 
+/// A PersistentVolume, as far as it matters where its pods run.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Volume {
     /// Where it can be used; everywhere without.
@@ -174,6 +176,10 @@ fn is_block(mode: Option<&str>) -> bool {
 }
 
 impl Claim {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the object is not of its type.
     pub fn of(object: &Object) -> Result<Claim, serde_json::Error> {
         let raw: RawClaim = object.decode()?;
         let bound = raw.status.phase == "Bound";
@@ -204,6 +210,10 @@ impl Claim {
 }
 
 impl Volume {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the object is not of its type.
     pub fn of(object: &Object) -> Result<Volume, serde_json::Error> {
         let raw: RawVolume = object.decode()?;
         let required = raw.spec.node_affinity.and_then(|a| a.required);
@@ -225,6 +235,7 @@ impl Volume {
         })
     }
 
+    /// Whether the volume can be used on a node.
     pub fn usable_on(&self, node: &NodeInfo) -> bool {
         self.terms.as_ref().is_none_or(|t| t.iter().any(|t| t.matches(node)))
     }
@@ -256,6 +267,10 @@ impl Volume {
 }
 
 impl Class {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// When the object is not of its type.
     pub fn of(object: &Object) -> Result<Class, serde_json::Error> {
         let raw: RawClass = object.decode()?;
         let mut topologies = Vec::new();
@@ -283,6 +298,7 @@ pub enum ClaimPlan {
 }
 
 impl ClaimPlan {
+    /// The name of the claim.
     pub fn claim(&self) -> &str {
         match self {
             ClaimPlan::Volume { claim, .. } | ClaimPlan::Provision { claim } => claim,

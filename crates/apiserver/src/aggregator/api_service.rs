@@ -61,6 +61,7 @@ impl Spec {
 }
 
 impl Priorities {
+    /// Reads both from an APIService; what is absent is 0.
     pub fn read(tree: &Value) -> Priorities {
         let number = |path: &str| tree.pointer(path).and_then(Value::as_i64).unwrap_or_default();
         Priorities {
@@ -94,6 +95,7 @@ pub struct Available {
 }
 
 impl Available {
+    /// What is told of group versions that this server serves itself.
     pub fn local() -> Available {
         Available {
             status: "True",

@@ -46,6 +46,7 @@ pub struct Aggregator {
 }
 
 impl Aggregator {
+    /// The aggregator of a server. It knows no APIService until it follows them.
     pub fn new(registry: Arc<Registry>, front_proxy: Arc<FrontProxy>, options: Options) -> Arc<Aggregator> {
         Arc::new(Aggregator {
             registry,

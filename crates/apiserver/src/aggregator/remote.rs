@@ -114,6 +114,7 @@ pub struct Document {
 }
 
 impl Remote {
+    /// The server of an APIService as `spec` names it. It counts as unavailable until it was checked.
     pub fn new(spec: Spec, registry: &Arc<Registry>, front_proxy: &Arc<FrontProxy>, to_endpoints: bool) -> Remote {
         Remote {
             route: Route::new(&spec, registry, front_proxy, to_endpoints),
@@ -129,6 +130,7 @@ impl Remote {
         self.said.store(before.said.load_full());
     }
 
+    /// Whether the server passed its last check.
     pub fn is_available(&self) -> bool {
         self.available.load(Ordering::Acquire)
     }
@@ -138,10 +140,12 @@ impl Remote {
         self.available.swap(available, Ordering::AcqRel) != available
     }
 
+    /// What the server last said of itself.
     pub fn said(&self) -> Arc<Said> {
         self.said.load_full()
     }
 
+    /// Keeps what the server says of itself.
     pub fn set_said(&self, said: Said) {
         self.said.store(Arc::new(said));
     }

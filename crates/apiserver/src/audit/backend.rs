@@ -141,6 +141,7 @@ impl Backend {
         }
     }
 
+    /// What the backend is called in logs: `log` or `webhook`.
     pub fn name(&self) -> &'static str {
         self.name
     }

@@ -32,8 +32,10 @@ pub enum Stage {
 }
 
 impl Level {
+    /// All levels, from least to most.
     pub const ALL: [Level; 4] = [Level::None, Level::Metadata, Level::Request, Level::RequestResponse];
 
+    /// The level as policies and events write it.
     pub fn name(self) -> &'static str {
         match self {
             Level::None => "None",
@@ -45,6 +47,7 @@ impl Level {
 }
 
 impl Stage {
+    /// All stages in their order.
     pub const ALL: [Stage; 4] = [
         Stage::RequestReceived,
         Stage::ResponseStarted,
@@ -52,6 +55,7 @@ impl Stage {
         Stage::Panic,
     ];
 
+    /// The stage as policies and events write it.
     pub fn name(self) -> &'static str {
         match self {
             Stage::RequestReceived => "RequestReceived",
@@ -67,10 +71,12 @@ impl Stage {
 pub struct Stages(u8);
 
 impl Stages {
+    /// The set of these stages.
     pub fn of(stages: impl IntoIterator<Item = Stage>) -> Stages {
         Stages(stages.into_iter().fold(0, |set, stage| set | 1 << stage as u8))
     }
 
+    /// Whether a stage is in the set.
     pub fn has(self, stage: Stage) -> bool {
         self.0 & 1 << stage as u8 != 0
     }

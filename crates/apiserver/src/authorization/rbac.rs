@@ -73,6 +73,7 @@ fn any(list: &[String], value: &str) -> bool {
 }
 
 impl PolicyRule {
+    /// Returns whether the rule allows a request (`rbac.RuleAllows`).
     pub fn allows(&self, a: &Attributes<'_>) -> bool {
         if !any(&self.verbs, a.verb) {
             return false;

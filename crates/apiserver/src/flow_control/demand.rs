@@ -26,6 +26,7 @@ pub struct Observed {
 }
 
 impl Demand {
+    /// No demand, observed from `now` on.
     pub fn new(now: Duration) -> Demand {
         Demand {
             seats: 0,
@@ -83,6 +84,7 @@ pub struct Smoothed {
 }
 
 impl Smoothed {
+    /// Takes in what was observed in one period.
     pub fn update(&mut self, observed: Observed) {
         self.last.most = observed.most;
         if observed.elapsed <= 0.0 {

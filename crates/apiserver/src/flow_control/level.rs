@@ -168,6 +168,7 @@ pub struct Level {
 }
 
 impl Level {
+    /// A level that has no seats yet: its limit is set once those of all levels are known.
     pub fn new(name: &str, settings: Settings, now: Duration) -> Level {
         let set = QueueSet::new(settings.queuing.clone(), 0, now);
         Level {
@@ -190,6 +191,7 @@ impl Level {
         }
     }
 
+    /// The state, held until the guard is dropped.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -264,6 +266,7 @@ impl State {
         }
     }
 
+    /// The seats that the level wants in this period, and what bounds them.
     pub fn wish(&self) -> Wish {
         Wish {
             exempt: self.settings.exempt,
@@ -287,11 +290,13 @@ impl State {
         self.tell(next);
     }
 
+    /// Sets how many seats may be taken, and wakes the requests that now fit.
     pub fn set_limit(&mut self, now: Duration, limit: u32) {
         let next = self.set.set_limit(now, limit);
         self.tell(next);
     }
 
+    /// Changes the counts of the level's requests of a schema.
     pub fn count(&mut self, schema: &str, note: impl FnOnce(&mut Counts)) {
         match self.counts.get_mut(schema) {
             Some(counts) => note(counts),

@@ -32,8 +32,11 @@ use level::{Level, State};
 use queue_set::{Arrived, Width};
 pub use schema::Schema;
 
+/// The group of schemas and levels.
 pub const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+/// The resource of schemas.
 pub const SCHEMAS: &str = "flowschemas";
+/// The resource of priority levels.
 pub const LEVELS: &str = "prioritylevelconfigurations";
 
 /// How often levels lend and give back.

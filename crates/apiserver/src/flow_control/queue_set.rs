@@ -39,6 +39,7 @@ impl Width {
         }
     }
 
+    /// The seats that the request takes at once at most.
     pub fn most(self) -> u32 {
         self.initial.max(self.last)
     }
@@ -212,26 +213,32 @@ impl QueueSet {
         self.dispatch(now)
     }
 
+    /// Seats that may be taken.
     pub fn limit(&self) -> u32 {
         self.limit
     }
 
+    /// Whether no request runs or waits.
     pub fn is_idle(&self) -> bool {
         self.requests_waiting == 0 && self.going.is_empty()
     }
 
+    /// Requests that wait.
     pub fn waiting(&self) -> usize {
         self.requests_waiting
     }
 
+    /// Requests that run.
     pub fn going(&self) -> usize {
         self.going.len()
     }
 
+    /// Seats that are taken.
     pub fn seats_in_use(&self) -> u32 {
         self.seats_in_use
     }
 
+    /// Seats that the requests in the queues want.
     pub fn seats_waiting(&self) -> u32 {
         self.seats_waiting
     }

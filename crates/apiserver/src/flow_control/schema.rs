@@ -20,18 +20,21 @@ pub struct SchemaSpec {
     pub rules: Vec<Rules>,
 }
 
+/// A reference by name: to a priority level, a user or a group.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Named {
     pub name: String,
 }
 
+/// How a schema tells flows apart: `ByUser` or `ByNamespace`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Method {
     pub r#type: String,
 }
 
+/// Requests that a schema is for: a subject and a rule must match.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rules {
@@ -160,6 +163,7 @@ pub enum Distinguisher {
 }
 
 impl Distinguisher {
+    /// Reads it; a schema without one does not tell its requests apart.
     pub fn of(spec: &SchemaSpec) -> Distinguisher {
         match spec.distinguisher_method.as_ref().map(|method| method.r#type.as_str()) {
             Some("ByUser") => Distinguisher::User,
@@ -168,6 +172,7 @@ impl Distinguisher {
         }
     }
 
+    /// What tells the flow of a request from others of its schema.
     pub fn read<'r>(self, info: &'r RequestInfo, user: &'r User) -> &'r str {
         match self {
             Distinguisher::Nothing => "",

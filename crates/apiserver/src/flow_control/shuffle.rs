@@ -24,6 +24,7 @@ impl Dealer {
         fits.then_some(Dealer { queues, hand })
     }
 
+    /// How many queues there are.
     pub fn queues(&self) -> usize {
         self.queues
     }

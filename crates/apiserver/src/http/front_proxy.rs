@@ -150,6 +150,7 @@ impl ResolvesClientCert for Own {
 }
 
 impl FrontProxy {
+    /// Nothing is shown to servers yet; `behind` are the proxies that this server stands behind.
     pub fn new(behind: RequestHeaders) -> Arc<FrontProxy> {
         Arc::new(FrontProxy {
             own: Arc::default(),

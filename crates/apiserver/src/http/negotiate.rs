@@ -31,6 +31,7 @@ pub enum FormVersion {
 }
 
 impl FormVersion {
+    /// The group and version of tables and partial objects.
     pub fn api_version(self) -> &'static str {
         match self {
             FormVersion::V1 => "meta.k8s.io/v1",
@@ -60,6 +61,7 @@ pub struct Accept {
 }
 
 impl Encoding {
+    /// The media type of a body.
     pub fn media_type(self) -> &'static str {
         match self {
             Encoding::Json => "application/json",

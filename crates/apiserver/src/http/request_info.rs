@@ -64,6 +64,7 @@ impl Query {
         is_segment.then(|| name.to_owned())
     }
 
+    /// The first value of a parameter.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key)?.first().map(String::as_str)
     }
@@ -101,6 +102,7 @@ impl Query {
         pairs.join("&")
     }
 
+    /// All values of a parameter, in the order of the URL.
     pub fn all(&self, key: &str) -> &[String] {
         self.0.get(key).map_or(&[], Vec::as_slice)
     }

@@ -20,6 +20,7 @@ pub struct ApiError {
     made: Option<Box<Value>>,
 }
 
+/// What the API answers, or the `Status` that it fails with.
 pub type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 /// Errors of one object that are told; what breaks the rules a thousand times is no mistake.
@@ -35,6 +36,7 @@ pub fn qualified(group: &str, resource: &str) -> String {
 }
 
 impl ApiError {
+    /// An error of a code and a reason, which says nothing of an object.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> ApiError {
         ApiError {
             code,
@@ -66,14 +68,17 @@ impl ApiError {
         self
     }
 
+    /// `400 BadRequest`.
     pub fn bad_request(message: impl Into<String>) -> ApiError {
         ApiError::new(400, "BadRequest", message)
     }
 
+    /// `401 Unauthorized`: nobody knows who asks.
     pub fn unauthorized() -> ApiError {
         ApiError::new(401, "Unauthorized", "Unauthorized")
     }
 
+    /// `403 Forbidden`: who asks may not do this to the object, or `why` it may not be done. Empty names are left out.
     pub fn forbidden(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
         let what = qualified(group, resource);
         let message = if what.is_empty() {
@@ -86,6 +91,7 @@ impl ApiError {
         ApiError::new(403, "Forbidden", message).about(group, resource, name)
     }
 
+    /// `404 NotFound` of an object of a group's resource.
     pub fn not_found(group: &str, resource: &str, name: &str) -> ApiError {
         let message = format!("{} {name:?} not found", qualified(group, resource));
         ApiError::new(404, "NotFound", message).about(group, resource, name)
@@ -98,11 +104,13 @@ impl ApiError {
         e
     }
 
+    /// `405 MethodNotAllowed`.
     pub fn method_not_allowed() -> ApiError {
         let message = "the server does not allow this method on the requested resource";
         ApiError::new(405, "MethodNotAllowed", message).without_details()
     }
 
+    /// `406 NotAcceptable`: none of the `accepted` representations is asked for.
     pub fn not_acceptable(accepted: &str) -> ApiError {
         let message = format!("406: Not Acceptable\n\nAvailable representations: {accepted}");
         ApiError::new(406, "NotAcceptable", message).without_details()
@@ -141,6 +149,7 @@ impl ApiError {
         self
     }
 
+    /// `409 AlreadyExists` of an object of a group's resource.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> ApiError {
         let message = format!("{} {name:?} already exists", qualified(group, resource));
         ApiError::new(409, "AlreadyExists", message).about(group, resource, name)
@@ -156,6 +165,7 @@ impl ApiError {
         error
     }
 
+    /// `409 Conflict`: the object has changed, or `why` it cannot be written.
     pub fn conflict(group: &str, resource: &str, name: &str, why: &str) -> ApiError {
         let message = format!(
             "Operation cannot be fulfilled on {} {name:?}: {why}",
@@ -177,25 +187,30 @@ impl ApiError {
         e
     }
 
+    /// `410 Expired`: the revision asked for is gone.
     pub fn expired(message: impl Into<String>) -> ApiError {
         ApiError::new(410, "Expired", message)
     }
 
+    /// Adds the token with which a client goes on with a list that expired.
     #[must_use]
     pub fn with_continue(mut self, token: String) -> ApiError {
         self.continue_token = Some(token);
         self
     }
 
+    /// `410 Expired`: a watch from a revision before the oldest that is kept.
     pub fn too_old(asked: u64, oldest: u64) -> ApiError {
         ApiError::expired(format!("too old resource version: {asked} ({oldest})"))
     }
 
+    /// `413 RequestEntityTooLarge`: the body has more bytes than the limit.
     pub fn too_large(limit: usize) -> ApiError {
         let message = format!("Request entity too large: limit is {limit}");
         ApiError::new(413, "RequestEntityTooLarge", message)
     }
 
+    /// `415 UnsupportedMediaType`.
     pub fn unsupported_media_type(message: impl Into<String>) -> ApiError {
         ApiError::new(415, "UnsupportedMediaType", message)
     }
@@ -223,22 +238,26 @@ impl ApiError {
         e
     }
 
+    /// `429 TooManyRequests`; after these seconds it is worth trying again.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> ApiError {
         let mut e = ApiError::new(429, "TooManyRequests", message);
         e.details = Some(json!({ "retryAfterSeconds": retry_after_seconds }));
         e
     }
 
+    /// `500 InternalError`, with the message as its cause.
     pub fn internal(message: impl std::fmt::Display) -> ApiError {
         let mut e = ApiError::new(500, "InternalError", format!("Internal error occurred: {message}"));
         e.details = Some(json!({ "causes": [{ "message": message.to_string() }] }));
         e
     }
 
+    /// `503 ServiceUnavailable`.
     pub fn unavailable(message: impl Into<String>) -> ApiError {
         ApiError::new(503, "ServiceUnavailable", message)
     }
 
+    /// `504 Timeout`; after these seconds, unless 0, it is worth trying again.
     pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> ApiError {
         let mut e = ApiError::new(504, "Timeout", format!("Timeout: {}", message.into()));
         e.details = Some(match retry_after_seconds {
@@ -273,6 +292,7 @@ impl ApiError {
         status
     }
 
+    /// Seconds after which the client may try again, where the error says so.
     pub fn retry_after(&self) -> Option<u64> {
         self.details.as_ref()?.get("retryAfterSeconds")?.as_u64()
     }

@@ -31,6 +31,7 @@ impl Warnings {
         }
     }
 
+    /// The `Warning` headers of the answer; long ones are cut when there are many (`warning.go`).
     pub fn headers(&self) -> Vec<HeaderValue> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shown(&all.texts).iter().filter_map(|text| header(text)).collect()

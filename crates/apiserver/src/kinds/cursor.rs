@@ -231,6 +231,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// A quantity, written as a text or as a number; `None` where it is none.
 pub fn quantity(value: &Value) -> Option<Quantity> {
     match value {
         Value::String(text) => text.parse().ok(),

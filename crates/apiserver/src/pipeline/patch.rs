@@ -296,6 +296,7 @@ pub struct Operating {
 }
 
 impl Operating {
+    /// Operations on a tree; nothing was copied or moved yet.
     pub fn on(tree: Value) -> Operating {
         Operating {
             tree,

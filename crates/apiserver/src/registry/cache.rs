@@ -37,6 +37,7 @@ pub struct Change {
 }
 
 impl Change {
+    /// The type of the event for a watch that selects all objects.
     pub fn natural_type(&self) -> &'static str {
         match (self.deleted, &self.previous) {
             (true, _) => "DELETED",

@@ -26,6 +26,7 @@ pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 /// Bytes per frame of a streamed list.
 const CHUNK: usize = 64 << 10;
 
+/// A body that is there whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
@@ -150,6 +151,7 @@ pub fn tree_response(code: StatusCode, accept: Accept, tree: &Value) -> Response
     }
 }
 
+/// The answer of an error: its `Status`, and `Retry-After` where it says when to come again.
 pub fn error_response(accept: Accept, error: &ApiError) -> Response<Body> {
     let code = StatusCode::from_u16(error.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = tree_response(code, accept, &error.status());
@@ -231,6 +233,10 @@ fn encode_object_with(resource: &Resource, object: &Cached, accept: Accept, incl
     encode_tree(&tree, accept.encoding)
 }
 
+/// A tree in an encoding.
+///
+/// # Errors
+/// `500` when it has no protobuf.
 pub fn encode_tree(tree: &Value, encoding: Encoding) -> Result<Bytes> {
     let text = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     match encoding {
@@ -277,6 +283,10 @@ pub fn made_response(
     ))
 }
 
+/// The answer of one object in the form and version that the client accepts.
+///
+/// # Errors
+/// `406` when it cannot be had so, `500` when it cannot be written.
 pub fn object_response(
     code: StatusCode,
     resource: &Resource,

@@ -19,6 +19,10 @@ use crate::server::options::FieldValidation;
 const SHOWN: usize = 30;
 
 impl Request {
+    /// The encoding of the body, by its `Content-Type`.
+    ///
+    /// # Errors
+    /// `415` for one that is not known.
     pub fn encoding(&self) -> Result<Encoding> {
         negotiate::body_encoding(self.header("content-type"))
     }

@@ -113,6 +113,7 @@ pub struct Request {
 }
 
 impl Request {
+    /// The value of a header, if it is there and is text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }

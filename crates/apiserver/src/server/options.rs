@@ -23,6 +23,7 @@ pub enum FieldValidation {
 }
 
 impl Request {
+    /// How unknown and repeated fields are treated; they are warned of unless the client says otherwise.
     pub fn field_validation(&self) -> FieldValidation {
         match self.query.text("fieldValidation") {
             Some("Strict") => FieldValidation::Strict,

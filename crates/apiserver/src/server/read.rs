@@ -129,6 +129,10 @@ impl ListOptions {
         }
     }
 
+    /// Reads the parameters of a list.
+    ///
+    /// # Errors
+    /// `400` and `422` for values that are none or do not go together.
     pub fn parse(query: &Query) -> Result<ListOptions> {
         ListOptions::check(query)?;
         // less than none is as many as there are

@@ -17,6 +17,10 @@ pub struct Tagged {
 }
 
 impl Tagged {
+    /// A document and its tag, the digest of its bytes.
+    ///
+    /// # Errors
+    /// `500` when the tag fits into no header.
     pub fn new(bytes: Vec<u8>, media_type: &'static str) -> Result<Tagged> {
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
         let hex: String = digest.as_ref().iter().map(|b| format!("{b:02X}")).collect();
@@ -27,6 +31,10 @@ impl Tagged {
         })
     }
 
+    /// A document written as JSON.
+    ///
+    /// # Errors
+    /// As `new`.
     pub fn json(document: &Value, media_type: &'static str) -> Result<Tagged> {
         Tagged::new(document.to_string().into_bytes(), media_type)
     }

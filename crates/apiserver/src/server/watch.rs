@@ -52,6 +52,10 @@ pub struct WatchOptions {
 }
 
 impl WatchOptions {
+    /// Reads the parameters of a watch.
+    ///
+    /// # Errors
+    /// `400` and `422` for values that are none or do not go together.
     pub fn parse(query: &Query) -> Result<WatchOptions> {
         let forbid = |field: &'static str, why: &'static str| {
             Err(ApiError::invalid(

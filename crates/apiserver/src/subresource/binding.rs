@@ -15,6 +15,10 @@ use crate::server::{ApiServer, Request};
 use crate::subresource::{in_namespace, recorded};
 use crate::tree::text;
 
+/// Binds a pod to a node: `pods/binding`, or `bindings` with the pod's name in the body.
+///
+/// # Errors
+/// `400` for a body that is no binding, `409` when the pod is bound or being deleted, and all that an update fails with.
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let binding = decode_kind(request, api::schema::Schema::builtin(), &[("v1", "Binding")])?;
     let namespace = &request.info.namespace;

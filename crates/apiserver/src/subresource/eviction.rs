@@ -25,6 +25,10 @@ const ATTEMPTS: usize = 8;
 /// Evictions that a budget may have which its controller has not seen yet.
 const MOST_DISRUPTED: usize = 2000;
 
+/// Evicts a pod, unless a disruption budget keeps it.
+///
+/// # Errors
+/// `429` while the budget does not allow it, `400` for a body that is no eviction, and all that a deletion fails with.
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     // upstream still reads those of old clients
     let eviction = decode_kind(

@@ -44,6 +44,10 @@ impl Target<'_> {
     }
 }
 
+/// Passes a request on to a pod, a Service or a node.
+///
+/// # Errors
+/// `404` where there is no such object, `403` when admission refuses, `503` when nobody answers there.
 pub async fn proxy(server: &Arc<ApiServer>, served: &Served, request: Request) -> Result<Response<Body>> {
     let asked = options(served, &request);
     let mut told = asked.clone();

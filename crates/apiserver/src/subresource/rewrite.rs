@@ -44,6 +44,7 @@ const RAW: [&str; 9] = [
     "iframe", "noembed", "noframes", "noscript", "script", "style", "textarea", "title", "xmp",
 ];
 
+/// How links in the answers of a backend are changed so that they lead through this server (`transport.go`).
 pub struct Rewrite {
     /// Path under which the client reaches the backend, without a slash at the end.
     pub prefix: String,
@@ -52,6 +53,10 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
+    /// The answer with its redirect, and the links of an HTML page, changed.
+    ///
+    /// # Errors
+    /// `500` for what fits into no header, `503` when the page does not come whole.
     pub async fn response(&self, response: Response<Body>) -> Result<Response<Body>> {
         let (mut parts, body) = response.into_parts();
         let text = |name: &header::HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());

@@ -207,6 +207,10 @@ fn set(tree: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
+/// Answers a get, update or patch of `scale`.
+///
+/// # Errors
+/// `404` where there is no such object, and all that an update fails with.
 pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let resource = &served.resource;
     let (namespace, name) = (&request.info.namespace, &request.info.name);

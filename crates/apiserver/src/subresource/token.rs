@@ -28,6 +28,10 @@ const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
 const DEFAULT: i64 = 3600;
 
+/// Issues a token of a service account.
+///
+/// # Errors
+/// `400` and `422` for a request that is none, `404` where there is no such account or bound object, `409` when it was replaced.
 pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request) -> Result<Response<Body>> {
     let mut tree = decode_kind(
         request,

@@ -110,6 +110,7 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// The rows of objects of a resource; `include` says how much of each object comes along.
     pub fn of(resource: &Resource, include: Include, version: FormVersion) -> Rows {
         Rows {
             columns: columns(resource),

@@ -13,6 +13,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// A type that nothing is known of yet.
     pub fn fresh(&mut self) -> Type {
         self.types.push(None);
         Type::Variable(self.types.len() as u32 - 1)
@@ -35,6 +36,7 @@ impl Found {
         self.all_assignable(&[(to, from)])
     }
 
+    /// Whether values of each second type can stand where its first is wanted, all at once; if not, nothing is found out.
     pub fn all_assignable(&mut self, pairs: &[(&Type, &Type)]) -> bool {
         let before = self.log.len();
         let all = pairs.iter().all(|(to, from)| self.try_assign(to, from));

@@ -43,6 +43,7 @@ impl Actual<'_, '_> {
         }
     }
 
+    /// The size of the result, where it has one; 1 otherwise.
     pub fn result_size(&self) -> u64 {
         match self.result {
             Ok(value) => value.size().unwrap_or(1),
@@ -116,10 +117,12 @@ pub(crate) struct Estimate {
 }
 
 impl Estimate {
+    /// A cost, with a result whose size is not known.
     pub fn cost(cost: Range) -> Estimate {
         Estimate { cost, size: None }
     }
 
+    /// A cost, and the size of the result.
     pub fn sized(cost: Range, size: Range) -> Estimate {
         Estimate { cost, size: Some(size) }
     }

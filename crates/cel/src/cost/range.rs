@@ -3,7 +3,9 @@
 /// A least and a greatest cost or size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Range {
+    /// The least.
     pub min: u64,
+    /// The greatest.
     pub max: u64,
 }
 

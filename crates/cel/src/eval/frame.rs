@@ -66,6 +66,7 @@ pub(super) struct Frame<'p, 'a> {
 }
 
 impl<'p, 'a> Frame<'p, 'a> {
+    /// A frame before evaluation: nothing is spent.
     pub fn new(program: &'p Program, activation: &'p dyn Activation<'a>, limits: &Limits<'p>) -> Frame<'p, 'a> {
         let mut slots = Vec::new();
         slots.resize_with(program.slots, || Slot::Empty);
@@ -101,6 +102,10 @@ impl<'p, 'a> Frame<'p, 'a> {
         self.check()
     }
 
+    /// Stops what has cost too much.
+    ///
+    /// # Errors
+    /// `CostLimit`.
     pub fn check(&self) -> Result<(), Fault> {
         if self.cost > self.limit || work::is_over() {
             return Err(Fault::CostLimit);

@@ -54,6 +54,7 @@ impl Default for Limits<'_> {
 /// What came of an evaluation.
 #[derive(Debug)]
 pub struct Evaluation<'a> {
+    /// The value, or why there is none.
     pub outcome: Outcome<'a>,
     /// What it cost, also when it failed.
     pub cost: u64,

@@ -13,23 +13,32 @@ use crate::value::{Fault, Opaque, Outcome, Value, error, no_overload};
 pub struct Check {
     /// Namespace and name of the service account that is asked for; `None` for the user of the request.
     pub service_account: Option<(String, String)>,
+    /// `get`, `list` and so on.
     pub verb: String,
     /// The path of a request that is for no resource.
     pub path: Option<String>,
+    /// The group of the resource; empty for the core group.
     pub group: String,
+    /// The plural of the resource.
     pub resource: String,
+    /// `status` and the like, or empty.
     pub subresource: String,
+    /// Empty for all, and for what has none.
     pub namespace: String,
+    /// Empty for all.
     pub name: String,
     /// As written; what does not parse is for the authorizer to say.
     pub field_selector: String,
+    /// As written, too.
     pub label_selector: String,
 }
 
 /// What an authorizer answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
+    /// Whether it is allowed.
     pub allowed: bool,
+    /// The reason, in the authorizer's words.
     pub reason: String,
     /// Why it could not decide.
     pub error: Option<String>,

@@ -5,17 +5,25 @@ use serde_json::{Map, Value as Json};
 /// A part of a tree.
 #[derive(Clone, Copy)]
 pub enum View<'a> {
+    /// Nothing.
     Null,
+    /// A truth value.
     Bool(bool),
+    /// An integer.
     Int(i64),
+    /// A number with a fraction.
     Double(f64),
+    /// A text.
     String(&'a str),
+    /// A list.
     List(&'a dyn Sequence),
+    /// An object.
     Map(&'a dyn Mapping),
 }
 
 /// A list in a tree.
 pub trait Sequence: Send + Sync {
+    /// The number of items.
     fn len(&self) -> usize;
 
     /// Whether there are no items.
@@ -29,6 +37,7 @@ pub trait Sequence: Send + Sync {
 
 /// An object in a tree.
 pub trait Mapping: Send + Sync {
+    /// The number of members.
     fn len(&self) -> usize;
 
     /// Whether there are no members.

@@ -15,8 +15,11 @@ pub(crate) const MOST_MADE: usize = crate::limits::PER_CALL as usize;
 /// A list.
 #[derive(Debug, Clone)]
 pub enum List<'a> {
+    /// Items that were made.
     Values(Arc<Vec<Value<'a>>>),
+    /// Items that stand in the data.
     Data(DataList<'a>),
+    /// Lists, one after the other.
     Concat(Arc<Concat<'a>>),
     /// Lists that are sets or maps, merged.
     Keyed(Arc<Keyed<'a>>),

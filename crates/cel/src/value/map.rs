@@ -11,7 +11,9 @@ use crate::schema::Schema;
 /// A map.
 #[derive(Clone)]
 pub enum Map<'a> {
+    /// Members that were made.
     Values(Arc<Entries<'a>>),
+    /// Members that stand in the data.
     Data(DataMap<'a>),
     /// Members that are computed when they are asked for.
     Host(&'a dyn Host),

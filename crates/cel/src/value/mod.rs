@@ -33,19 +33,31 @@ use crate::types::Type;
 /// A value.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
+    /// `null`.
     Null,
+    /// A truth value.
     Bool(bool),
+    /// An integer with a sign.
     Int(i64),
+    /// An integer without one.
     Uint(u64),
+    /// A number with a fraction.
     Double(f64),
+    /// A text.
     String(Text<'a>),
+    /// Bytes.
     Bytes(Arc<[u8]>),
+    /// A point of time.
     Timestamp(Timestamp),
     /// Nanoseconds.
     Duration(i64),
+    /// A list.
     List(List<'a>),
+    /// A map.
     Map(Map<'a>),
+    /// A type, which is a value of its own.
     Type(Type),
+    /// A value that may be absent.
     Optional(Option<Arc<Value<'a>>>),
     /// An object that an expression built.
     Object(Arc<Object<'a>>),
@@ -68,7 +80,9 @@ impl fmt::Debug for Unknown<'_> {
 /// A text of the data, or one that was made.
 #[derive(Clone)]
 pub enum Text<'a> {
+    /// It stands in the data.
     Borrowed(&'a str),
+    /// It was made.
     Owned(Arc<str>),
 }
 

@@ -24,6 +24,7 @@ pub(crate) enum FormatError {
 pub struct Timestamp {
     /// Seconds since 1970 began.
     pub seconds: i64,
+    /// Nanoseconds of the second.
     pub nanos: u32,
     /// Seconds east of Greenwich that its text shows.
     pub offset: i32,

@@ -5,6 +5,7 @@ use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
+/// Prefers nodes that have the pod's images, by their size.
 pub struct ImageLocality;
 
 /// Less than this counts as nothing.

@@ -9,6 +9,7 @@ use crate::node::NodeInfo;
 use crate::pod::{AffinityTerm, PodInfo};
 use crate::snapshot::Snapshot;
 
+/// Keeps pods together or apart as their affinity to other pods says.
 pub struct InterPodAffinity;
 
 const NAME: &str = "InterPodAffinity";

@@ -5,6 +5,7 @@ use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
+/// Keeps pods to nodes that their selector and affinity match, and prefers those that they prefer.
 pub struct NodeAffinity;
 
 impl Plugin for NodeAffinity {

@@ -5,6 +5,7 @@ use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
+/// Keeps a pod to the node that it names.
 pub struct NodeName;
 
 impl Plugin for NodeName {

@@ -5,6 +5,7 @@ use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
+/// Keeps pods off nodes where their host ports are taken.
 pub struct NodePorts;
 
 impl Plugin for NodePorts {

@@ -5,6 +5,7 @@ use crate::metrics::Point;
 use crate::node::{NodeFacts, NodeInfo};
 use crate::pod::{PodInfo, Taint};
 
+/// Keeps pods off nodes that are cordoned, unless they tolerate that.
 pub struct NodeUnschedulable;
 
 fn allows(pod: &PodInfo, facts: &NodeFacts) -> bool {

@@ -8,6 +8,7 @@ use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::{PodInfo, Spread};
 
+/// Spreads pods over the values of a node label.
 pub struct PodTopologySpread;
 
 const NAME: &str = "PodTopologySpread";

@@ -4,6 +4,7 @@ use crate::framework::{ClusterEvent, Plugin, Refusal};
 use crate::metrics::Point;
 use crate::pod::PodInfo;
 
+/// Keeps pods out of the queue that have scheduling gates.
 pub struct SchedulingGates;
 
 impl Plugin for SchedulingGates {

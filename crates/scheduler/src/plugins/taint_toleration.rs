@@ -5,6 +5,7 @@ use crate::metrics::Point;
 use crate::node::NodeInfo;
 use crate::pod::PodInfo;
 
+/// Keeps pods off nodes whose taints they do not tolerate, and prefers nodes with few of those that only say so.
 pub struct TaintToleration;
 
 impl Plugin for TaintToleration {

@@ -7,6 +7,7 @@ use crate::pod::PodInfo;
 use crate::snapshot::Snapshot;
 use crate::storage::ClaimPlan;
 
+/// Keeps pods to nodes that can use their volumes, and chooses volumes for claims that wait for a pod.
 pub struct VolumeBinding;
 
 const NAME: &str = "VolumeBinding";

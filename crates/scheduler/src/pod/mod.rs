@@ -24,6 +24,7 @@ pub struct HostPort {
 }
 
 impl HostPort {
+    /// Whether both cannot be on one node: the same port and protocol, on addresses that overlap.
     pub fn conflicts(&self, other: &HostPort) -> bool {
         let any = |ip: &str| ip.is_empty() || ip == "0.0.0.0";
         self.port == other.port
@@ -32,6 +33,7 @@ impl HostPort {
     }
 }
 
+/// A toleration of a pod. Empty fields match all.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Default)]
 #[serde(default)]
 pub struct Toleration {
@@ -41,6 +43,7 @@ pub struct Toleration {
     pub effect: String,
 }
 
+/// A taint of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Default)]
 #[serde(default)]
 pub struct Taint {
@@ -50,6 +53,7 @@ pub struct Taint {
 }
 
 impl Toleration {
+    /// Whether a taint does not keep the pod off.
     pub fn tolerates(&self, taint: &Taint) -> bool {
         if !self.effect.is_empty() && self.effect != taint.effect || !self.key.is_empty() && self.key != taint.key {
             return false;
@@ -80,6 +84,7 @@ pub struct AffinityTerm {
     pub weight: i64,
 }
 
+/// A pod's affinity to other pods, required and preferred.
 #[derive(Debug, Clone, Default)]
 pub struct PodAffinity {
     pub required: Vec<AffinityTerm>,
@@ -89,6 +94,7 @@ pub struct PodAffinity {
 }
 
 impl PodAffinity {
+    /// Whether the pod says nothing of other pods.
     pub fn is_empty(&self) -> bool {
         self.required.is_empty()
             && self.required_anti.is_empty()
@@ -144,22 +150,27 @@ pub struct PodInfo {
 }
 
 impl PodInfo {
+    /// The pod's namespace.
     pub fn namespace(&self) -> &str {
         &self.object.meta.namespace
     }
 
+    /// The pod's name.
     pub fn name(&self) -> &str {
         &self.object.meta.name
     }
 
+    /// The pod's UID.
     pub fn uid(&self) -> &str {
         &self.object.meta.uid
     }
 
+    /// The value of a label, if the pod has it.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.object.meta.label(key)
     }
 
+    /// Whether one of the pod's tolerations is of a taint.
     pub fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|t| t.tolerates(taint))
     }
@@ -191,6 +202,7 @@ pub(crate) mod tests {
     use super::*;
     use serde_json::Value;
 
+    /// A pod of a tree, in the namespace `default`.
     pub fn pod(tree: Value) -> Arc<PodInfo> {
         let mut tree = tree;
         tree["metadata"]["namespace"] = "default".into();

@@ -122,6 +122,7 @@ pub fn adds_capabilities<'a>(container: &'a Value, allowed: &[&str], added: &mut
     !bad.is_empty()
 }
 
+/// The detail of a finding about capabilities that containers add.
 pub fn must_not_add(bad: &[&str], added: &BTreeSet<&str>) -> String {
     format!(
         "{} must not include {} in securityContext.capabilities.add",
@@ -214,6 +215,7 @@ fn privileged(pod: Pod<'_>) -> Finding {
     (!bad.is_empty()).then_some(("privileged", detail))
 }
 
+/// Containers see `/proc` as the runtime masks it.
 pub fn proc_mount(pod: Pod<'_>) -> Finding {
     let mut types = BTreeSet::new();
     let bad: Vec<&str> = pod
@@ -297,10 +299,12 @@ pub fn seccomp_type(context: &Value) -> Option<&str> {
     Some(text(profile, &["type"]).unwrap_or_default())
 }
 
+/// Returns whether a type of seccomp profile filters system calls.
 pub fn seccomp_is_valid(kind: &str) -> bool {
     matches!(kind, "RuntimeDefault" | "Localhost")
 }
 
+/// Seccomp profiles are those of the runtime or of a file, and never `Unconfined`.
 pub fn seccomp_profile(pod: Pod<'_>) -> Finding {
     let mut types = BTreeSet::new();
     let setters = Setters::find(pod, |context| {

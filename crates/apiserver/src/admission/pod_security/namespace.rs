@@ -18,6 +18,10 @@ const MAX_PODS: usize = 3000;
 /// How long pods are looked at.
 const MAX_TIME: Duration = Duration::from_secs(1);
 
+/// Refuses labels of a namespace that name no level or version, and warns of pods that break a level that it gets.
+///
+/// # Errors
+/// `422` for such labels.
 pub fn validate(attributes: &Attributes<'_>, tree: &Value, old: Option<&Value>) -> Result<()> {
     if !attributes.subresource.is_empty() {
         return Ok(());

@@ -39,6 +39,7 @@ impl<'a> Pod<'a> {
             .flat_map(move |list| items(spec, &[list]))
     }
 
+    /// The annotations, key and value.
     pub fn annotations(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
         let map = at(self.metadata, &["annotations"]).and_then(Value::as_object);
         map.into_iter()
@@ -46,10 +47,12 @@ impl<'a> Pod<'a> {
             .map(|(key, value)| (key.as_str(), value.as_str().unwrap_or_default()))
     }
 
+    /// The value of an annotation, if the pod has it.
     pub fn annotation(&self, key: &str) -> Option<&'a str> {
         text(self.metadata, &["annotations", key])
     }
 
+    /// Whether the pod says that it is for nodes with Windows.
     pub fn is_windows(&self) -> bool {
         text(self.spec, &["os", "name"]) == Some("windows")
     }
@@ -96,6 +99,7 @@ pub fn quoted<S: AsRef<str>>(list: impl IntoIterator<Item = S>) -> String {
     each.join(", ")
 }
 
+/// The word for one or for many things.
 pub fn plural(count: usize, one: &'static str, many: &'static str) -> &'static str {
     if count == 1 { one } else { many }
 }

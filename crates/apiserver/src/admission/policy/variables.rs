@@ -51,6 +51,7 @@ impl Host for Composed<'_> {
 }
 
 impl<'k> Composed<'k> {
+    /// The variables that were evaluated so far; none of them is read yet.
     pub fn new(known: Option<&'k Known<'k>>) -> Composed<'k> {
         Composed {
             known,

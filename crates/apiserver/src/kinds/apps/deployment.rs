@@ -42,6 +42,7 @@ const COLUMNS: &[BuiltinColumn] = &[
 /// Where a Deployment of `extensions/v1beta1` said to which revision it goes back.
 const ROLLBACK: &str = "deprecated.deployment.rollback.to";
 
+/// The fields of a strategy as Go shows it: the name there, the name in JSON, and the text of an absent one.
 pub const STRATEGY: [(&str, &str, &str); 2] = [("Type", "type", "\"\""), ("RollingUpdate", "rollingUpdate", "null")];
 
 fn validate(check: &Check) -> Errors {

@@ -55,6 +55,7 @@ fn warn(told: &mut Vec<String>, claim: &Value) {
     warn_of_spec(told, &claim["spec"], || "spec".to_owned());
 }
 
+/// Warns of a claim that asks for a part of a byte; `at` is the path of its spec. For templates of claims too.
 pub fn warn_of_spec(told: &mut Vec<String>, spec: &Value, at: impl Fn() -> String) {
     for list in ["requests", "limits"] {
         if let Some(why) = fraction(spec["resources"].get(list), "storage") {
@@ -167,6 +168,7 @@ fn claim_status(errors: &mut Errors, status: &Cursor) {
     }
 }
 
+/// Checks that a quantity is not negative.
 pub fn basic(errors: &mut Errors, at: &Cursor) {
     if let Some(q) = at.quantity().filter(api::quantity::Quantity::is_negative) {
         errors.push(at.wrong(q.value(), "must be a valid resource quantity"));

@@ -73,6 +73,7 @@ pub fn validate(check: &Check) -> Errors {
     errors
 }
 
+/// The spec that the level `catch-all` has in any case.
 pub fn fixed_level() -> Value {
     json!({ "type": "Limited", "limited": {
         "nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": { "type": "Reject" },

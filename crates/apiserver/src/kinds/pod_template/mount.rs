@@ -6,6 +6,7 @@ use crate::kinds::pod_template::Pod;
 use crate::kinds::rules::local_descending_path;
 use crate::kinds::{Cursor, Errors};
 
+/// Checks `volumeMounts` of a container: each names a volume, and no two share a path.
 pub fn mounts(errors: &mut Errors, container: &Cursor, pod: &Pod) {
     let list = container.get("volumeMounts");
     let devices = container.get("volumeDevices");
@@ -79,6 +80,7 @@ fn recursive(errors: &mut Errors, mount: &Cursor, at: &Cursor) {
     }
 }
 
+/// Checks `volumeDevices` of a container: each names a claim, and no two share a path.
 pub fn devices(errors: &mut Errors, container: &Cursor, pod: &Pod) {
     let mounts = container.get("volumeMounts");
     let (mut names, mut paths) = (HashSet::new(), HashSet::new());

@@ -169,6 +169,7 @@ fn one(errors: &mut Errors, kind: &str, at: &Cursor, volume: &Cursor, pod_name: 
     }
 }
 
+/// Checks a volume of a path on the node.
 pub fn host_path(errors: &mut Errors, at: &Cursor) {
     const KINDS: [&str; 8] = [
         "",

@@ -27,6 +27,7 @@ const HARDWARE: usize = 128;
 
 const UUID: usize = 36;
 
+/// Checks what a write of a claim's status changes.
 pub fn update(errors: &mut Errors, check: &Check) {
     let root = check.root();
     let status = root.get("status");

@@ -81,6 +81,7 @@ fn validate(check: &Check) -> Errors {
     errors
 }
 
+/// Checks the name of a provisioner; capitals count as small letters.
 pub fn provisioner(errors: &mut Errors, at: &Cursor) {
     if require(errors, at) {
         let found = api::names::qualified_name_errors(&at.text().to_lowercase());

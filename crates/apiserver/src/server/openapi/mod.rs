@@ -43,9 +43,14 @@ const JSON: &str = "application/json";
 const V2_ASKED: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+/// The beginning of references to schemas in version 3.
 pub const REFERENCE: &str = "#/components/schemas/";
 
 impl Documents {
+    /// Answers a request below `/openapi`.
+    ///
+    /// # Errors
+    /// `404` for a path that is none of these, and all that an extension server fails with when it is asked for its own document.
     pub async fn answer(&self, server: &Arc<ApiServer>, request: &Request) -> Result<Response<body::Body>> {
         let path = request.info.path.trim_end_matches('/');
         if path == "/openapi/v2" {

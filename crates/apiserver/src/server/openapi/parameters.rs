@@ -119,10 +119,12 @@ fn queries(of: &[(&str, &'static str, &str)]) -> Vec<Parameter> {
     of.iter().map(query).collect()
 }
 
+/// The parameter of every request.
 pub fn pretty() -> Vec<Parameter> {
     queries(&[PRETTY])
 }
 
+/// The parameter of a get.
 pub fn resource_version() -> Parameter {
     Parameter {
         name: "resourceVersion".to_owned(),
@@ -132,22 +134,27 @@ pub fn resource_version() -> Parameter {
     }
 }
 
+/// The parameters of lists and watches.
 pub fn list() -> Vec<Parameter> {
     [pretty(), queries(LIST)].concat()
 }
 
+/// The parameters of creations and updates.
 pub fn write() -> Vec<Parameter> {
     [pretty(), queries(WRITE)].concat()
 }
 
+/// The parameters of patches.
 pub fn patch() -> Vec<Parameter> {
     [write(), queries(&[FORCE])].concat()
 }
 
+/// The parameters of a deletion.
 pub fn delete() -> Vec<Parameter> {
     [pretty(), queries(DELETE)].concat()
 }
 
+/// The parameters of a deletion of many objects: those of both lists and deletions.
 pub fn delete_collection() -> Vec<Parameter> {
     let of_list = queries(LIST);
     let chosen = of_list
@@ -197,10 +204,12 @@ fn in_path(name: &str, text: String) -> Parameter {
     }
 }
 
+/// The name of an object in a path.
 pub fn name(kind: &str) -> Parameter {
     in_path("name", format!("name of the {kind}"))
 }
 
+/// The namespace in a path.
 pub fn namespace() -> Parameter {
     in_path(
         "namespace",
@@ -208,6 +217,7 @@ pub fn namespace() -> Parameter {
     )
 }
 
+/// The rest of a path that is passed on to a pod, Service or node.
 pub fn path() -> Parameter {
     in_path("path", "path to the resource".into())
 }

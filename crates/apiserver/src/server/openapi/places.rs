@@ -140,6 +140,7 @@ const INFO_FIELDS: &[(&str, bool)] = &[
     ("platform", true),
 ];
 
+/// The schema of the answer to `/version`.
 pub fn info(prose: &Prose) -> Value {
     let field = |(name, always): &(&str, bool)| {
         let mut field = json!({ "type": "string" });

@@ -109,6 +109,7 @@ fn duration(job: &Value) -> Value {
     }
 }
 
+/// Warns of what a job's spec asks for and hardly means; `at` is its path. For templates of CronJobs too.
 pub fn warn_of_spec(told: &mut Vec<String>, spec: &Value, at: &str) {
     let number = |key: &str| spec[key].as_i64().unwrap_or(0);
     let indexed = field(spec, "completionMode") == "Indexed";

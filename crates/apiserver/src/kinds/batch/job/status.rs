@@ -68,6 +68,7 @@ impl<'a> Change<'a> {
     }
 }
 
+/// Checks what a write of the status changes.
 pub fn update(errors: &mut Errors, check: &Check) {
     let Some(old) = check.before() else { return };
     let root = check.root();

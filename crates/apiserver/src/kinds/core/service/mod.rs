@@ -158,6 +158,7 @@ pub fn needs_health_check(service: &Value) -> bool {
     kind(service) == "LoadBalancer" && text(service, &["spec", "externalTrafficPolicy"]) == Some("Local")
 }
 
+/// Whether a Service says that it has no cluster IP.
 pub fn is_headless(service: &Value) -> bool {
     service.pointer("/spec/clusterIPs") == Some(&json!(["None"]))
 }

@@ -63,6 +63,7 @@ pub(super) struct Correlated<'a> {
 }
 
 impl<'a> Correlated<'a> {
+    /// A value and the one that it replaces, both of this schema.
     pub fn new(new: &'a Value, old: &'a Value, node: &'a Node) -> Correlated<'a> {
         Correlated {
             new,

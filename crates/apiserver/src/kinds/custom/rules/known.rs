@@ -47,6 +47,7 @@ pub(super) enum Accepted<'k> {
 }
 
 impl Accepted<'_> {
+    /// Whether the text of a rule was accepted before.
     pub fn rule(self, text: &str) -> bool {
         match self {
             Accepted::All => true,
@@ -54,6 +55,7 @@ impl Accepted<'_> {
         }
     }
 
+    /// Whether the text of a message's expression was accepted before.
     pub fn message(self, text: &str) -> bool {
         match self {
             Accepted::All => true,

@@ -29,6 +29,7 @@ impl Reason {
         all.into_iter().find(|reason| reason.name() == name)
     }
 
+    /// The reason as definitions write it.
     pub fn name(self) -> &'static str {
         match self {
             Reason::Invalid => "FieldValueInvalid",
