@@ -318,15 +318,22 @@ def written(request):
     return "/".join(filter(None, [request.get("resource", {}).get("resource"), request.get("subResource")]))
 
 
-def deduplicated(reviews):
-    """Reviews without those that are asked again alike: a deletion that upstream decided on an object of its cache begins anew when that is not the last one."""
-    return [one for at, one in enumerate(reviews) if not at or one != reviews[at - 1] or one["review"]["request"]["operation"] != "DELETE"]
+def began_anew(ours, theirs):
+    """Whether upstream only asked more often: it decides on the object of its cache first, and asks again when that was not the last one."""
+    asked = lambda one: (one["name"], one["review"]["request"]["operation"], one["review"]["request"].get("name"))
+    at = 0
+    for one, following in zip(theirs, [*theirs[1:], None]):
+        if at < len(ours) and one == ours[at]:
+            at += 1
+        elif not following or asked(following) != asked(one):
+            return False
+    return at == len(ours)
 
 
 def kinds(step, ours, theirs):
     if "reviews" not in step:
         return sorted(set(api.kinds(step, ours, theirs)))
-    if deduplicated(theirs["body"]) == ours["body"]:
+    if began_anew(ours["body"], theirs["body"]):
         return []
     names = lambda side: [one["name"][0] for one in side["body"]]
     if names(ours) != names(theirs):
