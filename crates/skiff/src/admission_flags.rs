@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 /// How long one attempt may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The API server's flags of admission.
 #[derive(Debug, Clone, Default, Args)]
 pub struct AdmissionFlags {
     /// Admission plugins that are on beside those that are on by default. Their order does not matter.
@@ -59,7 +60,10 @@ struct Server {
     path: String,
 }
 
-fn open(kubeconfig: &Path) -> Result<Box<dyn Reviewer>, String> {
+/// Why there is no answer of the server.
+type Unanswered = Box<dyn std::error::Error + Send + Sync>;
+
+fn open(kubeconfig: &Path) -> Result<Box<dyn Reviewer>, Unanswered> {
     let load = || {
         let mut config = Kubeconfig::load(kubeconfig)?.config(None)?;
         // the server's address is a whole URL: reviews go to it and not below it
@@ -70,33 +74,25 @@ fn open(kubeconfig: &Path) -> Result<Box<dyn Reviewer>, String> {
         Ok(Server { transport, path })
     };
     let loaded: client::Result<Server> = load();
-    match loaded {
-        Ok(server) => Ok(Box::new(server)),
-        Err(error) => Err(error.to_string()),
-    }
+    Ok(Box::new(loaded?))
 }
 
 impl Server {
-    async fn once(&self, review: Bytes) -> Result<(u16, Bytes), String> {
+    async fn once(&self, review: Bytes) -> Result<(u16, Bytes), Unanswered> {
         let request = Request::post(&self.path)
             .header(header::ACCEPT, "application/json, */*")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, format!("kube-apiserver/{}", crate::GIT_VERSION))
-            .body(review)
-            .map_err(|error| error.to_string())?;
-        let response = self.transport.call(request).await.map_err(|error| error.to_string())?;
+            .body(review)?;
+        let response = self.transport.call(request).await?;
         let code = response.status().as_u16();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| error.to_string())?;
+        let body = response.into_body().collect().await?;
         Ok((code, body.to_bytes()))
     }
 }
 
 impl Reviewer for Server {
-    fn post(&self, review: Bytes) -> BoxFuture<'_, Result<(u16, Bytes), String>> {
+    fn post(&self, review: Bytes) -> BoxFuture<'_, Result<(u16, Bytes), Unanswered>> {
         Box::pin(async move {
             let answered = tokio::time::timeout(TIMEOUT, self.once(review)).await;
             answered.unwrap_or_else(|_| Err("the server did not answer in time".into()))

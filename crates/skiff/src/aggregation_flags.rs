@@ -10,6 +10,7 @@ use clap::Args;
 use crate::certificates::{Certificates, FRONT_PROXY_NAME};
 use crate::server::ServerError;
 
+/// The API server's flags of extension servers and of proxies in front of it.
 #[derive(Debug, Clone, Args)]
 pub struct AggregationFlags {
     /// Send requests for extension servers to endpoints of their Services and not to the cluster IPs.
@@ -70,6 +71,7 @@ fn read(path: &Path) -> Result<String, ServerError> {
 }
 
 impl AggregationFlags {
+    /// How requests reach extension servers.
     pub fn options(&self) -> Options {
         Options {
             to_endpoints: self.enable_aggregator_routing,
@@ -125,7 +127,7 @@ impl AggregationFlags {
                 .as_deref()
                 .map(|p| p.display().to_string())
                 .unwrap_or_default(),
-            why,
+            why: why.to_string(),
         })
     }
 }

@@ -17,6 +17,9 @@ const ATTEMPTS: u32 = 5;
 const FACTOR: f64 = 1.5;
 const JITTER: f64 = 0.2;
 
+/// Why events did not reach the server.
+type Unsent = Box<dyn std::error::Error + Send + Sync>;
+
 /// The way to the server.
 pub struct Webhook {
     transport: client::HttpsTransport,
@@ -43,23 +46,22 @@ impl Webhook {
         })
     }
 
-    async fn once(&self, body: Bytes) -> Result<(), String> {
+    async fn once(&self, body: Bytes) -> Result<(), Unsent> {
         let request = Request::post(&self.path)
             .header(header::ACCEPT, "application/json, */*")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, format!("kube-apiserver/{}", crate::GIT_VERSION))
-            .body(body)
-            .map_err(|e| e.to_string())?;
-        let response = self.transport.call(request).await.map_err(|e| e.to_string())?;
+            .body(body)?;
+        let response = self.transport.call(request).await?;
         let status = response.status();
         // read whole, so that the connection can be used again
-        let body = response.into_body().collect().await.map_err(|e| e.to_string())?;
+        let body = response.into_body().collect().await?;
         if (StatusCode::OK..=StatusCode::PARTIAL_CONTENT).contains(&status) {
             return Ok(());
         }
         let said = body.to_bytes();
         let said = String::from_utf8_lossy(&said[..said.len().min(200)]).into_owned();
-        Err(format!("the server answered {status}: {said}"))
+        Err(format!("the server answered {status}: {said}").into())
     }
 }
 
@@ -84,10 +86,10 @@ fn jittered(delay: Duration) -> Duration {
 }
 
 impl Post for Webhook {
-    fn post(&self, body: Bytes) -> BoxFuture<'_, Result<(), String>> {
+    fn post(&self, body: Bytes) -> BoxFuture<'_, Result<(), Unsent>> {
         Box::pin(async move {
             let mut delay = self.initial_backoff;
-            let mut last = Err("nothing was sent".to_owned());
+            let mut last = Err("nothing was sent".into());
             for attempt in 1..=ATTEMPTS {
                 let sent = tokio::time::timeout(TIMEOUT, self.once(body.clone())).await;
                 last = sent.unwrap_or_else(|_| Err("the server did not answer in time".into()));

@@ -105,19 +105,33 @@ fn changes_outcome(new: &Value, old: Option<&Value>) -> bool {
         .any(|path| new.pointer(path) != old.and_then(|old| old.pointer(path)))
 }
 
-/// Whom a signing request is to name.
+/// Why the request in a CertificateSigningRequest cannot be read whole.
+#[derive(Debug, thiserror::Error)]
+pub enum SubjectError {
+    /// It is no base64.
+    #[error(transparent)]
+    Base64(#[from] base64::DecodeError),
+    /// It is no request: where it is wrong.
+    #[error("{0}")]
+    Parse(String),
+    /// It cannot be used for another reason.
+    #[error(transparent)]
+    Pki(PkiError),
+}
+
+/// Returns whom a signing request is to name.
 ///
 /// # Errors
-/// Why it cannot be read whole.
-pub fn subject_of(tree: &Value) -> Result<Subject, String> {
+/// When the request cannot be read whole.
+pub fn subject_of(tree: &Value) -> Result<Subject, SubjectError> {
     let request = tree
         .pointer("/spec/request")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    let pem = STANDARD.decode(request).map_err(|e| e.to_string())?;
+    let pem = STANDARD.decode(request)?;
     Subject::of_request(&pem).map_err(|error| match error {
-        PkiError::Parse { detail, .. } => detail,
-        other => other.to_string(),
+        PkiError::Parse { detail, .. } => SubjectError::Parse(detail),
+        other => SubjectError::Pki(other),
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use api::schema::Document;
 use serde_json::Value;
 
+use super::error::PluginError;
 use super::plugins;
 
 /// Plugins whose configuration has no kind of its own: it may be the whole file.
@@ -28,11 +29,42 @@ pub enum ConfigurationError {
     )]
     Read { path: String, why: String },
     #[error("failed to read plugin config: {0}")]
-    Unfit(String),
+    Unfit(#[from] FormError),
     #[error("couldn't open admission plugin configuration {path}: {why}")]
     OfPlugin { path: String, why: String },
-    #[error("couldn't init admission plugin {name:?}: {why}")]
-    Plugin { name: &'static str, why: String },
+    #[error("couldn't init admission plugin {name:?}: {source}")]
+    Plugin { name: &'static str, source: PluginError },
+}
+
+/// Why a text is no AdmissionConfiguration.
+#[derive(Debug, thiserror::Error)]
+pub enum FormError {
+    /// It is no YAML.
+    #[error(transparent)]
+    Yaml(#[from] serde_saphyr::Error),
+    /// It does not name its kind.
+    #[error("Object 'Kind' is missing in the admission control configuration")]
+    NoKind,
+    /// It does not name its version.
+    #[error("Object 'apiVersion' is missing in the admission control configuration")]
+    NoVersion,
+    /// It is of another kind.
+    #[error("no kind {kind:?} is registered for version {version:?}")]
+    Kind {
+        /// The kind that it names.
+        kind: String,
+        /// The group and version that it names.
+        version: String,
+    },
+    /// `plugins` is no list.
+    #[error("plugins: must be a list")]
+    NoList,
+    /// What stands at this path is no object.
+    #[error("{0}: must be an object")]
+    NoObject(String),
+    /// There is no field at this path.
+    #[error("strict decoding error: unknown field \"{0}\"")]
+    UnknownField(String),
 }
 
 /// What was asked for.
@@ -106,11 +138,11 @@ fn read(path: &Path) -> Result<BTreeMap<String, Value>, ConfigurationError> {
         })?;
         parse(&text).map_err(|why| ConfigurationError::OfPlugin {
             path: path.display().to_string(),
-            why,
+            why: why.to_string(),
         })
     };
     let mut files = BTreeMap::new();
-    for (name, configured) in plugins_of(&text).map_err(ConfigurationError::Unfit)? {
+    for (name, configured) in plugins_of(&text)? {
         let value = match configured {
             Configured::Inline(value) => value,
             // `join` lets an absolute path stand
@@ -122,9 +154,8 @@ fn read(path: &Path) -> Result<BTreeMap<String, Value>, ConfigurationError> {
     Ok(files)
 }
 
-fn parse(text: &str) -> Result<Value, String> {
-    let document = Document::from_yaml(text.as_bytes()).map_err(|error| error.to_string())?;
-    Ok(document.value)
+fn parse(text: &str) -> Result<Value, serde_saphyr::Error> {
+    Ok(Document::from_yaml(text.as_bytes())?.value)
 }
 
 /// Where a plugin's configuration is.
@@ -135,7 +166,7 @@ pub(crate) enum Configured {
 }
 
 /// The plugins that an AdmissionConfiguration configures.
-pub(crate) fn plugins_of(text: &str) -> Result<Vec<(String, Configured)>, String> {
+pub(crate) fn plugins_of(text: &str) -> Result<Vec<(String, Configured)>, FormError> {
     let tree = parse(text)?;
     let own = |key: &str| tree.get(key).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (own("apiVersion"), own("kind"));
@@ -147,16 +178,19 @@ pub(crate) fn plugins_of(text: &str) -> Result<Vec<(String, Configured)>, String
             .collect();
         return match (whole.is_empty(), kind, version) {
             (false, ..) => Ok(whole),
-            (true, "", _) => Err("Object 'Kind' is missing in the admission control configuration".into()),
-            (true, _, "") => Err("Object 'apiVersion' is missing in the admission control configuration".into()),
-            (true, kind, version) => Err(format!("no kind {kind:?} is registered for version {version:?}")),
+            (true, "", _) => Err(FormError::NoKind),
+            (true, _, "") => Err(FormError::NoVersion),
+            (true, kind, version) => Err(FormError::Kind {
+                kind: kind.to_owned(),
+                version: version.to_owned(),
+            }),
         };
     }
     only(&tree, "", &["apiVersion", "kind", "plugins"])?;
     let list = match tree.get("plugins") {
         None | Some(Value::Null) => &[][..],
         Some(Value::Array(list)) => list,
-        Some(_) => return Err("plugins: must be a list".into()),
+        Some(_) => return Err(FormError::NoList),
     };
     let mut found = Vec::new();
     for (i, plugin) in list.iter().enumerate() {
@@ -172,12 +206,12 @@ pub(crate) fn plugins_of(text: &str) -> Result<Vec<(String, Configured)>, String
     Ok(found)
 }
 
-fn only(tree: &Value, at: &str, fields: &[&str]) -> Result<(), String> {
+fn only(tree: &Value, at: &str, fields: &[&str]) -> Result<(), FormError> {
     let Some(map) = tree.as_object() else {
-        return Err(format!("{at}: must be an object"));
+        return Err(FormError::NoObject(at.to_owned()));
     };
     match map.keys().find(|key| !fields.contains(&key.as_str())) {
-        Some(key) => Err(format!("strict decoding error: unknown field \"{at}{key}\"")),
+        Some(key) => Err(FormError::UnknownField(format!("{at}{key}"))),
         None => Ok(()),
     }
 }
@@ -230,7 +264,10 @@ mod tests {
         ];
         assert_eq!(found.unwrap(), wanted);
         let unknown = plugins_of(&format!("{head}plugins:\n- nam: A\n")).unwrap_err();
-        assert_eq!(unknown, "strict decoding error: unknown field \"plugins[0].nam\"");
+        assert_eq!(
+            unknown.to_string(),
+            "strict decoding error: unknown field \"plugins[0].nam\""
+        );
         assert!(plugins_of("kind: Pod\napiVersion: v1\n").is_err());
         let legacy = plugins_of("imagePolicy: {kubeConfigFile: x}\n").unwrap();
         assert_eq!(legacy.len(), 2);

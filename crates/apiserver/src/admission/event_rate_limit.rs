@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::admission::error::PluginError;
 use crate::admission::{Attributes, Operation, Plugin, aggregate};
 use crate::http::status::{ApiError, Result};
 
@@ -59,17 +60,21 @@ impl EventRateLimit {
     ///
     /// # Errors
     /// In upstream's words, when it is of another kind or a limit is none.
-    pub fn new(config: Option<&Value>) -> Result<EventRateLimit, String> {
+    pub fn new(config: Option<&Value>) -> Result<EventRateLimit, PluginError> {
         let mut written = Vec::new();
         if let Some(config) = config {
             super::check_kind(config, VERSION, KIND)?;
             let limits = config.get("limits").cloned().unwrap_or_default();
-            let limits: Option<Vec<Written>> = serde_json::from_value(limits).map_err(|e| format!("limits: {e}"))?;
+            let limits: serde_json::Result<Option<Vec<Written>>> = serde_json::from_value(limits);
+            let limits = limits.map_err(|source| PluginError::Field {
+                field: "limits",
+                source,
+            })?;
             written = limits.unwrap_or_default();
         }
         let errors: Vec<String> = check(&written).iter().map(ToString::to_string).collect();
         if !errors.is_empty() {
-            return Err(aggregate(&errors));
+            return Err(PluginError::Limits(aggregate(&errors)));
         }
         let limit = |written: Written| Limit {
             kept: match (written.r#type.as_str(), written.cache_size) {
@@ -195,7 +200,7 @@ impl Plugin for EventRateLimit {
 mod tests {
     use super::*;
 
-    fn plugin(limits: &Value) -> Result<EventRateLimit, String> {
+    fn plugin(limits: &Value) -> Result<EventRateLimit, PluginError> {
         EventRateLimit::new(Some(&json!({ "kind": KIND, "apiVersion": VERSION, "limits": limits })))
     }
 
@@ -213,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_limit_has_a_type_a_rate_and_a_burst() {
-        let why = |limits: Value| plugin(&limits).err().unwrap();
+        let why = |limits: Value| plugin(&limits).err().unwrap().to_string();
         assert_eq!(why(json!([])), "limits: Invalid value: null: must not be empty");
         assert_eq!(
             why(json!([{ "type": "Cluster", "qps": 0, "burst": 1, "cacheSize": -1 }])),
@@ -221,6 +226,7 @@ mod tests {
              \"User\", limits[0].qps: Invalid value: 0: must be positive, limits[0].cacheSize: Invalid value: -1: must not be negative]"
         );
         let other = EventRateLimit::new(Some(&json!({ "kind": "Pod", "apiVersion": "v1" })));
-        assert_eq!(other.err().unwrap(), "no kind \"Pod\" is registered for version \"v1\"");
+        let why = other.err().unwrap().to_string();
+        assert_eq!(why, "no kind \"Pod\" is registered for version \"v1\"");
     }
 }

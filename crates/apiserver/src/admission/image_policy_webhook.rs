@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+use crate::admission::error::PluginError;
 use crate::admission::plugins::Context;
 use crate::admission::{Attributes, Charge, Later, Operation, Plugin};
 use crate::audit::policy::Level;
@@ -30,7 +31,25 @@ const FACTOR: f64 = 1.5;
 /// The way to the server that is asked.
 pub trait Reviewer: Send + Sync {
     /// Posts a review, and returns the code and the body of the answer; or why there is none.
-    fn post(&self, review: Bytes) -> BoxFuture<'_, Result<(u16, Bytes), String>>;
+    fn post(&self, review: Bytes) -> BoxFuture<'_, Result<(u16, Bytes), Box<dyn std::error::Error + Send + Sync>>>;
+}
+
+/// Why there is no review of a pod's images.
+#[derive(Debug, thiserror::Error)]
+enum ReviewError {
+    #[error(transparent)]
+    Unanswered(#[from] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the webhook was not asked")]
+    NotAsked,
+    #[error("the answer is no JSON: {0}")]
+    Json(serde_json::Error),
+    #[error("no kind {kind:?} is registered for version {version:?}")]
+    Kind { kind: String, version: String },
+    #[error("the status of the answer: {0}")]
+    Status(serde_json::Error),
+    /// The answer is an error, in the words of `client-go`.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Times of the configuration: whole numbers in their units; 0 stands for the default, -1 for none.
@@ -70,15 +89,24 @@ pub struct ImagePolicyWebhook {
 }
 
 /// A time of the configuration.
-fn time(name: &str, unit: Duration, value: i64, bounds: [Duration; 2], default: Duration) -> Result<Duration, String> {
+fn time(
+    field: &'static str,
+    unit: Duration,
+    value: i64,
+    bounds: [Duration; 2],
+    default: Duration,
+) -> Result<Duration, PluginError> {
     let [least, most] = bounds;
     match u32::try_from(value) {
         Err(_) if value == -1 => Ok(Duration::ZERO),
         Ok(0) => Ok(default),
         Ok(count) if (least..=most).contains(&(unit * count)) => Ok(unit * count),
-        _ => Err(format!(
-            "{name}: valid value is between {least:?} and {most:?}, got {value}"
-        )),
+        _ => Err(PluginError::Time {
+            field,
+            least,
+            most,
+            value,
+        }),
     }
 }
 
@@ -87,11 +115,13 @@ impl ImagePolicyWebhook {
     ///
     /// # Errors
     /// Without a configuration, for times out of their bounds, and for a kubeconfig that names no server.
-    pub fn new(context: &Context<'_>) -> Result<ImagePolicyWebhook, String> {
-        let config = context.config.ok_or("no config specified")?;
+    pub fn new(context: &Context<'_>) -> Result<ImagePolicyWebhook, PluginError> {
+        let config = context.config.ok_or(PluginError::Missing)?;
         let written = config.get("imagePolicy").cloned().unwrap_or_default();
-        let written: Option<Written> =
-            serde_json::from_value(written).map_err(|error| format!("imagePolicy: {error}"))?;
+        let written: Option<Written> = serde_json::from_value(written).map_err(|source| PluginError::Field {
+            field: "imagePolicy",
+            source,
+        })?;
         let written = written.unwrap_or_default();
         let (second, half_an_hour) = (Duration::from_secs(1), Duration::from_secs(30 * 60));
         let bounds = [second, half_an_hour];
@@ -130,12 +160,12 @@ impl ImagePolicyWebhook {
                     answer
                 }
                 Err(why) if self.default_allow => {
-                    tracing::warn!(why, "the image policy webhook failed and is ignored");
+                    tracing::warn!(%why, "the image policy webhook failed and is ignored");
                     asked.annotate(Level::Metadata, || (format!("{AUDIT}failed-open"), "true".into()));
                     return Ok(Charge::default());
                 }
                 // a refusal within a refusal, as upstream's
-                Err(why) => return Err(asked.refuse(pod, &asked.refuse(pod, &why).message)),
+                Err(why) => return Err(asked.refuse(pod, &asked.refuse(pod, &why.to_string()).message)),
             },
         };
         for (key, value) in &answer.audit_annotations {
@@ -179,7 +209,7 @@ impl ImagePolicyWebhook {
         answers.insert(key, (now + time, answer.clone()));
     }
 
-    async fn ask(&self, spec: &Value) -> Result<Answer, String> {
+    async fn ask(&self, spec: &Value) -> Result<Answer, ReviewError> {
         let review = json!({ "kind": "ImageReview", "apiVersion": API_VERSION, "metadata": {}, "spec": spec, "status": { "allowed": false } });
         let review = Bytes::from(review.to_string());
         let mut delay = self.backoff;
@@ -192,10 +222,10 @@ impl ImagePolicyWebhook {
                     tokio::time::sleep(delay).await;
                     delay = delay.mul_f64(FACTOR);
                 }
-                _ => return Err(problem(code, &body)),
+                _ => return Err(ReviewError::Failed(problem(code, &body))),
             }
         }
-        Err("the webhook was not asked".into())
+        Err(ReviewError::NotAsked)
     }
 }
 
@@ -223,14 +253,16 @@ fn spec(asked: &Attributes<'_>, pod: &Value) -> Value {
     spec
 }
 
-fn read(body: &[u8]) -> Result<Answer, String> {
-    let tree: Value = serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"))?;
+fn read(body: &[u8]) -> Result<Answer, ReviewError> {
+    let tree: Value = serde_json::from_slice(body).map_err(ReviewError::Json)?;
     let own = |key: &str| tree[key].as_str().unwrap_or_default();
     if (own("kind"), own("apiVersion")) != ("ImageReview", API_VERSION) {
-        let (kind, version) = (own("kind"), own("apiVersion"));
-        return Err(format!("no kind {kind:?} is registered for version {version:?}"));
+        return Err(ReviewError::Kind {
+            kind: own("kind").to_owned(),
+            version: own("apiVersion").to_owned(),
+        });
     }
-    serde_json::from_value(tree["status"].clone()).map_err(|error| format!("the status of the answer: {error}"))
+    serde_json::from_value(tree["status"].clone()).map_err(ReviewError::Status)
 }
 
 /// What `client-go` says of an answer that is an error.

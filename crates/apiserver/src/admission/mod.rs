@@ -7,6 +7,7 @@ pub mod configuration;
 mod default_class;
 mod default_toleration_seconds;
 mod deny_service_external_ips;
+pub mod error;
 mod event_rate_limit;
 mod extended_resource_toleration;
 pub mod image_policy_webhook;
@@ -49,6 +50,7 @@ use tokio::time::Instant;
 pub use resource_quota::Charge;
 
 use self::configuration::{Configuration, ConfigurationError};
+use self::error::PluginError;
 use self::plugins::{Context, KNOWN, OpenReviewer, Steps};
 
 use crate::audit::Trail;
@@ -333,7 +335,7 @@ impl Admission {
                 open_reviewer,
             };
             let name = known.name;
-            let made = (known.make)(&context).map_err(|why| ConfigurationError::Plugin { name, why })?;
+            let made = (known.make)(&context).map_err(|source| ConfigurationError::Plugin { name, source })?;
             plugins.extend(made.map(|plugin| Entry {
                 name,
                 steps: known.steps,
@@ -442,12 +444,15 @@ fn aggregate(messages: &[String]) -> String {
 ///
 /// # Errors
 /// In upstream's words, when it is of another.
-fn check_kind(config: &Value, version: &str, kind: &str) -> std::result::Result<(), String> {
+fn check_kind(config: &Value, version: &str, kind: &str) -> std::result::Result<(), PluginError> {
     let own = |key: &str| config.get(key).and_then(Value::as_str).unwrap_or_default();
     match (own("kind"), own("apiVersion")) {
-        ("", _) => Err(format!("Object 'Kind' is missing in '{config}'")),
-        (_, "") => Err(format!("Object 'apiVersion' is missing in '{config}'")),
+        ("", _) => Err(PluginError::NoKind(config.clone())),
+        (_, "") => Err(PluginError::NoVersion(config.clone())),
         (its, of) if its == kind && of == version => Ok(()),
-        (its, of) => Err(format!("no kind {its:?} is registered for version {of:?}")),
+        (its, of) => Err(PluginError::Kind {
+            kind: its.to_owned(),
+            version: of.to_owned(),
+        }),
     }
 }

@@ -84,7 +84,7 @@ impl Plugin for NodeRestriction {
             new: &wanted,
             old: evicted.as_ref().or(old),
         };
-        question.check().or_else(refuse)
+        question.check().or_else(|Refusal(why)| refuse(why))
     }
 }
 
@@ -96,7 +96,16 @@ struct Question<'a> {
     old: Option<&'a Value>,
 }
 
-type Verdict = std::result::Result<(), String>;
+/// Why a node may not do what it asks for, in upstream's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+type Verdict = std::result::Result<(), Refusal>;
+
+fn deny(why: impl Into<String>) -> Verdict {
+    Err(Refusal(why.into()))
+}
 
 impl Question<'_> {
     fn check(&self) -> Verdict {
@@ -107,10 +116,10 @@ impl Question<'_> {
             ("", "persistentvolumeclaims") => self.claims(),
             ("coordination.k8s.io", "leases") => self.leases(),
             ("storage.k8s.io", "csinodes") if self.attributes.name != self.node => {
-                Err("can only access CSINode with the same name as the requesting node".into())
+                deny("can only access CSINode with the same name as the requesting node")
             }
             ("storage.k8s.io", "csinodes") if self.attributes.subresource == "status" => {
-                Err("CSIVolumeHealth feature gate is disabled".into())
+                deny("CSIVolumeHealth feature gate is disabled")
             }
             ("resource.k8s.io", "resourceslices") => self.slices(),
             ("certificates.k8s.io", "certificatesigningrequests") => self.signing_request(),
@@ -127,20 +136,20 @@ impl Question<'_> {
         match (self.attributes.subresource, self.attributes.operation) {
             ("", Operation::Create) => self.mirror_pod(),
             ("", Operation::Delete) if self.bound_here(self.old) => Ok(()),
-            ("", Operation::Delete) => Err(format!(
+            ("", Operation::Delete) => deny(format!(
                 "node {node:?} can only delete pods with spec.nodeName set to itself"
             )),
-            ("", Operation::Update) => Err(format!(
+            ("", Operation::Update) => deny(format!(
                 "unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"
             )),
             ("status", Operation::Update) => self.pod_status(),
-            ("status", operation) => Err(format!("unexpected operation {:?}", operation.name())),
+            ("status", operation) => deny(format!("unexpected operation {:?}", operation.name())),
             ("eviction", Operation::Create) if self.bound_here(self.old) => Ok(()),
-            ("eviction", Operation::Create) => Err(format!(
+            ("eviction", Operation::Create) => deny(format!(
                 "node {node} can only evict pods with spec.nodeName set to itself"
             )),
             (_, Operation::Connect) => Ok(()),
-            (other, _) => Err(format!(
+            (other, _) => deny(format!(
                 "unexpected pod subresource {other:?}, only 'status' and 'eviction' are allowed"
             )),
         }
@@ -150,20 +159,20 @@ impl Question<'_> {
         let node = self.node;
         let annotations = self.new.pointer("/metadata/annotations");
         if annotations.is_none_or(|a| a.get(MIRROR).is_none()) {
-            return Err(format!(
+            return deny(format!(
                 "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
             ));
         }
         if !self.bound_here(Some(self.new)) {
-            return Err(format!(
+            return deny(format!(
                 "node {node:?} can only create pods with spec.nodeName set to itself"
             ));
         }
         let found = self.attributes.registry.get("", "nodes", "", node);
-        let found = found.ok_or_else(|| format!("nodes {node:?} not found"))?;
+        let found = found.ok_or_else(|| Refusal(format!("nodes {node:?} not found")))?;
         owned_by(node, &found.object.meta.uid, self.new)?;
         match object_referred_to(self.new) {
-            Some(kind) => Err(format!("node {node:?} can not create pods that reference {kind}")),
+            Some(kind) => deny(format!("node {node:?} can not create pods that reference {kind}")),
             None => Ok(()),
         }
     }
@@ -171,7 +180,7 @@ impl Question<'_> {
     fn pod_status(&self) -> Verdict {
         let node = self.node;
         if !self.bound_here(self.old) {
-            return Err(format!(
+            return deny(format!(
                 "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
             ));
         }
@@ -184,7 +193,7 @@ impl Question<'_> {
             ),
         ] {
             if self.changes(path) {
-                return Err(format!("node {node:?} cannot {what}"));
+                return deny(format!("node {node:?} cannot {what}"));
             }
         }
         Ok(())
@@ -197,14 +206,14 @@ impl Question<'_> {
     fn nodes(&self) -> Verdict {
         let (node, name) = (self.node, self.attributes.name);
         if name != node {
-            return Err(format!("node {node:?} is not allowed to modify node {name:?}"));
+            return deny(format!("node {node:?} is not allowed to modify node {name:?}"));
         }
         let configured = self.new.pointer("/spec/configSource").is_some();
         match self.attributes.operation {
-            Operation::Create if configured => Err(format!(
+            Operation::Create if configured => deny(format!(
                 "node {node:?} is not allowed to create pods with a non-nil configSource"
             )),
-            Operation::Update if configured && self.changes("/spec/configSource") => Err(format!(
+            Operation::Update if configured && self.changes("/spec/configSource") => deny(format!(
                 "node {node:?} is not allowed to update configSource to a new non-nil configSource"
             )),
             Operation::Create | Operation::Update => labels_and_taints(node, self.new, self.old),
@@ -215,10 +224,10 @@ impl Question<'_> {
     /// A node says how far a claim has grown, and nothing else.
     fn claims(&self) -> Verdict {
         if self.attributes.subresource != "status" {
-            return Err("may only update PVC status".into());
+            return deny("may only update PVC status");
         }
         if self.attributes.operation != Operation::Update {
-            return Err(format!("unexpected operation {:?}", self.attributes.operation.name()));
+            return deny(format!("unexpected operation {:?}", self.attributes.operation.name()));
         }
         let others = |tree: &Value| {
             let mut tree = tree.clone();
@@ -241,7 +250,7 @@ impl Question<'_> {
             tree
         };
         if self.old.map(others) != Some(others(self.new)) {
-            return Err(format!(
+            return deny(format!(
                 "node {:?} is not allowed to update fields other than status.quantity and status.conditions",
                 self.node
             ));
@@ -251,10 +260,10 @@ impl Question<'_> {
 
     fn leases(&self) -> Verdict {
         if self.attributes.namespace != LEASES {
-            return Err(format!("can only access leases in the {LEASES:?} system namespace"));
+            return deny(format!("can only access leases in the {LEASES:?} system namespace"));
         }
         if self.attributes.name != self.node {
-            return Err("can only access node lease with the same name as the requesting node".into());
+            return deny("can only access node lease with the same name as the requesting node");
         }
         Ok(())
     }
@@ -269,7 +278,7 @@ impl Question<'_> {
         if self.bound_here(slice) {
             return Ok(());
         }
-        Err(format!(
+        deny(format!(
             "can only {verb} ResourceSlice with the same NodeName as the requesting node"
         ))
     }
@@ -279,19 +288,20 @@ impl Question<'_> {
         if self.attributes.operation != Operation::Create || !NODE_SIGNERS.contains(&signer) {
             return Ok(());
         }
-        let subject = certificate_signers::subject_of(self.new).map_err(|why| format!("unable to parse csr: {why}"))?;
+        let subject = certificate_signers::subject_of(self.new);
+        let subject = subject.map_err(|why| Refusal(format!("unable to parse csr: {why}")))?;
         let own = format!("system:node:{}", self.node);
         if subject.common_name != own {
-            return Err(format!("can only create a node CSR with CN={own}"));
+            return deny(format!("can only create a node CSR with CN={own}"));
         }
         Ok(())
     }
 }
 
 /// A mirror pod goes with its node.
-fn owned_by(node: &str, uid: &str, pod: &Value) -> std::result::Result<(), String> {
+fn owned_by(node: &str, uid: &str, pod: &Value) -> Verdict {
     let owners = pod.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    let can_only = |what: &str| Err(format!("node {node:?} can only create pods with {what} set to itself"));
+    let can_only = |what: &str| deny(format!("node {node:?} can only create pods with {what} set to itself"));
     let owner = match owners.map(Vec::as_slice) {
         None | Some([]) => return can_only("an owner reference"),
         Some([owner]) => owner,
@@ -304,13 +314,13 @@ fn owned_by(node: &str, uid: &str, pod: &Value) -> std::result::Result<(), Strin
         return can_only("a controller owner reference");
     }
     if owner["blockOwnerDeletion"] == true {
-        return Err(format!(
+        return deny(format!(
             "node {node:?} must not set blockOwnerDeletion on an owner reference"
         ));
     }
     let given = text(owner, &["uid"]).unwrap_or_default();
     if given != uid {
-        return Err(format!("node {node} UID mismatch: expected {given} got {uid}"));
+        return deny(format!("node {node} UID mismatch: expected {given} got {uid}"));
     }
     Ok(())
 }
@@ -394,14 +404,14 @@ const PROJECTED: [(&str, &str); 5] = [
 ];
 
 /// A node does not draw pods to itself or keep them away.
-fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::result::Result<(), String> {
+fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> Verdict {
     let changed = |path: &str| old.is_some_and(|old| old.pointer(path) != tree.pointer(path));
     for (path, what) in [
         ("/spec/taints", "taints"),
         ("/metadata/ownerReferences", "ownerReferences"),
     ] {
         if changed(path) {
-            return Err(format!("node {node:?} is not allowed to modify {what}"));
+            return deny(format!("node {node:?} is not allowed to modify {what}"));
         }
     }
     let labels = |t: Option<&Value>| {
@@ -421,7 +431,7 @@ fn labels_and_taints(node: &str, tree: &Value, old: Option<&Value>) -> std::resu
         return Ok(());
     }
     let forbidden = Vec::from_iter(forbidden).join(", ");
-    Err(match old {
+    deny(match old {
         Some(_) => format!("is not allowed to modify labels: {forbidden}"),
         None => format!("node {node:?} is not allowed to set the following labels: {forbidden}"),
     })
@@ -447,7 +457,10 @@ mod tests {
     #[test]
     fn a_mirror_pod_is_owned_by_its_node_alone() {
         let owner = json!({ "apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u", "controller": true });
-        let check = |owners: Value| owned_by("n", "u", &json!({ "metadata": { "ownerReferences": owners } }));
+        let check = |owners: Value| {
+            let pod = json!({ "metadata": { "ownerReferences": owners } });
+            owned_by("n", "u", &pod).map_err(|why| why.0)
+        };
         let with = |key: &str, value: Value| {
             let mut owner = owner.clone();
             owner[key] = value;
@@ -512,12 +525,12 @@ mod tests {
         let node = |labels: Value| json!({ "metadata": { "labels": labels } });
         let made = labels_and_taints("n", &node(json!({ "k8s.io/b": "", "k8s.io/a": "" })), None);
         let why = "node \"n\" is not allowed to set the following labels: k8s.io/a, k8s.io/b";
-        assert_eq!(made, Err(why.to_owned()));
+        assert_eq!(made, deny(why));
         let changed = labels_and_taints(
             "n",
             &node(json!({ "k8s.io/a": "2" })),
             Some(&node(json!({ "k8s.io/a": "1" }))),
         );
-        assert_eq!(changed, Err("is not allowed to modify labels: k8s.io/a".to_owned()));
+        assert_eq!(changed, deny("is not allowed to modify labels: k8s.io/a"));
     }
 }

@@ -93,7 +93,7 @@ fn has_audience(registry: &Registry, namespace: &str, pod: &Value, audience: &st
             Ok(Some(driver)) => driver,
             Ok(None) => continue,
             Err(why) => {
-                unknown.push(why);
+                unknown.push(why.to_string());
                 continue;
             }
         };
@@ -102,7 +102,10 @@ fn has_audience(registry: &Registry, namespace: &str, pod: &Value, audience: &st
                 return Ok(Audience::Found);
             }
             Some(_) => {}
-            None => unknown.push(format!("csidriver.storage.k8s.io {driver:?} not found")),
+            None => {
+                let kind = "csidriver.storage.k8s.io";
+                unknown.push(Missing { kind, name: driver }.to_string());
+            }
         }
     }
     Ok(match authorization::rbac::all_of(unknown) {
@@ -111,8 +114,25 @@ fn has_audience(registry: &Registry, namespace: &str, pod: &Value, audience: &st
     })
 }
 
-/// The CSI driver of a volume: its own, or that of its claim's volume; the inner error says what is not there.
-fn driver(registry: &Registry, namespace: &str, pod: &Value, volume: &Value) -> Result<Result<Option<String>, String>> {
+/// An object on the way to a volume's driver is not there: its kind and its name.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind} {name:?} not found")]
+struct Missing {
+    kind: &'static str,
+    name: String,
+}
+
+/// The CSI driver of a volume: its own, or that of its claim's volume.
+fn driver(
+    registry: &Registry,
+    namespace: &str,
+    pod: &Value,
+    volume: &Value,
+) -> Result<Result<Option<String>, Missing>> {
+    let missing = |kind, name: &str| {
+        let name = name.to_owned();
+        Ok(Err(Missing { kind, name }))
+    };
     let pod_name = text(pod, &["metadata", "name"]).unwrap_or_default();
     let claim = if volume.pointer("/ephemeral/volumeClaimTemplate").is_some() {
         format!("{pod_name}-{}", text(volume, &["name"]).unwrap_or_default())
@@ -122,12 +142,12 @@ fn driver(registry: &Registry, namespace: &str, pod: &Value, volume: &Value) -> 
         return Ok(Ok(text(volume, &["csi", "driver"]).map(str::to_owned)));
     };
     let Some(found) = registry.get("", "persistentvolumeclaims", namespace, &claim) else {
-        return Ok(Err(format!("persistentvolumeclaim {claim:?} not found")));
+        return missing("persistentvolumeclaim", &claim);
     };
     let found = found.tree()?;
     let name = text(&found, &["spec", "volumeName"]).unwrap_or_default();
     let Some(volume) = registry.get("", "persistentvolumes", "", name) else {
-        return Ok(Err(format!("persistentvolume {name:?} not found")));
+        return missing("persistentvolume", name);
     };
     Ok(Ok(text(&volume.tree()?, &["spec", "csi", "driver"]).map(str::to_owned)))
 }

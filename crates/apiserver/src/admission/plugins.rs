@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use serde_json::Value;
 
 use super::certificate_signers::CertificateSigners;
+use super::error::PluginError;
 use super::image_policy_webhook::Reviewer;
 use super::{
     Plugin, always_deny, always_pull_images, default_class, default_toleration_seconds, deny_service_external_ips,
@@ -21,7 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 
 /// Opens the way to the server that a kubeconfig names.
-pub type OpenReviewer<'a> = &'a dyn Fn(&Path) -> Result<Box<dyn Reviewer>, String>;
+pub type OpenReviewer<'a> = &'a dyn Fn(&Path) -> Result<Box<dyn Reviewer>, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What plugins are made of.
 pub struct Context<'a> {
@@ -41,7 +42,7 @@ pub enum Steps {
     Both,
 }
 
-type Made = Result<Option<Box<dyn Plugin>>, String>;
+type Made = Result<Option<Box<dyn Plugin>>, PluginError>;
 
 /// A plugin that can be switched on and off.
 pub struct Known {
@@ -71,7 +72,7 @@ fn made(plugin: impl Plugin + 'static) -> Made {
 /// A plugin whose configuration is not built: only what it does without one can be had.
 fn plain(plugin: impl Plugin + 'static, context: &Context<'_>) -> Made {
     match context.config {
-        Some(_) => Err("a configuration of this plugin is not supported".into()),
+        Some(_) => Err(PluginError::Unsupported),
         None => made(plugin),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use api::field::FieldError;
 use serde_json::{Value, json};
 
+use crate::admission::error::PluginError;
 use crate::admission::{Attributes, Operation, Plugin};
 use crate::http::status::{ApiError, Result};
 use crate::registry::metadata;
@@ -25,14 +26,16 @@ impl PodNodeSelector {
     ///
     /// # Errors
     /// When that is not what the configuration is.
-    pub fn new(config: Option<&Value>) -> Result<PodNodeSelector, String> {
+    pub fn new(config: Option<&Value>) -> Result<PodNodeSelector, PluginError> {
+        let field = "podNodeSelectorPluginConfig";
         let given = config
-            .and_then(|config| config.get("podNodeSelectorPluginConfig"))
+            .and_then(|config| config.get(field))
             .filter(|given| !given.is_null());
         let configured = match given {
             None => BTreeMap::new(),
-            Some(given) => serde_json::from_value(given.clone())
-                .map_err(|error| format!("podNodeSelectorPluginConfig: {error}"))?,
+            Some(given) => {
+                serde_json::from_value(given.clone()).map_err(|source| PluginError::Field { field, source })?
+            }
         };
         Ok(PodNodeSelector { configured })
     }

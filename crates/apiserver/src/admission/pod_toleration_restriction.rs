@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::admission::error::PluginError;
 use crate::admission::{Attributes, Operation, Plugin, tolerations};
 use crate::http::json_text;
 use crate::http::status::{ApiError, Result};
@@ -24,7 +25,7 @@ impl PodTolerationRestriction {
     ///
     /// # Errors
     /// When it is of another kind, or a toleration is not valid.
-    pub fn new(config: Option<&Value>) -> Result<PodTolerationRestriction, String> {
+    pub fn new(config: Option<&Value>) -> Result<PodTolerationRestriction, PluginError> {
         let Some(config) = config else {
             return Ok(PodTolerationRestriction {
                 defaults: Vec::new(),
@@ -32,9 +33,10 @@ impl PodTolerationRestriction {
             });
         };
         super::check_kind(config, VERSION, KIND)?;
-        let list = |key: &str| match config.get(key).filter(|list| !list.is_null()) {
+        let list = |field: &'static str| match config.get(field).filter(|list| !list.is_null()) {
             None => Ok(Vec::new()),
-            Some(list) => serde_json::from_value::<Vec<Value>>(list.clone()).map_err(|error| format!("{key}: {error}")),
+            Some(list) => serde_json::from_value::<Vec<Value>>(list.clone())
+                .map_err(|source| PluginError::Field { field, source }),
         };
         let (defaults, allowed) = (list("default")?, list("whitelist")?);
         let mut errors = Errors::new();
@@ -47,7 +49,7 @@ impl PodTolerationRestriction {
         }
         if !errors.is_empty() {
             let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            return Err(format!("invalid config: [{}]", errors.join(" ")));
+            return Err(PluginError::Tolerations(errors.join(" ")));
         }
         Ok(PodTolerationRestriction { defaults, allowed })
     }
@@ -84,26 +86,40 @@ fn annotated(asked: &Attributes<'_>, key: &str) -> Result<Option<Vec<Value>>> {
     match namespace["metadata"]["annotations"][key].as_str() {
         None => Ok(None),
         Some("") => Ok(Some(Vec::new())),
-        Some(text) => read(text).map(Some).map_err(ApiError::plain),
+        Some(text) => read(text).map(Some).map_err(|why| ApiError::plain(why.to_string())),
     }
+}
+
+/// Why a text is no list of tolerations, in Go's words.
+#[derive(Debug, thiserror::Error)]
+enum ListError {
+    /// It is no JSON.
+    #[error("{0}")]
+    Json(String),
+    #[error("json: cannot unmarshal {given} into Go value of type {wanted}")]
+    Type { given: &'static str, wanted: &'static str },
+    #[error("json: cannot unmarshal {given} into Go struct field Toleration.{field} of type {wanted}")]
+    Field {
+        given: &'static str,
+        field: &'static str,
+        wanted: &'static str,
+    },
 }
 
 /// Reads a list of tolerations as Go does: `null` is an empty list or an empty toleration, and fields that nobody knows go.
-fn read(text: &str) -> Result<Vec<Value>, String> {
-    let tree: Value = serde_json::from_str(text).map_err(|_| json_text::problem(text.as_bytes()))?;
+fn read(text: &str) -> Result<Vec<Value>, ListError> {
+    let tree: Value = serde_json::from_str(text).map_err(|_| ListError::Json(json_text::problem(text.as_bytes())))?;
     match tree {
         Value::Null => Ok(Vec::new()),
         Value::Array(list) => list.iter().map(toleration).collect(),
-        other => {
-            let kind = json_text::kind(&other);
-            Err(format!(
-                "json: cannot unmarshal {kind} into Go value of type []v1.Toleration"
-            ))
-        }
+        other => Err(ListError::Type {
+            given: json_text::kind(&other),
+            wanted: "[]v1.Toleration",
+        }),
     }
 }
 
-fn toleration(tree: &Value) -> Result<Value, String> {
+fn toleration(tree: &Value) -> Result<Value, ListError> {
     const FIELDS: [(&str, &str); 5] = [
         ("key", "string"),
         ("operator", "v1.TolerationOperator"),
@@ -116,10 +132,10 @@ fn toleration(tree: &Value) -> Result<Value, String> {
         return Ok(made);
     }
     let Some(fields) = tree.as_object() else {
-        let kind = json_text::kind(tree);
-        return Err(format!(
-            "json: cannot unmarshal {kind} into Go value of type v1.Toleration"
-        ));
+        return Err(ListError::Type {
+            given: json_text::kind(tree),
+            wanted: "v1.Toleration",
+        });
     };
     for (field, kind) in FIELDS {
         let Some(value) = fields.get(field).filter(|value| !value.is_null()) else {
@@ -131,10 +147,11 @@ fn toleration(tree: &Value) -> Result<Value, String> {
             value.is_string()
         };
         if !fits {
-            let given = json_text::kind(value);
-            return Err(format!(
-                "json: cannot unmarshal {given} into Go struct field Toleration.{field} of type {kind}"
-            ));
+            return Err(ListError::Field {
+                given: json_text::kind(value),
+                field,
+                wanted: kind,
+            });
         }
         made[field] = value.clone();
     }
@@ -195,7 +212,7 @@ mod tests {
             ),
             ("[", "unexpected end of JSON input"),
         ] {
-            assert_eq!(read(text).unwrap_err(), why);
+            assert_eq!(read(text).unwrap_err().to_string(), why);
         }
     }
 }

@@ -6,7 +6,8 @@ use futures::future::join_all;
 use serde_json::Value;
 
 use super::api_service::{Available, Spec};
-use super::remote::{AskError, Remote};
+use super::error::RemoteError;
+use super::remote::Remote;
 use crate::http::user::{MASTERS, User};
 use crate::registry::Registry;
 use crate::registry::cached::Cached;
@@ -16,6 +17,23 @@ use crate::webhook::service::SERVICE_NAME;
 const WITHIN: Duration = Duration::from_secs(5);
 /// How often it is asked before it counts as failing: another endpoint may answer.
 const ATTEMPTS: usize = 5;
+
+/// Why a server counts as failing.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    /// The Service leads nowhere.
+    #[error(transparent)]
+    Nowhere(RemoteError),
+    #[error("failing or missing response from {url}: bad status from {url}: {code}")]
+    Status { url: String, code: u16 },
+    #[error(
+        "failing or missing response from {url}: Get {url:?}: context deadline exceeded (Client.Timeout exceeded while \
+         awaiting headers)"
+    )]
+    Timeout { url: String },
+    #[error("failing or missing response from {url}: Get {url:?}: {source}")]
+    NoAnswer { url: String, source: RemoteError },
+}
 
 /// Looks at the Service and asks the server; `None` where nobody can be asked, which upstream does not tell either.
 pub async fn check(remote: &Remote, registry: &Registry) -> Option<Available> {
@@ -29,7 +47,7 @@ pub async fn check(remote: &Remote, registry: &Registry) -> Option<Available> {
         return Some(missing);
     }
     if let Some(why) = remote.misconfigured() {
-        tracing::warn!(name = remote.spec.name, why, "an extension server cannot be asked");
+        tracing::warn!(name = remote.spec.name, %why, "an extension server cannot be asked");
         return None;
     }
     let mut failed = match ask(remote).await {
@@ -45,7 +63,7 @@ pub async fn check(remote: &Remote, registry: &Registry) -> Option<Available> {
     Some(Available {
         status: "False",
         reason: "FailedDiscoveryCheck",
-        message: failed,
+        message: failed.to_string(),
     })
 }
 
@@ -109,22 +127,22 @@ fn list<'a>(tree: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
 }
 
 /// Asks for what every extension server must have.
-async fn ask(remote: &Remote) -> Result<(), String> {
-    let url = format!("https://{}{}", remote.resolve()?, remote.spec.path());
+async fn ask(remote: &Remote) -> Result<(), CheckError> {
+    let authority = remote.resolve().map_err(CheckError::Nowhere)?;
+    let url = format!("https://{authority}{}", remote.spec.path());
     let who = User {
         name: "system:kube-aggregator".into(),
         groups: vec![MASTERS.into()],
         ..User::default()
     };
-    let why = match remote.read(&remote.spec.path(), "*/*", None, &who, WITHIN).await {
-        Ok(answer) if (200..300).contains(&answer.status.as_u16()) => return Ok(()),
-        Ok(answer) => format!("bad status from {url}: {}", answer.status.as_u16()),
-        Err(why @ AskError::TooLate) => {
-            format!("Get {url:?}: {why} (Client.Timeout exceeded while awaiting headers)")
-        }
-        Err(AskError::Failed(why)) => format!("Get {url:?}: {why}"),
-    };
-    Err(format!("failing or missing response from {url}: {why}"))
+    match remote.read(&remote.spec.path(), "*/*", None, &who, WITHIN).await {
+        Ok(answer) => match answer.status.as_u16() {
+            200..300 => Ok(()),
+            code => Err(CheckError::Status { url, code }),
+        },
+        Err(RemoteError::Deadline) => Err(CheckError::Timeout { url }),
+        Err(source) => Err(CheckError::NoAnswer { url, source }),
+    }
 }
 
 #[cfg(test)]

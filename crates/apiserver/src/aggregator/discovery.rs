@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use super::remote::{AskError, Discovery, Remote};
+use super::error::FetchError;
+use super::remote::{Discovery, Remote};
 use crate::http::user::{MASTERS, User};
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -15,7 +16,7 @@ const ACCEPT: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDis
 ///
 /// # Errors
 /// When it does not say.
-pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discovery, AskError> {
+pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discovery, FetchError> {
     let spec = &remote.spec;
     let who = User {
         name: "system:kube-aggregator".into(),
@@ -32,9 +33,9 @@ pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discov
                 ..before.clone()
             });
         }
-        (StatusCode::SERVICE_UNAVAILABLE, _) => return Err(AskError::Failed("the server is not available".into())),
+        (StatusCode::SERVICE_UNAVAILABLE, _) => return Err(FetchError::Unavailable),
         (StatusCode::OK, _) if kind.is_some_and(is_aggregated) => {
-            let list: Value = serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
+            let list: Value = serde_json::from_slice(&answer.body)?;
             return Ok(Discovery {
                 version: of_list(&list, &spec.group, &spec.version),
                 etag: answer.headers.get(header::ETAG).cloned(),
@@ -51,9 +52,12 @@ pub async fn fetch(remote: &Remote, before: Option<&Discovery>) -> Result<Discov
         .read(&spec.path(), "application/json", None, &alone, WITHIN)
         .await?;
     if answer.status != StatusCode::OK {
-        return Err(AskError::Failed(format!("{}: {}", spec.path(), answer.status)));
+        return Err(FetchError::Status {
+            path: spec.path(),
+            status: answer.status,
+        });
     }
-    let list: Value = serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
+    let list: Value = serde_json::from_slice(&answer.body)?;
     let resources = converted(list["resources"].as_array().map(Vec::as_slice).unwrap_or_default())?;
     Ok(Discovery {
         version: json!({ "version": spec.version, "resources": resources }),
@@ -101,7 +105,7 @@ fn let_kind_be(resource: &mut Value) {
 }
 
 /// `APIResourceDiscovery` of `APIResource`.
-fn converted(list: &[Value]) -> Result<Vec<Value>, String> {
+fn converted(list: &[Value]) -> Result<Vec<Value>, FetchError> {
     let text = |r: &Value, key: &str| r[key].as_str().unwrap_or_default().to_owned();
     let scope = |r: &Value| {
         if r["namespaced"] == true {
@@ -142,7 +146,7 @@ fn converted(list: &[Value]) -> Result<Vec<Value>, String> {
         };
         let parent = &mut resources[at];
         if parent["scope"] != scope(r) {
-            return Err(format!("{name} has another scope than its resource"));
+            return Err(FetchError::Scope(name.to_owned()));
         }
         let kind = if text(r, "kind").is_empty() {
             none.clone()

@@ -3,6 +3,7 @@
 pub mod api_service;
 mod availability;
 mod discovery;
+pub mod error;
 mod openapi;
 pub mod remote;
 mod worker;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 
-use super::remote::{AskError, OpenApi, Remote};
+use super::error::FetchError;
+use super::remote::{OpenApi, Remote};
 use crate::http::user::User;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -26,18 +27,22 @@ fn aggregator() -> User {
 ///
 /// # Errors
 /// When it does not say. One that has no schemas says so.
-pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, AskError> {
+pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, FetchError> {
+    let refused = |path: &str, status| {
+        let path = path.to_owned();
+        Err(FetchError::Status { path, status })
+    };
     let who = aggregator();
     let root = remote
         .read("/openapi/v3", "application/json", None, &who, WITHIN)
         .await?;
     let index = match root.status {
         StatusCode::OK => {
-            let mut root: Value = serde_json::from_slice(&root.body).map_err(|e| e.to_string())?;
+            let mut root: Value = serde_json::from_slice(&root.body)?;
             root["paths"].as_object_mut().map(std::mem::take).unwrap_or_default()
         }
         StatusCode::NOT_FOUND => Map::new(),
-        status => return Err(AskError::Failed(format!("/openapi/v3: {status}"))),
+        status => return refused("/openapi/v3", status),
     };
     let answer = remote
         .read("/openapi/v2", "application/json", before.etag.as_ref(), &who, WITHIN)
@@ -52,7 +57,7 @@ pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, AskErro
             ..OpenApi::default()
         },
         StatusCode::OK => {
-            let document: Value = serde_json::from_slice(&answer.body).map_err(|e| e.to_string())?;
+            let document: Value = serde_json::from_slice(&answer.body)?;
             let part = part(document, &format!("{}/", remote.spec.path()));
             OpenApi {
                 index,
@@ -60,7 +65,7 @@ pub async fn fetch(remote: &Remote, before: &OpenApi) -> Result<OpenApi, AskErro
                 etag: answer.headers.get(header::ETAG).cloned(),
             }
         }
-        status => return Err(AskError::Failed(format!("/openapi/v2: {status}"))),
+        status => return refused("/openapi/v2", status),
     })
 }
 

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::api_service::Spec;
+use super::error::{MisconfiguredError, RemoteError};
 use crate::egress;
 use crate::http::front_proxy::{FrontProxy, identify};
 use crate::http::user::User;
@@ -38,7 +39,7 @@ pub struct Remote {
     /// Wakes who checks it.
     pub look: Notify,
     available: AtomicBool,
-    route: Result<Route, String>,
+    route: Result<Route, MisconfiguredError>,
     said: ArcSwap<Said>,
 }
 
@@ -89,23 +90,6 @@ pub struct OpenApi {
     pub etag: Option<HeaderValue>,
 }
 
-/// Why a server has not said what it was asked.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// The document did not come whole in the time that it had. In Go's words.
-    #[error("context deadline exceeded")]
-    TooLate,
-    /// There is no way to the server, or no answer that can be used; a sentence.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<String> for AskError {
-    fn from(why: String) -> AskError {
-        AskError::Failed(why)
-    }
-}
-
 /// A document of a server.
 pub struct Document {
     pub status: StatusCode,
@@ -151,15 +135,15 @@ impl Remote {
     }
 
     /// Why there can be no connection, whoever is there.
-    pub fn misconfigured(&self) -> Option<&str> {
-        self.route.as_ref().err().map(String::as_str)
+    pub fn misconfigured(&self) -> Option<&MisconfiguredError> {
+        self.route.as_ref().err()
     }
 
     /// `host:port` to ask now.
     ///
     /// # Errors
     /// When the Service leads nowhere, in upstream's words.
-    pub fn resolve(&self) -> Result<String, String> {
+    pub fn resolve(&self) -> Result<String, RemoteError> {
         let route = self.route.as_ref().map_err(Clone::clone)?;
         let (host, port) = self.spec.service.route(&route.registry, route.to_endpoints)?;
         Ok(match host.contains(':') {
@@ -168,8 +152,9 @@ impl Remote {
         })
     }
 
-    fn connections(&self) -> Result<Arc<Connections>, String> {
-        self.route.as_ref().map_err(Clone::clone)?.connections(&self.spec)
+    fn connections(&self) -> Result<Arc<Connections>, RemoteError> {
+        let route = self.route.as_ref().map_err(Clone::clone)?;
+        Ok(route.connections(&self.spec)?)
     }
 
     /// Sends a request whose URI has the host that was resolved. One without a body that only reads is sent again when a connection
@@ -177,7 +162,7 @@ impl Remote {
     ///
     /// # Errors
     /// In Go's words, when there is no answer.
-    pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, String> {
+    pub async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, RemoteError> {
         let pool = &self.connections()?.pool;
         let repeatable = hyper::body::Body::is_end_stream(request.body())
             && matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
@@ -198,22 +183,20 @@ impl Remote {
             extras.get::<Used>().is_some_and(Used::before)
         });
         let Some(again) = again.filter(|_| kept) else {
-            return Err(problem(&error));
+            return Err(RemoteError::Failed(problem(&error)));
         };
         let response = pool.request(again).await;
-        response.map(noted).map_err(|e| problem(&e))
+        response.map(noted).map_err(|e| RemoteError::Failed(problem(&e)))
     }
 
     /// A connection for a request that changes its protocol.
     ///
     /// # Errors
     /// In Go's words, when there is none.
-    pub async fn dial(&self, authority: &str) -> Result<TlsStream<egress::Stream>, String> {
+    pub async fn dial(&self, authority: &str) -> Result<TlsStream<egress::Stream>, RemoteError> {
         let connections = self.connections()?;
-        let uri: Uri = format!("https://{authority}/")
-            .parse()
-            .map_err(|e: http::uri::InvalidUri| e.to_string())?;
-        connections.alone.clone().dial(uri).await.map_err(|e| e.to_string())
+        let uri: Uri = format!("https://{authority}/").parse()?;
+        Ok(connections.alone.clone().dial(uri).await?)
     }
 
     /// Reads a document as `who`.
@@ -227,26 +210,20 @@ impl Remote {
         etag: Option<&HeaderValue>,
         who: &User,
         within: Duration,
-    ) -> Result<Document, AskError> {
+    ) -> Result<Document, RemoteError> {
         let authority = self.resolve()?;
         let mut request = Request::new(empty());
-        *request.uri_mut() = format!("https://{authority}{path}")
-            .parse()
-            .map_err(|e: http::uri::InvalidUri| e.to_string())?;
+        *request.uri_mut() = format!("https://{authority}{path}").parse()?;
         let headers = request.headers_mut();
         headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-        headers.insert(
-            header::HOST,
-            HeaderValue::from_str(&authority).map_err(|e| e.to_string())?,
-        );
+        headers.insert(header::HOST, HeaderValue::from_str(&authority)?);
         if let Some(etag) = etag {
             headers.insert(header::IF_NONE_MATCH, etag.clone());
         }
         identify(headers, who)?;
         let reading = async {
             let (parts, body) = self.send(request).await?.into_parts();
-            let body = Limited::new(body, MAX_DOCUMENT).collect().await;
-            let body = body.map_err(|e| e.to_string())?;
+            let body = Limited::new(body, MAX_DOCUMENT).collect().await?;
             Ok(Document {
                 status: parts.status,
                 headers: parts.headers,
@@ -254,7 +231,7 @@ impl Remote {
             })
         };
         let read = tokio::time::timeout(within, reading).await;
-        read.unwrap_or(Err(AskError::TooLate))
+        read.unwrap_or(Err(RemoteError::Deadline))
     }
 }
 
@@ -264,9 +241,9 @@ impl Route {
         registry: &Arc<Registry>,
         front_proxy: &Arc<FrontProxy>,
         to_endpoints: bool,
-    ) -> Result<Route, String> {
+    ) -> Result<Route, MisconfiguredError> {
         // a bundle that is no base64 was never accepted
-        let bundle = STANDARD.decode(&spec.bundle).map_err(|e| e.to_string())?;
+        let bundle = STANDARD.decode(&spec.bundle)?;
         let connections = Connections::new(spec, &bundle, registry, front_proxy)?;
         Ok(Route {
             registry: registry.clone(),
@@ -278,7 +255,7 @@ impl Route {
     }
 
     /// Those with the certificate of now.
-    fn connections(&self, spec: &Spec) -> Result<Arc<Connections>, String> {
+    fn connections(&self, spec: &Spec) -> Result<Arc<Connections>, MisconfiguredError> {
         let current = self.connections.load_full();
         if current.certificate == self.front_proxy.renewals() {
             return Ok(current);
@@ -296,7 +273,7 @@ impl Connections {
         bundle: &[u8],
         registry: &Arc<Registry>,
         front_proxy: &FrontProxy,
-    ) -> Result<Connections, String> {
+    ) -> Result<Connections, MisconfiguredError> {
         // the number first: a certificate that is replaced meanwhile makes these connections old
         let certificate = front_proxy.renewals();
         let connector = |protocols: &[&str]| {
@@ -305,7 +282,7 @@ impl Connections {
                 any: spec.insecure,
                 own: Some(front_proxy.certificate()),
             };
-            Ok::<_, String>(Connector {
+            Ok::<_, MisconfiguredError>(Connector {
                 registry: registry.clone(),
                 target: Arc::new(Target::Asked(spec.service.clone())),
                 tls: TlsConnector::from(Arc::new(trust::configuration(trust, protocols)?)),

@@ -99,7 +99,7 @@ impl<'a> Operation<'a> {
         let name = metadata::text(service, "name").to_owned();
         let refused = |(at, port, why): Refused| {
             let path = format!("spec.ports[{at}].nodePort");
-            resource.invalid(&name, &[FieldError::invalid(path, json!(port), why)])
+            resource.invalid(&name, &[FieldError::invalid(path, json!(port), why.to_string())])
         };
         if let Some(old) = old {
             keep(service, old);
@@ -197,16 +197,14 @@ impl<'a> Operation<'a> {
     }
 
     /// Takes a port, or says why not.
-    fn take(&mut self, port: i64) -> std::result::Result<(), String> {
+    fn take(&mut self, port: i64) -> std::result::Result<(), PortError> {
         let inside = to_port(port).is_some_and(|port| self.range.contains(&port));
         if !inside && !self.dry_run {
-            let (low, high) = (self.range.start(), self.range.end());
-            return Err(format!(
-                "provided port is not in the valid range. The range of valid ports is {low}-{high}"
-            ));
+            let (low, high) = (*self.range.start(), *self.range.end());
+            return Err(PortError::Range { low, high });
         }
         if self.taken.contains(&port) || inside && self.is_taken(port) {
-            return Err("provided port is already allocated".to_owned());
+            return Err(PortError::Taken);
         }
         self.taken.push(port);
         Ok(())
@@ -231,7 +229,16 @@ impl<'a> Operation<'a> {
 }
 
 /// The place of a port in its list, its node port, and why it is not given.
-type Refused = (usize, i64, String);
+type Refused = (usize, i64, PortError);
+
+/// Why a port is not given, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum PortError {
+    #[error("provided port is not in the valid range. The range of valid ports is {low}-{high}")]
+    Range { low: u16, high: u16 },
+    #[error("provided port is already allocated")]
+    Taken,
+}
 
 /// Why the ports of a Service are not given.
 enum Problem {

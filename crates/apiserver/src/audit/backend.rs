@@ -23,7 +23,21 @@ pub enum Format {
 /// Sends lists of events to a server.
 pub trait Post: Send + Sync {
     /// Sends a body in JSON; tries again where that helps.
-    fn post(&self, body: Bytes) -> BoxFuture<'_, Result<(), String>>;
+    fn post(&self, body: Bytes) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>>;
+}
+
+/// Why events are not delivered.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    /// The log cannot be written, in Go's words.
+    #[error("{0}")]
+    Log(String),
+    #[error(transparent)]
+    Server(#[from] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Encode(#[from] serde_json::Error),
+    #[error("event is too large even after truncating")]
+    TooLarge,
 }
 
 /// What delivers events.
@@ -86,16 +100,16 @@ impl Out {
     }
 
     /// Delivers events to a log.
-    fn log(log: &LogFile, events: &[Vec<u8>]) -> Result<(), String> {
+    fn log(log: &LogFile, events: &[Vec<u8>]) -> Result<(), DeliveryError> {
         let now = Timestamp::now();
         let written = events.iter().try_for_each(|line| log.write(line, now));
-        written.map_err(|error| api::go::io_error(&error))
+        written.map_err(|error| DeliveryError::Log(api::go::io_error(&error)))
     }
 
-    async fn deliver(&self, events: &[Vec<u8>]) -> Result<(), String> {
+    async fn deliver(&self, events: &[Vec<u8>]) -> Result<(), DeliveryError> {
         match self {
             Out::Log(log, _) => Out::log(log, events),
-            Out::Webhook(post) => post.post(list(events)).await,
+            Out::Webhook(post) => Ok(post.post(list(events)).await?),
         }
     }
 }
@@ -106,9 +120,9 @@ fn list(events: &[Vec<u8>]) -> Bytes {
     [head.as_slice(), &events.join(&b','), b"]}\n"].concat().into()
 }
 
-fn note(errors: &AtomicU64, name: &str, count: usize, why: &str) {
+fn note(errors: &AtomicU64, name: &str, count: usize, why: &dyn std::error::Error) {
     errors.fetch_add(count as u64, Ordering::Relaxed);
-    tracing::error!(why, events = count, "audit events are not delivered to the {name}");
+    tracing::error!(%why, events = count, "audit events are not delivered to the {name}");
 }
 
 impl Backend {
@@ -147,15 +161,15 @@ impl Backend {
     }
 
     /// The event within the limit of its size.
-    fn encode(&self, event: &Event, moment: Moment) -> Result<Vec<u8>, String> {
-        let write = |truncated| self.out.write(event, moment, truncated).map_err(|e| e.to_string());
+    fn encode(&self, event: &Event, moment: Moment) -> Result<Vec<u8>, DeliveryError> {
+        let write = |truncated| self.out.write(event, moment, truncated);
         let large = |bytes: &[u8]| self.max_event.is_some_and(|most| bytes.len() as u64 > most);
         let mut bytes = write(false)?;
         if large(&bytes) && event.level >= Level::Request {
             bytes = write(true)?;
         }
         match large(&bytes) {
-            true => Err("event is too large even after truncating".into()),
+            true => Err(DeliveryError::TooLarge),
             false => Ok(bytes),
         }
     }
@@ -172,7 +186,7 @@ impl Backend {
         match (&self.way, &*self.out) {
             (Way::Later(batches), _) => {
                 if let Err(why) = batches.put(bytes) {
-                    note(&self.errors, self.name, 1, &why.to_string());
+                    note(&self.errors, self.name, 1, &why);
                 }
                 Delivery::Done(true)
             }
@@ -214,7 +228,7 @@ mod tests {
     struct Server(Arc<Mutex<Vec<Bytes>>>, bool);
 
     impl Post for Server {
-        fn post(&self, body: Bytes) -> BoxFuture<'_, Result<(), String>> {
+        fn post(&self, body: Bytes) -> BoxFuture<'_, Result<(), Box<dyn std::error::Error + Send + Sync>>> {
             Box::pin(async move {
                 self.0.lock().unwrap().push(body);
                 if self.1 { Ok(()) } else { Err("it broke".into()) }

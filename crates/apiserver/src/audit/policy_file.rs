@@ -49,8 +49,53 @@ pub struct GroupResources {
 pub enum PolicyError {
     #[error("loading audit policy file: failed to read file path {path:?}: open {path}: {why}")]
     Read { path: String, why: String },
-    #[error("loading audit policy file: {why}: from file {path}")]
-    Unfit { path: String, why: String },
+    #[error("loading audit policy file: {source}: from file {path}")]
+    Unfit { path: String, source: TextError },
+}
+
+/// Why a text is no policy, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub enum TextError {
+    /// It is no YAML.
+    #[error("failed decoding: {0}")]
+    Yaml(#[from] serde_saphyr::Error),
+    /// It is no object: what it is.
+    #[error(
+        "failed decoding: couldn't get version/kind; json parse error: json: cannot unmarshal {0} into Go value of type struct \
+         {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )]
+    NoObject(&'static str),
+    /// It names no version.
+    #[error("unknown group version field audit.k8s.io/__internal, Kind=Policy in policy")]
+    NoVersion,
+    /// It is of another kind.
+    #[error(
+        "failed decoding: no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+    )]
+    Kind {
+        /// The kind that it names.
+        kind: String,
+        /// The group and version that it names.
+        version: String,
+    },
+    /// A field has another type.
+    #[error("failed decoding: {0}")]
+    Type(#[from] TypeError),
+    /// Values break the rules of policies; told as field errors.
+    #[error("{0}")]
+    Rules(String),
+    /// It has no rules.
+    #[error("loaded illegal policy with 0 rules")]
+    NoRules,
+}
+
+/// A field of a policy has another type, told as Go tells it.
+#[derive(Debug, thiserror::Error)]
+#[error("json: cannot unmarshal {found} into Go struct field {field} of type {wanted}")]
+pub struct TypeError {
+    found: &'static str,
+    field: String,
+    wanted: String,
 }
 
 /// Reads a policy.
@@ -63,7 +108,7 @@ pub fn load(path: &Path) -> Result<PolicyFile, PolicyError> {
         path: shown.clone(),
         why: api::go::io_error(&error),
     })?;
-    let (policy, objections) = read(&text).map_err(|why| PolicyError::Unfit { path: shown, why })?;
+    let (policy, objections) = read(&text).map_err(|source| PolicyError::Unfit { path: shown, source })?;
     if !objections.is_empty() {
         let why = objections.join(", ");
         tracing::warn!(why, "the audit policy has errors and is read leniently");
@@ -75,50 +120,41 @@ pub fn load(path: &Path) -> Result<PolicyFile, PolicyError> {
 ///
 /// # Errors
 /// In upstream's words, as far as they name the field.
-pub fn read(text: &str) -> Result<(PolicyFile, Vec<String>), String> {
-    let failed = |why: &dyn std::fmt::Display| format!("failed decoding: {why}");
-    let document = Document::from_yaml(text.as_bytes()).map_err(|e| failed(&e))?;
+pub fn read(text: &str) -> Result<(PolicyFile, Vec<String>), TextError> {
+    let document = Document::from_yaml(text.as_bytes())?;
     let mut reader = Reader::default();
     reader.objections.extend(document.yaml_problem());
     let nothing = Map::new();
     let tree = match &document.value {
         Value::Object(tree) => tree,
         Value::Null => &nothing,
-        other => {
-            let found = json_text::kind(other);
-            return Err(failed(&format!(
-                "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type struct \
-                 {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-            )));
-        }
+        other => return Err(TextError::NoObject(json_text::kind(other))),
     };
     let said = |key: &str| tree.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let kind = said("kind").unwrap_or(KIND);
     match (kind, said("apiVersion")) {
         (KIND, Some(VERSION)) => {}
         // what names no version is read as the one that has none
-        (KIND, None) => {
-            return Err("unknown group version field audit.k8s.io/__internal, Kind=Policy in policy".into());
-        }
+        (KIND, None) => return Err(TextError::NoVersion),
         (kind, version) => {
-            let version = version.unwrap_or("audit.k8s.io/__internal");
-            return Err(failed(&format!(
-                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
-            )));
+            return Err(TextError::Kind {
+                kind: kind.to_owned(),
+                version: version.unwrap_or("audit.k8s.io/__internal").to_owned(),
+            });
         }
     }
-    let draft = reader.policy(tree).map_err(|why| failed(&why))?;
+    let draft = reader.policy(tree)?;
     let errors = draft.errors();
     if !errors.is_empty() {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        return Err(match texts.as_slice() {
+        return Err(TextError::Rules(match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
-        });
+        }));
     }
     let policy = draft.policy();
     if policy.rules.is_empty() {
-        return Err("loaded illegal policy with 0 rules".into());
+        return Err(TextError::NoRules);
     }
     Ok((policy, reader.objections))
 }
@@ -147,12 +183,15 @@ struct Reader {
 /// Where something stands: the struct and the path in it, as Go's reader names them.
 type Place<'a> = (&'a str, String);
 
-fn mismatch(found: &Value, (of, path): &Place<'_>, wanted: &str) -> String {
-    let found = json_text::kind(found);
-    format!("json: cannot unmarshal {found} into Go struct field {of}.{path} of type {wanted}")
+fn mismatch(found: &Value, (of, path): &Place<'_>, wanted: &str) -> TypeError {
+    TypeError {
+        found: json_text::kind(found),
+        field: format!("{of}.{path}"),
+        wanted: wanted.to_owned(),
+    }
 }
 
-fn text(value: &Value, place: &Place<'_>, kind: &str) -> Result<String, String> {
+fn text(value: &Value, place: &Place<'_>, kind: &str) -> Result<String, TypeError> {
     match value {
         Value::Null => Ok(String::new()),
         Value::String(text) => Ok(text.clone()),
@@ -160,7 +199,7 @@ fn text(value: &Value, place: &Place<'_>, kind: &str) -> Result<String, String> 
     }
 }
 
-fn flag(value: &Value, place: &Place<'_>) -> Result<Option<bool>, String> {
+fn flag(value: &Value, place: &Place<'_>) -> Result<Option<bool>, TypeError> {
     match value {
         Value::Null => Ok(None),
         Value::Bool(flag) => Ok(Some(*flag)),
@@ -168,7 +207,7 @@ fn flag(value: &Value, place: &Place<'_>) -> Result<Option<bool>, String> {
     }
 }
 
-fn items<'v>(value: &'v Value, place: &Place<'_>, kind: &str) -> Result<&'v [Value], String> {
+fn items<'v>(value: &'v Value, place: &Place<'_>, kind: &str) -> Result<&'v [Value], TypeError> {
     match value {
         Value::Null => Ok(&[]),
         Value::Array(items) => Ok(items),
@@ -176,12 +215,12 @@ fn items<'v>(value: &'v Value, place: &Place<'_>, kind: &str) -> Result<&'v [Val
     }
 }
 
-fn texts(value: &Value, place: &Place<'_>, kind: &str) -> Result<Vec<String>, String> {
+fn texts(value: &Value, place: &Place<'_>, kind: &str) -> Result<Vec<String>, TypeError> {
     let items = items(value, place, kind)?.iter();
     items.map(|item| text(item, place, kind)).collect()
 }
 
-fn object<'v>(value: &'v Value, place: &Place<'_>, kind: &str) -> Result<Option<&'v Map<String, Value>>, String> {
+fn object<'v>(value: &'v Value, place: &Place<'_>, kind: &str) -> Result<Option<&'v Map<String, Value>>, TypeError> {
     match value {
         Value::Null => Ok(None),
         Value::Object(map) => Ok(Some(map)),
@@ -194,7 +233,7 @@ impl Reader {
         self.objections.push(format!("unknown field {path:?}"));
     }
 
-    fn policy(&mut self, tree: &Map<String, Value>) -> Result<Draft, String> {
+    fn policy(&mut self, tree: &Map<String, Value>) -> Result<Draft, TypeError> {
         let mut draft = Draft::default();
         for (key, value) in tree {
             let place = ("Policy", key.clone());
@@ -216,7 +255,7 @@ impl Reader {
         Ok(draft)
     }
 
-    fn rule(&mut self, tree: &Map<String, Value>, n: usize) -> Result<DraftRule, String> {
+    fn rule(&mut self, tree: &Map<String, Value>, n: usize) -> Result<DraftRule, TypeError> {
         let mut draft = DraftRule::default();
         for (key, value) in tree {
             let place = ("PolicyRule", format!("rules.{key}"));
@@ -244,7 +283,7 @@ impl Reader {
         Ok(draft)
     }
 
-    fn group(&mut self, tree: &Map<String, Value>, at: &str) -> Result<GroupResources, String> {
+    fn group(&mut self, tree: &Map<String, Value>, at: &str) -> Result<GroupResources, TypeError> {
         let mut group = GroupResources::default();
         for (key, value) in tree {
             let place = ("GroupResources", format!("rules.resources.{key}"));
@@ -359,17 +398,20 @@ mod tests {
     use super::*;
 
     fn refused(rest: &str) -> String {
-        read(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rest}")).unwrap_err()
+        read(&format!("apiVersion: audit.k8s.io/v1\nkind: Policy\n{rest}"))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn what_is_no_policy_is_refused_in_upstreams_words() {
+        let why = |text: &str| read(text).unwrap_err().to_string();
         assert_eq!(
-            read("kind: Policy\napiVersion: audit.k8s.io/v1beta1").unwrap_err(),
+            why("kind: Policy\napiVersion: audit.k8s.io/v1beta1"),
             "failed decoding: no kind \"Policy\" is registered for version \"audit.k8s.io/v1beta1\" in scheme \"pkg/runtime/scheme.go:111\""
         );
         assert_eq!(
-            read("rules: []").unwrap_err(),
+            why("rules: []"),
             "unknown group version field audit.k8s.io/__internal, Kind=Policy in policy"
         );
         for (policy, want) in [

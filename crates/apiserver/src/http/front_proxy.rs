@@ -34,6 +34,31 @@ const KEY: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'|')
     .remove(b'~');
 
+/// Why a certificate cannot be shown to servers.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// The certificate or the key is no PEM.
+    #[error(transparent)]
+    Pem(#[from] rustls_pki_types::pem::Error),
+    /// The text has no certificate in it.
+    #[error("there is no certificate")]
+    Missing,
+    /// The key is of no kind that is known.
+    #[error(transparent)]
+    Key(#[from] rustls::Error),
+}
+
+/// Why a user cannot be named to a server, in Go's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// What is known of the user does not fit into the header of this name.
+    #[error("net/http: invalid header field value for {}", api::go::quote(.0))]
+    Value(String),
+    /// A key of what else is known makes no name of a header.
+    #[error("net/http: invalid header field name {}", api::go::quote(.0))]
+    Name(String),
+}
+
 /// Whom this server takes for a proxy in front of it, and by which headers it names users: the `--requestheader` flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestHeaders {
@@ -163,14 +188,13 @@ impl FrontProxy {
     ///
     /// # Errors
     /// When there is none in it, or no key.
-    pub fn show(&self, certificate: &str, key: &str) -> Result<(), String> {
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|e| e.to_string())?;
+    pub fn show(&self, certificate: &str, key: &str) -> Result<(), CertificateError> {
+        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>()?;
         if chain.is_empty() {
-            return Err("there is no certificate".into());
+            return Err(CertificateError::Missing);
         }
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| e.to_string())?;
-        let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|e| e.to_string())?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+        let key = rustls::crypto::ring::sign::any_supported_type(&key)?;
         let new = CertifiedKey::new(chain, key);
         let before = self.own.0.swap(Some(Arc::new(new.clone())));
         if before.is_none_or(|before| before.cert != new.cert) {
@@ -202,8 +226,8 @@ pub fn strip_credentials(headers: &mut HeaderMap) {
 /// Names the user to a server behind this one (`transport.SetAuthProxyHeaders`).
 ///
 /// # Errors
-/// In Go's words, when his name or what is known of him fits into no header.
-pub fn identify(headers: &mut HeaderMap, user: &User) -> Result<(), String> {
+/// When the user's name, or what else is known of the user, fits into no header.
+pub fn identify(headers: &mut HeaderMap, user: &User) -> Result<(), IdentityError> {
     const USER: &str = "x-remote-user";
     const UID: &str = "x-remote-uid";
     const GROUP: &str = "x-remote-group";
@@ -213,8 +237,7 @@ pub fn identify(headers: &mut HeaderMap, user: &User) -> Result<(), String> {
     }
     remove_prefixed(headers, EXTRA);
     let value = |shown: &str, text: &str| {
-        HeaderValue::from_bytes(text.as_bytes())
-            .map_err(|_| format!("net/http: invalid header field value for {}", api::go::quote(shown)))
+        HeaderValue::from_bytes(text.as_bytes()).map_err(|_| IdentityError::Value(shown.to_owned()))
     };
     headers.insert(USER, value("X-Remote-User", &user.name)?);
     if !user.uid.is_empty() {
@@ -226,7 +249,7 @@ pub fn identify(headers: &mut HeaderMap, user: &User) -> Result<(), String> {
     for (key, values) in &user.extra {
         let shown = format!("X-Remote-Extra-{}", utf8_percent_encode(key, KEY));
         let name = HeaderName::from_bytes(shown.as_bytes());
-        let name = name.map_err(|_| format!("net/http: invalid header field name {}", api::go::quote(&shown)))?;
+        let name = name.map_err(|_| IdentityError::Name(shown.clone()))?;
         for text in values {
             headers.append(name.clone(), value(&shown, text)?);
         }
@@ -279,7 +302,10 @@ mod tests {
         assert!(headers.is_empty());
         user.name = "a\nb".into();
         let why = identify(&mut headers, &user).unwrap_err();
-        assert_eq!(why, r#"net/http: invalid header field value for "X-Remote-User""#);
+        assert_eq!(
+            why.to_string(),
+            r#"net/http: invalid header field value for "X-Remote-User""#
+        );
     }
 
     #[test]

@@ -158,12 +158,12 @@ impl ScalePaths {
             let at = format!(".{path}");
             let value = match nested(tree, path, &at) {
                 Ok(value) => value?,
-                Err(why) => return Some(FieldError::invalid(at, json!(0), why)),
+                Err(why) => return Some(FieldError::invalid(at, json!(0), why.to_string())),
             };
             match value.as_i64() {
                 None => {
                     let why = unlike(&at, value, "int64");
-                    Some(FieldError::invalid(at, json!(0), why))
+                    Some(FieldError::invalid(at, json!(0), why.to_string()))
                 }
                 Some(n) if n < 0 => Some(FieldError::invalid(at, json!(n), "should be a non-negative integer")),
                 Some(n) if n > i64::from(i32::MAX) => {
@@ -180,7 +180,7 @@ impl ScalePaths {
                 Ok(Some(value)) => unlike(&at, value, "string"),
                 Err(why) => why,
             };
-            Some(FieldError::invalid(at, json!(""), why))
+            Some(FieldError::invalid(at, json!(""), why.to_string()))
         };
         let mut errors = Vec::new();
         if written == Written::Whole {
@@ -193,7 +193,7 @@ impl ScalePaths {
 }
 
 /// The value at a dotted path; what stands on the way must be objects.
-fn nested<'t>(tree: &'t Value, path: &str, at: &str) -> std::result::Result<Option<&'t Value>, String> {
+fn nested<'t>(tree: &'t Value, path: &str, at: &str) -> std::result::Result<Option<&'t Value>, AccessError> {
     let mut value = tree;
     for key in path.split('.').filter(|p| !p.is_empty()) {
         value = match value {
@@ -208,9 +208,23 @@ fn nested<'t>(tree: &'t Value, path: &str, at: &str) -> std::result::Result<Opti
     Ok(Some(value))
 }
 
-fn unlike(at: &str, value: &Value, wanted: &str) -> String {
-    let (shown, kind) = (api::go::sprint(value), api::go::type_of(value));
-    format!("{at} accessor error: {shown} is of the type {kind}, expected {wanted}")
+/// A value on a path has another type, told as Go's accessors tell it.
+#[derive(Debug, thiserror::Error)]
+#[error("{at} accessor error: {shown} is of the type {found}, expected {wanted}")]
+struct AccessError {
+    at: String,
+    shown: String,
+    found: &'static str,
+    wanted: &'static str,
+}
+
+fn unlike(at: &str, value: &Value, wanted: &'static str) -> AccessError {
+    AccessError {
+        at: at.to_owned(),
+        shown: api::go::sprint(value),
+        found: api::go::type_of(value),
+        wanted,
+    }
 }
 
 #[cfg(test)]

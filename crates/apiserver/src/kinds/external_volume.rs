@@ -13,17 +13,16 @@ pub enum Owner<'a> {
 
 const REGISTRY: &str = "must be a host:port pair or multiple pairs separated by commas";
 
-/// The rules of one kind of volume.
-pub fn external(errors: &mut Errors, kind: &str, at: &Cursor, owner: Owner<'_>) {
-    // errors name it as upstream's own type does
-    let renamed;
-    let at = match at.path.to_string().strip_suffix("gcePersistentDisk") {
-        Some(before) => {
-            renamed = at.named(format!("{before}persistentDisk"));
-            &renamed
-        }
-        None => at,
+/// The sources that errors name as upstream's own type does, and not as the field is called.
+const SHOWN: [(&str, &str); 1] = [("gcePersistentDisk", "persistentDisk")];
+
+/// The rules of one kind of source of a volume.
+pub fn external(errors: &mut Errors, kind: &'static str, volume: &Cursor, owner: Owner<'_>) {
+    let at = match SHOWN.iter().find(|(field, _)| *field == kind) {
+        Some((field, shown)) => volume.get(field).named(format!("{}.{shown}", volume.path)),
+        None => volume.get(kind),
     };
+    let at = &at;
     let needed: &[&str] = match kind {
         "gcePersistentDisk" => &["pdName"],
         "awsElasticBlockStore" | "cinder" | "portworxVolume" => &["volumeID"],

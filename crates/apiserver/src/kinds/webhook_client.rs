@@ -27,9 +27,22 @@ struct Url<'a> {
     fragment: &'a str,
 }
 
+/// A text is no URL, in Go's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("parse {}: {why}", api::go::quote(.text))]
+struct UrlError {
+    text: String,
+    why: String,
+}
+
 /// The parts, or what is wrong with the text.
-fn parse(text: &str) -> Result<Url<'_>, String> {
-    let refuse = |why: &str| Err(format!("parse {}: {why}", api::go::quote(text)));
+fn parse(text: &str) -> Result<Url<'_>, UrlError> {
+    let refuse = |why: &str| {
+        Err(UrlError {
+            text: text.to_owned(),
+            why: why.to_owned(),
+        })
+    };
     if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
         return refuse("net/url: invalid control character in URL");
     }

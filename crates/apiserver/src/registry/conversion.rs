@@ -16,7 +16,7 @@ use crate::kinds::Cursor;
 use crate::kinds::rules::{self, Errors};
 use crate::registry::Registry;
 use crate::registry::cached::Cached;
-use crate::webhook::Webhook;
+use crate::webhook::{CallError, ConfigError, Webhook};
 
 /// How objects move between the served and the stored version.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ const MOST_BYTES: usize = 2 << 20;
 /// The webhook of a definition.
 pub struct Converter {
     registry: Arc<Registry>,
-    way: std::result::Result<Webhook, String>,
+    way: std::result::Result<Webhook, ConfigError>,
     /// The version of reviews that both sides know.
     review: Option<&'static str>,
     /// Objects of the cache that are being converted, and when that is over: others that want the same wait for it.
@@ -157,11 +157,10 @@ impl Converter {
             return Ok(Vec::new());
         };
         let about = |text: &str| ApiError::plain(format!("conversion webhook for {} {text}", gvk(first)));
-        let failed = |why: String| about(&format!("failed: {why}"));
         let uid = self.registry.uid();
         let version = self.review;
         let version = version.ok_or_else(|| ApiError::plain("no supported conversion review versions"))?;
-        let way = self.way.as_ref().map_err(|why| ApiError::plain(why.clone()))?;
+        let way = self.way.as_ref().map_err(|why| ApiError::plain(why.to_string()))?;
         let review = Review {
             kind: KIND,
             api_version: version,
@@ -176,8 +175,10 @@ impl Converter {
         // every read and write would have room for it in its future, and hardly any needs it
         let posted = Box::pin(way.post(Bytes::from(body), deadline));
         // the room of a large answer is held until this returns
-        let (answer, _room) = posted.await.map_err(failed)?;
-        let converted = converted(answer, version, &uid).map_err(failed)?;
+        let (answer, _room) = posted
+            .await
+            .map_err(|why: CallError| about(&format!("failed: {why}")))?;
+        let converted = converted(answer, version, &uid).map_err(|why| about(&format!("failed: {why}")))?;
         let (got, expected) = (converted.len(), objects.len());
         if got != expected {
             return Err(about(&format!("returned {got} objects, expected {expected}")));
@@ -185,7 +186,7 @@ impl Converter {
         let mut done = Vec::with_capacity(expected);
         for (original, converted) in objects.iter().zip(converted) {
             // upstream asks for each object that it reads alone, and never says which of many it was
-            done.push(checked(original, converted, to).map_err(|fault| about(&fault.told()))?);
+            done.push(checked(original, converted, to).map_err(|fault| about(&fault.to_string()))?);
         }
         Ok(done)
     }
@@ -220,32 +221,56 @@ fn gvk(tree: &Value) -> String {
     format!("{}, Kind={}", text(tree, "apiVersion"), text(tree, "kind"))
 }
 
+/// Why an answer holds no objects, in upstream's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum AnswerError {
+    /// It is of another kind or version.
+    #[error("expected webhook response of {wanted}, Kind={KIND}, got {got}")]
+    Kind {
+        /// The version that was asked in.
+        wanted: String,
+        /// Its group, version and kind.
+        got: String,
+    },
+    #[error("no response provided")]
+    NoResponse,
+    /// It answers another review.
+    #[error("expected response.uid={wanted:?}, got {got:?}")]
+    Uid { wanted: String, got: String },
+    #[error("response.result.status was '{0}', not 'Success'")]
+    Status(String),
+    /// What the webhook says of its failure.
+    #[error("{0}")]
+    Failed(String),
+}
+
 /// The objects in an answer.
-fn converted(mut answer: Value, version: &str, uid: &str) -> std::result::Result<Vec<Value>, String> {
+fn converted(mut answer: Value, version: &str, uid: &str) -> std::result::Result<Vec<Value>, AnswerError> {
     // of v1beta1 neither kind nor uid was checked when it was the only one
     let strict = version.ends_with("/v1");
     if strict && (text(&answer, "kind"), text(&answer, "apiVersion")) != (KIND, version) {
         let (group, short) = api::gvk::split_api_version(text(&answer, "apiVersion"));
         let kind = text(&answer, "kind");
-        return Err(format!(
-            "expected webhook response of {version}, Kind={KIND}, got {group}/{short}, Kind={kind}"
-        ));
+        return Err(AnswerError::Kind {
+            wanted: version.to_owned(),
+            got: format!("{group}/{short}, Kind={kind}"),
+        });
     }
     let Some(response) = answer.get_mut("response").filter(|r| r.is_object()) else {
-        return Err("no response provided".into());
+        return Err(AnswerError::NoResponse);
     };
     if strict && text(response, "uid") != uid {
-        return Err(format!(
-            "expected response.uid={uid:?}, got {:?}",
-            text(response, "uid")
-        ));
+        return Err(AnswerError::Uid {
+            wanted: uid.to_owned(),
+            got: text(response, "uid").to_owned(),
+        });
     }
     let result = response.get("result").unwrap_or(&Value::Null);
     let (status, message) = (text(result, "status"), text(result, "message"));
     if status != "Success" {
         return Err(match message {
-            "" => format!("response.result.status was '{status}', not 'Success'"),
-            message => message.to_owned(),
+            "" => AnswerError::Status(status.to_owned()),
+            message => AnswerError::Failed(message.to_owned()),
         });
     }
     match response.get_mut("convertedObjects").map(Value::take) {
@@ -255,21 +280,30 @@ fn converted(mut answer: Value, version: &str, uid: &str) -> std::result::Result
 }
 
 /// What is wrong with a converted object.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Fault {
+    #[error("returned invalid object at index 0: {0}")]
     Type(String),
-    Object(String),
-    Metadata(String),
+    #[error("returned invalid object: must have the same {0}")]
+    Identity(String),
+    #[error("returned invalid metadata: {0}")]
+    Metadata(#[from] MetadataFault),
 }
 
-impl Fault {
-    fn told(&self) -> String {
-        match self {
-            Fault::Type(why) => format!("returned invalid object at index 0: {why}"),
-            Fault::Object(why) => format!("returned invalid object: {why}"),
-            Fault::Metadata(why) => format!("returned invalid metadata: {why}"),
-        }
-    }
+/// What is wrong with the metadata of a converted object.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum MetadataFault {
+    #[error("missing metadata in converted object")]
+    Missing,
+    /// The field is no object: its path and the type of its value.
+    #[error("invalid {0} of type {1} in converted object")]
+    NoObject(String, &'static str),
+    /// The value of a label or annotation is no text: its path and its type.
+    #[error("{0} must be a string, but is {1} in converted object")]
+    NoText(String, &'static str),
+    /// Labels or annotations break their rules.
+    #[error("{0}")]
+    Rules(String),
 }
 
 /// A converted object with the metadata of the original, but for labels and annotations.
@@ -292,24 +326,22 @@ fn checked(original: &Value, mut converted: Value, to: &str) -> std::result::Res
     for (key, called) in [("name", "name"), ("namespace", "namespace"), ("uid", "UID")] {
         let (had, has) = (of_metadata(original, key), of_metadata(&converted, key));
         if had != has {
-            return Err(Fault::Object(format!("must have the same {called}: {had} != {has}")));
+            return Err(Fault::Identity(format!("{called}: {had} != {has}")));
         }
     }
     let metadata = match converted.get_mut("metadata") {
-        None => return Err(Fault::Metadata("missing metadata in converted object".into())),
+        None => return Err(MetadataFault::Missing.into()),
         Some(Value::Object(metadata)) => std::mem::take(metadata),
         Some(other) => {
             let of = api::go::type_of(other);
-            return Err(Fault::Metadata(format!(
-                "invalid metadata of type {of} in converted object"
-            )));
+            return Err(MetadataFault::NoObject("metadata".into(), of).into());
         }
     };
-    converted["metadata"] = restored(original, metadata).map_err(Fault::Metadata)?;
+    converted["metadata"] = restored(original, metadata)?;
     Ok(converted)
 }
 
-fn restored(original: &Value, mut theirs: Map<String, Value>) -> std::result::Result<Value, String> {
+fn restored(original: &Value, mut theirs: Map<String, Value>) -> std::result::Result<Value, MetadataFault> {
     let mut metadata = original.get("metadata").cloned().unwrap_or_else(|| json!({}));
     for field in ["labels", "annotations"] {
         let given = match theirs.remove(field) {
@@ -320,14 +352,12 @@ fn restored(original: &Value, mut theirs: Map<String, Value>) -> std::result::Re
             Some(Value::Object(given)) => given,
             Some(other) => {
                 let of = api::go::type_of(&other);
-                return Err(format!("invalid metadata.{field} of type {of} in converted object"));
+                return Err(MetadataFault::NoObject(format!("metadata.{field}"), of));
             }
         };
         if let Some((key, value)) = given.iter().find(|(_, value)| !value.is_string()) {
             let of = api::go::type_of(value);
-            return Err(format!(
-                "metadata.{field}[{key}] must be a string, but is {of} in converted object"
-            ));
+            return Err(MetadataFault::NoText(format!("metadata.{field}[{key}]"), of));
         }
         let given = Value::Object(given);
         if metadata.get(field) != Some(&given) {
@@ -338,10 +368,10 @@ fn restored(original: &Value, mut theirs: Map<String, Value>) -> std::result::Re
             }
             if !errors.is_empty() {
                 let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                return Err(match texts.as_slice() {
+                return Err(MetadataFault::Rules(match texts.as_slice() {
                     [one] => one.clone(),
                     many => format!("[{}]", many.join(", ")),
-                });
+                }));
             }
         }
         metadata[field] = given;
@@ -377,7 +407,7 @@ mod tests {
         let with = |path: &str, value: Value| {
             let mut made = object("g/v2", json!({}));
             *made.pointer_mut(path).unwrap() = value;
-            checked(&original, made, "g/v2").unwrap_err().told()
+            checked(&original, made, "g/v2").unwrap_err().to_string()
         };
         for (path, value, want) in [
             (
@@ -423,7 +453,7 @@ mod tests {
         };
         let success = json!({ "uid": "u", "result": { "status": "Success" }, "convertedObjects": [1] });
         assert_eq!(of(success), Ok(vec![json!(1)]));
-        let told = |response: Value| of(response).unwrap_err();
+        let told = |response: Value| of(response).unwrap_err().to_string();
         assert_eq!(told(json!(null)), "no response provided");
         assert_eq!(told(json!({ "uid": "x" })), "expected response.uid=\"u\", got \"x\"");
         assert_eq!(

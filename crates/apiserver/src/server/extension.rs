@@ -9,7 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::aggregator::remote::{AskError, Outgoing, Remote, empty};
+use crate::aggregator::error::RemoteError;
+use crate::aggregator::remote::{Outgoing, Remote, empty};
 use crate::authentication::strip_websocket_token;
 use crate::http::front_proxy::{identify, strip_credentials};
 use crate::http::request_info::{Query, RequestInfo};
@@ -120,7 +121,7 @@ impl Forward<'_> {
         let sent = self.remote.send(request);
         let answer = if discovery {
             let within = tokio::time::timeout(DISCOVERY, sent).await;
-            within.unwrap_or_else(|_| Err(AskError::TooLate.to_string()))
+            within.unwrap_or(Err(RemoteError::Deadline))
         } else if is_long_running(self.info) {
             sent.await
         } else {

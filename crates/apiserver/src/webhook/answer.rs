@@ -17,6 +17,28 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Why an answer is no tree, in the words of `client-go`.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The answer is an error, told by the message of its `Status` or by its code.
+    #[error("{0}")]
+    Status(String),
+    /// The answer has no body.
+    #[error("0-length response with status code: {code} and content type: {kind}")]
+    Empty {
+        /// The status code.
+        code: u16,
+        /// The content type.
+        kind: String,
+    },
+    /// The answer begins as an object of JSON and is none.
+    #[error("couldn't get version/kind; json parse error: {0}")]
+    Json(String),
+    /// The answer is neither JSON nor YAML.
+    #[error("error converting YAML to JSON: yaml: {0}")]
+    Yaml(#[from] serde_saphyr::Error),
+}
+
 /// Bytes of a text that is no JSON and is shown.
 const SHOWN: usize = 2048;
 
@@ -31,27 +53,24 @@ impl Answer {
     ///
     /// # Errors
     /// When the answer is an error, empty, or no JSON.
-    pub fn tree(&self) -> Result<Value, String> {
+    pub fn tree(&self) -> Result<Value, AnswerError> {
         let code = self.status.as_u16();
         if !(200..=206).contains(&code) {
-            return Err(self.of_status().unwrap_or_else(|| self.unexpected(code)));
+            let told = self.of_status().unwrap_or_else(|| self.unexpected(code));
+            return Err(AnswerError::Status(told));
         }
         if self.body.is_empty() {
             let kind = self.content_type.as_deref().unwrap_or("application/json");
-            return Err(format!(
-                "0-length response with status code: {code} and content type: {kind}"
-            ));
+            return Err(AnswerError::Empty {
+                code,
+                kind: kind.to_owned(),
+            });
         }
         // what does not begin as an object may be YAML
         if self.body.trim_ascii_start().starts_with(b"{") {
-            return serde_json::from_slice(&self.body).map_err(|_| {
-                let why = json_text::problem(&self.body);
-                format!("couldn't get version/kind; json parse error: {why}")
-            });
+            return serde_json::from_slice(&self.body).map_err(|_| AnswerError::Json(json_text::problem(&self.body)));
         }
-        let document = Document::from_yaml(&self.body);
-        let document = document.map_err(|e| format!("error converting YAML to JSON: yaml: {e}"))?;
-        Ok(document.value)
+        Ok(Document::from_yaml(&self.body)?.value)
     }
 
     /// The message of a `Status` that says what went wrong.
@@ -160,9 +179,10 @@ mod tests {
                 "the server responded with the status code 302 but did not return more information",
             ),
         ] {
-            assert_eq!(answer(code, kind, body).tree().unwrap_err(), want, "{code} {body}");
+            let told = answer(code, kind, body).tree().unwrap_err();
+            assert_eq!(told.to_string(), want, "{code} {body}");
         }
-        assert_eq!(answer(206, None, "<html>").tree(), Ok("<html>".into()));
+        assert_eq!(answer(206, None, "<html>").tree().unwrap(), "<html>");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::service::Service;
+use super::service::{RouteError, Service};
 use super::trust;
 use crate::egress::{self, Way};
 use crate::registry::Registry;
@@ -49,8 +49,34 @@ pub struct Connector {
 
 /// Why there is no connection, in Go's words.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct ConnectError(String);
+pub enum ConnectError {
+    /// The Service leads nowhere.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The name of the host has no address.
+    #[error("dial tcp: lookup {0}: no such host")]
+    NoHost(String),
+    /// Nobody takes connections at the address.
+    #[error("dial tcp {address}: connect: {why}")]
+    Refused {
+        /// The host and the port.
+        address: String,
+        /// What the system says, in Go's words.
+        why: String,
+    },
+    /// There was no connection to this host and port in time.
+    #[error("dial tcp {0}: i/o timeout")]
+    Timeout(String),
+    /// No certificate can have the name of the host.
+    #[error(transparent)]
+    Name(#[from] rustls_pki_types::InvalidDnsNameError),
+    /// The server did not finish the handshake in time.
+    #[error("net/http: TLS handshake timeout")]
+    HandshakeTimeout,
+    /// The handshake failed.
+    #[error("{0}")]
+    Handshake(String),
+}
 
 /// One connection, as hyper wants it.
 pub struct Io {
@@ -89,21 +115,18 @@ impl Connector {
             }
             Target::Host { host, port } => (host.clone(), *port, host.clone()),
             Target::Service(service) => {
-                let (host, port) = service.route(&self.registry, false).map_err(ConnectError)?;
+                let (host, port) = service.route(&self.registry, false)?;
                 (host, port, service.server_name())
             }
         };
         let stream = match self.way(&host) {
-            Some(way) => through(&way, &host, port).await,
-            None => dial(&host, port).await.map(Either::Left),
+            Some(way) => through(&way, &host, port).await?,
+            None => Either::Left(dial(&host, port).await?),
         };
-        let stream = stream.map_err(ConnectError)?;
-        let server = ServerName::try_from(name.clone()).map_err(|e| ConnectError(e.to_string()))?;
+        let server = ServerName::try_from(name.clone())?;
         let shaken = timeout(HANDSHAKE, self.tls.connect(server, stream));
-        let shaken = shaken
-            .await
-            .map_err(|_| ConnectError("net/http: TLS handshake timeout".into()))?;
-        shaken.map_err(|e| ConnectError(trust::problem(&e, &name)))
+        let shaken = shaken.await.map_err(|_| ConnectError::HandshakeTimeout)?;
+        shaken.map_err(|e| ConnectError::Handshake(trust::problem(&e, &name)))
     }
 
     /// The way to an endpoint, where it is not the direct one.
@@ -126,22 +149,28 @@ impl Connector {
     }
 }
 
-async fn through(way: &Way, host: &str, port: u16) -> Result<egress::Stream, String> {
-    let why = match timeout(DIAL, way.connect(host, port)).await {
-        Ok(Ok(stream)) => return Ok(stream),
-        Ok(Err(error)) => format!("connect: {}", api::go::io_error(&error)),
-        Err(_) => "i/o timeout".to_owned(),
+async fn through(way: &Way, host: &str, port: u16) -> Result<egress::Stream, ConnectError> {
+    let address = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     };
-    Err(match host.contains(':') {
-        true => format!("dial tcp [{host}]:{port}: {why}"),
-        false => format!("dial tcp {host}:{port}: {why}"),
-    })
+    match timeout(DIAL, way.connect(host, port)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(refused(address, &error)),
+        Err(_) => Err(ConnectError::Timeout(address)),
+    }
 }
 
-async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
+fn refused(address: String, error: &std::io::Error) -> ConnectError {
+    let why = api::go::io_error(error);
+    ConnectError::Refused { address, why }
+}
+
+async fn dial(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let nowhere = || ConnectError::NoHost(host.to_owned());
     let found = tokio::net::lookup_host((host, port)).await;
-    let found = found.map_err(|_| format!("dial tcp: lookup {host}: no such host"))?;
-    let mut last = format!("dial tcp: lookup {host}: no such host");
+    let found = found.map_err(|_| nowhere())?;
+    let mut last = nowhere();
     for address in found {
         last = match timeout(DIAL, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
@@ -150,8 +179,8 @@ async fn dial(host: &str, port: u16) -> Result<TcpStream, String> {
                 }
                 return Ok(stream);
             }
-            Ok(Err(error)) => format!("dial tcp {address}: connect: {}", api::go::io_error(&error)),
-            Err(_) => format!("dial tcp {address}: i/o timeout"),
+            Ok(Err(error)) => refused(address.to_string(), &error),
+            Err(_) => ConnectError::Timeout(address.to_string()),
         };
     }
     Err(last)

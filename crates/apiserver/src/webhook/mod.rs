@@ -23,9 +23,10 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use self::answer::Answer;
+pub use self::answer::AnswerError;
 use self::connect::{Connector, Target};
 use self::service::Service;
-use self::trust::Trust;
+use self::trust::{Trust, TrustError};
 use crate::http::MAX_BODY;
 use crate::registry::Registry;
 
@@ -40,6 +41,73 @@ const RETRIES: usize = 10;
 /// Go's numbers for connections that are kept.
 const IDLE: Duration = Duration::from_secs(90);
 const IDLE_CONNECTIONS: usize = 25;
+
+/// Why a `clientConfig` leads nowhere, in upstream's words.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConfigError {
+    /// `caBundle` is no base64.
+    #[error(transparent)]
+    Bundle(#[from] base64::DecodeError),
+    /// The port of the Service is none.
+    #[error(transparent)]
+    Port(#[from] std::num::TryFromIntError),
+    /// `url` is none.
+    #[error("Unparsable URL: parse {url:?}: {why}")]
+    Url {
+        /// The text.
+        url: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is neither a Service nor a URL of HTTPS.
+    #[error("webhook configuration must have either service or URL")]
+    NoTarget,
+    /// The authorities in `caBundle` are none.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+}
+
+/// Why a webhook gave no answer, in the words of Go and `client-go`.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// There is no time left.
+    #[error("context deadline exceeded")]
+    Deadline,
+    /// No attempt was made.
+    #[error("the webhook was not asked")]
+    NotAsked,
+    /// There was no answer.
+    #[error("Post {url:?}: {why}")]
+    Post {
+        /// What was asked.
+        url: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// The answer did not come whole.
+    #[error("unexpected error when reading response body. Please retry. Original error: {0}")]
+    Body(#[from] BodyError),
+    /// The answer is no JSON.
+    #[error(transparent)]
+    Answer(#[from] AnswerError),
+}
+
+/// Why an answer did not come whole.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is too long.
+    #[error("the answer has more than {MAX_ANSWER} bytes")]
+    TooLong,
+    /// The connection ended within it.
+    #[error("unexpected EOF")]
+    Eof,
+    /// It took too long.
+    #[error("context deadline exceeded")]
+    Deadline,
+    /// This server ends, and waits for no more room.
+    #[error(transparent)]
+    Closed(#[from] tokio::sync::AcquireError),
+}
 
 /// The way to one webhook. Its connections are kept while it is.
 pub struct Webhook {
@@ -68,17 +136,17 @@ impl Webhook {
     ///
     /// # Errors
     /// In upstream's words, when it leads nowhere.
-    pub fn read(config: &Value, registry: &Arc<Registry>) -> Result<Webhook, String> {
+    pub fn read(config: &Value, registry: &Arc<Registry>) -> Result<Webhook, ConfigError> {
         let text = |path: &str| config.pointer(path).and_then(Value::as_str).unwrap_or_default();
         // a bundle that is no base64 was never accepted
-        let bundle = STANDARD.decode(text("/caBundle")).map_err(|e| e.to_string())?;
+        let bundle = STANDARD.decode(text("/caBundle"))?;
         let (target, url, local) = match config.get("service").filter(|s| s.is_object()) {
             Some(service) => {
                 let port = service.get("port").and_then(Value::as_u64).unwrap_or(443);
                 let service = Service {
                     namespace: text("/service/namespace").to_owned(),
                     name: text("/service/name").to_owned(),
-                    port: u16::try_from(port).map_err(|e| e.to_string())?,
+                    port: u16::try_from(port)?,
                 };
                 let host = format!("{}:{}", service.server_name(), service.port);
                 let url = format!("https://{host}{}", clean(text("/service/path")));
@@ -106,7 +174,7 @@ impl Webhook {
     ///
     /// # Errors
     /// In the words of Go and `client-go`, when there is no answer in time or it is no JSON.
-    pub async fn post(&self, body: Bytes, deadline: Instant) -> Result<(Value, Room), String> {
+    pub async fn post(&self, body: Bytes, deadline: Instant) -> Result<(Value, Room), CallError> {
         for attempt in 0.. {
             let (answer, room) = self.once(body.clone(), deadline).await?;
             match answer.wait().filter(|_| attempt < RETRIES) {
@@ -115,24 +183,27 @@ impl Webhook {
                     let again = Instant::now() + Duration::from_secs(seconds);
                     if again >= deadline {
                         tokio::time::sleep_until(deadline).await;
-                        return Err("context deadline exceeded".into());
+                        return Err(CallError::Deadline);
                     }
                     tokio::time::sleep_until(again).await;
                 }
             }
         }
-        Err("the webhook was not asked".into())
+        Err(CallError::NotAsked)
     }
 
-    async fn once(&self, body: Bytes, deadline: Instant) -> Result<(Answer, Room), String> {
+    async fn once(&self, body: Bytes, deadline: Instant) -> Result<(Answer, Room), CallError> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err("context deadline exceeded".into());
+            return Err(CallError::Deadline);
         }
         // the webhook is told how long it has, in whole seconds
         let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         let url = format!("{}?timeout={seconds}s", self.url);
-        let failed = |why: &str| format!("Post {url:?}: {why}");
+        let failed = |why: &str| CallError::Post {
+            url: url.clone(),
+            why: why.to_owned(),
+        };
         let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| failed(&e.to_string()))?;
         let request = Request::post(uri)
             .header(header::ACCEPT, "application/json, */*")
@@ -145,11 +216,8 @@ impl Webhook {
         let response = response.map_err(|e| failed(&problem(&e)))?;
         let (parts, body) = response.into_parts();
         let text = |name: header::HeaderName| parts.headers.get(name).and_then(|v| v.to_str().ok());
-        let unread =
-            |why: &str| format!("unexpected error when reading response body. Please retry. Original error: {why}");
         let read = timeout_at(deadline, self.whole(body)).await;
-        let read = read.unwrap_or_else(|_| Err("context deadline exceeded".into()));
-        let (body, room) = read.map_err(|why| unread(&why))?;
+        let (body, room) = read.unwrap_or(Err(BodyError::Deadline))?;
         let answer = Answer {
             status: parts.status,
             content_type: text(header::CONTENT_TYPE).filter(|t| !t.is_empty()).map(Into::into),
@@ -160,16 +228,16 @@ impl Webhook {
     }
 
     /// Reads all of an answer. Before it reads more than a little of it, it waits for room.
-    async fn whole(&self, body: Incoming) -> Result<(Bytes, Room), String> {
+    async fn whole(&self, body: Incoming) -> Result<(Bytes, Room), BodyError> {
         let (mut body, mut read, mut room) = (Limited::new(body, MAX_ANSWER), BytesMut::new(), None);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| match e.downcast_ref::<LengthLimitError>() {
-                Some(_) => format!("the answer has more than {MAX_ANSWER} bytes"),
-                None => "unexpected EOF".to_owned(),
+                Some(_) => BodyError::TooLong,
+                None => BodyError::Eof,
             })?;
             let Ok(data) = frame.into_data() else { continue };
             if room.is_none() && read.len() + data.len() > LARGE {
-                room = Some(self.large.clone().acquire_owned().await.map_err(|e| e.to_string())?);
+                room = Some(self.large.clone().acquire_owned().await?);
             }
             read.extend_from_slice(&data);
         }
@@ -213,10 +281,13 @@ pub fn problem(error: &hyper_util::client::legacy::Error) -> String {
     text
 }
 
-fn of_url(url: &str) -> Result<(Target, String, bool), String> {
-    let uri: Uri = url.parse().map_err(|e| format!("Unparsable URL: parse {url:?}: {e}"))?;
+fn of_url(url: &str) -> Result<(Target, String, bool), ConfigError> {
+    let uri: Uri = url.parse().map_err(|e: http::uri::InvalidUri| ConfigError::Url {
+        url: url.to_owned(),
+        why: e.to_string(),
+    })?;
     let (Some(host), Some("https")) = (uri.host(), uri.scheme_str()) else {
-        return Err("webhook configuration must have either service or URL".into());
+        return Err(ConfigError::NoTarget);
     };
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let loopback = bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());

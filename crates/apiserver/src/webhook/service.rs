@@ -2,10 +2,39 @@
 
 use serde_json::Value;
 
+use crate::http::status::ApiError;
 use crate::registry::Registry;
 
 /// The label by which an EndpointSlice is a Service's.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Why a Service leads nowhere, in upstream's words.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RouteError {
+    /// There is no Service of this name.
+    #[error("service {0:?} not found")]
+    NotFound(String),
+    /// The stored Service cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ApiError),
+    /// Services of this type have no address to ask.
+    #[error("unsupported service type {0:?}")]
+    Type(String),
+    /// The Service has no address of its own.
+    #[error("cannot route to service with ClusterIP \"None\"")]
+    Headless,
+    /// The Service has no such port.
+    #[error("no service port {port} found for service {service:?}")]
+    NoPort {
+        /// The number that was asked for.
+        port: u16,
+        /// The Service's name.
+        service: String,
+    },
+    /// None of the Service's endpoints is ready.
+    #[error("no endpoints available for service {0:?}")]
+    NoEndpoints(String),
+}
 
 /// A Service and one of its ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +55,7 @@ impl Service {
     ///
     /// # Errors
     /// When there is no such Service, port, address or endpoint.
-    pub fn route(&self, registry: &Registry, to_endpoints: bool) -> Result<(String, u16), String> {
+    pub fn route(&self, registry: &Registry, to_endpoints: bool) -> Result<(String, u16), RouteError> {
         match to_endpoints || registry.egress.has_pods() {
             true => self.resolve_endpoint(registry),
             false => self.resolve(registry),
@@ -50,31 +79,39 @@ impl Service {
         own.filter_map(|slice| slice.tree().ok()).collect()
     }
 
+    fn tree(&self, registry: &Registry) -> Result<Value, RouteError> {
+        let found = registry.get("", "services", &self.namespace, &self.name);
+        let found = found.ok_or_else(|| RouteError::NotFound(self.name.clone()))?;
+        Ok(found.tree()?)
+    }
+
+    fn no_port(&self) -> RouteError {
+        RouteError::NoPort {
+            port: self.port,
+            service: self.name.clone(),
+        }
+    }
+
     /// The Service's own host and port.
     ///
     /// # Errors
     /// When there is no such Service, port or address.
-    fn resolve(&self, registry: &Registry) -> Result<(String, u16), String> {
-        let found = registry.get("", "services", &self.namespace, &self.name);
-        let found = found.ok_or_else(|| format!("service {:?} not found", self.name))?;
-        let tree = found.tree().map_err(|e| e.to_string())?;
+    fn resolve(&self, registry: &Registry) -> Result<(String, u16), RouteError> {
+        let tree = self.tree(registry)?;
         let text = |path: &str| tree.pointer(path).and_then(Value::as_str).unwrap_or_default();
         match text("/spec/type") {
             "ClusterIP" | "LoadBalancer" | "NodePort" => {}
             "ExternalName" => return Ok((text("/spec/externalName").to_owned(), self.port)),
-            other => return Err(format!("unsupported service type {other:?}")),
+            other => return Err(RouteError::Type(other.to_owned())),
         }
         let address = text("/spec/clusterIP");
         if address == "None" {
-            return Err("cannot route to service with ClusterIP \"None\"".into());
+            return Err(RouteError::Headless);
         }
         let ports = tree.pointer("/spec/ports").and_then(Value::as_array);
         let has = |port: &Value| port["port"].as_u64() == Some(u64::from(self.port));
         if !ports.into_iter().flatten().any(has) {
-            return Err(format!(
-                "no service port {} found for service {:?}",
-                self.port, self.name
-            ));
+            return Err(self.no_port());
         }
         Ok((address.to_owned(), self.port))
     }
@@ -83,21 +120,19 @@ impl Service {
     ///
     /// # Errors
     /// When there is no such Service or port, or no endpoint.
-    fn resolve_endpoint(&self, registry: &Registry) -> Result<(String, u16), String> {
-        let found = registry.get("", "services", &self.namespace, &self.name);
-        let found = found.ok_or_else(|| format!("service {:?} not found", self.name))?;
-        let service = found.tree().map_err(|e| e.to_string())?;
+    fn resolve_endpoint(&self, registry: &Registry) -> Result<(String, u16), RouteError> {
+        let service = self.tree(registry)?;
         match service
             .pointer("/spec/type")
             .and_then(Value::as_str)
             .unwrap_or_default()
         {
             "ClusterIP" | "LoadBalancer" | "NodePort" => {}
-            other => return Err(format!("unsupported service type {other:?}")),
+            other => return Err(RouteError::Type(other.to_owned())),
         }
         let number = u64::from(self.port);
         let port = list(&service, "/spec/ports").find(|p| p["port"].as_u64() == Some(number));
-        let port = port.ok_or_else(|| format!("no service port {number} found for service {:?}", self.name))?;
+        let port = port.ok_or_else(|| self.no_port())?;
         let port = port["name"].as_str().unwrap_or_default();
         let family = service
             .pointer("/spec/ipFamilies/0")
@@ -115,7 +150,7 @@ impl Service {
                 return Ok((all[at].0.to_owned(), all[at].1));
             }
         }
-        Err(format!("no endpoints available for service {:?}", self.name))
+        Err(RouteError::NoEndpoints(self.name.clone()))
     }
 }
 

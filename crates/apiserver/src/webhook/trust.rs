@@ -3,9 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::ResolvesClientCert;
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, VerifierBuilderError, WebPkiServerVerifier};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
@@ -19,6 +18,20 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+
+/// Why there is no configuration of connections.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TrustError {
+    /// A bundle holds no certificate.
+    #[error("unable to load root certificates: unable to parse bytes as PEM block")]
+    NoCertificate,
+    /// The library has none of the versions of TLS.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
+    /// The library cannot check certificates against the authorities.
+    #[error(transparent)]
+    Verifier(#[from] VerifierBuilderError),
+}
 
 /// Who vouches for a server, and who asks it.
 #[derive(Default)]
@@ -35,17 +48,14 @@ pub struct Trust<'a> {
 ///
 /// # Errors
 /// When the bundle holds no certificate.
-pub fn configuration(trust: Trust<'_>, protocols: &[&str]) -> Result<ClientConfig, String> {
+pub fn configuration(trust: Trust<'_>, protocols: &[&str]) -> Result<ClientConfig, TrustError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match trust.any {
         true => Arc::new(pki::AcceptAny(provider.clone())),
         false => Arc::new(Verifier::of(trust.bundle, &provider)?),
     };
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder
-        .map_err(|e| e.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier);
+    let builder = builder?.dangerous().with_custom_certificate_verifier(verifier);
     let mut config = match trust.own {
         Some(own) => builder.with_client_cert_resolver(own),
         None => builder.with_no_client_auth(),
@@ -53,10 +63,11 @@ pub fn configuration(trust: Trust<'_>, protocols: &[&str]) -> Result<ClientConfi
     config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(config)
 }
-fn of_bundle(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+
+fn of_bundle(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let found: Vec<_> = CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok).collect();
     if found.is_empty() {
-        return Err("unable to load root certificates: unable to parse bytes as PEM block".into());
+        return Err(TrustError::NoCertificate);
     }
     Ok(found)
 }
@@ -77,7 +88,7 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn of(bundle: &[u8], provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Verifier, String> {
+    fn of(bundle: &[u8], provider: &Arc<rustls::crypto::CryptoProvider>) -> Result<Verifier, TrustError> {
         let authorities = match bundle.is_empty() {
             true => of_machine(),
             false => of_bundle(bundle)?,
@@ -89,7 +100,7 @@ impl Verifier {
             true => None,
             false => {
                 let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build();
-                Some(built.map_err(|e| e.to_string())?)
+                Some(built?)
             }
         };
         Ok(Verifier {

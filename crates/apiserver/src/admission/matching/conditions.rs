@@ -9,14 +9,19 @@ use serde_json::Value;
 use crate::admission::Attributes;
 use crate::authorization::{self, Authorizer};
 use crate::http::user::User;
-use crate::kinds::admissionregistration::expression::{self, Setting};
+use crate::kinds::admissionregistration::expression::{self, ExpressionError, Setting};
 
 /// One condition.
 #[derive(Debug)]
 struct Condition {
     text: Box<str>,
-    program: Result<Program, String>,
+    program: Result<Program, ExpressionError>,
 }
+
+/// Why conditions are neither true nor false: what went wrong with each, in upstream's words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConditionError(String);
 
 /// Conditions, and what becomes of a request that some of them have no answer for.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl Conditions {
     ///
     /// # Errors
     /// What went wrong with those that are neither true nor false, if that is to refuse the request.
-    pub fn hold<'a>(&self, variables: &(impl Activation<'a> + ?Sized)) -> Result<bool, String> {
+    pub fn hold<'a>(&self, variables: &(impl Activation<'a> + ?Sized)) -> Result<bool, ConditionError> {
         let mut left = cel::limits::MATCH_CONDITIONS_BUDGET;
         let mut errors = Vec::new();
         for condition in &self.all {
@@ -89,17 +94,17 @@ impl Conditions {
         self.failed(errors)
     }
 
-    fn failed(&self, mut errors: Vec<String>) -> Result<bool, String> {
+    fn failed(&self, mut errors: Vec<String>) -> Result<bool, ConditionError> {
         if !self.fails {
             return Ok(false);
         }
         // what is said twice is said once
         let mut said = std::collections::HashSet::new();
         errors.retain(|error| said.insert(error.clone()));
-        Err(match errors.as_slice() {
+        Err(ConditionError(match errors.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
-        })
+        }))
     }
 }
 
@@ -205,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    fn hold(expressions: &[&str], fails: bool, object: &Value) -> Result<bool, String> {
+    fn hold(expressions: &[&str], fails: bool, object: &Value) -> Result<bool, ConditionError> {
         let conditions: Vec<Value> = expressions
             .iter()
             .map(|e| json!({ "name": "x", "expression": e }))
@@ -223,7 +228,7 @@ mod tests {
         assert_eq!(hold(&["object.b == 1", "object.a == 2"], true, &object), Ok(false));
         assert_eq!(hold(&["object.b == 1", "true"], false, &object), Ok(false));
         let why = hold(&["object.b == 1", "true"], true, &object).unwrap_err();
-        assert_eq!(why, "expression 'object.b == 1' resulted in error: no such key: b");
+        assert_eq!(why.0, "expression 'object.b == 1' resulted in error: no such key: b");
     }
 
     #[test]
@@ -231,7 +236,7 @@ mod tests {
         let object = json!({ "l": vec![0; 1000] });
         let dear = "object.l.all(a, object.l.all(b, a == b || a != b)) || true";
         let why = hold(&[dear; 4], true, &object).unwrap_err();
-        assert!(why.contains("cost"), "{why}");
+        assert!(why.0.contains("cost"), "{why}");
         assert_eq!(hold(&[dear; 4], false, &object), Ok(false));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use api::selectors::LabelSelector;
+use api::selectors::{LabelSelector, SelectorError};
 use serde_json::Value;
 
 use super::rule::{Asked, Rule};
@@ -12,7 +12,7 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::resource::Resource;
 
 /// A selector, or why there is none.
-type Selector = std::result::Result<LabelSelector, String>;
+type Selector = std::result::Result<LabelSelector, SelectorError>;
 
 /// Rules and selectors.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Criteria {
     pub fn read(tree: &Value, rules: &str) -> Criteria {
         let selector = |key: &str| match tree.get(key) {
             None | Some(Value::Null) => Ok(LabelSelector::default()),
-            Some(selector) => LabelSelector::from_tree(selector).map_err(|e| e.to_string()),
+            Some(selector) => LabelSelector::from_tree(selector),
         };
         Criteria {
             rules: Rule::read_all(tree, rules),

@@ -1,5 +1,6 @@
 //! A policy and a binding, compiled.
 
+use api::selectors::{LabelSelector, SelectorError};
 use cel::{Program, Type};
 use serde_json::Value;
 
@@ -7,6 +8,7 @@ use super::mutation::Mutation;
 use crate::admission::Attributes;
 use crate::admission::matching::{Conditions, Criteria};
 use crate::http::status::Result;
+use crate::kinds::admissionregistration::expression::ExpressionError;
 use crate::kinds::admissionregistration::scope::{Purpose, Scope};
 use crate::tree::text;
 
@@ -22,7 +24,7 @@ pub struct ParamKind {
 #[derive(Debug)]
 pub struct Variable {
     pub name: String,
-    pub program: Result<Program, String>,
+    pub program: Result<Program, ExpressionError>,
     /// An expression names it; others are not evaluated.
     pub used: bool,
 }
@@ -33,8 +35,8 @@ pub struct Validation {
     pub text: Box<str>,
     pub message: Box<str>,
     pub reason: &'static str,
-    pub program: Result<Program, String>,
-    pub message_program: Option<Result<Program, String>>,
+    pub program: Result<Program, ExpressionError>,
+    pub message_program: Option<Result<Program, ExpressionError>>,
 }
 
 /// An annotation for audit that a policy makes.
@@ -42,7 +44,7 @@ pub struct Validation {
 pub struct AuditAnnotation {
     pub key: String,
     pub text: Box<str>,
-    pub program: Result<Program, String>,
+    pub program: Result<Program, ExpressionError>,
 }
 
 /// A policy.
@@ -159,7 +161,7 @@ pub struct ParamRef {
     pub name: String,
     pub namespace: String,
     /// The labels that they bear, where they are not named.
-    pub selector: Option<Result<api::selectors::LabelSelector, String>>,
+    pub selector: Option<Result<LabelSelector, SelectorError>>,
     /// A binding without any denies.
     pub denies_without: bool,
 }
@@ -201,7 +203,7 @@ impl Binding {
                 selector: reference
                     .get("selector")
                     .filter(|selector| selector.is_object())
-                    .map(|s| api::selectors::LabelSelector::from_tree(s).map_err(|e| e.to_string())),
+                    .map(LabelSelector::from_tree),
                 denies_without: text(reference, &["parameterNotFoundAction"]) == Some("Deny"),
             }),
             actions: items(spec, "validationActions")

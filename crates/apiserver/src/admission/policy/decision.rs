@@ -1,9 +1,10 @@
 //! What a policy says of a request (`policy/validating/validator.go`).
 
-use cel::{Activation, Limits, Outcome, Program, Value as Cel};
+use cel::{Activation, Fault, Limits, Outcome, Program, Value as Cel};
 
 use super::compiled::{AuditAnnotation, Policy, Validation};
 use super::variables::{self, Composed, Known, Reads};
+use crate::kinds::admissionregistration::expression::ExpressionError;
 
 /// Bytes that a message may have.
 const LONGEST_MESSAGE: usize = 5 * 1024;
@@ -40,7 +41,7 @@ impl Policy {
         match self.conditions.hold(request) {
             Ok(true) => {}
             Ok(false) => return Verdict::default(),
-            Err(why) => return self.failed(why),
+            Err(why) => return self.failed(why.to_string()),
         }
         variables::with(&self.variables, request, None, &mut |known| self.decide(request, known))
     }
@@ -84,7 +85,7 @@ impl Policy {
         let messages = self.messages(&mut meter);
         let decisions = self.validations.iter().zip(results).enumerate();
         let decisions = decisions.map(|(n, (validation, result))| match (result, &messages) {
-            (Err(why), _) => self.on_error(why),
+            (Err(why), _) => self.on_error(why.to_string()),
             (Ok(_), Err(Spent)) => self.on_error(format!("failed messageExpression: {OUT_OF_BUDGET}")),
             (Ok(Cel::Bool(true)), _) => Decision::Admit,
             (Ok(_), Ok(messages)) => Decision::Deny {
@@ -120,7 +121,7 @@ impl Policy {
         all.collect()
     }
 
-    fn annotation(&self, annotation: &AuditAnnotation, result: Result<Cel<'_>, String>) -> Option<Annotation> {
+    fn annotation(&self, annotation: &AuditAnnotation, result: Result<Cel<'_>, EvaluationError>) -> Option<Annotation> {
         match result {
             Ok(Cel::String(text)) => {
                 let text = text.trim();
@@ -129,7 +130,7 @@ impl Policy {
                 (!value.is_empty()).then_some(Annotation::Made { key, value })
             }
             Ok(_) => None,
-            Err(why) => self.fails.then_some(Annotation::Failed(why)),
+            Err(why) => self.fails.then(|| Annotation::Failed(why.to_string())),
         }
     }
 }
@@ -144,6 +145,22 @@ fn message(validation: &Validation, made: Option<&str>) -> String {
     }
 }
 
+/// Why an expression has no value, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// It does not compile.
+    #[error("compilation error: {0}")]
+    Compilation(ExpressionError),
+    /// It failed.
+    #[error("expression '{text}' resulted in error: {fault}")]
+    Fault {
+        /// The expression.
+        text: String,
+        /// What went wrong.
+        fault: Fault,
+    },
+}
+
 /// Nothing more is evaluated.
 struct Spent;
 
@@ -155,15 +172,22 @@ struct Meter<'k, 'a> {
 
 impl<'k, 'a: 'k> Meter<'k, 'a> {
     /// The value of an expression, or why it has none.
-    fn evaluate(&mut self, text: &str, program: &Result<Program, String>) -> Result<Result<Cel<'k>, String>, Spent> {
+    fn evaluate(
+        &mut self,
+        text: &str,
+        program: &Result<Program, ExpressionError>,
+    ) -> Result<Result<Cel<'k>, EvaluationError>, Spent> {
         let program = match program {
             Ok(program) => program,
-            Err(why) => return Ok(Err(format!("compilation error: {why}"))),
+            Err(why) => return Ok(Err(EvaluationError::Compilation(why.clone()))),
         };
         let done = program.evaluate(&self.reads, &Limits::default());
         let cost = done.cost.saturating_add(self.reads.composed.take_cost());
         self.left = self.left.checked_sub(cost).ok_or(Spent)?;
         let outcome: Outcome<'k> = done.outcome;
-        Ok(outcome.map_err(|fault| format!("expression '{text}' resulted in error: {fault}")))
+        Ok(outcome.map_err(|fault| EvaluationError::Fault {
+            text: text.to_owned(),
+            fault,
+        }))
     }
 }

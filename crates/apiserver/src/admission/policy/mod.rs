@@ -16,7 +16,6 @@ use arc_swap::Guard;
 use serde_json::{Value, json};
 
 use self::compiled::Binding;
-use self::decision::OUT_OF_BUDGET;
 pub use self::mutating::Mutating;
 use self::policies::{Bound, Policies};
 use self::told::{Denial, Told};
@@ -94,7 +93,7 @@ async fn held_against(
     let params = match params::kind(policy, asked.registry) {
         Ok(params) => params,
         Err(why) => {
-            told.denials.extend(misconfigured(None, &why));
+            told.denials.extend(misconfigured(None, &why.to_string()));
             return Ok(());
         }
     };
@@ -111,7 +110,7 @@ async fn held_against(
         let found = match params::collect(params.as_ref(), binding, asked).await {
             Ok(found) => found,
             Err(why) => {
-                told.denials.extend(misconfigured(Some(binding), &why));
+                told.denials.extend(misconfigured(Some(binding), &why.to_string()));
                 continue;
             }
         };

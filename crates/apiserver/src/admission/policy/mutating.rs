@@ -5,10 +5,10 @@ use cel::Limits;
 use serde_json::{Value, json};
 
 use super::compiled::{Binding, Policy};
-use super::mutation::{Form, Mutation};
+use super::mutation::{Form, Mutation, MutationError};
 use super::policies::{Bound, Policies};
 use super::variables::{self, Composed, Reads};
-use super::{OUT_OF_BUDGET, Seen, name_of, params};
+use super::{Seen, name_of, params};
 use crate::admission::matching::{Shown, Version};
 use crate::admission::{Attributes, Later, Operation, Passes, Plugin, Reinvocation};
 use crate::http::status::{ApiError, Result};
@@ -141,7 +141,7 @@ async fn concerned<'i>(
     let kind = match params::kind(policy, asked.registry) {
         Ok(kind) => kind,
         Err(why) => {
-            failures.misconfigured(policy, None, &why);
+            failures.misconfigured(policy, None, &why.to_string());
             return found;
         }
     };
@@ -162,7 +162,7 @@ async fn concerned<'i>(
                 params,
                 version: version.clone(),
             })),
-            Err(why) => failures.misconfigured(policy, Some(binding), &why),
+            Err(why) => failures.misconfigured(policy, Some(binding), &why.to_string()),
         }
     }
     found
@@ -203,7 +203,9 @@ async fn invoke_all(
                     for mutation in &policy.mutations {
                         match invoke(policy, mutation, invocation.params.as_ref(), &mut now, asked) {
                             Ok(()) => {}
-                            Err(Stop::Unfit(why)) => failures.add(policy, Some(binding), &why, Some("Invalid")),
+                            Err(Stop::Unfit(why)) => {
+                                failures.add(policy, Some(binding), &why.to_string(), Some("Invalid"));
+                            }
                             Err(Stop::Refused(error)) => return Err(error),
                         }
                     }
@@ -218,7 +220,7 @@ async fn invoke_all(
                 }
             }
             Ok(false) => {}
-            Err(why) => failures.add(policy, Some(binding), &why, Some("Invalid")),
+            Err(why) => failures.add(policy, Some(binding), &why.to_string(), Some("Invalid")),
         }
         seen = Some(now);
     }
@@ -255,13 +257,13 @@ fn strictly(seen: &Seen, asked: &Attributes<'_>, patched: &Value) -> Result<()> 
 /// Why a mutation was not applied.
 enum Stop {
     /// It does not fit, which is for the failure policy to judge.
-    Unfit(String),
+    Unfit(MutationError),
     /// What it makes is no object of the kind: nobody is asked any more.
     Refused(ApiError),
 }
 
-impl From<String> for Stop {
-    fn from(why: String) -> Stop {
+impl From<MutationError> for Stop {
+    fn from(why: MutationError) -> Stop {
         Stop::Unfit(why)
     }
 }
@@ -277,7 +279,8 @@ fn invoke(
     if seen.shown.object.is_null() {
         return Ok(());
     }
-    let program = mutation.program.as_ref().map_err(Clone::clone)?;
+    let program = mutation.program.as_ref();
+    let program = program.map_err(|why| MutationError::from(why.clone()))?;
     let shown: &Shown = &seen.shown;
     let request = seen.variables(params, asked);
     let patched = variables::with(&policy.variables, &request, None, &mut |known| {
@@ -289,11 +292,14 @@ fn invoke(
         };
         let done = program.evaluate(&reads, &Limits::default());
         if done.cost.saturating_add(composed.take_cost()) > cel::limits::RUNTIME_BUDGET {
-            return Err(OUT_OF_BUDGET.to_owned());
+            return Err(MutationError::Budget);
         }
         match done.outcome {
             Ok(made) => mutation.patched(&made, shown, asked),
-            Err(fault) => Err(format!("expression '{}' resulted in error: {fault}", mutation.text)),
+            Err(fault) => Err(MutationError::Evaluation {
+                text: mutation.text.to_string(),
+                fault,
+            }),
         }
     })?;
     if let Some(patched) = patched {
@@ -304,7 +310,7 @@ fn invoke(
             .replace(asked, patched)
             .map_err(|error| match mutation.form {
                 Form::JsonPatch => Stop::Refused(error),
-                Form::ApplyConfiguration => Stop::Unfit(error.message),
+                Form::ApplyConfiguration => Stop::Unfit(error.into()),
             })?;
     }
     Ok(())

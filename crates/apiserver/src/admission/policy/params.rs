@@ -2,13 +2,46 @@
 
 use std::sync::Arc;
 
+use api::selectors::SelectorError;
 use serde_json::Value;
 
 use super::compiled::{Binding, Policy};
 use crate::admission::Attributes;
+use crate::http::status::ApiError;
 use crate::registry::cached::Cached;
 use crate::registry::resource::Resource;
 use crate::registry::{Registry, Served};
+
+/// Why a policy or binding has no parameters, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub enum ParamError {
+    /// Nobody serves their kind: its group and version, and its name.
+    #[error("failed to find resource referenced by paramKind: '{version}, Kind={kind}'")]
+    NoKind {
+        /// The group and version.
+        version: String,
+        /// The kind.
+        kind: String,
+    },
+    /// The binding names a namespace, and the kind has none.
+    #[error("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")]
+    Namespaced,
+    /// The binding names no namespace, and the request has none.
+    #[error("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")]
+    NoNamespace,
+    /// The binding selects by what is no selector.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
+    /// The binding neither names nor selects them.
+    #[error("one of name or selector must be provided")]
+    NoReference,
+    /// There are none, and the binding denies then.
+    #[error("no params found for policy binding with `Deny` parameterNotFoundAction")]
+    NotFound,
+    /// They cannot be had in the version that the policy names.
+    #[error(transparent)]
+    Unserved(#[from] ApiError),
+}
 
 /// A kind of parameters as it is served: in the version that the policy names.
 pub struct Kind {
@@ -20,7 +53,7 @@ pub struct Kind {
 ///
 /// # Errors
 /// When nobody serves it.
-pub fn kind(policy: &Policy, registry: &Registry) -> Result<Option<Kind>, String> {
+pub fn kind(policy: &Policy, registry: &Registry) -> Result<Option<Kind>, ParamError> {
     let Some(wanted) = &policy.params else { return Ok(None) };
     let catalog = registry.catalog();
     let is = |served: &&Served| {
@@ -32,13 +65,10 @@ pub fn kind(policy: &Policy, registry: &Registry) -> Result<Option<Kind>, String
             resource: served.resource.clone(),
             cache: served.cache.clone(),
         })),
-        None => {
-            let group = if wanted.group.is_empty() { "" } else { &wanted.group };
-            Err(format!(
-                "failed to find resource referenced by paramKind: '{group}/{}, Kind={}'",
-                wanted.version, wanted.kind
-            ))
-        }
+        None => Err(ParamError::NoKind {
+            version: format!("{}/{}", wanted.group, wanted.version),
+            kind: wanted.kind.clone(),
+        }),
     }
 }
 
@@ -50,17 +80,14 @@ pub async fn collect(
     kind: Option<&Kind>,
     binding: &Binding,
     asked: &Attributes<'_>,
-) -> Result<Vec<Option<Value>>, String> {
+) -> Result<Vec<Option<Value>>, ParamError> {
     let (Some(kind), Some(reference)) = (kind, &binding.params) else {
         return Ok(vec![None]);
     };
     let namespace = match (kind.resource.namespaced, reference.namespace.as_str()) {
         (false, "") => "",
-        (false, _) => return Err("paramRef.namespace must not be provided for a cluster-scoped `paramKind`".into()),
-        (true, "") if asked.namespace_asked().is_empty() => {
-            let why = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources";
-            return Err(why.into());
-        }
+        (false, _) => return Err(ParamError::Namespaced),
+        (true, "") if asked.namespace_asked().is_empty() => return Err(ParamError::NoNamespace),
         (true, "") => asked.namespace_asked(),
         (true, namespace) => namespace,
     };
@@ -71,16 +98,15 @@ pub async fn collect(
             all.filter(|object| selector.matches(|key| object.object.meta.label(key)))
                 .collect()
         }
-        Some(Err(why)) => return Err(why.clone()),
-        None => return Err("one of name or selector must be provided".into()),
+        Some(Err(why)) => return Err(why.clone().into()),
+        None => return Err(ParamError::NoReference),
     };
     if found.is_empty() && reference.denies_without {
-        return Err("no params found for policy binding with `Deny` parameterNotFoundAction".into());
+        return Err(ParamError::NotFound);
     }
     let mut served = Vec::with_capacity(found.len());
     for object in &found {
-        let tree = kind.resource.served(object).await;
-        served.push(Some(tree.map_err(|error| error.message)?));
+        served.push(Some(kind.resource.served(object).await?));
     }
     Ok(served)
 }

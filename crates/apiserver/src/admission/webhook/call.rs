@@ -52,7 +52,7 @@ pub async fn concerns(
         authorizer: Asker::of(asked),
     };
     let holds = hook.conditions.hold(&variables);
-    let holds = holds.map_err(|why| asked.resource.forbidden(asked.known_name, &why))?;
+    let holds = holds.map_err(|why| asked.resource.forbidden(asked.known_name, &why.to_string()))?;
     Ok(holds.then_some(version))
 }
 
@@ -115,9 +115,11 @@ pub async fn call(
         Some(timeout) => asked.deadline.min(Instant::now() + timeout),
         None => asked.deadline,
     };
-    let unanswered = |why: String| failed(format!("failed to call webhook: {why}"));
-    let (answer, room) = webhook.post(body, deadline).await.map_err(unanswered)?;
-    let decoded = room.work(|| review::decode(version, &answer)).map_err(unanswered)?;
+    let unanswered = |why: &dyn std::fmt::Display| failed(format!("failed to call webhook: {why}"));
+    let answered = webhook.post(body, deadline).await;
+    let (answer, room) = answered.map_err(|why| unanswered(&why))?;
+    let decoded = room.work(|| review::decode(version, &answer));
+    let decoded = decoded.map_err(|why| unanswered(&why))?;
     let response = review::verify(version, &uid, mutating, decoded);
     let response = response.map_err(|why| failed(format!("received invalid webhook response: {why}")))?;
     for (key, value) in &response.audit_annotations {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::review::ReviewVersion;
 use crate::admission::matching::{Conditions, Criteria};
-use crate::webhook::Webhook;
+use crate::webhook::{ConfigError, Webhook};
 
 /// One webhook.
 pub struct Hook {
@@ -27,7 +27,7 @@ pub struct Hook {
     /// It wants to be asked again when the object changes after it was asked.
     pub again: bool,
     /// The way to it, or why there is none.
-    pub webhook: Result<Arc<Webhook>, String>,
+    pub webhook: Result<Arc<Webhook>, ConfigError>,
 }
 
 impl Hook {
@@ -37,7 +37,7 @@ impl Hook {
     }
 
     /// Compiles an item of `webhooks`.
-    pub fn read(tree: &Value, key: String, webhook: Result<Arc<Webhook>, String>) -> Hook {
+    pub fn read(tree: &Value, key: String, webhook: Result<Arc<Webhook>, ConfigError>) -> Hook {
         let text = |key: &str| tree.get(key).and_then(Value::as_str);
         let versions = tree.get("admissionReviewVersions").and_then(Value::as_array);
         let mut versions = versions.into_iter().flatten().filter_map(Value::as_str);

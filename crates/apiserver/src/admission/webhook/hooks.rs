@@ -11,7 +11,7 @@ use crate::admission::Attributes;
 use crate::admission::matching::Index;
 use crate::registry::Registry;
 use crate::registry::cache::Cache;
-use crate::webhook::Webhook;
+use crate::webhook::{ConfigError, Webhook};
 
 /// The group of the configurations. Webhooks are never asked of its kinds: one that fails could not be taken away.
 const GROUP: &str = "admissionregistration.k8s.io";
@@ -29,7 +29,7 @@ pub struct Snapshot {
     changed: u64,
     configurations: BTreeMap<String, Arc<Configuration>>,
     /// The ways to webhooks by their `clientConfig`: connections outlast changes of anything else.
-    ways: BTreeMap<String, Result<Arc<Webhook>, String>>,
+    ways: BTreeMap<String, Result<Arc<Webhook>, ConfigError>>,
     hooks: Vec<Arc<Hook>>,
     index: Index,
 }
@@ -123,7 +123,7 @@ impl Hooks {
         next
     }
 
-    fn way(&self, before: &Snapshot, next: &mut Snapshot, config: &Value) -> Result<Arc<Webhook>, String> {
+    fn way(&self, before: &Snapshot, next: &mut Snapshot, config: &Value) -> Result<Arc<Webhook>, ConfigError> {
         let key = config.to_string();
         let known = next.ways.get(&key).or_else(|| before.ways.get(&key)).cloned();
         let way = known.unwrap_or_else(|| Webhook::read(config, &self.registry).map(Arc::new));

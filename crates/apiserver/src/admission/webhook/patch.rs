@@ -14,6 +14,32 @@ use crate::http::json_text;
 use crate::http::status::ApiError;
 use crate::pipeline::patch::Operating;
 
+/// Why a patch or an item of it is none, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum PatchError {
+    /// The text is no JSON.
+    #[error("{0}")]
+    Json(String),
+    #[error("json: cannot unmarshal {found} into Go value of type jsonpatch.{wanted}")]
+    Type { found: &'static str, wanted: &'static str },
+    #[error(transparent)]
+    Item(#[from] serde_json::Error),
+    #[error("Unexpected kind: {0}")]
+    Kind(String),
+    #[error("{0} operation failed to decode from: operation, missing from field: missing value")]
+    NoFrom(String),
+    /// The operation, and what upstream says of some of them.
+    #[error("{0} operation failed to decode path: {1}missing value")]
+    NoPath(String, &'static str),
+    /// The path does not begin with a slash, and leads nowhere; shown is the path.
+    #[error("{op} operation does not apply: {what}is missing path: {shown}: missing value")]
+    Nowhere {
+        op: String,
+        what: &'static str,
+        shown: String,
+    },
+}
+
 /// Applies the patch of a response to the object that the webhook was shown. Returns whether it has changed; `None` where the
 /// response has no patch.
 ///
@@ -58,11 +84,11 @@ pub fn apply(
 }
 
 /// The items of a patch: objects, whatever is in them.
-fn read(text: &[u8]) -> Result<Vec<&RawValue>, String> {
-    let whole: &RawValue = serde_json::from_slice(text).map_err(|_| json_text::problem(text))?;
-    let unfit = |text: &RawValue, wanted: &str| {
-        let found = serde_json::from_str(text.get()).map_or("value", |value| json_text::kind(&value));
-        format!("json: cannot unmarshal {found} into Go value of type jsonpatch.{wanted}")
+fn read(text: &[u8]) -> Result<Vec<&RawValue>, PatchError> {
+    let whole: &RawValue = serde_json::from_slice(text).map_err(|_| PatchError::Json(json_text::problem(text)))?;
+    let unfit = |text: &RawValue, wanted| PatchError::Type {
+        found: serde_json::from_str(text.get()).map_or("value", |value| json_text::kind(&value)),
+        wanted,
     };
     let items: Option<Vec<&RawValue>> = serde_json::from_str(whole.get()).map_err(|_| unfit(whole, "Patch"))?;
     let items = items.unwrap_or_default();
@@ -77,33 +103,35 @@ fn read(text: &[u8]) -> Result<Vec<&RawValue>, String> {
 ///
 /// # Errors
 /// When the item is none, as upstream says it where it comes to it.
-fn operation(item: &RawValue) -> Result<PatchOperation, String> {
-    let mut item: Value = serde_json::from_str(item.get()).map_err(|e| e.to_string())?;
+fn operation(item: &RawValue) -> Result<PatchOperation, PatchError> {
+    let mut item: Value = serde_json::from_str(item.get())?;
     let text = |key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
     let op = text("op").unwrap_or_else(|| "unknown".into());
     let has_from = matches!(op.as_str(), "move" | "copy");
     if !has_from && !matches!(op.as_str(), "add" | "remove" | "replace" | "test") {
-        return Err(format!("Unexpected kind: {op}"));
+        return Err(PatchError::Kind(op));
     }
     if has_from && text("from").is_none() {
-        return Err(format!(
-            "{op} operation failed to decode from: operation, missing from field: missing value"
-        ));
+        return Err(PatchError::NoFrom(op));
     }
     let Some(path) = text("path") else {
-        return Err(match op.as_str() {
-            "add" | "remove" | "copy" => format!("{op} operation failed to decode path: missing value"),
-            _ => format!("{op} operation failed to decode path: operation missing path field: missing value"),
-        });
+        let more = match op.as_str() {
+            "add" | "remove" | "copy" => "",
+            _ => "operation missing path field: ",
+        };
+        return Err(PatchError::NoPath(op, more));
     };
     if item.get("value").is_none() {
         item["value"] = Value::Null;
     }
     // a path that does not begin with a slash leads nowhere
-    serde_json::from_value(item).map_err(|_| match op.as_str() {
-        "replace" => format!("replace operation does not apply: doc is missing path: {path}: missing value"),
-        "test" => format!("test operation does not apply: is missing path: {path}: missing value"),
-        op => format!("{op} operation does not apply: doc is missing path: \"{path}\": missing value"),
+    serde_json::from_value(item).map_err(|_| {
+        let (what, shown) = match op.as_str() {
+            "replace" => ("doc ", path),
+            "test" => ("", path),
+            _ => ("doc ", format!("\"{path}\"")),
+        };
+        PatchError::Nowhere { op, what, shown }
     })
 }
 
@@ -128,14 +156,15 @@ mod tests {
             ),
         ] {
             let text = serde_json::value::to_raw_value(&item).unwrap();
-            assert_eq!(operation(&text).unwrap_err(), want, "{item}");
+            assert_eq!(operation(&text).unwrap_err().to_string(), want, "{item}");
         }
         let without_value = RawValue::from_string(r#"{"op":"add","path":"/a"}"#.into()).unwrap();
         assert!(operation(&without_value).is_ok());
         assert_eq!(read(b" null ").unwrap().len(), 0);
         assert_eq!(read(br#" [ {"op" : "x"}, null ] "#).unwrap().len(), 2);
-        assert_eq!(read(b"[{]").unwrap_err(), json_text::problem(b"[{]"));
-        assert!(read(b"[1]").unwrap_err().ends_with("jsonpatch.Operation"));
-        assert!(read(b"{}").unwrap_err().ends_with("jsonpatch.Patch"));
+        let why = |text| read(text).unwrap_err().to_string();
+        assert_eq!(why(b"[{]"), json_text::problem(b"[{]"));
+        assert!(why(b"[1]").ends_with("jsonpatch.Operation"));
+        assert!(why(b"{}").ends_with("jsonpatch.Patch"));
     }
 }

@@ -12,6 +12,79 @@ use serde_json::{Value, json};
 
 use crate::http::json_text;
 
+/// Why an answer is no review, in upstream's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReviewError {
+    /// It is no object: what it is.
+    #[error(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {0} into Go value of type struct \
+         {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )]
+    NoObject(&'static str),
+    /// It is of a kind or version that is known, and another than that of the question.
+    #[error("converting ({given}) to ({wanted}.{KIND}): unknown conversion")]
+    Conversion {
+        /// Its version and kind.
+        given: String,
+        /// The version of the question.
+        wanted: &'static str,
+    },
+    /// It is of a kind that nobody knows.
+    #[error("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\"")]
+    Unregistered {
+        /// The kind.
+        kind: String,
+        /// The group and version.
+        version: String,
+    },
+    /// `response` is no object.
+    #[error("json: cannot unmarshal {found} into Go struct field {KIND}.response of type {version}.AdmissionResponse")]
+    Response {
+        /// What it is.
+        found: &'static str,
+        /// The version of the question.
+        version: &'static str,
+    },
+    /// A field of the response has another type.
+    #[error("json: cannot unmarshal {found} into Go struct field AdmissionResponse.response.{field} of type {wanted}")]
+    Field {
+        /// The field.
+        field: String,
+        /// What its value is.
+        found: &'static str,
+        /// The type of the field, as Go calls it.
+        wanted: String,
+    },
+    /// The patch is no base64: the place of what is wrong.
+    #[error("illegal base64 data at input byte {0}")]
+    Base64(usize),
+    /// `status` is no Status.
+    #[error("{0}")]
+    Status(String),
+    /// There is no response.
+    #[error("webhook response was absent")]
+    Absent,
+    /// It answers another question.
+    #[error("expected response.uid={wanted:?}, got {found:?}")]
+    Uid {
+        /// The UID of the question.
+        wanted: String,
+        /// That of the response.
+        found: String,
+    },
+    /// It does not name its kind and version.
+    #[error("expected webhook response of {wanted}, Kind={KIND}, got {found}")]
+    Kind {
+        /// The group and version of the question.
+        wanted: &'static str,
+        /// Its group, version and kind.
+        found: String,
+    },
+    /// Its patch and the type of it do not go together.
+    #[error("{0}")]
+    Patch(&'static str),
+}
+
 /// A version of reviews that this server knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReviewVersion {
@@ -68,7 +141,7 @@ struct Request<'a> {
 ///
 /// # Errors
 /// When it cannot be written, which no tree is the cause of.
-pub fn write(version: ReviewVersion, uid: &str, described: &Value, objects: [&Value; 2]) -> Result<Bytes, String> {
+pub fn write(version: ReviewVersion, uid: &str, described: &Value, objects: [&Value; 2]) -> serde_json::Result<Bytes> {
     let [object, old_object] = objects;
     let review = Review {
         kind: KIND,
@@ -80,7 +153,7 @@ pub fn write(version: ReviewVersion, uid: &str, described: &Value, objects: [&Va
             old_object,
         },
     };
-    serde_json::to_vec(&review).map(Bytes::from).map_err(|e| e.to_string())
+    serde_json::to_vec(&review).map(Bytes::from)
 }
 
 /// The response in a review, decoded.
@@ -103,18 +176,14 @@ pub struct Response {
 ///
 /// # Errors
 /// When it is no review of the version that was sent.
-pub fn decode(version: ReviewVersion, answer: &Value) -> Result<Option<Response>, String> {
+pub fn decode(version: ReviewVersion, answer: &Value) -> Result<Option<Response>, ReviewError> {
     let nothing = serde_json::Map::new();
     let object = match answer {
         Value::Null => Some(&nothing),
         other => other.as_object(),
     };
     let Some(review) = object else {
-        let found = json_text::kind(answer);
-        return Err(format!(
-            "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type struct \
-             {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-        ));
+        return Err(ReviewError::NoObject(json_text::kind(answer)));
     };
     let given = ["kind", "apiVersion"].map(|key| match review.get(key) {
         Some(Value::String(text)) => text.clone(),
@@ -129,25 +198,25 @@ pub fn decode(version: ReviewVersion, answer: &Value) -> Result<Option<Response>
         return Err(match known {
             true => {
                 let (_, short) = api::gvk::split_api_version(of);
-                format!(
-                    "converting ({short}.{kind}) to ({}.{KIND}): unknown conversion",
-                    version.short()
-                )
+                ReviewError::Conversion {
+                    given: format!("{short}.{kind}"),
+                    wanted: version.short(),
+                }
             }
-            false => {
-                format!("no kind {kind:?} is registered for version {of:?} in scheme \"pkg/runtime/scheme.go:111\"")
-            }
+            false => ReviewError::Unregistered {
+                kind: kind.to_owned(),
+                version: of.to_owned(),
+            },
         });
     }
     let response = match review.get("response") {
         None | Some(Value::Null) => return Ok(None),
         Some(Value::Object(map)) => map,
         Some(other) => {
-            let found = json_text::kind(other);
-            return Err(format!(
-                "json: cannot unmarshal {found} into Go struct field {KIND}.response of type {}.AdmissionResponse",
-                version.short()
-            ));
+            return Err(ReviewError::Response {
+                found: json_text::kind(other),
+                version: version.short(),
+            });
         }
     };
     let field = |key: &str| response.get(key).filter(|value| !value.is_null());
@@ -162,7 +231,7 @@ pub fn decode(version: ReviewVersion, answer: &Value) -> Result<Option<Response>
             base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => at,
             base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding => patch.len(),
         };
-        format!("illegal base64 data at input byte {at}")
+        ReviewError::Base64(at)
     })?;
     Ok(Some(Response {
         uid: text("uid", "types.UID")?.unwrap_or_default(),
@@ -180,12 +249,15 @@ pub fn decode(version: ReviewVersion, answer: &Value) -> Result<Option<Response>
     }))
 }
 
-fn unfit(field: &str, found: &Value, wanted: &str) -> String {
-    let found = json_text::kind(found);
-    format!("json: cannot unmarshal {found} into Go struct field AdmissionResponse.response.{field} of type {wanted}")
+fn unfit(field: &str, found: &Value, wanted: &str) -> ReviewError {
+    ReviewError::Field {
+        field: field.to_owned(),
+        found: json_text::kind(found),
+        wanted: wanted.to_owned(),
+    }
 }
 
-fn warnings(list: Option<&Value>) -> Result<Vec<String>, String> {
+fn warnings(list: Option<&Value>) -> Result<Vec<String>, ReviewError> {
     let list = match list {
         None => return Ok(Vec::new()),
         Some(Value::Array(list)) => list,
@@ -199,7 +271,7 @@ fn warnings(list: Option<&Value>) -> Result<Vec<String>, String> {
     texts.collect()
 }
 
-fn annotations(map: Option<&Value>) -> Result<BTreeMap<String, String>, String> {
+fn annotations(map: Option<&Value>) -> Result<BTreeMap<String, String>, ReviewError> {
     let map = match map {
         None => return Ok(BTreeMap::new()),
         Some(Value::Object(map)) => map,
@@ -213,13 +285,13 @@ fn annotations(map: Option<&Value>) -> Result<BTreeMap<String, String>, String> 
     texts.collect()
 }
 
-fn status(tree: &Value) -> Result<Value, String> {
+fn status(tree: &Value) -> Result<Value, ReviewError> {
     if !tree.is_object() {
         return Err(unfit("status", tree, "v1.Status"));
     }
     let schema = Schema::builtin();
     let root = schema.type_for(&GroupVersionKind::new("", "v1", "Status"));
-    let root = root.ok_or("Status has no schema")?;
+    let root = root.ok_or_else(|| ReviewError::Status("Status has no schema".into()))?;
     // it stands in the review, and is told with the path to it
     let placed = |why: String| match why
         .split_once("Go struct field ")
@@ -228,9 +300,8 @@ fn status(tree: &Value) -> Result<Value, String> {
         Some((head, Some((owner, field)))) => format!("{head}Go struct field {owner}.response.status.{field}"),
         _ => why,
     };
-    let decoded = schema
-        .decode_value(root, tree.clone())
-        .map_err(|e| placed(e.to_string()))?;
+    let decoded = schema.decode_value(root, tree.clone());
+    let decoded = decoded.map_err(|e| ReviewError::Status(placed(e.to_string())))?;
     let mut status = decoded.value;
     schema.normalize(root, &mut status);
     Ok(status)
@@ -245,9 +316,9 @@ pub fn verify(
     uid: &str,
     mutating: bool,
     response: Option<Response>,
-) -> Result<Response, String> {
+) -> Result<Response, ReviewError> {
     let Some(mut response) = response else {
-        return Err("webhook response was absent".into());
+        return Err(ReviewError::Absent);
     };
     if version == ReviewVersion::V1Beta1 {
         // of these nothing was checked when they were the only ones
@@ -258,26 +329,28 @@ pub fn verify(
         return Ok(response);
     }
     if response.uid != uid {
-        return Err(format!("expected response.uid={uid:?}, got {:?}", response.uid));
+        return Err(ReviewError::Uid {
+            wanted: uid.to_owned(),
+            found: response.uid,
+        });
     }
     let [kind, api_version] = &response.given;
     if (kind.as_str(), api_version.as_str()) != (KIND, version.api_version()) {
-        let wanted = version.api_version();
         let (group, short) = api::gvk::split_api_version(api_version);
-        return Err(format!(
-            "expected webhook response of {wanted}, Kind={KIND}, got {group}/{short}, Kind={kind}"
-        ));
+        return Err(ReviewError::Kind {
+            wanted: version.api_version(),
+            found: format!("{group}/{short}, Kind={kind}"),
+        });
     }
-    match (mutating, response.patch.is_empty(), &response.patch_type) {
-        (true, false, None) => Err("webhook returned response.patch but not response.patchType".into()),
-        (true, true, Some(_)) => Err("webhook returned response.patchType but not response.patch".into()),
-        (true, false, Some(kind)) if kind.is_empty() => {
-            Err("webhook returned invalid response.patchType of \"\"".into())
-        }
-        (false, false, _) => Err("validating webhook may not return response.patch".into()),
-        (false, true, Some(_)) => Err("validating webhook may not return response.patchType".into()),
-        _ => Ok(response),
-    }
+    let wrong = match (mutating, response.patch.is_empty(), &response.patch_type) {
+        (true, false, None) => "webhook returned response.patch but not response.patchType",
+        (true, true, Some(_)) => "webhook returned response.patchType but not response.patch",
+        (true, false, Some(kind)) if kind.is_empty() => "webhook returned invalid response.patchType of \"\"",
+        (false, false, _) => "validating webhook may not return response.patch",
+        (false, true, Some(_)) => "validating webhook may not return response.patchType",
+        _ => return Ok(response),
+    };
+    Err(ReviewError::Patch(wrong))
 }
 
 /// The one type of patches.
@@ -315,7 +388,7 @@ mod tests {
         json!({ "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response })
     }
 
-    fn read(mutating: bool, answer: &Value) -> Result<Response, String> {
+    fn read(mutating: bool, answer: &Value) -> Result<Response, ReviewError> {
         let decoded = decode(ReviewVersion::V1, answer)?;
         verify(ReviewVersion::V1, "u", mutating, decoded)
     }
@@ -382,7 +455,7 @@ mod tests {
                 "json: cannot unmarshal string into Go struct field Status.response.status.code of type int32",
             ),
         ] {
-            assert_eq!(read(mutating, &answer), Err(want.into()), "{answer}");
+            assert_eq!(read(mutating, &answer).unwrap_err().to_string(), want, "{answer}");
         }
         assert!(
             read(

@@ -4,12 +4,29 @@
 use std::sync::{Arc, OnceLock};
 
 use api::field::{FieldError, FieldErrorKind};
-use cel::{Environment, Program, Type, admission};
+use cel::{Environment, Fault, Issues, Program, Type, admission};
 
 use crate::expressions;
 use crate::kinds::Cursor;
 
-const INSTANTIATION: &str = "program instantiation failed";
+/// Why an expression does not compile, in upstream's words.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ExpressionError {
+    /// Its text is wrong.
+    #[error("compilation failed: {0}")]
+    Text(#[from] Issues),
+    /// Its value is of another type than those wanted.
+    #[error("must evaluate to {wanted} but got {found}")]
+    Type {
+        /// The one type, or all.
+        wanted: String,
+        /// Its own.
+        found: String,
+    },
+    /// It was right until its constants were computed.
+    #[error("program instantiation failed: {0}")]
+    Instantiation(#[from] Fault),
+}
 
 /// What is known of an expression before it is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +71,7 @@ pub fn environment(setting: Setting) -> Environment {
 ///
 /// # Errors
 /// What is wrong with it, in upstream's words.
-pub fn condition(text: &str, setting: Setting) -> Result<Program, String> {
+pub fn condition(text: &str, setting: Setting) -> Result<Program, ExpressionError> {
     compile(&environment(setting), text, &[Type::Bool]).map(|(program, _)| program)
 }
 
@@ -62,32 +79,31 @@ pub fn condition(text: &str, setting: Setting) -> Result<Program, String> {
 ///
 /// # Errors
 /// What is wrong with it, in upstream's words.
-pub fn compile(environment: &Environment, text: &str, returns: &[Type]) -> Result<(Program, Type), String> {
-    let checked = environment
-        .compile(text)
-        .map_err(|issues| format!("compilation failed: {issues}"))?;
+pub fn compile(environment: &Environment, text: &str, returns: &[Type]) -> Result<(Program, Type), ExpressionError> {
+    let checked = environment.compile(text)?;
     let of = checked.output();
     if !returns.is_empty() && !returns.contains(of) {
         let wanted: Vec<String> = returns.iter().map(shown).collect();
-        return Err(match wanted.as_slice() {
-            [one] => format!("must evaluate to {one} but got {}", shown(of)),
-            all => format!("must evaluate to one of [{}] but got {}", all.join(" "), shown(of)),
+        return Err(ExpressionError::Type {
+            wanted: match wanted.as_slice() {
+                [one] => one.clone(),
+                all => format!("one of [{}]", all.join(" ")),
+            },
+            found: shown(of),
         });
     }
-    let program = environment.plan(&checked);
-    let program = program.map_err(|fault| format!("{INSTANTIATION}: {fault}"))?;
-    Ok((program, of.clone()))
+    Ok((environment.plan(&checked)?, of.clone()))
 }
 
 /// The error of an expression that does not compile: one that was right until its constants were computed counts as the server's own.
-pub fn unfit(at: &Cursor, text: &str, why: String) -> FieldError {
-    if why.starts_with(INSTANTIATION) {
-        return FieldError {
+pub fn unfit(at: &Cursor, text: &str, why: &ExpressionError) -> FieldError {
+    match why {
+        ExpressionError::Instantiation(_) => FieldError {
             kind: FieldErrorKind::Internal,
             ..at.unfit(why)
-        };
+        },
+        ExpressionError::Text(_) | ExpressionError::Type { .. } => at.wrong(text, why),
     }
-    at.wrong(text, why)
 }
 
 /// A type as upstream's messages name it.
@@ -125,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_is_no_condition_is_told_as_upstream_tells_it() {
-        let why = |text: &str| condition(text, NEW).unwrap_err();
+        let why = |text: &str| condition(text, NEW).unwrap_err().to_string();
         assert_eq!(why("'a'"), "must evaluate to bool but got string");
         assert_eq!(why("object"), "must evaluate to bool but got dyn");
         assert_eq!(

@@ -25,7 +25,7 @@ pub fn match_conditions(errors: &mut Errors, at: &Cursor, known: &HashSet<&str>,
         } else {
             let stored = known.contains(text);
             if let Err(why) = expression::condition(text, Setting { stored, params }) {
-                errors.push(expression::unfit(&expression, text, why));
+                errors.push(expression::unfit(&expression, text, &why));
             }
         }
         let name = condition.get("name");

@@ -128,7 +128,7 @@ pub fn variables(errors: &mut Errors, list: &Cursor, scope: &mut Scope, known: &
         if text.trim().is_empty() {
             errors.push(at.required("expression is not specified"));
         } else if let Err(why) = scope.variable(name.text(), text, known.contains(text)) {
-            errors.push(expression::unfit(&at, text, why));
+            errors.push(expression::unfit(&at, text, &why));
         }
     }
 }

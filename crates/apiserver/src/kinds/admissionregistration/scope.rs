@@ -4,7 +4,7 @@
 use cel::admission::Variables;
 use cel::{Environment, Program, Type};
 
-use super::expression::{self, Setting};
+use super::expression::{self, ExpressionError, Setting};
 
 /// What an expression is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +54,13 @@ impl Scope {
     ///
     /// # Errors
     /// What is wrong with it, in upstream's words.
-    pub fn compile(&self, text: &str, stored: bool, purpose: Purpose, returns: &[Type]) -> Result<Program, String> {
+    pub fn compile(
+        &self,
+        text: &str,
+        stored: bool,
+        purpose: Purpose,
+        returns: &[Type],
+    ) -> Result<Program, ExpressionError> {
         let (program, _) = expression::compile(&self.environment(stored, purpose), text, returns)?;
         Ok(program)
     }
@@ -63,7 +69,7 @@ impl Scope {
     ///
     /// # Errors
     /// What is wrong with its expression.
-    pub fn variable(&mut self, name: &str, text: &str, stored: bool) -> Result<Program, String> {
+    pub fn variable(&mut self, name: &str, text: &str, stored: bool) -> Result<Program, ExpressionError> {
         let compiled = expression::compile(&self.environment(stored, Purpose::Decision), text, &[]);
         let (program, of) = match compiled {
             Ok((program, of)) => (Ok(program), of),
@@ -88,8 +94,8 @@ mod tests {
         assert!(scope.variable("c", "variables.a + 1", false).is_ok());
         let compile = |text: &str| scope.compile(text, false, Purpose::Decision, &[Type::Bool]);
         assert!(compile("variables.c > 1 && variables.a == 1").is_ok());
-        assert!(compile("variables.c == 'x'").is_err_and(|why| why.contains("found no matching overload")));
-        assert!(compile("variables.d").is_err_and(|why| why.contains("undefined field 'd'")));
+        assert!(compile("variables.c == 'x'").is_err_and(|why| why.to_string().contains("found no matching overload")));
+        assert!(compile("variables.d").is_err_and(|why| why.to_string().contains("undefined field 'd'")));
         let message = |text: &str| scope.compile(text, false, Purpose::Message, &[Type::String]);
         assert!(message("string(variables.a)").is_ok());
         assert!(message("string(authorizer.group('').resource('x').check('y').allowed())").is_err());

@@ -84,7 +84,7 @@ fn validation(errors: &mut Errors, at: &Cursor, scope: &Scope, known: &HashSet<&
     if text.trim().is_empty() {
         errors.push(expression.required("expression is not specified"));
     } else if let Err(why) = scope.compile(text, known.contains(text), Purpose::Decision, &[Type::Bool]) {
-        errors.push(expression::unfit(&expression, text, why));
+        errors.push(expression::unfit(&expression, text, &why));
     }
     let text = dynamic.text();
     if !text.is_empty() && text.trim().is_empty() {
@@ -92,7 +92,7 @@ fn validation(errors: &mut Errors, at: &Cursor, scope: &Scope, known: &HashSet<&
     } else if !text.is_empty()
         && let Err(why) = scope.compile(text, messages.contains(text), Purpose::Message, &[Type::String])
     {
-        errors.push(expression::unfit(&dynamic, text, why));
+        errors.push(expression::unfit(&dynamic, text, &why));
     }
     let text = message.text();
     if !text.is_empty() && text.trim().is_empty() {
@@ -123,7 +123,7 @@ fn annotation(errors: &mut Errors, at: &Cursor, policy: &str, scope: &Scope, kno
     } else {
         let stored = known.contains(expression.text());
         if let Err(why) = scope.compile(text, stored, Purpose::Decision, &[Type::String, Type::Null]) {
-            errors.push(expression::unfit(&expression, expression.text(), why));
+            errors.push(expression::unfit(&expression, expression.text(), &why));
         }
     }
 }

@@ -52,16 +52,55 @@ const FIELDS: [Field; 5] = [
     },
 ];
 
-/// What is wrong with a schedule.
+/// What is wrong with a schedule, in upstream's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScheduleError {
+    /// A time zone is all that there is.
+    #[error("schedule has a time zone and no fields")]
+    NoFields,
+    /// There are more or fewer fields than five: their number and what they are.
+    #[error("expected exactly 5 fields, found {0}: [{1}]")]
+    Fields(usize, String),
+    /// `@every` is followed by what is no span of time: the whole, and what follows.
+    #[error("failed to parse duration {0}: time: invalid duration {1:?}")]
+    Duration(String, String),
+    /// Nobody knows the name that begins with an at sign.
+    #[error("unrecognized descriptor: {0}")]
+    Descriptor(String),
+    /// A number is none.
+    #[error("failed to parse int from {0}: strconv.Atoi: parsing {0:?}: invalid syntax")]
+    NoNumber(String),
+    /// A number is below zero.
+    #[error("negative number ({0}) not allowed: {1}")]
+    Negative(i64, String),
+    /// A range has more than two ends.
+    #[error("too many hyphens: {0}")]
+    Hyphens(String),
+    /// A range has more than one step.
+    #[error("too many slashes: {0}")]
+    Slashes(String),
+    /// A range begins before what its field may be: both, and the range.
+    #[error("beginning of range ({0}) below minimum ({1}): {2}")]
+    Below(u32, u32, String),
+    /// A range ends after what its field may be: both, and the range.
+    #[error("end of range ({0}) above maximum ({1}): {2}")]
+    Above(u32, u32, String),
+    /// A range ends before it begins.
+    #[error("beginning of range ({0}) beyond end of range ({1}): {2}")]
+    Beyond(u32, u32, String),
+    /// A range has steps of zero.
+    #[error("step of range should be a positive number: {0}")]
+    Step(String),
+}
+
+/// Checks a schedule.
 ///
 /// # Errors
-/// The problem, as upstream words it.
-pub fn check(schedule: &str) -> Result<(), String> {
+/// When it is none.
+pub fn check(schedule: &str) -> Result<(), ScheduleError> {
     let mut rest = schedule;
     if schedule.starts_with("TZ=") || schedule.starts_with("CRON_TZ=") {
-        let (_, after) = schedule
-            .split_once(' ')
-            .ok_or_else(|| "schedule has a time zone and no fields".to_owned())?;
+        let (_, after) = schedule.split_once(' ').ok_or(ScheduleError::NoFields)?;
         rest = after.trim();
     }
     if rest.starts_with('@') {
@@ -69,11 +108,7 @@ pub fn check(schedule: &str) -> Result<(), String> {
     }
     let fields: Vec<&str> = rest.split_whitespace().collect();
     if fields.len() != FIELDS.len() {
-        let found = fields.len();
-        return Err(format!(
-            "expected exactly 5 fields, found {found}: [{}]",
-            fields.join(" ")
-        ));
+        return Err(ScheduleError::Fields(fields.len(), fields.join(" ")));
     }
     for (text, field) in fields.iter().zip(&FIELDS) {
         for part in text.split(',').filter(|p| !p.is_empty()) {
@@ -83,16 +118,14 @@ pub fn check(schedule: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn descriptor(text: &str) -> Result<(), String> {
+fn descriptor(text: &str) -> Result<(), ScheduleError> {
     if DESCRIPTORS.contains(&text) {
         return Ok(());
     }
     match text.strip_prefix("@every ") {
         Some(duration) if is_duration(duration) => Ok(()),
-        Some(duration) => Err(format!(
-            "failed to parse duration {text}: time: invalid duration {duration:?}"
-        )),
-        None => Err(format!("unrecognized descriptor: {text}")),
+        Some(duration) => Err(ScheduleError::Duration(text.to_owned(), duration.to_owned())),
+        None => Err(ScheduleError::Descriptor(text.to_owned())),
     }
 }
 
@@ -122,14 +155,12 @@ fn is_duration(text: &str) -> bool {
     any
 }
 
-fn number(text: &str) -> Result<u32, String> {
-    let parsed: i64 = text
-        .parse()
-        .map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {text:?}: invalid syntax"))?;
-    u32::try_from(parsed).map_err(|_| format!("negative number ({parsed}) not allowed: {text}"))
+fn number(text: &str) -> Result<u32, ScheduleError> {
+    let parsed: i64 = text.parse().map_err(|_| ScheduleError::NoNumber(text.to_owned()))?;
+    u32::try_from(parsed).map_err(|_| ScheduleError::Negative(parsed, text.to_owned()))
 }
 
-fn number_or_name(text: &str, field: &Field) -> Result<u32, String> {
+fn number_or_name(text: &str, field: &Field) -> Result<u32, ScheduleError> {
     let at = field.names.iter().position(|n| n.eq_ignore_ascii_case(text));
     match at.and_then(|i| u32::try_from(i).ok()) {
         Some(i) => Ok(i + field.least),
@@ -137,7 +168,8 @@ fn number_or_name(text: &str, field: &Field) -> Result<u32, String> {
     }
 }
 
-fn range(text: &str, field: &Field) -> Result<(), String> {
+fn range(text: &str, field: &Field) -> Result<(), ScheduleError> {
+    let whole = || text.to_owned();
     let parts: Vec<&str> = text.split('/').collect();
     let ends: Vec<&str> = parts[0].split('-').collect();
     let (start, mut end) = if matches!(ends[0], "*" | "?") {
@@ -147,7 +179,7 @@ fn range(text: &str, field: &Field) -> Result<(), String> {
         match ends.as_slice() {
             [_] => (start, start),
             [_, end] => (start, number_or_name(end, field)?),
-            _ => return Err(format!("too many hyphens: {text}")),
+            _ => return Err(ScheduleError::Hyphens(whole())),
         }
     };
     let step = match parts.as_slice() {
@@ -159,22 +191,20 @@ fn range(text: &str, field: &Field) -> Result<(), String> {
             }
             step
         }
-        _ => return Err(format!("too many slashes: {text}")),
+        _ => return Err(ScheduleError::Slashes(whole())),
     };
     let (least, most) = (field.least, field.most);
     if start < least {
-        return Err(format!("beginning of range ({start}) below minimum ({least}): {text}"));
+        return Err(ScheduleError::Below(start, least, whole()));
     }
     if end > most {
-        return Err(format!("end of range ({end}) above maximum ({most}): {text}"));
+        return Err(ScheduleError::Above(end, most, whole()));
     }
     if start > end {
-        return Err(format!(
-            "beginning of range ({start}) beyond end of range ({end}): {text}"
-        ));
+        return Err(ScheduleError::Beyond(start, end, whole()));
     }
     if step == 0 {
-        return Err(format!("step of range should be a positive number: {text}"));
+        return Err(ScheduleError::Step(whole()));
     }
     Ok(())
 }
@@ -208,7 +238,7 @@ mod tests {
             ),
         ];
         for (text, why) in bad {
-            assert_eq!(check(text), Err(why.to_owned()));
+            assert_eq!(check(text).unwrap_err().to_string(), why);
         }
     }
 }

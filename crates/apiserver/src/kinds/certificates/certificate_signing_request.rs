@@ -7,6 +7,8 @@ use api::names;
 use base64::Engine;
 use serde_json::{Value, json};
 use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::error::X509Error;
+use x509_parser::nom;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 
@@ -184,36 +186,47 @@ fn decode(text: &str) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-fn readable(text: &str) -> Result<(), String> {
+/// Why a request or a certificate cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum PemError {
+    #[error("PEM block type must be CERTIFICATE REQUEST")]
+    NoRequest,
+    #[error("the certificate request cannot be read: {0}")]
+    Request(nom::Err<X509Error>),
+    #[error("must contain at least one CERTIFICATE PEM block")]
+    NoCertificate,
+    /// A block has another label.
+    #[error("only CERTIFICATE PEM blocks are allowed, found {0:?}")]
+    Label(String),
+    #[error("a certificate cannot be read: {0}")]
+    Certificate(nom::Err<X509Error>),
+}
+
+fn readable(text: &str) -> Result<(), PemError> {
     let bytes = decode(text);
     let pem = Pem::iter_from_buffer(&bytes).next().and_then(Result::ok);
     let Some(pem) = pem.filter(|p| p.label == "CERTIFICATE REQUEST") else {
-        return Err("PEM block type must be CERTIFICATE REQUEST".into());
+        return Err(PemError::NoRequest);
     };
     X509CertificationRequest::from_der(&pem.contents)
         .map(drop)
-        .map_err(|e| format!("the certificate request cannot be read: {e}"))
+        .map_err(PemError::Request)
 }
 
-fn certificates(text: &str) -> Result<(), String> {
+fn certificates(text: &str) -> Result<(), PemError> {
     if text.is_empty() {
         return Ok(());
     }
     let bytes = decode(text);
     let blocks: Vec<Pem> = Pem::iter_from_buffer(&bytes).filter_map(Result::ok).collect();
     if blocks.is_empty() {
-        return Err("must contain at least one CERTIFICATE PEM block".into());
+        return Err(PemError::NoCertificate);
     }
     for block in &blocks {
         if block.label != "CERTIFICATE" {
-            return Err(format!(
-                "only CERTIFICATE PEM blocks are allowed, found {:?}",
-                block.label
-            ));
+            return Err(PemError::Label(block.label.clone()));
         }
-        block
-            .parse_x509()
-            .map_err(|e| format!("a certificate cannot be read: {e}"))?;
+        block.parse_x509().map_err(PemError::Certificate)?;
     }
     Ok(())
 }

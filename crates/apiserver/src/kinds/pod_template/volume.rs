@@ -103,7 +103,7 @@ fn source(errors: &mut Errors, volume: &Cursor, pod_name: &str) {
     }
 }
 
-fn one(errors: &mut Errors, kind: &str, at: &Cursor, volume: &Cursor, pod_name: &str) {
+fn one(errors: &mut Errors, kind: &'static str, at: &Cursor, volume: &Cursor, pod_name: &str) {
     match kind {
         "emptyDir" => {
             let limit = at.get("sizeLimit");
@@ -165,7 +165,7 @@ fn one(errors: &mut Errors, kind: &str, at: &Cursor, volume: &Cursor, pod_name: 
             let policy = at.get("pullPolicy");
             crate::kinds::rules::one_of(errors, &policy, &["Always", "IfNotPresent", "Never"]);
         }
-        other => external(errors, other, at, Owner::Pod),
+        other => external(errors, other, volume, Owner::Pod),
     }
 }
 

@@ -1,12 +1,37 @@
 //! Indexes of a job as text: `1,3-5`.
 
+/// Why a text names no indexes, in upstream's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// An index does not come after the one before it.
+    #[error("non-increasing order, previous: {previous}, current: {current}")]
+    Order {
+        /// The one before it.
+        previous: i64,
+        /// The index.
+        current: i64,
+    },
+    /// An index is no number.
+    #[error("cannot convert string to integer for index: {0:?}")]
+    NoNumber(String),
+    /// An index is not below the completions.
+    #[error("too large index: {0:?}")]
+    TooLarge(String),
+    /// An interval has more than two ends.
+    #[error(
+        "the fragment {0:?} violates the requirement that an index interval can have at most two parts separated by '-'"
+    )]
+    Interval(String),
+}
+
 /// How many indexes a text names, all below the completions and in order.
-pub fn count(text: &str, completions: i64) -> Result<i64, String> {
+pub fn count(text: &str, completions: i64) -> Result<i64, IndexError> {
     let (mut last, mut total) = (None, 0);
     for part in parts(text) {
         let (first, end) = interval(part, completions)?;
-        if let Some(last) = last.filter(|last| *last >= first) {
-            return Err(format!("non-increasing order, previous: {last}, current: {first}"));
+        if let Some(previous) = last.filter(|last| *last >= first) {
+            let current = first;
+            return Err(IndexError::Order { previous, current });
         }
         total += end - first + 1;
         last = Some(end);
@@ -41,13 +66,11 @@ fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').filter(|_| !text.is_empty())
 }
 
-fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
-    let index = |text: &str| -> Result<i64, String> {
-        let n: i64 = text
-            .parse()
-            .map_err(|_| format!("cannot convert string to integer for index: {text:?}"))?;
+fn interval(part: &str, completions: i64) -> Result<(i64, i64), IndexError> {
+    let index = |text: &str| -> Result<i64, IndexError> {
+        let n: i64 = text.parse().map_err(|_| IndexError::NoNumber(text.to_owned()))?;
         if n >= completions {
-            return Err(format!("too large index: {text:?}"));
+            return Err(IndexError::TooLarge(text.to_owned()));
         }
         Ok(n)
     };
@@ -55,13 +78,10 @@ fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
     match ends.as_slice() {
         [one] => index(one).map(|n| (n, n)),
         [first, end] => match (index(first)?, index(end)?) {
-            (first, end) if first >= end => Err(format!("non-increasing order, previous: {first}, current: {end}")),
+            (previous, current) if previous >= current => Err(IndexError::Order { previous, current }),
             both => Ok(both),
         },
-        _ => Err(format!(
-            "the fragment {part:?} violates the requirement that an index interval can have at most two parts separated \
-             by '-'"
-        )),
+        _ => Err(IndexError::Interval(part.to_owned())),
     }
 }
 
@@ -72,14 +92,17 @@ mod tests {
     #[test]
     fn indexes_are_counted_if_they_are_in_order_and_below_the_completions() {
         assert_eq!((count("", 5), count("1,3-4", 5)), (Ok(0), Ok(3)));
-        assert_eq!(count("5", 5), Err("too large index: \"5\"".into()));
+        assert_eq!(count("5", 5), Err(IndexError::TooLarge("5".into())));
         assert_eq!(
             count("3,2", 5),
-            Err("non-increasing order, previous: 3, current: 2".into())
+            Err(IndexError::Order {
+                previous: 3,
+                current: 2
+            })
         );
         assert_eq!(
-            count("x", 5),
-            Err("cannot convert string to integer for index: \"x\"".into())
+            count("x", 5).unwrap_err().to_string(),
+            "cannot convert string to integer for index: \"x\""
         );
         assert!(count("1-2-3", 5).is_err() && count("2-2", 5).is_err());
     }

@@ -245,7 +245,7 @@ fn source(errors: &mut Errors, spec: &Cursor, name: &str) {
                     errors.push(path.wrong(path.text(), "must be an absolute path"));
                 }
             }
-            other => external(errors, other, &at, Owner::PersistentVolume(name)),
+            other => external(errors, other, spec, Owner::PersistentVolume(name)),
         }
     }
     if !found {

@@ -150,10 +150,11 @@ impl Walk<'_> {
         }
         self.total.add(cost, rule_at.clone());
         if let Err(why) = &rule.program {
-            self.errors.push(with_rule(rule_at.clone(), &rule.written, why));
+            self.errors
+                .push(with_rule(rule_at.clone(), &rule.written, &why.to_string()));
         }
         match &rule.message {
-            Err(why) => self.errors.push(with_rule(message_at, &rule.written, why)),
+            Err(why) => self.errors.push(with_rule(message_at, &rule.written, &why.to_string())),
             Ok(None) => {}
             Ok(Some(_)) => {
                 let cost = rule.message_cost;

@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use api::schema::structural::{Node, field_path};
-use cel::{Checked, Declared, Environment, Program, Schema, Type};
+use cel::{Checked, Declared, Environment, Fault, Issues, Program, Schema, Type};
 use serde_json::Value;
 
 use super::KEYWORD;
@@ -51,17 +51,35 @@ pub(super) struct Written {
     pub optional_old_self: Option<bool>,
 }
 
+/// Why a rule or the expression of its message does not compile, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RuleError {
+    #[error("compilation failed: {0}")]
+    Text(Issues),
+    #[error("cel expression must evaluate to a bool")]
+    Type,
+    /// It was right until its constants were computed.
+    #[error("program instantiation failed: {0}")]
+    Instantiation(Fault),
+    #[error("messageExpression compilation failed: {0}")]
+    MessageText(Issues),
+    #[error("messageExpression must evaluate to a string")]
+    MessageType,
+    #[error("messageExpression instantiation failed: {0}")]
+    MessageInstantiation(Fault),
+}
+
 /// A compiled rule.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub written: Written,
     /// The program; none of an empty rule. Else the reason why it does not compile.
-    pub program: Result<Option<Program>, String>,
+    pub program: Result<Option<Program>, RuleError>,
     pub uses_old_self: bool,
     /// The most that one evaluation may cost.
     pub cost: u64,
     /// The program of the message; none when there is no expression for it.
-    pub message: Result<Option<Program>, String>,
+    pub message: Result<Option<Program>, RuleError>,
     pub message_cost: u64,
     /// The field that errors name, from the place of the rule on.
     pub field: Box<str>,
@@ -148,11 +166,11 @@ impl Rule {
         let checked = match check(environment, &written.rule, &Type::Bool) {
             Ok(checked) => checked,
             Err(Unfit::Text(issues)) => {
-                self.program = Err(format!("compilation failed: {issues}"));
+                self.program = Err(RuleError::Text(issues));
                 return;
             }
             Err(Unfit::Type) => {
-                self.program = Err("cel expression must evaluate to a bool".into());
+                self.program = Err(RuleError::Type);
                 return;
             }
         };
@@ -160,7 +178,7 @@ impl Rule {
         match environment.plan(&checked) {
             Ok(program) => self.program = Ok(Some(program)),
             Err(fault) => {
-                self.program = Err(format!("program instantiation failed: {fault}"));
+                self.program = Err(RuleError::Instantiation(fault));
                 return;
             }
         }
@@ -188,7 +206,7 @@ impl Rule {
 }
 
 enum Unfit {
-    Text(cel::Issues),
+    Text(Issues),
     Type,
 }
 
@@ -201,12 +219,12 @@ fn check(environment: &Environment, text: &str, wanted: &Type) -> Result<Checked
     }
 }
 
-fn message(environment: &Environment, text: &str) -> Result<(Program, u64), String> {
+fn message(environment: &Environment, text: &str) -> Result<(Program, u64), RuleError> {
     let checked = check(environment, text, &Type::String).map_err(|unfit| match unfit {
-        Unfit::Text(issues) => format!("messageExpression compilation failed: {issues}"),
-        Unfit::Type => "messageExpression must evaluate to a string".into(),
+        Unfit::Text(issues) => RuleError::MessageText(issues),
+        Unfit::Type => RuleError::MessageType,
     })?;
     let program = environment.plan(&checked);
-    let program = program.map_err(|fault| format!("messageExpression instantiation failed: {fault}"))?;
+    let program = program.map_err(RuleError::MessageInstantiation)?;
     Ok((program, environment.estimate(&checked).max))
 }
