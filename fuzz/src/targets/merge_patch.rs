@@ -36,7 +36,7 @@ pub fn patched(input: &[u8], parse: impl Fn(&[u8]) -> Option<(Patch, Vec<String>
     foreign(&resource, &changed);
     match decode_tree(&resource, changed.clone(), patch.voice()) {
         Ok(decoded) => drop(decoded.strict_errors()),
-        Err(why) => drop(patch.unfit(&resource, &tree, &changed, &why)),
+        Err(why) => drop(patch.unfit(&resource, &tree, &changed, &why.to_string())),
     }
     Some((patch, changed))
 }

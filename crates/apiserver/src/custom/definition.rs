@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::field::FieldError;
-use api::schema::Schema;
+use api::schema::{Schema, TypeId};
 use serde_json::Value;
 
 use crate::kinds::custom;
@@ -27,68 +27,99 @@ fn strings(tree: &Value, path: &str) -> Vec<String> {
     list.filter_map(|v| v.as_str().map(Into::into)).collect()
 }
 
+/// What the versions of a definition share.
+struct Shared<'t> {
+    tree: &'t Value,
+    group: &'t str,
+    plural: &'t str,
+    generation: i64,
+    /// The version in which objects are stored.
+    stored_as: String,
+    /// Its schema, as it is written and as it is compiled.
+    stored_openapi: Option<Value>,
+    stored_schema: Option<(Arc<Schema>, TypeId)>,
+    conversion: Conversion,
+    /// The fields that a version selects by.
+    selectable: Vec<String>,
+}
+
+impl<'t> Shared<'t> {
+    fn of(tree: &'t Value, versions: &[Value], registry: &Arc<Registry>) -> Shared<'t> {
+        let group = text(tree, "/spec/group");
+        let stored = versions.iter().find(|v| v["storage"] == true);
+        let stored_name = stored.and_then(|v| v["name"].as_str()).unwrap_or_default();
+        let stored_openapi = stored.and_then(openapi_of).cloned();
+        let stored_schema = stored_openapi.as_ref().map(Schema::from_crd);
+        let mut selected: Vec<String> = Vec::new();
+        for field in stored.into_iter().chain(versions).flat_map(selectable) {
+            if !selected.contains(&field) {
+                selected.push(field);
+            }
+        }
+        Shared {
+            tree,
+            group,
+            plural: text(tree, "/spec/names/plural"),
+            generation: tree
+                .pointer("/metadata/generation")
+                .and_then(Value::as_i64)
+                .unwrap_or(0),
+            stored_as: api::gvk::join_api_version(group, stored_name),
+            stored_schema: stored_schema.map(|(schema, root)| (Arc::new(schema), root)),
+            stored_openapi,
+            conversion: match text(tree, "/spec/conversion/strategy") {
+                "Webhook" => {
+                    let webhook = tree.pointer("/spec/conversion/webhook").unwrap_or(&Value::Null);
+                    Conversion::Webhook(Arc::new(Converter::read(webhook, registry)))
+                }
+                _ => Conversion::Rename,
+            },
+            selectable: selected,
+        }
+    }
+}
+
+fn openapi_of(version: &Value) -> Option<&Value> {
+    let schema = version.pointer("/schema/openAPIV3Schema");
+    schema.filter(|schema| schema.is_object())
+}
+
 /// The served versions of a definition. What is compiled of its generation already is taken from what the registry serves.
 pub fn compile(tree: &Value, registry: &Arc<Registry>) -> Result<Vec<Resource>, Vec<FieldError>> {
     let catalog = registry.catalog();
-    let group = text(tree, "/spec/group");
-    let plural = text(tree, "/spec/names/plural");
-    let versions = tree
-        .pointer("/spec/versions")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    let stored = versions
-        .iter()
-        .find(|v| v["storage"] == true)
-        .and_then(|v| v["name"].as_str())
-        .unwrap_or_default();
-    let stored_as = api::gvk::join_api_version(group, stored);
-    let generation = tree
-        .pointer("/metadata/generation")
-        .and_then(Value::as_i64)
-        .unwrap_or(0);
-    let schema_of = |version: &Value| {
-        version
-            .pointer("/schema/openAPIV3Schema")
-            .filter(|s| s.is_object())
-            .cloned()
-    };
-    let stored_version = versions.iter().find(|v| v["storage"] == true);
-    let stored_openapi = stored_version.and_then(schema_of);
-    let stored_schema = stored_openapi.as_ref().map(Schema::from_crd);
-    let stored_schema = stored_schema.map(|(schema, root)| (Arc::new(schema), root));
-    let conversion = match text(tree, "/spec/conversion/strategy") {
-        "Webhook" => {
-            let webhook = tree.pointer("/spec/conversion/webhook").unwrap_or(&Value::Null);
-            Conversion::Webhook(Arc::new(Converter::read(webhook, registry)))
-        }
-        _ => Conversion::Rename,
-    };
-    let mut kept: Vec<String> = Vec::new();
-    for field in stored_version.into_iter().chain(&versions).flat_map(selectable) {
-        if !kept.contains(&field) {
-            kept.push(field);
-        }
-    }
+    let versions = tree.pointer("/spec/versions").and_then(Value::as_array);
+    let versions = versions.map(Vec::as_slice).unwrap_or_default();
+    let shared = Shared::of(tree, versions, registry);
     let mut resources = Vec::new();
     for (i, version) in versions.iter().enumerate() {
-        let at = format!("spec.versions[{i}].schema.openAPIV3Schema");
-        let Some(openapi) = version.pointer("/schema/openAPIV3Schema").filter(|s| s.is_object()) else {
+        let Some(openapi) = openapi_of(version) else {
+            let at = format!("spec.versions[{i}].schema.openAPIV3Schema");
             return Err(vec![FieldError::required(at, "schemas are required")]);
         };
-        let (schema, root) = Schema::from_crd(openapi);
         if version["served"] != true {
             continue;
         }
-        let api_version = version["name"].as_str().unwrap_or_default();
-        let served = catalog.find(group, api_version, plural).map(|served| &served.resource);
-        let validations = match served.filter(|served| served.generation == generation) {
+        let name = text(version, "/name");
+        let served = catalog.find(shared.group, name, shared.plural);
+        let served = served.map(|served| &served.resource);
+        let validations = match served.filter(|served| served.generation == shared.generation) {
             Some(served) => served.validations.clone(),
             None => Rules::compile(openapi, true, &registry.metrics.expressions).map(Arc::new),
         };
-        resources.push(Resource {
+        resources.push(shared.resource(version, openapi, validations));
+    }
+    Ok(resources)
+}
+
+impl Shared<'_> {
+    /// A version as it is served.
+    fn resource(&self, version: &Value, openapi: &Value, validations: Option<Arc<Rules>>) -> Resource {
+        let (tree, group, plural) = (self.tree, self.group, self.plural);
+        let name = text(version, "/name");
+        let (schema, root) = Schema::from_crd(openapi);
+        Resource {
             group: group.into(),
-            version: api_version.into(),
+            version: name.into(),
             kind: text(tree, "/spec/names/kind").into(),
             list_kind: text(tree, "/spec/names/listKind").into(),
             plural: plural.into(),
@@ -108,10 +139,10 @@ pub fn compile(tree: &Value, registry: &Arc<Registry>) -> Result<Vec<Resource>, 
             ]
             .map(Into::into)
             .into(),
-            subresources: subresources(tree, version, group, api_version),
+            subresources: subresources(tree, version, group, name),
             prefix: prefix(group, plural),
             selectable: selectable(version),
-            selectable_stored: kept.clone(),
+            selectable_stored: self.selectable.clone(),
             schema: SchemaRef::Custom(Arc::new(schema)),
             root,
             rules: match version.pointer("/subresources/status").is_some_and(|s| !s.is_null()) {
@@ -122,17 +153,17 @@ pub fn compile(tree: &Value, registry: &Arc<Registry>) -> Result<Vec<Resource>, 
             columns: Some(columns(version)),
             scale: scale(version),
             validations,
-            stored_as: stored_as.clone(),
+            stored_as: self.stored_as.clone(),
             // versions with one schema differ in nothing but their name
-            stored_schema: stored_schema
+            stored_schema: self
+                .stored_schema
                 .clone()
-                .filter(|_| stored_openapi.as_ref() != Some(openapi)),
+                .filter(|_| self.stored_openapi.as_ref() != Some(openapi)),
             deprecation: custom::deprecated(version, &tree["spec"]),
-            conversion: conversion.clone(),
-            generation,
-        });
+            conversion: self.conversion.clone(),
+            generation: self.generation,
+        }
     }
-    Ok(resources)
 }
 
 fn subresources(tree: &Value, version: &Value, group: &str, name: &str) -> Vec<Subresource> {

@@ -46,6 +46,14 @@ impl<'a> Before<'a> {
         }
     }
 
+    /// Whether the managed fields of what was sent are right already.
+    fn is_recorded(self) -> bool {
+        match self {
+            Before::Nothing(origin) => origin == Origin::Apply,
+            Before::Object { applied, .. } => applied,
+        }
+    }
+
     fn seen(self) -> Option<&'a dyn View> {
         match self {
             Before::Nothing(_) => None,
@@ -83,30 +91,12 @@ impl Write<'_> {
 
         // metadata: name, uid and times; first, for every other layer speaks of the object by them
         let given = metadata::text(&tree, "name").to_owned();
-        match old {
-            None => {
-                let taken = |name: &str| self.served.cache.get(self.namespace, name).is_some();
-                metadata::prepare_create(registry, resource, &mut tree, self.namespace, taken)?;
-            }
-            Some(old) => metadata::keep_place(&mut tree, old)?,
-        }
+        self.identify(&mut tree, old)?;
         let name = metadata::text(&tree, "name").to_owned();
 
         // managed fields: recorded of what the writer sent, before anybody adds to it
-        let recorded = match before {
-            Before::Nothing(origin) => origin == Origin::Apply,
-            Before::Object { applied, .. } => applied,
-        };
-        if !recorded && !bound {
-            match &status {
-                // an object that cannot be taken apart has no managers, be it for what it loses
-                Some(status) if resource.is_custom() => {
-                    tree["status"] = status.clone();
-                    self.place().track(self.options, old, &mut tree);
-                    take(&mut tree, "status");
-                }
-                _ => self.place().track(self.options, old, &mut tree),
-            }
+        if !before.is_recorded() && !bound {
+            self.record(&mut tree, status.as_ref(), old);
         }
 
         // mutating admission: it reads what was asked for, before the path undoes what it may not change
@@ -137,11 +127,7 @@ impl Write<'_> {
         self.prepare(&mut tree, old, &now);
 
         // defaults again: of what the layers before have added
-        if !resource.is_custom() {
-            let schema = resource.schema.get();
-            schema.set_defaults(resource.root, &mut tree);
-            schema.normalize(resource.root, &mut tree);
-        }
+        self.fill(&mut tree);
 
         // the generation: once everything is in place that it counts
         if let Some(old) = old.filter(|_| !bound)
@@ -181,17 +167,59 @@ impl Write<'_> {
         let charges = self.validate(&attributes, &tree, old, seen).await?;
 
         // storage: a tree as it will be read again
-        if resource.is_custom() {
-            whole_numbers(&mut tree);
-        } else if resource.is_protobuf() {
-            resource.schema.get().forget_empty(resource.root, &mut tree);
-        }
+        self.shed(&mut tree);
         Ok(Settled {
             name,
             tree,
             allocated,
             charges,
         })
+    }
+
+    /// Gives an object what the server says of it: a name where it has none, a uid, times.
+    fn identify(&self, tree: &mut Value, old: Option<&Value>) -> Result<()> {
+        let Some(old) = old else {
+            let taken = |name: &str| self.served.cache.get(self.namespace, name).is_some();
+            return metadata::prepare_create(
+                &self.pipeline.registry,
+                &self.served.resource,
+                tree,
+                self.namespace,
+                taken,
+            );
+        };
+        metadata::keep_place(tree, old)
+    }
+
+    /// Records who manages which fields. `status` is what was taken out of a new object.
+    fn record(&self, tree: &mut Value, status: Option<&Value>, old: Option<&Value>) {
+        match status {
+            // an object that cannot be taken apart has no managers, be it for what it loses
+            Some(status) if self.served.resource.is_custom() => {
+                tree["status"] = status.clone();
+                self.place().track(self.options, old, tree);
+                take(tree, "status");
+            }
+            _ => self.place().track(self.options, old, tree),
+        }
+    }
+
+    fn fill(&self, tree: &mut Value) {
+        let resource = &self.served.resource;
+        if !resource.is_custom() {
+            let schema = resource.schema.get();
+            schema.set_defaults(resource.root, tree);
+            schema.normalize(resource.root, tree);
+        }
+    }
+
+    fn shed(&self, tree: &mut Value) {
+        let resource = &self.served.resource;
+        if resource.is_custom() {
+            whole_numbers(tree);
+        } else if resource.is_protobuf() {
+            resource.schema.get().forget_empty(resource.root, tree);
+        }
     }
 
     fn prepare(&self, tree: &mut Value, old: Option<&Value>, now: &str) {

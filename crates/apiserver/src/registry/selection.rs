@@ -30,39 +30,48 @@ fn unknown_field(field: &str) -> String {
     format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
 }
 
-impl Selection {
-    /// Whether the selectors of a query are selectors, which is looked at before what the other options mean.
+/// The selectors of a query, before a resource is asked what it knows of their fields.
+#[derive(Debug, Default)]
+pub struct Selectors {
+    labels: Option<LabelSelector>,
+    fields: Option<FieldSelector>,
+}
+
+impl Selectors {
+    /// Reads `labelSelector` and `fieldSelector`.
     ///
     /// # Errors
-    /// `400` when one is not.
-    pub fn readable(query: &Query) -> Result<()> {
-        if let Some(text) = query.text("labelSelector") {
-            LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
-        }
-        if let Some(text) = query.text("fieldSelector") {
-            FieldSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
-        }
-        Ok(())
+    /// `400` when one does not parse.
+    pub fn parse(query: &Query) -> Result<Selectors> {
+        let labels = query.text("labelSelector").map(LabelSelector::parse).transpose();
+        let labels = labels.map_err(|e| ApiError::bad_request(e.to_string()))?;
+        let fields = query.text("fieldSelector").map(FieldSelector::parse).transpose();
+        let fields = fields.map_err(|e| ApiError::bad_request(e.to_string()))?;
+        Ok(Selectors { labels, fields })
     }
+}
 
+impl Selection {
     /// Reads `labelSelector` and `fieldSelector`.
     ///
     /// # Errors
     /// `400` when one does not parse or names a field that the resource does not know.
     pub fn parse(resource: &Arc<Resource>, namespace: &str, query: &Query) -> Result<Selection> {
+        Selection::of(resource, namespace, Selectors::parse(query)?)
+    }
+
+    /// Holds selectors against a resource.
+    ///
+    /// # Errors
+    /// `400` when one names a field that the resource does not know.
+    pub fn of(resource: &Arc<Resource>, namespace: &str, selectors: Selectors) -> Result<Selection> {
         let mut selection = Selection {
             namespace: namespace.to_owned(),
+            labels: selectors.labels,
             ..Selection::default()
         };
-        if let Some(text) = query.text("labelSelector") {
-            let parsed = LabelSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
-            selection.labels = Some(parsed);
-        }
-        if let Some(text) = query.text("fieldSelector") {
-            let parsed = FieldSelector::parse(text).map_err(|e| ApiError::bad_request(e.to_string()))?;
-            for term in parsed.terms() {
-                selection.add_term(resource, &term.field, &term.value, term.equal)?;
-            }
+        for term in selectors.fields.iter().flat_map(FieldSelector::terms) {
+            selection.add_term(resource, &term.field, &term.value, term.equal)?;
         }
         let by_content = selection.labels.is_some() || !selection.fields.is_empty();
         if by_content && resource.is_converted() {

@@ -1,7 +1,6 @@
 //! Response bodies: single objects, lists and errors in each encoding, written from the cached bytes.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use api::gvk::GroupVersionKind;
@@ -100,7 +99,7 @@ pub fn counting(body: Body, mut count: impl FnMut(usize) + Send + 'static) -> Bo
     .boxed_unsync()
 }
 
-fn respond(code: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
+pub(super) fn respond(code: StatusCode, media_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
@@ -164,12 +163,12 @@ pub fn error_response(accept: Accept, error: &ApiError) -> Response<Body> {
 }
 
 /// The object's JSON in the version that was asked for.
-fn json_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
+pub(super) fn json_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
     resource.present(object)
 }
 
 /// The object's own protobuf message in the version that was asked for.
-fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
+pub(super) fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
     if resource.is_stored_as_served(object) {
         return object.protobuf(resource);
     }
@@ -178,14 +177,19 @@ fn protobuf_of(resource: &Resource, object: &Cached) -> Result<Bytes> {
 }
 
 /// `PartialObjectMetadata` of an object.
-fn metadata_of(resource: &Resource, object: &Cached, version: FormVersion) -> Result<Bytes> {
+pub(super) fn metadata_of(resource: &Resource, object: &Cached, version: FormVersion) -> Result<Bytes> {
     let mut out = Vec::new();
     write_metadata_of(resource, object, version, &mut out)?;
     Ok(out.into())
 }
 
 /// Labels and annotations are what a webhook that converts the object makes of them.
-fn write_metadata_of(resource: &Resource, object: &Cached, version: FormVersion, out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn write_metadata_of(
+    resource: &Resource,
+    object: &Cached,
+    version: FormVersion,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     match resource.is_converted() {
         true => table::write_metadata(&json_of(resource, object)?, version, out),
         false => table::write_metadata(&object.object.bytes, version, out),
@@ -308,244 +312,12 @@ pub fn read_response(
     Ok(respond(StatusCode::OK, accept.encoding.media_type(), full(body)))
 }
 
-/// What stands in a list's metadata.
-#[derive(Debug, Clone, Default)]
-pub struct ListMeta {
-    /// 0 for what is not stored.
-    pub revision: u64,
-    pub continue_token: Option<String>,
-    pub remaining: Option<usize>,
-}
-
-impl ListMeta {
-    fn tree(&self, whole_custom: bool) -> Value {
-        let mut meta = json!({});
-        if self.revision > 0 {
-            meta["resourceVersion"] = json!(self.revision.to_string());
-        }
-        if let Some(token) = &self.continue_token {
-            meta["continue"] = json!(token);
-        }
-        if let Some(remaining) = self.remaining {
-            meta["remainingItemCount"] = json!(remaining);
-        }
-        if whole_custom && self.continue_token.is_none() {
-            // lists of custom objects always say so
-            meta["continue"] = json!("");
-        }
-        meta
-    }
-}
-
-/// A list, streamed from the cached bytes.
-pub fn list_response(
-    resource: &Arc<Resource>,
-    items: Vec<Arc<Cached>>,
-    meta: &ListMeta,
-    accept: Accept,
-    table_objects: table::Include,
-) -> Result<Response<Body>> {
-    let media_type = accept.encoding.media_type();
-    if accept.of_list == Some(false) {
-        let kind = match resource.is_custom() {
-            true => "*unstructured.UnstructuredList".to_owned(),
-            false => format!("*{}.{}", internal_package(&resource.group), resource.list_kind),
-        };
-        return Err(ApiError::no_such_form_of(&format!(
-            "you requested PartialObjectMetadata, but the requested object is a list ({kind})"
-        )));
-    }
-    match (accept.transform, accept.encoding) {
-        (Transform::Whole, Encoding::Json) => {
-            let head = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
-            let items = json_items(&head, "items", items, whole_item(resource.clone()));
-            Ok(respond(StatusCode::OK, media_type, items))
-        }
-        (Transform::Metadata, Encoding::Json) => {
-            let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
-            if items.is_empty() {
-                return Ok(respond(
-                    StatusCode::OK,
-                    media_type,
-                    full(encode_tree(&without_items(head), accept.encoding)?),
-                ));
-            }
-            let resource = resource.clone();
-            let write =
-                move |object: &Cached, out: &mut Vec<u8>| write_metadata_of(&resource, object, accept.version, out);
-            Ok(respond(
-                StatusCode::OK,
-                media_type,
-                json_items(&head, "items", items, write),
-            ))
-        }
-        (Transform::Table, Encoding::Json) => {
-            let rows = table::Rows::of_list(resource, &items, table_objects, accept.version);
-            let head = json!({ "kind": "Table", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "columnDefinitions": rows.definitions() });
-            let resource = resource.clone();
-            let write = move |object: &Cached, out: &mut Vec<u8>| rows.write(&json_of(&resource, object)?, out);
-            Ok(respond(
-                StatusCode::OK,
-                media_type,
-                json_items(&head, "rows", items, write),
-            ))
-        }
-        (Transform::Whole, Encoding::Protobuf) => {
-            let raw = items
-                .iter()
-                .map(|o| protobuf_of(resource, o))
-                .collect::<Result<Vec<_>>>()?;
-            let remaining = meta.remaining.and_then(|n| i64::try_from(n).ok());
-            let token = meta.continue_token.as_deref().unwrap_or_default();
-            let revision = if meta.revision > 0 {
-                meta.revision.to_string()
-            } else {
-                String::new()
-            };
-            let head = envelope::list_meta(&revision, token, remaining);
-            let lengths = raw.iter().map(Bytes::len);
-            let frame = envelope::list_frame(&resource.api_version(), &resource.list_kind, &head, lengths);
-            let mut raw = raw.into_iter();
-            let write = move |out: &mut Vec<u8>| {
-                let Some(item) = raw.next() else { return Ok(false) };
-                out.extend(envelope::item_head(item.len()));
-                out.extend_from_slice(&item);
-                Ok(true)
-            };
-            let body = pieces(frame.head, write, frame.tail.to_vec());
-            Ok(respond(StatusCode::OK, media_type, body))
-        }
-        (Transform::Whole, Encoding::Yaml) => {
-            let list = json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": meta.tree(resource.is_custom()) });
-            let mut item = whole_item(resource.clone());
-            let tree = move |object: &Cached| -> Result<Value> {
-                let mut json = Vec::new();
-                item(object, &mut json)?;
-                serde_json::from_slice(&json).map_err(ApiError::internal)
-            };
-            Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
-        }
-        (Transform::Metadata, Encoding::Yaml) if !items.is_empty() => {
-            let list = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
-            let resource = resource.clone();
-            let tree = move |object: &Cached| -> Result<Value> {
-                let json = metadata_of(&resource, object, accept.version)?;
-                serde_json::from_slice(&json).map_err(ApiError::internal)
-            };
-            Ok(respond(StatusCode::OK, media_type, yaml_items(list, items, tree)))
-        }
-        (Transform::Metadata, encoding) if items.is_empty() => {
-            let head = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false) });
-            Ok(respond(
-                StatusCode::OK,
-                media_type,
-                full(encode_tree(&without_items(head), encoding)?),
-            ))
-        }
-        (Transform::Metadata, encoding) => {
-            let tree = |o: &Arc<Cached>| {
-                let json = metadata_of(resource, o, accept.version)?;
-                serde_json::from_slice(&json).map_err(ApiError::internal)
-            };
-            let items = items.iter().map(tree).collect::<Result<Vec<Value>>>()?;
-            let tree = json!({ "kind": "PartialObjectMetadataList", "apiVersion": accept.version.api_version(), "metadata": meta.tree(false), "items": items });
-            Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
-        }
-        (Transform::Table, encoding) => {
-            let objects = items.iter().map(|o| json_of(resource, o)).collect::<Result<Vec<_>>>()?;
-            let mut tree = table::of_included(
-                &table::Rows::of_list(resource, &items, table_objects, accept.version),
-                &objects,
-                true,
-            )?;
-            tree["metadata"] = meta.tree(false);
-            Ok(respond(StatusCode::OK, media_type, full(encode_tree(&tree, encoding)?)))
-        }
-    }
-}
-
-/// A list of metadata that has none: upstream's never begins one.
-fn without_items(mut head: Value) -> Value {
-    head["items"] = Value::Null;
-    head
-}
-
-/// Writes an item of a list of whole objects: the cached bytes.
-fn whole_item(resource: Arc<Resource>) -> impl FnMut(&Cached, &mut Vec<u8>) -> Result<()> + Send + 'static {
-    let type_prefix = format!(
-        "\"apiVersion\":\"{}\",\"kind\":\"{}\",",
-        resource.api_version(),
-        resource.kind
-    );
-    let strip = !resource.is_custom();
-    move |object, out| {
-        let bytes = json_of(&resource, object)?;
-        // items of a built-in list do not repeat their type
-        match bytes.get(1..).and_then(|b| b.strip_prefix(type_prefix.as_bytes())) {
-            Some(rest) if strip => {
-                out.push(b'{');
-                out.extend_from_slice(rest);
-            }
-            _ => out.extend_from_slice(&bytes),
-        }
-        Ok(())
-    }
-}
-
-/// An object whose last member is an array with one item for each cached object, streamed: memory does not grow with the
-/// list. `head` has the other members.
-fn json_items(
-    head: &Value,
-    member: &str,
-    items: Vec<Arc<Cached>>,
-    mut write: impl FnMut(&Cached, &mut Vec<u8>) -> Result<()> + Send + 'static,
-) -> Body {
-    let mut first = head.to_string();
-    // the head is an object: its last character is the brace that the items go before
-    first.pop();
-    first.push_str(&format!(",\"{member}\":["));
-    let mut rest = items.into_iter();
-    let mut begun = false;
-    let next = move |out: &mut Vec<u8>| {
-        let Some(object) = rest.next() else { return Ok(false) };
-        if begun {
-            out.push(b',');
-        }
-        begun = true;
-        write(&object, out).map(|()| true)
-    };
-    pieces(first.into_bytes(), next, b"]}\n".to_vec())
-}
-
-/// The same in YAML, whose members are sorted: some stand before the items, some after them.
-fn yaml_items(
-    mut list: Value,
-    items: Vec<Arc<Cached>>,
-    mut tree: impl FnMut(&Cached) -> Result<Value> + Send + 'static,
-) -> Body {
-    const MARK: &str = "\nitems: []\n";
-    list["items"] = json!([]);
-    let text = api::yaml::to_string(&list);
-    let Some((before, after)) = text.split_once(MARK).filter(|_| !items.is_empty()) else {
-        return full(text);
-    };
-    let mut rest = items.into_iter();
-    let next = move |out: &mut Vec<u8>| {
-        let Some(object) = rest.next() else { return Ok(false) };
-        // an item looks the same in a list of its own
-        let item = api::yaml::to_string(&Value::Array(vec![tree(&object)?]));
-        out.extend_from_slice(item.as_bytes());
-        Ok(true)
-    };
-    pieces(
-        format!("{before}\nitems:\n").into_bytes(),
-        next,
-        after.as_bytes().to_vec(),
-    )
-}
-
 /// A body that is made while it is sent: `next` writes one more part, or says that there is none.
-fn pieces(head: Vec<u8>, mut next: impl FnMut(&mut Vec<u8>) -> Result<bool> + Send + 'static, tail: Vec<u8>) -> Body {
+pub(super) fn pieces(
+    head: Vec<u8>,
+    mut next: impl FnMut(&mut Vec<u8>) -> Result<bool> + Send + 'static,
+    tail: Vec<u8>,
+) -> Body {
     let mut pending = Some(head);
     let mut ended = false;
     let chunks = stream::iter(std::iter::from_fn(move || {

@@ -16,7 +16,8 @@ use crate::http::status::{ApiError, Result};
 use crate::registry::Served;
 use crate::registry::cached::{Cached, Encoded};
 use crate::registry::selection::Selection;
-use crate::server::body::{self, Body, ListMeta};
+use crate::server::body::{self, Body};
+use crate::server::list::{self, ListMeta};
 use crate::server::{ApiServer, Request, health};
 use crate::subresource::kubelet::Endpoint;
 use crate::table;
@@ -107,7 +108,7 @@ impl ApiServer {
             .filter(|o| selection.matches(o))
             .map(Arc::new)
             .collect();
-        body::list_response(resource, items, &ListMeta::default(), request.accept, include)
+        list::list_response(resource, items, &ListMeta::default(), request.accept, include)
     }
 
     async fn component(&self, served: &Served, name: &str) -> Result<Cached> {

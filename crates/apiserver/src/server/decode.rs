@@ -1,7 +1,7 @@
 //! Bodies: from the bytes of a request to a tree of the resource's type, and what is wrong with those that are not.
 
 use api::gvk::{GroupVersionKind, split_api_version};
-use api::schema::json::Voice;
+use api::schema::json::{DecodeError, Voice};
 use api::schema::structural::{Nulls, whole_numbers};
 use api::schema::weight::TOO_HEAVY;
 use api::schema::{Decoded, Document, Schema, envelope};
@@ -230,14 +230,13 @@ fn unfit(kind: &str, version: &str, wanted: &str, why: &str) -> ApiError {
 ///
 /// # Errors
 /// Why it is no such tree.
-pub fn decode_tree(resource: &Resource, tree: Value, voice: Voice) -> std::result::Result<Decoded, String> {
+pub fn decode_tree(resource: &Resource, tree: Value, voice: Voice) -> std::result::Result<Decoded, DecodeError> {
     let schema = resource.schema.get();
-    let decoded = match voice {
+    match voice {
         _ if resource.is_custom() => schema.decode_custom(tree, Nulls::Dropped),
         Voice::Json => schema.decode_value(resource.root, tree),
         Voice::Converter => schema.convert_value(resource.root, &tree),
-    };
-    decoded.map_err(|e| e.to_string())
+    }
 }
 
 /// The body must be of the type that the path names; absent, the type is filled in.

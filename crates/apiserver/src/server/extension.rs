@@ -87,12 +87,12 @@ impl Forward<'_> {
             return Ok(failed(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));
         }
         if let Some(why) = self.remote.misconfigured() {
-            return Ok(failed(StatusCode::INTERNAL_SERVER_ERROR, why));
+            return Ok(failed(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()));
         }
         let authority = match self.remote.resolve() {
             Ok(authority) => authority,
             Err(why) => {
-                tracing::warn!(name = self.remote.spec.name, why, "an extension server is nowhere");
+                tracing::warn!(name = self.remote.spec.name, %why, "an extension server is nowhere");
                 return Ok(failed(StatusCode::SERVICE_UNAVAILABLE, "service unavailable"));
             }
         };
@@ -135,7 +135,7 @@ impl Forward<'_> {
     }
 
     /// The headers that go on: without what is of the client's connection and what proves to this server who he is.
-    fn headers(&self, server: &ApiServer, authority: &str, upgrade: bool) -> Result<HeaderMap, String> {
+    fn headers(&self, server: &ApiServer, authority: &str, upgrade: bool) -> Result<HeaderMap, RemoteError> {
         let mut headers = self.parts.headers.clone();
         let protocol = headers.get(header::UPGRADE).cloned();
         let trailers = has_list_token(&headers, &header::TE, "trailers");
@@ -153,7 +153,7 @@ impl Forward<'_> {
             }
         }
         identify(&mut headers, self.user)?;
-        let value = |text: &str| HeaderValue::from_str(text).map_err(|e| e.to_string());
+        let value = |text: &str| HeaderValue::from_str(text);
         if let Some(from) = self.from {
             let name = HeaderName::from_static("x-forwarded-for");
             let before = headers.get_all(&name).iter().filter_map(|v| v.to_str().ok());
@@ -212,7 +212,7 @@ fn failed(code: StatusCode, why: &str) -> Response<Body> {
     body::plain_error(code, format!("{why}\n"))
 }
 
-fn unreachable(why: &str) -> Response<Body> {
+fn unreachable(why: &RemoteError) -> Response<Body> {
     failed(
         StatusCode::SERVICE_UNAVAILABLE,
         &format!("error trying to reach service: {why}"),
@@ -245,15 +245,12 @@ async fn switch(
     mut request: Request<Outgoing>,
     upgrade: OnUpgrade,
 ) -> Response<Body> {
-    let dialing = |why: &str| {
-        failed(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &format!("error dialing backend: {why}"),
-        )
-    };
     let stream = match remote.dial(authority).await {
         Ok(stream) => stream,
-        Err(why) => return dialing(&why),
+        Err(why) => {
+            let why = format!("error dialing backend: {why}");
+            return failed(StatusCode::SERVICE_UNAVAILABLE, &why);
+        }
     };
     // one connection asks for a path alone
     let path = request.uri().path_and_query().cloned();

@@ -1,6 +1,7 @@
 //! The server: a request's path from the connection to the registry, as a stack of layers.
 
 mod access_review;
+pub mod apply;
 pub mod beside;
 pub mod body;
 pub mod component_status;
@@ -14,6 +15,7 @@ pub mod in_flight;
 pub mod intake;
 pub mod lane;
 pub mod limits;
+pub mod list;
 mod metrics;
 pub mod openapi;
 pub mod options;
@@ -40,7 +42,7 @@ use crate::audit::{AUDIT_ID, Audit, Trail};
 use crate::authentication::certificate::Peer;
 use crate::authentication::{self, Authenticator, impersonation};
 use crate::authorization::Attributes;
-use crate::flow_control::Asked;
+use crate::flow_control::{Asked, Schema};
 use crate::http::negotiate::{Accept, Transform};
 use crate::http::request_info::{Query, RequestInfo};
 use crate::http::status::{ApiError, Result};
@@ -89,6 +91,36 @@ pub struct Answered {
     pub place: Option<Place>,
     /// How long its client may take to read it; `None` where it may last.
     pub within: Option<Duration>,
+}
+
+/// A request whose body has not been read.
+struct Arriving<'p> {
+    parts: http::request::Parts,
+    upgrade: Option<OnUpgrade>,
+    /// The user, where a component of this process asks.
+    known: Option<Arc<User>>,
+    peer: Option<&'p Peer>,
+    info: Result<RequestInfo>,
+    query: Query,
+    negotiated: Result<Accept>,
+    /// What was negotiated, or the form of errors.
+    accept: Accept,
+    warnings: Warnings,
+    trail: Trail,
+    told: Told,
+    long_running: bool,
+}
+
+/// What a request has taken on its way, for the end of it.
+#[derive(Default)]
+struct Passed {
+    /// The body, until it is read.
+    payload: Option<Payload>,
+    place: Option<Place>,
+    /// The request's class in flow control.
+    class: Option<Arc<Schema>>,
+    /// Another server answers.
+    forwarded: bool,
 }
 
 /// A request whose body has been read.
@@ -143,8 +175,7 @@ impl ApiServer {
     ) -> Answered {
         let begun = Instant::now();
         let leave = Leave::of(&parts);
-        let mut payload = Some(payload);
-        let (counted, told) = (&self.registry.metrics.requests, Told::default());
+        let told = Told::default();
         let query = Query::parse(parts.uri.query());
         let read = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
         let accept = parts.headers.get(http::header::ACCEPT).and_then(|a| a.to_str().ok());
@@ -167,141 +198,35 @@ impl ApiServer {
         let long_running = read.as_ref().is_ok_and(is_long_running);
         let mut shows = read.as_ref().is_ok_and(shows_object) && !long_running;
         let within = (!long_running).then_some(self.limits.request_timeout);
-        let (mut place, mut class, mut forwarded) = (None, None, false);
         // an error that its client cannot be told as asked is written without being looked at
         let plain = negotiated.is_err() || accept.transform != Transform::Whole;
-        let done = async {
-            let info = read?;
-            if !long_running && let Err(error) = check_timeout(&query) {
-                trail.refused(&info);
-                return Err(error);
-            }
-            let inside = known.is_some();
-            // who: a certificate, a token, or nobody
-            let user = match known {
-                Some(user) => user,
-                None => {
-                    let authenticator = &self.authenticator;
-                    let known = authenticator.authenticate(&parts.headers, &info.path, peer, &trail);
-                    match known.await {
-                        Ok(user) => Arc::new(user),
-                        Err(error) => {
-                            trail.refused(&info);
-                            // what stands in the record where the answer cannot be told in it
-                            trail.status(&authentication::failed(&parts.headers, &query, peer));
-                            return Err(error);
-                        }
-                    }
-                }
-            };
-            // the record: from here on it is known whose request this is
-            trail.received(&info, &user).await?;
-            // as whom: one user may be allowed to act as another
-            let attributes = Attributes::of(&info);
-            let modes = &self.authenticator.last_modes;
-            let user = impersonation::impersonate(
-                &self.pipeline.authorizer,
-                modes,
-                &parts.headers,
-                user,
-                &attributes,
-                &trail,
-            )?;
-            drop(attributes);
-            // when: so many at a time; the server's own components never wait for others
-            let _load = (!long_running).then(|| counted.in_flight.enter(info.verb));
-            if !inside {
-                let asked = Asked {
-                    info: &info,
-                    query: &query,
-                    user: &user,
-                    method: &parts.method,
-                    uri: &parts.uri,
-                };
-                let time = time_of(&query, self.limits.request_timeout);
-                let Entry { schema, outcome } = self.limits.in_flight.enter(asked, time).await;
-                class = schema;
-                match outcome {
-                    Ok(entered) => place = entered,
-                    Err(retry_after) => {
-                        if let Some(served) = self.registry.catalog().find(&info.group, &info.version, &info.resource) {
-                            counted.dropped(&Counted::of(&info, &query, &parts.headers, &served.resource));
-                        }
-                        return Ok(in_flight::refusal(retry_after));
-                    }
-                }
-            }
-            // whether: Node and RBAC
-            let attributes = Attributes::of(&info);
-            let decision = self.pipeline.authorizer.decide(&user, &attributes);
-            let word = if decision.allowed { "allow" } else { "forbid" };
-            trail.annotate("authorization.k8s.io/decision", || word.into());
-            trail.annotate("authorization.k8s.io/reason", || decision.reason.clone());
-            if !decision.allowed {
-                return Err(attributes.forbidden(&user, &decision.reason));
-            }
-            drop(attributes);
-            // by whom: other servers read the rest themselves
-            if let Some(remote) = self.aggregator.find(&info) {
-                forwarded = true;
-                let forward = Forward {
-                    remote: &remote,
-                    parts,
-                    payload: &mut payload,
-                    upgrade,
-                    info: &info,
-                    query: &query,
-                    user: &user,
-                    from: peer.map(|peer| peer.address),
-                };
-                return Box::pin(forward.answer(self)).await;
-            }
-            // one after the other, if it reads much: many lists do not keep a single object waiting
-            let _wide = match &place {
-                Some(place) if place.is_wide() => Some(self.limits.wide.acquire().await.map_err(ApiError::internal)?),
-                _ => None,
-            };
-            // with what: nothing is read of those who may not
-            let payload = payload.take().unwrap_or_default();
-            let (body, held) = payload.read(&self.limits.bodies, self.limits.request_timeout).await?;
-            let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
-            let content = headers
-                .get(http::header::CONTENT_TYPE)
-                .map_or(&b""[..], HeaderValue::as_bytes);
-            let yaml = memchr::memmem::find(content, b"yaml").is_some();
-            let long = lane::is_long(body.len(), yaml);
-            let request = Request {
-                method,
-                uri,
-                headers,
-                body,
-                held,
-                upgrade,
-                info,
-                query,
-                accept,
-                user,
-                warnings: warnings.clone(),
-                trail: trail.clone(),
-                told: told.clone(),
-            };
-            // where: long work does not hold up the threads that answer
-            if long {
-                let server = self.clone();
-                let work = async move { server.dispatch(request, negotiated).await };
-                return self.limits.lane.run(work).await?;
-            }
-            self.dispatch(request, negotiated).await
+        let arriving = Arriving {
+            parts,
+            upgrade,
+            known,
+            peer,
+            info: read,
+            query,
+            negotiated,
+            accept,
+            warnings: warnings.clone(),
+            trail: trail.clone(),
+            told: told.clone(),
+            long_running,
         };
-        let done = done.await;
+        let mut passed = Passed {
+            payload: Some(payload),
+            ..Passed::default()
+        };
+        let done = self.pass(arriving, &mut passed).await;
         // whoever still sends reads no answer before he is done
-        if let Some(payload) = payload {
+        if let Some(payload) = passed.payload {
             payload.pass_over(leave).await;
         }
         let mut response = match done {
             Ok(response) => {
                 // what another server answers is that one's to record
-                shows &= !forwarded;
+                shows &= !passed.forwarded;
                 response
             }
             Err(error) => {
@@ -312,18 +237,7 @@ impl ApiServer {
                         trail.status(&error.status());
                     }
                 }
-                if error.code >= 500 {
-                    // a message may repeat what a client sent, which may be megabytes
-                    let shown = &error.message[..error.message.floor_char_boundary(LOGGED)];
-                    tracing::warn!(error = shown, code = error.code, "request failed");
-                }
-                body::error_response(
-                    Accept {
-                        transform: Default::default(),
-                        ..accept
-                    },
-                    &error,
-                )
+                failed(accept, &error)
             }
         };
         for warning in warnings.headers() {
@@ -332,19 +246,175 @@ impl ApiServer {
         // no two requests share it: kept out of the compression of headers, it does not fill the table that each answer searches
         id.set_sensitive(true);
         response.headers_mut().insert(AUDIT_ID, id);
-        if let Some(schema) = class {
+        if let Some(schema) = passed.class {
             in_flight::tell(&schema, response.headers_mut());
         }
-        if long_running {
-            // a watch that has begun takes no place
-            place = None;
-        }
+        // a watch that has begun takes no place
+        let place = passed.place.filter(|_| !long_running);
         let response = recorded(&trail, response, long_running, shows).await;
         let response = self.measured(response, begun, told, long_running);
         Answered {
             response,
             place,
             within,
+        }
+    }
+
+    /// The layers from the client to the resource, outermost first.
+    async fn pass(self: &Arc<Self>, arriving: Arriving<'_>, passed: &mut Passed) -> Result<Response<Body>> {
+        let Arriving {
+            parts,
+            upgrade,
+            known,
+            peer,
+            info,
+            query,
+            negotiated,
+            accept,
+            warnings,
+            trail,
+            told,
+            long_running,
+        } = arriving;
+        let info = info?;
+        if !long_running && let Err(error) = check_timeout(&query) {
+            trail.refused(&info);
+            return Err(error);
+        }
+        let inside = known.is_some();
+        // who: a certificate, a token, or nobody
+        let user = match known {
+            Some(user) => user,
+            None => self.authenticate(&parts.headers, &info, &query, peer, &trail).await?,
+        };
+        // the record: from here on it is known whose request this is
+        trail.received(&info, &user).await?;
+        // as whom: one user may be allowed to act as another
+        let user = self.impersonate(&parts.headers, user, &info, &trail)?;
+        // when: so many at a time; the server's own components never wait for others
+        let counted = &self.registry.metrics.requests;
+        let _load = (!long_running).then(|| counted.in_flight.enter(info.verb));
+        if !inside {
+            let asked = Asked {
+                info: &info,
+                query: &query,
+                user: &user,
+                method: &parts.method,
+                uri: &parts.uri,
+            };
+            if let Err(retry_after) = self.enter(asked, &parts.headers, passed).await {
+                return Ok(in_flight::refusal(retry_after));
+            }
+        }
+        // whether: Node and RBAC
+        self.authorize(&user, &info, &trail)?;
+        // by whom: other servers read the rest themselves
+        if let Some(remote) = self.aggregator.find(&info) {
+            passed.forwarded = true;
+            let forward = Forward {
+                remote: &remote,
+                parts,
+                payload: &mut passed.payload,
+                upgrade,
+                info: &info,
+                query: &query,
+                user: &user,
+                from: peer.map(|peer| peer.address),
+            };
+            return Box::pin(forward.answer(self)).await;
+        }
+        // one after the other, if it reads much: many lists do not keep a single object waiting
+        let _wide = match &passed.place {
+            Some(place) if place.is_wide() => Some(self.limits.wide.acquire().await.map_err(ApiError::internal)?),
+            _ => None,
+        };
+        // with what: nothing is read of those who may not
+        let payload = passed.payload.take().unwrap_or_default();
+        let (body, held) = payload.read(&self.limits.bodies, self.limits.request_timeout).await?;
+        let (method, uri, headers) = (parts.method, parts.uri, parts.headers);
+        let long = is_long(&headers, &body);
+        let request = Request {
+            method,
+            uri,
+            headers,
+            body,
+            held,
+            upgrade,
+            info,
+            query,
+            accept,
+            user,
+            warnings,
+            trail,
+            told,
+        };
+        // where: long work does not hold up the threads that answer
+        if long {
+            let server = self.clone();
+            let work = async move { server.dispatch(request, negotiated).await };
+            return self.limits.lane.run(work).await?;
+        }
+        self.dispatch(request, negotiated).await
+    }
+
+    /// The user that a request is to count as.
+    fn impersonate(
+        &self,
+        headers: &HeaderMap,
+        user: Arc<User>,
+        info: &RequestInfo,
+        trail: &Trail,
+    ) -> Result<Arc<User>> {
+        let (authorizer, modes) = (&self.pipeline.authorizer, &self.authenticator.last_modes);
+        impersonation::impersonate(authorizer, modes, headers, user, &Attributes::of(info), trail)
+    }
+
+    /// Refuses what the user may not do.
+    fn authorize(&self, user: &User, info: &RequestInfo, trail: &Trail) -> Result<()> {
+        let attributes = Attributes::of(info);
+        let decision = self.pipeline.authorizer.decide(user, &attributes);
+        let word = if decision.allowed { "allow" } else { "forbid" };
+        trail.annotate("authorization.k8s.io/decision", || word.into());
+        trail.annotate("authorization.k8s.io/reason", || decision.reason.clone());
+        match decision.allowed {
+            true => Ok(()),
+            false => Err(attributes.forbidden(user, &decision.reason)),
+        }
+    }
+
+    /// Waits for the place of a request among those in flight; or says after how many seconds its client may try again.
+    async fn enter(&self, asked: Asked<'_>, headers: &HeaderMap, passed: &mut Passed) -> Result<(), u64> {
+        let (info, query) = (asked.info, asked.query);
+        let time = time_of(query, self.limits.request_timeout);
+        let Entry { schema, outcome } = self.limits.in_flight.enter(asked, time).await;
+        passed.class = schema;
+        passed.place = outcome.inspect_err(|_| {
+            let catalog = self.registry.catalog();
+            if let Some(served) = catalog.find(&info.group, &info.version, &info.resource) {
+                let counted = Counted::of(info, query, headers, &served.resource);
+                self.registry.metrics.requests.dropped(&counted);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// The user whom a certificate or a token in a request names.
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        info: &RequestInfo,
+        query: &Query,
+        peer: Option<&Peer>,
+        trail: &Trail,
+    ) -> Result<Arc<User>> {
+        match self.authenticator.authenticate(headers, &info.path, peer, trail).await {
+            Ok(user) => Ok(Arc::new(user)),
+            Err(error) => {
+                trail.refused(info);
+                // what stands in the record where the answer cannot be told in it
+                trail.status(&authentication::failed(headers, query, peer));
+                Err(error)
+            }
         }
     }
 
@@ -436,6 +506,28 @@ fn shows_object(info: &RequestInfo) -> bool {
         )
         || ["/api", "/apis"].contains(&path)
         || ["/api/", "/apis/"].iter().any(|root| path.starts_with(root))
+}
+
+/// Whether a body is long work to read.
+fn is_long(headers: &HeaderMap, body: &[u8]) -> bool {
+    let content = headers.get(http::header::CONTENT_TYPE);
+    let content = content.map_or(&b""[..], HeaderValue::as_bytes);
+    let yaml = memchr::memmem::find(content, b"yaml").is_some();
+    lane::is_long(body.len(), yaml)
+}
+
+/// The answer of a request that failed, in the encoding that its client accepts.
+fn failed(accept: Accept, error: &ApiError) -> Response<Body> {
+    if error.code >= 500 {
+        // a message may repeat what a client sent, which may be megabytes
+        let shown = &error.message[..error.message.floor_char_boundary(LOGGED)];
+        tracing::warn!(error = shown, code = error.code, "request failed");
+    }
+    let accept = Accept {
+        transform: Transform::default(),
+        ..accept
+    };
+    body::error_response(accept, error)
 }
 
 /// Records how a request was answered. An answer that lasts keeps its record until it has been sent.

@@ -15,9 +15,10 @@ use crate::http::status::META;
 use crate::http::status::{ApiError, Result};
 use crate::registry::cached::Cached;
 use crate::registry::chunk::{Chunk, Range};
-use crate::registry::selection::Selection;
+use crate::registry::selection::{Selection, Selectors};
 use crate::registry::{Registry, Served};
-use crate::server::body::{self, Body, ListMeta};
+use crate::server::body::{self, Body};
+use crate::server::list::{self, ListMeta};
 use crate::table;
 
 /// Where a chunked list goes on.
@@ -87,13 +88,14 @@ impl ListOptions {
         Ok(())
     }
 
-    /// Whether the options are those of a list, which is looked at before what they select (`internalversion/validation`).
+    /// Whether the options are those of a list, which is looked at before what they select (`internalversion/validation`). Returns
+    /// the selectors among them.
     ///
     /// # Errors
-    /// `400` for a number that is none, `422` for options that do not go together.
-    pub fn check(query: &Query) -> Result<()> {
+    /// `400` for a number or a selector that is none, `422` for options that do not go together.
+    pub fn check(query: &Query) -> Result<Selectors> {
         ListOptions::numbers(query)?;
-        Selection::readable(query)?;
+        let selectors = Selectors::parse(query)?;
         const MATCH: &str = "resourceVersionMatch";
         let version = query.text("resourceVersion");
         let mut errors = Vec::new();
@@ -124,17 +126,16 @@ impl ListOptions {
             ));
         }
         match errors.is_empty() {
-            true => Ok(()),
+            true => Ok(selectors),
             false => Err(ApiError::invalid(META, "ListOptions", "", &errors)),
         }
     }
 
-    /// Reads the parameters of a list.
+    /// Reads options that [`ListOptions::check`] has passed.
     ///
     /// # Errors
-    /// `400` and `422` for values that are none or do not go together.
+    /// `400` for a revision or a token that is none, and for both together.
     pub fn parse(query: &Query) -> Result<ListOptions> {
-        ListOptions::check(query)?;
         // less than none is as many as there are
         let limit = query
             .number("limit")?
@@ -256,7 +257,7 @@ pub async fn list(
     let options = ListOptions::parse(query)?;
     let (items, meta) = select(registry, served, selection, &options).await?;
     served.resource.ready_list(&items).await?;
-    body::list_response(&served.resource, items, &meta, accept, table::Include::parse(query)?)
+    list::list_response(&served.resource, items, &meta, accept, table::Include::parse(query)?)
 }
 
 /// The objects that a list asks for.

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use api::apply::ApplyError;
-use api::schema::json::Voice;
-use api::schema::structural::Nulls;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -21,9 +18,10 @@ use crate::registry::resource::Resource;
 use crate::registry::selection::Selection;
 use crate::registry::{Served, metadata};
 use crate::server::body::{self, Body};
-use crate::server::decode::{check_identity, check_namespace, check_type, decode_builtin, decode_tree};
+use crate::server::decode::{check_identity, check_namespace, decode_builtin};
+use crate::server::list;
 use crate::server::read::{self, ListOptions};
-use crate::server::sent::{self, Sent};
+use crate::server::sent::Sent;
 use crate::server::watch;
 use crate::server::{ApiServer, Request, websocket};
 use crate::subresource;
@@ -68,65 +66,11 @@ impl ApiServer {
             request.tell(|| Asked::of(info, &request.query, &request.headers, resource));
             self.registry.metrics.requests.deprecated(resource, &info.subresource);
         }
-        // it can be asked whether somebody may, but there is no such path
-        if info.verb == "proxy" {
-            return Err(ApiError::no_such_path());
+        check_path(&request, resource)?;
+        if !info.subresource.is_empty() && resource.rules.part(&info.subresource).is_none() {
+            return Box::pin(subresource::answer(self, served, request)).await;
         }
-        // across all namespaces there is nothing but looking
-        if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, "list" | "watch") {
-            return Err(match info.name.is_empty() && info.subresource.is_empty() {
-                true => ApiError::method_not_allowed(),
-                false => ApiError::no_such_path(),
-            });
-        }
-        if !resource.namespaced && !info.namespace.is_empty() && !resource.is("", "namespaces") {
-            return Err(ApiError::no_such_path());
-        }
-        // a path goes on behind proxies alone, and they alone say what an answer would be
-        let proxied = info.subresource == "proxy";
-        if !info.rest.is_empty() && !proxied {
-            return Err(ApiError::no_such_path());
-        }
-        let by_path = matches!(info.verb, "watch" | "proxy") && request.method != Method::GET;
-        let nowhere =
-            !info.subresource.is_empty() || resource.namespaced && info.namespace.is_empty() && !info.name.is_empty();
-        if by_path && info.verb == "watch" && nowhere && !resource.is_custom() {
-            return Err(ApiError::no_such_path());
-        }
-        if by_path || request.method == Method::HEAD && !proxied {
-            return Err(ApiError::method_not_allowed());
-        }
-        // no object has such a name, and none is looked for
-        if matches!(info.verb, "get" | "delete") {
-            let problems = api::names::path_segment_errors(&info.name);
-            if !problems.is_empty() {
-                let why = format!("Name parameter invalid: {:?}: {}", info.name, problems.join(";"));
-                return Err(ApiError::bad_request(why));
-            }
-        }
-        if !info.subresource.is_empty() {
-            let Some(subresource) = resource.subresource(&info.subresource) else {
-                return Err(match resource.is_custom() {
-                    true => ApiError::not_found(&resource.group, &resource.plural, &info.name),
-                    false => ApiError::no_such_path(),
-                });
-            };
-            if resource.rules.part(&info.subresource).is_none() {
-                return Box::pin(subresource::answer(self, served, request)).await;
-            }
-            if !subresource.verbs.iter().any(|v| v == info.verb) {
-                return Err(ApiError::method_not_allowed());
-            }
-        }
-        // objects are made in their collection and changed by their name
-        let misplaced = match info.verb {
-            "create" => !info.name.is_empty(),
-            "update" | "patch" => info.name.is_empty(),
-            _ => false,
-        };
-        if misplaced || !resource.verbs.iter().any(|v| v == info.verb) {
-            return Err(ApiError::method_not_allowed());
-        }
+        check_verb(&request, resource)?;
         // nothing stores them
         if resource.is("", "componentstatuses") {
             return Box::pin(self.component_statuses(&served, &request)).await;
@@ -145,8 +89,8 @@ impl ApiServer {
                 .await
             }
             "list" => {
-                ListOptions::check(&request.query)?;
-                let selection = Selection::parse(resource, &info.namespace, &request.query)?;
+                let selectors = ListOptions::check(&request.query)?;
+                let selection = Selection::of(resource, &info.namespace, selectors)?;
                 let list = read::list(&self.registry, &served, &selection, &request.query, request.accept);
                 Box::pin(list).await
             }
@@ -203,7 +147,7 @@ impl ApiServer {
     }
 
     /// Defaults, and for custom resources pruning.
-    fn complete(&self, served: &Served, mut tree: Value) -> Result<Value> {
+    pub(super) fn complete(&self, served: &Served, mut tree: Value) -> Result<Value> {
         served.resource.set_defaults(&mut tree);
         Ok(tree)
     }
@@ -289,128 +233,8 @@ impl ApiServer {
         self.answer_write(StatusCode::OK, &write, &updated, request).await
     }
 
-    async fn apply(self: &Arc<Self>, served: &Served, request: &Request, write: &Write<'_>) -> Result<Response<Body>> {
-        let resource = &served.resource;
-        let force = request.query.flag("force");
-        let name = &request.info.name;
-        let (tree, repeated) = sent::configuration(request, resource)?;
-        let decoded = if resource.is_custom() {
-            let schema = resource.schema.get();
-            let loose = schema.loose(&tree);
-            let decoded = match schema.decode_custom(tree, Nulls::Kept) {
-                Ok(mut decoded) => {
-                    decoded.unknown.retain(|path| !loose.contains(path));
-                    decoded
-                }
-                Err(error) => {
-                    let (whole, _) = sent::configuration(request, resource)?;
-                    let mut unknown = schema.undeclared(&whole);
-                    unknown.retain(|path| !loose.contains(path));
-                    return Err(match api::apply::unfit(schema, resource.root, &whole, &unknown) {
-                        Some(why) => unfit_configuration(resource, &whole, &why),
-                        None => ApiError::bad_request(error.to_string()),
-                    });
-                }
-            };
-            let why = match decoded.unknown.is_empty() {
-                true => api::apply::unfit(schema, resource.root, &decoded.value, &[]),
-                false => {
-                    // what was dropped is told beside what is wrong with the rest
-                    let (whole, _) = sent::configuration(request, resource)?;
-                    api::apply::unfit(schema, resource.root, &whole, &decoded.unknown)
-                }
-            };
-            if let Some(why) = why {
-                return Err(unfit_configuration(resource, &decoded.value, &why));
-            }
-            decoded
-        } else {
-            if let Some(why) = api::apply::unfit(resource.schema.get(), resource.root, &tree, &[]) {
-                return Err(unfit_configuration(resource, &tree, &why));
-            }
-            let called = ["namespace", "name"].map(|key| metadata::text(&tree, key).to_owned());
-            match decode_tree(resource, tree, Voice::Converter) {
-                Ok(decoded) => decoded,
-                // what others have is told before what is wrong with the object
-                Err(why) => {
-                    let (whole, _) = sent::configuration(request, resource)?;
-                    let context = write.place().manager(write.options, "Apply", force);
-                    if let Some(object) = served.cache.get(write.namespace, name) {
-                        let old = resource.served(&object).await?;
-                        if let Err(conflict @ ApplyError::Conflicts(_)) =
-                            write.place().apply(Some(&old), &whole, &context)
-                        {
-                            return Err(refused(resource, &whole, &conflict));
-                        }
-                    }
-                    return Err(unconverted(resource, &called, &why));
-                }
-            }
-        };
-        if let Some(repeated) = repeated {
-            let error = format!("error converting YAML to JSON: {repeated}");
-            if request.strict_problem(std::slice::from_ref(&error)).is_some() {
-                return Err(ApiError::bad_request(format!("error strict decoding patch: {error}")));
-            }
-        }
-        let mut config = decoded.value;
-        check_type(resource, &mut config)?;
-        let nameless = metadata::text(&config, "name").is_empty();
-        if nameless {
-            metadata::of(&mut config)?.insert("name".into(), json!(name));
-        }
-        check_namespace(resource, &mut config, write.namespace)?;
-        check_identity(name, &config)?;
-        let context = write.place().manager(write.options, "Apply", force);
-        if served.cache.get(write.namespace, name).is_none() {
-            let uid = metadata::text(&config, "uid");
-            if !uid.is_empty() {
-                let why =
-                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
-                return Err(ApiError::conflict(&resource.group, &resource.plural, name, &why));
-            }
-            if nameless {
-                check_identity(name, &Value::Null)?;
-            }
-            let tree = write
-                .place()
-                .apply(None, &config, &context)
-                .map_err(|e| refused(resource, &config, &e))?;
-            let mut tree = self.complete(served, tree)?;
-            metadata::wipe(&mut tree)?;
-            number(metadata::text(&config, "resourceVersion"))?;
-            match write.create(tree, Origin::Apply).await {
-                // somebody was first: it is an update then
-                Err(error) if error.reason == "AlreadyExists" => {}
-                created => {
-                    let created = created?;
-                    return self.answer_write(StatusCode::CREATED, write, &created, request).await;
-                }
-            }
-        }
-        let updated = write
-            .update(name, |old| {
-                let tree = write
-                    .place()
-                    .apply(Some(old), &config, &context)
-                    .map_err(|e| refused(resource, &config, &e))?;
-                let tree = self.complete(served, tree)?;
-                let revision = match metadata::text(&config, "resourceVersion") {
-                    "" => None,
-                    text => insisted(resource, name, text)?,
-                };
-                Ok(Change {
-                    revision,
-                    applied: true,
-                    ..Change::to(tree)
-                })
-            })
-            .await?;
-        self.answer_write(StatusCode::OK, write, &updated, request).await
-    }
-
     /// The end of every write: what follows from it, then the answer.
-    async fn answer_write(
+    pub(super) async fn answer_write(
         &self,
         code: StatusCode,
         write: &Write<'_>,
@@ -492,8 +316,8 @@ impl ApiServer {
         let mut write_options = request.write_options()?;
         write_options.dry_run = dry_run(&options.dry_run).unwrap_or_default();
         warn_of_dependents(resource, &options, &write_options);
-        ListOptions::check(&request.query)?;
-        let selection = Selection::parse(resource, &request.info.namespace, &request.query)?;
+        let selectors = ListOptions::check(&request.query)?;
+        let selection = Selection::of(resource, &request.info.namespace, selectors)?;
         let list = ListOptions::parse(&request.query)?;
         let (items, meta) = read::select(&self.registry, served, &selection, &list).await?;
         // those that cannot be read are told of before any is deleted
@@ -514,7 +338,7 @@ impl ApiServer {
             }
         }
         resource.ready(&items).await?;
-        body::list_response(
+        list::list_response(
             resource,
             items,
             &meta,
@@ -522,6 +346,76 @@ impl ApiServer {
             crate::table::Include::parse(&request.query)?,
         )
     }
+}
+
+/// Refuses a path that there is not, or that does not go with its method.
+fn check_path(request: &Request, resource: &Resource) -> Result<()> {
+    let info = &request.info;
+    // it can be asked whether somebody may, but there is no such path
+    if info.verb == "proxy" {
+        return Err(ApiError::no_such_path());
+    }
+    // across all namespaces there is nothing but looking
+    if resource.namespaced && info.namespace.is_empty() && !matches!(info.verb, "list" | "watch") {
+        return Err(match info.name.is_empty() && info.subresource.is_empty() {
+            true => ApiError::method_not_allowed(),
+            false => ApiError::no_such_path(),
+        });
+    }
+    if !resource.namespaced && !info.namespace.is_empty() && !resource.is("", "namespaces") {
+        return Err(ApiError::no_such_path());
+    }
+    // a path goes on behind proxies alone, and they alone say what an answer would be
+    let proxied = info.subresource == "proxy";
+    if !info.rest.is_empty() && !proxied {
+        return Err(ApiError::no_such_path());
+    }
+    let by_path = matches!(info.verb, "watch" | "proxy") && request.method != Method::GET;
+    let nowhere =
+        !info.subresource.is_empty() || resource.namespaced && info.namespace.is_empty() && !info.name.is_empty();
+    if by_path && info.verb == "watch" && nowhere && !resource.is_custom() {
+        return Err(ApiError::no_such_path());
+    }
+    if by_path || request.method == Method::HEAD && !proxied {
+        return Err(ApiError::method_not_allowed());
+    }
+    // no object has such a name, and none is looked for
+    if matches!(info.verb, "get" | "delete") {
+        let problems = api::names::path_segment_errors(&info.name);
+        if !problems.is_empty() {
+            let why = format!("Name parameter invalid: {:?}: {}", info.name, problems.join(";"));
+            return Err(ApiError::bad_request(why));
+        }
+    }
+    if !info.subresource.is_empty() && resource.subresource(&info.subresource).is_none() {
+        return Err(match resource.is_custom() {
+            true => ApiError::not_found(&resource.group, &resource.plural, &info.name),
+            false => ApiError::no_such_path(),
+        });
+    }
+    Ok(())
+}
+
+/// Refuses what the resource, or the part of it that is asked for, does not do.
+fn check_verb(request: &Request, resource: &Resource) -> Result<()> {
+    let info = &request.info;
+    let has = |verbs: &[String]| verbs.iter().any(|verb| verb == info.verb);
+    if resource
+        .subresource(&info.subresource)
+        .is_some_and(|part| !has(&part.verbs))
+    {
+        return Err(ApiError::method_not_allowed());
+    }
+    // objects are made in their collection and changed by their name
+    let misplaced = match info.verb {
+        "create" => !info.name.is_empty(),
+        "update" | "patch" => info.name.is_empty(),
+        _ => false,
+    };
+    if misplaced || !has(&resource.verbs) {
+        return Err(ApiError::method_not_allowed());
+    }
+    Ok(())
 }
 
 /// Warns of dependents that stay though nobody said so.
@@ -545,7 +439,7 @@ pub fn number(version: &str) -> Result<u64> {
 ///
 /// # Errors
 /// When it is no number, and when there is none though the kind is not written over whatever is there.
-fn insisted(resource: &Resource, name: &str, version: &str) -> Result<Option<u64>> {
+pub(super) fn insisted(resource: &Resource, name: &str, version: &str) -> Result<Option<u64>> {
     match number(version)? {
         0 if resource.rules.unconditional_update => Ok(None),
         0 => {
@@ -555,39 +449,4 @@ fn insisted(resource: &Resource, name: &str, version: &str) -> Result<Option<u64
         }
         revision => Ok(Some(revision)),
     }
-}
-
-/// Why an apply is refused.
-pub fn refused(resource: &Resource, config: &Value, error: &ApplyError) -> ApiError {
-    match error {
-        ApplyError::Conflicts(conflicts) => {
-            let causes = conflicts.iter().map(|c| {
-                json!({ "reason": "FieldManagerConflict", "message": format!("conflict with {}", c.manager), "field": c.field() })
-            });
-            ApiError::apply_conflict(error.to_string(), &causes.collect::<Vec<_>>())
-        }
-        ApplyError::Configuration(_) => unfit_configuration(resource, config, error),
-        ApplyError::ManagedFields(_) | ApplyError::Unconverted(_) => ApiError::plain(error.to_string()),
-    }
-}
-
-/// Why what an applied configuration makes of an object is none of the resource.
-pub fn unconverted(resource: &Resource, [namespace, name]: &[String; 2], why: &str) -> ApiError {
-    let kind = format!("{}/{}, Kind={}", resource.group, resource.version, resource.kind);
-    ApiError::plain(format!(
-        "failed to convert new object ({namespace}/{name}; {kind}) to proper version: unable to convert unstructured object to {kind}: {why}"
-    ))
-}
-
-/// Why an applied configuration is no object of the resource.
-fn unfit_configuration(resource: &Resource, config: &Value, why: &dyn std::fmt::Display) -> ApiError {
-    let text = |key: &str| metadata::text(config, key);
-    ApiError::plain(format!(
-        "failed to create typed patch object ({}/{}; {}/{}, Kind={}): {why}",
-        text("namespace"),
-        text("name"),
-        resource.group,
-        resource.version,
-        resource.kind
-    ))
 }

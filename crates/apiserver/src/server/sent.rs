@@ -2,6 +2,7 @@
 //! of a subresource.
 
 use api::schema::Document;
+use api::schema::json::DecodeError;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -58,7 +59,7 @@ impl Sent<'_> {
         let decoded = decode_tree(resource, patched.clone(), patch.voice());
         let decoded = decoded.map_err(|why| {
             let why = self.first_mistake(resource, &patched).unwrap_or(why);
-            patch.unfit(resource, old, &patched, &why)
+            patch.unfit(resource, old, &patched, &why.to_string())
         })?;
         let strict = [self.objections.clone(), decoded.strict_errors()].concat();
         if let Some(why) = self.request.strict_problem(&strict) {
@@ -72,13 +73,12 @@ impl Sent<'_> {
     }
 
     /// Returns the first mistake in the text of what a JSON patch makes of a built-in object.
-    fn first_mistake(&self, resource: &Resource, patched: &Value) -> Option<String> {
+    fn first_mistake(&self, resource: &Resource, patched: &Value) -> Option<DecodeError> {
         if resource.is_custom() || !matches!(self.patch, Patch::Json(_)) {
             return None;
         }
         let text = patch_text::written(&self.request.body, patched).ok()?;
-        let decoded = resource.schema.get().decode_json(resource.root, text.as_bytes());
-        decoded.err().map(|error| error.to_string())
+        resource.schema.get().decode_json(resource.root, text.as_bytes()).err()
     }
 }
 

@@ -67,7 +67,6 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
         options: &options,
     };
     let now = server.registry.timestamp();
-    let conflict = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
     let wanted = text(&binding, &["metadata", "resourceVersion"]).unwrap_or_default();
     write
         .update(name, |old| {
@@ -75,52 +74,57 @@ pub async fn create(server: &Arc<ApiServer>, served: &Served, request: &Request)
             if !wanted.is_empty() && wanted != version {
                 return Err(served.resource.other_version(namespace, name, wanted, version));
             }
-            if text(old, &["metadata", "deletionTimestamp"]).is_some() {
-                return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
-            }
-            if let Some(bound) = text(old, &["spec", "nodeName"]).filter(|n| !n.is_empty()) {
-                return conflict(&format!("pod {name} is already assigned to node {bound:?}"));
-            }
-            if old
-                .pointer("/spec/schedulingGates")
-                .and_then(Value::as_array)
-                .is_some_and(|g| !g.is_empty())
-            {
-                return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
-            }
-            let mut tree = old.clone();
-            tree["spec"]["nodeName"] = json!(node);
-            // who looks for room does not keep it for the pod twice
-            if let Some(status) = tree.get_mut("status").and_then(Value::as_object_mut) {
-                status.remove("nominatedNodeName");
-            }
-            for field in ["annotations", "labels"] {
-                let given = binding
-                    .pointer(&format!("/metadata/{field}"))
-                    .and_then(Value::as_object);
-                for (key, value) in given.into_iter().flatten() {
-                    tree["metadata"][field][key] = value.clone();
-                }
-            }
-            let condition =
-                json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
-            let conditions = tree
-                .pointer("/status/conditions")
-                .and_then(Value::as_array)
-                .cloned()
-                .unwrap_or_default();
-            let mut conditions: Vec<Value> = conditions.into_iter().filter(|c| c["type"] != "PodScheduled").collect();
-            conditions.push(condition);
-            tree["status"]["conditions"] = Value::Array(conditions);
+            check_free(old, name)?;
             Ok(Change {
                 uid: uid.clone(),
-                ..Change::to(tree)
+                ..Change::to(bound(old, &binding, &node, &now))
             })
         })
         .await?;
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
     request.trail.status(&status);
     Ok(body::tree_response(StatusCode::CREATED, request.accept, &status))
+}
+
+/// Checks that a pod may be given a node now.
+fn check_free(pod: &Value, name: &str) -> Result<()> {
+    let conflict = |why: &str| Err(ApiError::conflict("", "pods/binding", name, why));
+    if text(pod, &["metadata", "deletionTimestamp"]).is_some() {
+        return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+    }
+    if let Some(bound) = text(pod, &["spec", "nodeName"]).filter(|n| !n.is_empty()) {
+        return conflict(&format!("pod {name} is already assigned to node {bound:?}"));
+    }
+    let gates = pod.pointer("/spec/schedulingGates").and_then(Value::as_array);
+    if gates.is_some_and(|gates| !gates.is_empty()) {
+        return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
+    }
+    Ok(())
+}
+
+/// The pod with its node, and with the labels and annotations of the binding.
+fn bound(pod: &Value, binding: &Value, node: &str, now: &str) -> Value {
+    let mut tree = pod.clone();
+    tree["spec"]["nodeName"] = json!(node);
+    // who looks for room does not keep it for the pod twice
+    if let Some(status) = tree.get_mut("status").and_then(Value::as_object_mut) {
+        status.remove("nominatedNodeName");
+    }
+    for field in ["annotations", "labels"] {
+        let given = binding
+            .pointer(&format!("/metadata/{field}"))
+            .and_then(Value::as_object);
+        for (key, value) in given.into_iter().flatten() {
+            tree["metadata"][field][key] = value.clone();
+        }
+    }
+    let condition =
+        json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
+    let conditions = tree.pointer("/status/conditions").and_then(Value::as_array);
+    let others = conditions.into_iter().flatten().filter(|c| c["type"] != "PodScheduled");
+    let conditions = others.cloned().chain([condition]).collect();
+    tree["status"]["conditions"] = Value::Array(conditions);
+    tree
 }
 
 /// The node that a pod of this name is given.

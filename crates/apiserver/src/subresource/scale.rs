@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use api::apply::ManagerContext;
 use api::schema::json::Voice;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::registry::resource::Resource;
 use crate::server::body::{self, Body};
 use crate::server::decode::{check_identity, check_namespace, decode_kind, decode_tree};
 use crate::server::sent::{self, Sent};
-use crate::server::{ApiServer, Request, resources};
+use crate::server::{ApiServer, Request, apply, resources};
 use crate::tree::at_path;
 
 const SCALE_VERSION: &str = "autoscaling/v1";
@@ -175,6 +176,56 @@ enum Rescale<'r> {
     Apply(Value, bool),
 }
 
+impl Rescale<'_> {
+    /// The `Scale` that this makes of the present one; `called` are the namespace and the name of the object.
+    fn made(&self, before: &Value, context: &mut ManagerContext, called: [&str; 2]) -> Result<Value> {
+        let kind = body()?;
+        let target = api::apply::Target::new(kind.schema.get(), kind.root);
+        let [namespace, name] = called;
+        let mut scale = match self {
+            Rescale::Put(scale) => scale.clone(),
+            Rescale::Patch(sent) => sent.patched(kind, before, namespace)?,
+            Rescale::Apply(config, force) => {
+                context.operation = "Apply".into();
+                context.force = *force;
+                let applied = api::apply::apply(&target, Some(before), config, context)
+                    .map_err(|e| apply::refused(kind, config, &e))?;
+                let called = ["namespace", "name"].map(|key| metadata::text(config, key).to_owned());
+                let decoded = decode_tree(kind, applied, Voice::Converter);
+                let decoded = decoded.map_err(|why| apply::unconverted(kind, &called, &why))?;
+                let mut scale = decoded.value;
+                check_namespace(kind, &mut scale, namespace)?;
+                check_identity(name, &scale)?;
+                return Ok(scale);
+            }
+        };
+        without_zero(&mut scale);
+        api::apply::track_update(&target, Some(before), &mut scale, context);
+        Ok(scale)
+    }
+}
+
+/// The number that a `Scale` of an object asks for.
+fn replicas(resource: &Resource, name: &str, scale: &Value) -> Result<i64> {
+    let at = spec_path(resource);
+    let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
+    if replicas == UNSET && resource.is_custom() {
+        let why = format!("the spec replicas field \".{at}\" cannot be empty");
+        return Err(ApiError::bad_request(why));
+    }
+    if replicas < 0 && resource.is_custom() {
+        let why = "should be a non-negative integer";
+        let error = api::field::FieldError::invalid(format!(".{at}"), json!(replicas), why);
+        return Err(resource.invalid(name, &[error]));
+    }
+    if replicas < 0 {
+        let why = "must be greater than or equal to 0";
+        let error = api::field::FieldError::invalid("spec.replicas", json!(replicas), why);
+        return Err(ApiError::invalid("autoscaling", "Scale", name, &[error]));
+    }
+    Ok(replicas)
+}
+
 fn wanted<'r>(server: &ApiServer, resource: &Resource, request: &'r Request) -> Result<Rescale<'r>> {
     let body = body()?;
     if request.info.verb != "patch" {
@@ -207,6 +258,20 @@ fn set(tree: &mut Value, path: &str, value: Value) {
     *at = value;
 }
 
+async fn get(served: &Served, request: &Request) -> Result<Response<Body>> {
+    let resource = &served.resource;
+    let object = served.cache.get(&request.info.namespace, &request.info.name);
+    let object = object.ok_or_else(|| resource.not_found(&request.info.name))?;
+    let tree = resource.served(&object).await?;
+    if lacks_replicas(resource, &tree) {
+        let path = spec_path(resource);
+        return Err(ApiError::internal(format!(
+            "the spec replicas field \".{path}\" does not exist"
+        )));
+    }
+    shown(request, &scale_of(resource, &tree))
+}
+
 /// Answers a get, update or patch of `scale`.
 ///
 /// # Errors
@@ -215,18 +280,7 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
     let resource = &served.resource;
     let (namespace, name) = (&request.info.namespace, &request.info.name);
     if request.info.verb == "get" {
-        let object = served
-            .cache
-            .get(namespace, name)
-            .ok_or_else(|| resource.not_found(name))?;
-        let tree = resource.served(&object).await?;
-        if lacks_replicas(resource, &tree) {
-            let path = spec_path(resource);
-            return Err(ApiError::internal(format!(
-                "the spec replicas field \".{path}\" does not exist"
-            )));
-        }
-        return shown(request, &scale_of(resource, &tree));
+        return get(served, request).await;
     }
     let options = request.write_options()?;
     let write = Write {
@@ -235,11 +289,10 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
         namespace,
         options: &options,
     };
-    let (kind, wanted) = (body()?, wanted(server, resource, request)?);
+    let wanted = wanted(server, resource, request)?;
     let (api_version, replicas_at) = (resource.api_version(), spec_path(resource));
     let updated = write
         .update(name, |old| {
-            let target = api::apply::Target::new(kind.schema.get(), kind.root);
             let mut before = scale_of(resource, old);
             if lacks_replicas(resource, old) {
                 before["spec"]["replicas"] = json!(UNSET);
@@ -247,42 +300,8 @@ pub async fn answer(server: &Arc<ApiServer>, served: &Served, request: &Request)
             let unreadable = |why: api::apply::ManagedFieldsError| ApiError::internal(why.to_string());
             api::apply::scale::to_scale(old, &mut before, &api_version, replicas_at).map_err(unreadable)?;
             let mut context = options.context(&server.registry, SCALE_VERSION);
-            let mut scale = match &wanted {
-                Rescale::Put(scale) => scale.clone(),
-                Rescale::Patch(sent) => sent.patched(kind, &before, namespace)?,
-                Rescale::Apply(config, force) => {
-                    context.operation = "Apply".into();
-                    context.force = *force;
-                    let applied = api::apply::apply(&target, Some(&before), config, &context)
-                        .map_err(|e| resources::refused(kind, config, &e))?;
-                    let called = ["namespace", "name"].map(|key| metadata::text(config, key).to_owned());
-                    let decoded = decode_tree(kind, applied, Voice::Converter);
-                    let decoded = decoded.map_err(|why| resources::unconverted(kind, &called, &why))?;
-                    let mut scale = decoded.value;
-                    check_namespace(kind, &mut scale, namespace)?;
-                    check_identity(name, &scale)?;
-                    scale
-                }
-            };
-            if !matches!(wanted, Rescale::Apply(..)) {
-                without_zero(&mut scale);
-                api::apply::track_update(&target, Some(&before), &mut scale, &context);
-            }
-            let replicas = scale.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-            if replicas == UNSET && resource.is_custom() {
-                let why = format!("the spec replicas field \".{replicas_at}\" cannot be empty");
-                return Err(ApiError::bad_request(why));
-            }
-            if replicas < 0 && resource.is_custom() {
-                let why = "should be a non-negative integer";
-                let error = api::field::FieldError::invalid(format!(".{replicas_at}"), json!(replicas), why);
-                return Err(resource.invalid(name, &[error]));
-            }
-            if replicas < 0 {
-                let why = "must be greater than or equal to 0";
-                let error = api::field::FieldError::invalid("spec.replicas", json!(replicas), why);
-                return Err(ApiError::invalid("autoscaling", "Scale", name, &[error]));
-            }
+            let scale = wanted.made(&before, &mut context, [namespace.as_str(), name.as_str()])?;
+            let replicas = replicas(resource, name, &scale)?;
             let uid = Some(metadata::text(&scale, "uid")).filter(|uid| !uid.is_empty());
             if matches!(wanted, Rescale::Patch(_) | Rescale::Apply(..))
                 && let Some(wanted) = uid

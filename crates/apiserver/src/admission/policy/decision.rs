@@ -2,6 +2,7 @@
 
 use cel::{Activation, Fault, Limits, Outcome, Program, Value as Cel};
 
+use super::OUT_OF_BUDGET;
 use super::compiled::{AuditAnnotation, Policy, Validation};
 use super::variables::{self, Composed, Known, Reads};
 use crate::kinds::admissionregistration::expression::ExpressionError;
@@ -10,9 +11,6 @@ use crate::kinds::admissionregistration::expression::ExpressionError;
 const LONGEST_MESSAGE: usize = 5 * 1024;
 /// Bytes that the value of an annotation may have.
 const LONGEST_ANNOTATION: usize = 10 * 1024;
-/// The error of an evaluation that there is no budget for.
-pub const OUT_OF_BUDGET: &str =
-    "validation failed due to running out of cost budget, no further validation rules will be run";
 
 /// What one validation comes to.
 #[derive(Debug, PartialEq, Eq)]

@@ -24,6 +24,10 @@ use crate::admission::{Attributes, Charge, Later, Operation, Plugin};
 use crate::http::status::{ApiError, Result};
 use crate::registry::Registry;
 
+/// The error of an evaluation that there is no budget for.
+const OUT_OF_BUDGET: &str =
+    "validation failed due to running out of cost budget, no further validation rules will be run";
+
 /// Holds writes against ValidatingAdmissionPolicies.
 pub struct Validating(Policies);
 

@@ -29,7 +29,7 @@ pub enum MutationError {
     #[error(transparent)]
     Expression(#[from] ExpressionError),
     /// Its expression cost more than there was left.
-    #[error("{}", super::decision::OUT_OF_BUDGET)]
+    #[error("{}", super::OUT_OF_BUDGET)]
     Budget,
     /// Its expression failed.
     #[error("expression '{text}' resulted in error: {fault}")]
