@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::error::{Error, Result, message};
 use crate::flags::Globals;
 
-pub const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 /// Tables where the server can make them, objects where not.
 pub const TABLE: &str =
     "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
@@ -29,7 +29,7 @@ pub fn escape(text: &str) -> String {
 pub type Query = Vec<(&'static str, String)>;
 
 #[derive(Clone)]
-pub struct Api {
+pub(crate) struct Api {
     transport: HttpsTransport,
     client: Client,
     /// `host:port`, for messages.
@@ -61,11 +61,11 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn get(path: impl Into<String>) -> Call {
+    pub(crate) fn get(path: impl Into<String>) -> Call {
         Call::new(Method::GET, path)
     }
 
-    pub fn new(method: Method, path: impl Into<String>) -> Call {
+    pub(crate) fn new(method: Method, path: impl Into<String>) -> Call {
         Call {
             method,
             path: path.into(),
@@ -76,22 +76,22 @@ impl Call {
         }
     }
 
-    pub fn query(mut self, query: Query) -> Call {
+    pub(crate) fn query(mut self, query: Query) -> Call {
         self.query.extend(query);
         self
     }
 
-    pub fn accept(mut self, accept: &'static str) -> Call {
+    pub(crate) fn accept(mut self, accept: &'static str) -> Call {
         self.accept = accept;
         self
     }
 
-    pub fn json(mut self, body: &Value) -> Call {
+    pub(crate) fn json(mut self, body: &Value) -> Call {
         self.body = Bytes::from(body.to_string());
         self
     }
 
-    pub fn content(mut self, content_type: &'static str) -> Call {
+    pub(crate) fn content(mut self, content_type: &'static str) -> Call {
         self.content_type = content_type;
         self
     }
@@ -109,7 +109,7 @@ impl Call {
 }
 
 impl Api {
-    pub fn new(config: &Config, globals: &Globals, timeout: Option<Duration>) -> Result<Api> {
+    pub(crate) fn new(config: &Config, globals: &Globals, timeout: Option<Duration>) -> Result<Api> {
         let transport = HttpsTransport::new(config)?;
         let url = config.server.clone();
         let server = url
@@ -225,7 +225,7 @@ impl Api {
         }
     }
 
-    pub async fn bytes(&self, call: &Call) -> Result<Bytes> {
+    pub(crate) async fn bytes(&self, call: &Call) -> Result<Bytes> {
         let whole = async {
             let answer = self.open(call).await?;
             let body = answer.into_body().collect().await.map_err(|e| self.lost(e))?;
@@ -253,7 +253,7 @@ impl Api {
         })
     }
 
-    pub async fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         self.json(&Call::get(path)).await
     }
 

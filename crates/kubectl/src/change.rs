@@ -13,10 +13,10 @@ use crate::print::format::reference;
 use crate::select::Info;
 use crate::session::Session;
 
-pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
-pub const MERGE: &str = "application/merge-patch+json";
-pub const JSON_PATCH: &str = "application/json-patch+json";
-pub const APPLY: &str = "application/apply-patch+yaml";
+pub(crate) const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub(crate) const MERGE: &str = "application/merge-patch+json";
+pub(crate) const JSON_PATCH: &str = "application/json-patch+json";
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
 /// Sends changes in the name of a field manager, and tells of them.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub struct Changer<'a> {
 }
 
 impl<'a> Changer<'a> {
-    pub fn new(session: &'a Session, change: &Change, manager: &str) -> Result<Changer<'a>> {
+    pub(crate) fn new(session: &'a Session, change: &Change, manager: &str) -> Result<Changer<'a>> {
         Ok(Changer {
             session,
             dry_run: change.dry_run,
@@ -43,7 +43,7 @@ impl<'a> Changer<'a> {
         })
     }
 
-    pub fn validation(mut self, validation: &'static str) -> Self {
+    pub(crate) fn validation(mut self, validation: &'static str) -> Self {
         self.validation = validation;
         self
     }
@@ -97,14 +97,14 @@ impl<'a> Changer<'a> {
         Ok(())
     }
 
-    pub async fn patch(&self, info: &mut Info, content_type: &'static str, patch: &Value) -> Result<()> {
+    pub(crate) async fn patch(&self, info: &mut Info, content_type: &'static str, patch: &Value) -> Result<()> {
         let path = info.path();
         let object = self.patch_path(&path, content_type, patch, Vec::new()).await?;
         info.replace(object);
         Ok(())
     }
 
-    pub async fn patch_path(
+    pub(crate) async fn patch_path(
         &self,
         path: &str,
         content_type: &'static str,
@@ -119,7 +119,7 @@ impl<'a> Changer<'a> {
         self.session.api()?.json(&call).await
     }
 
-    pub async fn apply(&self, info: &mut Info, object: &Value, force: bool, subresource: &str) -> Result<()> {
+    pub(crate) async fn apply(&self, info: &mut Info, object: &Value, force: bool, subresource: &str) -> Result<()> {
         let mut path = info.path();
         if !subresource.is_empty() {
             path = format!("{path}/{subresource}");

@@ -54,7 +54,7 @@ impl ResourceType {
         format!("{root}{}/{}{scope}/{}", self.group, self.version, self.plural)
     }
 
-    pub fn path(&self, namespace: &str, name: &str) -> String {
+    pub(crate) fn path(&self, namespace: &str, name: &str) -> String {
         format!("{}/{}", self.collection(namespace), crate::api::escape(name))
     }
 
@@ -77,7 +77,7 @@ impl ResourceType {
         }
     }
 
-    pub fn is(&self, group: &str, kind: &str) -> bool {
+    pub(crate) fn is(&self, group: &str, kind: &str) -> bool {
         self.group == group && self.kind == kind
     }
 }
@@ -151,7 +151,7 @@ struct Kind {
 }
 
 impl Discovery {
-    pub async fn load(api: &Api) -> Result<Discovery> {
+    pub(crate) async fn load(api: &Api) -> Result<Discovery> {
         let (core, groups) = (
             Call::get("/api").accept(AGGREGATED),
             Call::get("/apis").accept(AGGREGATED),
@@ -224,7 +224,7 @@ impl Discovery {
             .or_else(|| by(&|t| t.kind.to_lowercase() == lower))
     }
 
-    pub fn require(&self, name: &str) -> Result<Arc<ResourceType>> {
+    pub(crate) fn require(&self, name: &str) -> Result<Arc<ResourceType>> {
         let found = self.find(name).ok_or_else(|| no_type(name))?;
         if let Some(other) = self.shadowed(name, &found) {
             eprintln!(

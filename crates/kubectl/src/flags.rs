@@ -132,7 +132,7 @@ pub struct Files {
 }
 
 impl Files {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.kustomize.is_none()
     }
 }
@@ -166,7 +166,7 @@ impl Selecting {
         Ok(())
     }
 
-    pub fn selection<'a>(&'a self, args: &'a [String], files: &'a Files) -> Selection<'a> {
+    pub(crate) fn selection<'a>(&'a self, args: &'a [String], files: &'a Files) -> Selection<'a> {
         Selection {
             files: Some(files),
             labels: self.selector.as_deref(),
@@ -198,15 +198,21 @@ impl DryRun {
     }
 }
 
+/// A value that `--dry-run` does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("Invalid dry-run value ({0}). Must be \"none\", \"server\", or \"client\".")]
+pub struct DryRunError(String);
+
 /// Reads `--dry-run`.
-pub fn dry_run(text: &str) -> std::result::Result<DryRun, String> {
+///
+/// # Errors
+/// For any other value.
+pub fn dry_run(text: &str) -> std::result::Result<DryRun, DryRunError> {
     match text {
         "none" | "false" => Ok(DryRun::None),
         "client" => Ok(DryRun::Client),
         "server" => Ok(DryRun::Server),
-        other => Err(format!(
-            "Invalid dry-run value ({other}). Must be \"none\", \"server\", or \"client\"."
-        )),
+        other => Err(DryRunError(other.to_owned())),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::manifest::documents;
 use crate::print::go::quote;
 
 const GROUP: &str = "kubectl.config.k8s.io";
-pub const API_VERSION: &str = "kubectl.config.k8s.io/v1beta1";
+pub(crate) const API_VERSION: &str = "kubectl.config.k8s.io/v1beta1";
 
 /// Where the preferences are: `named` by the command line, or by `KUBERC`, or at home. Whether somebody named the file goes with it;
 /// `None` when they are off.

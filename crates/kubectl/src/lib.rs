@@ -1,4 +1,5 @@
 //! `kubectl`: the command line of Kubernetes, compatible with upstream's.
+#![deny(missing_docs)]
 // a test writes `f(json!(..))`
 #![cfg_attr(test, allow(clippy::needless_pass_by_value))]
 
@@ -15,11 +16,11 @@ pub mod fuzzing;
 mod image_name;
 mod kuberc;
 mod kustomize;
-pub use ::api::jsonpath;
+pub(crate) use ::api::jsonpath;
 pub mod manifest;
 mod patch;
 mod pods;
-pub mod print;
+mod print;
 mod resolve;
 mod select;
 mod session;

@@ -28,6 +28,7 @@ const REDIRECTS: usize = 10;
 pub struct Manifest {
     /// For messages: the file's name, `STDIN` or the URL.
     pub source: String,
+    /// The object as JSON has it.
     pub object: Value,
 }
 
@@ -227,8 +228,7 @@ pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
     }
     for document in split(rest) {
         let read = document.and_then(|text| {
-            Document::from_yaml(text.as_bytes())
-                .map_err(|e| format!("error converting YAML to JSON: yaml: {}", problem(&e.to_string())))
+            Document::from_yaml(text.as_bytes()).map_err(|e| DocumentError::Yaml(problem(&e.to_string())))
         });
         match read {
             Ok(read) => found.extend(Some(read.value).filter(|v| !v.is_null())),
@@ -239,14 +239,23 @@ pub fn documents(source: &str, text: &str) -> Result<Vec<Value>> {
     Ok(found)
 }
 
+/// Why a part of a text is no document, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum DocumentError {
+    #[error("invalid Yaml document separator: {0}")]
+    Separator(String),
+    #[error("error converting YAML to JSON: yaml: {0}")]
+    Yaml(String),
+}
+
 /// The texts between lines that begin with `---`, which only a comment may follow.
-fn split(text: &str) -> Vec<std::result::Result<String, String>> {
+fn split(text: &str) -> Vec<std::result::Result<String, DocumentError>> {
     let mut parts = vec![Ok(String::new())];
     for line in text.lines() {
         if let Some(after) = line.strip_prefix("---") {
             let after = after.trim();
             if !after.is_empty() && !after.starts_with('#') {
-                parts.push(Err(format!("invalid Yaml document separator: {after}")));
+                parts.push(Err(DocumentError::Separator(after.to_owned())));
                 break;
             }
             parts.push(Ok(String::new()));
@@ -255,7 +264,7 @@ fn split(text: &str) -> Vec<std::result::Result<String, String>> {
             last.push('\n');
         }
     }
-    let has_content = |part: &std::result::Result<String, String>| {
+    let has_content = |part: &std::result::Result<String, DocumentError>| {
         let Ok(part) = part else { return true };
         part.lines()
             .any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))

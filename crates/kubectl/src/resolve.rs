@@ -18,7 +18,7 @@ pub fn with_type(item: &mut Value, ty: &ResourceType) {
     with_type_of(item, &ty.api_version(), &ty.kind);
 }
 
-pub fn with_type_of(item: &mut Value, api_version: &str, kind: &str) {
+pub(crate) fn with_type_of(item: &mut Value, api_version: &str, kind: &str) {
     if let Some(map) = item.as_object_mut() {
         map.entry("apiVersion").or_insert_with(|| Value::from(api_version));
         map.entry("kind").or_insert_with(|| Value::from(kind));

@@ -27,7 +27,7 @@ pub struct Info {
 }
 
 impl Info {
-    pub fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.ty.path(&self.namespace, &self.name)
     }
 
@@ -95,7 +95,7 @@ pub struct Selection<'a> {
 }
 
 impl<'a> Selection<'a> {
-    pub fn new(args: &'a [String]) -> Selection<'a> {
+    pub(crate) fn new(args: &'a [String]) -> Selection<'a> {
         Selection {
             args,
             files: None,
@@ -334,7 +334,7 @@ impl<'a> Selection<'a> {
             .await
     }
 
-    pub fn selectors(&self) -> Query {
+    pub(crate) fn selectors(&self) -> Query {
         let mut query = Vec::new();
         if let Some(labels) = self.labels.filter(|l| !l.is_empty()) {
             query.push(("labelSelector", labels.to_owned()));

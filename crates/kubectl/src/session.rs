@@ -18,7 +18,7 @@ const ADMIN_KUBECONFIG: &str = "/var/lib/skiff/server/cred/admin.kubeconfig";
 const SERVICE_ACCOUNT_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     pub globals: Globals,
     /// How the program is called in messages: `kubectl get`.
     pub command: String,
@@ -28,7 +28,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(globals: Globals, command: String) -> Session {
+    pub(crate) fn new(globals: Globals, command: String) -> Session {
         Session {
             globals,
             command,
@@ -52,7 +52,7 @@ impl Session {
         fail(message)
     }
 
-    pub fn config(&self) -> Result<&Config> {
+    pub(crate) fn config(&self) -> Result<&Config> {
         if self.config.get().is_none() {
             let config = load(&self.globals)?;
             return Ok(self.config.get_or_init(|| config));
@@ -76,7 +76,7 @@ impl Session {
         self.globals.namespace.as_ref().is_some_and(|n| !n.is_empty())
     }
 
-    pub fn api(&self) -> Result<&Api> {
+    pub(crate) fn api(&self) -> Result<&Api> {
         if let Some(api) = self.api.get() {
             return Ok(api);
         }
@@ -102,15 +102,15 @@ impl Session {
         print(text)
     }
 
-    pub fn write(&self, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> Result<()> {
         write(bytes)
     }
 
-    pub fn println(&self, text: &str) -> Result<()> {
+    pub(crate) fn println(&self, text: &str) -> Result<()> {
         print(&format!("{text}\n"))
     }
 
-    pub fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         eprintln!("{text}");
     }
 }
@@ -154,7 +154,7 @@ pub fn kubeconfig_paths(globals: &Globals) -> Vec<PathBuf> {
     }
 }
 
-pub fn home_kubeconfig() -> Option<PathBuf> {
+pub(crate) fn home_kubeconfig() -> Option<PathBuf> {
     let home = std::env::var_os("HOME").filter(|h| !h.is_empty())?;
     Some(PathBuf::from(home).join(".kube/config"))
 }

@@ -14,7 +14,7 @@ use crate::error::{Result, message};
 pub struct Raw(Termios);
 
 impl Raw {
-    pub fn enter() -> Result<Raw> {
+    pub(crate) fn enter() -> Result<Raw> {
         let broken = |e: nix::Error| message(format!("terminal: {e}"));
         let before = termios::tcgetattr(std::io::stdin()).map_err(broken)?;
         let mut raw = before.clone();

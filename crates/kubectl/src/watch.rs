@@ -14,7 +14,7 @@ use crate::select::Info;
 use crate::session::Session;
 
 #[derive(Debug, Clone, Deserialize)]
-pub struct Event {
+pub(crate) struct Event {
     /// `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`.
     #[serde(rename = "type")]
     pub kind: String,

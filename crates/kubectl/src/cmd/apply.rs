@@ -13,7 +13,7 @@ use crate::resolve::{filter_by_labels, from_files};
 use crate::select::Info;
 use crate::session::{Session, duration};
 
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const MANAGER: &str = "kubectl-client-side-apply";
 /// Tries after somebody else was faster.
 pub(super) const RETRIES: usize = 5;
@@ -84,7 +84,7 @@ enum Sub {
     Set(super::last_applied::Set),
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
         Some(Sub::View(view)) => return super::last_applied::view(session, view).await,
         Some(Sub::Edit(edit)) => return super::last_applied::edit(session, edit).await,

@@ -73,7 +73,7 @@ struct Whoami {
     output: Output,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
         Sub::CanI(args) if args.list => list(session, args).await,
         Sub::CanI(args) => can_i(session, args).await,

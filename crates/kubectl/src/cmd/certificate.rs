@@ -69,7 +69,7 @@ const DENIAL: Decision = Decision {
     told: "denied",
 };
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let (flags, decision) = match &args.sub {
         Sub::Approve(flags) => (flags, &APPROVAL),
         Sub::Deny(flags) => (flags, &DENIAL),

@@ -46,7 +46,7 @@ pub struct Args {
     _rest: Vec<String>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     duration(&args.pod_running_timeout)?;
     let mut output = args.output.clone();
     let format = output.output.get_or_insert_with(|| "json".to_owned()).clone();

@@ -60,7 +60,7 @@ impl Spec {
     }
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let [from, to] = &args.args[..] else {
         return fail("source and destination are required");
     };

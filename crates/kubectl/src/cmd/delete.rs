@@ -66,7 +66,7 @@ pub fn propagation(cascade: &str) -> Result<&'static str> {
     }
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let output = args.output.as_str();
     if !matches!(output, "" | "name") {
         return fail(format!(
@@ -209,7 +209,7 @@ pub async fn until_gone(session: &Session, info: &Info, uid: &str, deadline: Opt
     }
 }
 
-pub fn timed_out(info: &Info) -> Error {
+pub(crate) fn timed_out(info: &Info) -> Error {
     message(format!(
         "timed out waiting for the condition on {}/{}",
         info.ty.plural, info.name

@@ -92,7 +92,7 @@ fn judge(pod: &Value, args: &Args) -> Verdict {
     }
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
     let mut infos = nodes(session, &args.nodes, args.selector.as_deref()).await?;
     let mut errors = Vec::new();

@@ -14,7 +14,7 @@ use crate::print::{go, yaml};
 use crate::select::{Info, Selection};
 use crate::session::Session;
 
-pub const HEADER: &str = "# Please edit the object below. Lines beginning with a '#' will be ignored,
+pub(crate) const HEADER: &str = "# Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be
 # reopened with the relevant failures.
 #
@@ -39,7 +39,7 @@ pub struct Args {
     windows_line_endings: bool,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let json = match args.change.output.output.as_deref() {
         None | Some("yaml") => false,
         Some("json") => true,

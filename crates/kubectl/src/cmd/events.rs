@@ -41,7 +41,7 @@ pub struct Args {
     _rest: Vec<String>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let mut query: Query = Vec::new();
     if let Some(about) = args.about.as_deref().filter(|a| !a.is_empty()) {
         query.push(("fieldSelector", selector(session, about).await?));

@@ -58,7 +58,7 @@ pub struct Place {
     pub container: String,
 }
 
-pub async fn exec(session: &Session, args: &Exec) -> Result<()> {
+pub(crate) async fn exec(session: &Session, args: &Exec) -> Result<()> {
     let name = match &args.args[..] {
         [] => return fail("pod, type/name or --filename must be specified"),
         [_] if args.command.is_empty() => return fail("you must specify at least one command for the container"),
@@ -79,7 +79,7 @@ pub async fn exec(session: &Session, args: &Exec) -> Result<()> {
     stream(session, &place, "exec", &args.command, args.flags.stdin, tty).await
 }
 
-pub async fn attach(session: &Session, args: &Attach) -> Result<()> {
+pub(crate) async fn attach(session: &Session, args: &Attach) -> Result<()> {
     let name = match &args.args[..] {
         [] => return fail("at least 1 argument is required for attach"),
         [name] => name,
@@ -170,7 +170,7 @@ fn wants_tty(session: &Session, flags: &Flags) -> bool {
 }
 
 impl Place {
-    pub fn new(session: &Session, pod: &Value, container: &str, quiet: bool) -> Result<Place> {
+    pub(crate) fn new(session: &Session, pod: &Value, container: &str, quiet: bool) -> Result<Place> {
         Ok(Place {
             namespace: str_of(&pod["metadata"]["namespace"]).to_owned(),
             pod: str_of(&pod["metadata"]["name"]).to_owned(),

@@ -28,7 +28,7 @@ pub struct Args {
     output: String,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let path = match &args.args[..] {
         [] => {
             return fail(

@@ -62,7 +62,7 @@ pub struct Args {
     save_config: bool,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let changer = Changer::new(session, &args.change, "kubectl-expose")?;
     let mut selection = Selection::new(&args.args);
     selection.files = Some(&args.files);

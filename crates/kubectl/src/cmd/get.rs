@@ -77,7 +77,7 @@ pub struct Args {
     server_print: bool,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if let Some(path) = &args.raw {
         if !args.args.is_empty() {
             return fail("arguments may not be passed when --raw is specified");

@@ -83,7 +83,7 @@ pub struct Completion {
     words: Vec<String>,
 }
 
-pub async fn resources(session: &Session, args: &Resources) -> Result<()> {
+pub(crate) async fn resources(session: &Session, args: &Resources) -> Result<()> {
     if !args.args.is_empty() {
         return session.usage(format!("unexpected arguments: [{}]", args.args.join(" ")));
     }
@@ -137,7 +137,7 @@ pub async fn resources(session: &Session, args: &Resources) -> Result<()> {
     session.print(&out.flush())
 }
 
-pub async fn versions(session: &Session, _: &Versions) -> Result<()> {
+pub(crate) async fn versions(session: &Session, _: &Versions) -> Result<()> {
     let groups = &session.resources().await?.groups;
     let join = |(group, versions): &(String, Vec<String>)| {
         versions
@@ -151,7 +151,7 @@ pub async fn versions(session: &Session, _: &Versions) -> Result<()> {
     session.print(&lines.concat())
 }
 
-pub async fn version(session: &Session, args: &Version) -> Result<()> {
+pub(crate) async fn version(session: &Session, args: &Version) -> Result<()> {
     if !args.args.is_empty() {
         return fail(format!("extra arguments: [{}]", args.args.join(" ")));
     }
@@ -192,7 +192,7 @@ fn go_arch() -> &'static str {
     }
 }
 
-pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
+pub(crate) async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
     if let Some(ClusterInfoSub::Dump(args)) = &args.sub {
         return cluster_info_dump::run(session, args).await;
     }
@@ -237,7 +237,7 @@ pub async fn cluster_info(session: &Session, args: &ClusterInfo) -> Result<()> {
     ))
 }
 
-pub fn completion(session: &Session, args: &Completion) -> Result<()> {
+pub(crate) fn completion(session: &Session, args: &Completion) -> Result<()> {
     match args.words.first().map(String::as_str) {
         None => session.usage("Shell not specified."),
         Some("bash" | "zsh" | "fish" | "powershell") => {

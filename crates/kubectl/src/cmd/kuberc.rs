@@ -66,7 +66,7 @@ struct Set {
     overwrite: bool,
 }
 
-pub fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<()> {
     let named = session.globals.kuberc.as_ref().map(|path| path.to_string_lossy());
     let Some((path, explicit)) = path(named.as_deref())? else {
         return fail(OFF);

@@ -16,7 +16,7 @@ pub struct Args {
     output: String,
 }
 
-pub fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<()> {
     let dir = match args.dirs.as_slice() {
         [] => ".",
         [dir] => dir,

@@ -64,7 +64,7 @@ struct Pairs {
     remove: Vec<String>,
 }
 
-pub async fn run(session: &Session, args: &Args, what: What) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args, what: What) -> Result<()> {
     let (resources, words) = split(&args.args, what)?;
     let pairs = if what == What::Label {
         labels(&words)?

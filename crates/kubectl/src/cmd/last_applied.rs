@@ -20,7 +20,7 @@ const EDITED: &str = "# Please edit the 'last-applied-configuration' annotations
 ";
 
 #[derive(Debug, clap::Args)]
-pub struct View {
+pub(crate) struct View {
     args: Vec<String>,
     #[command(flatten)]
     files: Files,
@@ -36,7 +36,7 @@ pub struct View {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Set {
+pub(crate) struct Set {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
@@ -47,7 +47,7 @@ pub struct Set {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Edit {
+pub(crate) struct Edit {
     args: Vec<String>,
     #[command(flatten)]
     files: Files,
@@ -60,7 +60,7 @@ pub struct Edit {
     windows_line_endings: bool,
 }
 
-pub async fn view(session: &Session, args: &View) -> Result<()> {
+pub(crate) async fn view(session: &Session, args: &View) -> Result<()> {
     let mut selection = Selection::new(&args.args);
     selection.files = Some(&args.files);
     selection.labels = args.selector.as_deref();
@@ -91,7 +91,7 @@ pub async fn view(session: &Session, args: &View) -> Result<()> {
     Ok(())
 }
 
-pub async fn set(session: &Session, args: &Set) -> Result<()> {
+pub(crate) async fn set(session: &Session, args: &Set) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
     if args.files.is_empty() {
         return Err(nothing_meant());

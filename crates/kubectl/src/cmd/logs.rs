@@ -81,7 +81,7 @@ struct Source {
     container: String,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let container = match &args.args[..] {
         [] if args.selector.is_some() => args.container.as_str(),
         [] => return session.usage(USAGE),

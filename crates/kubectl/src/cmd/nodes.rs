@@ -69,7 +69,7 @@ pub async fn nodes(session: &Session, names: &[String], selector: Option<&str>) 
     selection.all(session).await
 }
 
-pub async fn cordon(session: &Session, args: &Cordon, unschedulable: bool) -> Result<()> {
+pub(crate) async fn cordon(session: &Session, args: &Cordon, unschedulable: bool) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
     for info in &mut nodes(session, &args.nodes, args.selector.as_deref()).await? {
         set_unschedulable(&changer, info, unschedulable).await?;
@@ -172,7 +172,7 @@ fn same(a: &Value, b: &Value) -> bool {
     a["key"] == b["key"] && a["effect"] == b["effect"]
 }
 
-pub async fn taint(session: &Session, args: &Taint) -> Result<()> {
+pub(crate) async fn taint(session: &Session, args: &Taint) -> Result<()> {
     let is_taint = |w: &String| w.contains('=') || w.contains(':') || w.ends_with('-');
     let at = args.args.iter().position(is_taint).unwrap_or(args.args.len());
     let (resources, words) = args.args.split_at(at);

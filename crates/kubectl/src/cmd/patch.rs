@@ -36,7 +36,7 @@ pub struct Args {
     local: bool,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let text = match (&args.patch_file, args.patch.as_str()) {
         (Some(_), text) if !text.is_empty() => return fail("cannot specify --patch and --patch-file together"),
         (None, "") => return fail("must specify --patch or --patch-file containing the contents of the patch"),

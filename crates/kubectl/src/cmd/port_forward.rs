@@ -35,7 +35,7 @@ struct Pair {
     remote: u16,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let [name, ports @ ..] = &args.args[..] else {
         return session.usage("TYPE/NAME and list of ports are required for port-forward");
     };

@@ -55,7 +55,7 @@ struct Outcome {
     extra: Vec<Value>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.files.is_empty() {
         return fail("must specify one of -f and -k");
     }

@@ -40,7 +40,7 @@ pub struct Args {
     raw: Option<String>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.files.is_empty() {
         return fail("must specify one of -f and -k");
     }

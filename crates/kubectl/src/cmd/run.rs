@@ -79,7 +79,7 @@ pub struct Args {
     words: Vec<String>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let Some(image) = &args.image else {
         return fail("required flag(s) \"image\" not set");
     };

@@ -40,7 +40,7 @@ pub struct Args {
     timeout: String,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.replicas < 0 {
         return fail("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0");
     }

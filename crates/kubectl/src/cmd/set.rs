@@ -80,7 +80,7 @@ struct Resources {
 
 pub(super) type Edit = Box<dyn Fn(&mut Value) -> Result<()>>;
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
         Sub::Image(flags) => image(session, flags).await,
         Sub::Env(args) => super::set_env::run(session, args).await,
@@ -282,7 +282,7 @@ async fn apply(
 }
 
 impl Selected {
-    pub async fn new(session: &Session, flags: &Flags, resources: &[String]) -> Result<Selected> {
+    pub(crate) async fn new(session: &Session, flags: &Flags, resources: &[String]) -> Result<Selected> {
         if flags.local && !resources.is_empty() {
             return fail(LOCAL);
         }
@@ -295,7 +295,14 @@ impl Selected {
         Ok(Selected { infos, errors })
     }
 
-    pub async fn apply(self, session: &Session, flags: &Flags, done: &str, failed: &str, edit: &Edit) -> Result<()> {
+    pub(crate) async fn apply(
+        self,
+        session: &Session,
+        flags: &Flags,
+        done: &str,
+        failed: &str,
+        edit: &Edit,
+    ) -> Result<()> {
         let Selected { infos, mut errors } = self;
         let changer = Changer::new(session, &flags.change, MANAGER)?;
         for mut info in infos {

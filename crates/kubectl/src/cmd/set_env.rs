@@ -12,7 +12,7 @@ use crate::select::Selection;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     flags: Flags,
     /// A variable to set, as NAME=value
@@ -41,7 +41,7 @@ struct Change {
     removed: Vec<String>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let flags = &args.flags;
     let (resources, words) = split(&flags.args, "environment")?;
     if resources.is_empty() && flags.files.is_empty() {

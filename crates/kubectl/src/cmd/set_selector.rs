@@ -29,7 +29,7 @@ pub struct Args {
     resource_version: String,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let Some((text, resources)) = args.args.split_last() else {
         return fail("one selector is required");
     };

@@ -41,7 +41,7 @@ pub struct Args {
     user: Vec<String>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.local && !args.args.is_empty() {
         return fail(LOCAL);
     }

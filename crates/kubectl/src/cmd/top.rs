@@ -85,7 +85,7 @@ struct Pods {
     sum: bool,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.what {
         What::Node(args) => nodes(session, args).await,
         What::Pod(args) => pods(session, args).await,

@@ -149,7 +149,7 @@ fn status_is(object: &Value, name: &str, value: &str) -> bool {
     same(&condition["status"], value)
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let changer = Changer::new(session, &args.change, "")?;
     if args.conditions.is_empty() {
         return fail("unrecognized condition: []");

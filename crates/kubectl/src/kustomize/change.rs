@@ -65,7 +65,7 @@ fn fields_of(labels: &Labels) -> Vec<Field> {
     labels.fields.iter().map(Field::from).chain(known).collect()
 }
 
-pub fn add_annotations(resources: &mut [Resource], pairs: &Pairs) -> Result<()> {
+pub(crate) fn add_annotations(resources: &mut [Resource], pairs: &Pairs) -> Result<()> {
     set_pairs(resources, pairs, &tables::annotations())
 }
 

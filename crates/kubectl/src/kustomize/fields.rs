@@ -18,11 +18,11 @@ pub struct Field {
 }
 
 impl Field {
-    pub fn of_any(path: &str, create: bool) -> Field {
+    pub(crate) fn of_any(path: &str, create: bool) -> Field {
         Field::of("", "", "", path, create)
     }
 
-    pub fn of(group: &str, version: &str, kind: &str, path: &str, create: bool) -> Field {
+    pub(crate) fn of(group: &str, version: &str, kind: &str, path: &str, create: bool) -> Field {
         Field {
             group: group.to_owned(),
             version: version.to_owned(),
@@ -32,7 +32,7 @@ impl Field {
         }
     }
 
-    pub fn is_of(&self, id: &Id) -> bool {
+    pub(crate) fn is_of(&self, id: &Id) -> bool {
         id.is_selected(&self.group, &self.version, &self.kind)
     }
 }

@@ -27,11 +27,11 @@ const NOT_BUILT: [&str; 13] = [
     "legacySortOptions",
 ];
 
-pub type Pairs = BTreeMap<String, String>;
+pub(crate) type Pairs = BTreeMap<String, String>;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Kustomization {
+pub(crate) struct Kustomization {
     pub api_version: String,
     pub kind: String,
     pub metadata: Option<Value>,
@@ -58,7 +58,7 @@ pub struct Kustomization {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Labels {
+pub(crate) struct Labels {
     pub pairs: Pairs,
     pub include_selectors: bool,
     pub include_templates: bool,
@@ -79,7 +79,7 @@ pub struct FieldSpec {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Patch {
+pub(crate) struct Patch {
     pub path: String,
     pub patch: String,
     pub target: Option<Selector>,
@@ -88,7 +88,7 @@ pub struct Patch {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PatchOptions {
+pub(crate) struct PatchOptions {
     pub allow_name_change: bool,
     pub allow_kind_change: bool,
 }
@@ -108,7 +108,7 @@ pub struct Selector {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Image {
+pub(crate) struct Image {
     pub name: String,
     pub new_name: String,
     pub new_tag: String,
@@ -118,14 +118,14 @@ pub struct Image {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Replica {
+pub(crate) struct Replica {
     pub name: String,
     pub count: i64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SortOptions {
+pub(crate) struct SortOptions {
     pub order: String,
 }
 
@@ -148,7 +148,7 @@ pub struct Generator {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Options {
+pub(crate) struct Options {
     pub labels: Pairs,
     pub annotations: Pairs,
     pub disable_name_suffix_hash: bool,
@@ -253,7 +253,7 @@ impl Kustomization {
         }
     }
 
-    pub fn is_component(&self) -> bool {
+    pub(crate) fn is_component(&self) -> bool {
         self.kind == "Component"
     }
 

@@ -14,7 +14,7 @@ mod resource;
 mod tables;
 mod target;
 
-pub use names::hash;
+pub(crate) use names::hash;
 
 use std::path::Path;
 

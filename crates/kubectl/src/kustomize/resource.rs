@@ -23,7 +23,7 @@ pub enum Behavior {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Resource {
+pub(crate) struct Resource {
     pub object: Value,
     /// The ids before each change of name, the first one first.
     pub previous: Vec<Id>,
@@ -53,7 +53,7 @@ impl Id {
         }
     }
 
-    pub fn same_kind(&self, other: &Id) -> bool {
+    pub(crate) fn same_kind(&self, other: &Id) -> bool {
         self.group == other.group && self.version == other.version && self.kind == other.kind
     }
 
@@ -90,7 +90,7 @@ impl std::fmt::Display for Id {
 }
 
 impl Resource {
-    pub fn new(object: Value) -> Resource {
+    pub(crate) fn new(object: Value) -> Resource {
         Resource {
             object,
             ..Resource::default()
@@ -101,19 +101,19 @@ impl Resource {
         self.object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
     }
 
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.text("/metadata/name")
     }
 
-    pub fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         self.text("/metadata/namespace")
     }
 
-    pub fn kind(&self) -> &str {
+    pub(crate) fn kind(&self) -> &str {
         self.text("/kind")
     }
 
-    pub fn set_name(&mut self, name: &str) {
+    pub(crate) fn set_name(&mut self, name: &str) {
         self.object["metadata"]["name"] = json!(name);
     }
 

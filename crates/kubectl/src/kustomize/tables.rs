@@ -65,16 +65,9 @@ fn fields(list: &[(&str, &str, &str)]) -> Vec<Field> {
         .collect()
 }
 
-/// What names what.
-pub fn references() -> Vec<Referred> {
-    let referred = |group, version, kind, by: Vec<Field>| Referred {
-        group,
-        version,
-        kind,
-        by,
-    };
-    let scaled = || fields(&[("", "HorizontalPodAutoscaler", "spec/scaleTargetRef/name")]);
-    let config_maps = fields(&[
+/// Fields outside pods that name ConfigMaps.
+fn config_maps() -> Vec<Field> {
+    fields(&[
         ("", "Node", "spec/configSource/configMap"),
         ("", "Role", "rules/resourceNames"),
         ("", "ClusterRole", "rules/resourceNames"),
@@ -83,8 +76,12 @@ pub fn references() -> Vec<Referred> {
             "Ingress",
             "metadata/annotations/nginx.ingress.kubernetes.io\\/fastcgi-params-configmap",
         ),
-    ]);
-    let secrets = fields(&[
+    ])
+}
+
+/// Fields outside pods that name Secrets.
+fn secrets() -> Vec<Field> {
+    fields(&[
         ("", "Ingress", "spec/tls/secretName"),
         (
             "",
@@ -114,8 +111,12 @@ pub fn references() -> Vec<Referred> {
             "spec/template/spec/containers/env/valueFrom/secretKeyRef/name",
         ),
         ("", "PersistentVolume", "spec/azureFile/secretName"),
-    ]);
-    let services = fields(&[
+    ])
+}
+
+/// Fields that name Services.
+fn services() -> Vec<Field> {
+    fields(&[
         ("apps", "StatefulSet", "spec/serviceName"),
         ("", "Ingress", "spec/rules/http/paths/backend/serviceName"),
         ("", "Ingress", "spec/backend/serviceName"),
@@ -132,7 +133,18 @@ pub fn references() -> Vec<Referred> {
             "MutatingWebhookConfiguration",
             "webhooks/clientConfig/service",
         ),
-    ]);
+    ])
+}
+
+/// What names what.
+pub fn references() -> Vec<Referred> {
+    let referred = |group, version, kind, by: Vec<Field>| Referred {
+        group,
+        version,
+        kind,
+        by,
+    };
+    let scaled = || fields(&[("", "HorizontalPodAutoscaler", "spec/scaleTargetRef/name")]);
     let subjects = fields(&[
         (RBAC, "RoleBinding", "subjects"),
         (RBAC, "ClusterRoleBinding", "subjects"),
@@ -152,10 +164,10 @@ pub fn references() -> Vec<Referred> {
             "",
             "v1",
             "ConfigMap",
-            [in_pods(&PODS, &CONFIG_MAP), config_maps].concat(),
+            [in_pods(&PODS, &CONFIG_MAP), config_maps()].concat(),
         ),
-        referred("", "v1", "Secret", [in_pods(&PODS, &SECRET), secrets].concat()),
-        referred("", "v1", "Service", services),
+        referred("", "v1", "Secret", [in_pods(&PODS, &SECRET), secrets()].concat()),
+        referred("", "v1", "Service", services()),
         referred(RBAC, "", "Role", roles(&["RoleBinding"])),
         referred(RBAC, "", "ClusterRole", roles(&["RoleBinding", "ClusterRoleBinding"])),
         referred(
@@ -299,7 +311,7 @@ pub fn all_labels() -> Vec<Field> {
     all
 }
 
-pub fn annotations() -> Vec<Field> {
+pub(crate) fn annotations() -> Vec<Field> {
     [
         vec![Field::of_any("metadata/annotations", true)],
         templates("annotations"),
@@ -319,7 +331,7 @@ pub fn images() -> Vec<Field> {
     places.into_iter().flat_map(of).collect()
 }
 
-pub fn replicas() -> Vec<Field> {
+pub(crate) fn replicas() -> Vec<Field> {
     let kinds = ["Deployment", "ReplicationController", "ReplicaSet", "StatefulSet"];
     kinds
         .map(|kind| Field::of("", "", kind, "spec/replicas", true))

@@ -71,7 +71,7 @@ pub fn read(dir: &Path, path: &str) -> Result<Vec<u8>> {
     std::fs::read(&real).map_err(|e| unreadable(&e))
 }
 
-pub fn load(dir: &Path, path: &str) -> Result<String> {
+pub(crate) fn load(dir: &Path, path: &str) -> Result<String> {
     String::from_utf8(read(dir, path)?).map_err(|_| message(format!("{path}: invalid UTF-8")))
 }
 

@@ -14,10 +14,10 @@ fn write(dir: &Path, files: &[(&str, &str)]) {
     }
 }
 
-fn built(files: &[(&str, &str)], dir: &str) -> std::result::Result<Vec<Value>, String> {
+fn built(files: &[(&str, &str)], dir: &str) -> Result<Vec<Value>> {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), files);
-    build(&root.path().join(dir), &mut |_| {}).map_err(|e| e.to_string())
+    build(&root.path().join(dir), &mut |_| {})
 }
 
 const DEPLOYMENT: &str = "apiVersion: apps/v1
@@ -72,7 +72,7 @@ fn a_base_and_an_overlay_are_put_together() {
 
 #[test]
 fn what_is_not_built_or_not_there_is_told() {
-    let one = |text: &str| built(&[("kustomization.yaml", text)], "").unwrap_err();
+    let one = |text: &str| built(&[("kustomization.yaml", text)], "").unwrap_err().to_string();
     assert_eq!(
         one("helmCharts: []\n"),
         "the field helmCharts of kustomizations is not supported"
@@ -87,13 +87,17 @@ fn what_is_not_built_or_not_there_is_told() {
         ],
         "a",
     )
-    .unwrap_err();
+    .unwrap_err()
+    .to_string();
     assert!(outside.contains("security; file '"), "{outside}");
     assert!(
         built(&[("x.yaml", "")], "")
             .unwrap_err()
+            .to_string()
             .starts_with("unable to find one of 'kustomization.yaml'")
     );
-    let cycle = built(&[("kustomization.yaml", "resources: [.]\n")], "").unwrap_err();
+    let cycle = built(&[("kustomization.yaml", "resources: [.]\n")], "")
+        .unwrap_err()
+        .to_string();
     assert!(cycle.contains("cycle detected"), "{cycle}");
 }

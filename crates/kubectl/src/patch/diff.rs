@@ -26,7 +26,7 @@ impl Shape {
         Some(Shape { schema, root })
     }
 
-    pub fn merge(&self, original: &Value, patch: &Value) -> Result<Value> {
+    pub(crate) fn merge(&self, original: &Value, patch: &Value) -> Result<Value> {
         match self.schema.strategic_merge(self.root, original, patch) {
             Ok(merged) => Ok(merged),
             Err(e) => fail(e.to_string()),

@@ -9,7 +9,7 @@ use crate::error::{Result, fail};
 use crate::jsonpath::{JsonPath, relaxed};
 
 #[derive(Debug, Clone)]
-pub struct CustomColumns {
+pub(crate) struct CustomColumns {
     headers: Vec<String>,
     paths: Vec<JsonPath>,
     no_headers: bool,
@@ -72,7 +72,7 @@ impl CustomColumns {
         })
     }
 
-    pub fn print(&self, objects: &[&Value]) -> Result<String> {
+    pub(crate) fn print(&self, objects: &[&Value]) -> Result<String> {
         let mut out = TabWriter::table();
         if !self.no_headers {
             out.line(&self.headers.join("\t"));

@@ -116,7 +116,7 @@ impl Format {
         })
     }
 
-    pub fn is_human(&self) -> bool {
+    pub(crate) fn is_human(&self) -> bool {
         matches!(self, Format::Human { .. })
     }
 

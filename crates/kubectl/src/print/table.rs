@@ -26,7 +26,7 @@ pub struct TablePrinter {
 }
 
 impl TablePrinter {
-    pub fn new(options: TableOptions) -> TablePrinter {
+    pub(crate) fn new(options: TableOptions) -> TablePrinter {
         TablePrinter {
             options,
             ..TablePrinter::default()

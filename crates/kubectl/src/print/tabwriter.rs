@@ -34,16 +34,12 @@ impl TabWriter {
         }
     }
 
-    pub fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         self.text.push_str(text);
         self.text.push('\n');
     }
 
-    pub fn write(&mut self, text: &str) {
-        self.text.push_str(text);
-    }
-
-    pub fn forget_widths(&mut self) {
+    pub(crate) fn forget_widths(&mut self) {
         self.widths.clear();
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::error::{TemplateError, refuse};
 use super::functions;
 use super::node::{Branch, Command, Node, Number, Operand, Pipeline, Word};
 use super::value::Val;
@@ -15,7 +16,7 @@ const DEEPEST: usize = 1000;
 #[derive(Debug)]
 pub struct Failed {
     pub printed: String,
-    pub why: String,
+    pub why: TemplateError,
 }
 
 /// Runs the template `name` over `object`. Where `missing_ok` is not set, a key that is absent is an error.
@@ -60,7 +61,7 @@ enum Flow {
 /// A place in the text and the part that stands there.
 type Place = (usize, String);
 /// The error is what stands after the place.
-type Ran<T> = Result<T, String>;
+type Ran<T> = Result<T, TemplateError>;
 
 struct State<'t, 'v> {
     templates: &'t HashMap<String, Vec<Node>>,
@@ -77,18 +78,18 @@ struct State<'t, 'v> {
 }
 
 impl<'v> State<'_, 'v> {
-    fn located(&self, why: &str) -> String {
+    fn located(&self, why: &TemplateError) -> TemplateError {
         let name = api::go::quote(&self.name);
         let Some((at, part)) = &self.place else {
-            return format!("template: {}: {why}", self.name);
+            return TemplateError(format!("template: {}: {why}", self.name));
         };
         let before = &self.text[..*at];
         let line = 1 + before.matches('\n').count();
         let column = before.rfind('\n').map_or(*at, |newline| at - newline);
-        format!(
+        TemplateError(format!(
             "template: {}:{line}:{column}: executing {name} at <{part}>: {why}",
             self.parsed
-        )
+        ))
     }
 
     fn at(&mut self, at: usize, part: &dyn std::fmt::Display) {
@@ -154,13 +155,13 @@ impl<'v> State<'_, 'v> {
             Val::Int(n) => {
                 if branch.pipeline.variables.len() > 1 {
                     self.at(branch.at, &format!("range {}", branch.pipeline));
-                    return Err(format!("can't use {n} to iterate over more than one variable"));
+                    return refuse(format!("can't use {n} to iterate over more than one variable"));
                 }
                 (0..*n).map(|i| (Val::Missing, Val::Int(i))).collect()
             }
             other @ (Val::Bool(_) | Val::Float(_) | Val::Text(_)) => {
                 self.at(branch.at, &branch.pipeline);
-                return Err(format!("range can't iterate over {}", other.shown()));
+                return refuse(format!("range can't iterate over {}", other.shown()));
             }
         };
         if pairs.is_empty() {
@@ -193,10 +194,10 @@ impl<'v> State<'_, 'v> {
     fn include(&mut self, dot: &Val<'v>, name: &str, pipeline: Option<&Pipeline>, at: usize) -> Ran<()> {
         self.at(at, &format!("{{{{template {}}}}}", api::go::quote(name)));
         let Some(list) = self.templates.get(name) else {
-            return Err(format!("template {} not defined", api::go::quote(name)));
+            return refuse(format!("template {} not defined", api::go::quote(name)));
         };
         if self.depth == DEEPEST {
-            return Err(format!("exceeded maximum template depth ({DEEPEST})"));
+            return refuse(format!("exceeded maximum template depth ({DEEPEST})"));
         }
         let dot = match pipeline {
             Some(pipeline) => self.pipeline(dot, pipeline)?,
@@ -235,7 +236,9 @@ impl<'v> State<'_, 'v> {
     }
 
     fn command(&mut self, dot: &Val<'v>, command: &Command, last: Option<Val<'v>>) -> Ran<Val<'v>> {
-        let (first, rest) = command.words.split_first().ok_or("empty command")?;
+        let Some((first, rest)) = command.words.split_first() else {
+            return refuse("empty command");
+        };
         if let Operand::Function(name) = &first.operand {
             self.at(first.at, &first.operand);
             return self.call(dot, name, command, rest, last);
@@ -254,18 +257,18 @@ impl<'v> State<'_, 'v> {
             Operand::Chain(inner, fields) => {
                 self.at(first.at, &first.operand);
                 if matches!(inner.operand, Operand::Nil) {
-                    return Err(format!("indirection through explicit nil in {}", first.operand));
+                    return refuse(format!("indirection through explicit nil in {}", first.operand));
                 }
                 let value = self.argument(dot, inner)?;
                 self.fields(value, fields, alone)
             }
             _ if !alone => {
                 self.at(first.at, &first.operand);
-                Err(format!("can't give argument to non-function {}", first.operand))
+                refuse(format!("can't give argument to non-function {}", first.operand))
             }
             Operand::Nil => {
                 self.at(first.at, &first.operand);
-                Err("nil is not a command".to_owned())
+                refuse("nil is not a command")
             }
             _ => self.argument(dot, first),
         }
@@ -317,27 +320,27 @@ impl<'v> State<'_, 'v> {
             match value {
                 Val::Missing if i == 0 || absent => {
                     if !self.missing_ok {
-                        return Err(format!("nil data; no entry for key {}", api::go::quote(field)));
+                        return refuse(format!("nil data; no entry for key {}", api::go::quote(field)));
                     }
                     absent = true;
                 }
-                Val::Missing => return Err(format!("nil pointer evaluating interface {{}}.{field}")),
+                Val::Missing => return refuse(format!("nil pointer evaluating interface {{}}.{field}")),
                 Val::Map(map) => {
                     let map: &'v serde_json::Map<String, Value> = map;
                     if last && !alone {
-                        return Err(format!("{field} is not a method but has arguments"));
+                        return refuse(format!("{field} is not a method but has arguments"));
                     }
                     let found = map.get(field);
                     absent = found.is_none();
                     if absent && !self.missing_ok {
-                        return Err(format!("map has no entry for key {}", api::go::quote(field)));
+                        return refuse(format!("map has no entry for key {}", api::go::quote(field)));
                     }
                     value = found.map_or(Val::Missing, Val::from);
                 }
                 _ if i == 0 => {
-                    return Err(format!("can't evaluate field {field} in type {}", value.type_name()));
+                    return refuse(format!("can't evaluate field {field} in type {}", value.type_name()));
                 }
-                _ => return Err(format!("can't evaluate field {field} in type interface {{}}")),
+                _ => return refuse(format!("can't evaluate field {field} in type interface {{}}")),
             }
         }
         Ok(value)
@@ -368,14 +371,14 @@ impl<'v> State<'_, 'v> {
         for word in words {
             let value = self.argument(dot, word)?;
             if arguments.is_empty() && matches!(name, "printf" | "base64decode") && !matches!(value, Val::Text(_)) {
-                return Err(not_text(word, &value));
+                return refuse(not_text(word, &value));
             }
             arguments.push(value);
         }
         if let Some(value) = last {
             if arguments.is_empty() && matches!(name, "printf" | "base64decode") && !matches!(value, Val::Text(_)) {
                 self.place = place;
-                return Err(match value {
+                return refuse(match value {
                     Val::Missing => "invalid value; expected string".to_owned(),
                     other => format!("wrong type for value; expected string; got {}", other.type_name()),
                 });
@@ -384,7 +387,7 @@ impl<'v> State<'_, 'v> {
         }
         functions::call(name, arguments).map_err(|why| {
             self.place = Some((command.words[0].at, command.to_string()));
-            format!("error calling {name}: {why}")
+            TemplateError(format!("error calling {name}: {why}"))
         })
     }
 }

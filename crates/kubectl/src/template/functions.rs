@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 
+use super::error::{TemplateError, refuse};
 use super::printf::printf;
 use super::value::Val;
 
@@ -42,14 +43,16 @@ fn counts(name: &str) -> (usize, Option<usize>) {
     }
 }
 
+/// Checks how many arguments a function is given.
+///
 /// # Errors
 /// The function takes another number of arguments.
-pub fn check_count(name: &str, given: usize) -> Result<(), String> {
+pub fn check_count(name: &str, given: usize) -> Result<(), TemplateError> {
     match counts(name) {
-        (least, None) if given < least => Err(format!(
+        (least, None) if given < least => refuse(format!(
             "wrong number of args for {name}: want at least {least} got {given}"
         )),
-        (want, Some(_)) if given != want => Err(format!("wrong number of args for {name}: want {want} got {given}")),
+        (want, Some(_)) if given != want => refuse(format!("wrong number of args for {name}: want {want} got {given}")),
         _ => Ok(()),
     }
 }
@@ -58,7 +61,7 @@ pub fn check_count(name: &str, given: usize) -> Result<(), String> {
 ///
 /// # Errors
 /// What Go's function says of its arguments.
-pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, String> {
+pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, TemplateError> {
     let text = |text: String| Ok(Val::Text(Cow::Owned(text)));
     let mut rest = arguments.into_iter();
     let mut first = || rest.next().unwrap_or(Val::Missing);
@@ -68,8 +71,8 @@ pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, String> 
             Val::Text(text) => Ok(length(text.len())),
             Val::List(list) => Ok(length(list.len())),
             Val::Map(map) => Ok(length(map.len())),
-            Val::Missing => Err("reflect: call of reflect.Value.Type on zero Value".to_owned()),
-            other => Err(format!("len of type {}", other.type_name())),
+            Val::Missing => refuse("reflect: call of reflect.Value.Type on zero Value"),
+            other => refuse(format!("len of type {}", other.type_name())),
         },
         "index" => {
             let item = first();
@@ -89,11 +92,11 @@ pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, String> 
             match decoded {
                 Ok(bytes) => text(String::from_utf8_lossy(&bytes).into_owned()),
                 Err(base64::DecodeError::InvalidByte(at, _)) => {
-                    Err(format!("base64 decode failed: illegal base64 data at input byte {at}"))
+                    refuse(format!("base64 decode failed: illegal base64 data at input byte {at}"))
                 }
                 Err(_) => {
                     let at = encoded.len() / 4 * 4;
-                    Err(format!("base64 decode failed: illegal base64 data at input byte {at}"))
+                    refuse(format!("base64 decode failed: illegal base64 data at input byte {at}"))
                 }
             }
         }
@@ -128,10 +131,10 @@ pub fn call<'v>(name: &str, arguments: Vec<Val<'v>>) -> Result<Val<'v>, String> 
         "js" => text(js(&joined(&rest.collect::<Vec<_>>()))),
         "urlquery" => text(url_query(&joined(&rest.collect::<Vec<_>>()))),
         "call" => match first() {
-            Val::Missing => Err("call of nil".to_owned()),
-            other => Err(format!("non-function {} of type {}", other.shown(), other.type_name())),
+            Val::Missing => refuse("call of nil"),
+            other => refuse(format!("non-function {} of type {}", other.shown(), other.type_name())),
         },
-        other => Err(format!("{} is not a defined function", api::go::quote(other))),
+        other => refuse(format!("{} is not a defined function", api::go::quote(other))),
     }
 }
 
@@ -140,40 +143,40 @@ fn length(n: usize) -> Val<'static> {
 }
 
 /// An argument as a place in something of a length.
-fn place(value: &Val<'_>, length: usize) -> Result<usize, String> {
+fn place(value: &Val<'_>, length: usize) -> Result<usize, TemplateError> {
     let at = match value {
         Val::Int(n) => *n,
-        Val::Missing => return Err("cannot index slice/array with nil".to_owned()),
-        other => return Err(format!("cannot index slice/array with type {}", other.type_name())),
+        Val::Missing => return refuse("cannot index slice/array with nil"),
+        other => return refuse(format!("cannot index slice/array with type {}", other.type_name())),
     };
     match usize::try_from(at) {
         Ok(place) if place <= length => Ok(place),
-        _ => Err(format!("index out of range: {at}")),
+        _ => refuse(format!("index out of range: {at}")),
     }
 }
 
-fn index<'v>(item: Val<'v>, indexes: impl Iterator<Item = Val<'v>>) -> Result<Val<'v>, String> {
+fn index<'v>(item: Val<'v>, indexes: impl Iterator<Item = Val<'v>>) -> Result<Val<'v>, TemplateError> {
     if matches!(item, Val::Missing) {
-        return Err("index of untyped nil".to_owned());
+        return refuse("index of untyped nil");
     }
     let mut item = item;
     for by in indexes {
         item = match item {
             Val::List(list) => match list.get(place(&by, list.len())?) {
                 Some(inner) => Val::from(inner),
-                None => return Err(format!("index out of range: {}", by.shown())),
+                None => return refuse(format!("index out of range: {}", by.shown())),
             },
             Val::Text(text) => match text.as_bytes().get(place(&by, text.len())?) {
                 Some(byte) => Val::Int(i64::from(*byte)),
-                None => return Err(format!("index out of range: {}", by.shown())),
+                None => return refuse(format!("index out of range: {}", by.shown())),
             },
             Val::Map(map) => match by {
                 Val::Text(key) => map.get(&*key).map_or(Val::Missing, Val::from),
-                Val::Missing => return Err("value is nil; should be of type string".to_owned()),
-                other => return Err(format!("value has type {}; should be string", other.type_name())),
+                Val::Missing => return refuse("value is nil; should be of type string"),
+                other => return refuse(format!("value has type {}; should be string", other.type_name())),
             },
-            Val::Missing => return Err("index of nil pointer".to_owned()),
-            other => return Err(format!("can't index item of type {}", other.type_name())),
+            Val::Missing => return refuse("index of nil pointer"),
+            other => return refuse(format!("can't index item of type {}", other.type_name())),
         };
     }
     Ok(item)
@@ -196,16 +199,16 @@ fn exists<'v>(item: Val<'v>, indexes: impl Iterator<Item = Val<'v>>) -> bool {
     !matches!(item, Val::Missing)
 }
 
-fn slice<'v>(item: Val<'v>, indexes: &[Val<'v>]) -> Result<Val<'v>, String> {
+fn slice<'v>(item: Val<'v>, indexes: &[Val<'v>]) -> Result<Val<'v>, TemplateError> {
     if indexes.len() > 3 {
-        return Err(format!("too many slice indexes: {}", indexes.len()));
+        return refuse(format!("too many slice indexes: {}", indexes.len()));
     }
     let length = match &item {
-        Val::Text(_) if indexes.len() == 3 => return Err("cannot 3-index slice a string".to_owned()),
+        Val::Text(_) if indexes.len() == 3 => return refuse("cannot 3-index slice a string"),
         Val::Text(text) => text.len(),
         Val::List(list) => list.len(),
-        Val::Missing => return Err("slice of untyped nil".to_owned()),
-        other => return Err(format!("can't slice item of type {}", other.type_name())),
+        Val::Missing => return refuse("slice of untyped nil"),
+        other => return refuse(format!("can't slice item of type {}", other.type_name())),
     };
     let mut ends = [0, length, length];
     for (end, by) in ends.iter_mut().zip(indexes) {
@@ -213,7 +216,7 @@ fn slice<'v>(item: Val<'v>, indexes: &[Val<'v>]) -> Result<Val<'v>, String> {
     }
     for pair in ends.windows(2) {
         if pair[0] > pair[1] {
-            return Err(format!("invalid slice index: {} > {}", pair[0], pair[1]));
+            return refuse(format!("invalid slice index: {} > {}", pair[0], pair[1]));
         }
     }
     Ok(match item {
@@ -229,9 +232,9 @@ fn slice<'v>(item: Val<'v>, indexes: &[Val<'v>]) -> Result<Val<'v>, String> {
     })
 }
 
-fn equal(one: &Val<'_>, others: &[Val<'_>]) -> Result<bool, String> {
+fn equal(one: &Val<'_>, others: &[Val<'_>]) -> Result<bool, TemplateError> {
     if others.is_empty() {
-        return Err("missing argument for comparison".to_owned());
+        return refuse("missing argument for comparison");
     }
     for other in others {
         let same = match (one, other) {
@@ -241,11 +244,11 @@ fn equal(one: &Val<'_>, others: &[Val<'_>]) -> Result<bool, String> {
             (Val::Text(a), Val::Text(b)) => a == b,
             (Val::Missing, other) | (other, Val::Missing) => matches!(other, Val::Missing),
             (Val::List(_), Val::List(_)) | (Val::Map(_), Val::Map(_)) => {
-                return Err(format!("non-comparable type {}: {}", other.shown(), other.type_name()));
+                return refuse(format!("non-comparable type {}: {}", other.shown(), other.type_name()));
             }
             (Val::List(_) | Val::Map(_), Val::List(_) | Val::Map(_)) => {
                 let types = [one.type_name(), other.type_name()];
-                return Err(format!(
+                return refuse(format!(
                     "non-comparable types {}: {}, {}: {}",
                     one.shown(),
                     types[0],
@@ -262,22 +265,22 @@ fn equal(one: &Val<'_>, others: &[Val<'_>]) -> Result<bool, String> {
     Ok(false)
 }
 
-fn less(a: &Val<'_>, b: &Val<'_>) -> Result<bool, String> {
+fn less(a: &Val<'_>, b: &Val<'_>) -> Result<bool, TemplateError> {
     match (a, b) {
         (Val::Int(a), Val::Int(b)) => Ok(a < b),
         (Val::Float(a), Val::Float(b)) => Ok(a < b),
         (Val::Text(a), Val::Text(b)) => Ok(a < b),
         (Val::Missing | Val::List(_) | Val::Map(_), _) | (_, Val::Missing | Val::List(_) | Val::Map(_)) => {
-            Err("invalid type for comparison".to_owned())
+            refuse("invalid type for comparison")
         }
-        (Val::Bool(_), Val::Bool(_)) => Err("invalid type for comparison".to_owned()),
+        (Val::Bool(_), Val::Bool(_)) => refuse("invalid type for comparison"),
         _ => Err(incompatible(a, b)),
     }
 }
 
-fn incompatible(a: &Val<'_>, b: &Val<'_>) -> String {
+fn incompatible(a: &Val<'_>, b: &Val<'_>) -> TemplateError {
     let (a, b) = (a.type_name(), b.type_name());
-    format!("incompatible types for comparison: {a} and {b}")
+    TemplateError(format!("incompatible types for comparison: {a} and {b}"))
 }
 
 /// `fmt.Sprint`: a space between two of which none is a text.

@@ -1,5 +1,7 @@
 //! Splits a Go template into tokens, by the rules of `text/template/parse`.
 
+use super::error::{TemplateError, refuse};
+
 /// The words of a token's kind are those of Go's lexer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -54,7 +56,7 @@ pub fn tokens(input: &str) -> Vec<Token> {
         let (at, line) = (lexer.at, lexer.line);
         lexer.out.push(Token {
             kind: Kind::Error,
-            text: why,
+            text: why.0,
             at,
             line,
         });
@@ -91,7 +93,7 @@ impl<'t> Lexer<'t> {
         self.at += length;
     }
 
-    fn all(&mut self) -> Result<(), String> {
+    fn all(&mut self) -> Result<(), TemplateError> {
         loop {
             let Some(length) = self.rest().find("{{") else {
                 if !self.rest().is_empty() {
@@ -119,15 +121,15 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn comment(&mut self, opening: usize) -> Result<(), String> {
+    fn comment(&mut self, opening: usize) -> Result<(), TemplateError> {
         self.skip(opening);
         let Some(end) = self.rest().find("*/") else {
-            return Err("unclosed comment".to_owned());
+            return refuse("unclosed comment");
         };
         self.skip(end + 2);
         self.closing(true)
             .then_some(())
-            .ok_or_else(|| "comment ends before closing delimiter".to_owned())
+            .ok_or_else(|| TemplateError("comment ends before closing delimiter".to_owned()))
     }
 
     /// Passes a closing delimiter if it is here, with the blanks that it trims.
@@ -151,19 +153,19 @@ impl<'t> Lexer<'t> {
         true
     }
 
-    fn action(&mut self) -> Result<(), String> {
+    fn action(&mut self) -> Result<(), TemplateError> {
         loop {
             let before = self.at;
             if self.parens == 0 && self.closing(false) {
                 return Ok(());
             }
             if self.parens > 0 && (self.rest().starts_with("}}") || self.rest().starts_with(" -}}")) {
-                return Err("unclosed left paren".to_owned());
+                return refuse("unclosed left paren");
             }
             self.at = before;
             let rest = self.rest();
             let Some(c) = rest.chars().next() else {
-                return Err("unclosed action".to_owned());
+                return refuse("unclosed action");
             };
             match c {
                 c if blank(c) => {
@@ -178,13 +180,13 @@ impl<'t> Lexer<'t> {
                 }
                 '=' => self.push(Kind::Assign, 1),
                 ':' if rest.starts_with(":=") => self.push(Kind::Declare, 2),
-                ':' => return Err("expected :=".to_owned()),
+                ':' => return refuse("expected :="),
                 '|' => self.push(Kind::Pipe, 1),
                 '"' => self.quoted('"', Kind::String, "unterminated quoted string")?,
                 '\'' => self.quoted('\'', Kind::CharConstant, "unterminated character constant")?,
                 '`' => {
                     let Some(length) = rest[1..].find('`') else {
-                        return Err("unterminated raw quoted string".to_owned());
+                        return refuse("unterminated raw quoted string");
                     };
                     self.push(Kind::RawString, length + 2);
                 }
@@ -196,17 +198,20 @@ impl<'t> Lexer<'t> {
                 }
                 ')' => {
                     self.push(Kind::RightParen, 1);
-                    self.parens = self.parens.checked_sub(1).ok_or("unexpected right paren")?;
+                    let Some(open) = self.parens.checked_sub(1) else {
+                        return refuse("unexpected right paren");
+                    };
+                    self.parens = open;
                 }
                 '.' | '+' | '-' | '0'..='9' => self.number()?,
                 c if letter(c) => self.word()?,
                 c if c.is_ascii_graphic() => self.push(Kind::Char, 1),
-                c => return Err(format!("unrecognized character in action: {}", shown(c))),
+                c => return refuse(format!("unrecognized character in action: {}", shown(c))),
             }
         }
     }
 
-    fn quoted(&mut self, quote: char, kind: Kind, open: &str) -> Result<(), String> {
+    fn quoted(&mut self, quote: char, kind: Kind, open: &str) -> Result<(), TemplateError> {
         let mut escaped = false;
         for (i, c) in self.rest().char_indices().skip(1) {
             match c {
@@ -220,11 +225,11 @@ impl<'t> Lexer<'t> {
                 _ => {}
             }
         }
-        Err(open.to_owned())
+        refuse(open)
     }
 
     /// A field or a variable: a sign and a name. The sign alone is the dot, or the variable of the whole.
-    fn named(&mut self, kind: Kind) -> Result<(), String> {
+    fn named(&mut self, kind: Kind) -> Result<(), TemplateError> {
         let name = word_length(&self.rest()[1..]);
         self.ends_at(1 + name)?;
         let kind = match (kind, name) {
@@ -235,7 +240,7 @@ impl<'t> Lexer<'t> {
         Ok(())
     }
 
-    fn word(&mut self) -> Result<(), String> {
+    fn word(&mut self) -> Result<(), TemplateError> {
         let length = word_length(self.rest());
         self.ends_at(length)?;
         let kind = match &self.rest()[..length] {
@@ -249,17 +254,17 @@ impl<'t> Lexer<'t> {
     }
 
     /// A name must end where something else can begin.
-    fn ends_at(&self, length: usize) -> Result<(), String> {
+    fn ends_at(&self, length: usize) -> Result<(), TemplateError> {
         let after = &self.rest()[length..];
         match after.chars().next() {
             None | Some('.' | ',' | '|' | ':' | ')' | '(') => Ok(()),
             Some(c) if blank(c) => Ok(()),
             _ if after.starts_with("}}") => Ok(()),
-            Some(c) => Err(format!("bad character {}", shown(c))),
+            Some(c) => refuse(format!("bad character {}", shown(c))),
         }
     }
 
-    fn number(&mut self) -> Result<(), String> {
+    fn number(&mut self) -> Result<(), TemplateError> {
         let rest = self.rest().as_bytes();
         let digit = |i: usize, set: &[u8]| rest.get(i).is_some_and(|b| set.contains(&b.to_ascii_lowercase()));
         let mut i = usize::from(matches!(rest.first(), Some(b'+' | b'-')));
@@ -300,7 +305,7 @@ impl<'t> Lexer<'t> {
             .filter(|c| letter(*c) || c.is_ascii_digit());
         if let Some(c) = beyond {
             let text = &self.rest()[..i + c.len_utf8()];
-            return Err(format!("bad number syntax: {}", api::go::quote(text)));
+            return refuse(format!("bad number syntax: {}", api::go::quote(text)));
         }
         self.push(Kind::Number, i);
         Ok(())

@@ -1,19 +1,22 @@
 //! Numbers, characters and strings as Go writes them.
 
+use super::error::{TemplateError, refuse};
 use super::lex::{Kind, Token};
 use super::node::Number;
 
+/// Reads a number or a character.
+///
 /// # Errors
 /// `illegal number syntax` and the like: the text is no number.
-pub fn number(token: &Token) -> Result<Number, String> {
+pub fn number(token: &Token) -> Result<Number, TemplateError> {
     let text = token.text.as_str();
-    let illegal = || format!("illegal number syntax: {}", api::go::quote(text));
+    let illegal = || TemplateError(format!("illegal number syntax: {}", api::go::quote(text)));
     if token.kind == Kind::CharConstant {
         let inner = unquoted(&format!("\"{}\"", text.trim_matches('\'').replace('"', "\\\"")))?;
         let mut chars = inner.chars();
         return match (chars.next(), chars.next()) {
             (Some(c), None) => Ok(Number::Int(i64::from(u32::from(c)))),
-            _ => Err(format!("malformed character constant: {text}")),
+            _ => refuse(format!("malformed character constant: {text}")),
         };
     }
     let (sign, digits) = match text.strip_prefix(['+', '-']) {
@@ -39,7 +42,7 @@ pub fn number(token: &Token) -> Result<Number, String> {
     match plain.parse::<i64>() {
         Ok(value) => Ok(Number::Int(sign * value)),
         Err(_) if plain.bytes().all(|b| b.is_ascii_digit()) => {
-            Err(format!("integer overflow: {}", api::go::quote(text)))
+            refuse(format!("integer overflow: {}", api::go::quote(text)))
         }
         Err(_) => {
             let value: f64 = plain.parse().map_err(|_| illegal())?;
@@ -52,11 +55,11 @@ pub fn number(token: &Token) -> Result<Number, String> {
 ///
 /// # Errors
 /// `invalid syntax`, as of Go.
-pub fn unquoted(text: &str) -> Result<String, String> {
+pub fn unquoted(text: &str) -> Result<String, TemplateError> {
     if let Some(raw) = text.strip_prefix('`').and_then(|t| t.strip_suffix('`')) {
         return Ok(raw.replace('\r', ""));
     }
-    let invalid = || "invalid syntax".to_owned();
+    let invalid = || TemplateError("invalid syntax".to_owned());
     let inner = text
         .strip_prefix('"')
         .and_then(|t| t.strip_suffix('"'))

@@ -1,5 +1,6 @@
 //! Go templates: `-o go-template`. The language of `text/template` over an object as JSON has it.
 
+mod error;
 mod exec;
 mod functions;
 mod lex;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use error::TemplateError;
 pub use exec::Failed;
 
 /// The name that kubectl gives a template, which its errors show.
@@ -31,9 +33,11 @@ pub struct Template {
 }
 
 impl Template {
+    /// Reads a template.
+    ///
     /// # Errors
     /// `template: output:LINE: ...` for a text that is no template.
-    pub fn parse(text: &str) -> Result<Template, String> {
+    pub fn parse(text: &str) -> Result<Template, TemplateError> {
         Ok(Template {
             text: text.into(),
             templates: Arc::new(parse::parse(NAME, text)?),
@@ -48,6 +52,7 @@ impl Template {
         self
     }
 
+    /// The text that it was read from.
     pub fn text(&self) -> &str {
         &self.text
     }

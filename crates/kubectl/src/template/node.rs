@@ -29,7 +29,7 @@ pub struct Branch {
 }
 
 #[derive(Debug, Clone, Default)]
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     pub at: usize,
     /// The variables that it sets; `assigns` where they exist.
     pub variables: Vec<String>,
@@ -38,7 +38,7 @@ pub struct Pipeline {
 }
 
 #[derive(Debug, Clone)]
-pub struct Command {
+pub(crate) struct Command {
     pub words: Vec<Word>,
 }
 
@@ -50,7 +50,7 @@ pub struct Word {
 }
 
 #[derive(Debug, Clone)]
-pub enum Operand {
+pub(crate) enum Operand {
     Dot,
     Nil,
     Bool(bool),
@@ -72,7 +72,7 @@ pub enum Operand {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
+pub(crate) enum Number {
     Int(i64),
     Float(f64),
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::error::{TemplateError, refuse};
 use super::functions;
 use super::lex::{Kind, Token, tokens};
 use super::literal::{number, unquoted};
@@ -14,7 +15,7 @@ const DEEPEST: usize = 200;
 ///
 /// # Errors
 /// `template: NAME:LINE: ...`
-pub fn parse(name: &str, text: &str) -> Result<HashMap<String, Vec<Node>>, String> {
+pub fn parse(name: &str, text: &str) -> Result<HashMap<String, Vec<Node>>, TemplateError> {
     let mut parser = Parser {
         tokens: tokens(text),
         next: 0,
@@ -29,7 +30,7 @@ pub fn parse(name: &str, text: &str) -> Result<HashMap<String, Vec<Node>>, Strin
         Err(why) => {
             let last = parser.next.saturating_sub(1).min(parser.tokens.len() - 1);
             let line = parser.tokens[last].line;
-            Err(format!("template: {name}:{line}: {why}"))
+            refuse(format!("template: {name}:{line}: {why}"))
         }
     }
 }
@@ -50,7 +51,7 @@ enum End {
 }
 
 /// The error is what stands after the template's name and line.
-type Parsed<T> = Result<T, String>;
+type Parsed<T> = Result<T, TemplateError>;
 
 impl Parser {
     fn peek(&self) -> &Token {
@@ -87,17 +88,17 @@ impl Parser {
         }
     }
 
-    fn unexpected(token: &Token, context: &str) -> String {
-        if token.kind != Kind::Error {
-            return format!("unexpected {} in {context}", shown(token));
-        }
-        token.text.clone()
+    fn unexpected(token: &Token, context: &str) -> TemplateError {
+        TemplateError(match token.kind {
+            Kind::Error => token.text.clone(),
+            _ => format!("unexpected {} in {context}", shown(token)),
+        })
     }
 
     fn deeper<T>(&mut self, inner: impl FnOnce(&mut Parser) -> Parsed<T>) -> Parsed<T> {
         self.depth += 1;
         if self.depth > DEEPEST {
-            return Err("max expression depth exceeded".to_owned());
+            return refuse("max expression depth exceeded");
         }
         let made = inner(self);
         self.depth -= 1;
@@ -120,8 +121,8 @@ impl Parser {
             }
             match self.item()? {
                 Item::Node(node) => list.push(node),
-                Item::End(End::End) => return Err("unexpected {{end}}".to_owned()),
-                Item::End(End::Else) => return Err("unexpected {{else}}".to_owned()),
+                Item::End(End::End) => return refuse("unexpected {{end}}"),
+                Item::End(End::Else) => return refuse("unexpected {{else}}"),
             }
         }
         Ok(list)
@@ -135,7 +136,7 @@ impl Parser {
         let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let (list, end) = self.list()?;
         if matches!(end, End::Else) {
-            return Err(format!("unexpected {{{{else}}}} in {context}"));
+            return refuse(format!("unexpected {{{{else}}}} in {context}"));
         }
         self.variables = variables;
         self.add(&name, list)
@@ -147,7 +148,7 @@ impl Parser {
                 .all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()))
         };
         match self.templates.get(name) {
-            Some(there) if !empty(there) && !empty(&list) => Err(format!(
+            Some(there) if !empty(there) && !empty(&list) => refuse(format!(
                 "template: multiple definition of template {}",
                 api::go::quote(name)
             )),
@@ -170,7 +171,7 @@ impl Parser {
                 }
             }
             parser.take();
-            Err("unexpected EOF".to_owned())
+            refuse("unexpected EOF")
         })
     }
 
@@ -196,7 +197,7 @@ impl Parser {
                     return Err(Parser::unexpected(&end, &context));
                 }
                 if self.ranges == 0 {
-                    return Err(format!("{context} outside {{{{range}}}}"));
+                    return refuse(format!("{context} outside {{{{range}}}}"));
                 }
                 if word == "break" { Node::Break } else { Node::Continue }
             }
@@ -245,7 +246,7 @@ impl Parser {
             End::Else => {
                 let (list, end) = self.list()?;
                 if matches!(end, End::Else) {
-                    return Err("expected end; found {{else}}".to_owned());
+                    return refuse("expected end; found {{else}}");
                 }
                 Some(list)
             }
@@ -289,7 +290,7 @@ impl Parser {
         let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
         let (list, end) = self.list()?;
         if matches!(end, End::Else) {
-            return Err(format!("unexpected {{{{else}}}} in {context}"));
+            return refuse(format!("unexpected {{{{else}}}} in {context}"));
         }
         self.variables = variables;
         self.add(&name, list)?;
@@ -330,7 +331,7 @@ impl Parser {
             }
         }
         if made.commands.is_empty() {
-            return Err(format!("missing value for {context}"));
+            return refuse(format!("missing value for {context}"));
         }
         for (i, command) in made.commands.iter().enumerate().skip(1) {
             let executable = match &command.words[0].operand {
@@ -344,7 +345,7 @@ impl Parser {
                 | Operand::Pipeline(_) => true,
             };
             if !executable {
-                return Err(format!("non executable command in pipeline stage {}", i + 1));
+                return refuse(format!("non executable command in pipeline stage {}", i + 1));
             }
         }
         Ok(made)
@@ -373,11 +374,11 @@ impl Parser {
                     made.variables.push(variable.text.clone());
                     self.variables.push(variable.text);
                     if context != "range" || made.variables.len() > 1 {
-                        return Err(format!("too many declarations in {context}"));
+                        return refuse(format!("too many declarations in {context}"));
                     }
                     self.pass_space();
                     if !matches!(self.peek().kind, Kind::Variable | Kind::RightDelim | Kind::RightParen) {
-                        return Err("range can only initialize variables".to_owned());
+                        return refuse("range can only initialize variables");
                     }
                 }
                 _ => {
@@ -406,7 +407,7 @@ impl Parser {
             break;
         }
         if words.is_empty() {
-            return Err("empty command".to_owned());
+            return refuse("empty command");
         }
         Ok(Command { words })
     }
@@ -433,7 +434,7 @@ impl Parser {
             | Operand::Number { .. }
             | Operand::Nil
             | Operand::Dot) => {
-                return Err(format!(
+                return refuse(format!(
                     "unexpected . after term {}",
                     api::go::quote(&operand.to_string())
                 ));
@@ -449,7 +450,7 @@ impl Parser {
         let operand = match token.kind {
             Kind::Identifier => {
                 if !functions::NAMES.contains(&token.text.as_str()) {
-                    return Err(format!("function {} not defined", api::go::quote(&token.text)));
+                    return refuse(format!("function {} not defined", api::go::quote(&token.text)));
                 }
                 Operand::Function(token.text)
             }
@@ -457,7 +458,7 @@ impl Parser {
             Kind::Nil => Operand::Nil,
             Kind::Variable => {
                 if !self.variables.contains(&token.text) {
-                    return Err(format!("undefined variable {}", api::go::quote(&token.text)));
+                    return refuse(format!("undefined variable {}", api::go::quote(&token.text)));
                 }
                 Operand::Variable(token.text, Vec::new())
             }

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::Template;
+use super::{Template, TemplateError};
 
-fn run(text: &str) -> Result<String, String> {
+fn run(text: &str) -> Result<String, TemplateError> {
     let object = json!({
         "kind": "Pod", "metadata": {"name": "a", "labels": {"b": "2", "a": "1"}, "gone": null}, "spec": {"replicas": 3, "big": 1_000_000,
         "containers": [{"name": "x", "image": "i"}, {"name": "y"}], "on": true, "empty": [], "half": 0.5},
@@ -125,12 +125,12 @@ fn errors_say_where_and_why_in_gos_words() {
             "template: output:1: non executable command in pipeline stage 2",
         ),
     ] {
-        assert_eq!(run(text), Err(why.to_owned()), "{text}");
+        assert_eq!(run(text).unwrap_err().to_string(), why, "{text}");
     }
     let strict = Template::parse("{{.nope}}").unwrap().allow_missing(false);
     let failed = strict.execute(&json!({})).unwrap_err();
     assert_eq!(
-        failed.why,
+        failed.why.to_string(),
         "template: output:1:2: executing \"output\" at <.nope>: map has no entry for key \"nope\""
     );
 }

@@ -21,7 +21,7 @@ pub struct SetContext {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct SetCluster {
+pub(crate) struct SetCluster {
     names: Vec<String>,
     /// Embed-certs for the cluster entry in kubeconfig
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set, hide_default_value = true, hide_possible_values = true)]
@@ -79,7 +79,7 @@ fn one<'a>(session: &Session, names: &'a [String]) -> Result<&'a str> {
     }
 }
 
-pub fn use_context(session: &Session, names: &[String]) -> Result<()> {
+pub(crate) fn use_context(session: &Session, names: &[String]) -> Result<()> {
     let name = one(session, names)?;
     if !items(&merged(session)?["contexts"]).any(|c| c["name"] == name) {
         return fail(format!("no context exists with the name: {}", quote(name)));
@@ -131,7 +131,7 @@ pub(super) fn put(map: &mut Map<String, Value>, field: &str, value: Option<&str>
     }
 }
 
-pub fn set_context(session: &Session, args: &SetContext) -> Result<()> {
+pub(crate) fn set_context(session: &Session, args: &SetContext) -> Result<()> {
     let current = merged(session)?["current-context"].clone();
     let name = match (args.current, &args.names[..]) {
         (true, []) if str_of(&current).is_empty() => return fail("no current context is set"),
@@ -188,7 +188,7 @@ pub(super) fn file_or_data(
     Ok(())
 }
 
-pub fn set_cluster(session: &Session, args: &SetCluster) -> Result<()> {
+pub(crate) fn set_cluster(session: &Session, args: &SetCluster) -> Result<()> {
     let name = one(session, &args.names)?;
     let flags = &session.globals;
     if name.is_empty() {
@@ -235,7 +235,7 @@ pub fn set_cluster(session: &Session, args: &SetCluster) -> Result<()> {
     session.println(&format!("Cluster {} set.", quote(name)))
 }
 
-pub fn rename(session: &Session, names: &[String]) -> Result<()> {
+pub(crate) fn rename(session: &Session, names: &[String]) -> Result<()> {
     let [old, new] = names else {
         return session.usage_with_help(format!("Unexpected args: [{}]", names.join(" ")));
     };
@@ -266,7 +266,7 @@ pub fn rename(session: &Session, names: &[String]) -> Result<()> {
     session.println(&format!("Context {} renamed to {}.", quote(old), quote(new)))
 }
 
-pub fn delete(session: &Session, names: &[String], what: &str) -> Result<()> {
+pub(crate) fn delete(session: &Session, names: &[String], what: &str) -> Result<()> {
     let name = one(session, names)?;
     let list = format!("{what}s");
     let path = target(session, &list, name)?;

@@ -68,7 +68,7 @@ fn pairs(words: &[String], flag: &str) -> Result<Pairs> {
     }
 }
 
-pub fn set(session: &Session, args: &SetCredentials) -> Result<()> {
+pub(crate) fn set(session: &Session, args: &SetCredentials) -> Result<()> {
     let [name] = &args.names[..] else {
         return session.usage_with_help(format!("unexpected args: [{}]", args.names.join(" ")));
     };

@@ -101,7 +101,7 @@ struct Names {
     names: Vec<String>,
 }
 
-pub fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
         Sub::View(args) => view(session, args),
         Sub::CurrentContext => match str_of(&merged(session)?["current-context"]) {

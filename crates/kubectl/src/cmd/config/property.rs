@@ -11,7 +11,7 @@ use crate::print::go::quote;
 use crate::session::Session;
 
 #[derive(Debug, clap::Args)]
-pub struct Set {
+pub(crate) struct Set {
     args: Vec<String>,
     /// When writing to a field of bytes, write the value as it is and not as base64
     #[arg(long)]
@@ -19,7 +19,7 @@ pub struct Set {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct Unset {
+pub(crate) struct Unset {
     args: Vec<String>,
 }
 
@@ -138,7 +138,7 @@ fn value_of(kind: Kind, text: &str, raw: bool) -> Result<Value> {
     }
 }
 
-pub fn set(session: &Session, args: &Set) -> Result<()> {
+pub(crate) fn set(session: &Session, args: &Set) -> Result<()> {
     let [path, text] = &args.args[..] else {
         return session.usage_with_help(format!("Unexpected args: [{}]", args.args.join(" ")));
     };
@@ -165,7 +165,7 @@ pub fn set(session: &Session, args: &Set) -> Result<()> {
     session.println(&format!("Property {} set.", quote(path)))
 }
 
-pub fn unset(session: &Session, args: &Unset) -> Result<()> {
+pub(crate) fn unset(session: &Session, args: &Unset) -> Result<()> {
     let [path] = &args.args[..] else {
         return session.usage_with_help(format!("Unexpected args: [{}]", args.args.join(" ")));
     };

@@ -249,7 +249,7 @@ fn with_hash(object: &mut Value) -> Result<()> {
 }
 
 impl ConfigMap {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         let data = Data::read("ConfigMap", name, &self.sources)?;
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
@@ -279,7 +279,7 @@ impl ConfigMap {
 }
 
 impl Secret {
-    pub fn draft(&self, session: &Session) -> Result<(Draft, &Common)> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<(Draft, &Common)> {
         let secret = |name: &str, of_type: &str, data: Map<String, Value>, hashed: bool| -> Result<Draft> {
             let mut object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
             if !data.is_empty() {

@@ -7,7 +7,7 @@ mod service;
 mod token;
 mod workload;
 
-pub use workload::suffix;
+pub(crate) use workload::suffix;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -100,7 +100,7 @@ struct Draft {
     called: String,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let Some(sub) = &args.sub else {
         return files(session, args).await;
     };

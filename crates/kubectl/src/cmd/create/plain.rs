@@ -74,7 +74,7 @@ pub struct PriorityClass {
 }
 
 impl Namespace {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         Ok(Draft {
             object: json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {}, "status": {}}),
@@ -86,7 +86,7 @@ impl Namespace {
 }
 
 impl ServiceAccount {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         Ok(Draft {
             object: json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}),
@@ -98,7 +98,7 @@ impl ServiceAccount {
 }
 
 impl Quota {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         let mut spec = json!({});
         if !self.hard.is_empty() {
@@ -143,7 +143,7 @@ fn int_or_percent(text: &str) -> Option<Value> {
 }
 
 impl PodDisruptionBudget {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         if self.selector.is_empty() {
             return fail("a selector must be specified");
@@ -193,7 +193,7 @@ fn selector_tree(text: &str) -> Result<Value> {
 }
 
 impl PriorityClass {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         let mut object = json!({
             "apiVersion": "scheduling.k8s.io/v1",

@@ -202,7 +202,7 @@ fn warn_of_odd_verbs(session: &Session, verbs: &[&str], known: &[&str]) {
 }
 
 impl Role {
-    pub async fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) async fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.rule.names)?;
         let verbs = verbs_of(&self.rule.verb);
         if verbs.is_empty() {
@@ -223,7 +223,7 @@ impl Role {
 }
 
 impl ClusterRole {
-    pub async fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) async fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.rule.names)?;
         let verbs = verbs_of(&self.rule.verb);
         let mut object = json!({"apiVersion": API, "kind": "ClusterRole", "metadata": {"name": name}, "rules": []});
@@ -317,7 +317,7 @@ fn binding(kind: &str, name: &str, role: &Value, subjects: &Subjects) -> Result<
 }
 
 impl RoleBinding {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         let role = match (&self.role, &self.clusterrole) {
             (Some(role), None) => json!({"apiGroup": GROUP, "kind": "Role", "name": role}),
@@ -334,7 +334,7 @@ impl RoleBinding {
 }
 
 impl ClusterRoleBinding {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         let role = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": self.clusterrole});
         Ok(Draft {

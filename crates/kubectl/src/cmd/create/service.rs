@@ -97,7 +97,7 @@ fn go_words(error: &std::num::ParseIntError) -> &'static str {
 }
 
 impl Service {
-    pub fn draft(&self, session: &Session) -> Result<(Draft, &Common)> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<(Draft, &Common)> {
         let (kind, flags) = match &self.sub {
             Sub::ClusterIp(f) => ("ClusterIP", f),
             Sub::NodePort(f) => ("NodePort", f),
@@ -157,7 +157,7 @@ fn backend(text: &str) -> Option<Value> {
 }
 
 impl Ingress {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         if self.default_backend.is_none() && self.rule.is_empty() {
             return fail(

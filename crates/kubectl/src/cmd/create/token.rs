@@ -37,7 +37,7 @@ pub struct Token {
 }
 
 impl Token {
-    pub async fn run(&self, session: &Session) -> Result<()> {
+    pub(crate) async fn run(&self, session: &Session) -> Result<()> {
         let name = name_of(session, &self.names)?;
         let format = Format::for_change(&self.common.change.output)?;
         if self.audience.iter().any(String::is_empty) {

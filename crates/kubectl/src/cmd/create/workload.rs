@@ -93,7 +93,7 @@ fn container(name: &str, image: &str, command: &[String]) -> Value {
 }
 
 impl Deployment {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         if self.image.len() > 1 && !self.command.is_empty() {
             return fail("cannot specify multiple --image options and command");
@@ -127,7 +127,7 @@ impl Deployment {
 }
 
 impl Job {
-    pub async fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) async fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         let object = match (&self.image, &self.from) {
             (Some(image), None) => json!({
@@ -193,7 +193,7 @@ async fn from_cron_job(session: &Session, name: &str, from: &str) -> Result<Valu
 }
 
 impl CronJob {
-    pub fn draft(&self, session: &Session) -> Result<Draft> {
+    pub(crate) fn draft(&self, session: &Session) -> Result<Draft> {
         let name = name_of(session, &self.names)?;
         Ok(Draft {
             object: json!({

@@ -1,11 +1,11 @@
 //! `debug`: a container with tools in a running pod, in a copy of it, or on a node.
 
+mod attach;
 mod profile;
 
 use serde_json::{Map, Value, json};
 
 use self::profile::{Keep, Profile, Style};
-use super::exec::attach_to;
 use crate::api::Call;
 use crate::change::STRATEGIC;
 use crate::cmd::describe::{items, str_of};
@@ -17,7 +17,6 @@ use crate::pods::containers;
 use crate::print::go::quote;
 use crate::select::{Info, Selection};
 use crate::session::Session;
-use crate::watch;
 
 /// What suffixes of names are made of: no vowels, and nothing that looks like another.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -104,10 +103,15 @@ pub struct Args {
     words: Vec<String>,
 }
 
-fn pair(text: &str) -> std::result::Result<(String, String), String> {
+/// A text has no equals sign in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} must be formatted as key=value")]
+struct NoPair(String);
+
+fn pair(text: &str) -> std::result::Result<(String, String), NoPair> {
     match text.split_once('=') {
         Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
-        None => Err(format!("{text} must be formatted as key=value")),
+        None => Err(NoPair(text.to_owned())),
     }
 }
 
@@ -120,7 +124,7 @@ struct Debug<'a> {
     custom: Option<Value>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let Some(profile) = Profile::named(&args.profile) else {
         return fail(format!("unknown profile: {}", args.profile));
     };
@@ -529,77 +533,6 @@ impl Debug<'_> {
             self.session.warn(ROOT_NEEDED);
         }
     }
-
-    /// Attaches to the container as soon as it runs; what has ended before has its log instead.
-    async fn attach(&self, pod: &Value, container: &str) -> Result<()> {
-        let info = Info::of(&pod_type(), pod.clone());
-        let mut told = String::new();
-        let pod = watch::follow(self.session, &info, |pod| {
-            let Some(pod) = pod else {
-                return fail(format!("pods {} not found", quote(&info.name)));
-            };
-            let state = &status_of(pod, container)["state"];
-            if !state["running"].is_null() || !state["terminated"].is_null() {
-                return Ok(Some(pod.clone()));
-            }
-            let why = str_of(&state["waiting"]["message"]);
-            if !why.is_empty() && !self.args.quiet && told != why {
-                why.clone_into(&mut told);
-                self.session.warn(&format!("Warning: container {container}: {why}"));
-            }
-            Ok(None)
-        })
-        .await?;
-        if !status_of(&pod, container)["state"]["terminated"].is_null() {
-            return self.log(&info, container).await;
-        }
-        let attached = attach_to(
-            self.session,
-            &pod,
-            container,
-            self.args.stdin,
-            self.args.tty,
-            self.args.quiet,
-        )
-        .await;
-        match attached {
-            Err(error @ (Error::Message(_) | Error::Api(_) | Error::Unreachable { .. })) => {
-                self.session.warn(&format!(
-                    "warning: couldn't attach to pod/{}, falling back to streaming logs: {error}",
-                    info.name
-                ));
-                self.log(&info, container).await
-            }
-            other => other,
-        }
-    }
-
-    async fn log(&self, info: &Info, container: &str) -> Result<()> {
-        let call = Call::get(format!("{}/log", info.path())).query(vec![("container", container.to_owned())]);
-        let text = self.session.api()?.bytes(&call).await?;
-        self.session.write(&text)
-    }
-}
-
-fn pod_type() -> std::sync::Arc<crate::discovery::ResourceType> {
-    std::sync::Arc::new(crate::discovery::ResourceType {
-        version: "v1".to_owned(),
-        kind: "Pod".to_owned(),
-        plural: "pods".to_owned(),
-        namespaced: true,
-        ..Default::default()
-    })
-}
-
-fn status_of<'a>(pod: &'a Value, container: &str) -> &'a Value {
-    let lists = [
-        "initContainerStatuses",
-        "containerStatuses",
-        "ephemeralContainerStatuses",
-    ]
-    .into_iter();
-    let mut all = lists.flat_map(|list| items(&pod["status"][list]));
-    all.find(|status| status["name"] == container).unwrap_or(&Value::Null)
 }
 
 fn shape(kind: &str) -> Result<Shape> {

@@ -14,7 +14,7 @@ pub enum Style {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
+pub(crate) enum Profile {
     Legacy,
     General,
     Baseline,

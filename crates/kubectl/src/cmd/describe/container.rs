@@ -50,7 +50,7 @@ pub fn containers(w: &mut Text, label: &str, list: &Value, statuses: &Value, pod
     }
 }
 
-pub fn seccomp(w: &mut Text, security: &Value, depth: usize) {
+pub(crate) fn seccomp(w: &mut Text, security: &Value, depth: usize) {
     let profile = &security["seccompProfile"];
     if profile.is_object() {
         w.pair(depth, "SeccompProfile", str_of(&profile["type"]));
@@ -87,7 +87,7 @@ fn words(w: &mut Text, title: &str, list: &Value) {
     }
 }
 
-pub fn resources(w: &mut Text, depth: usize, resources: &Value) {
+pub(crate) fn resources(w: &mut Text, depth: usize, resources: &Value) {
     for (title, field) in [("Limits", "limits"), ("Requests", "requests")] {
         let mut list = resources[field].as_object().into_iter().flatten().peekable();
         if list.peek().is_some() {

@@ -14,8 +14,8 @@ mod text;
 mod volume;
 mod workload;
 
-pub use text::{entries, interval, items, joined, list, selector, str_of};
-pub use workload::replica_sets;
+pub(crate) use text::{entries, interval, items, joined, list, selector, str_of};
+pub(crate) use workload::replica_sets;
 
 use clap::ArgAction;
 use serde_json::Value;
@@ -53,7 +53,7 @@ pub struct Args {
     chunk_size: u32,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.args.is_empty() && args.files.is_empty() {
         return fail(
             "You must specify the type of resource to describe. Use \"kubectl api-resources\" for a complete list of supported resources.",

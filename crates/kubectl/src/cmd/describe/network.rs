@@ -7,7 +7,7 @@ use super::text::{Text, head, int, items, joined, list, or, selector, str_of};
 use crate::print::go;
 use crate::session::Session;
 
-pub async fn ingress(session: &Session, w: &mut Text, ingress: &Value) {
+pub(crate) async fn ingress(session: &Session, w: &mut Text, ingress: &Value) {
     let (meta, spec) = (&ingress["metadata"], &ingress["spec"]);
     w.pair(0, "Name", str_of(&meta["name"]));
     w.labels("", "Labels", &meta["labels"]);
@@ -93,7 +93,7 @@ async fn ends(session: &Session, namespace: &str, name: &str, port: &Value) -> c
     Ok(endpoints(&slices, port.map_or("", |p| str_of(&p["name"]))))
 }
 
-pub fn class(w: &mut Text, class: &Value) {
+pub(crate) fn class(w: &mut Text, class: &Value) {
     w.pair(0, "Name", str_of(&class["metadata"]["name"]));
     w.labels("", "Labels", &class["metadata"]["labels"]);
     w.annotations("Annotations", &class["metadata"]["annotations"]);
@@ -107,7 +107,7 @@ pub fn class(w: &mut Text, class: &Value) {
     }
 }
 
-pub fn policy(w: &mut Text, policy: &Value) {
+pub(crate) fn policy(w: &mut Text, policy: &Value) {
     let (meta, spec) = (&policy["metadata"], &policy["spec"]);
     w.pair(0, "Name", str_of(&meta["name"]));
     w.pair(0, "Namespace", str_of(&meta["namespace"]));
@@ -210,7 +210,7 @@ fn peer(w: &mut Text, peer: &Value) {
     }
 }
 
-pub fn endpoint_lists(w: &mut Text, object: &Value) {
+pub(crate) fn endpoint_lists(w: &mut Text, object: &Value) {
     head(w, object);
     w.line(0, "Subsets:");
     for subset in items(&object["subsets"]) {
@@ -254,7 +254,7 @@ fn port_table(w: &mut Text, depth: usize, ports: &Value) {
     }
 }
 
-pub fn slice(w: &mut Text, slice: &Value) {
+pub(crate) fn slice(w: &mut Text, slice: &Value) {
     head(w, slice);
     w.pair(0, "AddressType", str_of(&slice["addressType"]));
     if items(&slice["ports"]).next().is_none() {

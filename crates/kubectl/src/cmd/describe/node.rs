@@ -16,7 +16,7 @@ const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 
 type Amounts = BTreeMap<String, Quantity>;
 
-pub async fn describe(session: &Session, w: &mut Text, node: &Value) -> Result<()> {
+pub(crate) async fn describe(session: &Session, w: &mut Text, node: &Value) -> Result<()> {
     let (meta, spec, status) = (&node["metadata"], &node["spec"], &node["status"]);
     let name = str_of(&meta["name"]);
     w.pair(0, "Name", name);

@@ -111,7 +111,7 @@ fn camel_case(text: &str) -> Vec<String> {
     runs.into_iter().map(|(_, run)| run).filter(|r| !r.is_empty()).collect()
 }
 
-pub fn config_map(w: &mut Text, object: &Value) {
+pub(crate) fn config_map(w: &mut Text, object: &Value) {
     head(w, object);
     w.line(0, "");
     w.line(0, "Data");
@@ -137,7 +137,7 @@ fn length(base64: &str) -> usize {
     STANDARD.decode(base64).map_or(0, |bytes| bytes.len())
 }
 
-pub fn secret(w: &mut Text, object: &Value) {
+pub(crate) fn secret(w: &mut Text, object: &Value) {
     head(w, object);
     w.line(0, "");
     w.pair(0, "Type", str_of(&object["type"]));
@@ -153,7 +153,7 @@ pub fn secret(w: &mut Text, object: &Value) {
     }
 }
 
-pub fn service_account(w: &mut Text, object: &Value) {
+pub(crate) fn service_account(w: &mut Text, object: &Value) {
     head(w, object);
     let names: Vec<String> = items(&object["imagePullSecrets"])
         .map(|s| str_of(&s["name"]).to_owned())
@@ -173,7 +173,7 @@ pub fn service_account(w: &mut Text, object: &Value) {
     }
 }
 
-pub async fn namespace(session: &Session, w: &mut Text, object: &Value) -> Result<()> {
+pub(crate) async fn namespace(session: &Session, w: &mut Text, object: &Value) -> Result<()> {
     let meta = &object["metadata"];
     w.pair(0, "Name", str_of(&meta["name"]));
     w.labels("", "Labels", &meta["labels"]);
@@ -238,7 +238,7 @@ pub const RANGE_HEADS: [&str; 2] = [
     "----\t--------\t---\t---\t---------------\t-------------\t-----------------------",
 ];
 
-pub fn limits(w: &mut Text, indent: &str, range: &Value) {
+pub(crate) fn limits(w: &mut Text, indent: &str, range: &Value) {
     for limit in items(&range["spec"]["limits"]) {
         let fields = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
         let mut resources: Vec<&str> = fields

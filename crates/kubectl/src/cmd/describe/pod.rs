@@ -8,7 +8,7 @@ use super::text::{Text, controller, date, int, items, selector, str_of};
 use super::volume::volumes;
 use crate::age;
 
-pub fn describe(w: &mut Text, pod: &Value) {
+pub(crate) fn describe(w: &mut Text, pod: &Value) {
     let (meta, spec, status) = (&pod["metadata"], &pod["spec"], &pod["status"]);
     w.pair(0, "Name", str_of(&meta["name"]));
     w.pair(0, "Namespace", str_of(&meta["namespace"]));

@@ -6,7 +6,7 @@ use super::plain::{RANGE_HEADS, limits};
 use super::text::{Text, date, entries, head, in_one_line, int, items, selector, str_of};
 use crate::print::go;
 
-pub fn autoscaler(w: &mut Text, object: &Value) {
+pub(crate) fn autoscaler(w: &mut Text, object: &Value) {
     let (spec, status) = (&object["spec"], &object["status"]);
     head(w, object);
     w.pair(0, "CreationTimestamp", &date(&object["metadata"]["creationTimestamp"]));
@@ -126,7 +126,7 @@ fn direction(w: &mut Text, title: &str, rules: &Value) {
     }
 }
 
-pub fn budget(w: &mut Text, object: &Value) {
+pub(crate) fn budget(w: &mut Text, object: &Value) {
     let (meta, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
     w.pair(0, "Name", str_of(&meta["name"]));
     w.pair(0, "Namespace", str_of(&meta["namespace"]));
@@ -154,7 +154,7 @@ pub fn budget(w: &mut Text, object: &Value) {
     }
 }
 
-pub fn quota(w: &mut Text, quota: &Value) {
+pub(crate) fn quota(w: &mut Text, quota: &Value) {
     w.pair(0, "Name", str_of(&quota["metadata"]["name"]));
     w.pair(0, "Namespace", str_of(&quota["metadata"]["namespace"]));
     let mut scopes: Vec<&str> = items(&quota["spec"]["scopes"]).map(str_of).collect();
@@ -194,14 +194,14 @@ pub fn scope_meaning(scope: &str) -> Option<&'static str> {
     })
 }
 
-pub fn range(w: &mut Text, range: &Value) {
+pub(crate) fn range(w: &mut Text, range: &Value) {
     w.pair(0, "Name", str_of(&range["metadata"]["name"]));
     w.pair(0, "Namespace", str_of(&range["metadata"]["namespace"]));
     RANGE_HEADS.iter().for_each(|line| w.line(0, line));
     limits(w, "", range);
 }
 
-pub fn priority(w: &mut Text, class: &Value) {
+pub(crate) fn priority(w: &mut Text, class: &Value) {
     w.pair(0, "Name", str_of(&class["metadata"]["name"]));
     w.pair(0, "Value", &int(&class["value"]).to_string());
     w.pair(0, "GlobalDefault", &(class["globalDefault"] == true).to_string());

@@ -23,7 +23,7 @@ enum Subject {
     Path(String),
 }
 
-pub fn role(w: &mut Text, role: &Value) {
+pub(crate) fn role(w: &mut Text, role: &Value) {
     head(w, role);
     w.line(0, "PolicyRule:");
     w.line(1, "Resources\tNon-Resource URLs\tResource Names\tVerbs");
@@ -110,7 +110,7 @@ fn as_go_prints(subject: &Subject, verbs: &[String]) -> String {
     )
 }
 
-pub fn binding(w: &mut Text, binding: &Value) {
+pub(crate) fn binding(w: &mut Text, binding: &Value) {
     head(w, binding);
     w.line(0, "Role:");
     w.pair(1, "Kind", str_of(&binding["roleRef"]["kind"]));

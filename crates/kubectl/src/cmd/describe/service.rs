@@ -10,7 +10,7 @@ use crate::session::Session;
 /// Endpoints shown of each port.
 const MOST: usize = 3;
 
-pub async fn describe(session: &Session, w: &mut Text, service: &Value) -> Result<()> {
+pub(crate) async fn describe(session: &Session, w: &mut Text, service: &Value) -> Result<()> {
     let (meta, spec) = (&service["metadata"], &service["spec"]);
     let namespace = str_of(&meta["namespace"]);
     let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");

@@ -46,7 +46,7 @@ fn finalizers(w: &mut Text, meta: &Value) {
     w.pair(0, "Finalizers", &format!("[{}]", list.join(" ")));
 }
 
-pub async fn claim(session: &Session, w: &mut Text, claim: &Value) -> Result<()> {
+pub(crate) async fn claim(session: &Session, w: &mut Text, claim: &Value) -> Result<()> {
     let (meta, spec, status) = (&claim["metadata"], &claim["spec"], &claim["status"]);
     let namespace = str_of(&meta["namespace"]);
     w.pair(0, "Name", str_of(&meta["name"]));
@@ -109,7 +109,7 @@ pub async fn claim(session: &Session, w: &mut Text, claim: &Value) -> Result<()>
     Ok(())
 }
 
-pub fn volume(w: &mut Text, object: &Value) {
+pub(crate) fn volume(w: &mut Text, object: &Value) {
     let (meta, spec) = (&object["metadata"], &object["spec"]);
     w.pair(0, "Name", str_of(&meta["name"]));
     w.labels("", "Labels", &meta["labels"]);
@@ -169,7 +169,7 @@ fn requirement(term: &Value) -> String {
     }
 }
 
-pub fn class(w: &mut Text, class: &Value) {
+pub(crate) fn class(w: &mut Text, class: &Value) {
     let annotations = &class["metadata"]["annotations"];
     let default = |key: &str| annotations[key] == "true";
     let is_default = default("storageclass.kubernetes.io/is-default-class")

@@ -23,7 +23,7 @@ pub struct Text {
 }
 
 impl Text {
-    pub fn new() -> Text {
+    pub(crate) fn new() -> Text {
         Text {
             columns: TabWriter::describe(),
             raw: false,
@@ -31,7 +31,7 @@ impl Text {
         }
     }
 
-    pub fn raw() -> Text {
+    pub(crate) fn raw() -> Text {
         Text {
             raw: true,
             ..Text::new()
@@ -69,7 +69,7 @@ impl Text {
         self.out.push_str(&text);
     }
 
-    pub fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         self.part();
         self.out
     }
@@ -93,11 +93,11 @@ impl Text {
         self.several(indent, title, &pairs);
     }
 
-    pub fn list(&mut self, title: &str, values: &[String]) {
+    pub(crate) fn list(&mut self, title: &str, values: &[String]) {
         self.several("", title, values);
     }
 
-    pub fn annotations(&mut self, title: &str, annotations: &Value) {
+    pub(crate) fn annotations(&mut self, title: &str, annotations: &Value) {
         let shown: Vec<(&str, &str)> = entries(annotations).filter(|(k, _)| *k != LAST_APPLIED).collect();
         if shown.is_empty() {
             self.line(0, &format!("{title}:\t<none>"));
@@ -117,7 +117,7 @@ impl Text {
         }
     }
 
-    pub fn taints(&mut self, taints: &Value) {
+    pub(crate) fn taints(&mut self, taints: &Value) {
         let mut list: Vec<(String, String)> = items(taints)
             .map(|t| {
                 let (key, value, effect) = (str_of(&t["key"]), str_of(&t["value"]), str_of(&t["effect"]));
@@ -137,7 +137,7 @@ impl Text {
         self.list("Taints", &texts);
     }
 
-    pub fn tolerations(&mut self, indent: &str, tolerations: &Value) {
+    pub(crate) fn tolerations(&mut self, indent: &str, tolerations: &Value) {
         let mut list: Vec<&Value> = items(tolerations).collect();
         list.sort_by_key(|t| str_of(&t["key"]));
         let texts: Vec<String> = list.into_iter().map(toleration).collect();
@@ -218,7 +218,7 @@ fn shorten(text: &str, longest: usize) -> String {
     }
 }
 
-pub fn str_of(value: &Value) -> &str {
+pub(crate) fn str_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -246,11 +246,11 @@ pub fn in_one_line(map: &Value) -> String {
     }
 }
 
-pub fn int(value: &Value) -> i64 {
+pub(crate) fn int(value: &Value) -> i64 {
     value.as_i64().unwrap_or(0)
 }
 
-pub fn items(value: &Value) -> impl Iterator<Item = &Value> {
+pub(crate) fn items(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 

@@ -95,7 +95,7 @@ const SOURCES: &[Source] = &[
     ),
 ];
 
-pub fn volumes(w: &mut Text, volumes: &Value, space: &str) {
+pub(crate) fn volumes(w: &mut Text, volumes: &Value, space: &str) {
     if items(volumes).next().is_none() {
         w.line(0, &format!("{space}Volumes:\t<none>"));
         return;

@@ -62,7 +62,7 @@ async fn pods_of(session: &Session, object: &Value, selector: &str) -> Result<St
     ))
 }
 
-pub async fn deployment(session: &Session, w: &mut Text, d: &Value) -> Result<()> {
+pub(crate) async fn deployment(session: &Session, w: &mut Text, d: &Value) -> Result<()> {
     let (spec, status) = (&d["spec"], &d["status"]);
     head(w, d);
     w.pair(0, "CreationTimestamp", &date(&d["metadata"]["creationTimestamp"]));
@@ -155,7 +155,7 @@ fn newest<'a>(d: &Value, sets: &'a [Value]) -> Option<&'a Value> {
     })
 }
 
-pub async fn replica_set(session: &Session, w: &mut Text, rs: &Value) -> Result<()> {
+pub(crate) async fn replica_set(session: &Session, w: &mut Text, rs: &Value) -> Result<()> {
     head(w, rs);
     // A ReplicationController's selector is a plain map.
     let of_set = rs["kind"] == "ReplicaSet";
@@ -178,7 +178,7 @@ pub async fn replica_set(session: &Session, w: &mut Text, rs: &Value) -> Result<
     Ok(())
 }
 
-pub async fn stateful_set(session: &Session, w: &mut Text, set: &Value) -> Result<()> {
+pub(crate) async fn stateful_set(session: &Session, w: &mut Text, set: &Value) -> Result<()> {
     let spec = &set["spec"];
     head(w, set);
     w.pair(0, "CreationTimestamp", &date(&set["metadata"]["creationTimestamp"]));
@@ -227,7 +227,7 @@ pub async fn stateful_set(session: &Session, w: &mut Text, set: &Value) -> Resul
     Ok(())
 }
 
-pub async fn daemon_set(session: &Session, w: &mut Text, set: &Value) -> Result<()> {
+pub(crate) async fn daemon_set(session: &Session, w: &mut Text, set: &Value) -> Result<()> {
     let status = &set["status"];
     head(w, set);
     let chosen = selector(&set["spec"]["selector"]);
@@ -256,7 +256,7 @@ pub async fn daemon_set(session: &Session, w: &mut Text, set: &Value) -> Result<
     Ok(())
 }
 
-pub fn cron_job(w: &mut Text, object: &Value) {
+pub(crate) fn cron_job(w: &mut Text, object: &Value) {
     let (spec, template) = (&object["spec"], &object["spec"]["jobTemplate"]["spec"]);
     super::text::head(w, object);
     w.pair(0, "Schedule", str_of(&spec["schedule"]));
@@ -293,7 +293,7 @@ pub fn cron_job(w: &mut Text, object: &Value) {
     w.pair(0, "Active Jobs", if active.is_empty() { "<none>" } else { &active });
 }
 
-pub fn job(w: &mut Text, job: &Value) {
+pub(crate) fn job(w: &mut Text, job: &Value) {
     let (spec, status) = (&job["spec"], &job["status"]);
     head(w, job);
     w.pair(0, "Selector", &selector(&spec["selector"]));

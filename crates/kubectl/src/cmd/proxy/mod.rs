@@ -88,7 +88,7 @@ struct Proxy {
     files: Option<(String, PathBuf)>,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.port != DEFAULT_PORT && !args.unix_socket.is_empty() {
         return fail("cannot set --unix-socket and --port at the same time");
     }

@@ -15,11 +15,11 @@ use crate::print::tabwriter::TabWriter;
 use crate::select::Info;
 use crate::session::Session;
 
-pub const CAUSE: &str = "kubernetes.io/change-cause";
-pub const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(crate) const CAUSE: &str = "kubernetes.io/change-cause";
+pub(crate) const REVISION: &str = "deployment.kubernetes.io/revision";
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     objects: Objects,
     #[command(flatten)]
@@ -36,7 +36,7 @@ pub struct Revision {
     pub template: Value,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let format = Format::for_change(&args.output)?;
     if args.revision < 0 {
         return fail(format!("revision must be a positive integer: {}", args.revision));

@@ -75,7 +75,7 @@ impl Objects {
     }
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     match &args.sub {
         Sub::Status(args) => status::run(session, args).await,
         Sub::History(args) => history::run(session, args).await,
@@ -86,12 +86,29 @@ pub async fn run(session: &Session, args: &Args) -> Result<()> {
     }
 }
 
+/// Why an object is left as it is, told behind its name.
+#[derive(Debug, thiserror::Error)]
+enum NotDone {
+    #[error("restarting is not supported")]
+    Restart,
+    #[error("can't restart paused deployment (run rollout resume first)")]
+    Paused,
+    #[error("pausing is not supported")]
+    Pause,
+    #[error("is already paused")]
+    AlreadyPaused,
+    #[error("resuming is not supported")]
+    Resume,
+    #[error("is not paused")]
+    NotPaused,
+}
+
 /// Patches each object by what `decide` says of it.
 async fn change(
     session: &Session,
     flags: &Flags,
     done: &str,
-    decide: fn(&Info) -> std::result::Result<Value, String>,
+    decide: fn(&Info) -> std::result::Result<Value, NotDone>,
 ) -> Result<()> {
     let change = Change {
         output: flags.output.clone(),
@@ -121,31 +138,31 @@ async fn change(
     all(errors)
 }
 
-fn restart(info: &Info) -> std::result::Result<Value, String> {
+fn restart(info: &Info) -> std::result::Result<Value, NotDone> {
     if !matches!(info.ty.kind.as_str(), "Deployment" | "DaemonSet" | "StatefulSet") {
-        return Err("restarting is not supported".to_owned());
+        return Err(NotDone::Restart);
     }
     if info.object["spec"]["paused"] == true {
-        return Err("can't restart paused deployment (run rollout resume first)".to_owned());
+        return Err(NotDone::Paused);
     }
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let annotations = json!({"kubectl.kubernetes.io/restartedAt": now});
     Ok(json!({"spec": {"template": {"metadata": {"annotations": annotations}}}}))
 }
 
-fn pause(info: &Info) -> std::result::Result<Value, String> {
+fn pause(info: &Info) -> std::result::Result<Value, NotDone> {
     match (info.ty.kind.as_str(), info.object["spec"]["paused"] == true) {
         ("Deployment", false) => Ok(json!({"spec": {"paused": true}})),
-        ("Deployment", true) => Err("is already paused".to_owned()),
-        _ => Err("pausing is not supported".to_owned()),
+        ("Deployment", true) => Err(NotDone::AlreadyPaused),
+        _ => Err(NotDone::Pause),
     }
 }
 
-fn resume(info: &Info) -> std::result::Result<Value, String> {
+fn resume(info: &Info) -> std::result::Result<Value, NotDone> {
     match (info.ty.kind.as_str(), info.object["spec"]["paused"] == true) {
         ("Deployment", true) => Ok(json!({"spec": {"paused": null}})),
-        ("Deployment", false) => Err("is not paused".to_owned()),
-        _ => Err("resuming is not supported".to_owned()),
+        ("Deployment", false) => Err(NotDone::NotPaused),
+        _ => Err(NotDone::Resume),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::session::{Session, duration};
 use crate::watch;
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     objects: Objects,
     /// Watch the status of the rollout until it's done
@@ -30,7 +30,7 @@ pub struct Args {
 /// What is said, and whether that is the end.
 type Progress = (String, bool);
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     if args.revision < 0 {
         return fail(format!("revision must be a positive integer: {}", args.revision));
     }

@@ -24,7 +24,7 @@ const KEPT: [&str; 6] = [
 ];
 
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(flatten)]
     objects: Objects,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct Args {
     to_revision: i64,
 }
 
-pub async fn run(session: &Session, args: &Args) -> Result<()> {
+pub(crate) async fn run(session: &Session, args: &Args) -> Result<()> {
     let mut changer = Changer::new(session, &args.change, MANAGER)?;
     // The server is not told of a manager here, nor is it by upstream.
     changer.manager.clear();
