@@ -21,6 +21,7 @@ pub struct Args {
     /// Features that are switched on or off: A=true,B=false
     #[arg(long, value_parser = api::features::check)]
     pub feature_gates: Vec<String>,
+    /// How health and metrics are served.
     #[command(flatten)]
     pub serving: ServingFlags,
     /// Schedule only while elected among several instances
@@ -37,12 +38,16 @@ pub struct Args {
 /// Why the program ends.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// The API server cannot be reached.
     #[error(transparent)]
     Client(#[from] client::Error),
+    /// The lease cannot be used.
     #[error(transparent)]
     Leader(#[from] LeaderError),
+    /// Health and metrics cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// `--feature-gates` names what there is not.
     #[error("--feature-gates: {0}")]
     FeatureGates(#[from] api::features::GateError),
 }

@@ -158,7 +158,8 @@ impl Decider {
         scoring.map(|p| p.score(cycle, node)).collect()
     }
 
-    /// The place in the snapshot of the best node. `chance(n)` draws one of `n` equals.
+    /// As `decide_measured`, without a meter.
+    #[cfg(test)]
     pub fn decide(
         &mut self,
         snapshot: &Snapshot,
@@ -168,7 +169,8 @@ impl Decider {
         self.decide_measured(snapshot, pod, chance, &Meter::none())
     }
 
-    /// As `decide`; the meter is told how long the extension points took.
+    /// The place in the snapshot of the best node. `chance(n)` draws one of `n` equals; the meter is told how long the extension
+    /// points took.
     pub fn decide_measured(
         &mut self,
         snapshot: &Snapshot,
@@ -343,11 +345,9 @@ mod tests {
         crate::pod::tests::pod(tree)
     }
 
-    fn decide(decider: &mut Decider, snapshot: &Snapshot, pod: &PodInfo) -> Result<String, String> {
+    fn decide(decider: &mut Decider, snapshot: &Snapshot, pod: &PodInfo) -> Result<String, Failure> {
         let decision = decider.decide(snapshot, pod, &mut |_| 0);
-        decision
-            .map(|at| snapshot.nodes[at].name.to_string())
-            .map_err(|f| f.message())
+        decision.map(|at| snapshot.nodes[at].name.to_string())
     }
 
     #[test]
@@ -356,8 +356,8 @@ mod tests {
         let mut decider = Decider::new(crate::plugins::default_plugins());
         let plain = pod("p", json!({}));
         assert_eq!(
-            decide(&mut decider, &snapshot, &plain),
-            Err("no nodes available to schedule pods".into())
+            decide(&mut decider, &snapshot, &plain).unwrap_err().message(),
+            "no nodes available to schedule pods"
         );
         let taint = json!({ "taints": [{ "key": "k", "effect": "NoSchedule" }] });
         add_node(&mut snapshot, "a", json!({}), taint, "2");
@@ -365,7 +365,7 @@ mod tests {
         add_node(&mut snapshot, "c", json!({}), json!({}), "100m");
         add_node(&mut snapshot, "d", json!({}), json!({}), "200m");
         assert_eq!(
-            decide(&mut decider, &snapshot, &plain).unwrap_err(),
+            decide(&mut decider, &snapshot, &plain).unwrap_err().message(),
             "0/4 nodes are available: 1 node(s) had untolerated taint(s), 1 node(s) were unschedulable, 2 Insufficient cpu."
         );
     }
@@ -384,7 +384,7 @@ mod tests {
                     snapshot.add_pod(&pod, &node);
                     taken.push(node);
                 }
-                Err(why) => taken.push(why),
+                Err(failure) => taken.push(failure.message()),
             }
         }
         taken[..4].sort();
@@ -419,11 +419,11 @@ mod tests {
             if let Ok(node) = &decision {
                 snapshot.add_pod(&pod, node);
             }
-            assert_eq!(decision.map(|_| ()), expected);
+            assert_eq!(decision.map(|_| ()).map_err(|failure| failure.message()), expected);
         }
         let plain = pod("plain", json!({}));
         assert_eq!(
-            decide(&mut decider, &snapshot, &plain).unwrap_err(),
+            decide(&mut decider, &snapshot, &plain).unwrap_err().message(),
             "0/2 nodes are available: 2 node(s) didn't satisfy existing pods anti-affinity rules."
         );
         snapshot.remove_pod("p0");

@@ -1,24 +1,25 @@
 //! kube-scheduler: gives every pod a node. Decisions are pure functions of a snapshot; the shell around them follows
 //! the API, binds and reports.
+#![deny(missing_docs)]
 
 mod claim_binding;
 pub mod command;
-pub mod cycle;
-pub mod framework;
-pub mod label;
-pub mod meter;
-pub mod metrics;
+mod cycle;
+mod framework;
+mod label;
+mod meter;
+mod metrics;
 mod node;
-pub mod node_affinity;
-pub mod plugins;
-pub mod pod;
-pub mod pod_resources;
-pub mod preemption;
-pub mod queue;
-pub mod resources;
+mod node_affinity;
+mod plugins;
+mod pod;
+mod pod_resources;
+mod preemption;
+mod queue;
+mod resources;
 mod scheduler;
-pub mod snapshot;
+mod snapshot;
 mod status_writes;
-pub mod storage;
+mod storage;
 
 pub use scheduler::{SchedulerConfig, run};

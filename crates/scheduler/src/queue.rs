@@ -105,16 +105,6 @@ impl Queue {
         }
     }
 
-    /// Pods that wait, whatever for.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether no pod waits.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     fn detach(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.entries.remove(uid)?;
         self.counted.pending(entry.place.line(), -1);

@@ -124,7 +124,6 @@ pub struct PodInfo {
     pub node_name: Box<str>,
     pub scheduler_name: Box<str>,
     pub priority: i32,
-    pub created: Timestamp,
     pub started: Option<Timestamp>,
     pub gates: Vec<String>,
     pub requests: Resources,

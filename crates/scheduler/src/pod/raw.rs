@@ -11,16 +11,9 @@ use crate::node_affinity::RawNodeSelectorTerm;
 
 #[derive(Deserialize)]
 pub(super) struct RawPod {
-    pub(super) metadata: RawMeta,
     pub(super) spec: RawSpec,
     #[serde(default)]
     pub(super) status: RawStatus,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RawMeta {
-    pub(super) creation_timestamp: Option<Timestamp>,
 }
 
 #[derive(Deserialize)]

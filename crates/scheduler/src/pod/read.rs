@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use api::object::Object;
 use api::selectors::LabelSelector;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use super::raw::{RawAffinityTerm, RawContainer, RawContainerStatus, RawPod, RawPodAffinity, RawSpread};
@@ -179,7 +178,6 @@ impl PodInfo {
             node_name: spec.node_name,
             scheduler_name: spec.scheduler_name,
             priority: spec.priority.unwrap_or(0),
-            created: raw.metadata.creation_timestamp.unwrap_or(Timestamp::UNIX_EPOCH),
             started: raw.status.start_time,
             gates: spec.scheduling_gates.into_iter().flatten().map(|g| g.name).collect(),
             requests,
