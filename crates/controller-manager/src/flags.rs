@@ -15,10 +15,10 @@ pub struct ControllerFlags {
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
     pub controllers: Vec<String>,
     /// The prefix length of a node's part of the IPv4 cluster CIDR
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = usual().node_cidr_mask_size)]
     pub node_cidr_mask_size: u8,
     /// The prefix length of a node's part of the IPv6 cluster CIDR
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = usual().node_cidr_mask_size_ipv6)]
     pub node_cidr_mask_size_ipv6: u8,
     /// How long signed certificates hold at most
     #[arg(long, default_value = "8760h0m0s", value_parser = api::time::flag_duration)]
@@ -39,52 +39,52 @@ pub struct ControllerFlags {
     #[arg(long, default_value_t = EvictionRates::default().unhealthy, value_parser = rate)]
     pub unhealthy_zone_threshold: f64,
     /// Ended pods kept before the oldest are deleted; 0 keeps all
-    #[arg(long, default_value_t = 12500)]
+    #[arg(long, default_value_t = usual().terminated_pod_gc_threshold)]
     pub terminated_pod_gc_threshold: usize,
     /// Deployments that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_deployment_syncs)]
     pub concurrent_deployment_syncs: usize,
     /// ReplicaSets that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_replicaset_syncs)]
     pub concurrent_replicaset_syncs: usize,
     /// ReplicationControllers that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_rc_syncs)]
     pub concurrent_rc_syncs: usize,
     /// StatefulSets that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_statefulset_syncs)]
     pub concurrent_statefulset_syncs: usize,
     /// DaemonSets that are looked at at a time
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = usual().concurrent_daemonset_syncs)]
     pub concurrent_daemonset_syncs: usize,
     /// Jobs that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_job_syncs)]
     pub concurrent_job_syncs: usize,
     /// CronJobs that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_cron_job_syncs)]
     pub concurrent_cron_job_syncs: usize,
     /// Endpoints that are made at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_endpoint_syncs)]
     pub concurrent_endpoint_syncs: usize,
     /// Services whose EndpointSlices are made at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_service_endpoint_syncs)]
     pub concurrent_service_endpoint_syncs: usize,
     /// Namespaces that are emptied at a time
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = usual().concurrent_namespace_syncs)]
     pub concurrent_namespace_syncs: usize,
     /// Objects that are collected at a time
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = usual().concurrent_gc_syncs)]
     pub concurrent_gc_syncs: usize,
     /// ResourceQuotas that are counted at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_resource_quota_syncs)]
     pub concurrent_resource_quota_syncs: usize,
     /// ServiceAccounts that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_serviceaccount_syncs)]
     pub concurrent_serviceaccount_token_syncs: usize,
     /// Ended Jobs that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_ttl_after_finished_syncs)]
     pub concurrent_ttl_after_finished_syncs: usize,
     /// HorizontalPodAutoscalers that are looked at at a time
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = usual().concurrent_horizontal_pod_autoscaler_syncs)]
     pub concurrent_horizontal_pod_autoscaler_syncs: usize,
     /// How often each HorizontalPodAutoscaler is looked at
     #[arg(long, default_value = "15s", value_parser = api::time::flag_duration)]
@@ -104,6 +104,11 @@ pub struct ControllerFlags {
     /// Features that are switched on or off: A=true,B=false
     #[arg(long, value_parser = api::features::check)]
     pub feature_gates: Vec<String>,
+}
+
+/// What the flags are unless they are given; the spans of time, which are texts, are held to it by a test.
+fn usual() -> ControllerConfig {
+    ControllerConfig::default()
 }
 
 /// Why a flag's value is no rate.
@@ -237,6 +242,15 @@ mod tests {
         let mut config = ControllerConfig::default();
         ControllerFlags::of(&words)?.apply(&mut config)?;
         Ok(config)
+    }
+
+    #[test]
+    fn without_flags_the_settings_stay_as_they_are() {
+        let (usual, config) = (ControllerConfig::default(), applied(&[]).unwrap());
+        assert_eq!(config.cluster_signing_duration, usual.cluster_signing_duration);
+        assert_eq!(config.node_monitor_grace_period, usual.node_monitor_grace_period);
+        assert_eq!(config.autoscaler, usual.autoscaler);
+        assert_eq!(config.terminated_pod_gc_threshold, usual.terminated_pod_gc_threshold);
     }
 
     #[test]
