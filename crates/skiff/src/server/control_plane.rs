@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiserver::aggregator::{Aggregator, Follower};
+use apiserver::allocator::{Network, Ranges};
+use apiserver::audit::Audit;
 use apiserver::authentication::Authenticator;
 use apiserver::authentication::service_account::TokenIssuer;
 use apiserver::http::front_proxy;
@@ -75,16 +77,24 @@ pub struct ControlPlane {
     stop: CancellationToken,
 }
 
-/// The addresses and ports that Services are given.
-fn ranges(args: &ServerArgs, service_networks: &[Net]) -> Result<apiserver::allocator::Ranges, ServerError> {
+/// The addresses and ports that Services are given, and the network of those that Services have first.
+fn ranges(args: &ServerArgs, service_networks: &[Net]) -> Result<(Ranges, Network), ServerError> {
     networks("cluster-cidr", &args.cluster_cidr, &networks::PODS)?;
-    Ok(apiserver::allocator::Ranges {
+    let service_networks = service_networks.iter();
+    let ranges = Ranges {
         service_networks: service_networks
-            .iter()
-            .filter_map(|net| apiserver::allocator::Network::new(net.ip, net.prefix))
+            .filter_map(|net| Network::new(net.ip, net.prefix))
             .collect(),
         node_ports: parse_ports(&args.service_node_port_range)?,
-    })
+    };
+    match ranges.service_networks.first().copied() {
+        Some(first) => Ok((ranges, first)),
+        None => Err(ServerError::Flag {
+            flag: "service-cidr",
+            value: args.service_cidr.clone(),
+            why: "names no network".into(),
+        }),
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
@@ -115,73 +125,56 @@ fn names(args: &ServerArgs, service_ip: IpAddr, advertise: IpAddr) -> Vec<String
     names
 }
 
-/// Opens the store, makes what a cluster needs and serves.
-///
-/// # Errors
-/// For flags without sense, a port or a data directory in use, and files that cannot be read or written.
-/// `node` is the name of the server's own node.
-pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> Result<ControlPlane, ServerError> {
-    let service_networks = networks("service-cidr", &args.service_cidr, &networks::SERVICES)?;
-    let ranges = ranges(args, &service_networks)?;
-    let Some(own_network) = ranges.service_networks.first().copied() else {
-        return Err(ServerError::Flag {
-            flag: "service-cidr",
-            value: args.service_cidr.clone(),
-            why: "names no network".into(),
-        });
-    };
-    let service_ip = own_network.first();
-    let cluster_dns = args.cluster_dns.unwrap_or_else(|| own_network.nth(10));
-    let server_dir = args.data_dir.join("server");
-
-    // the port first: whoever has it is named before anything is written
-    let address = SocketAddr::new(args.bind_address, args.https_listen_port);
-    let listener = listen(address).await?;
-    let port = listener.local_addr().map_err(ServerError::Signals)?.port();
-
-    let names = names(args, service_ip, advertise);
-    let own_names = names.iter().cloned().collect();
-    let now = time::OffsetDateTime::now_utc();
-    let tls_dir = server_dir.join("tls");
+/// The certificates of the cluster, made where there are none yet.
+fn certificates(args: &ServerArgs, directory: &Path, names: Vec<String>) -> Result<Arc<Certificates>, ServerError> {
     let lifetime = args.certificate_lifetime;
     let lifetime = time::Duration::try_from(lifetime).map_err(|why| ServerError::Flag {
         flag: "certificate-lifetime",
         value: format!("{lifetime:?}"),
         why: why.to_string(),
     })?;
-    let certificates = Arc::new(Certificates::prepare(&tls_dir, names, lifetime, now)?);
+    let now = time::OffsetDateTime::now_utc();
+    Ok(Arc::new(Certificates::prepare(directory, names, lifetime, now)?))
+}
+
+/// The tokens by which machines join.
+fn tokens(args: &ServerArgs, directory: &Path, certificates: &Certificates) -> Result<Arc<Tokens>, ServerError> {
     let read = |value: &Option<String>, file: &Option<PathBuf>| {
         token::given(value.as_ref(), file.as_ref()).map_err(ServerError::TokenFile)
     };
-    let tokens = Tokens::ensure(
-        &server_dir,
+    Tokens::ensure(
+        directory,
         certificates.server_authority.certificate(),
         read(&args.token, &args.token_file)?.as_deref(),
         read(&args.agent_token, &args.agent_token_file)?.as_deref(),
-    )?;
-    let issuer = token_issuer(&tls_dir, &args.cluster_domain)?;
+    )
+}
 
-    let audit = match &args.audit {
-        Some(flags) => flags.start()?,
-        None => None,
-    };
-    let database = server_dir.join("db");
-    let disk = etcd::disk::Directory::open(&database).map_err(|source| ServerError::File { path: database, source })?;
-    let config = etcd::EmbeddedConfig::default();
-    let store = Arc::new(etcd::Embedded::open(Arc::new(disk), config).map_err(|e| store_error(e, args))?);
-    let registry = Arc::new(Registry::start(store.clone(), Arc::new(Machine)).await?);
+fn open_store(args: &ServerArgs, path: PathBuf) -> Result<Arc<etcd::Embedded>, ServerError> {
+    let disk = etcd::disk::Directory::open(&path).map_err(|source| ServerError::File { path, source })?;
+    let opened = etcd::Embedded::open(Arc::new(disk), etcd::EmbeddedConfig::default());
+    Ok(Arc::new(opened.map_err(|e| store_error(e, args))?))
+}
+
+/// The API server of a store, which does not serve yet.
+fn api_server(
+    args: &ServerArgs,
+    registry: Arc<Registry>,
+    certificates: &Certificates,
+    issuer: TokenIssuer,
+    audit: Option<Arc<Audit>>,
+    ranges: Ranges,
+) -> Result<Arc<ApiServer>, ServerError> {
     let admission = args.admission.admission(&registry)?;
     let pipeline = Pipeline::new(registry.clone(), admission, ranges);
-    let front_proxy = args.aggregation.front_proxy(&certificates)?;
-    let aggregator = Aggregator::new(registry.clone(), front_proxy.clone(), args.aggregation.options());
+    let front_proxy = args.aggregation.front_proxy(certificates)?;
     let (kubelet_certificate, kubelet_key) = certificates.to_kubelets()?;
-    let api = Arc::new(ApiServer {
-        registry: registry.clone(),
-        pipeline: pipeline.clone(),
-        aggregator: aggregator.clone(),
+    Ok(Arc::new(ApiServer {
+        pipeline,
+        aggregator: Aggregator::new(registry.clone(), front_proxy.clone(), args.aggregation.options()),
         authenticator: Authenticator {
             registry: registry.clone(),
-            front_proxy: front_proxy.clone(),
+            front_proxy,
             tokens: Arc::new(issuer),
             fixed: std::collections::HashMap::new(),
             last_modes: apiserver::authentication::impersonation::LastModes::default(),
@@ -205,7 +198,41 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
         audit,
         others: metrics::Registry::default(),
         pod_resources: std::sync::OnceLock::new(),
-    });
+        registry,
+    }))
+}
+
+/// Opens the store, makes what a cluster needs and serves.
+///
+/// # Errors
+/// For flags without sense, a port or a data directory in use, and files that cannot be read or written.
+/// `node` is the name of the server's own node.
+pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> Result<ControlPlane, ServerError> {
+    let service_networks = networks("service-cidr", &args.service_cidr, &networks::SERVICES)?;
+    let (ranges, own_network) = ranges(args, &service_networks)?;
+    let service_ip = own_network.first();
+    let cluster_dns = args.cluster_dns.unwrap_or_else(|| own_network.nth(10));
+    let server_dir = args.data_dir.join("server");
+
+    // the port first: whoever has it is named before anything is written
+    let address = SocketAddr::new(args.bind_address, args.https_listen_port);
+    let listener = listen(address).await?;
+    let port = listener.local_addr().map_err(ServerError::Signals)?.port();
+
+    let names = names(args, service_ip, advertise);
+    let own_names = names.iter().cloned().collect();
+    let tls_dir = server_dir.join("tls");
+    let certificates = certificates(args, &tls_dir, names)?;
+    let tokens = tokens(args, &server_dir, &certificates)?;
+    let issuer = token_issuer(&tls_dir, &args.cluster_domain)?;
+    let audit = match &args.audit {
+        Some(flags) => flags.start()?,
+        None => None,
+    };
+    let store = open_store(args, server_dir.join("db"))?;
+    let registry = Arc::new(Registry::start(store.clone(), Arc::new(Machine)).await?);
+    let api = api_server(args, registry, &certificates, issuer, audit, ranges)?;
+    let (pipeline, front_proxy) = (api.pipeline.clone(), api.authenticator.front_proxy.clone());
     let cluster_ips = apiserver::repair::watch(&pipeline)?;
     let flows = apiserver::flow_control::keep::watch(&pipeline)?;
     let cluster = Cluster {
@@ -220,13 +247,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
         ),
     };
     let stop = CancellationToken::new();
-    match cluster.complete().await {
-        Err(error) if store.is_full() => {
-            tracing::warn!(%error, "the disk is full: what the cluster has is served, what it lacks is made when there is room");
-            tokio::spawn(cluster.complete_later(stop.clone()));
-        }
-        done => done?,
-    }
+    cluster.complete_now_or_later(&stop).await?;
 
     let (certificate, key) = certificates.serving()?;
     let serving = Certificate::new(&certificate, &key).map_err(connection::ServeError::from)?;
@@ -238,7 +259,7 @@ pub async fn start(args: &ServerArgs, advertise: IpAddr, node: Option<&str>) -> 
         args.bind_address
     };
     // requests for the groups of extension servers are theirs from the first one on
-    tokio::spawn(Follower::start(aggregator)?.run(stop.clone()));
+    tokio::spawn(Follower::start(api.aggregator.clone())?.run(stop.clone()));
     tokio::spawn(apiserver::repair::follow(pipeline.clone(), cluster_ips, stop.clone()));
     tokio::spawn(apiserver::flow_control::keep::follow(
         pipeline.clone(),
@@ -309,6 +330,18 @@ impl Cluster {
             part.store(result.is_ok(), std::sync::atomic::Ordering::Relaxed);
         }
         repaired.and(made).and(restored)
+    }
+
+    /// Completes the cluster, if there is room on the disk for it; else as soon as there is.
+    async fn complete_now_or_later(self, stop: &CancellationToken) -> Result<(), ApiError> {
+        match self.complete().await {
+            Err(error) if self.store.is_full() => {
+                tracing::warn!(%error, "the disk is full: what the cluster has is served, what it lacks is made when there is room");
+                tokio::spawn(self.complete_later(stop.clone()));
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Tries until there is room on the disk.
