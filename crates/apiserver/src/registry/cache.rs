@@ -11,7 +11,7 @@ use etcd::{Event, EventKind, Sink};
 use tokio::sync::mpsc;
 
 use crate::http::status::{ApiError, Result};
-use crate::registry::cached::{Cached, Prepared};
+use crate::registry::cached::{Cached, Change, Prepared};
 use crate::registry::chunk::{Before, Chunk, Range};
 use crate::registry::resource::Resource;
 
@@ -23,47 +23,6 @@ const RING_MAX: usize = 65_536;
 const RING_AGE: Duration = Duration::from_secs(180);
 /// Events a watcher may be behind before it is dropped.
 const WATCHER_QUEUE: usize = 8192;
-
-/// A change of one object.
-#[derive(Debug)]
-pub struct Change {
-    pub revision: u64,
-    /// The object after the change; for a deletion, its last state under the deletion's revision.
-    pub current: Arc<Cached>,
-    pub previous: Option<Arc<Cached>>,
-    pub deleted: bool,
-    /// The JSON watch frame of this change for a watcher whose selector does not change the event's type.
-    frame: OnceLock<Bytes>,
-}
-
-impl Change {
-    /// The type of the event for a watch that selects all objects.
-    pub fn natural_type(&self) -> &'static str {
-        match (self.deleted, &self.previous) {
-            (true, _) => "DELETED",
-            (false, None) => "ADDED",
-            (false, Some(_)) => "MODIFIED",
-        }
-    }
-
-    /// `{"type":...,"object":...}` and a line end, encoded once for all watchers.
-    pub fn json_frame(&self) -> Bytes {
-        self.frame
-            .get_or_init(|| json_frame(self.natural_type(), &self.current.object.bytes))
-            .clone()
-    }
-}
-
-/// One JSON watch event.
-pub fn json_frame(kind: &str, object: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(object.len() + 40);
-    out.extend_from_slice(b"{\"type\":\"");
-    out.extend_from_slice(kind.as_bytes());
-    out.extend_from_slice(b"\",\"object\":");
-    out.extend_from_slice(object);
-    out.extend_from_slice(b"}\n");
-    Bytes::from(out)
-}
 
 /// The narrowest index that covers what a watcher can match.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

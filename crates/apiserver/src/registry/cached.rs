@@ -273,3 +273,44 @@ impl Cached {
         Ok(self.protobuf.get_or_init(|| made).clone())
     }
 }
+
+/// A change of one object.
+#[derive(Debug)]
+pub struct Change {
+    pub revision: u64,
+    /// The object after the change; for a deletion, its last state under the deletion's revision.
+    pub current: Arc<Cached>,
+    pub previous: Option<Arc<Cached>>,
+    pub deleted: bool,
+    /// The JSON watch frame of this change for a watcher whose selector does not change the event's type.
+    pub(super) frame: OnceLock<Bytes>,
+}
+
+impl Change {
+    /// The type of the event for a watch that selects all objects.
+    pub fn natural_type(&self) -> &'static str {
+        match (self.deleted, &self.previous) {
+            (true, _) => "DELETED",
+            (false, None) => "ADDED",
+            (false, Some(_)) => "MODIFIED",
+        }
+    }
+
+    /// `{"type":...,"object":...}` and a line end, encoded once for all watchers.
+    pub fn json_frame(&self) -> Bytes {
+        self.frame
+            .get_or_init(|| json_frame(self.natural_type(), &self.current.object.bytes))
+            .clone()
+    }
+}
+
+/// One JSON watch event.
+pub fn json_frame(kind: &str, object: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(object.len() + 40);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
+    Bytes::from(out)
+}

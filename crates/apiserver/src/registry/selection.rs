@@ -7,8 +7,8 @@ use api::selectors::{FieldSelector, LabelSelector};
 
 use crate::http::request_info::Query;
 use crate::http::status::{ApiError, Result};
-use crate::registry::cache::{Change, Scope};
-use crate::registry::cached::Cached;
+use crate::registry::cache::Scope;
+use crate::registry::cached::{Cached, Change};
 use crate::registry::resource::Resource;
 
 /// Namespace, labels and fields; all must match.
