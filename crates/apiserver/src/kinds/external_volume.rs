@@ -278,7 +278,7 @@ mod tests {
 
     use super::*;
 
-    fn found(kind: &str, volume: Value, owner: Owner<'_>) -> Vec<String> {
+    fn found(kind: &'static str, volume: Value, owner: Owner<'_>) -> Vec<String> {
         let mut errors = Errors::new();
         external(&mut errors, kind, &Cursor::of(Some(&volume), "v"), owner);
         errors.iter().map(ToString::to_string).collect()

@@ -129,7 +129,7 @@ fn is_of(ip: IpAddr, kind: RecordType) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{Endpoint, Slice};
+    use crate::index::{Endpoint, Entry, Port, Slice};
 
     fn port(name: &str, number: u16) -> Port {
         Port {
