@@ -9,7 +9,7 @@ use self::profile::{Keep, Profile, Style};
 use crate::api::Call;
 use crate::change::STRATEGIC;
 use crate::cmd::describe::{items, str_of};
-use crate::error::{Error, Result, fail, message};
+use crate::error::{Result, fail, message};
 use crate::flags::Files;
 use crate::image_name;
 use crate::patch::{Shape, two_way};
