@@ -50,7 +50,7 @@ pub enum PolicyError {
     #[error("loading audit policy file: failed to read file path {path:?}: open {path}: {why}")]
     Read { path: String, why: String },
     #[error("loading audit policy file: {source}: from file {path}")]
-    Unfit { path: String, source: TextError },
+    Unfit { path: String, source: Box<TextError> },
 }
 
 /// Why a text is no policy, in upstream's words.
@@ -108,7 +108,11 @@ pub fn load(path: &Path) -> Result<PolicyFile, PolicyError> {
         path: shown.clone(),
         why: api::go::io_error(&error),
     })?;
-    let (policy, objections) = read(&text).map_err(|source| PolicyError::Unfit { path: shown, source })?;
+    let unfit = |source: TextError| PolicyError::Unfit {
+        path: shown,
+        source: source.into(),
+    };
+    let (policy, objections) = read(&text).map_err(unfit)?;
     if !objections.is_empty() {
         let why = objections.join(", ");
         tracing::warn!(why, "the audit policy has errors and is read leniently");
