@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustls_pki_types::pem::PemObject;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::common::Server;
 use crate::extension::{AVAILABLE, Extension, MESSAGE, REASON, service, until};

@@ -1,5 +1,7 @@
 //! Webhooks that convert custom resources.
 
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
 
 use crate::common::Server;
