@@ -278,8 +278,9 @@ mod tests {
 
     use super::*;
 
-    fn found(kind: &'static str, volume: Value, owner: Owner<'_>) -> Vec<String> {
+    fn found(kind: &'static str, source: Value, owner: Owner<'_>) -> Vec<String> {
         let mut errors = Errors::new();
+        let volume = json!({ kind: source });
         external(&mut errors, kind, &Cursor::of(Some(&volume), "v"), owner);
         errors.iter().map(ToString::to_string).collect()
     }
@@ -300,13 +301,13 @@ mod tests {
         ] {
             assert_eq!(
                 of(name),
-                [format!("v.iqn: Invalid value: {name:?}: must be valid format")]
+                [format!("v.iscsi.iqn: Invalid value: {name:?}: must be valid format")]
             );
         }
-        let why = ["v.iqn: Invalid value: \"x\": must be valid format starting with iqn, eui, or naa"];
+        let why = ["v.iscsi.iqn: Invalid value: \"x\": must be valid format starting with iqn, eui, or naa"];
         assert_eq!(of("x"), why);
         let volume = json!({ "targetPortal": "p".repeat(60), "iqn": "eui.0123456789abcdef", "initiatorName": "eui.0123456789abcdef" });
-        assert!(found("iscsi", volume, Owner::PersistentVolume("volume"))[0].starts_with("v.targetportal: "));
+        assert!(found("iscsi", volume, Owner::PersistentVolume("volume"))[0].starts_with("v.iscsi.targetportal: "));
     }
 
     #[test]
@@ -315,37 +316,43 @@ mod tests {
             (
                 "fc",
                 json!({}),
-                "v.targetWWNs: Required value: must specify either targetWWNs or wwids, but not both",
+                "v.fc.targetWWNs: Required value: must specify either targetWWNs or wwids, but not both",
             ),
             (
                 "fc",
                 json!({ "targetWWNs": ["a"] }),
-                "v.lun: Required value: lun is required if targetWWNs is specified",
+                "v.fc.lun: Required value: lun is required if targetWWNs is specified",
             ),
             (
                 "fc",
                 json!({ "targetWWNs": ["a"], "lun": 256 }),
-                "v.lun: Invalid value: 256: must be between 0 and 255, inclusive",
+                "v.fc.lun: Invalid value: 256: must be between 0 and 255, inclusive",
+            ),
+            // not by the name of its field
+            (
+                "gcePersistentDisk",
+                json!({}),
+                "v.persistentDisk.pdName: Required value",
             ),
             (
                 "flocker",
                 json!({}),
-                "v: Required value: one of datasetName and datasetUUID is required",
+                "v.flocker: Required value: one of datasetName and datasetUUID is required",
             ),
             (
                 "quobyte",
                 json!({ "registry": "r", "volume": "x" }),
-                "v.registry: Invalid value: \"r\": must be a host:port pair or multiple pairs separated by commas",
+                "v.quobyte.registry: Invalid value: \"r\": must be a host:port pair or multiple pairs separated by commas",
             ),
             (
                 "cinder",
                 json!({ "volumeID": "i", "secretRef": { "name": "s" } }),
-                "v.secretRef.namespace: Required value",
+                "v.cinder.secretRef.namespace: Required value",
             ),
             (
                 "flexVolume",
                 json!({ "driver": "d", "options": { "K8s.io/x": "" } }),
-                "v.options[K8s.io/x]: Invalid value: \"K8s.io/x\": kubernetes.io and k8s.io namespaces are reserved",
+                "v.flexVolume.options[K8s.io/x]: Invalid value: \"K8s.io/x\": kubernetes.io and k8s.io namespaces are reserved",
             ),
         ] {
             assert_eq!(found(kind, volume, Owner::PersistentVolume("a")), [told], "{kind}");

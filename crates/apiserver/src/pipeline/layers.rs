@@ -100,13 +100,9 @@ impl Write<'_> {
         }
 
         // mutating admission: it reads what was asked for, before the path undoes what it may not change
-        let operation = match old {
-            None => Operation::Create,
-            Some(_) => Operation::Update,
-        };
-        let known = match old {
-            None => &given,
-            Some(_) => &name,
+        let (operation, known) = match old {
+            None => (Operation::Create, &given),
+            Some(_) => (Operation::Update, &name),
         };
         let attributes = self.attributes(operation, &name, known);
         self.mutate(&attributes, &mut tree, status, old, seen).await?;
