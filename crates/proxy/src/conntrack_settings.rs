@@ -59,13 +59,22 @@ struct Written {
     udp_stream_timeout: Option<String>,
 }
 
-impl TryFrom<Written> for ConntrackConfig {
-    type Error = String;
+/// A field of `conntrack` is no duration.
+#[derive(Debug, thiserror::Error)]
+#[error("conntrack.{field}: {text:?} {why}")]
+pub struct BadDuration {
+    field: &'static str,
+    text: String,
+    why: &'static str,
+}
 
-    fn try_from(file: Written) -> Result<ConntrackConfig, String> {
+impl TryFrom<Written> for ConntrackConfig {
+    type Error = BadDuration;
+
+    fn try_from(file: Written) -> Result<ConntrackConfig, BadDuration> {
         let default = ConntrackConfig::default();
-        let time = |name: &str, text: Option<String>, default: Duration| match text {
-            Some(text) => api::time::flag_duration(&text).map_err(|why| format!("conntrack.{name}: {text:?} {why}")),
+        let time = |field, text: Option<String>, default: Duration| match text {
+            Some(text) => api::time::flag_duration(&text).map_err(|why| BadDuration { field, text, why }),
             None => Ok(default),
         };
         Ok(ConntrackConfig {
