@@ -107,7 +107,10 @@ pub fn attach(record: &Record, number: u8, holder: u32) -> Result<(), DevError> 
     if let Some(old) = links.by_name(&port)? {
         links.del(old.index)?;
     }
-    links.add_veth(&port, "eth0", namespace.as_fd(), 0, None)?;
+    // the same after each start: who has just talked to a node that was killed sends to the old one's for half a minute
+    let [a, b, c, d] = record.address(number).octets();
+    let mac = [0x0a, 0x58, a, b, c, d];
+    links.add_veth(&port, "eth0", namespace.as_fd(), 0, Some(mac))?;
     let link = links.by_name(&port)?;
     let link = link.ok_or_else(|| DevError::Network(format!("the link {port} went as it came")))?;
     links.set_master(link.index, master.index)?;
