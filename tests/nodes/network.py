@@ -13,8 +13,6 @@ import node, workload, world
 
 PORT = 7000
 CHANGES = 20
-# seconds that a proxy may take for one change among many
-SETTLE = 900
 
 
 class Flannel(cluster.Cluster):
@@ -182,7 +180,10 @@ class Trial:
 
     def change(self, writer, nodes, watched, endpoint):
         writer.ask("endpoint", "none")
-        time.sleep(0.2)
+        for talker in nodes:
+            talker.tell(watched, str(PORT), "closed")
+        for talker in nodes:
+            talker.answer()
         for talker in nodes:
             talker.tell(watched, str(PORT))
         time.sleep(0.1)

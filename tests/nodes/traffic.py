@@ -5,13 +5,16 @@
   traffic.py send HOST PORT SECONDS          sends as fast as it goes: bytes, and seconds until the other end has them all
   traffic.py echo HOST PORT COUNT            one byte there and back on one connection: microseconds of each
   traffic.py connect HOST PORT COUNT         a new connection each time, to the first byte back: microseconds of each
-  traffic.py until                           for each line `HOST PORT` on its input, when (monotonic seconds) a connection was first accepted there
+  traffic.py until                           for each line `HOST PORT` on its input, when (monotonic seconds) a connection was first accepted there; for
+                                             `HOST PORT closed`, when none had been for a quarter of a second
 """
 import json, select, socket, sys, threading, time
 
 BLOCK = 256 << 10
 # between two attempts to connect, in seconds, and how many may wait for their answer: who is refused on his own node hears of it only a second later
 PAUSE, WAITING = 0.0005, 100
+# so long nobody accepts a connection to what is closed
+CLOSED = 0.25
 
 
 def address(host, port):
@@ -80,9 +83,15 @@ def connect(host, port, count):
 
 def until():
     for line in sys.stdin:
-        where, waiting = address(*line.split()), []
-        while not accepted(where, waiting):
-            pass
+        host, port, *closed = line.split()
+        where, waiting, last = address(host, port), [], time.monotonic()
+        while True:
+            if accepted(where, waiting):
+                last = time.monotonic()
+                if not closed:
+                    break
+            elif closed and time.monotonic() - last > CLOSED:
+                break
         print(json.dumps(time.monotonic()), flush=True)
         for attempt in waiting:
             attempt.close()
