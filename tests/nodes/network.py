@@ -18,9 +18,10 @@ CHANGES = 20
 class Flannel(cluster.Cluster):
     """Upstream's nodes, with flannel's vxlan in place of routes by hand."""
 
-    def __enter__(self):
-        os.environ["POD_MTU"] = "1450"
-        return super().__enter__()
+    @property
+    def settings(self):
+        # what vxlan leaves of a packet
+        return [*super().settings, "POD_MTU=1450"]
 
     def wired(self):
         with open(os.path.join(self.folder, "flannel.json"), "w") as f:
@@ -181,12 +182,11 @@ class Trial:
     def change(self, writer, nodes, watched, endpoint):
         writer.ask("endpoint", "none")
         for talker in nodes:
-            talker.tell(watched, str(PORT), "closed")
+            talker.ask(watched, str(PORT), "closed")
         for talker in nodes:
             talker.answer()
         for talker in nodes:
-            talker.tell(watched, str(PORT))
-        time.sleep(0.1)
+            talker.ask(watched, str(PORT))
         asked = writer.ask("endpoint", endpoint)
         return max(talker.answer() for talker in nodes) - asked
 

@@ -5,7 +5,7 @@
   watched            makes the Service `watched` whose port 7000 leads to no endpoint: its cluster address
   endpoint ADDRESS   gives it this one (`none`: takes it away): when (monotonic seconds) that was asked
 """
-import http.client, json, os, sys, threading, time
+import concurrent.futures, http.client, json, os, sys, threading, time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../conformance"))
 from api import Api
@@ -40,27 +40,18 @@ def slice_of(name, addresses):
 
 
 def fill(api, first, last):
-    numbers, began = iter(range(int(first), int(last) + 1)), time.monotonic()
-    lock = threading.Lock()
+    own, began = threading.local(), time.monotonic()
 
-    def write():
-        writer = Writer(api)
-        while True:
-            with lock:
-                number = next(numbers, None)
-            if number is None:
-                return
-            name, hosts = f"crowd-{number}", [f"10.{250 + more}.{number // 250}.{number % 250 + 1}" for more in range(2)]
-            writer.send("POST", SERVICES, service(name))
-            writer.send("POST", SLICES, slice_of(name, hosts))
-    writers = [threading.Thread(target=write) for _ in range(WRITERS)]
-    for thread in writers:
-        thread.start()
-    for thread in writers:
-        thread.join()
-    left = next(numbers, None)
-    if left is not None:
-        raise SystemExit(f"not all are made: stopped at {left}")
+    def write(number):
+        if not hasattr(own, "writer"):
+            own.writer = Writer(api)
+        name, hosts = f"crowd-{number}", [f"10.{250 + more}.{number // 250}.{number % 250 + 1}" for more in range(2)]
+        own.writer.send("POST", SERVICES, service(name))
+        own.writer.send("POST", SLICES, slice_of(name, hosts))
+    with concurrent.futures.ThreadPoolExecutor(WRITERS) as writers:
+        # the first that fails ends it
+        for _ in writers.map(write, range(int(first), int(last) + 1)):
+            pass
     return time.monotonic() - began
 
 

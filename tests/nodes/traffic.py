@@ -5,8 +5,8 @@
   traffic.py send HOST PORT SECONDS          sends as fast as it goes: bytes, and seconds until the other end has them all
   traffic.py echo HOST PORT COUNT            one byte there and back on one connection: microseconds of each
   traffic.py connect HOST PORT COUNT         a new connection each time, to the first byte back: microseconds of each
-  traffic.py until                           for each line `HOST PORT` on its input, when (monotonic seconds) a connection was first accepted there; for
-                                             `HOST PORT closed`, when none had been for a quarter of a second
+  traffic.py until                           for each line `HOST PORT` on its input, first that it looks, then when (monotonic seconds) a connection was
+                                             first accepted there; for `HOST PORT closed`, when none had been for a quarter of a second
 """
 import json, select, socket, sys, threading, time
 
@@ -85,6 +85,7 @@ def until():
     for line in sys.stdin:
         host, port, *closed = line.split()
         where, waiting, last = address(host, port), [], time.monotonic()
+        print("{}", flush=True)
         while True:
             if accepted(where, waiting):
                 last = time.monotonic()

@@ -63,6 +63,19 @@ impl Link {
     }
 }
 
+/// The MAC for whoever has an address; `None` in IPv6. Who still knows it from an earlier owner of the address sends to the right one at
+/// once: the announcement of a new MAC is lost while the bridge's port comes up.
+pub fn mac_of(ip: IpAddr) -> Option<[u8; 6]> {
+    match ip {
+        // locally administered, unicast
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            Some([0x0a, 0x58, a, b, c, d])
+        }
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// An address with the length of its network's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Net {
@@ -521,6 +534,13 @@ pub(crate) fn parse_address(reply: &Reply, index: i32) -> Option<Net> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_gets_an_address_again_has_the_same_mac() {
+        let mac = |ip: &str| mac_of(ip.parse().unwrap());
+        assert_eq!(mac("10.42.0.2"), Some([0x0a, 0x58, 10, 42, 0, 2]));
+        assert_eq!(mac("fd42::2"), None);
+    }
 
     #[test]
     fn a_network_contains_its_addresses() {

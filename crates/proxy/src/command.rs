@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use api::object::Object;
 use client::{Client, WatchEvent};
@@ -12,7 +11,8 @@ use k8s_openapi::api::core::v1::Node;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{ConntrackConfig, ProxyConfig, ProxyError};
+use crate::conntrack_settings::ConntrackSettings;
+use crate::{ProxyConfig, ProxyError};
 
 /// Flags of kube-proxy as a program of its own.
 #[derive(Debug, clap::Parser)]
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..32))]
     pub iptables_masquerade_bit: Option<u32>,
     #[command(flatten)]
-    conntrack: ConntrackArgs,
+    conntrack: ConntrackSettings,
     /// Where /healthz is served; "" is nowhere
     #[arg(long)]
     pub healthz_bind_address: Option<String>,
@@ -59,50 +59,6 @@ pub struct Args {
     /// Removes the rules and ends
     #[arg(long)]
     pub cleanup: bool,
-}
-
-/// What is set of the kernel's connection tracking, by upstream's names.
-#[derive(Debug, clap::Args)]
-struct ConntrackArgs {
-    /// Connections that are tracked at most, for each processor; 0 leaves the limit and --conntrack-min alone [default: 32768]
-    #[arg(long)]
-    conntrack_max_per_core: Option<u32>,
-    /// Connections that may be tracked whatever the processors [default: 131072]
-    #[arg(long)]
-    conntrack_min: Option<u32>,
-    /// How long a silent TCP connection is tracked; 0 leaves it as it is [default: 24h]
-    #[arg(long, value_parser = api::time::flag_duration)]
-    conntrack_tcp_timeout_established: Option<Duration>,
-    /// How long one is tracked that the other side has closed; 0 leaves it as it is [default: 1h]
-    #[arg(long, value_parser = api::time::flag_duration)]
-    conntrack_tcp_timeout_close_wait: Option<Duration>,
-    /// Takes no packet outside of its connection's window for invalid
-    #[arg(long)]
-    conntrack_tcp_be_liberal: bool,
-    /// How long a UDP flow is tracked that nobody answers; 0 leaves it as it is
-    #[arg(long, value_parser = api::time::flag_duration)]
-    conntrack_udp_timeout: Option<Duration>,
-    /// How long one is tracked that is answered; 0 leaves it as it is
-    #[arg(long, value_parser = api::time::flag_duration)]
-    conntrack_udp_timeout_stream: Option<Duration>,
-}
-
-impl ConntrackArgs {
-    fn over(&self, file: &ConntrackConfig) -> ConntrackConfig {
-        ConntrackConfig {
-            max_per_core: self.conntrack_max_per_core.unwrap_or(file.max_per_core),
-            min: self.conntrack_min.unwrap_or(file.min),
-            tcp_established_timeout: self
-                .conntrack_tcp_timeout_established
-                .unwrap_or(file.tcp_established_timeout),
-            tcp_close_wait_timeout: self
-                .conntrack_tcp_timeout_close_wait
-                .unwrap_or(file.tcp_close_wait_timeout),
-            tcp_be_liberal: self.conntrack_tcp_be_liberal || file.tcp_be_liberal,
-            udp_timeout: self.conntrack_udp_timeout.unwrap_or(file.udp_timeout),
-            udp_stream_timeout: self.conntrack_udp_timeout_stream.unwrap_or(file.udp_stream_timeout),
-        }
-    }
 }
 
 /// Why the program ends.
@@ -152,7 +108,7 @@ struct File {
     node_port_addresses: Option<Vec<String>>,
     mode: String,
     nftables: Nftables,
-    conntrack: ConntrackConfig,
+    conntrack: ConntrackSettings,
     healthz_bind_address: Option<String>,
     metrics_bind_address: Option<String>,
 }
@@ -325,6 +281,7 @@ fn internal(node: &Object) -> Vec<IpAddr> {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::time::Duration;
 
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {

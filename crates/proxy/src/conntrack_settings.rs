@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 const SETTINGS: &str = "/proc/sys/net/netfilter";
 const BUCKETS: &str = "/sys/module/nf_conntrack/parameters/hashsize";
@@ -12,9 +13,8 @@ const MOST: u64 = 1 << 20;
 /// Connections for each bucket of the table.
 const IN_A_BUCKET: u64 = 4;
 
-/// `conntrack` of a KubeProxyConfiguration. What is 0 is not set.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Written")]
+/// What is set of the kernel's connection tracking. What is 0 is not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConntrackConfig {
     /// Connections for each processor; 0 leaves the limit and `min` alone.
     pub max_per_core: u32,
@@ -46,54 +46,72 @@ impl Default for ConntrackConfig {
     }
 }
 
-/// The same in a file, where null is the default as kubeadm writes it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Written {
+/// What is said of it, by upstream's flags or by `conntrack` of a KubeProxyConfiguration; null is the default, as kubeadm writes it.
+#[derive(Debug, Default, clap::Args, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ConntrackSettings {
+    /// Connections that are tracked at most, for each processor; 0 leaves the limit and --conntrack-min alone [default: 32768]
+    #[arg(long = "conntrack-max-per-core")]
     max_per_core: Option<u32>,
+    /// Connections that may be tracked whatever the processors [default: 131072]
+    #[arg(long = "conntrack-min")]
     min: Option<u32>,
-    tcp_established_timeout: Option<String>,
-    tcp_close_wait_timeout: Option<String>,
-    tcp_be_liberal: Option<bool>,
-    udp_timeout: Option<String>,
-    udp_stream_timeout: Option<String>,
+    /// How long a silent TCP connection is tracked; 0 leaves it as it is [default: 24h]
+    #[arg(long = "conntrack-tcp-timeout-established", value_parser = api::time::flag_duration)]
+    #[serde(deserialize_with = "duration")]
+    tcp_established_timeout: Option<Duration>,
+    /// How long one is tracked that the other side has closed; 0 leaves it as it is [default: 1h]
+    #[arg(long = "conntrack-tcp-timeout-close-wait", value_parser = api::time::flag_duration)]
+    #[serde(deserialize_with = "duration")]
+    tcp_close_wait_timeout: Option<Duration>,
+    /// Takes no packet outside of its connection's window for invalid
+    #[arg(long = "conntrack-tcp-be-liberal")]
+    tcp_be_liberal: bool,
+    /// How long a UDP flow is tracked that nobody answers; 0 leaves it as it is
+    #[arg(long = "conntrack-udp-timeout", value_parser = api::time::flag_duration)]
+    #[serde(deserialize_with = "duration")]
+    udp_timeout: Option<Duration>,
+    /// How long one is tracked that is answered; 0 leaves it as it is
+    #[arg(long = "conntrack-udp-timeout-stream", value_parser = api::time::flag_duration)]
+    #[serde(deserialize_with = "duration")]
+    udp_stream_timeout: Option<Duration>,
 }
 
-/// A field of `conntrack` is no duration.
-#[derive(Debug, thiserror::Error)]
-#[error("conntrack.{field}: {text:?} {why}")]
-pub struct BadDuration {
-    field: &'static str,
-    text: String,
-    why: &'static str,
+fn duration<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Duration>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(source)? else {
+        return Ok(None);
+    };
+    let read = api::time::flag_duration(&text);
+    read.map(Some)
+        .map_err(|why| D::Error::custom(format_args!("{text:?} {why}")))
 }
 
-impl TryFrom<Written> for ConntrackConfig {
-    type Error = BadDuration;
-
-    fn try_from(file: Written) -> Result<ConntrackConfig, BadDuration> {
+impl ConntrackSettings {
+    /// What these flags and this file come to.
+    pub(crate) fn over(&self, file: &ConntrackSettings) -> ConntrackConfig {
         let default = ConntrackConfig::default();
-        let time = |field, text: Option<String>, default: Duration| match text {
-            Some(text) => api::time::flag_duration(&text).map_err(|why| BadDuration { field, text, why }),
-            None => Ok(default),
-        };
-        Ok(ConntrackConfig {
-            max_per_core: file.max_per_core.unwrap_or(default.max_per_core),
-            min: file.min.unwrap_or(default.min),
+        let time = |flag: Option<Duration>, file: Option<Duration>, default| flag.or(file).unwrap_or(default);
+        ConntrackConfig {
+            max_per_core: self.max_per_core.or(file.max_per_core).unwrap_or(default.max_per_core),
+            min: self.min.or(file.min).unwrap_or(default.min),
             tcp_established_timeout: time(
-                "tcpEstablishedTimeout",
+                self.tcp_established_timeout,
                 file.tcp_established_timeout,
                 default.tcp_established_timeout,
-            )?,
+            ),
             tcp_close_wait_timeout: time(
-                "tcpCloseWaitTimeout",
+                self.tcp_close_wait_timeout,
                 file.tcp_close_wait_timeout,
                 default.tcp_close_wait_timeout,
-            )?,
-            tcp_be_liberal: file.tcp_be_liberal.unwrap_or_default(),
-            udp_timeout: time("udpTimeout", file.udp_timeout, Duration::ZERO)?,
-            udp_stream_timeout: time("udpStreamTimeout", file.udp_stream_timeout, Duration::ZERO)?,
-        })
+            ),
+            tcp_be_liberal: self.tcp_be_liberal || file.tcp_be_liberal,
+            udp_timeout: time(self.udp_timeout, file.udp_timeout, default.udp_timeout),
+            udp_stream_timeout: time(
+                self.udp_stream_timeout,
+                file.udp_stream_timeout,
+                default.udp_stream_timeout,
+            ),
+        }
     }
 }
 
@@ -158,7 +176,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> ConntrackConfig {
-        serde_saphyr::from_str(text).unwrap()
+        ConntrackSettings::default().over(&serde_saphyr::from_str(text).unwrap())
     }
 
     #[test]
@@ -186,6 +204,6 @@ mod tests {
         );
         let of_kubeadm = "maxPerCore: null\nmin: null\ntcpCloseWaitTimeout: null\ntcpEstablishedTimeout: null\n";
         assert_eq!(read(of_kubeadm), ConntrackConfig::default());
-        assert!(serde_saphyr::from_str::<ConntrackConfig>("udpTimeout: -1s").is_err());
+        assert!(serde_saphyr::from_str::<ConntrackSettings>("udpTimeout: -1s").is_err());
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::masquerade::{masquerade, unmasquerade};
 use super::pod_link::{configure, link_error, sysctl};
 use crate::exec::{self, Command, Invocation};
-use crate::link::{Link, Links, Net};
+use crate::link::{Link, Links, Net, mac_of};
 use crate::netlink;
 use crate::netns::inside;
 use crate::types::{AddResult, Dns, Interface, PluginError, Route, code};
@@ -405,34 +405,9 @@ fn first_host(net: Net) -> IpAddr {
     }
 }
 
-/// The MAC of whoever has an address. Who still knows it from an earlier pod sends to the right one at once: the
-/// announcement of a new MAC is lost while the bridge's port comes up.
-fn mac_of(ip: IpAddr) -> Option<[u8; 6]> {
-    match ip {
-        // locally administered, unicast
-        IpAddr::V4(v4) => {
-            let [a, b, c, d] = v4.octets();
-            Some([0x0a, 0x58, a, b, c, d])
-        }
-        IpAddr::V6(_) => None,
-    }
-}
-
 fn parse_mac(text: &str) -> Result<[u8; 6], PluginError> {
     let bytes: Option<Vec<u8>> = text.split(':').map(|p| u8::from_str_radix(p, 16).ok()).collect();
     bytes
         .and_then(|b| b.try_into().ok())
         .ok_or_else(|| PluginError::new(code::INVALID_CONFIG, format!("bridge: {text:?} is not a MAC address")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_gets_an_address_again_has_the_same_mac() {
-        let mac = |ip: &str| mac_of(ip.parse().unwrap());
-        assert_eq!(mac("10.42.0.2"), Some([0x0a, 0x58, 10, 42, 0, 2]));
-        assert_eq!(mac("fd42::2"), None);
-    }
 }

@@ -22,6 +22,9 @@ use crate::status::{REMOVED_TO_RESTART, RESTARTING_ALL};
 /// `minimumGracePeriodInSeconds`.
 const LEAST_GRACE: i64 = 2;
 
+/// After this time what the API did not take of a pod that ends is told again.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+
 /// What stopping a container takes, apart from the worker: it goes on following the pod meanwhile.
 struct Killer {
     node: Arc<NodeContext>,
@@ -194,22 +197,31 @@ impl Worker {
     pub(super) async fn kill_all(&mut self, grace: i64) -> Result<(), SyncError> {
         self.probes.retain(|(_, kind), _| *kind == ProbeKind::Readiness);
         let mut work = pin!(self.killer().kill_all(self.runtime.clone(), grace));
+        let mut untold = false;
         let outcome = loop {
-            let result = tokio::select! {
-                outcome = &mut work => break outcome,
-                Some(result) = self.results.recv() => result,
+            let again = async {
+                match untold {
+                    true => tokio::time::sleep(TELL_AGAIN).await,
+                    false => std::future::pending().await,
+                }
             };
-            self.note_probe(&result);
-            if result.kind != ProbeKind::Readiness {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                Some(result) = self.results.recv() => {
+                    self.note_probe(&result);
+                    untold |= result.kind == ProbeKind::Readiness;
+                }
+                () = again => {}
+            }
+            if !untold {
                 continue;
             }
             tokio::select! {
                 outcome = &mut work => break outcome,
-                told = self.report(false) => {
-                    if let Err(error) = told {
-                        tracing::debug!(pod = self.pod.describe(), %error, "its readiness is not told");
-                    }
-                }
+                told = self.report(false) => match told {
+                    Ok(_) => untold = false,
+                    Err(error) => tracing::debug!(pod = self.pod.describe(), %error, "its readiness is not told"),
+                },
             }
         };
         self.probes.clear();

@@ -108,9 +108,8 @@ pub fn attach(record: &Record, number: u8, holder: u32) -> Result<(), DevError> 
         links.del(old.index)?;
     }
     // the same after each start: who has just talked to a node that was killed sends to the old one's for half a minute
-    let [a, b, c, d] = record.address(number).octets();
-    let mac = [0x0a, 0x58, a, b, c, d];
-    links.add_veth(&port, "eth0", namespace.as_fd(), 0, Some(mac))?;
+    let mac = cni::link::mac_of(record.address(number).into());
+    links.add_veth(&port, "eth0", namespace.as_fd(), 0, mac)?;
     let link = links.by_name(&port)?;
     let link = link.ok_or_else(|| DevError::Network(format!("the link {port} went as it came")))?;
     links.set_master(link.index, master.index)?;
